@@ -1,0 +1,86 @@
+"""Every error that this package raises on purpose, as one tree.
+
+    FluxPipelineError
+    ├── ConfigError         a prompt set, a table or a setting is wrong; holds every Problem found
+    ├── ProviderError       the prediction API answered in a way that stops the run
+    │   └── AccessRefused   401, 402 or 403: the key or the credit, not the request
+    ├── DownloadError       an output could not be fetched; says whether a later try may help
+    ├── ImageError          bytes that are not the image asked for
+    ├── StoreError          an object could not be written or read
+    │   └── ObjectConflict  other bytes already lie under the key
+    ├── LedgerError         the ledger could not be written or read: nothing is sent without it
+    └── BudgetExceeded      the next request would cost more than is left
+
+A message names the file or id, what is wrong and what to do. None holds a key, a signed URL or a
+data URI.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class FluxPipelineError(Exception):
+    """Base of every error raised on purpose."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in one file: where it stands and what is allowed there."""
+
+    path: str
+    line: int
+    """1-based; 0 where the mistake is the whole file's."""
+    key: str
+    """Dotted, such as ``prompts.castle.num_outputs``; empty for the whole file."""
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}" if self.line else self.path
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class ConfigError(FluxPipelineError):
+    """Raised before anything is sent, with all the problems of all the files at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class ProviderError(FluxPipelineError):
+    """Raised when the provider's answer stops the whole run."""
+
+
+class AccessRefused(ProviderError):
+    """Raised on 401, 402 and 403: whatever was accepted before stays in the ledger."""
+
+
+class DownloadError(FluxPipelineError):
+    """Raised when an output could not be fetched."""
+
+    def __init__(self, message: str, *, retryable: bool = False, gone: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        """A later try of the same URL may succeed (5xx, cut, timeout)."""
+        self.gone = gone
+        """The URL answered 403 or 404: the prediction must be asked for a new one."""
+
+
+class ImageError(FluxPipelineError):
+    """Raised when bytes are not a whole, readable image of the format and size asked for."""
+
+
+class StoreError(FluxPipelineError):
+    """Raised when an object could not be written or read."""
+
+
+class ObjectConflict(StoreError):
+    """Raised when a key already holds other bytes; both checksums are in the message."""
+
+
+class LedgerError(FluxPipelineError):
+    """Raised when the ledger could not be written or read."""
+
+
+class BudgetExceeded(FluxPipelineError):
+    """Raised before the first request that would exceed a budget."""

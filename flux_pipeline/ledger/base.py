@@ -1,0 +1,228 @@
+"""The ledger's seam: what was asked, accepted and finished, one row per (request, attempt).
+
+Order of writes: intent, POST, accepted (id and reply), succeeded, image, stored, lineage, recorded.
+Each is a single conditional write; every one can be repeated without effect. Every
+implementation passes ``tests/ledger/contract.py``; the simulator runs the core against a third
+one, in memory, that passes it too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+
+class State(StrEnum):
+    """Where an attempt stands."""
+
+    INTENT = "intent"
+    """About to be sent, or sent without an answer yet."""
+    ACCEPTED = "accepted"
+    """The provider's id is known; running or finished there."""
+    SUCCEEDED = "succeeded"
+    """Finished at the provider; outputs not yet stored."""
+    STORED = "stored"
+    """Every output is stored or named as refused."""
+    REFUSED = "refused"
+    """The provider will not make it; the same request is not sent again."""
+    FAILED = "failed"
+    """Over without an image; ``retryable`` says whether a new run may try again."""
+    EXPIRED = "expired"
+    """Paid, and its outputs were gone before they were stored."""
+    HELD = "held"
+    """May have been paid, id unknown, and nothing can prove it: waits for a person."""
+    UNSENT = "unsent"
+    """Proven never to have been accepted; free, and another attempt may follow."""
+    RESENT = "resent"
+    """Fate unknown, and sent again by policy: possibly paid twice, reported."""
+    DUPLICATE = "duplicate"
+    """Was given up as unsent or resent, and then turned out accepted: paid twice, reported."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether work remains to be done for this attempt."""
+        return self in _OPEN
+
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether another attempt of the same request may follow within the same run."""
+        return self in _FOLLOWED
+
+
+_OPEN = frozenset({State.INTENT, State.ACCEPTED, State.SUCCEEDED})
+_FOLLOWED = frozenset({State.UNSENT, State.RESENT, State.DUPLICATE, State.FAILED, State.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is written before a request is sent: all that another worker needs to finish it."""
+
+    request_sha256: str
+    prompt_set: str
+    run_id: str
+    cost_micros: int
+    """Estimate in millionths of a USD, reserved against every budget in the same transaction."""
+    request_json: str
+    """The whole Request, redacted nowhere: see ``ledger.codec``. Held in the database only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most ``limit_micros`` under ``scope``, such as ``run:<id>`` or ``month:<set>:2026-11``."""
+
+    scope: str
+    limit_micros: int | None
+    """None: counted, not limited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One row: one paid (or possibly paid) try of one request."""
+
+    request_sha256: str
+    number: int
+    """1-based."""
+    state: State
+    holder: str
+    """The worker that claims it; compared, never interpreted."""
+    claimed_at: float
+    """Unix seconds by the ledger's clock."""
+    intent_at: float
+    """Unix seconds by the ledger's clock: when this attempt was first written."""
+    intent: Intent
+    prediction_id: str | None = None
+    reply: str = field(default="", repr=False)
+    """The provider's last reply as JSON, redacted."""
+    error: str | None = None
+    retryable: bool = False
+    images: str = field(default="[]", repr=False)
+    """The ImageRecords of a finished attempt, as JSON."""
+    recorded: bool = False
+    """Whether its lineage rows are in the store."""
+    resolution: str | None = None
+    """How an ambiguous create of this attempt ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """This worker may go on with the attempt.
+
+    ``fresh``: the intent was written just now, nothing can have been sent. Otherwise it was taken
+    over from a worker that is dead or whose lease has passed.
+    """
+
+    attempt: Attempt
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another worker holds it for at most ``seconds`` more."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The latest attempt is over (not open): nothing was written."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """The intent was not written: ``scope`` has ``left_micros`` of ``limit_micros`` left."""
+
+    scope: str
+    limit_micros: int
+    left_micros: int
+
+
+Claim: TypeAlias = Claimed | Busy | Over | OverBudget
+
+
+class Ledger(Protocol):
+    """Blocking and thread-safe; every method is one transaction and raises LedgerError.
+
+    ``holder`` names the calling worker. Methods that return ``bool`` are conditional writes: False
+    means that the attempt is no longer this holder's, or no longer in the state named.
+    """
+
+    def find(self, request_sha256s: Sequence[str]) -> Mapping[str, Attempt]:
+        """The latest attempt of each request that has one."""
+        ...
+
+    def history(self, request_sha256: str) -> Sequence[Attempt]:
+        """Every attempt of one request, oldest first."""
+        ...
+
+    def claim(
+        self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
+    ) -> Claim:
+        """Write the intent of a first attempt, or take over the open one, or say why not.
+
+        ``after`` is the number of the closed attempt that a new one shall follow: where the latest
+        attempt is that one and is closed, attempt ``after + 1`` is written. Budgets are reserved
+        in the same transaction, and only where an intent is written.
+        """
+        ...
+
+    def renew(self, attempt: Attempt, *, holder: str) -> bool:
+        """Start the lease anew."""
+        ...
+
+    def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
+        """Write down the provider's id, whoever holds the attempt now; return the new state.
+
+        ACCEPTED where the attempt was an intent (or holds this very id already); DUPLICATE where it
+        had been given up, or holds another id: the second id is kept in an attempt of its own,
+        because it was paid for.
+        """
+        ...
+
+    def succeed(self, attempt: Attempt, *, reply: str) -> bool:
+        """ACCEPTED to SUCCEEDED, with the final reply."""
+        ...
+
+    def close(
+        self,
+        attempt: Attempt,
+        state: State,
+        *,
+        holder: str,
+        error: str | None = None,
+        retryable: bool = False,
+        images: str = "[]",
+        reply: str | None = None,
+        resolution: str | None = None,
+    ) -> bool:
+        """End the attempt in a closed state, or change HELD to another one.
+
+        From INTENT only by its holder. From ACCEPTED or SUCCEEDED by anyone: finishing is
+        harmless to repeat. UNSENT, and REFUSED without a prediction id, give the reserved budget
+        back.
+        """
+        ...
+
+    def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
+        """Note that the lineage rows of these requests' latest attempts are in the store."""
+        ...
+
+    def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> Sequence[Attempt]:
+        """Open attempts, and closed ones without lineage, oldest intent first.
+
+        ``older_than``: seconds since the last claim, by the ledger's clock.
+        """
+        ...
+
+    def in_state(self, state: State, *, limit: int = 1000) -> Sequence[Attempt]:
+        """Attempts in one state, oldest first."""
+        ...
+
+    def spent_micros(self, scope: str) -> int:
+        """What is reserved or spent under a budget scope, in millionths of a USD."""
+        ...
+
+    def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that some attempt already holds."""
+        ...

@@ -1,0 +1,111 @@
+"""What can come of a call to the provider: the vocabulary between the client and the core.
+
+The client never raises for an answer: it returns one of these values, so that the one question that
+costs money - was this create never sent, refused, or may it have been accepted? - is answered in
+one place (``provider.client``) and read in one place (``produce.core``).
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flux_pipeline.prediction import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider made a prediction; ``prediction.id`` is None for the ``data[]`` shape."""
+
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class NeverSent:
+    """Nothing of the request left this machine (DNS, connect, TLS, pool): it may be sent again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429: no prediction exists; ``retry_after`` is the hint in seconds, 0 where there was none."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """This request fails for good (400, 404, 413, 415, 422, an error object without an id)."""
+
+    code: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessDenied:
+    """401, 402 or 403: no request will be accepted; the run stops and the ledger stays."""
+
+    code: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """A prediction may exist whose id we don't know: never sent again without being settled."""
+
+    reason: str
+
+
+CreateOutcome: TypeAlias = Accepted | NeverSent | Throttled | Refused | AccessDenied | Ambiguous
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """The prediction as it is now."""
+
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class PollFailed:
+    """No answer that means anything (5xx, 429, reset, no JSON): ask again, never create again."""
+
+    reason: str
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """404 for an id that was accepted."""
+
+    reason: str
+
+
+PollOutcome: TypeAlias = Polled | PollFailed | Gone | AccessDenied
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The provider's list holds a prediction with exactly this version and input."""
+
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider's list was read whole and holds no such prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoList:
+    """This provider has no list, or it doesn't reach back far enough: nothing can be proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListFailed:
+    """The list could not be read this time."""
+
+    reason: str
+    retry_after: float = 0.0
+
+
+FindOutcome: TypeAlias = Found | Absent | NoList | ListFailed | AccessDenied
