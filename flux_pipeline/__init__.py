@@ -1,0 +1,1 @@
+"""Declarative image production on Dagster: every image paid once, kept, and traceable."""

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import rfc8785
 
-JsonValue: TypeAlias = "str | int | float | bool | None | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 
 def fingerprint(version: str, effective_input: Mapping[str, JsonValue]) -> str:

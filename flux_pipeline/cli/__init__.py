@@ -1,1 +1,1 @@
-
+"""The command line: run, plan, trace, reproduce, verify, reindex, schema, emulator."""

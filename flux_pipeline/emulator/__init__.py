@@ -1,1 +1,1 @@
-
+"""The prediction API in a box: an ASGI app for embedded use, tests and benchmarks."""

@@ -1,1 +1,1 @@
-
+"""What is recorded of every image asked for, and how it is found again."""

@@ -1,1 +1,1 @@
-
+"""The one algorithm: reserve, create, wait, download, inspect, label, store, settle, record."""

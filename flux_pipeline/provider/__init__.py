@@ -1,1 +1,1 @@
-
+"""The prediction API over HTTP: create, poll, list, cancel and download."""

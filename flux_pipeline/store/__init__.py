@@ -1,1 +1,1 @@
-
+"""Objects in a folder or in S3, written once and checked."""

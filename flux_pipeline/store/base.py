@@ -51,7 +51,7 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, body: bytes, *, content_type: str) -> StoredObject:
-        """Write ``body``, replacing what lies under ``key`` at once and whole. Raises StoreError."""
+        """Write ``body``, replacing at once and whole what lies there. Raises StoreError."""
         ...
 
     def head(self, key: str) -> StoredObject | None:
