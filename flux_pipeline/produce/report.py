@@ -1,0 +1,106 @@
+"""What came of the requests: one Result a request, one PartitionReport a partition, one Tally a run."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.request import Request
+
+
+class Ending(StrEnum):
+    """How a request ended in this run."""
+
+    STORED = "stored"
+    """Every image is stored, or named as refused, now."""
+    UNCHANGED = "unchanged"
+    """It had been stored before: nothing was sent."""
+    REFUSED = "refused"
+    FAILED = "failed"
+    """Also: not sent, because of a budget or because the run was stopped."""
+    HELD = "held"
+    """May have been paid and can't be proven: `flux-pipeline held` ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One request's end, with a record for every image asked for."""
+
+    request: Request
+    ending: Ending
+    records: tuple[ImageRecord, ...]
+    reason: str = ""
+    created: int = 0
+    """Predictions that the provider accepted for it in this run."""
+    usd: float = 0.0
+    """What those cost, estimated."""
+    thumbnail: bytes = field(default=b"", repr=False)
+    """A small WebP of the first stored image; empty for what was unchanged."""
+    notices: tuple[str, ...] = ()
+    """What a person should know, such as "possibly paid twice"."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over many results; images everywhere but ``created``, which counts predictions."""
+
+    asked: int = 0
+    stored: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    failed: int = 0
+    held: int = 0
+    created: int = 0
+    usd: float = 0.0
+
+    def add(self, result: Result) -> None:
+        """Count one result."""
+        self.asked += result.request.outputs
+        self.created += result.created
+        self.usd += result.usd
+        if result.ending is Ending.HELD:
+            self.held += result.request.outputs
+            return
+        by_status = Counter(record.status for record in result.records)
+        kept = by_status[ImageStatus.STORED]
+        if result.ending is Ending.UNCHANGED:
+            self.unchanged += kept
+        else:
+            self.stored += kept
+        self.refused += by_status[ImageStatus.REFUSED]
+        self.failed += by_status[ImageStatus.FAILED]
+
+    def merge(self, other: "Tally") -> None:
+        """Add another tally to this one."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image asked for is stored."""
+        return self.asked == self.stored + self.unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReport:
+    """One partition, finished: every request of it has ended and its lineage part is written."""
+
+    partition: str
+    results: Sequence[Result]
+    seconds: float
+    lineage_uri: str | None = None
+    """The Parquet part that was written; None where nothing was new."""
+
+    @property
+    def tally(self) -> Tally:
+        """The counts of this partition."""
+        tally = Tally()
+        for result in self.results:
+            tally.add(result)
+        return tally
+
+    @property
+    def records(self) -> Iterable[ImageRecord]:
+        """Every record, in the order of the requests."""
+        return (record for result in self.results for record in result.records)
