@@ -1,1 +1,17 @@
 """The models that can be asked: typed input, limits, sizes, price and pinned version of each."""
+
+from flux_pipeline.models.build import build_request
+from flux_pipeline.models.catalog import MODELS, find_model
+from flux_pipeline.models.model import Model, ModelInput
+from flux_pipeline.models.redact import redact, redact_input, redact_url
+
+__all__ = [
+    "MODELS",
+    "Model",
+    "ModelInput",
+    "build_request",
+    "find_model",
+    "redact",
+    "redact_input",
+    "redact_url",
+]

@@ -1,4 +1,4 @@
-"""What came of the requests: one Result a request, one PartitionReport a partition, one Tally a run."""
+"""What came of the requests: a Result for each, a PartitionReport a partition, and their Tally."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

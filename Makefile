@@ -1,0 +1,51 @@
+# Every target makes its own environment first: nothing global is installed, and uv is fetched into
+# .venv through pip where the machine has none.
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+export UV_COMPILE_BYTECODE := 1
+# Dagster keeps its runs here; dagster.yaml is copied in, because Dagster reads it from there.
+export DAGSTER_HOME ?= $(CURDIR)/data/dagster
+
+.PHONY: help run ui test lint format bench torture clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.synced: pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@$(UV) sync --quiet --frozen --inexact --all-extras
+	@touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	@mkdir -p $(@D) && cp $< $@
+
+run: .venv/.synced $(DAGSTER_HOME)/dagster.yaml ## Make the pictures of every prompt set in configs/
+	@$(BIN)/flux-pipeline run
+
+ui: .venv/.synced $(DAGSTER_HOME)/dagster.yaml ## Open Dagster on the same data, at http://127.0.0.1:3000
+	@$(BIN)/dg dev --host 127.0.0.1
+
+test: .venv/.synced ## Run the whole suite; starts the servers that it needs
+	@$(BIN)/pytest -n auto
+
+lint: .venv/.synced ## Check format, lint, types and layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: .venv/.synced ## Put the code into its one format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: .venv/.synced ## Compare with a bare loop: CPU per image, and the ratio
+	@$(BIN)/python -m benchmarks.overhead
+
+torture: .venv/.synced ## The long reliability runs
+	@$(BIN)/pytest -m torture -n 0 tests/reliability
+
+clean: ## Remove the environment; data/ stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,51 @@
+"""The importable ASGI app: routes of both prefixes, files, the oracle and the API document."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flux_pipeline.emulator import refusals
+from flux_pipeline.emulator.creates import Creates
+from flux_pipeline.emulator.emulator import Emulator
+from flux_pipeline.emulator.files import Files
+from flux_pipeline.emulator.gate import admit
+from flux_pipeline.emulator.predictions import Predictions
+from flux_pipeline.emulator.refusals import Refusal, json_response
+
+PREFIXES = ("/v1", "/replicate/v1")
+"""Replicate's own, and the aggregator's."""
+
+
+def create_app(emulator: Emulator) -> Starlette:
+    """The ASGI app of one emulated API; it starts nothing and may be served any number of times."""
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        if not isinstance(error, Refusal):
+            raise error
+        return error.response(emulator.options.error_shape)
+
+    async def ledger(request: Request) -> Response:
+        wanted = request.query_params.get("predictions", "0") not in ("", "0")
+        text = emulator.ledger(predictions=wanted).model_dump_json()
+        return Response(text, media_type="application/json")
+
+    async def elsewhere(request: Request) -> Response:
+        admit(emulator, request, "open")
+        raise refusals.not_found()
+
+    creates, predictions, files = Creates(emulator), Predictions(emulator), Files(emulator)
+    routes = [
+        Route("/_emulator/ledger", ledger),
+        Route("/output/{id}/{name}", files.get),
+    ]
+    for prefix in PREFIXES:
+        collection = f"{prefix}/predictions"
+        routes += [
+            Route(collection, creates.post, methods=["POST"]),
+            Route(collection, predictions.list),
+            Route(collection + "/{id}", predictions.get),
+            Route(collection + "/{id}/cancel", predictions.cancel, methods=["POST"]),
+        ]
+    routes.append(Route("/{rest:path}", elsewhere))
+    return Starlette(routes=routes, exception_handlers={Refusal: refuse})

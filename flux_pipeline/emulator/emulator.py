@@ -1,0 +1,44 @@
+"""The API as one value: options, faults, memory and clock, shared by all handlers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flux_pipeline.emulator import records
+from flux_pipeline.emulator.faults import FaultPlan, Phase, draw_fault
+from flux_pipeline.emulator.ledger import Ledger, build_ledger
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.records import Record
+from flux_pipeline.emulator.state import State
+
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """One emulated API; holds nothing that another process on the same state couldn't know."""
+
+    state: State
+    options: EmulatorOptions = field(default_factory=EmulatorOptions)
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    clock: Clock = time.time
+
+    def ledger(self, *, predictions: bool = True) -> Ledger:
+        """The oracle as it is now."""
+        return build_ledger(self.state, self.clock(), predictions=predictions)
+
+    def find(self, prediction_id: str) -> Record | None:
+        """The prediction with this id, or None."""
+        with self.state.reading() as connection:
+            return records.find(connection, prediction_id)
+
+    def fault_of_call(self, phase: Phase, record: Record | None, part: str = "") -> str | None:
+        """The fault of one call that buys nothing, or None; ``part`` tells a record's files apart."""
+        if not self.faults.rates(phase):
+            return None
+        if record is not None and not self.faults.concerns(record.typed_input.prompt):
+            return None
+        identity = phase if record is None else f"{record.identity}{part}"
+        with self.state.transaction() as connection:
+            return draw_fault(connection, self.faults, phase, identity)

@@ -1,0 +1,223 @@
+"""What goes wrong, how often, and for whom: a plan that decides the same in every run.
+
+A decision depends on the plan's seed, the phase, who asks (the input, the prediction, the file) and
+how often that one has asked, never on order or time. ``cap`` ends every series, so that a client
+that tries again gets through.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flux_pipeline.emulator import chance
+from flux_pipeline.emulator.state import tally
+
+Phase = Literal["create", "outcome", "poll", "list", "cancel", "download"]
+
+CreateFault = Literal[
+    # nothing is created
+    "reset_before",
+    "hang_before",
+    "server_error_before",
+    "html_before",
+    "unauthorized",
+    "payment_required",
+    "error_object",
+    "throttled_header",
+    "throttled_date",
+    "throttled_body",
+    "throttled_detail",
+    "throttled_reset",
+    "throttled_none",
+    "throttled_huge",
+    # created and charged, and the reply doesn't say so
+    "reset_after",
+    "hang_after",
+    "server_error_after",
+    "timeout_after",
+    "html_after",
+    "truncated_after",
+    "cut_after",
+    "empty_after",
+    "garbage_after",
+    "no_id_after",
+    # created, and the reply is unusual but true
+    "other_version",
+    "data_uri",
+]
+OutcomeFault = Literal[
+    "stuck",
+    "aborted",
+    "canceled",
+    "failed_pa",
+    "failed_e9828",
+    "failed_e6716",
+    "failed_e8765",
+    "failed_e9243",
+    "failed_e1001",
+    "failed_null",
+    "failed_nsfw",
+    "failed_permanent",
+    "images_refused",
+    "null_output_once",
+    "null_output",
+    "late_output",
+]
+CallFault = Literal[
+    "reset",
+    "hang",
+    "server_error",
+    "html",
+    "truncated",
+    "cut",
+    "empty",
+    "garbage",
+    "not_found",
+    "unauthorized",
+    "payment_required",
+    "throttled_header",
+    "throttled_body",
+    "throttled_detail",
+    "throttled_reset",
+    "throttled_none",
+]
+DownloadFault = Literal[
+    "reset",
+    "hang",
+    "not_found",
+    "forbidden",
+    "server_error",
+    "slow",
+    "cut_with_length",
+    "cut_without_length",
+    "cut_chunked",
+    "half_file",
+    "trailing_bytes",
+    "empty",
+    "wrong_type",
+    "wrong_format",
+    "html",
+    "gzip_bomb",
+    "pixel_bomb",
+    "endless",
+    "wrong_size",
+    "blank",
+    "redirect_private",
+    "redirect_other_host",
+    "expired",
+]
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+_FOR_GOOD = frozenset({"failed_nsfw", "failed_permanent", "images_refused"})
+"""Outcomes that belong to the input: the same input meets them again."""
+
+_NEVER_TWICE = frozenset({"not_found", "forbidden"})
+"""Faults that don't follow another one: clients give up at the second."""
+
+
+class FaultPlan(BaseModel):
+    """Rates by fault, phase by phase; the rates of one phase add up to at most 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    cap: int = Field(default=2, ge=1, description="Faults in a row that one identity can meet.")
+    only_prompts: str = Field(
+        default="", description="Only predictions whose prompt contains this are hit; empty: all."
+    )
+    create: dict[CreateFault, Rate] = Field(default_factory=dict)
+    outcome: dict[OutcomeFault, Rate] = Field(default_factory=dict)
+    poll: dict[CallFault, Rate] = Field(default_factory=dict)
+    list: dict[CallFault, Rate] = Field(default_factory=dict)
+    cancel: dict[CallFault, Rate] = Field(default_factory=dict)
+    download: dict[DownloadFault, Rate] = Field(default_factory=dict)
+
+    unauthorized_after: int | None = Field(
+        default=None, ge=0, description="401 to every call once this many creates were received."
+    )
+    payment_required_after: int | None = Field(
+        default=None, ge=0, description="402 to every create after this many received ones."
+    )
+    hint_seconds: float = Field(default=1, ge=0, description="What a throttled_* fault asks for.")
+    late_seconds: float = Field(default=2, ge=0, description="late_output: after the end, s.")
+    hang_seconds: float = Field(default=600, gt=0, description="Then a hanging call is reset, s.")
+    slow_bytes_per_second: int = Field(default=20_000, gt=0)
+
+    @model_validator(mode="after")
+    def _rates_add_up(self) -> Self:
+        for phase in ("create", "outcome", "poll", "list", "cancel", "download"):
+            if sum(self.rates(phase).values()) > 1 + 1e-9:
+                raise ValueError(f"the rates of {phase} add up to more than 1")
+        return self
+
+    def rates(self, phase: Phase) -> Mapping[str, float]:
+        """Fault to rate, in one phase."""
+        rates: Mapping[str, float] = getattr(self, phase)
+        return rates
+
+    def concerns(self, prompt: str) -> bool:
+        """Whether a prediction of this prompt can be hit."""
+        return self.only_prompts in prompt
+
+    def drawn(self, phase: Phase, identity: str, times: int, hits: int) -> str | None:
+        """The fault of this call, or None.
+
+        ``times`` counts the identity's earlier calls, ``hits`` the faults right before this one.
+        """
+        rates = self.rates(phase)
+        if phase == "outcome":
+            lasting = {name: rate for name, rate in rates.items() if name in _FOR_GOOD}
+            fault = _pick(lasting, chance.uniform(self.seed, phase, identity, "for good"))
+            if fault is not None:
+                return fault
+            rates = {name: rate for name, rate in rates.items() if name not in _FOR_GOOD}
+        if hits >= self.cap:
+            return None
+        fault = _pick(rates, chance.uniform(self.seed, phase, identity, times))
+        return None if hits and fault in _NEVER_TWICE else fault
+
+
+def load_fault_plan(path: Path) -> FaultPlan:
+    """The plan in a YAML file; an empty file is a plan without faults.
+
+    Raises:
+        ValueError: Where the file is no YAML or names an unknown fault, phase or setting.
+    """
+    try:
+        return FaultPlan.model_validate(yaml.safe_load(path.read_text("utf-8")) or {})
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
+
+
+def draw_fault(
+    connection: sqlite3.Connection, plan: FaultPlan, phase: Phase, identity: str
+) -> str | None:
+    """Decide about one more call of an identity, and remember the decision."""
+    if not plan.rates(phase):
+        return None
+    row = connection.execute(
+        "INSERT INTO asked VALUES (?, ?, 1, 0)"
+        " ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times, hits",
+        (phase, identity),
+    ).fetchone()
+    fault = plan.drawn(phase, identity, row["times"] - 1, row["hits"])
+    connection.execute(
+        "UPDATE asked SET hits = ? WHERE phase = ? AND identity = ?",
+        (0 if fault is None else row["hits"] + 1, phase, identity),
+    )
+    if fault is not None:
+        tally(connection, "fault", f"{phase}.{fault}")
+    return fault
+
+
+def _pick(rates: Mapping[str, float], drawn: float) -> str | None:
+    reached = 0.0
+    for name, rate in rates.items():
+        reached += rate
+        if drawn < reached:
+            return name
+    return None

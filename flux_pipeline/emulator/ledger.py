@@ -1,0 +1,156 @@
+"""The oracle of every test: what the API was asked, what it accepted, and what it charged for.
+
+It counts on the provider's side, from the same transactions that accept predictions, so it can't be
+fooled by a client that lost a reply. Keys are kept as fingerprints only: the state's directory must
+not become the place where a key leaks.
+"""
+
+import hashlib
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flux_pipeline.emulator import records
+from flux_pipeline.emulator.state import State, tally
+
+
+class Duplicate(BaseModel):
+    """One (version, input) that was accepted, and charged, more than once."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_sha: str
+    ids: tuple[str, ...]
+
+
+class LedgerPrediction(BaseModel):
+    """One accepted prediction."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    input_sha: str
+    version: str
+    input: dict[str, Any]
+    """As accepted: kept even when the API shows it no more."""
+    created_at: float
+    """s since the epoch"""
+    status: str
+    cost_usd: float
+
+
+class Ledger(BaseModel):
+    """Everything that happened to one state since it was made, over all processes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    creates_received: int
+    """Every POST of a prediction that arrived, whatever came of it."""
+    creates_accepted: int
+    charged_usd: float
+    distinct_inputs: int
+    """(version, input) pairs; equal to ``creates_accepted`` where nothing was paid twice."""
+    duplicates: tuple[Duplicate, ...]
+    predictions: tuple[LedgerPrediction, ...]
+    """In order of acceptance; empty where they were not asked for."""
+    keys_by_host: dict[str, dict[str, int]]
+    """Host header to key fingerprint to requests; requests without a key are not in it."""
+    keys_by_route: dict[str, dict[str, int]]
+    requests_by_route: dict[str, int]
+    faults: dict[str, int]
+    """Such as ``create.reset_after`` to the number of times."""
+
+
+def fingerprint_key(key: str) -> str:
+    """How the ledger names an API key."""
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def note_request(connection: sqlite3.Connection, host: str, route: str, key: str) -> int:
+    """Count a request and the key it carried, if any; returns how many came by this route."""
+    if key:
+        connection.execute(
+            "INSERT INTO keys_seen VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            (host[:255], route, fingerprint_key(key)),
+        )
+    return tally(connection, "route", route)
+
+
+def build_ledger(state: State, now: float, *, predictions: bool = True) -> Ledger:
+    """The ledger as it is; ``now`` tells the statuses."""
+    with state.reading() as connection:
+        tallies = {
+            (row["kind"], row["name"]): int(row["count"])
+            for row in connection.execute("SELECT * FROM tallies")
+        }
+        totals = connection.execute(
+            "SELECT count(*) AS accepted, coalesce(sum(cost_usd), 0) AS charged,"
+            " count(DISTINCT input_sha) AS distinct_inputs FROM predictions"
+        ).fetchone()
+        rows = connection.execute("SELECT * FROM predictions ORDER BY seq") if predictions else ()
+        return Ledger(
+            creates_received=sum(tallies.get(("route", name), 0) for name in CREATE_ROUTES),
+            creates_accepted=totals["accepted"],
+            charged_usd=round(totals["charged"], 9),
+            distinct_inputs=totals["distinct_inputs"],
+            duplicates=_duplicates(connection),
+            predictions=tuple(_prediction(records.from_row(row), now) for row in rows),
+            keys_by_host=_keys(connection, "host"),
+            keys_by_route=_keys(connection, "route"),
+            requests_by_route=_of_kind(tallies, "route"),
+            faults=_of_kind(tallies, "fault"),
+        )
+
+
+def read_ledger(directory: Path, *, predictions: bool = True, now: float | None = None) -> Ledger:
+    """The ledger of the state kept in a directory; no emulator need be running.
+
+    Raises:
+        FileNotFoundError: Where the directory holds no state.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: no emulator state here")
+    with State(directory) as state:
+        moment = time.time() if now is None else now
+        return build_ledger(state, moment, predictions=predictions)
+
+
+CREATE_ROUTES = frozenset({"POST /v1/predictions", "POST /replicate/v1/predictions"})
+
+
+def _prediction(record: records.Record, now: float) -> LedgerPrediction:
+    return LedgerPrediction(
+        id=record.id,
+        input_sha=record.input_sha,
+        version=record.version,
+        input=dict(record.input),
+        created_at=record.created_at,
+        status=record.life.at(now, retention_seconds=0).status,
+        cost_usd=record.cost_usd,
+    )
+
+
+def _duplicates(connection: sqlite3.Connection) -> tuple[Duplicate, ...]:
+    rows = connection.execute(
+        "SELECT input_sha, id FROM predictions WHERE input_sha IN"
+        " (SELECT input_sha FROM predictions GROUP BY input_sha HAVING count(*) > 1) ORDER BY seq"
+    )
+    ids: dict[str, list[str]] = {}
+    for row in rows:
+        ids.setdefault(row["input_sha"], []).append(row["id"])
+    return tuple(Duplicate(input_sha=sha, ids=tuple(same)) for sha, same in ids.items())
+
+
+def _keys(connection: sqlite3.Connection, by: str) -> dict[str, dict[str, int]]:
+    keys: dict[str, dict[str, int]] = {}
+    for row in connection.execute("SELECT * FROM keys_seen"):
+        counts = keys.setdefault(row[by], {})
+        counts[row["key"]] = counts.get(row["key"], 0) + int(row["count"])
+    return keys
+
+
+def _of_kind(tallies: dict[tuple[str, str], int], kind: str) -> dict[str, int]:
+    return {name: count for (of_kind, name), count in sorted(tallies.items()) if of_kind == kind}

@@ -1,0 +1,93 @@
+"""What can be chosen about the emulated API, as one frozen value."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SEED_VERSION = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
+"""The version in the example of the API document that the project was created from."""
+
+
+class EmulatorOptions(BaseModel):
+    """How the emulated API behaves while nothing goes wrong; what goes wrong is a ``FaultPlan``.
+
+    The defaults are for embedded use: pictures within a second, no limits that a demo would meet.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, description="Decides latencies and drawn seeds.")
+    accepted_keys: frozenset[str] = Field(
+        default=frozenset(), repr=False, description="Keys that work; empty: any non-empty key."
+    )
+
+    latency_median: float = Field(default=0.5, ge=0, description="From create to output, s.")
+    latency_spread: float = Field(
+        default=0.25, ge=0, description="Standard deviation of the latency's logarithm."
+    )
+    cold_start_rate: float = Field(default=0.0, ge=0, le=1, description="Share of cold starts.")
+    cold_start_seconds: tuple[float, float] = Field(
+        default=(40.0, 120.0), description="Shortest and longest cold start, s."
+    )
+    time_scale: float = Field(
+        default=1.0, ge=0, description="Multiplies latencies and cold starts; 0 is immediate."
+    )
+    retention_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        description="Inputs, outputs and files vanish this long after the end.",
+    )
+
+    list_enabled: bool = Field(default=True, description="False: no list, as on the aggregator.")
+    list_delay_seconds: float = Field(
+        default=0.0, ge=0, description="A prediction shows in the list this long after its create."
+    )
+    page_size: int = Field(default=100, ge=1, description="Predictions a page of the list.")
+
+    creates_per_minute: float | None = Field(default=600.0, gt=0, description="None: no limit.")
+    calls_per_minute: float | None = Field(
+        default=3000.0, gt=0, description="All API calls but creates; None: no limit."
+    )
+    burst_seconds: float = Field(
+        default=60.0, gt=0, description="A bucket holds what flows in during this time, s."
+    )
+    rate_hint: Literal["all", "header", "date", "body", "detail", "reset", "none"] = Field(
+        default="all", description="Where a 429 says how long to wait."
+    )
+    credit_usd: float | None = Field(default=None, ge=0, description="Then 402; None: no end.")
+    low_credit_usd: float = Field(
+        default=0.0, ge=0, description="Below this credit: 6 creates a minute, one at a time."
+    )
+    usd_per_image: float = Field(default=0.003, ge=0, description="Charged at acceptance, USD.")
+
+    reply_shape: Literal["prediction", "data_url", "data_b64", "error_object"] = Field(
+        default="prediction",
+        description="Form of a create's reply. The data[] forms hold the reply until the end.",
+    )
+    error_shape: Literal["problem", "cog", "object"] = Field(
+        default="problem",
+        description="Form of errors: {title, detail, status}; a list of details; {error: {…}}.",
+    )
+    output_shape: Literal["list", "string", "data_uri"] = Field(
+        default="list", description="Form of `output`; a string where there is one image."
+    )
+    create_status: Literal[200, 201, 202] = Field(default=201, description="Of a good create.")
+    cancel_finished_status: Literal[200, 422] = Field(
+        default=200, description="Of cancelling a prediction that has already ended."
+    )
+    signed_outputs: bool = Field(default=False, description="Output URLs carry a signature.")
+    trap_origin: str = Field(
+        default="https://trap.invalid",
+        description="Origin of `urls.*` and of the list's links; no client may follow them.",
+    )
+    output_origin: str = Field(
+        default="", description="Origin of output URLs; empty: the one that the client asked."
+    )
+    render: Literal["picture", "cheap"] = Field(
+        default="picture", description="cheap: one base a size, made distinct by a tag (10 us)."
+    )
+
+
+def realistic(seed: int = 0) -> EmulatorOptions:
+    """Options with the latency, cold starts and limits measured at the real API."""
+    return EmulatorOptions(seed=seed, latency_median=2.5, latency_spread=0.35, cold_start_rate=0.02)

@@ -1,0 +1,174 @@
+"""The emulator on a real socket: in a thread for tests and embedded use, or blocking.
+
+uvicorn's own loop looks ten times a second whether it should stop, and waits for idle connections;
+this one is woken, and ends connections as a process that dies would.
+"""
+
+import asyncio
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from flux_pipeline.emulator.app import create_app
+from flux_pipeline.emulator.emulator import Clock, Emulator
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.ledger import Ledger
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.state import State
+
+_QUIET = 100
+"""A log level above all others: faults are meant, and need no report."""
+
+
+class EmulatorServer:
+    """Serves one emulator from a thread, between ``with`` and the end of its block.
+
+    Several may run in one process, and several processes may share one ``state_dir``. Leaving the
+    block resets what is still under way, as a crash would; the state in a directory stays.
+    """
+
+    def __init__(
+        self,
+        options: EmulatorOptions | None = None,
+        faults: FaultPlan | None = None,
+        *,
+        state_dir: Path | None = None,
+        port: int = 0,
+        clock: Clock = time.time,
+    ) -> None:
+        self.emulator = Emulator(
+            state=State(state_dir),
+            options=options or EmulatorOptions(),
+            faults=faults or FaultPlan(),
+            clock=clock,
+        )
+        self._socket = listen("127.0.0.1", port)
+        self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        """Such as ``http://127.0.0.1:43210``; predictions are at ``/v1/predictions``."""
+        self._server = _Server(_config(self.emulator))
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="emulator", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._server.ready.wait()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.stop()
+        self._thread.join()
+        self.emulator.state.close()
+
+    def ledger(self, *, predictions: bool = True) -> Ledger:
+        """The oracle as it is now; after the block read the directory with ``read_ledger``."""
+        return self.emulator.ledger(predictions=predictions)
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    state_dir: Path | None = None,
+    options: EmulatorOptions | None = None,
+    faults: FaultPlan | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; writes one line to stdout when connections are accepted.
+
+    Raises:
+        OSError: Where the port is taken.
+    """
+    listener = listen(host, port)
+    with listener, State(state_dir) as state:
+        emulator = Emulator(state, options or EmulatorOptions(), faults or FaultPlan())
+        kept = "in memory" if state_dir is None else str(state_dir)
+        line = f"emulator ready at http://{host}:{listener.getsockname()[1]} (state: {kept})\n"
+        _Server(_config(emulator), line).run([listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket that can be bound again at once after its process has died."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, woken by ``stop`` from any thread."""
+
+    def __init__(self, config: uvicorn.Config, ready_line: str = "") -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+        self._ready_line = ready_line
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Make ``run`` return soon."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.stop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        sys.stdout.write(self._ready_line)
+        sys.stdout.flush()
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._stopped.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+        for listener in sockets or []:
+            listener.close()
+
+
+def _config(emulator: Emulator) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(emulator),
+        http=_protocol,  # type: ignore[arg-type]  # a factory, where uvicorn calls a class
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=_QUIET,
+        access_log=False,
+        server_header=False,
+    )
+
+
+def _protocol(app_state: dict[str, Any], **rest: Any) -> asyncio.Protocol:
+    """A connection that its requests can reach as ``scope["state"]["protocol"]``."""
+    reachable = dict(app_state)
+    protocol = AutoHTTPProtocol(app_state=reachable, **rest)
+    reachable["protocol"] = protocol
+    return protocol

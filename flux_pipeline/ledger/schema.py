@@ -1,0 +1,139 @@
+"""The ledger's tables and their version.
+
+Every table is prefixed, so that the ledger can share a database with Dagster's own tables.
+"""
+
+from collections.abc import Callable, Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from flux_pipeline.errors import LedgerError
+
+SCHEMA_VERSION = 1
+"""Raised by one whenever a table changes; ``MIGRATIONS`` then leads from the one before to it."""
+
+METADATA = sa.MetaData()
+
+ATTEMPTS = sa.Table(
+    "flux_attempts",
+    METADATA,
+    sa.Column("request_sha256", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("latest", sa.Boolean, nullable=False),  # the one that `find` shows and `claim` reads
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("claimed_at", sa.Double, nullable=False),  # unix seconds, the ledger's clock
+    sa.Column("lease_seconds", sa.Double, nullable=False),  # the claimer's own lease, not ours
+    sa.Column("steady_at", sa.Double),  # the claim on the host's steady clock; see `lease`
+    sa.Column("boot", sa.Text, nullable=False),  # which steady clock that was
+    sa.Column("presence", sa.Text, nullable=False),  # the claimer's lock file; see `presence`
+    sa.Column("intent_at", sa.Double, nullable=False),
+    sa.Column("prompt_set", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("cost_micros", sa.BigInteger, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # JSON: the budgets that hold the cost
+    sa.Column("request_json", sa.Text, nullable=False),
+    sa.Column("acceptance", sa.Text),  # what identifies the paid creation, also where it has no id
+    sa.Column("prediction_id", sa.Text),
+    sa.Column("reply", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("retryable", sa.Boolean, nullable=False),
+    sa.Column("images", sa.Text, nullable=False),
+    sa.Column("recorded", sa.Boolean, nullable=False),
+    sa.Column("resolution", sa.Text),
+)
+
+BUDGETS = sa.Table(
+    "flux_budgets",
+    METADATA,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("used_micros", sa.BigInteger, nullable=False),
+)
+
+RATES = sa.Table(
+    "flux_rates",
+    METADATA,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("boot", sa.Text, nullable=False),  # which clock the times below are read from
+    sa.Column("next_at", sa.Double, nullable=False),
+    sa.Column("share", sa.Double, nullable=False),
+    sa.Column("slowed_at", sa.Double, nullable=False),
+    sa.Column("paused_until", sa.Double, nullable=False),
+    sa.Column("granted", sa.Double, nullable=False),
+)
+
+META = sa.Table(
+    "flux_meta",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+def _index(name: str, *columns: sa.ColumnElement[object], where: str = "", unique: bool) -> None:
+    condition = sa.text(where) if where else None
+    sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+# The database itself refuses a second latest attempt, whatever the code above it believes.
+_index("flux_attempts_latest", ATTEMPTS.c.request_sha256, where="latest", unique=True)
+_index("flux_attempts_state", ATTEMPTS.c.state, ATTEMPTS.c.intent_at, unique=False)
+_index("flux_attempts_unrecorded", ATTEMPTS.c.intent_at, where="NOT recorded", unique=False)
+_index(
+    "flux_attempts_prediction",
+    ATTEMPTS.c.prediction_id,
+    where="prediction_id IS NOT NULL",
+    unique=False,
+)
+
+Migrations = Mapping[int, Callable[[Connection], None]]
+MIGRATIONS: Migrations = {}
+"""For each older version, the step that leads to the next one."""
+
+
+def stored_version(connection: Connection) -> int | None:
+    """Return the version of the tables in this database, or None where there are none yet.
+
+    Raises:
+        LedgerError: Where tables of ours lie without a version.
+    """
+    tables = set(sa.inspect(connection).get_table_names())
+    if META.name not in tables:
+        if ATTEMPTS.name in tables:
+            raise LedgerError("holds attempts of an unknown version: restore it from a backup")
+        return None
+    text = connection.scalar(sa.select(META.c.value).where(META.c.key == "schema_version"))
+    if text is None or not text.isdigit():
+        raise LedgerError("holds no readable schema version: restore it from a backup")
+    return int(text)
+
+
+def prepare(connection: Connection, migrations: Migrations = MIGRATIONS) -> None:
+    """Create the tables, or lead older ones to this version; all within the open transaction.
+
+    Raises:
+        LedgerError: For a newer version, and for an older one to which no step is known.
+    """
+    version = stored_version(connection)
+    if version is None:
+        METADATA.create_all(connection)
+        connection.execute(META.insert().values(key="schema_version", value=str(SCHEMA_VERSION)))
+        return
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"has schema version {version}, newer than the {SCHEMA_VERSION} that this release "
+            "writes: update flux-pipeline here, as elsewhere"
+        )
+    while version < SCHEMA_VERSION:
+        if version not in migrations:
+            raise LedgerError(
+                f"has schema version {version}, older than every one that this release can read "
+                f"({SCHEMA_VERSION}): open it once with the release that follows the one that "
+                "wrote it"
+            )
+        migrations[version](connection)
+        version += 1
+        connection.execute(
+            META.update().where(META.c.key == "schema_version").values(value=str(version))
+        )

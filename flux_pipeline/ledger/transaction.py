@@ -1,0 +1,173 @@
+"""What is written to the ledger, in one transaction.
+
+Writers come one after another (SQLite's write lock; one advisory lock on Postgres), so what is read
+here stays true until the commit. The writes repeat their conditions all the same.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger import budgets as money
+from flux_pipeline.ledger import rules
+from flux_pipeline.ledger import statements as sql
+from flux_pipeline.ledger.base import (
+    Attempt,
+    Budget,
+    Busy,
+    Claim,
+    Claimed,
+    Intent,
+    Over,
+    State,
+)
+from flux_pipeline.ledger.lease import Moment, remaining
+from flux_pipeline.ledger.queries import Queries
+from flux_pipeline.ledger.rows import attempt_from, stamp_from, storable
+
+_IN_ONE_QUERY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Who claims: this process's lease, its lock file, and how it sees that another is dead."""
+
+    lease_seconds: float
+    enter: Callable[[], str]
+    is_dead: Callable[[str], bool]
+
+
+class Transaction(Queries):
+    """Every method of ``Ledger``, within one transaction that its owner commits."""
+
+    def __init__(
+        self, connection: Connection, read_clock: Callable[[], Moment], claimer: Claimer
+    ) -> None:
+        super().__init__(connection, read_clock)
+        self._claimer = claimer
+
+    def claim(
+        self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
+    ) -> Claim:
+        """See ``Ledger.claim``."""
+        row = self._connection.execute(sql.LATEST, {"sha": intent.request_sha256}).first()
+        if row is None:
+            if after:
+                raise LedgerError(
+                    f"attempt {after} of request {intent.request_sha256} is not in the ledger: the "
+                    "database was replaced while it was in use; restore it or start the run again"
+                )
+            return self._write_intent(intent, 1, holder, budgets)
+        attempt = attempt_from(row)
+        if attempt.state.is_open:
+            left = remaining(stamp_from(row), self.now, is_dead=self._claimer.is_dead)
+            return Busy(left) if left > 0 else self._take_over(attempt, holder)
+        if not rules.may_follow(attempt, after):
+            return Over(attempt)
+        return self._follow(attempt, intent, holder, budgets)
+
+    def renew(self, attempt: Attempt, *, holder: str) -> bool:
+        """See ``Ledger.renew``."""
+        states = rules.states_to_renew(attempt.state)
+        return self._stamp(attempt, states, from_holder=holder, to_holder=holder)
+
+    def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
+        """See ``Ledger.accept``."""
+        prediction = None if prediction_id is None else storable(prediction_id)
+        raw = storable(reply)
+        at = _key(attempt)
+        paid = {"id": prediction, "raw": raw, "key": rules.acceptance_of(prediction, raw)}
+        accepted = {**at, **paid, "was": State.INTENT.value, "word": State.ACCEPTED.value}
+        if self._connection.execute(sql.ACCEPT, accepted).rowcount:
+            return State.ACCEPTED
+        row = self._connection.execute(sql.ROW, at).first()
+        if row is None:
+            return self._keep_lost(attempt, paid)
+        return self._accept_again(attempt_from(row), paid, *row[17:])
+
+    def succeed(self, attempt: Attempt, *, reply: str) -> bool:
+        """See ``Ledger.succeed``."""
+        values = {**_key(attempt), "raw": storable(reply)}
+        return self._connection.execute(sql.SUCCEED, values).rowcount == 1
+
+    def close(
+        self,
+        attempt: Attempt,
+        state: State,
+        *,
+        holder: str,
+        error: str | None = None,
+        retryable: bool = False,
+        images: str = "[]",
+        reply: str | None = None,
+        resolution: str | None = None,
+    ) -> bool:
+        """See ``Ledger.close``."""
+        states = rules.states_to_close(attempt.state, state)
+        values = {
+            **_key(attempt),
+            "states": sorted(each.value for each in states),
+            "word": state.value,
+            "message": None if error is None else storable(error),
+            "again": retryable,
+            "records": storable(images),
+            "raw": None if reply is None else storable(reply),
+            "how": None if resolution is None else storable(resolution),
+        }
+        if State.INTENT in states:
+            row = self._connection.execute(sql.CLOSE_BY_HOLDER, {**values, "by": holder}).first()
+        else:
+            row = self._connection.execute(sql.CLOSE_BY_ANYONE, values).first()
+        if row is None:
+            return False
+        cost, scopes, acceptance = row
+        if not rules.is_charged(state, accepted=acceptance is not None):
+            money.charge(self._connection, money.load_scopes(scopes), -cost)
+        return True
+
+    def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
+        """See ``Ledger.mark_recorded``."""
+        for start in range(0, len(request_sha256s), _IN_ONE_QUERY):
+            shas = list(request_sha256s[start : start + _IN_ONE_QUERY])
+            self._connection.execute(sql.MARK_RECORDED, {"shas": shas})
+
+    def _take_over(self, attempt: Attempt, holder: str) -> Claim:
+        states = frozenset({attempt.state})
+        if not self._stamp(attempt, states, from_holder=attempt.holder, to_holder=holder):
+            raise LedgerError("an attempt changed under the ledger's own lock: nothing was claimed")
+        return Claimed(replace(attempt, holder=holder, claimed_at=self.now.wall), fresh=False)
+
+    def _stamp(
+        self, attempt: Attempt, states: frozenset[State], *, from_holder: str, to_holder: str
+    ) -> bool:
+        """Start the lease of an open attempt anew, for its holder or for another one."""
+        values = {
+            **_key(attempt),
+            **self._claim(to_holder),
+            "states": sorted(each.value for each in states),
+            "from_holder": from_holder,
+        }
+        return self._connection.execute(sql.STAMP, values).rowcount == 1
+
+    def _claim(self, holder: str) -> dict[str, Any]:
+        now = self.now
+        return {
+            "holder": holder,
+            "claimed_at": now.wall,
+            "steady_at": now.steady,
+            "boot": now.boot,
+            "lease_seconds": self._claimer.lease_seconds,
+            "presence": self._claimer.enter(),
+        }
+
+    def _follow(
+        self, latest: Attempt, intent: Intent, holder: str, budgets: Sequence[Budget]
+    ) -> Claim:
+        over = money.reserve(self._connection, budgets, intent.cost_micros)
+        if over is not None:
+            return over
+        self._connection.execute(sql.FOLLOW, _key(latest))
+        return self._write_intent(intent, self._next_number(latest), holder, budgets)

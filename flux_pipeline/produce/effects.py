@@ -1,0 +1,170 @@
+"""What the core may ask for: each effect is one call to the world, with one outcome.
+
+The core yields these and takes the outcomes; the engine performs them over sockets, disks and a
+database, the simulator on a virtual clock. An effect is either harmless to repeat or guarded by
+a conditional write: the one that is neither, Send, stands between an intent and its answer.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.prediction import Output, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPermit:
+    """Wait until the limiter allows one create. Outcome: None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAttempt:
+    """Write the intent, or take over what is open. Outcome: ``ledger.Claim``."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewClaim:
+    """Start the lease anew. Outcome: bool."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """POST the request, unless the monotonic clock has passed ``not_after``.
+
+    Outcome: ``CreateOutcome``; NeverSent where the time had passed.
+    """
+
+    attempt: Attempt
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAccepted:
+    """Write the provider's id before anything else happens. Outcome: ``State``."""
+
+    attempt: Attempt
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSucceeded:
+    """Write the final reply. Outcome: bool."""
+
+    attempt: Attempt
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the attempt. Outcome: bool, False where it is no longer ours to end."""
+
+    attempt: Attempt
+    state: State
+    error: str | None = None
+    retryable: bool = False
+    records: tuple[ImageRecord, ...] = field(default=(), repr=False)
+    resolution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHistory:
+    """Every attempt of this request. Outcome: sequence of ``Attempt``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeResend:
+    """Ask whether this run may send one more request whose fate is unknown. Outcome: bool."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindInList:
+    """Look for the attempt in a reading of the provider's list begun now. Outcome: FindOutcome."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPoll:
+    """Wait until the next poll is due. Outcome: None."""
+
+    elapsed: float
+    """Seconds since the prediction was accepted or taken over."""
+    polls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """GET the prediction. Outcome: ``PollOutcome``."""
+
+    prediction_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel the prediction and say how it stands. Outcome: ``PollOutcome``."""
+
+    prediction_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Download, decode, hash, label and store one output. Outcome: ``KeepOutcome``."""
+
+    attempt: Attempt
+    prediction: Prediction
+    output: Output
+    polls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait. Outcome: None."""
+
+    seconds: float
+
+
+Effect: TypeAlias = (
+    AwaitPermit
+    | ClaimAttempt
+    | RenewClaim
+    | Send
+    | WriteAccepted
+    | WriteSucceeded
+    | Close
+    | ReadHistory
+    | TakeResend
+    | FindInList
+    | AwaitPoll
+    | Poll
+    | Cancel
+    | Keep
+    | Sleep
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The image lies in the store."""
+
+    record: ImageRecord
+    thumbnail: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """The image does not lie in the store.
+
+    ``because`` says what may help: ``again`` the same call, ``gone`` a new URL from the provider,
+    ``unusable`` nothing (it is no image, or not the one asked for), ``store`` a working store.
+    """
+
+    because: Literal["again", "gone", "unusable", "store"]
+    reason: str
+
+
+KeepOutcome: TypeAlias = Kept | NotKept

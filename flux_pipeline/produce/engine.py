@@ -1,0 +1,148 @@
+"""The engine: many requests at once, as one async stream, with bounded memory.
+
+It drives the core and performs what the core asks for. A request that needs nothing costs no task;
+a request in flight holds one image at most. A cancel stops everything but what may have been paid
+a moment ago: creates under way are waited for, and their ids written, within ``DRAIN_SECONDS``.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from anyio.streams.memory import MemoryObjectSendStream
+
+from flux_pipeline.ledger.base import Attempt
+from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.produce import effects as fx
+from flux_pipeline.produce.core import produce
+from flux_pipeline.produce.course import Stage
+from flux_pipeline.produce.performer import Performer, Seams
+from flux_pipeline.produce.recording import Recorder
+from flux_pipeline.produce.report import PartitionReport, Result
+from flux_pipeline.produce.tracking import Item, Tracked, Tracker, track
+from flux_pipeline.request import Request
+
+DRAIN_SECONDS = 20.0
+"""How long creates under way may take after a cancel; within the 30 s that supervisors wait."""
+_BATCH = 500
+
+# Nothing may come between a create and the write of its id, nor into a conditional write, whose
+# answer must be known.
+_UNDIVIDED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.Close)
+
+
+@dataclass(slots=True)
+class Engine:
+    """One run's stream of requests. Lives on one event loop; made anew for every run."""
+
+    seams: Seams
+    recorder: Recorder
+    make_performer: Callable[[Request], Performer]
+    observe: Callable[[Result], None]
+    reports: MemoryObjectSendStream[PartitionReport]
+    slots: anyio.Semaphore
+    group: TaskGroup
+    running: int = 0
+    """Predictions that were accepted and have not ended."""
+    _shields: set[anyio.CancelScope] = field(default_factory=set)
+    _draining: bool = False
+
+    async def feed(self, partitions: Iterable[tuple[str, Iterable[Request]]]) -> None:
+        """Begin every request; the group's end is theirs. A report goes out a partition."""
+        for batch in _batches(track(partitions)):
+            latest = await self._latest(batch)
+            for item in sorted(batch, key=lambda item: _urgency(item, latest)):
+                if isinstance(item, Tracked):
+                    await self._begin(item, latest.get(item.request.request_sha256))
+                else:
+                    await self._report(item.tracker)
+
+    def drain(self) -> None:
+        """Stop: nothing new is begun, creates under way are finished and their ids written."""
+        self._draining = True
+        for shield in self._shields:
+            shield.deadline = anyio.current_time() + DRAIN_SECONDS
+        self.group.cancel_scope.cancel()
+
+    async def _latest(self, batch: list[Item]) -> Mapping[str, Attempt]:
+        wanted = [item.request.request_sha256 for item in batch if isinstance(item, Tracked)]
+        return await self.seams.ledger.call(lambda ledger: ledger.find(wanted))
+
+    async def _begin(self, item: Tracked, attempt: Attempt | None) -> None:
+        stage = produce(
+            item.request,
+            latest=attempt,
+            run=self.seams.run,
+            policy=self.seams.policy,
+            clock=self.seams.clock,
+            load_records=records_from_json,
+        )
+        try:
+            effect = next(stage)
+        except StopIteration as ended:
+            recorded = attempt is not None and attempt.recorded
+            await self._end(item.tracker, ended.value, recorded=recorded)
+            return
+        await self.slots.acquire()
+        self.group.start_soon(self._drive, item, stage, effect)
+
+    async def _drive(self, item: Tracked, stage: Stage[Result], effect: fx.Effect) -> None:
+        performer = self.make_performer(item.request)
+        accepted = False
+        try:
+            while True:
+                outcome = await self._perform(performer, effect)
+                if isinstance(effect, fx.WriteAccepted) and not accepted:
+                    accepted, self.running = True, self.running + 1
+                effect = stage.send(outcome)
+        except StopIteration as ended:
+            self.running -= accepted
+            await self._end(item.tracker, ended.value, recorded=False)
+        finally:
+            self.slots.release()
+
+    async def _perform(self, performer: Performer, effect: fx.Effect) -> Any:
+        if not isinstance(effect, _UNDIVIDED):
+            return await performer.perform(effect)
+        deadline = anyio.current_time() + DRAIN_SECONDS if self._draining else math.inf
+        with anyio.CancelScope(shield=True, deadline=deadline) as shield:
+            self._shields.add(shield)
+            try:
+                return await performer.perform(effect)
+            finally:
+                self._shields.discard(shield)
+        await checkpoint()  # the drain's time is over: here the cancel takes hold
+        raise TimeoutError(f"{type(effect).__name__} had to be given up")
+
+    async def _end(self, tracker: Tracker, result: Result, *, recorded: bool) -> None:
+        tracker.end(result, recorded=recorded)
+        self.observe(result)
+        await self._report(tracker)
+
+    async def _report(self, tracker: Tracker) -> None:
+        if tracker.take_finished():
+            await self.reports.send(tracker.report(await self.recorder.record(tracker)))
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
+
+
+def _urgency(item: Item, latest: Mapping[str, Attempt]) -> tuple[int, float, str]:
+    """What was accepted first, oldest first, because outputs expire; then by LoRA.
+
+    The provider reloads the weights whenever the LoRA changes.
+    """
+    if not isinstance(item, Tracked):
+        return 2, 0.0, ""
+    attempt = latest.get(item.request.request_sha256)
+    if attempt is not None and attempt.state.is_open:
+        return 0, attempt.intent_at, ""
+    return 1, 0.0, str(item.request.input.get("hf_lora", ""))

@@ -1,0 +1,154 @@
+"""From downloaded bytes to a stored, labelled image: blocking, pure but for the one PUT.
+
+Nothing is stored that was not decoded whole, and nothing is overwritten: where the key is taken,
+the pixels decide whether the same image lies there already.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+
+from flux_pipeline.errors import ImageError, ObjectConflict, StoreError
+from flux_pipeline.images.inspection import Inspection, inspect_image
+from flux_pipeline.images.label import Label
+from flux_pipeline.images.labelling import label_image
+from flux_pipeline.lineage.metadata import object_metadata
+from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.produce.effects import KeepOutcome, Kept, NotKept
+from flux_pipeline.request import Request
+from flux_pipeline.store.base import Store, StoredObject
+
+_CONTENT_TYPES = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
+
+
+def image_key(request: Request, index: int) -> str:
+    """``images/<set>/<prompt>-<fingerprint>-<index>.<format>``: readable, fixed by the cause."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.source.prompt_name.lower()).strip("-")[:60]
+    stem = "-".join(filter(None, (name.strip("-"), request.request_sha256[:16], str(index))))
+    return f"images/{request.source.prompt_set}/{stem}.{request.image_format}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Keeps images of one run. Thread-safe."""
+
+    store: Store
+    now: Callable[[], datetime]
+    """UTC."""
+    producer: str = ""
+    """For the TC260:AIGC label; empty for none."""
+    embed_prompt: bool = True
+    """Whether the prompt is written into the file, and so published with it."""
+
+    def keep(self, request: Request, record: ImageRecord, body: bytes) -> KeepOutcome:
+        """Inspect, label and store one image; ``record`` holds all that is known without it."""
+        try:
+            seen = inspect_image(
+                body,
+                image_format=request.image_format,
+                width=request.width,
+                height=request.height,
+                with_thumbnail=True,
+            )
+        except ImageError as error:
+            return NotKept("again", f"output {record.output_index}: {error}")
+        if (seen.image_format, seen.width, seen.height) != (
+            request.image_format,
+            request.width,
+            request.height,
+        ):
+            return NotKept("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
+        found = self._describe(record, seen)
+        labelled = label_image(body, self._label(found))
+        try:
+            return self._put(request, found, labelled, seen)
+        except StoreError as error:
+            return NotKept("store", str(error))
+
+    def _describe(self, record: ImageRecord, seen: Inspection) -> ImageRecord:
+        return replace(
+            record,
+            image_sha256=seen.image_sha256,
+            dhash=seen.dhash,
+            width=seen.width,
+            height=seen.height,
+            error="; ".join(seen.flags) or None,
+        )
+
+    def _label(self, record: ImageRecord) -> Label:
+        """The label says what was known before storing, so that storing again gives the bytes."""
+        row = asdict(record)
+        named = {name: row.pop(name) for name in _LABEL_FIELDS}
+        row = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in row.items()
+            if value is not None and name not in _NOT_IN_FILE
+        }
+        if not self.embed_prompt:
+            named["prompt"] = None
+        return Label(**named, created_at=record.completed_at, producer=self.producer, extra=row)
+
+    def _put(
+        self, request: Request, record: ImageRecord, labelled: bytes, seen: Inspection
+    ) -> Kept:
+        key = image_key(request, record.output_index)
+        record = replace(record, file_sha256=hashlib.sha256(labelled).hexdigest())
+        stored, new = self.store.put_new(
+            key,
+            labelled,
+            content_type=_CONTENT_TYPES[request.image_format],
+            metadata=object_metadata(record),
+        )
+        if not new:
+            record = _adopt(record, stored)
+        record = replace(
+            record,
+            file_sha256=stored.sha256,
+            uri=stored.uri,
+            bytes=stored.size,
+            stored_at=self.now(),
+        )
+        return Kept(record, seen.thumbnail or b"")
+
+
+_LABEL_FIELDS = (
+    "prompt",
+    "prediction_id",
+    "request_sha256",
+    "output_index",
+    "image_sha256",
+    "seed",
+    "run_id",
+    "prompt_set",
+    "prompt_name",
+    "partition",
+    "model",
+    "version",
+    "config_sha256",
+    "input",
+)
+# Known only after storing, or different for whoever stores: they would change the bytes.
+_NOT_IN_FILE = frozenset(
+    {"file_sha256", "uri", "bytes", "stored_at", "polls", "attempts", "status"}
+)
+
+
+def _adopt(record: ImageRecord, stored: StoredObject) -> ImageRecord:
+    """The key is taken: by this very image, by another answer to this request, or by a stranger."""
+    theirs = stored.metadata.get("image-sha256", "")
+    if stored.metadata.get("request-sha256") != record.request_sha256:
+        raise ObjectConflict(
+            f"{stored.uri}: holds other bytes (sha256 {stored.sha256 or 'unknown'}) that are not"
+            f" ours (image {record.image_sha256}); move them away and run again"
+        )
+    if theirs == record.image_sha256:
+        return record
+    return replace(
+        record,
+        image_sha256=theirs or None,
+        dhash=None,
+        prediction_id=stored.metadata.get("prediction-id") or record.prediction_id,
+        error="an earlier answer to the same request lies in the store and was kept",
+    )

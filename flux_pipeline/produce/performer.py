@@ -1,0 +1,179 @@
+"""Performs what the core asks for, for one request: sockets, disks and the database."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial, singledispatchmethod
+
+import anyio
+from anyio import to_thread
+
+from flux_pipeline.errors import DownloadError
+from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
+from flux_pipeline.ledger.batch import LedgerWriter
+from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.lineage.rows import records_to_json
+from flux_pipeline.outcomes import AccessDenied, CreateOutcome, FindOutcome, NeverSent, PollOutcome
+from flux_pipeline.produce import effects as fx
+from flux_pipeline.produce.keeping import Keeper
+from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.records import build_record
+from flux_pipeline.produce.reply import dump_reply
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.polling import PollPlan
+from flux_pipeline.request import Request
+
+
+@dataclass(slots=True)
+class Seams:
+    """What all requests of one run share."""
+
+    provider: Provider
+    ledger: LedgerWriter
+    keeper: Keeper
+    plan: PollPlan
+    policy: Policy
+    run: RunContext
+    holder: str
+    threads: anyio.CapacityLimiter
+    resends_left: int
+    clock: Callable[[], float] = time.monotonic
+    denied: AccessDenied | None = None
+    """Set by the first 401, 402 or 403: nothing more is sent in this run."""
+
+
+@dataclass(slots=True)
+class Performer:
+    """One request's hands."""
+
+    seams: Seams
+    request: Request
+    intent: Intent
+    budgets: Sequence[Budget]
+
+    @singledispatchmethod
+    async def perform(self, effect: fx.Effect) -> object:
+        """Perform one effect; the outcome is as its class says."""
+        raise TypeError(f"no such effect: {effect!r}")
+
+    @perform.register
+    async def _(self, _effect: fx.AwaitPermit) -> None:
+        if self.seams.denied is None:
+            await self.seams.provider.permit()
+
+    @perform.register
+    async def _(self, effect: fx.ClaimAttempt) -> Claim:
+        claim = partial(_claim, self.intent, self.seams.holder, effect.after, self.budgets)
+        return await self.seams.ledger.call(claim)
+
+    @perform.register
+    async def _(self, effect: fx.RenewClaim) -> bool:
+        return await self.seams.ledger.call(
+            lambda ledger: ledger.renew(effect.attempt, holder=self.seams.holder)
+        )
+
+    @perform.register
+    async def _(self, effect: fx.Send) -> CreateOutcome:
+        if self.seams.denied is not None:
+            return self.seams.denied
+        if self.seams.clock() > effect.not_after:
+            return NeverSent("the claim had grown too old before the request could be sent")
+        outcome = await self.seams.provider.create(self.request, permitted=True)
+        if isinstance(outcome, AccessDenied):
+            self.seams.denied = outcome
+        return outcome
+
+    @perform.register
+    async def _(self, effect: fx.WriteAccepted) -> State:
+        prediction = effect.prediction
+        return await self.seams.ledger.call(
+            lambda ledger: ledger.accept(
+                effect.attempt, prediction_id=prediction.id, reply=dump_reply(prediction)
+            )
+        )
+
+    @perform.register
+    async def _(self, effect: fx.WriteSucceeded) -> bool:
+        reply = dump_reply(effect.prediction)
+        return await self.seams.ledger.call(
+            lambda ledger: ledger.succeed(effect.attempt, reply=reply)
+        )
+
+    @perform.register
+    async def _(self, effect: fx.Close) -> bool:
+        images = records_to_json(effect.records)
+        return await self.seams.ledger.call(
+            lambda ledger: ledger.close(
+                effect.attempt,
+                effect.state,
+                holder=self.seams.holder,
+                error=effect.error,
+                retryable=effect.retryable,
+                images=images,
+                resolution=effect.resolution,
+            )
+        )
+
+    @perform.register
+    async def _(self, _effect: fx.ReadHistory) -> Sequence[Attempt]:
+        return await self.seams.ledger.call(
+            lambda ledger: ledger.history(self.request.request_sha256)
+        )
+
+    @perform.register
+    async def _(self, _effect: fx.TakeResend) -> bool:
+        self.seams.resends_left -= 1
+        return self.seams.resends_left >= 0
+
+    @perform.register
+    async def _(self, effect: fx.FindInList) -> FindOutcome:
+        return await self.seams.provider.find(
+            self.request, since=effect.attempt.intent_at, known=self._known_ids
+        )
+
+    async def _known_ids(self, prediction_ids: Sequence[str]) -> Collection[str]:
+        return await self.seams.ledger.call(lambda ledger: ledger.known_ids(prediction_ids))
+
+    @perform.register
+    async def _(self, effect: fx.AwaitPoll) -> None:
+        await anyio.sleep(self.seams.plan.wait(effect.elapsed, effect.polls))
+
+    @perform.register
+    async def _(self, effect: fx.Poll) -> PollOutcome:
+        return await self.seams.provider.poll(effect.prediction_id)
+
+    @perform.register
+    async def _(self, effect: fx.Cancel) -> PollOutcome:
+        return await self.seams.provider.cancel(effect.prediction_id)
+
+    @perform.register
+    async def _(self, effect: fx.Keep) -> fx.KeepOutcome:
+        seams = self.seams
+        try:
+            body = await seams.provider.download(effect.output)
+        except DownloadError as error:
+            because = "again" if error.retryable else "gone" if error.gone else "unusable"
+            return fx.NotKept(because, f"output {effect.output.index}: {error}")
+        record = build_record(
+            self.request,
+            seams.run,
+            index=effect.output.index,
+            status=ImageStatus.STORED,
+            attempt=effect.attempt,
+            prediction=effect.prediction,
+            polls=effect.polls,
+        )
+        return await to_thread.run_sync(
+            seams.keeper.keep, self.request, record, body, limiter=seams.threads
+        )
+
+    @perform.register
+    async def _(self, effect: fx.Sleep) -> None:
+        await anyio.sleep(max(effect.seconds, 0.0))
+
+
+def _claim(
+    intent: Intent, holder: str, after: int, budgets: Sequence[Budget], ledger: Ledger
+) -> Claim:
+    return ledger.claim(intent, holder=holder, after=after, budgets=budgets)

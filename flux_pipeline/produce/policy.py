@@ -1,0 +1,45 @@
+"""How patient and how daring a run is; every figure has its reason beside it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Limits of the core. Times are seconds."""
+
+    may_create: bool = True
+    """False for a rescue: only what was accepted before is finished."""
+    lease: float = 120.0
+    """A claim older than this may be taken over by another worker."""
+    send_timeout: float = 60.0
+    """A POST ends within this; shorter than the lease, so that no claim ends under a live POST."""
+    never_sent_tries: int = 3
+    transient_tries: int = 2
+    """New attempts after failures that the provider calls transient."""
+    canceled_tries: int = 1
+    """New attempts after a cancel that was not ours."""
+    visibility: float = 30.0
+    """How late the provider's list may show a new prediction."""
+    list_reach: float = 3000.0
+    """The list forgets after an hour: beyond this age, absence proves nothing."""
+    settle_patience: float = 300.0
+    """How long an unreadable list is read again before the request is held."""
+    unknown: Literal["resend", "hold"] = "resend"
+    """What happens to a create of unknown fate where the provider has no list."""
+    deadline: float = 900.0
+    """A prediction that has not ended by then is canceled."""
+    keep_tries: int = 5
+    gone_tries: int = 3
+    """Polls that answer 404, and successes without output, before either is believed."""
+    busy_interval: float = 2.0
+    """How often a request that another worker holds is looked at."""
+    backoff: float = 1.0
+    """First wait after a failure; doubles up to ``backoff_limit``."""
+    backoff_limit: float = 30.0
+    remake_expired: bool = False
+    """Whether what was paid and lost is paid for again."""
+
+    def wait_after(self, failures: int) -> float:
+        """Seconds to wait after the n-th failure in a row, n from 1."""
+        return min(self.backoff * 2.0 ** (failures - 1), self.backoff_limit)

@@ -1,0 +1,171 @@
+"""The producer: the engine behind one blocking iterator, for Dagster and the command line.
+
+The event loop runs in anyio's portal: there an interrupt of the calling thread is never lost, and
+a slow reader of reports never holds paid bytes.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from flux_pipeline.errors import FluxPipelineError
+from flux_pipeline.ledger.base import Intent
+from flux_pipeline.ledger.batch import LedgerWriter
+from flux_pipeline.ledger.codec import request_to_json
+from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.produce.budgets import Limits, micros
+from flux_pipeline.produce.engine import Engine
+from flux_pipeline.produce.keeping import Keeper
+from flux_pipeline.produce.performer import Performer, Seams
+from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.recording import Recorder
+from flux_pipeline.produce.report import PartitionReport, Result
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.polling import PollPlan
+from flux_pipeline.request import Request
+from flux_pipeline.store.base import Store
+
+log = logging.getLogger(__name__)
+
+Partitions = Iterable[tuple[str, Iterable[Request]]]
+
+
+def ignore(_result: Result) -> None:
+    """The observer that does nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Producer:
+    """Makes images of requests: what was made before is free, what was begun is resumed."""
+
+    open_provider: Callable[[], AbstractAsyncContextManager[Provider]]
+    store: Store
+    ledger: SqlLedger
+    policy: Policy = field(default_factory=Policy)
+    concurrency: int = 64
+    aigc_producer: str = ""
+    embed_prompt: bool = True
+
+    @contextmanager
+    def stream(
+        self,
+        partitions: Partitions,
+        *,
+        run: RunContext,
+        limits: Limits | None = None,
+        asked: int = 0,
+        observe: Callable[[Result], None] = ignore,
+    ) -> Iterator[Iterator[PartitionReport]]:
+        """Give a report for every partition, each when it is finished, in the order they finish.
+
+        ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
+        be sent again. ``observe`` is called on the engine's thread, once a request, and must not
+        block. An exception in the block, an interrupt too, drains: creates under way end and their
+        ids are written before it goes on.
+        """
+        send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
+        engines: list[Engine] = []
+
+        async def work() -> None:
+            async with send, self._engine(run, limits or Limits(), asked, observe, send) as engine:
+                engines.append(engine)
+                await engine.feed(partitions)
+
+        with start_blocking_portal() as portal:
+            future = portal.start_task_soon(work)
+            try:
+                yield _received(portal, receive)
+                future.result()
+            except BaseException as error:
+                for engine in engines:
+                    portal.call(engine.drain)
+                    _say_what_runs_on(engine.running)
+                future.exception()
+                raise _unwrapped(error) from None
+
+    @asynccontextmanager
+    async def _engine(
+        self,
+        run: RunContext,
+        limits: Limits,
+        asked: int,
+        observe: Callable[[Result], None],
+        reports: MemoryObjectSendStream[PartitionReport],
+    ) -> AsyncIterator[Engine]:
+        async with (
+            self.open_provider() as provider,
+            LedgerWriter(self.ledger) as ledger,
+            anyio.create_task_group() as group,
+        ):
+            seams = Seams(
+                provider=provider,
+                ledger=ledger,
+                keeper=Keeper(self.store, _now, self.aigc_producer, self.embed_prompt),
+                plan=PollPlan(),
+                policy=self.policy,
+                run=run,
+                holder=self.ledger.holder,
+                threads=anyio.CapacityLimiter(min(self.concurrency, 32)),
+                resends_left=max(5, asked // 100),
+            )
+
+            def perform_for(request: Request) -> Performer:
+                name = request.source.prompt_set
+                return Performer(
+                    seams=seams,
+                    request=request,
+                    intent=Intent(
+                        request_sha256=request.request_sha256,
+                        prompt_set=name,
+                        run_id=run.run_id,
+                        cost_micros=micros(request.cost_usd) or 0,
+                        request_json=request_to_json(request),
+                    ),
+                    budgets=limits.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
+                )
+
+            yield Engine(
+                seams=seams,
+                recorder=Recorder(self.store, ledger, run),
+                make_performer=perform_for,
+                observe=observe,
+                reports=reports,
+                slots=anyio.Semaphore(self.concurrency),
+                group=group,
+            )
+
+
+def _received(
+    portal: BlockingPortal, receive: MemoryObjectReceiveStream[PartitionReport]
+) -> Iterator[PartitionReport]:
+    while True:
+        try:
+            yield portal.call(receive.receive)
+        except anyio.EndOfStream:
+            return
+
+
+def _say_what_runs_on(running: int) -> None:
+    if running:
+        log.warning("stopped: %d predictions run on; the next run resumes them by id", running)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """The one error of our own in a task group's group: several slots fail for one reason."""
+    if isinstance(error, BaseExceptionGroup):
+        ours, _ = error.split(FluxPipelineError)
+        while isinstance(ours, BaseExceptionGroup):
+            ours = ours.exceptions[0]
+        return ours or error
+    return error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,89 @@
+"""Lineage records from what is known of a request, its attempt and its prediction."""
+
+import re
+from datetime import UTC, datetime
+
+import rfc8785
+
+from flux_pipeline.ledger.base import Attempt
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.models.redact import redact_input
+from flux_pipeline.prediction import Prediction
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.request import Request
+
+_LOGGED_SEED = re.compile(r"Using seed: (\d+)")
+
+
+def build_record(
+    request: Request,
+    run: RunContext,
+    *,
+    index: int,
+    status: ImageStatus,
+    error: str | None = None,
+    attempt: Attempt | None = None,
+    prediction: Prediction | None = None,
+    polls: int = 0,
+) -> ImageRecord:
+    """The record of one image asked for, without what only the stored bytes can tell.
+
+    ``run_id`` is the run that paid, which is not always the run that stores: so the same
+    prediction is labelled with the same bytes by whoever finishes it.
+    """
+    source, given = request.source, redact_input(request.input)
+    seed, seed_source = _seed(request, prediction)
+    return ImageRecord(
+        prediction_id=prediction.id if prediction else attempt.prediction_id if attempt else None,
+        output_index=index,
+        request_sha256=request.request_sha256,
+        prompt_set=source.prompt_set,
+        prompt_name=source.prompt_name,
+        take=source.take,
+        partition=source.partition,
+        model=request.model,
+        version=request.version,
+        served_version=(prediction.version or None) if prediction else None,
+        prompt=str(given.get("prompt", "")),
+        hf_lora=_text(given.get("hf_lora")),
+        lora_scale=_number(given.get("lora_scale")),
+        aspect_ratio=_text(given.get("aspect_ratio")),
+        num_inference_steps=_whole(given.get("num_inference_steps")),
+        num_outputs=request.outputs,
+        seed=seed,
+        seed_source=seed_source,
+        input=rfc8785.dumps(dict(given)).decode(),
+        run_id=attempt.intent.run_id if attempt else run.run_id,
+        asset=run.asset,
+        config_path=source.config_path,
+        config_sha256=source.config_sha256,
+        code_version=run.code_version,
+        status=status,
+        error=error,
+        format=request.image_format,
+        requested_at=datetime.fromtimestamp(attempt.intent_at, UTC) if attempt else None,
+        completed_at=prediction.completed_at if prediction else None,
+        predict_seconds=prediction.predict_seconds if prediction else None,
+        attempts=attempt.number if attempt else 0,
+        polls=polls,
+        cost_usd=request.cost_usd / request.outputs if attempt else 0.0,
+    )
+
+
+def _seed(request: Request, prediction: Prediction | None) -> tuple[int | None, str]:
+    if request.seed is not None:
+        return request.seed, "request"
+    logged = _LOGGED_SEED.search(prediction.logs) if prediction else None
+    return (int(logged[1]), "log") if logged else (None, "unknown")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -1,0 +1,98 @@
+"""The create whose fate is unknown: found in the provider's list, proven absent, or held.
+
+Settling by a list that was read too early pays twice. So absence counts only in a reading begun
+``visibility`` seconds after the last moment at which the request could have been sent, and only
+while the list still reaches back to that moment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.outcomes import Absent, AccessDenied, FindOutcome, Found, ListFailed, NoList
+from flux_pipeline.prediction import Prediction
+from flux_pipeline.produce.course import Course, Stage, Step
+from flux_pipeline.produce.effects import (
+    Close,
+    FindInList,
+    ReadHistory,
+    Sleep,
+    TakeResend,
+    WriteAccepted,
+)
+from flux_pipeline.produce.report import Ending
+
+
+def accept(course: Course, attempt: Attempt, prediction: Prediction, *, ours: bool) -> Stage[Step]:
+    """Write the id down; where the attempt had been given up meanwhile, the claim decides anew."""
+    state: State = yield WriteAccepted(attempt, prediction)
+    if ours:
+        course.created += 1
+    if state is State.DUPLICATE:
+        course.notices.append(f"paid twice: prediction {prediction.id} came after it was given up")
+        return attempt
+    return prediction
+
+
+def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Step]:
+    """Find out what became of a POST without an answer.
+
+    ``sent_before`` is the monotonic time after which nothing of it can be sent any more.
+    """
+    policy, failures = course.policy, 0
+    proof_from = sent_before + policy.visibility
+    remembered = attempt.claimed_at - attempt.intent_at + policy.visibility < policy.list_reach
+    while True:
+        begun = course.clock()
+        outcome: FindOutcome = yield FindInList(attempt)
+        match outcome:
+            case Found(prediction):
+                return (yield from accept(course, attempt, prediction, ours=False))
+            case NoList():
+                return (yield from _unknown(course, attempt, "the provider has no list"))
+            case AccessDenied(code, detail):
+                return course.fail(f"not settled: the provider answered {code}: {detail}", attempt)
+            case Absent() if not remembered:
+                return (yield from _unknown(course, attempt, "the provider's list has forgotten"))
+            case Absent() if begun >= proof_from:
+                yield Close(attempt, State.UNSENT, resolution="absent from the provider's list")
+                return replace(attempt, state=State.UNSENT)
+            case Absent():
+                yield Sleep(proof_from - course.clock())
+            case ListFailed(reason, retry_after):
+                failures += 1
+                if begun > proof_from + policy.settle_patience:
+                    return (yield from _hold(course, attempt, f"the list is unreadable: {reason}"))
+                yield Sleep(max(retry_after, policy.wait_after(failures)))
+
+
+def _unknown(course: Course, attempt: Attempt, why: str) -> Stage[Step]:
+    """No proof can be had: send again where the policy allows it, and say so; else hold."""
+    if course.policy.unknown == "hold":
+        return (yield from _hold(course, attempt, why))
+    history: Sequence[Attempt] = yield ReadHistory()
+    if any(earlier.state is State.RESENT for earlier in history):
+        return (yield from _hold(course, attempt, f"{why}, and it was sent again once already"))
+    allowed: bool = yield TakeResend()
+    if not allowed:
+        return (yield from _hold(course, attempt, f"{why}, and this run has sent too many again"))
+    closed: bool = yield Close(attempt, State.RESENT, resolution=why)
+    if closed:
+        course.notices.append(
+            f"possibly paid twice: attempt {attempt.number} of {course.request.request_sha256[:12]}"
+            f" had no answer and {why}; at most {course.request.cost_usd:.4f} USD"
+        )
+    return replace(attempt, state=State.RESENT)
+
+
+def _hold(course: Course, attempt: Attempt, why: str) -> Stage[Step]:
+    reason = (
+        f"held: attempt {attempt.number} may have been paid and {why};"
+        " `flux-pipeline held` shows and ends it"
+    )
+    records = course.records_without_image(ImageStatus.FAILED, reason, attempt)
+    closed: bool = yield Close(attempt, State.HELD, error=reason, records=records)
+    if not closed:
+        return attempt
+    return course.end(Ending.HELD, records, reason)

@@ -1,0 +1,125 @@
+"""Says pydantic's errors in the words of a prompt set's author: the value, and what is allowed."""
+
+import difflib
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from flux_pipeline.prompts.shown import shown
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+def explain(error: ValidationError, form: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Pairs of path and message for every mistake that the error holds."""
+    for detail in error.errors(include_url=False):
+        path, field, form_there = _walk(detail["loc"], form)
+        kind, value = detail["type"], detail["input"]
+        if kind == "extra_forbidden":
+            yield path, unknown_key(path[-1], form_there.model_fields)
+        elif kind == "missing":
+            yield path, "is missing" + (f": {field.description}" if field else "")
+        elif kind == "value_error":
+            yield path, str(detail["ctx"]["error"])
+        elif kind.startswith("union_tag"):
+            yield (*path, "by"), "must be one of prompt, shard, day"
+        elif kind == "too_short":
+            yield path, "is empty"
+        elif kind == "string_type" and not isinstance(value, str):
+            yield path, f"must be text, not {shown(value)}; put it in quotes"
+        else:
+            yield path, f"{shown(value)} is not allowed ({_allowed(field, kind, value)})"
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> str:
+    """The message for a key that means nothing: the nearest one, or all."""
+    names = list(allowed)
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"
+    return f"unknown key {shown(key)}; {hint}"
+
+
+def _walk(
+    location: Sequence[int | str], form: type[BaseModel]
+) -> tuple[tuple[str, ...], FieldInfo | None, type[BaseModel]]:
+    """The author's path of a location, the field it ends in, and the form around that."""
+    path: list[str] = []
+    field: FieldInfo | None = None
+    inner: list[type[BaseModel]] = [form]
+    outer = form
+    for part in location:
+        name = str(part)
+        tagged = [candidate for candidate in inner if _is_tagged(candidate, name)]
+        if len(inner) > 1 and tagged:
+            inner = (
+                tagged  # pydantic names the chosen kind of a union; the author wrote no such key
+            )
+            continue
+        if name == "[key]":
+            continue
+        path.append(name)
+        if inner:
+            outer = inner[0]
+            field = outer.model_fields.get(name)
+            inner = list(_forms_in(field.annotation)) if field else []
+    return tuple(path), field, outer
+
+
+def _is_tagged(form: type[BaseModel], name: str) -> bool:
+    by = form.model_fields.get("by")
+    return by is not None and name in get_args(by.annotation)
+
+
+def _forms_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in {Union, types.UnionType}:
+        for member in get_args(annotation):
+            yield from _forms_in(member)
+
+
+def _allowed(field: FieldInfo | None, kind: str, value: object) -> str:
+    if field is None:
+        return kind.replace("_", " ")
+    if kind == "literal_error":
+        return _choices(field.annotation, value)
+    noun = next((word for base, word in _KINDS.items() if _is_kind(field.annotation, base)), "")
+    range_ = _range(field)
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        return range_
+    return f"{noun}, {range_}" if range_ and noun else noun or range_ or kind.replace("_", " ")
+
+
+def _choices(annotation: Any, value: object) -> str:
+    while get_origin(annotation) is not Literal:
+        annotation = get_args(annotation)[0]
+    choices = [str(choice) for choice in get_args(annotation)]
+    near = [choice for choice in choices if choice == str(value).lower().strip()]
+    listed = f"one of {', '.join(choices)}"
+    return f"write {near[0]}; {listed}" if near else listed
+
+
+def _is_kind(annotation: Any, base: type) -> bool:
+    origin = get_origin(annotation) or annotation
+    if origin in {Union, types.UnionType}:
+        return any(_is_kind(member, base) for member in get_args(annotation))
+    return isinstance(origin, type) and issubclass(origin, base)
+
+
+def _range(field: FieldInfo) -> str:
+    low = next((m.ge for m in field.metadata if isinstance(m, annotated_types.Ge)), None)
+    high = next((m.le for m in field.metadata if isinstance(m, annotated_types.Le)), None)
+    if low is None:
+        return "" if high is None else f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"

@@ -1,0 +1,201 @@
+"""The form of a prompt set's file: every key, its type, its limits and its description.
+
+The JSON Schema that editors use is made from these classes, so a description here is what an
+author reads while typing.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from flux_pipeline.models.fields import Number, Text, WholeNumber
+from flux_pipeline.prompts.cron import checked_cron
+
+MAX_TAKES = 1_000
+MAX_SHARDS = 10_000
+
+_TAG_KEY = re.compile(r"(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_OWNER = re.compile(r"team:[^\s:][^\n]*|[^@\s]+@[^@\s]+\.[^@\s.]+")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _plain_text(value: Any) -> Any:
+    # A caller's mapping may hold numbers where a file always gives text.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+def _checked_owner(value: str) -> str:
+    if not _OWNER.fullmatch(value):
+        raise ValueError("an owner is an email address or team:<name>")
+    return value
+
+
+def _checked_tag_key(value: str) -> str:
+    if not _TAG_KEY.fullmatch(value) or value.startswith("dagster/"):
+        raise ValueError(
+            "a tag's key is made of letters, digits, _, - and ., at most 63 of them, with at "
+            "most one / behind a namespace other than dagster"
+        )
+    return value
+
+
+def _checked_tag_value(value: str) -> str:
+    if not _TAG_VALUE.fullmatch(value):
+        raise ValueError("a tag's value is made of letters, digits, _, - and ., at most 63 of them")
+    return value
+
+
+def _checked_timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            "is no time zone; write it as Asia/Shanghai, Europe/Berlin or UTC"
+        ) from error
+    return value
+
+
+def parse_day(value: str) -> date:
+    """The date of ``YYYY-MM-DD``.
+
+    Raises:
+        ValueError: another form, or no day of the calendar.
+    """
+    if not _DAY.fullmatch(value):
+        raise ValueError("a day is written YYYY-MM-DD")
+    try:
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("is no day of the calendar; a day is written YYYY-MM-DD") from error
+
+
+def _day_from_text(value: Any) -> Any:
+    return parse_day(value) if isinstance(value, str) else value
+
+
+PlainText: TypeAlias = Annotated[Text, BeforeValidator(_plain_text)]
+Timezone: TypeAlias = Annotated[Text, AfterValidator(_checked_timezone)]
+
+
+class Form(BaseModel):
+    """Base: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ByPrompt(Form):
+    """A partition for every prompt, named after it: the natural one in the UI, up to 1,000."""
+
+    by: Literal["prompt"] = Field(description="A partition for every prompt.")
+
+
+class ByShard(Form):
+    """A fixed number of partitions; a prompt's name decides where it goes, whatever is added."""
+
+    by: Literal["shard"] = Field(description="A fixed number of partitions, filled by hash.")
+    count: WholeNumber = Field(
+        ge=1,
+        le=MAX_SHARDS,
+        description="How many. Some hundred images a shard are a good size. Changing it moves "
+        "prompts to other shards, and pays for none of them again.",
+    )
+
+
+class ByDay(Form):
+    """A partition for every day: the same prompts with new seeds, and ``{date}`` in them."""
+
+    by: Literal["day"] = Field(description="A partition for every day, with seeds of its own.")
+    start: Annotated[date, BeforeValidator(_day_from_text), Field(strict=True)] = Field(
+        description="The first day, YYYY-MM-DD."
+    )
+    timezone: Timezone = Field(default="UTC", description="Whose midnight ends a day.")
+
+
+Partitions: TypeAlias = Annotated[ByPrompt | ByShard | ByDay, Field(discriminator="by")]
+
+
+class Schedule(Form):
+    """When the whole set is looked through; what exists already costs nothing."""
+
+    cron: Annotated[Text, AfterValidator(checked_cron)] = Field(
+        description='Five fields (minute hour day month weekday), such as "0 6 * * *".'
+    )
+    timezone: Timezone = Field(default="UTC", description="The time zone that cron is meant in.")
+
+
+class Budget(Form):
+    """What may be spent; a run stops before the first request that would exceed it."""
+
+    usd_per_run: Number | None = Field(default=None, ge=0, description="USD in one run.")
+    usd_per_month: Number | None = Field(
+        default=None, ge=0, description="USD in one calendar month (UTC), over all runs."
+    )
+
+
+class PromptForm(Form):
+    """One prompt's own keys; beside them stand the model's inputs."""
+
+    prompt: PlainText = Field(
+        description="The text, with {placeholders} for matrix variables, table columns and, with "
+        "partitions by day, {date}. A brace is written {{ or }}."
+    )
+    matrix: dict[str, Annotated[list[PlainText], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Variables and their values: a prompt for every combination.",
+    )
+    takes: WholeNumber = Field(
+        default=1, ge=1, le=MAX_TAKES, description="Predictions of each prompt, each with a seed."
+    )
+    table: Text | None = Field(
+        default=None,
+        description="A csv, tsv, jsonl or parquet file in this file's folder or below: a prompt "
+        "for every row, its columns as {placeholders}.",
+    )
+    key: Text | None = Field(
+        default=None,
+        description="The column that names a row. Without it rows are numbered, and a row put in "
+        "between renames, and pays for, all that follow.",
+    )
+
+
+class PromptSetForm(Form):
+    """A prompt set: what shall be made, how it is cut into partitions, when, and for how much."""
+
+    description: Text = Field(default="", description="What the set is for, shown in the UI.")
+    model: Text = Field(description="The model, owner/name.")
+    version: Text | None = Field(
+        default=None,
+        description="Overrides the version that the model is pinned to: 64 hex digits, or "
+        "owner/name: and 64 hex digits.",
+    )
+    owners: list[Annotated[Text, AfterValidator(_checked_owner)]] = Field(
+        default_factory=list, description="Email addresses, or team:<name>."
+    )
+    tags: dict[
+        Annotated[Text, AfterValidator(_checked_tag_key)],
+        Annotated[PlainText, AfterValidator(_checked_tag_value)],
+    ] = Field(default_factory=dict, description="Tags of the assets.")
+    defaults: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="Inputs of the model for every prompt that doesn't set them itself.",
+    )
+    prompts: Mapping[str, Any] = Field(
+        min_length=1,
+        description="The prompts by name (a-z, 0-9, _ and -): a text, or a mapping.",
+    )
+    partitions: Partitions = Field(
+        default=ByPrompt(by="prompt"), description="How the set is cut; by prompt if left out."
+    )
+    schedule: Schedule | None = Field(default=None, description="When it runs by itself.")
+    budget: Budget = Field(default=Budget(), description="Limits of what it may cost.")
+    automation: Literal["on_change", "on_schedule", "none"] | None = Field(
+        default=None,
+        description="What starts it without a person: on_change (edited or missing partitions), "
+        "on_schedule, or none. Left out: on_schedule where there is a schedule, else none.",
+    )

@@ -1,0 +1,73 @@
+"""Names: of prompt sets, of prompts, and of what a table or a matrix makes of them.
+
+They become asset names, partition keys and object keys, so they hold only what all of these take:
+``a-z``, ``0-9``, hyphen and underscore. A text that has other letters keeps its difference as
+eight hex digits of its hash, so that two keys never become one name.
+"""
+
+import hashlib
+import re
+import unicodedata
+
+MAX_NAME_CHARACTERS = 120
+
+_PROMPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SET_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_OTHERS = re.compile(r"[^a-z0-9]+")
+
+
+def checked_set_name(stem: str) -> str:
+    """The name of the prompt set in a file of this stem; a hyphen becomes an underscore.
+
+    Raises:
+        ValueError: other characters than a-z, 0-9, hyphen and underscore; says what to write.
+    """
+    name = stem.replace("-", "_")
+    if _SET_NAME.fullmatch(name) and len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    hint = slug(stem).replace("-", "_")
+    raise ValueError(
+        f"the file's name names the prompt set and its assets: only a-z, 0-9, _ and - are "
+        f"allowed, and a letter or digit first; rename it, perhaps to {hint}"
+    )
+
+
+def checked_prompt_name(key: str) -> str:
+    """The key of a prompt, if it may be a name.
+
+    Raises:
+        ValueError: other characters than a-z, 0-9, hyphen and underscore, or too many.
+    """
+    if _PROMPT_NAME.fullmatch(key) and len(key) <= MAX_NAME_CHARACTERS:
+        return key
+    raise ValueError(
+        "a prompt's name is made of a-z, 0-9, _ and -, starts with a letter or digit and has at "
+        f"most {MAX_NAME_CHARACTERS} characters; perhaps {slug(key)}"
+    )
+
+
+def slug(text: str) -> str:
+    """A name part for any text: stable, never empty, and equal only for texts that read alike.
+
+    ``Crème Brûlée 2`` gives ``creme-brulee-2``, ``AB-1`` and ``ab 1`` both give ``ab-1`` (the caller finds
+    such twins); ``红`` gives ``x-`` and eight hex digits.
+    """
+    if _SLUG.fullmatch(text) and len(text) <= MAX_NAME_CHARACTERS // 2:
+        return text
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    words = _OTHERS.sub("-", plain.lower()).strip("-")
+    lost = not words or any(c.isalnum() and not c.isascii() for c in plain)
+    if lost or len(words) > MAX_NAME_CHARACTERS // 2:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return f"{words[: MAX_NAME_CHARACTERS // 2].strip('-') or 'x'}-{digest}"
+    return words
+
+
+def join_name(*parts: str) -> str:
+    """The parts with hyphens between them; a name that grows too long ends in its own hash."""
+    name = "-".join(parts)
+    if len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name[: MAX_NAME_CHARACTERS - 13].rstrip('-')}-{digest}"

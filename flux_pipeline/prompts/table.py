@@ -1,0 +1,81 @@
+"""A table of prompts: rows of text from a csv, tsv, jsonl or parquet file, streamed.
+
+Every value is the text that stands in the file: ``NA``, ``null``, ``010`` and the empty text mean
+nothing special. pandas is left out on purpose: it fills up short rows without a word and stops at
+the first long one, and all of both must be named.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from flux_pipeline.prompts.delimited import CSV, TSV
+from flux_pipeline.prompts.json_lines import JSON_LINES
+from flux_pipeline.prompts.parquet import PARQUET
+from flux_pipeline.prompts.row import Reader, Report, Row
+
+_READERS: Mapping[str, Reader] = MappingProxyType(
+    {".csv": CSV, ".tsv": TSV, ".jsonl": JSON_LINES, ".parquet": PARQUET}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table file as it was when its prompt set was loaded."""
+
+    path: Path
+    shown_path: str
+    """As messages name it."""
+    columns: tuple[str, ...]
+    sha256: str
+    size: int
+    """bytes"""
+    modified_ns: int
+
+    def is_unchanged(self) -> bool:
+        """Whether the file holds what it held; it is hashed again only where it was touched."""
+        try:
+            now = self.path.stat()
+            if (now.st_size, now.st_mtime_ns) == (self.size, self.modified_ns):
+                return True
+            return _sha256(self.path) == self.sha256
+        except OSError:
+            return False
+
+    def rows(self, columns: Sequence[str], report: Report) -> Iterator[Row]:
+        """The usable rows in order; what is wrong with the others goes to ``report``."""
+        return _READERS[self.path.suffix.lower()].rows(self.path, columns, report)
+
+
+def open_table(path: Path, shown_path: str) -> Table:
+    """Look at a table: its columns and its checksum. No row is checked yet.
+
+    Raises:
+        ValueError: missing, unreadable, of another format, without a header, or with two columns
+            of one name; the message doesn't name the file.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        ending = path.suffix or "no ending"
+        raise ValueError(f"has {ending}; a table is {', '.join(_READERS)}")
+    try:
+        if path.is_dir():
+            raise ValueError("is a folder, not a table")
+        state = path.stat()
+        digest = _sha256(path)
+        columns = reader.columns(path)
+    except FileNotFoundError:
+        raise ValueError("no such file: a table is looked for from its prompt set on") from None
+    except OSError as error:
+        raise ValueError(f"can't be read: {error.strerror}") from error
+    twins = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twins:
+        raise ValueError(f"has more than one column called {', '.join(twins)}")
+    return Table(path, shown_path, columns, digest, state.st_size, state.st_mtime_ns)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,200 @@
+"""Reads YAML as text with line numbers, and refuses what a prompt set has no use for.
+
+Every scalar stays the text that stands in the file (``16:9``, ``010``, ``no`` and ``2025-07-29``
+included); its field gives it a type later. Built from libyaml's events rather than by a loader:
+an alias bomb, 5,000 levels or a tag are refused before they cost anything, and a duplicate key,
+which PyYAML's loaders drop silently, is reported with both lines.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+from flux_pipeline.prompts.problems import Problems
+from flux_pipeline.prompts.shown import shown
+
+MAX_BYTES = 2**20
+MAX_DEPTH = 20
+
+KeyPath: TypeAlias = tuple[str, ...]
+
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A mapping as a file or a caller gave it, and where its keys stand."""
+
+    path: str
+    value: Mapping[str, Any]
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    """1-based lines by path of keys; empty where the caller knows none."""
+
+    def line(self, *keys: str) -> int:
+        """The line of a key, or of the nearest one around it; 0 where no line is known."""
+        for end in range(len(keys), 0, -1):
+            if (line := self.lines.get(keys[:end])) is not None:
+                return line
+        return 0
+
+
+def parse_yaml(data: bytes, path: str) -> Document:
+    """The document, every scalar as text.
+
+    Raises:
+        ConfigError: not UTF-8, too large or deep, no YAML, not one mapping, or with aliases,
+            tags or duplicate keys; all of these that can be found at once.
+    """
+    problems = Problems()
+    text = _decoded(data, path, problems)
+    builder = _Builder(path, problems)
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if not builder.take(event):
+                break
+    except yaml.YAMLError as error:
+        problems.add(path, *_explained(error, text))
+    problems.raise_if_any()
+    if builder.root is None:
+        problems.add(path, 0, "", "is empty: no prompts")
+    elif not isinstance(builder.root, dict):
+        what = "a list" if isinstance(builder.root, list) else "a single value"
+        problems.add(path, 1, "", f"holds {what}; a prompt set is a mapping with the key prompts")
+    problems.raise_if_any()
+    assert isinstance(builder.root, dict)  # noqa: S101 -- said for the type checker
+    return Document(path, builder.root, builder.lines)
+
+
+def _decoded(data: bytes, path: str, problems: Problems) -> str:
+    if len(data) > MAX_BYTES:
+        problems.add(
+            path, 0, "", f"has more than {MAX_BYTES:,} bytes (1 MiB): use a table for many prompts"
+        )
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")) or data[1:2] == b"\0" or data[:1] == b"\0":
+        problems.add(path, 0, "", "is UTF-16 or UTF-32: save as UTF-8")
+    elif (nul := data.find(b"\0")) >= 0:
+        problems.add(
+            path, data.count(b"\n", 0, nul) + 1, "", "holds a NUL byte: is it a text file?"
+        )
+    problems.raise_if_any()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # utf-8-sig counts from behind the byte order mark.
+        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        line = data.count(b"\n", 0, start) + 1
+        problems.add(path, line, "", f"is not UTF-8 at byte {start}: save as UTF-8")
+    problems.raise_if_any()
+    return ""
+
+
+def _explained(error: yaml.YAMLError, text: str) -> tuple[int, str, str]:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        number = error.problem_mark.line
+        lines = text.splitlines()
+        hint = ""
+        if number < len(lines) and re.match(r" *\t", lines[number]):
+            hint = ": a tab stands in the indentation; YAML takes only spaces there"
+        return number + 1, "", f"is not valid YAML: {error.problem}{hint}"
+    position = getattr(error, "position", 0)
+    reason = getattr(error, "reason", "") or "unreadable"
+    line = text.encode()[:position].count(b"\n") + 1
+    return line, "", f"is not valid YAML: {reason} (write it as an escape in double quotes)"
+
+
+class _Builder:
+    """Grows the document from events, with a stack of its own instead of recursion."""
+
+    def __init__(self, path: str, problems: Problems) -> None:
+        self.root: Any = None
+        self.lines: dict[KeyPath, int] = {}
+        self._path = path
+        self._problems = problems
+        self._open: list[Any] = []
+        self._keys: list[str | None] = []
+        """For each open container the key that waits for its value; None in front of a key."""
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> bool:
+        """Take one event; False where there is no sense in going on."""
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                self._problem(line, "a second document starts here (---): one file, one prompt set")
+                return False
+        elif isinstance(event, yaml.AliasEvent):
+            self._problem(line, "aliases (*name) are not supported: write the value out")
+            return self._add("", line)
+        elif isinstance(event, yaml.ScalarEvent):
+            self._refuse_node(event, line)
+            if not self._open and event.value == "" and event.style is None:
+                return True  # a file of comments
+            return self._add(event.value, line)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._refuse_node(event, line)
+            return self._start({} if isinstance(event, yaml.MappingStartEvent) else [], line)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            self._open.pop()
+            self._keys.pop()
+            if self._keys:
+                self._keys[-1] = None
+        return True
+
+    def _start(self, container: dict[str, Any] | list[Any], line: int) -> bool:
+        if len(self._open) == MAX_DEPTH:
+            self._problem(line, f"is nested more than {MAX_DEPTH} levels deep")
+            return False
+        parent = self._open[-1] if self._open else None
+        if isinstance(parent, dict) and self._keys[-1] is None:
+            self._problem(line, "a key must be text, not a mapping or list (braces need quotes)")
+            return False
+        self._place(container, line)
+        self._open.append(container)
+        self._keys.append(None)
+        return True
+
+    def _add(self, value: str, line: int) -> bool:
+        parent = self._open[-1] if self._open else None
+        if isinstance(parent, dict) and self._keys[-1] is None:
+            where = (*self._where(), value)
+            if value in parent:
+                first = self.lines[where]
+                self._problems.add(
+                    self._path,
+                    line,
+                    ".".join(where),
+                    f"duplicate key {shown(value)}: it stands in line {first} already",
+                )
+            self.lines.setdefault(where, line)
+            self._keys[-1] = value
+        else:
+            self._place(value, line)
+            if self._keys:
+                self._keys[-1] = None
+        return True
+
+    def _place(self, value: Any, line: int) -> None:
+        if not self._open:
+            self.root = value
+        elif isinstance(parent := self._open[-1], dict):
+            parent.setdefault(self._keys[-1], value)
+        else:
+            self._keys[-1] = str(len(parent))
+            self.lines[self._where()] = line
+            parent.append(value)
+
+    def _where(self) -> KeyPath:
+        return tuple(key for key in self._keys if key is not None)
+
+    def _refuse_node(self, event: Any, line: int) -> None:
+        if event.anchor is not None:
+            self._problem(line, f"aliases (&{event.anchor}) are not supported: write the value out")
+        if event.tag is not None:
+            self._problem(line, f"the tag {shown(event.tag)} is refused: tags are not supported")
+
+    def _problem(self, line: int, message: str) -> None:
+        self._problems.add(self._path, line, ".".join(self._where()), message)

@@ -1,0 +1,152 @@
+"""One call to the API: the key for our own origin only, a deadline, a capped body, no repetition.
+
+A call ends as a Reply, whatever its status, or as the httpx error that says whether anything was
+sent. Nothing is followed, decompressed, cached or tried again here.
+"""
+
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from flux_pipeline.provider.config import ProviderConfig, origin_of
+from flux_pipeline.provider.reply import ERROR_BYTES, Reply
+from flux_pipeline.provider.transport import AiohttpTransport
+
+_SPARE_CONNECTIONS = 8
+
+
+class ApiCalls:
+    """The client that holds the key. ``transport`` is replaced in tests alone."""
+
+    def __init__(
+        self, config: ProviderConfig, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._config = config
+        self._client = open_client(
+            transport or AiohttpTransport(connections=config.concurrency + _SPARE_CONNECTIONS),
+            config,
+            accept="application/json",
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._client.__aexit__(exc_type, exc_value, traceback)
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        deadline: float,
+        content: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Reply | httpx.HTTPError:
+        """Make one request and read its reply.
+
+        Raises:
+            ValueError: For a URL of another origin: the key would leave it.
+        """
+        if origin_of(url) != self._config.origin:
+            raise ValueError("the key is for the configured origin only")
+        headers = {"authorization": f"Bearer {self._config.api_key}"}
+        if content is not None:
+            headers["content-type"] = "application/json"
+        request = self._client.build_request(
+            method,
+            url,
+            content=content,
+            params=params,
+            headers=headers,
+            extensions={"total": deadline},
+        )
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                return await _read(response, self._config.max_reply_bytes)
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            return error
+
+
+async def _read(response: httpx.Response, limit: int) -> Reply:
+    """Read at most ``limit`` bytes of a success, 1 MiB of anything else."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    reply = Reply(response.status_code, headers)
+    if not reply.succeeded:
+        limit = min(limit, ERROR_BYTES)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        return Reply(reply.status, headers, too_large=True)  # of unknown size
+    body = await read_body(response, limit)
+    return Reply(reply.status, headers, body or b"", too_large=body is None)
+
+
+async def read_body(response: httpx.Response, limit: int) -> bytes | None:
+    """Return the body as it came over the wire, or None as soon as it is over ``limit`` bytes.
+
+    A declared length over the limit is enough: nothing of it is read then.
+    """
+    declared = response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:19]) > limit:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def open_client(
+    transport: httpx.AsyncBaseTransport, config: ProviderConfig, *, accept: str
+) -> httpx.AsyncClient:
+    """Make a client without environment, redirects, cookies to send or compressed replies."""
+    _hide_urls()
+    timeouts = config.timeouts
+    return httpx.AsyncClient(
+        transport=transport,
+        headers={
+            "user-agent": f"flux-pipeline/{version('flux-pipeline')}",
+            "accept": accept,
+            "accept-encoding": "identity",
+        },
+        timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+class _UrlsHidden(logging.Filter):
+    """Cuts the query out of the URLs that httpx logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_without_query(each) for each in record.args)
+        return True
+
+
+def _without_query(value: Any) -> Any:
+    return value.copy_with(query=None, userinfo=b"") if isinstance(value, httpx.URL) else value
+
+
+def _hide_urls() -> None:
+    """Silence httpx below warnings, and cut the queries out of whatever it may still log."""
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(each, _UrlsHidden) for each in logger.filters):
+        logger.addFilter(_UrlsHidden())
+    if logger.level < logging.WARNING:
+        logger.setLevel(logging.WARNING)

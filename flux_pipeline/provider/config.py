@@ -1,0 +1,163 @@
+"""What the provider is made of: one origin, one key, and every limit with its figure.
+
+The key is for ``base_url``'s origin alone; a config can't be pickled or copied, so that the key
+does not travel inside something else.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+from urllib.parse import quote, urlsplit
+
+from flux_pipeline.errors import ConfigError, Problem
+
+_PLACEHOLDERS = re.compile(r"your[_-]?(api[_-]?)?(key|token)|api[_-]?key|change[_-]?me", re.I)
+_HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds. A create must end well within the ledger's lease."""
+
+    connect: float = 10.0
+    """DNS, TCP and TLS together, and the wait for a free connection."""
+    read: float = 30.0
+    """Longest silence while a reply is awaited or read."""
+    create: float = 50.0
+    """A create, from the pool to the last byte of the reply."""
+    call: float = 30.0
+    """Any other call."""
+    download: float = 120.0
+    """One output with all its redirects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """One provider and how it may be used.
+
+    Raises:
+        ConfigError: For a base URL that would send the key in clear, a key that no header can
+            hold, and limits that allow nothing; with all mistakes, never with the key.
+    """
+
+    base_url: str
+    """With the prefix, without ``/v1``: ``https://api.replicate.com``,
+    ``https://www.anyapi.vip/replicate``. http only on this machine."""
+    api_key: str = field(repr=False)
+    """Blanks, quotes and ``Bearer`` around it are dropped."""
+    has_list: bool | None = None
+    """Whether predictions can be listed; None: known after the first try."""
+    output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")
+    """Where outputs may lie, besides the provider's own origin; ``*`` for any public host."""
+    timeouts: Timeouts = Timeouts()
+    creates_per_minute: float = 600.0
+    calls_per_minute: float = 3000.0
+    concurrency: int = 64
+    """Calls in flight at once; a call beyond it waits for a connection."""
+    max_reply_bytes: int = 16 * 2**20
+    """Of a successful reply: images may lie in it. Other replies are cut at 1 MiB."""
+    max_download_bytes: int = 32 * 2**20
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", _trim_base(self.base_url))
+        object.__setattr__(self, "api_key", _trim_key(self.api_key))
+        problems = [Problem("provider", 0, key, message) for key, message in _mistakes(self)]
+        if problems:
+            raise ConfigError(problems)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a provider's config holds a key: make a new one from the settings")
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host and port that the key belongs to."""
+        return origin_of(self.base_url)
+
+    @property
+    def predictions_url(self) -> str:
+        """Where predictions are created and listed."""
+        return f"{self.base_url}/v1/predictions"
+
+    def prediction_url(self, prediction_id: str) -> str:
+        """Where one prediction is; built from our own base, never from a reply's ``urls``."""
+        return f"{self.predictions_url}/{quote(prediction_id, safe='')}"
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL, in lower case.
+
+    Raises:
+        ValueError: For a URL without a host, or with a port that is none.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("a URL without a host")
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the name or address is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _trim_base(base_url: str) -> str:
+    trimmed = base_url.strip().rstrip("/")
+    return trimmed.removesuffix("/predictions").removesuffix("/v1")
+
+
+def _trim_key(api_key: str) -> str:
+    key = api_key.strip().strip("\"'").strip()
+    if key[:7].lower() == "bearer ":
+        key = key[7:].strip()
+    return key
+
+
+def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
+    """Every mistake as (field, message)."""
+    base = _mistake_in_base(config.base_url)
+    if base:
+        yield "base_url", base
+    key = config.api_key
+    if not key:
+        yield "api_key", "is empty: give the provider's key"
+    elif not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
+        yield "api_key", "holds blanks, quotes or characters that no key has: copy the key alone"
+    elif _PLACEHOLDERS.fullmatch(key.strip("<>[]{}")):
+        yield "api_key", "holds a placeholder: put the provider's key here"
+    for host in config.output_hosts:
+        if not _HOST_PATTERN.fullmatch(host):
+            yield "output_hosts", f"{host!r} is not a host, *.host or *"
+    positive = {
+        "creates_per_minute": config.creates_per_minute,
+        "calls_per_minute": config.calls_per_minute,
+        "concurrency": config.concurrency,
+        "max_reply_bytes": config.max_reply_bytes,
+        "max_download_bytes": config.max_download_bytes,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            yield name, f"{value} is not allowed (more than 0)"
+
+
+def _mistake_in_base(base_url: str) -> str | None:
+    if not base_url.isascii() or not base_url.isprintable() or set(base_url) & set(" \\"):
+        return "holds blanks or characters that no URL has"
+    try:
+        parts = urlsplit(base_url)
+        scheme, host, _ = origin_of(base_url)
+    except ValueError:
+        return "is no URL such as https://api.replicate.com"
+    if scheme not in {"http", "https"}:
+        return "is no URL such as https://api.replicate.com"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user: the key is a setting of its own"
+    if parts.query or parts.fragment:
+        return "holds a query or a fragment: give the base alone"
+    if scheme == "http" and not is_loopback(host):
+        return "would send the key in clear: use https, http only on this machine"
+    return None

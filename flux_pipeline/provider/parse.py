@@ -1,0 +1,126 @@
+"""Turns a JSON object of the API into a Prediction, whatever shape it has.
+
+Two shapes are predictions: the object with ``id`` and ``status``, and ``data[]`` of the seed
+document, which is finished and has no id. Both are read leniently, because an unreadable reply to
+a create may have been paid for; only the id is read strictly, because paths and keys are built
+from it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flux_pipeline.prediction import Output, Prediction, Status
+from flux_pipeline.provider.outputs import is_complete, outputs_of, outputs_of_data
+from flux_pipeline.provider.redact import redact_json, redact_text
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SEED = re.compile(r"Using seed: (\d{1,20})\b")
+_LOGS = 64 * 1024  # characters kept of logs, from the end
+_ERROR = 4096
+
+
+def is_id(value: object) -> bool:
+    """Whether the value can be an id: 1 to 64 letters, digits, ``-`` and ``_``."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | None:
+    """Return the prediction that a reply's object holds, or None where it holds none.
+
+    ``secrets`` are cut out of ``raw``, ``logs`` and ``error``. Outputs of a running prediction are
+    given only where they are all there: a list that still grows would be taken for a short one.
+    """
+    has_id = is_id(fields.get("id"))
+    outputs = outputs_of_data(fields.get("data"))
+    if has_id and ("status" in fields or not outputs):
+        return _with_id(fields, secrets)
+    if not outputs or _status(fields.get("status", "succeeded")) is not Status.SUCCEEDED:
+        return None
+    return Prediction(
+        id=fields["id"] if has_id else None,
+        status=Status.SUCCEEDED,
+        outputs=outputs,
+        model=_text(fields.get("model"), secrets),
+        created_at=_moment(fields.get("created")),
+        raw=_raw(fields, secrets),
+    )
+
+
+def _with_id(fields: Mapping[str, Any], secrets: tuple[str, ...]) -> Prediction:
+    status = _status(fields.get("status"))
+    given = fields.get("input")
+    sent: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    return Prediction(
+        id=fields["id"],
+        status=status,
+        outputs=_outputs(fields, status, sent.get("num_outputs", 1) if sent else None),
+        model=_text(fields.get("model"), secrets),
+        version=_text(fields.get("version"), secrets),
+        input=redact_json(sent, *secrets),
+        error=_error(fields.get("error"), secrets),
+        logs=_text(fields.get("logs"), secrets)[-_LOGS:],
+        created_at=_moment(fields.get("created_at")),
+        started_at=_moment(fields.get("started_at")),
+        completed_at=_moment(fields.get("completed_at")),
+        predict_seconds=_seconds(fields.get("metrics")),
+        data_removed=fields.get("data_removed") is True,
+        raw=_raw(fields, secrets),
+    )
+
+
+def _outputs(fields: Mapping[str, Any], status: Status, asked: object) -> tuple[Output, ...]:
+    outputs = outputs_of(fields.get("output")) or outputs_of_data(fields.get("data"))
+    return outputs if status.is_final or is_complete(outputs, asked) else ()
+
+
+def seed_in_logs(logs: str) -> int | None:
+    """The seed that the model says it drew (``Using seed: N``), or None."""
+    found = _SEED.search(logs)
+    return int(found[1]) if found else None
+
+
+def _status(value: object) -> Status:
+    try:
+        return Status(value.strip().lower()) if isinstance(value, str) else Status.UNKNOWN
+    except ValueError:
+        return Status.UNKNOWN
+
+
+def _text(value: object, secrets: tuple[str, ...]) -> str:
+    return redact_text(value, *secrets) if isinstance(value, str) else ""
+
+
+def _error(value: object, secrets: tuple[str, ...]) -> str | None:
+    """The error's text; an object is shown as JSON."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value)
+    return redact_text(text, *secrets)[:_ERROR]
+
+
+def _moment(value: object) -> datetime | None:
+    """Return the moment of an ISO 8601 text with any number of digits, or of unix seconds."""
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _seconds(metrics: object) -> float | None:
+    value = metrics.get("predict_time") if isinstance(metrics, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value < math.inf else None
+
+
+def _raw(fields: Mapping[str, Any], secrets: tuple[str, ...]) -> str:
+    return json.dumps(redact_json(fields, *secrets), separators=(",", ":"))

@@ -1,0 +1,110 @@
+"""The arithmetic of a shared rate limit: evenly spaced permits, slowed by refusals, recovering.
+
+A generic cell rate algorithm, extended by what was learnt from refusals. The whole state of one
+kind of call is five numbers, so any number of workers share a limit by sharing one row: they load
+it, apply ``reserve`` or ``slow_down``, and write it back in one transaction (see ``RateStore``).
+
+After a refusal the spacing widens to what was really granted between two refusals, which is exact
+for token buckets and fixed windows alike, and then narrows again, the faster the longer nothing is
+refused. Times are unix seconds by the store's clock.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+Kind: TypeAlias = Literal["create", "call"]
+"""A paid create, or any other call: providers limit them apart."""
+
+_SLACK = 0.998  # leaves 0.12 s a minute for permits that are used late, so that no minute overflows
+_FIRST_CUT = 0.7  # after the first refusal of all, when nothing has been measured yet
+_UNDER = 0.99  # of the measured rate, so that the next refusal is far away
+_FLOOR = 0.002  # of the configured rate: slow, never stopped for good
+_FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
+_GROWTH = 0.001  # 1/s; share after a refusal: share * exp(growth * (t + t² / 20 s))
+_GROWTH_TIME = 20.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """One kind of call; the default is a limiter that has not been used yet."""
+
+    next_at: float = 0.0
+    """When the next free permit starts."""
+    share: float = 1.0
+    """Of the configured rate, right after the last refusal; grows back with time."""
+    slowed_at: float = 0.0
+    """When the last round of refusals began; 0 for never."""
+    paused_until: float = 0.0
+    """When that round's pause ends: refusals before it belong to the same round."""
+    granted: float = 0.0
+    """Permits granted since ``slowed_at``."""
+
+
+class Grant(NamedTuple):
+    """Permits that were reserved: the first starts ``wait`` s from now, then every ``interval``."""
+
+    wait: float
+    interval: float
+
+
+def reserve(
+    state: RateState, *, per_minute: float, count: int, now: float
+) -> tuple[RateState, Grant]:
+    """Reserve ``count`` permits after all those reserved before; return the new state with them.
+
+    At most ``per_minute`` permits start in any 60 s, whoever reserves them.
+    """
+    interval = 60.0 / (per_minute * _SLACK * _share_at(state, now))
+    start = min(max(state.next_at, now), now + _FARTHEST + 64 * interval)
+    following = replace(state, next_at=start + count * interval, granted=state.granted + count)
+    return following, Grant(wait=start - now, interval=interval)
+
+
+def slow_down(state: RateState, *, per_minute: float, seconds: float, now: float) -> RateState:
+    """Apply one refusal: no permit starts for ``seconds``, and then they are spaced wider.
+
+    Refusals within the pause of an earlier one only lengthen the pause: a worker with many
+    requests in flight is refused many times for one reason.
+    """
+    until = now + max(0.0, seconds)
+    paused = replace(
+        state,
+        next_at=max(state.next_at, until),
+        paused_until=max(state.paused_until, until),
+    )
+    if now < state.paused_until:
+        return paused
+    share = _share_at(state, now)
+    if not state.slowed_at:
+        lower = share * _FIRST_CUT
+    elif state.granted > 1:
+        measured = (state.granted - 1) / max(now - state.slowed_at, 1e-3)
+        lower = min(share, measured * 60.0 / per_minute) * _UNDER
+    else:
+        lower = share * 0.5
+    return replace(paused, share=max(lower, _FLOOR), slowed_at=now, granted=0.0)
+
+
+def _share_at(state: RateState, now: float) -> float:
+    """The share of the configured rate in use now, between the floor and 1."""
+    if state.share >= 1.0:
+        return 1.0
+    rested = min(max(0.0, now - state.paused_until), 600.0)
+    return min(1.0, state.share * math.exp(_GROWTH * (rested + rested**2 / _GROWTH_TIME)))
+
+
+class RateStore(Protocol):
+    """Where the state lives. Blocking and thread-safe; each method is one transaction.
+
+    An implementation knows the configured rate of each kind, keeps one ``RateState`` a kind, and
+    applies the two functions above by a clock that all its users share.
+    """
+
+    def reserve(self, kind: Kind, count: int) -> Grant:
+        """Reserve permits of one kind."""
+        ...
+
+    def slow_down(self, kind: Kind, seconds: float) -> None:
+        """Apply one refusal with its hint in seconds."""
+        ...

@@ -1,0 +1,197 @@
+"""The settings of one process, read once from environment variables.
+
+``Settings.from_environment`` is pure: it is given the variables, and finds every mistake at once.
+Only the definitions and the command line hand it the real environment.
+
+    FLUX_CONFIGS             folder of prompt sets (configs)
+    FLUX_PROVIDER            emulator, replicate, anyapi, or a base URL with its prefix (emulator)
+    FLUX_API_KEY             the provider's key; REPLICATE_API_TOKEN is accepted too
+    FLUX_STORE               file:<folder> or s3://<bucket>/<prefix> (file:./data/store)
+    FLUX_LEDGER              a SQLAlchemy URL (sqlite:///./data/ledger.db)
+    FLUX_STATE               folder of the embedded emulator's state (data/emulator)
+    FLUX_RATE                creates a minute, over all workers (600)
+    FLUX_CONCURRENCY         predictions in flight in one run (64)
+    FLUX_UNKNOWN             resend or hold what may have been paid and can't be proven (resend)
+    FLUX_SETTLE_SECONDS      how long a lost answer is looked for before it counts as absent (30)
+    FLUX_BUDGET_USD_PER_DAY  at most this much a day, over all prompt sets (no limit)
+"""
+
+import difflib
+import ipaddress
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flux_pipeline.errors import ConfigError, Problem
+
+EMULATOR = "emulator"
+PROVIDERS = (EMULATOR, "replicate", "anyapi")
+UNKNOWN_POLICIES = ("resend", "hold")
+KEY_VARIABLES = ("FLUX_API_KEY", "REPLICATE_API_TOKEN")
+LEDGER_VARIABLE = "FLUX_LEDGER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one process works with. Paths are relative to the folder it was started in."""
+
+    configs: Path = Path("configs")
+    provider: str = EMULATOR
+    """A name of ``PROVIDERS``, or an http(s) base URL without a trailing slash."""
+    api_key: str = field(default="", repr=False)
+    key_variable: str = KEY_VARIABLES[0]
+    """The variable that holds the key, so that it can be named and passed on without its value."""
+    store: str = "file:./data/store"
+    ledger: str = field(default="sqlite:///./data/ledger.db", repr=False)
+    """May hold a password."""
+    ledger_given: bool = False
+    """Whether the environment holds it; then it is passed on by name."""
+    state: Path = Path("data/emulator")
+    rate: float = 600.0
+    """Creates a minute."""
+    concurrency: int = 64
+    unknown: str = "resend"
+    settle_seconds: float = 30.0
+    budget_usd_per_day: float | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the variables above; an empty one counts as not set.
+
+        Variables of other names are left alone, unless one is so close to ours that it must be a
+        slip: a budget that is silently not read would cost money.
+
+        Raises:
+            ConfigError: With every mistake, each naming its variable and never a secret's value.
+        """
+        problems: list[Problem] = []
+        given: dict[str, Any] = {}
+        for variable, (name, parse) in _VARIABLES.items():
+            text = environ.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                given[name] = parse(text)
+            except ValueError as mistake:
+                problems.append(Problem("environment", 0, variable, str(mistake)))
+        problems.extend(_slips(environ))
+        key_variable = next((v for v in KEY_VARIABLES if environ.get(v, "").strip()), None)
+        if key_variable is not None:
+            given["key_variable"] = key_variable
+            try:
+                given["api_key"] = parse_key(environ[key_variable])
+            except ValueError as mistake:
+                problems.append(Problem("environment", 0, key_variable, str(mistake)))
+        if problems:
+            raise ConfigError(problems)
+        return cls(ledger_given="ledger" in given, **given)
+
+
+def parse_key(text: str) -> str:
+    """Return the key without the blanks and the ``Bearer`` that copying adds.
+
+    Raises:
+        ValueError: For a placeholder and for what no HTTP header can hold; never with the value.
+    """
+    key = text.strip().removeprefix("Bearer ").strip()
+    if not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
+        raise ValueError("holds blanks, quotes or characters that no key has: copy the key alone")
+    if key.upper().strip("<>[]{}").replace("-", "_") in _PLACEHOLDERS:
+        raise ValueError("holds a placeholder: put the provider's key here")
+    return key
+
+
+_PLACEHOLDERS = frozenset(
+    {"YOUR_API_KEY", "YOUR_KEY", "YOUR_TOKEN", "API_KEY", "CHANGEME", "CHANGE_ME", "XXX"}
+)
+
+
+def _slips(environ: Mapping[str, str]) -> list[Problem]:
+    known = [*_VARIABLES, *KEY_VARIABLES]
+    return [
+        Problem("environment", 0, variable, f"is not known; did you mean {near[0]}?")
+        for variable in environ
+        if variable.startswith("FLUX_")
+        and variable not in known
+        and (near := difflib.get_close_matches(variable, known, n=1, cutoff=0.8))
+    ]
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not allowed ({' or '.join(words)})")
+        return text
+
+    return parse
+
+
+def _number(lowest: float, highest: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not lowest <= number <= highest:
+            raise ValueError(f"{text!r} is not allowed ({lowest:g} to {highest:g})")
+        return number
+
+    return parse
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and lowest <= int(text[:9]) <= highest):
+            raise ValueError(f"{text!r} is not allowed (a whole number, {lowest} to {highest})")
+        return int(text)
+
+    return parse
+
+
+def _provider(text: str) -> str:
+    if text in PROVIDERS:
+        return text
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError(f"is neither {', '.join(PROVIDERS)} nor an http(s) base URL")
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("is a URL with a user, a query or a fragment: give the base alone")
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        raise ValueError("would send the key in clear: use https, http only on this machine")
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _store(text: str) -> str:
+    if not text.startswith(("file:", "s3://")):
+        raise ValueError(f"{text!r} is not allowed (file:<folder> or s3://<bucket>/<prefix>)")
+    return text
+
+
+def _database_url(text: str) -> str:
+    if "://" not in text:
+        raise ValueError("is not a database URL such as sqlite:///./data/ledger.db")
+    return text
+
+
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "FLUX_CONFIGS": ("configs", Path),
+    "FLUX_PROVIDER": ("provider", _provider),
+    "FLUX_STORE": ("store", _store),
+    LEDGER_VARIABLE: ("ledger", _database_url),
+    "FLUX_STATE": ("state", Path),
+    "FLUX_RATE": ("rate", _number(0.1, 1_000_000)),
+    "FLUX_CONCURRENCY": ("concurrency", _whole(1, 4096)),
+    "FLUX_UNKNOWN": ("unknown", _one_of(UNKNOWN_POLICIES)),
+    "FLUX_SETTLE_SECONDS": ("settle_seconds", _number(0, 3600)),
+    "FLUX_BUDGET_USD_PER_DAY": ("budget_usd_per_day", _number(0, 1_000_000)),
+}
