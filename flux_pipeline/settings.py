@@ -173,7 +173,7 @@ def _is_loopback(host: str) -> bool:
 
 def _store(text: str) -> str:
     if not text.startswith(("file:", "s3://")):
-        raise ValueError(f"{text!r} is not allowed (file:<folder> or s3://<bucket>/<prefix>)")
+        raise ValueError("is no address of a store: give file:<folder> or s3://<bucket>/<prefix>")
     return text
 
 

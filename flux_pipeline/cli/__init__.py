@@ -1,1 +1,54 @@
-"""The command line: run, plan, trace, reproduce, verify, reindex, schema, emulator."""
+"""The command line: run, plan, schema, emulator.
+
+Exit codes: 0 all that was asked for is there, 1 something was refused, failed or held, 2 the
+configuration or the call is wrong and nothing was sent, 130 interrupted.
+"""
+
+import importlib
+import logging
+import sys
+
+import click
+
+from flux_pipeline.errors import ConfigError, FluxPipelineError
+
+_COMMANDS = {
+    "run": "flux_pipeline.cli.run:run",
+    "plan": "flux_pipeline.cli.plan:plan",
+    "schema": "flux_pipeline.cli.schema:schema",
+    "emulator": "flux_pipeline.cli.emulator:emulator",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is asked for: most need neither Dagster nor boto3."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)  # noqa: S101  the table above says so
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="flux-pipeline")
+def cli() -> None:
+    """Declarative image production: prompt sets in, images with their lineage out."""
+
+
+def main() -> None:
+    """Run the command line, and turn our own errors into a message and an exit code."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s")
+    try:
+        cli()
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except FluxPipelineError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -23,13 +23,16 @@ _KEYS = (
 def aigc_label(*, producer: str, produce_id: str, upstream: str | None) -> str | None:
     """The label's JSON, or None where there is no producer and no label upstream.
 
-    A label that is in the file already stays as it is, and only an empty propagator half is filled
-    in with ``producer`` and ``produce_id``; where that label is our own, it is made anew.
+    ``upstream`` is the label that the file has already. It stays as it is, and only where it is
+    another producer's and its propagator half is empty, that half is filled in with ``producer``
+    and ``produce_id``.
     """
-    kept = _parse(upstream)
-    if upstream is None or (kept is not None and producer == kept.get("ContentProducer")):
+    if upstream is None:
         return _own(producer, produce_id) if producer else None
-    if kept is None or not producer or kept.get("ContentPropagator") or kept.get("PropagateID"):
+    kept = _parse(upstream)
+    if kept is None or producer in {"", kept.get("ContentProducer")}:
+        return upstream
+    if kept.get("ContentPropagator") or kept.get("PropagateID"):
         return upstream
     filled = kept | {"ContentPropagator": producer, "PropagateID": produce_id}
     return json_text(filled, sort_keys=False)
@@ -41,10 +44,10 @@ def _own(producer: str, produce_id: str) -> str:
     return json_text(values, sort_keys=False)
 
 
-def _parse(upstream: str | None) -> dict[str, JsonValue] | None:
+def _parse(upstream: str) -> dict[str, JsonValue] | None:
     """The members of a label, or None for anything that is not one object of strings."""
     try:
-        found = json.loads(upstream or "")
+        found = json.loads(upstream)
     except (ValueError, RecursionError):
         return None
     if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):

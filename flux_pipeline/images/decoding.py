@@ -26,7 +26,6 @@ _DECODER_ERRORS = (
     TypeError,
     LookupError,
     ArithmeticError,
-    AttributeError,
     EOFError,
     RuntimeError,
     struct.error,
@@ -34,7 +33,7 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
     Warning,
 )
-"""What Pillow was seen to raise on hostile bytes; a warning only where warnings are errors."""
+"""What Pillow's parsers can raise on hostile bytes; a warning only where warnings are errors."""
 _FILLING = {("png", 0), ("jpg", 128)}
 """What a decoder puts where coded rows are missing, and says nothing."""
 

@@ -28,6 +28,8 @@ _SEGMENT_BYTES = 4
 _FRAME_HEADER_BYTES = 6
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+MAX_SCANS: Final = 64
+"""Encoders write up to about 20; each costs a decoder a pass over the whole image."""
 MAX_PACKET: Final = 0xFFFF - 2 - len(_XMP)
 """bytes of XMP that one segment can hold"""
 
@@ -80,8 +82,12 @@ def _scan(body: bytes, start: int) -> Chunk:
 
 def _frame_size(body: bytes, chunks: list[Chunk]) -> tuple[int, int]:
     frames = [chunk for chunk in chunks if chunk.kind in _FRAMES]
-    if len(frames) != 1 or not any(chunk.kind == _SOS for chunk in chunks):
-        raise ImageError("jpg must hold one frame and its scans")
+    scans = sum(chunk.kind == _SOS for chunk in chunks)
+    if len(frames) != 1 or not 1 <= scans <= MAX_SCANS:
+        raise ImageError(
+            f"jpg holds {len(frames)} frames and {scans} scans: one frame and 1 to {MAX_SCANS} "
+            "scans are expected"
+        )
     start, end = frames[0].data, frames[0].data_end
     if end - start < _FRAME_HEADER_BYTES:
         raise ImageError("jpg has a frame header that is too short")

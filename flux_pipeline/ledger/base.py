@@ -6,7 +6,7 @@ implementation passes ``tests/ledger/contract.py``; the simulator runs the core 
 one, in memory, that passes it too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -225,4 +225,11 @@ class Ledger(Protocol):
 
     def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
         """Those of the ids that some attempt already holds."""
+        ...
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Every attempt of every request, ordered by request and number.
+
+        Memory stays flat, whatever the size. The trap: what others write meanwhile may be missing.
+        """
         ...

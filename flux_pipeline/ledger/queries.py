@@ -21,9 +21,7 @@ _LISTED = [*_OPEN, *(state.value for state in FINISHED)]
 _FIND = sa.select(*COLUMNS).where(
     _c.request_sha256.in_(sa.bindparam("shas", expanding=True)), _c.latest
 )
-_HISTORY = (
-    sa.select(*COLUMNS).where(_c.request_sha256 == sa.bindparam("sha")).order_by(_c.number)
-)
+_HISTORY = sa.select(*COLUMNS).where(_c.request_sha256 == sa.bindparam("sha")).order_by(_c.number)
 _UNFINISHED = (
     sa.select(*COLUMNS)
     # NOT recorded is the condition of a partial index, and must stand here to the letter.

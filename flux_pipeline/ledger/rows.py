@@ -59,7 +59,7 @@ def attempt_from(row: Any) -> Attempt:
 
 def stamp_from(row: Any) -> Stamp:
     """Return the claim's stamp of a row of ``CLAIM_COLUMNS``."""
-    steady, boot, lease_seconds, presence = row[17:]
+    steady, boot, lease_seconds, presence = row[len(COLUMNS) :]
     return Stamp(Moment(row[4], steady, boot), lease_seconds, presence)
 
 

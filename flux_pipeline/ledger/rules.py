@@ -56,6 +56,13 @@ def may_follow(latest: Attempt, after: int) -> bool:
     return latest.number == after and not latest.state.is_open and latest.state is not State.HELD
 
 
+def state_when_lost(attempt: Attempt, latest: Attempt | None) -> State:
+    """Return the state of an accepted attempt that the ledger itself has lost."""
+    if latest is None or (latest.number < attempt.number and not latest.state.is_open):
+        return State.ACCEPTED
+    return State.DUPLICATE
+
+
 def states_to_renew(seen: State) -> frozenset[State]:
     """Return the states in which a claim is renewed for somebody who saw it in ``seen``.
 

@@ -21,14 +21,8 @@ KEPT = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("
 
 INSERT = ATTEMPTS.insert()
 FOLLOW = _UPDATE_ONE.where(_c.latest, _c.state.not_in(_OPEN)).values(latest=False)
-STAMP = _UPDATE_ONE.where(_AMONG, _c.holder == sa.bindparam("from_holder")).values(
-    holder=sa.bindparam("to_holder"),
-    claimed_at=sa.bindparam("wall"),
-    steady_at=sa.bindparam("steady"),
-    boot=sa.bindparam("on_boot"),
-    lease_seconds=sa.bindparam("lease"),
-    presence=sa.bindparam("lock"),
-)
+STAMP = _UPDATE_ONE.where(_AMONG, _c.holder == sa.bindparam("from_holder"))
+"""Sets the columns that it is given: those of the claim."""
 ACCEPT = _UPDATE_ONE.where(_WAS).values(
     state=sa.bindparam("word"),
     acceptance=sa.bindparam("key"),

@@ -26,7 +26,7 @@ from flux_pipeline.ledger.base import (
 )
 from flux_pipeline.ledger.lease import Moment, remaining
 from flux_pipeline.ledger.queries import Queries
-from flux_pipeline.ledger.rows import attempt_from, stamp_from, storable
+from flux_pipeline.ledger.rows import COLUMNS, attempt_from, stamp_from, storable
 
 _IN_ONE_QUERY = 1000
 
@@ -60,14 +60,14 @@ class Transaction(Queries):
                     f"attempt {after} of request {intent.request_sha256} is not in the ledger: the "
                     "database was replaced while it was in use; restore it or start the run again"
                 )
-            return self._write_intent(intent, 1, holder, budgets)
+            return self._start(intent, holder, budgets, after=None)
         attempt = attempt_from(row)
         if attempt.state.is_open:
             left = remaining(stamp_from(row), self.now, is_dead=self._claimer.is_dead)
             return Busy(left) if left > 0 else self._take_over(attempt, holder)
         if not rules.may_follow(attempt, after):
             return Over(attempt)
-        return self._follow(attempt, intent, holder, budgets)
+        return self._start(intent, holder, budgets, after=attempt)
 
     def renew(self, attempt: Attempt, *, holder: str) -> bool:
         """See ``Ledger.renew``."""
@@ -86,7 +86,7 @@ class Transaction(Queries):
         row = self._connection.execute(sql.ROW, at).first()
         if row is None:
             return self._keep_lost(attempt, paid)
-        return self._accept_again(attempt_from(row), paid, *row[17:])
+        return self._accept_again(row, paid)
 
     def succeed(self, attempt: Attempt, *, reply: str) -> bool:
         """See ``Ledger.succeed``."""
@@ -163,11 +163,112 @@ class Transaction(Queries):
             "presence": self._claimer.enter(),
         }
 
-    def _follow(
-        self, latest: Attempt, intent: Intent, holder: str, budgets: Sequence[Budget]
+    def _start(
+        self, intent: Intent, holder: str, budgets: Sequence[Budget], *, after: Attempt | None
     ) -> Claim:
+        """Write a new attempt, unless a budget forbids it."""
         over = money.reserve(self._connection, budgets, intent.cost_micros)
         if over is not None:
             return over
-        self._connection.execute(sql.FOLLOW, _key(latest))
-        return self._write_intent(intent, self._next_number(latest), holder, budgets)
+        number = 1
+        if after is not None:
+            self._connection.execute(sql.FOLLOW, _key(after))
+            number = self._next_number(intent.request_sha256)
+        now = self.now.wall
+        attempt = Attempt(
+            intent.request_sha256, number, State.INTENT, holder, now, now, _stored(intent)
+        )
+        self._insert(attempt, scopes=money.dump_scopes(budgets))
+        return Claimed(attempt, fresh=True)
+
+    def _accept_again(self, found: Sequence[Any], paid: dict[str, Any]) -> State:
+        """Accept for an attempt that is no intent any more."""
+        row = attempt_from(found)
+        held, latest, scopes = found[len(COLUMNS) :]
+        state = rules.state_when_accepted(row.state, held, paid["key"], latest=latest)
+        if state is None:
+            return self._keep_apart(row, paid, scopes)
+        if state is row.state and held is not None:
+            return State.DUPLICATE if state is State.DUPLICATE else State.ACCEPTED
+        values = {**_key(row), **paid, "was": row.state.value, "word": state.value}
+        self._connection.execute(sql.REOPEN, values)
+        if not rules.is_charged(row.state, accepted=held is not None):
+            money.charge(self._connection, money.load_scopes(scopes), row.intent.cost_micros)
+        return state
+
+    def _keep_apart(self, row: Attempt, paid: dict[str, Any], scopes: str) -> State:
+        """Keep a second paid creation of one attempt in a row of its own, charged too."""
+        same = {"sha": row.request_sha256, "key": paid["key"]}
+        if self._connection.execute(sql.KEPT, same).first() is None:
+            number = self._next_number(row.request_sha256)
+            kept = replace(row, number=number, state=State.DUPLICATE, intent_at=self.now.wall)
+            self._insert(_paid(kept, paid), scopes=scopes, acceptance=paid["key"], latest=False)
+            money.charge(self._connection, money.load_scopes(scopes), row.intent.cost_micros)
+        return State.DUPLICATE
+
+    def _keep_lost(self, attempt: Attempt, paid: dict[str, Any]) -> State:
+        """Write an accepted attempt whose intent is gone (an older backup was restored).
+
+        A paid id is written whatever happened to the database: with the intent that the caller
+        still has, as a duplicate where others have gone on without it.
+        """
+        row = self._connection.execute(sql.LATEST, {"sha": attempt.request_sha256}).first()
+        latest = None if row is None else attempt_from(row)
+        state = rules.state_when_lost(attempt, latest)
+        if latest is not None and state is State.ACCEPTED:
+            self._connection.execute(sql.FOLLOW, _key(latest))
+        lost = replace(attempt, state=state, intent=_stored(attempt.intent))
+        self._insert(_paid(lost, paid), acceptance=paid["key"], latest=state is State.ACCEPTED)
+        return state
+
+    def _next_number(self, request_sha256: str) -> int:
+        highest = self._connection.scalar(sql.HIGHEST, {"sha": request_sha256})
+        return int(highest or 0) + 1
+
+    def _insert(
+        self,
+        attempt: Attempt,
+        *,
+        scopes: str = "[]",
+        acceptance: str | None = None,
+        latest: bool = True,
+    ) -> None:
+        values = {
+            "request_sha256": attempt.request_sha256,
+            "number": attempt.number,
+            "latest": latest,
+            "state": attempt.state.value,
+            "intent_at": attempt.intent_at,
+            "prompt_set": attempt.intent.prompt_set,
+            "run_id": attempt.intent.run_id,
+            "cost_micros": attempt.intent.cost_micros,
+            "scopes": scopes,
+            "request_json": attempt.intent.request_json,
+            "acceptance": acceptance,
+            "prediction_id": attempt.prediction_id,
+            "reply": attempt.reply,
+            "error": None,
+            "retryable": False,
+            "images": "[]",
+            "recorded": False,
+            "resolution": None,
+        }
+        self._connection.execute(sql.INSERT, values | self._claim(attempt.holder))
+
+
+def _key(attempt: Attempt) -> dict[str, Any]:
+    return {"sha": attempt.request_sha256, "at": attempt.number}
+
+
+def _paid(attempt: Attempt, paid: dict[str, Any]) -> Attempt:
+    return replace(attempt, prediction_id=paid["id"], reply=paid["raw"])
+
+
+def _stored(intent: Intent) -> Intent:
+    return Intent(
+        intent.request_sha256,
+        storable(intent.prompt_set),
+        storable(intent.run_id),
+        intent.cost_micros,
+        storable(intent.request_json),
+    )

@@ -7,11 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from flux_pipeline.models.addresses import checked_url, has_foreign_letters
-from flux_pipeline.models.fields import Number, PromptText, Switch, Text, WholeNumber
+from flux_pipeline.models.fields import Number, Switch, Text, WholeNumber
 from flux_pipeline.models.lora import checked_lora, lora_warnings
 from flux_pipeline.models.model import Model, ModelInput
-
-MAX_SEED = 2**32 - 1
 
 SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -37,13 +35,10 @@ def _checked_image(url: str) -> str:
 
 
 class FluxSchnellLoraInput(ModelInput):
-    """The input of one prediction; the fields stand in the order of the API's own page."""
+    """The input of one prediction; beside the prompt, in the order of the API's own page."""
 
     address_fields: ClassVar[frozenset[str]] = frozenset({"hf_lora", "image"})
 
-    prompt: PromptText = Field(
-        description="What the image shows. The text encoder reads about 256 tokens of it."
-    )
     hf_lora: Annotated[Text, AfterValidator(checked_lora)] | None = Field(
         default=None,
         description="LoRA weights: a Hugging Face owner/name, or the https address of a "
@@ -81,9 +76,6 @@ class FluxSchnellLoraInput(ModelInput):
     )
     disable_safety_checker: Switch = Field(
         default=False, description="Keep images that the model's own safety check would drop."
-    )
-    seed: WholeNumber | None = Field(
-        default=None, ge=0, le=MAX_SEED, description="Where the random numbers start."
     )
 
     @property

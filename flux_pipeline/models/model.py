@@ -3,12 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from flux_pipeline.models.fields import PromptText, WholeNumber
 from flux_pipeline.models.redact import redact_url
 from flux_pipeline.request import JsonValue
+
+MAX_SEED = 2**32 - 1
 
 
 class ModelInput(BaseModel):
@@ -22,6 +25,15 @@ class ModelInput(BaseModel):
 
     address_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that may hold a URL, and with it a token."""
+
+    prompt: PromptText = Field(description="What the image shows.")
+    seed: WholeNumber | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_SEED,
+        description="Where the random numbers start. Left out: derived from the names of set and "
+        "prompt, the take and the day. none: not sent, the provider draws one of 65,536.",
+    )
 
     @property
     @abstractmethod
@@ -45,6 +57,10 @@ class ModelInput(BaseModel):
     def warnings(self) -> Iterator[tuple[str, str]]:
         """Pairs of field and message: allowed, and perhaps not meant."""
         yield from ()
+
+    def with_seed(self, seed: int) -> Self:
+        """The same input with this seed, which is not checked again."""
+        return self.model_copy(update={"seed": seed})
 
     def sent(self) -> dict[str, JsonValue]:
         """The JSON object to send: the given fields, and nothing else."""

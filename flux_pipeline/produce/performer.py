@@ -1,7 +1,7 @@
 """Performs what the core asks for, for one request: sockets, disks and the database."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, singledispatchmethod
 
@@ -11,9 +11,18 @@ from anyio import to_thread
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
 from flux_pipeline.ledger.batch import LedgerWriter
+from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.rows import records_to_json
-from flux_pipeline.outcomes import AccessDenied, CreateOutcome, FindOutcome, NeverSent, PollOutcome
+from flux_pipeline.outcomes import (
+    AccessDenied,
+    CreateOutcome,
+    FindOutcome,
+    NeverSent,
+    Polled,
+    PollOutcome,
+)
+from flux_pipeline.prediction import Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.keeping import Keeper
 from flux_pipeline.produce.policy import Policy
@@ -21,7 +30,7 @@ from flux_pipeline.produce.records import build_record
 from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.polling import PollPlan
+from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
 
 
@@ -30,9 +39,11 @@ class Seams:
     """What all requests of one run share."""
 
     provider: Provider
-    ledger: LedgerWriter
+    ledger: LedgerWriter[Transaction]
+    known_ids: Callable[[Sequence[str]], set[str]]
+    """Which of these ids the ledger holds already; blocking, and seldom asked."""
     keeper: Keeper
-    plan: PollPlan
+    schedule: PollSchedule
     policy: Policy
     run: RunContext
     holder: str
@@ -129,19 +140,20 @@ class Performer:
     @perform.register
     async def _(self, effect: fx.FindInList) -> FindOutcome:
         return await self.seams.provider.find(
-            self.request, since=effect.attempt.intent_at, known=self._known_ids
+            self.request, since=effect.attempt.intent_at, known=self.seams.known_ids
         )
-
-    async def _known_ids(self, prediction_ids: Sequence[str]) -> Collection[str]:
-        return await self.seams.ledger.call(lambda ledger: ledger.known_ids(prediction_ids))
 
     @perform.register
     async def _(self, effect: fx.AwaitPoll) -> None:
-        await anyio.sleep(self.seams.plan.wait(effect.elapsed, effect.polls))
+        schedule, model = self.seams.schedule, self.request.model
+        await anyio.sleep(schedule.wait(model, elapsed=effect.elapsed, polls=effect.polls))
 
     @perform.register
     async def _(self, effect: fx.Poll) -> PollOutcome:
-        return await self.seams.provider.poll(effect.prediction_id)
+        outcome = await self.seams.provider.poll(effect.prediction_id)
+        if isinstance(outcome, Polled) and outcome.prediction.status is Status.SUCCEEDED:
+            self.seams.schedule.observe(self.request.model, outcome.prediction)
+        return outcome
 
     @perform.register
     async def _(self, effect: fx.Cancel) -> PollOutcome:
@@ -153,8 +165,10 @@ class Performer:
         try:
             body = await seams.provider.download(effect.output)
         except DownloadError as error:
-            because = "again" if error.retryable else "gone" if error.gone else "unusable"
-            return fx.NotKept(because, f"output {effect.output.index}: {error}")
+            reason = f"output {effect.output.index}: {error}"
+            if error.gone:
+                return fx.NotKept("gone", reason)
+            return fx.NotKept("again" if error.retryable else "unusable", reason)
         record = build_record(
             self.request,
             seams.run,

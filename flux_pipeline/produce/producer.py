@@ -6,39 +6,38 @@ a slow reader of reports never holds paid bytes.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.batch import LedgerWriter
-from flux_pipeline.ledger.codec import request_to_json
+from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.models.redact import redact_input
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.keeping import Keeper
+from flux_pipeline.produce.observing import Observer, current_observer
 from flux_pipeline.produce.performer import Performer, Seams
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.recording import Recorder
-from flux_pipeline.produce.report import PartitionReport, Result
+from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.polling import PollPlan
+from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 
 log = logging.getLogger(__name__)
 
 Partitions = Iterable[tuple[str, Iterable[Request]]]
-
-
-def ignore(_result: Result) -> None:
-    """The observer that does nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,34 +60,31 @@ class Producer:
         run: RunContext,
         limits: Limits | None = None,
         asked: int = 0,
-        observe: Callable[[Result], None] = ignore,
+        observe: Observer | None = None,
     ) -> Iterator[Iterator[PartitionReport]]:
         """Give a report for every partition, each when it is finished, in the order they finish.
 
         ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
-        be sent again. ``observe`` is called on the engine's thread, once a request, and must not
-        block. An exception in the block, an interrupt too, drains: creates under way end and their
-        ids are written before it goes on.
+        be sent again. ``observe`` is the context's observer where none is given. An exception in the
+        block, an interrupt too, drains: creates under way end and their ids are written first.
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
+        watcher = observe or current_observer()
 
         async def work() -> None:
-            async with send, self._engine(run, limits or Limits(), asked, observe, send) as engine:
+            async with send, self._engine(run, limits or Limits(), asked, watcher, send) as engine:
                 engines.append(engine)
                 await engine.feed(partitions)
 
-        with start_blocking_portal() as portal:
+        with _plain_errors(), start_blocking_portal() as portal:
             future = portal.start_task_soon(work)
             try:
                 yield _received(portal, receive)
                 future.result()
-            except BaseException as error:
-                for engine in engines:
-                    portal.call(engine.drain)
-                    _say_what_runs_on(engine.running)
-                future.exception()
-                raise _unwrapped(error) from None
+            finally:
+                if not future.done():
+                    _drain(portal, future, engines)
 
     @asynccontextmanager
     async def _engine(
@@ -96,7 +92,7 @@ class Producer:
         run: RunContext,
         limits: Limits,
         asked: int,
-        observe: Callable[[Result], None],
+        observe: Observer,
         reports: MemoryObjectSendStream[PartitionReport],
     ) -> AsyncIterator[Engine]:
         async with (
@@ -107,11 +103,12 @@ class Producer:
             seams = Seams(
                 provider=provider,
                 ledger=ledger,
+                known_ids=self.ledger.known_ids,
                 keeper=Keeper(self.store, _now, self.aigc_producer, self.embed_prompt),
-                plan=PollPlan(),
+                schedule=PollSchedule(),
                 policy=self.policy,
                 run=run,
-                holder=self.ledger.holder,
+                holder=f"{run.run_id}/{uuid4().hex}",
                 threads=anyio.CapacityLimiter(min(self.concurrency, 32)),
                 resends_left=max(5, asked // 100),
             )
@@ -126,7 +123,9 @@ class Producer:
                         prompt_set=name,
                         run_id=run.run_id,
                         cost_micros=micros(request.cost_usd) or 0,
-                        request_json=request_to_json(request),
+                        request_json=dump_request(
+                            replace(request, input=redact_input(request.input))
+                        ),
                     ),
                     budgets=limits.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
                 )
@@ -152,19 +151,33 @@ def _received(
             return
 
 
-def _say_what_runs_on(running: int) -> None:
+def _drain(portal: BlockingPortal, future: Future[None], engines: Iterable[Engine]) -> None:
+    running = 0
+    for engine in engines:
+        running += engine.running
+        portal.call(engine.drain)
+    if not engines:
+        future.cancel()  # not begun yet
+    wait([future])
     if running:
         log.warning("stopped: %d predictions run on; the next run resumes them by id", running)
 
 
-def _unwrapped(error: BaseException) -> BaseException:
-    """The one error of our own in a task group's group: several slots fail for one reason."""
-    if isinstance(error, BaseExceptionGroup):
-        ours, _ = error.split(FluxPipelineError)
-        while isinstance(ours, BaseExceptionGroup):
-            ours = ours.exceptions[0]
-        return ours or error
-    return error
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise the first of a task group's errors alone: several slots fail for one reason."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        first: Exception = group
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+def _redacted(request: Request) -> Request:
+    """What the ledger keeps: a rescue sends nothing, so it needs no secret."""
+    return replace(request, input=redact_input(request.input))
 
 
 def _now() -> datetime:

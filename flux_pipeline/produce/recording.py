@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from anyio import to_thread
 
 from flux_pipeline.ledger.batch import LedgerWriter
+from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.produce.tracking import Tracker
@@ -17,7 +18,7 @@ class Recorder:
     """Records what one run made."""
 
     store: Store
-    ledger: LedgerWriter
+    ledger: LedgerWriter[Transaction]
     run: RunContext
 
     async def record(self, tracker: Tracker) -> str | None:

@@ -10,6 +10,8 @@ import re
 import unicodedata
 
 MAX_NAME_CHARACTERS = 120
+MAX_KEY_CHARACTERS = 60
+"""Of a name that an author gives; the rest is left for what a table and a matrix add."""
 
 _PROMPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SET_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
@@ -24,7 +26,7 @@ def checked_set_name(stem: str) -> str:
         ValueError: other characters than a-z, 0-9, hyphen and underscore; says what to write.
     """
     name = stem.replace("-", "_")
-    if _SET_NAME.fullmatch(name) and len(name) <= MAX_NAME_CHARACTERS:
+    if _SET_NAME.fullmatch(name) and len(name) <= MAX_KEY_CHARACTERS:
         return name
     hint = slug(stem).replace("-", "_")
     raise ValueError(
@@ -39,28 +41,28 @@ def checked_prompt_name(key: str) -> str:
     Raises:
         ValueError: other characters than a-z, 0-9, hyphen and underscore, or too many.
     """
-    if _PROMPT_NAME.fullmatch(key) and len(key) <= MAX_NAME_CHARACTERS:
+    if _PROMPT_NAME.fullmatch(key) and len(key) <= MAX_KEY_CHARACTERS:
         return key
     raise ValueError(
         "a prompt's name is made of a-z, 0-9, _ and -, starts with a letter or digit and has at "
-        f"most {MAX_NAME_CHARACTERS} characters; perhaps {slug(key)}"
+        f"most {MAX_KEY_CHARACTERS} characters; perhaps {slug(key)}"
     )
 
 
 def slug(text: str) -> str:
     """A name part for any text: stable, never empty, and equal only for texts that read alike.
 
-    ``Crème Brûlée 2`` gives ``creme-brulee-2``, ``AB-1`` and ``ab 1`` both give ``ab-1`` (the caller finds
-    such twins); ``红`` gives ``x-`` and eight hex digits.
+    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits; ``AB-1`` and
+    ``ab 1`` both give ``ab-1``, and the caller finds such twins.
     """
-    if _SLUG.fullmatch(text) and len(text) <= MAX_NAME_CHARACTERS // 2:
+    if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
         return text
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     words = _OTHERS.sub("-", plain.lower()).strip("-")
     lost = not words or any(c.isalnum() and not c.isascii() for c in plain)
-    if lost or len(words) > MAX_NAME_CHARACTERS // 2:
+    if lost or len(words) > MAX_KEY_CHARACTERS:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return f"{words[: MAX_NAME_CHARACTERS // 2].strip('-') or 'x'}-{digest}"
+        return f"{words[: MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
     return words
 
 

@@ -29,7 +29,7 @@ def shown(value: object) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text with everything that can't be seen written as ``\\x``, ``\\u`` or ``\\U``."""
+    """The text with everything that can't be seen written as its code."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text

@@ -1,7 +1,7 @@
 """Placeholders: ``{name}`` is replaced, ``{{`` and ``}}`` are braces, and nothing else happens.
 
-Not ``str.format``, which reads attributes (``{a.__class__}``) and formats. A text is taken apart once;
-what is put in is never looked at again, so that a table may hold any braces it likes.
+Not ``str.format``, which reads attributes (``{a.__class__}``). A text is taken apart once; what is
+put in is never looked at again, so that a table may hold any braces it likes.
 """
 
 import re
@@ -46,9 +46,8 @@ def parse_template(text: str) -> Template:
         if token[0] in {"{{", "}}"}:
             literal += token[0][0]
         elif name is None:
-            raise ValueError(
-                f"a lone {token[0]} at character {token.start() + 1}: write {token[0] * 2} for a brace"
-            )
+            brace, where = token[0], token.start() + 1
+            raise ValueError(f"a lone {brace} at character {where}: write {brace * 2} for a brace")
         elif not _NAME.fullmatch(name):
             raise ValueError(_why_no_name(name, token.start() + 1))
         else:
@@ -63,3 +62,8 @@ def _why_no_name(name: str, where: int) -> str:
     if re.search(r"[.\[\]!:]|__", name):
         return f"{what}: a plain name is allowed, no attribute, index or format"
     return f"{what}: write {{{{ and }}}} for braces that shall stay"
+
+
+def is_placeholder_name(name: str) -> bool:
+    """Whether a matrix variable or a column of this name can be put into a text."""
+    return _NAME.fullmatch(name) is not None

@@ -120,7 +120,7 @@ class _Builder:
 
     def take(self, event: yaml.Event) -> bool:
         """Take one event; False where there is no sense in going on."""
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:

@@ -1,11 +1,13 @@
-"""One call to the API: the key for our own origin only, a deadline, a capped body, no repetition.
+"""One call to the API: the key for our own origin only, a deadline, a capped body, no retry.
 
 A call ends as a Reply, whatever its status, or as the httpx error that says whether anything was
 sent. Nothing is followed, decompressed, cached or tried again here.
 """
 
 import logging
+import zlib
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,7 @@ from flux_pipeline.provider.reply import ERROR_BYTES, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 
 _SPARE_CONNECTIONS = 8
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 class ApiCalls:
@@ -82,15 +85,37 @@ class ApiCalls:
 
 
 async def _read(response: httpx.Response, limit: int) -> Reply:
-    """Read at most ``limit`` bytes of a success, 1 MiB of anything else."""
+    """Read at most ``limit`` bytes of a success, 1 MiB of anything else.
+
+    Of a reply that is no success the status alone decides, so a body that breaks off is let go.
+    """
+    status = response.status_code
     headers = {name.lower(): value for name, value in response.headers.items()}
-    reply = Reply(response.status_code, headers)
-    if not reply.succeeded:
-        limit = min(limit, ERROR_BYTES)
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        return Reply(reply.status, headers, too_large=True)  # of unknown size
-    body = await read_body(response, limit)
-    return Reply(reply.status, headers, body or b"", too_large=body is None)
+    if Reply(status).succeeded:
+        return _decoded(status, headers, await read_body(response, limit), limit)
+    try:
+        body = await read_body(response, ERROR_BYTES)
+    except httpx.HTTPError:
+        return Reply(status, headers, unread="cut")
+    return _decoded(status, headers, body, ERROR_BYTES)
+
+
+def _decoded(status: int, headers: Mapping[str, str], body: bytes | None, limit: int) -> Reply:
+    """Undo gzip within the limit: some gateways compress what was asked for as it is."""
+    if body is None:
+        return Reply(status, headers, unread="too large")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return Reply(status, headers, body)
+    if encoding not in {"gzip", "x-gzip"}:
+        return Reply(status, headers, unread="encoded in a way that was not asked for")
+    try:
+        plain = zlib.decompressobj(_GZIP).decompress(body, limit + 1)
+    except zlib.error:
+        return Reply(status, headers, unread="no gzip")
+    if len(plain) > limit:
+        return Reply(status, headers, unread="too large")
+    return Reply(status, headers, plain)
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes | None:
@@ -125,6 +150,7 @@ def open_client(
             "accept-encoding": "identity",
         },
         timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
         trust_env=False,
     )

@@ -5,8 +5,9 @@ the codes in ``REFUSALS``; every answer that is neither one of those nor a predi
 ambiguous, and whoever gets that must not send it again before it is settled.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -23,12 +24,13 @@ from flux_pipeline.outcomes import (
     Refused,
     Throttled,
 )
-from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.hints import retry_after
 from flux_pipeline.provider.parse import parse_prediction
 from flux_pipeline.provider.refusal import error_code, error_text
 from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
 from flux_pipeline.provider.transport import NEVER_SENT
+
+Answer: TypeAlias = Reply | httpx.HTTPError
 
 REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 415, 422, 429})
 """Codes that say that no prediction exists."""
@@ -38,85 +40,82 @@ THROTTLED = 429
 _GONE = frozenset({404, 410})
 
 
-def create_outcome(
-    answer: Reply | httpx.HTTPError,
-    *,
-    host: str,
-    secret: str,
-    now: float,
-    seed: int | None = None,
-) -> CreateOutcome:
-    """Classify what came of one POST.
+class Judge:
+    """Classifies the answers of one host. ``secret`` is cut out of what is said about them."""
 
-    ``now`` is unix seconds, for hints that are dates; ``seed`` is the one that was sent: a reply
-    that shows another one belongs to another request.
-    """
-    if isinstance(answer, NEVER_SENT):
-        return NeverSent(f"{host}: {answer}; the request was not sent")
-    if isinstance(answer, httpx.HTTPError):
-        return Ambiguous(f"{host}: {answer}; the request may have been sent")
-    body, unreadable = _object(answer)
-    if not answer.succeeded:
-        if answer.status == THROTTLED:
-            return Throttled(retry_after(answer.headers, body, now=now))
-        return _refusal(answer.status, body, answer, secret)
-    if unreadable:
-        return Ambiguous(f"{host}: {unreadable}")
-    prediction = parse_prediction(body, secret)
-    if prediction is not None and seed is not None and _echoed(prediction) not in (None, seed):
-        return Ambiguous(f"{host}: the reply is for another seed ({answer.describe()})")
-    if prediction is not None:
-        return Accepted(prediction)
-    if body.get("id") is not None:
-        return Ambiguous(f"{host}: the reply's id is not one ({answer.describe()})")
-    if not body.get("error"):
-        return Ambiguous(f"{host}: the reply has no id, no data and no error ({answer.describe()})")
-    code = error_code(body, answer.status)
-    if code == THROTTLED:
-        return Throttled(retry_after(answer.headers, body, now=now))
-    if code == answer.status:
-        return Refused(code, error_text(body, secret) or answer.describe())
-    return _refusal(code, body, answer, secret)
+    def __init__(self, host: str, secret: str, clock: Callable[[], float]) -> None:
+        self._host = host
+        self._secret = secret
+        self._clock = clock
 
+    def create(self, answer: Answer, *, seed: int | None = None) -> CreateOutcome:
+        """Classify what came of one POST.
 
-def poll_outcome(
-    answer: Reply | httpx.HTTPError, *, prediction_id: str, host: str, secret: str, now: float
-) -> PollOutcome:
-    """Classify what came of asking for one prediction, or of cancelling it."""
-    if isinstance(answer, httpx.HTTPError):
-        return PollFailed(f"{host}: {answer}")
-    body, unreadable = _object(answer)
-    code = answer.status
-    if answer.succeeded:
-        if unreadable:
-            return PollFailed(f"{host}: {unreadable}")
-        prediction = parse_prediction(body, secret)
-        if prediction is not None and prediction.id in (None, prediction_id):
-            return Polled(replace(prediction, id=prediction_id))
-        code = error_code(body, code) if body.get("error") and prediction is None else code
-    detail = error_text(body, secret) or answer.describe()
-    if code in DENIALS:
-        return AccessDenied(code, detail)
-    if code in _GONE:
-        return Gone(f"{host} answered {code}: {detail}")
-    return PollFailed(
-        f"{host} answered {code}: {detail}", retry_after(answer.headers, body, now=now)
-    )
+        ``seed`` is the one that was sent: a reply that shows another one is another request's.
+        """
+        if isinstance(answer, NEVER_SENT):
+            return NeverSent(f"{self._host}: {answer}; the request was not sent")
+        if isinstance(answer, httpx.HTTPError):
+            return self._ambiguous(f"{answer}; the request may have been sent")
+        if answer.succeeded:
+            return self._success(answer, seed)
+        return self._refusal(answer.status, _object(answer)[0], answer)
 
+    def poll(self, answer: Answer, *, prediction_id: str) -> PollOutcome:
+        """Classify what came of asking for one prediction, or of cancelling it."""
+        if isinstance(answer, httpx.HTTPError):
+            return PollFailed(f"{self._host}: {answer}")
+        body, unreadable = _object(answer)
+        code = answer.status
+        if answer.succeeded:
+            prediction = parse_prediction(body, self._secret)
+            if prediction is not None and prediction.id in (None, prediction_id):
+                return Polled(replace(prediction, id=prediction_id))
+            if unreadable or prediction is not None or not body.get("error"):
+                what = unreadable or f"the reply is for something else ({answer.describe()})"
+                return PollFailed(f"{self._host}: {what}")
+            code = error_code(body, code)
+        detail = self._detail(body, answer)
+        if code in DENIALS:
+            return AccessDenied(code, detail)
+        if code in _GONE:
+            return Gone(f"{self._host} answered {code}: {detail}")
+        return PollFailed(f"{self._host} answered {code}: {detail}", self._hint(body, answer))
 
-def _refusal(code: int, body: dict[str, Any], answer: Reply, secret: str) -> CreateOutcome:
-    detail = error_text(body, secret) or answer.describe()
-    if code in DENIALS:
-        return AccessDenied(code, detail)
-    if code in REFUSALS:
-        return Refused(code, detail)
-    return Ambiguous(f"answered {code}: {detail}")
+    def _success(self, answer: Reply, seed: int | None) -> CreateOutcome:
+        """Classify a 2xx reply to a create: a prediction, an error in disguise, or neither."""
+        body, unreadable = _object(answer)
+        prediction = parse_prediction(body, self._secret)
+        if prediction is not None:
+            if seed is not None and prediction.input.get("seed", seed) != seed:
+                return self._ambiguous("the reply shows another seed than was sent")
+            return Accepted(prediction)
+        if body.get("id") is None and body.get("error"):
+            code = error_code(body, answer.status)
+            if code != answer.status:
+                return self._refusal(code, body, answer)
+            return Refused(code, self._detail(body, answer))
+        return self._ambiguous(unreadable or f"the reply is no prediction ({answer.describe()})")
 
+    def _refusal(self, code: int, body: Mapping[str, Any], answer: Reply) -> CreateOutcome:
+        """Classify an error by its code, which is the status or what an error object says."""
+        detail = self._detail(body, answer)
+        if code == THROTTLED:
+            return Throttled(self._hint(body, answer))
+        if code in DENIALS:
+            return AccessDenied(code, detail)
+        if code in REFUSALS:
+            return Refused(code, detail)
+        return self._ambiguous(f"answered {code}: {detail}")
 
-def _echoed(prediction: Prediction) -> int | None:
-    """Return the seed in the input that the reply shows, or None."""
-    seed = prediction.input.get("seed")
-    return seed if isinstance(seed, int) else None
+    def _ambiguous(self, what: str) -> Ambiguous:
+        return Ambiguous(f"{self._host}: {what}")
+
+    def _detail(self, body: Mapping[str, Any], answer: Reply) -> str:
+        return error_text(body, self._secret) or answer.describe()
+
+    def _hint(self, body: Mapping[str, Any], answer: Reply) -> float:
+        return retry_after(answer.headers, body, now=self._clock())
 
 
 def _object(answer: Reply) -> tuple[dict[str, Any], str]:

@@ -13,7 +13,9 @@ from urllib.parse import quote, urlsplit
 
 from flux_pipeline.errors import ConfigError, Problem
 
-_PLACEHOLDERS = re.compile(r"your[_-]?(api[_-]?)?(key|token)|api[_-]?key|change[_-]?me", re.I)
+_PLACEHOLDERS = re.compile(
+    r"your[_-]?(api[_-]?)?(key|token)|api[_-]?key|change[_-]?me", re.IGNORECASE
+)
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
@@ -151,13 +153,11 @@ def _mistake_in_base(base_url: str) -> str | None:
         parts = urlsplit(base_url)
         scheme, host, _ = origin_of(base_url)
     except ValueError:
-        return "is no URL such as https://api.replicate.com"
+        parts, scheme, host = urlsplit(""), "", ""
     if scheme not in {"http", "https"}:
         return "is no URL such as https://api.replicate.com"
-    if parts.username is not None or parts.password is not None:
-        return "holds a user: the key is a setting of its own"
-    if parts.query or parts.fragment:
-        return "holds a query or a fragment: give the base alone"
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return "holds a user, a query or a fragment: give the base alone"
     if scheme == "http" and not is_loopback(host):
         return "would send the key in clear: use https, http only on this machine"
     return None

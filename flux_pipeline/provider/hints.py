@@ -14,7 +14,7 @@ from typing import Any
 LONGEST_WAIT = 60.0
 """s; a provider that asks for a day is asked again after a minute."""
 
-_RESETS_IN = re.compile(r"resets in ~?\s{0,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(ms|m|s)?", re.I)
+_RESETS_IN = re.compile(r"(?i)resets in ~?\s{0,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(ms|m|s)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _EPOCH = 1e9  # a ratelimit-reset above this is a moment, below it a duration
 

@@ -45,7 +45,7 @@ def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | N
         status=Status.SUCCEEDED,
         outputs=outputs,
         model=_text(fields.get("model"), secrets),
-        created_at=_moment(fields.get("created")),
+        created_at=parse_moment(fields.get("created")),
         raw=_raw(fields, secrets),
     )
 
@@ -63,9 +63,9 @@ def _with_id(fields: Mapping[str, Any], secrets: tuple[str, ...]) -> Prediction:
         input=redact_json(sent, *secrets),
         error=_error(fields.get("error"), secrets),
         logs=_text(fields.get("logs"), secrets)[-_LOGS:],
-        created_at=_moment(fields.get("created_at")),
-        started_at=_moment(fields.get("started_at")),
-        completed_at=_moment(fields.get("completed_at")),
+        created_at=parse_moment(fields.get("created_at")),
+        started_at=parse_moment(fields.get("started_at")),
+        completed_at=parse_moment(fields.get("completed_at")),
         predict_seconds=_seconds(fields.get("metrics")),
         data_removed=fields.get("data_removed") is True,
         raw=_raw(fields, secrets),
@@ -102,8 +102,11 @@ def _error(value: object, secrets: tuple[str, ...]) -> str | None:
     return redact_text(text, *secrets)[:_ERROR]
 
 
-def _moment(value: object) -> datetime | None:
-    """Return the moment of an ISO 8601 text with any number of digits, or of unix seconds."""
+def parse_moment(value: object) -> datetime | None:
+    """The moment, in UTC, of an ISO 8601 text with any number of digits, or of unix seconds.
+
+    None for anything else; a text without an offset is taken as UTC.
+    """
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value)

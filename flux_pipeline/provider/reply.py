@@ -12,7 +12,7 @@ ERROR_BYTES = 2**20
 
 
 class UnreadableReply(FluxPipelineError):
-    """Raised inside the provider for a body that is too large or no JSON object."""
+    """Raised inside the provider for a body that is unread or no JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
-    too_large: bool = False
-    """The body was not read, or not to its end."""
+    unread: str = ""
+    """Why the body was not read, or not to its end; empty where it was."""
 
     @property
     def succeeded(self) -> bool:
@@ -33,7 +33,7 @@ class Reply:
     def describe(self) -> str:
         """Status, type and size, for a message."""
         kind = self.headers.get("content-type", "no type").partition(";")[0].strip()[:40]
-        size = "too large" if self.too_large else f"{len(self.body)} bytes"
+        size = self.unread or f"{len(self.body)} bytes"
         return f"{self.status}, {kind}, {size}"
 
 
@@ -41,10 +41,10 @@ def load_object(reply: Reply) -> dict[str, Any]:
     """Return the reply's JSON object; NaN and infinities in it become None.
 
     Raises:
-        UnreadableReply: For a body that is too large, cut, nested too deep, or something else.
+        UnreadableReply: For a body that was not read, is cut, too deep, or something else.
     """
-    if reply.too_large:
-        raise UnreadableReply(f"the reply is too large ({reply.describe()})")
+    if reply.unread:
+        raise UnreadableReply(f"the reply was not read ({reply.describe()})")
     try:
         value = json.loads(reply.body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):

@@ -25,10 +25,16 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
+from flux_pipeline.provider.addresses import PrivateAddress
+
 IDLE_SECONDS = 3.0
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """The errors that prove that no byte of a request left this machine."""
+
+
+class AddressRefused(httpx.ConnectError):
+    """Raised where our own resolver refused to connect to a private address."""
 
 
 @dataclass(slots=True)
@@ -163,12 +169,21 @@ def _translate(
     if not connected:
         if isinstance(error, asyncio.TimeoutError):
             return httpx.ConnectTimeout("no connection in time", request=request)
-        return httpx.ConnectError(reason, request=request)
+        private = isinstance(getattr(error, "os_error", None), PrivateAddress)
+        kind = AddressRefused if private else httpx.ConnectError
+        return kind(reason, request=request)
     if isinstance(error, asyncio.TimeoutError):
         return httpx.ReadTimeout("no whole reply in time", request=request)
     if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError)):
         return httpx.RemoteProtocolError(reason, request=request)
     return httpx.ReadError(reason, request=request)
+
+
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientPayloadError, "the reply was cut"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply"),
+    (aiohttp.ClientResponseError, "the reply is no HTTP"),
+)
 
 
 def _reason(error: Exception) -> str:
@@ -178,12 +193,9 @@ def _reason(error: Exception) -> str:
         return f"certificate: {getattr(cause, 'verify_message', '') or type(cause).__name__}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error.strerror or type(error.os_error).__name__
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the reply was cut"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the server closed the connection without a reply"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "the reply is no HTTP"
-    if isinstance(error, OSError) and error.strerror and error.errno:
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return type(error).__name__

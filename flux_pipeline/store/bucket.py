@@ -39,7 +39,7 @@ class Answer(Enum):
     """The server says that it knows no such condition."""
 
 
-_ANSWERS = {
+_ANSWERS: dict[int, Answer] = {
     HTTPStatus.PRECONDITION_FAILED: Answer.TAKEN,
     HTTPStatus.CONFLICT: Answer.BUSY,
     HTTPStatus.NOT_IMPLEMENTED: Answer.UNABLE,
@@ -107,7 +107,7 @@ class Bucket:
                 # NoSuchKey: what lay there was deleted while the condition was looked at.
                 if code_of(error) == "NoSuchKey":
                     return Answer.BUSY
-                if answer := _ANSWERS.get(HTTPStatus(status_of(error))):
+                if answer := _ANSWERS.get(status_of(error)):
                     return answer
                 raise
         return Answer.WRITTEN

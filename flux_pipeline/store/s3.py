@@ -130,7 +130,10 @@ class S3Store:
     def _honours_conditions(self) -> bool:
         with self._probing:
             if self._honours is None:
-                first = self._bucket.put_if_absent(_PROBE, b"", "text/plain", {})
-                again = self._bucket.put_if_absent(_PROBE, b"", "text/plain", {})
-                self._honours = again in (Answer.TAKEN, Answer.BUSY) or first is Answer.TAKEN
+                self._honours = self._probe() or self._probe()
             return self._honours
+
+    def _probe(self) -> bool:
+        """Whether a condition was seen to hold: at the first try only if the key is there."""
+        answer = self._bucket.put_if_absent(_PROBE, b"", "text/plain", {})
+        return answer in (Answer.TAKEN, Answer.BUSY)

@@ -1,0 +1,51 @@
+"""`flux-pipeline emulator`: the prediction API in a box, on a port of this machine."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8900, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps predictions and charges over a restart. Default: memory.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file of faults to inject, by rate and seed.",
+)
+@click.option("--no-list", is_flag=True, help="Offer no list of predictions, as aggregators do.")
+@click.option("--list-delay", default=0.0, help="Seconds until a prediction shows in the list.")
+@click.option("--latency", default=1.0, show_default=True, help="Factor on every duration.")
+@click.option("--cheap", is_flag=True, help="One encoded picture for all: for benchmarks.")
+def emulator(
+    host: str,
+    port: int,
+    state: Path | None,
+    faults: Path | None,
+    no_list: bool,
+    list_delay: float,
+    latency: float,
+    cheap: bool,
+) -> None:
+    """Serve the prediction API on both prefixes, with a ledger of its own.
+
+    Point a run at it with FLUX_PROVIDER=http://127.0.0.1:PORT/replicate and any FLUX_API_KEY. What
+    it was sent and what it charged is at /_emulator/ledger.
+    """
+    from flux_pipeline.emulator.faults import load_fault_plan
+    from flux_pipeline.emulator.options import EmulatorOptions
+    from flux_pipeline.emulator.server import serve
+
+    options = EmulatorOptions(
+        list_enabled=not no_list,
+        list_delay_seconds=list_delay,
+        time_scale=latency,
+        render="cheap" if cheap else "picture",
+    )
+    plan = load_fault_plan(faults) if faults else None
+    serve(host=host, port=port, state_dir=state, options=options, faults=plan)

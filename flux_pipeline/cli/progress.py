@@ -1,0 +1,98 @@
+"""How a run shows on a terminal: one bar, or a plain line every few seconds where there is none."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from flux_pipeline.produce.report import Result, Tally
+
+_EVERY = 5.0  # s between two plain lines
+
+
+@dataclass(slots=True)
+class Watch:
+    """Counts results as they come, on the engine's thread, and shows them."""
+
+    expected: int
+    """Images asked for."""
+    bar: Progress | None
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Why images are missing, and how many for each reason."""
+    begun_at: float = field(default_factory=time.monotonic)
+    _said_at: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, result: Result) -> None:
+        """Count one result."""
+        with self._lock:
+            self.tallies.setdefault(result.request.source.prompt_set, Tally()).add(result)
+            self.notices.extend(result.notices)
+            if result.reason:
+                count = self.reasons.get(result.reason, 0)
+                self.reasons[result.reason] = count + result.request.outputs
+            total = self.total
+            if self.bar is not None:
+                task = self.bar.task_ids[0]
+                self.bar.update(task, completed=total.asked, usd=total.usd, rate=self.rate(total))
+            elif time.monotonic() - self._said_at >= _EVERY:
+                self._said_at = time.monotonic()
+                _say(self, total)
+
+    @property
+    def total(self) -> Tally:
+        """The counts over all prompt sets."""
+        total = Tally()
+        for tally in self.tallies.values():
+            total.merge(tally)
+        return total
+
+    def rate(self, total: Tally) -> float:
+        """Images a second since the run began."""
+        return total.asked / max(time.monotonic() - self.begun_at, 0.001)
+
+
+def _say(watch: Watch, total: Tally) -> None:
+    """One plain line: done, asked, cost, rate and the time that is left."""
+    rate = watch.rate(total)
+    left = (watch.expected - total.asked) / rate if rate else 0.0
+    sys.stderr.write(
+        f"{total.asked}/{watch.expected} images, {total.usd:.4f} USD,"
+        f" {rate:.1f}/s, {left:.0f} s left\n"
+    )
+
+
+@contextmanager
+def watching(expected: int) -> Iterator[Watch]:
+    """Watch one run on standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Watch(expected, None)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[usd]:.4f} USD"),
+        TextColumn("{task.fields[rate]:.1f}/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        bar.add_task("images", total=expected, usd=0.0, rate=0.0)
+        yield Watch(expected, bar)

@@ -1,0 +1,69 @@
+"""From a URL to an open ledger."""
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger.database import Database
+from flux_pipeline.ledger.lease import Clock, HostClock, current_boot
+from flux_pipeline.ledger.postgres import PostgresDatabase
+from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.ledger.sqlite import SqliteDatabase
+
+LEASE_SECONDS = 120.0
+
+
+def open_ledger(
+    url: str,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    clock: Clock | None = None,
+    steady: Clock | None = None,
+    patience_seconds: float = 30.0,
+) -> SqlLedger:
+    """Open the ledger at ``sqlite:///path`` or ``postgresql://…``; make it where there is none.
+
+    ``lease_seconds``: how long a claim of this process stands without ``renew``. ``clock`` replaces
+    the wall clock (on Postgres the server's), ``steady`` the host's steady clock that ages claims
+    on SQLite; ``clock`` alone stands for both. ``patience_seconds``: how long a call waits for
+    another writer.
+
+    Raises:
+        LedgerError: Names the database without credentials, what is wrong, and what to do.
+    """
+    ledger = SqlLedger(
+        _database(_parse(url), clock, steady, patience_seconds), lease_seconds=lease_seconds
+    )
+    try:
+        ledger.prepare()
+    except LedgerError:
+        ledger.dispose()
+        raise
+    return ledger
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # From None: the text of the error quotes the URL with its password.
+        raise LedgerError(
+            "the ledger's address can't be read: give sqlite:///path or "
+            "postgresql://user@host/database"
+        ) from None
+
+
+def _database(
+    url: URL, clock: Clock | None, steady: Clock | None, patience_seconds: float
+) -> Database:
+    kind = url.drivername.partition("+")[0]
+    if kind == "sqlite":
+        host = HostClock(boot=current_boot())
+        if clock is not None:
+            host = HostClock(clock, steady or clock, host.boot)
+        return SqliteDatabase(url, clock=host, patience_seconds=patience_seconds)
+    if kind in {"postgresql", "postgres"}:
+        return PostgresDatabase(url, clock=clock, patience_seconds=patience_seconds)
+    raise LedgerError(
+        f"the ledger can't be kept in {kind}: give sqlite:///path or postgresql://user@host/database"
+    )

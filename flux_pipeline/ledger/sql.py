@@ -1,0 +1,195 @@
+"""The ledger in a database: one transaction a call, or several calls in one."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger import schema
+from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, State
+from flux_pipeline.ledger.database import Database
+from flux_pipeline.ledger.lease import Moment
+from flux_pipeline.ledger.transaction import Claimer, Transaction
+
+_PAGE = 1000
+
+
+class SqlLedger:
+    """``Ledger`` on one database; made by ``open_ledger``.
+
+    Every method is one transaction, durable when it returns. The trap: closing it gives up what is
+    claimed through it, so close it only after the last request was sent.
+    """
+
+    def __init__(self, database: Database, *, lease_seconds: float) -> None:
+        self._database = database
+        self._claimer = Claimer(lease_seconds, database.enter, database.is_dead)
+        self._writing = threading.Lock()  # threads queue here, and don't poll SQLite's lock
+        self.name = database.name
+        self.lease_seconds = lease_seconds
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction that has all the methods of ``Ledger``; commit it at the end.
+
+        An exception rolls it back whole. The trap: inside, call what is yielded and not the ledger
+        itself, whose writes wait for this very transaction.
+
+        Raises:
+            LedgerError: Also where the commit failed; whether it took place is unknown then.
+        """
+        with self._writing, self._begun(self._database.engine) as connection:
+            moment = self._database.lock(connection)
+            yield self._calls(connection, moment)
+
+    @contextmanager
+    def hasty_transaction(self) -> Iterator[tuple[Connection, Moment]]:
+        """Open a transaction that may be lost with the machine: for rates alone."""
+        with self._writing, self._begun(self._database.hasty_engine) as connection:
+            yield connection, self._database.lock(connection) or self._database.now(connection)
+
+    def prepare(self) -> None:
+        """Create the tables where there are none, and check that they are of this version.
+
+        Raises:
+            LedgerError: Says what to do about a version that can't be used.
+        """
+        with self._begun(self._reader()) as connection:
+            if schema.stored_version(connection) == schema.SCHEMA_VERSION:
+                return  # without a write: a read-only ledger can still be read
+        with self._writing, self._begun(self._database.engine) as connection:
+            self._database.lock(connection)
+            schema.prepare(connection)
+
+    def dispose(self) -> None:
+        """Close every connection, and give up what is still claimed."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dispose()
+
+    def find(self, request_sha256s: Sequence[str]) -> dict[str, Attempt]:
+        """See ``Ledger.find``."""
+        with self._reading() as tx:
+            return tx.find(request_sha256s)
+
+    def history(self, request_sha256: str) -> list[Attempt]:
+        """See ``Ledger.history``."""
+        with self._reading() as tx:
+            return tx.history(request_sha256)
+
+    def claim(
+        self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
+    ) -> Claim:
+        """See ``Ledger.claim``."""
+        with self.transaction() as tx:
+            return tx.claim(intent, holder=holder, after=after, budgets=budgets)
+
+    def renew(self, attempt: Attempt, *, holder: str) -> bool:
+        """See ``Ledger.renew``."""
+        with self.transaction() as tx:
+            return tx.renew(attempt, holder=holder)
+
+    def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
+        """See ``Ledger.accept``."""
+        with self.transaction() as tx:
+            return tx.accept(attempt, prediction_id=prediction_id, reply=reply)
+
+    def succeed(self, attempt: Attempt, *, reply: str) -> bool:
+        """See ``Ledger.succeed``."""
+        with self.transaction() as tx:
+            return tx.succeed(attempt, reply=reply)
+
+    def close(
+        self,
+        attempt: Attempt,
+        state: State,
+        *,
+        holder: str,
+        error: str | None = None,
+        retryable: bool = False,
+        images: str = "[]",
+        reply: str | None = None,
+        resolution: str | None = None,
+    ) -> bool:
+        """See ``Ledger.close``."""
+        with self.transaction() as tx:
+            return tx.close(
+                attempt,
+                state,
+                holder=holder,
+                error=error,
+                retryable=retryable,
+                images=images,
+                reply=reply,
+                resolution=resolution,
+            )
+
+    def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
+        """See ``Ledger.mark_recorded``."""
+        with self.transaction() as tx:
+            tx.mark_recorded(request_sha256s)
+
+    def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> list[Attempt]:
+        """See ``Ledger.unfinished``."""
+        with self._reading() as tx:
+            return tx.unfinished(older_than=older_than, limit=limit)
+
+    def in_state(self, state: State, *, limit: int = 1000) -> list[Attempt]:
+        """See ``Ledger.in_state``."""
+        with self._reading() as tx:
+            return tx.in_state(state, limit=limit)
+
+    def spent_micros(self, scope: str) -> int:
+        """See ``Ledger.spent_micros``."""
+        with self._reading() as tx:
+            return tx.spent_micros(scope)
+
+    def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
+        """See ``Ledger.known_ids``."""
+        with self._reading() as tx:
+            return tx.known_ids(prediction_ids)
+
+    def attempts(self) -> Iterator[Attempt]:
+        """See ``Ledger.attempts``. Read in pages, so that a slow reader keeps nobody waiting."""
+        after = ("", 0)
+        while True:
+            with self._reading() as tx:
+                page = tx.page(after, limit=_PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = (page[-1].request_sha256, page[-1].number)
+
+    def _reader(self) -> Engine:
+        return self._database.engine.execution_options(flux_reading=True)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Transaction]:
+        with self._begun(self._reader()) as connection:
+            yield self._calls(connection, None)
+
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Connection]:
+        """Open a transaction; every error of the database names it and says what to do."""
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            # From None: a driver's text may quote a row, and exceptions end in event logs.
+            raise LedgerError(f"{self.name}: {self._database.explain(error)}") from None
+        except LedgerError as error:
+            raise LedgerError(f"{self.name}: {error}") from error
+
+    def _calls(self, connection: Connection, moment: Moment | None) -> Transaction:
+        def read_clock() -> Moment:
+            return self._database.now(connection) if moment is None else moment
+
+        return Transaction(connection, read_clock, self._claimer)

@@ -1,0 +1,121 @@
+"""SQLite as the ledger's database: one file, several processes of one host.
+
+Commits are durable (``synchronous=FULL``, a write-ahead log). Writers take the write lock at the
+start (``BEGIN IMMEDIATE``), because a transaction that reads first and writes later is refused when
+another has written in between.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger.lease import HostClock, Moment
+from flux_pipeline.ledger.presence import Presence
+
+_OLDEST = (3, 35)  # RETURNING
+
+
+class SqliteDatabase:
+    """One file and what lies beside it: the write-ahead log and the folder of lock files."""
+
+    def __init__(self, url: URL, *, clock: HostClock, patience_seconds: float) -> None:
+        if url.database in {None, "", ":memory:"} or url.query:
+            raise LedgerError(
+                "the ledger must be one file, such as sqlite:///data/ledger.db: an address "
+                "without a path, or with options, is not supported"
+            )
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise LedgerError(
+                f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed"
+            )
+        self._path = Path(str(url.database)).absolute()
+        self.name = f"ledger {self._path}"
+        self._patience = patience_seconds
+        self._clock = clock
+        self._presence = Presence(self._path.with_name(f"{self._path.name}.workers"))
+        self._create_file()
+        address = url.set(drivername="sqlite", database=str(self._path))
+        self.engine = _engine(address, patience_seconds, synchronous="FULL")
+        self.hasty_engine = _engine(address, patience_seconds, synchronous="NORMAL")
+
+    def lock(self, _connection: Connection) -> Moment | None:
+        """Do nothing: ``BEGIN IMMEDIATE`` holds the write lock already."""
+
+    def now(self, _connection: Connection) -> Moment:
+        """Read the host's clocks."""
+        return self._clock.read()
+
+    def enter(self) -> str:
+        """Hold this process's lock file."""
+        return self._presence.enter()
+
+    def is_dead(self, presence: str) -> bool:
+        """Return whether nobody holds that lock file any more."""
+        return self._presence.is_dead(presence)
+
+    def explain(self, error: SQLAlchemyError) -> str:
+        """Say what SQLite's error code means here."""
+        cause = error.orig if isinstance(error, DBAPIError) else None
+        code = str(getattr(cause, "sqlite_errorname", None) or type(cause or error).__name__)
+        for prefix, words in _WORDS.items():
+            if code.startswith(prefix):
+                return f"{words.format(patience=self._patience)} ({code})"
+        return f"failed ({code}): run again; if it stays, restore the file from a backup"
+
+    def close(self) -> None:
+        """Close every connection, and free the lock file."""
+        self.engine.dispose()
+        self.hasty_engine.dispose()
+        self._presence.leave()
+
+    def _create_file(self) -> None:
+        """Create the file for this user alone: requests may hold what nobody else should read."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise LedgerError(
+                f"{self.name}: can't be opened ({error.strerror}): check the path and that this "
+                "user may write there"
+            ) from error
+
+
+def _engine(address: URL, patience_seconds: float, *, synchronous: str) -> Engine:
+    engine = sa.create_engine(
+        address, hide_parameters=True, connect_args={"timeout": patience_seconds}
+    )
+
+    def set_up(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours, see below
+        connection.execute("PRAGMA journal_mode=WAL").close()
+        connection.execute(f"PRAGMA synchronous={synchronous}").close()
+
+    def begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("flux_reading"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    sa.event.listen(engine, "connect", set_up)
+    sa.event.listen(engine, "begin", begin)
+    return engine
+
+
+_WORDS = {
+    "SQLITE_BUSY": "was locked by another process for {patience:g} s: let a stopped worker go on "
+    "or end it, then run again",
+    "SQLITE_LOCKED": "is locked by another process: end it, then run again",
+    "SQLITE_FULL": "the disk is full, so nothing more is sent: free some space, then run again",
+    "SQLITE_READONLY": "is read-only: let this user write the file and its folder",
+    "SQLITE_CANTOPEN": "can't be opened: check that its folder exists and that this user may write "
+    "there",
+    "SQLITE_IOERR": "the disk failed or a quota is used up, so nothing more is sent: check the "
+    "disk, then run again",
+    "SQLITE_CORRUPT": "is damaged: restore it from a backup",
+    "SQLITE_NOTADB": "is no ledger but another kind of file: check the address",
+    "SQLITE_PERM": "may not be written by this user: change its permissions",
+}

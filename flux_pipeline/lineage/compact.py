@@ -1,0 +1,65 @@
+"""The compacted table: the current rows of all parts as one Parquet object.
+
+It is derived: it can be deleted at any time, and is made again from the parts. It is replaced whole
+by one PUT, so a reader sees the earlier table or the new one; two compactions at once both leave a
+right table, and what the slower one had not seen comes with the next.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flux_pipeline.lineage.merging import included_parts, merge
+from flux_pipeline.lineage.parts import list_parts, part_day
+from flux_pipeline.store.base import Store
+
+COMPACTED = "lineage/current.parquet"
+"""The key of the compacted table: ``pandas.read_parquet`` and DuckDB read it as it is."""
+_REWRITTEN_WITHIN = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What ``compact`` did."""
+
+    uri: str
+    rows: int
+    parts_read: int
+    changed: bool
+    """False where the table was already exactly this."""
+
+
+def compact(store: Store, *, full: bool = False) -> Compaction:
+    """Bring the compacted table up to date; a second call changes nothing.
+
+    Reads the parts that it does not include yet, and again those of the newest day and the two days
+    before it, because a retried run may have written them again; ``full`` reads all of them. Safe
+    while others write parts. Raises StoreError.
+    """
+    keys = list(list_parts(store))
+    earlier = None if full else load_compacted(store)
+    included = included_parts(earlier) if earlier else frozenset()
+    since = part_day(keys[-1]) - _REWRITTEN_WITHIN if keys else date.min
+    todo = [key for key in keys if key not in included or part_day(key) >= since]
+    merged = merge(store, earlier, todo)
+    before = store.head(COMPACTED)
+    changed = before is None or before.sha256 != hashlib.sha256(merged.body).hexdigest()
+    if changed:
+        store.put(COMPACTED, merged.body, content_type="application/vnd.apache.parquet")
+    return Compaction(f"{store.uri}/{COMPACTED}", merged.rows, len(todo), changed)
+
+
+def load_compacted(store: Store) -> pq.ParquetFile | None:
+    """The compacted table, None where there is none that can be read. Raises StoreError."""
+    if store.head(COMPACTED) is None:
+        return None
+    body = store.get(COMPACTED)
+    try:
+        found = pq.ParquetFile(pa.BufferReader(body))
+        included_parts(found)
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    return found

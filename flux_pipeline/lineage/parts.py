@@ -1,0 +1,133 @@
+"""The parts of the lineage table: one Parquet object for each (day, asset, partition, run).
+
+Parts are written by many workers at once and never by two at the same key, so no commit can fail
+and no lock is needed. What is *current* among them is decided when they are read.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flux_pipeline.errors import StoreError
+from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.lineage.schema import SCHEMA, records_to_batch
+from flux_pipeline.store.base import Store, StoredObject
+
+_PARTS = "lineage/dt="
+_CONTENT_TYPE = "application/vnd.apache.parquet"
+_READERS = 8
+_SLUG = 40
+_ROW_KEY = ("request_sha256", "prediction_id", "output_index")
+
+
+def part_key(*, asset: str, partition: str, run_id: str, day: date) -> str:
+    """``lineage/dt=2026-11-01/winter-images-castle-<run>-<digest>.parquet``.
+
+    The names are there for people, with everything but a-z and 0-9 made a hyphen and cut to 40
+    characters each; the digest of the three keeps apart what looks the same then.
+    """
+    names = (asset, partition, run_id)
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
+    slugs = [re.sub(r"[^a-z0-9]+", "-", name.lower())[:_SLUG].strip("-") for name in names]
+    return f"{_PARTS}{day.isoformat()}/{'-'.join(filter(None, [*slugs, digest]))}.parquet"
+
+
+def write_part(
+    store: Store,
+    records: Iterable[ImageRecord],
+    *,
+    asset: str,
+    partition: str,
+    run_id: str,
+    day: date,
+) -> StoredObject:
+    """Write the rows of one partition of one run, as one object; writing them again is harmless.
+
+    Rows that an earlier write of the same part holds, and this one does not, are kept: a run that
+    is retried records only what was still missing. Not for two writers of one part at a time.
+    Raises StoreError, and ValueError where a record does not fit the table.
+    """
+    key = part_key(asset=asset, partition=partition, run_id=run_id, day=day)
+    table = pa.Table.from_batches([records_to_batch(records)])
+    if store.head(key) is not None:
+        known = set(_row_keys(table))
+        before = read_part(store, key)
+        missing = [row_key not in known for row_key in _row_keys(before)]
+        table = pa.concat_tables([before.filter(pa.array(missing, pa.bool_())), table])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd")
+    return store.put(key, sink.getvalue().to_pybytes(), content_type=_CONTENT_TYPE)
+
+
+def list_parts(store: Store) -> Iterator[str]:
+    """The keys of all parts, in order, so the oldest day first. Raises StoreError."""
+    return (key for key in store.list(_PARTS) if _is_part(key))
+
+
+def part_day(key: str) -> date:
+    """The day of a part, from its key. Raises ValueError for another key."""
+    return date.fromisoformat(key.removeprefix(_PARTS).partition("/")[0])
+
+
+def read_part(store: Store, key: str) -> pa.Table:
+    """One part as a table of SCHEMA: columns it lacks are null, those it has beyond are left out.
+
+    Raises StoreError, also where it is no readable part.
+    """
+    return _decode(store, key, store.get(key))
+
+
+def read_parts(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Parts in the order asked for, a few fetched ahead. Raises StoreError."""
+    pending = iter(keys)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="lineage") as pool:
+        ahead = [(key, pool.submit(store.get, key)) for key in islice(pending, 2 * _READERS)]
+        while ahead:
+            key, body = ahead.pop(0)
+            yield key, _decode(store, key, body.result())
+            if (following := next(pending, None)) is not None:
+                ahead.append((following, pool.submit(store.get, following)))
+
+
+def read_batches(store: Store) -> Iterator[pa.RecordBatch]:
+    """Every row of every part, superseded ones too, oldest day first; one part in memory at a time.
+
+    Raises StoreError.
+    """
+    for _, table in read_parts(store, list_parts(store)):
+        yield from table.to_batches()
+
+
+def _decode(store: Store, key: str, body: bytes) -> pa.Table:
+    try:
+        found = pq.ParquetFile(pa.BufferReader(body)).read()
+        columns = [
+            found.column(field.name).cast(field.type)
+            if field.name in found.column_names
+            else pa.nulls(len(found), field.type)
+            for field in SCHEMA
+        ]
+        return pa.table(columns, schema=SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"{store.uri}/{key}: no readable lineage part ({type(error).__name__}); move it away,"
+            " and the rows of its run are written again from the ledger or the images"
+        ) from error
+
+
+def _is_part(key: str) -> bool:
+    try:
+        part_day(key)
+    except ValueError:
+        return False
+    return key.endswith(".parquet")
+
+
+def _row_keys(table: pa.Table) -> list[tuple[object, ...]]:
+    return list(zip(*(table.column(name).to_pylist() for name in _ROW_KEY), strict=True))

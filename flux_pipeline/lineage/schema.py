@@ -1,0 +1,114 @@
+"""The columns of the lineage table, and records as Arrow.
+
+Every column is described: ``pyarrow`` keeps the text and the unit in the field's metadata, and the
+Dagster UI and the docs show them from there.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+
+_TIME = pa.timestamp("ms", tz="UTC")
+_REQUIRED = frozenset(
+    field.name
+    for field in dataclasses.fields(ImageRecord)
+    if type(None) not in getattr(field.type, "__args__", ())
+)
+
+
+def _column(name: str, kind: pa.DataType, doc: str, unit: str = "") -> "pa.Field[pa.DataType]":
+    metadata = {"description": doc} | ({"unit": unit} if unit else {})
+    return pa.field(name, kind, nullable=name not in _REQUIRED, metadata=metadata)
+
+
+SCHEMA = pa.schema(
+    [
+        _column("image_sha256", pa.string(), "SHA-256 of the coded pixels alone"),
+        _column("file_sha256", pa.string(), "SHA-256 of the stored bytes"),
+        _column("dhash", pa.uint64(), "64-bit difference hash; a copy differs by at most 6 bits"),
+        _column("prediction_id", pa.string(), "the provider's id; row key, with output_index"),
+        _column("output_index", pa.int8(), "0-based, from the provider's file name"),
+        _column("request_sha256", pa.string(), "fingerprint of version and effective input"),
+        _column("prompt_set", pa.string(), "the prompt set's name"),
+        _column("prompt_name", pa.string(), "the prompt's name in its set"),
+        _column("take", pa.int32(), "1-based; another take is another seed"),
+        _column("partition", pa.string(), "Dagster partition; empty where there is none"),
+        _column("model", pa.string(), "owner/name"),
+        _column("version", pa.string(), "the version asked for"),
+        _column("served_version", pa.string(), "the version that the provider says it ran"),
+        _column("prompt", pa.string(), "the prompt as sent"),
+        _column("hf_lora", pa.string(), "LoRA weights, redacted"),
+        _column("lora_scale", pa.float64(), "strength of the LoRA, 0 to 1"),
+        _column("aspect_ratio", pa.string(), "such as 16:9"),
+        _column("num_inference_steps", pa.int16(), "denoising steps"),
+        _column("num_outputs", pa.int8(), "images asked for in the same prediction"),
+        _column("seed", pa.int64(), "the seed that made it, where known"),
+        _column("seed_source", pa.string(), "request, log or unknown"),
+        _column("input", pa.string(), "the input that was sent, redacted, as canonical JSON"),
+        _column("run_id", pa.string(), "the run that recorded it"),
+        _column("asset", pa.string(), "Dagster asset key"),
+        _column("config_path", pa.string(), "the prompt set's file"),
+        _column("config_sha256", pa.string(), "SHA-256 of that file"),
+        _column("code_version", pa.string(), "git commit of the code"),
+        _column("status", pa.string(), "stored, refused or failed"),
+        _column("error", pa.string(), "why there is no image"),
+        _column("uri", pa.string(), "where the image lies"),
+        _column("format", pa.string(), "webp, jpg or png"),
+        _column("width", pa.int32(), "width", "px"),
+        _column("height", pa.int32(), "height", "px"),
+        _column("bytes", pa.int64(), "size of the stored file", "bytes"),
+        _column("requested_at", _TIME, "when the request was sent", "UTC, ms"),
+        _column("completed_at", _TIME, "when the provider finished", "UTC, ms"),
+        _column("stored_at", _TIME, "when the image was stored", "UTC, ms"),
+        _column("predict_seconds", pa.float32(), "time of the prediction at the provider", "s"),
+        _column("attempts", pa.int16(), "creates sent for this request"),
+        _column("polls", pa.int16(), "status requests of this prediction"),
+        _column("cost_usd", pa.float64(), "estimated share of the prediction's price", "USD"),
+    ]
+)
+_TIMES = ("requested_at", "completed_at", "stored_at")
+
+
+def records_to_batch(records: Iterable[ImageRecord]) -> pa.RecordBatch:
+    """Records as one batch of SCHEMA.
+
+    Not exact: times are cut to whole milliseconds, ``predict_seconds`` to 32 bits. Raises
+    ValueError where a value does not fit its column or a time has no zone.
+    """
+    rows = list(records)
+    columns = []
+    for field in SCHEMA:
+        values = [getattr(row, field.name) for row in rows]
+        if field.name in _TIMES:
+            values = [_milliseconds(field.name, value) for value in values]
+        try:
+            columns.append(pa.array(values, type=field.type))
+        except (pa.ArrowException, OverflowError, TypeError) as error:
+            raise ValueError(f"image record: {field.name}: {error}") from error
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def batch_to_records(batch: pa.RecordBatch | pa.Table) -> Iterator[ImageRecord]:
+    """The records of a batch or table that has at least the columns of SCHEMA."""
+    columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
+    status = SCHEMA.get_field_index("status")
+    for row in zip(*columns, strict=True):
+        values = dict(zip(SCHEMA.names, row, strict=True))
+        values["status"] = ImageStatus(row[status])
+        yield ImageRecord(**values)
+
+
+def _milliseconds(name: str, time: datetime | None) -> int | None:
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise ValueError(f"image record: {name} has no time zone")
+    since = time.astimezone(UTC) - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,81 @@
+"""Loads prompt sets: from a folder, from one file, or from a mapping that another project holds."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.prompts.assemble import assemble
+from flux_pipeline.prompts.problems import Problems
+from flux_pipeline.prompts.prompt_set import PromptSet
+from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, KeyPath, parse_yaml
+
+
+def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
+    """Every prompt set of a folder (``*.yaml`` and ``*.yml``, not in its subfolders), by file name.
+
+    Raises:
+        ConfigError: with all the problems of all the files at once.
+    """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else f"no such folder, seen from {Path.cwd()}"
+        raise ConfigError([Problem(str(folder), 0, "", what)])
+    problems = Problems()
+    sets: dict[str, PromptSet] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"}):
+        try:
+            loaded = load_prompt_set(path)
+        except ConfigError as error:
+            problems.extend(error)
+            continue
+        if loaded.name in sets:
+            message = f"is named {loaded.name}, and so is {sets[loaded.name].path}: rename one"
+            problems.add(str(path), 0, "", message)
+        sets[loaded.name] = loaded
+    problems.raise_if_any()
+    return tuple(sets.values())
+
+
+def load_prompt_set(path: Path) -> PromptSet:
+    """The prompt set of one file, named after it; a hyphen becomes an underscore.
+
+    Raises:
+        ConfigError: with everything that is wrong with the file and its tables.
+    """
+    data = _read(path)
+    return assemble(path.stem, parse_yaml(data, str(path)), data, path.parent)
+
+
+def build_prompt_set(
+    name: str,
+    document: Mapping[str, Any],
+    *,
+    path: str = "",
+    folder: Path | None = None,
+    lines: Mapping[KeyPath, int] | None = None,
+) -> PromptSet:
+    """The prompt set of a mapping, such as a component's attributes in another project.
+
+    Values may be text, as a file gives it, or numbers. Tables are looked for from ``folder`` on, else
+    from the folder of ``path``, else from the working folder. ``lines`` gives messages their lines.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    data = json.dumps(document, sort_keys=True, default=str).encode()
+    source = Document(path or name, document, lines or {})
+    return assemble(name, source, data, folder or Path(path).parent)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        message = f"no such file, seen from {Path.cwd()}"
+    except IsADirectoryError:
+        message = "is a folder; a prompt set is a file"
+    except OSError as error:
+        message = f"can't be read: {error.strerror}"
+    raise ConfigError([Problem(str(path), 0, "", message)])

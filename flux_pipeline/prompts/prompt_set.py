@@ -1,0 +1,156 @@
+"""A prompt set: what a file asks for, as requests, cut into partitions."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.models import Model, ModelInput, build_request
+from flux_pipeline.prompts.check import check
+from flux_pipeline.prompts.entry import Entry, SeedRule
+from flux_pipeline.prompts.expansion import Expansion
+from flux_pipeline.prompts.form import Budget, ByDay, ByShard, Schedule
+from flux_pipeline.prompts.problems import Problems
+from flux_pipeline.prompts.seeds import derived_seed
+from flux_pipeline.prompts.selection import Cut, Selection, partition_of, select
+from flux_pipeline.prompts.shards import shard_key
+from flux_pipeline.request import Request, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSet:
+    """One file's prompts with everything that was said about them, checked.
+
+    Made by ``load_prompt_sets``, ``load_prompt_set`` and ``build_prompt_set``.
+    """
+
+    name: str
+    """``[a-z0-9][a-z0-9_]*``: fit for the name of an asset."""
+    path: str
+    """The file as it was given; empty where there is none."""
+    config_sha256: str
+    """64 hex digits over the file's bytes and its tables' checksums; without a table, the file's."""
+    description: str
+    model: Model
+    version: str
+    """64 hex digits: the model's own, or what the file says."""
+    owners: tuple[str, ...]
+    tags: Mapping[str, str] = field(hash=False)
+    partitions: Cut
+    schedule: Schedule | None
+    budget: Budget
+    automation: str
+    """``on_change``, ``on_schedule`` or ``none``."""
+    warnings: tuple[Problem, ...]
+    """What is allowed and perhaps not meant. Where ``is_checked`` is False, of the first rows only."""
+    prompt_names: tuple[str, ...] = field(repr=False)
+    """With partitions by prompt, all of them in the order of the file; otherwise empty."""
+    is_checked: bool
+    """Whether every row was looked at on loading: False with a table over 2 MiB."""
+    expansion: Expansion = field(repr=False, hash=False)
+
+    def partition_keys(self) -> tuple[str, ...]:
+        """The partitions' names, in order; empty with partitions by day, which never end."""
+        if isinstance(self.partitions, ByShard):
+            return tuple(shard_key(index) for index in range(self.partitions.count))
+        return self.prompt_names
+
+    def requests(self, partitions: str | Collection[str] | None = None) -> Iterator[Request]:
+        """The requests of one partition, of several, or (None) of all, streamed in file order.
+
+        Several partitions cost one pass over the tables, and come mixed: each request names its own
+        in ``source.partition``. What wasn't checked on loading is checked here, whole, before the
+        first request comes. With partitions by day the days must be named.
+
+        Raises:
+            ConfigError: no such partition; or a table is wrong, or changed since it was loaded.
+        """
+        selection = self._select(partitions)
+        if isinstance(self.partitions, ByDay) and partitions is None:
+            self._fail("partitions", "are days: name those that are meant, as YYYY-MM-DD")
+        self._refuse_changed_tables()
+        if not self.is_checked:
+            self._check(selection)
+        return self._requests(selection)
+
+    def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
+        """Look at every row of the partitions, however many; return the warnings.
+
+        Raises:
+            ConfigError: with everything that is wrong.
+        """
+        return self._check(self._select(partitions))
+
+    def data_versions(self, partitions: Collection[str]) -> dict[str, str]:
+        """A hash of each partition's requests, 64 hex digits, in one pass over the tables.
+
+        It depends on the requests alone, and not on their order: an edit changes the partitions
+        that it touches and no other.
+        """
+        sums = dict.fromkeys(partitions, 0)
+        for request in self.requests(partitions):
+            # A sum needs no memory and no order; what comes twice counts twice.
+            sums[request.source.partition] += int(request.request_sha256, 16)
+        return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
+
+    def data_version(self, partition: str) -> str:
+        """As ``data_versions``, of one partition."""
+        return self.data_versions([partition])[partition]
+
+    def line_of(self, prompt_name: str) -> int:
+        """The line of the file where a prompt stands, a variant's at its key; 0 if unknown."""
+        keys = [
+            entry.key
+            for entry in self.expansion.entries
+            if prompt_name == entry.key or prompt_name.startswith(f"{entry.key}-")
+        ]
+        return self.expansion.document.line("prompts", max(keys, key=len)) if keys else 0
+
+    def _requests(self, selection: Selection) -> Iterator[Request]:
+        # All of this was checked: a problem here means that a table changes under our hands.
+        problems = Problems()
+        for day in selection.days:
+            for entry, variant in self.expansion.variants(problems):
+                if selection.wants(variant.name):
+                    values = self.expansion.checked_input(entry, variant, day, problems)
+                    if values is not None:
+                        yield from self._takes(entry, variant.name, values, day)
+                problems.raise_if_any()
+            problems.raise_if_any()
+
+    def _takes(self, entry: Entry, name: str, values: ModelInput, day: str) -> Iterator[Request]:
+        partition = partition_of(self.partitions, name, day)
+        for take in range(1, entry.takes + 1):
+            if entry.seed is SeedRule.DERIVED:
+                seeded = values.with_seed(derived_seed(self.name, name, take, day))
+            elif entry.seed is SeedRule.GIVEN:
+                seeded = values.with_seed((values.seed or 0) + take - 1)
+            else:
+                seeded = values
+            source = Source(self.name, name, take, partition, self.path, self.config_sha256)
+            yield build_request(self.model, seeded, source, version=self.version)
+
+    def _check(self, selection: Selection) -> tuple[Problem, ...]:
+        warnings = Problems()
+        for day in selection.days:
+            findings = check(self.expansion, day=day, wants=selection.wants)
+            findings.problems.raise_if_any()
+            for problem in findings.warnings.as_tuple():
+                warnings.add(problem.path, problem.line, problem.key, problem.message)
+        return warnings.as_tuple()
+
+    def _select(self, partitions: str | Collection[str] | None) -> Selection:
+        try:
+            return select(self.partitions, self.partition_keys(), partitions)
+        except ValueError as error:
+            self._fail("partitions", str(error))
+
+    def _refuse_changed_tables(self) -> None:
+        for entry in self.expansion.entries:
+            if entry.table is not None and not entry.table.is_unchanged():
+                name = entry.table.shown_path
+                self._fail(f"prompts.{entry.key}.table", f"{name} changed since it was loaded: load it again")
+
+    def _fail(self, key: str, message: str) -> NoReturn:
+        raise ConfigError([Problem(self.path or self.name, 0, key, message)])

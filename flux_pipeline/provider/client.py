@@ -1,0 +1,149 @@
+"""The provider as the core sees it: create, poll, cancel, find and download, each one call.
+
+Nothing is tried again here: the core decides that from the outcome, which says whether a create
+was never sent, refused, or may have been paid for (``provider.classify``).
+"""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from flux_pipeline.outcomes import CreateOutcome, FindOutcome, PollFailed, PollOutcome, Throttled
+from flux_pipeline.prediction import Output
+from flux_pipeline.provider.calls import ApiCalls
+from flux_pipeline.provider.classify import THROTTLED, Judge
+from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.provider.download import Downloads
+from flux_pipeline.provider.limiter import Limiter, MemoryRates
+from flux_pipeline.provider.listing import Known, Listing
+from flux_pipeline.provider.parse import is_id
+from flux_pipeline.provider.reply import Reply
+from flux_pipeline.rates import RateStore
+from flux_pipeline.request import Request
+
+
+class Provider:
+    """One provider, from entering to leaving, for one event loop.
+
+    ``rates`` is shared by all workers that use the same key; without it this process counts alone.
+    """
+
+    def __init__(
+        self,
+        config: ProviderConfig,
+        *,
+        rates: RateStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._judge = Judge(config.origin[1], config.api_key, clock)
+        self._limiter = Limiter(
+            rates
+            or MemoryRates({"create": config.creates_per_minute, "call": config.calls_per_minute})
+        )
+        self._calls = ApiCalls(config)
+        self._downloads = Downloads(config)
+        self._listing = Listing(config, self._calls, self._limiter, clock=clock)
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._open.enter_async_context(self._calls)
+        await self._open.enter_async_context(self._downloads)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._open.aclose()
+
+    async def permit(self) -> None:
+        """Wait until one create may be sent. To be used at once: see ``create``."""
+        await self._limiter.acquire("create")
+
+    async def create(self, request: Request, *, permitted: bool = False) -> CreateOutcome:
+        """Send the request, once; say whether it was accepted, and if not, whether it is unpaid.
+
+        Waits for a permit first, unless ``permitted`` says that the caller has just had one. A
+        cancelled create may have been accepted, like one that ends as Ambiguous.
+        """
+        content = json.dumps(
+            {"version": f"{request.model}:{request.version}", "input": dict(request.input)},
+            allow_nan=False,
+        ).encode()
+        if not permitted:
+            await self.permit()
+        sent_at = time.monotonic()
+        answer = await self._calls.send(
+            "POST",
+            self._config.predictions_url,
+            deadline=self._config.timeouts.create,
+            content=content,
+        )
+        outcome = self._judge.create(answer, seed=request.seed)
+        if isinstance(outcome, Throttled):
+            await self._limiter.slow_down("create", outcome.retry_after, sent_at=sent_at)
+        return outcome
+
+    async def poll(self, prediction_id: str) -> PollOutcome:
+        """Ask how a prediction stands.
+
+        Raises:
+            ValueError: For what can't be an id.
+        """
+        return await self._ask("GET", prediction_id)
+
+    async def cancel(self, prediction_id: str) -> PollOutcome:
+        """Cancel a prediction and say how it stands; poll it where this fails.
+
+        What has ended already stays as it is.
+
+        Raises:
+            ValueError: For what can't be an id.
+        """
+        return await self._ask("POST", prediction_id, "/cancel")
+
+    async def find(
+        self,
+        request: Request,
+        *,
+        since: float,
+        known: Known = (),
+        not_before: float | None = None,
+    ) -> FindOutcome:
+        """Look in the provider's list for a prediction of this request.
+
+        ``since`` is unix seconds by our clock, at or before the first moment at which it can have
+        been sent. ``known`` holds the ids that belong to other attempts, or tells which of some
+        ids do; it is called in a thread. The list is read from after this call begins, or, with
+        ``not_before`` (``time.monotonic``), at least from after that moment: readings are shared.
+        """
+        return await self._listing.find(request, since=since, known=known, not_before=not_before)
+
+    async def download(self, output: Output) -> bytes:
+        """Return the bytes of one output, fetched without the key, or decoded from a data URI.
+
+        Raises:
+            DownloadError: It says whether a later try may help; never with the URL's query.
+        """
+        return await self._downloads.fetch(output)
+
+    async def _ask(self, method: str, prediction_id: str, action: str = "") -> PollOutcome:
+        if not is_id(prediction_id):
+            raise ValueError("not a prediction's id")
+        sent_at = await self._limiter.acquire("call")
+        answer = await self._calls.send(
+            method,
+            self._config.prediction_url(prediction_id) + action,
+            deadline=self._config.timeouts.call,
+        )
+        outcome = self._judge.poll(answer, prediction_id=prediction_id)
+        if isinstance(answer, Reply) and answer.status == THROTTLED:
+            hint = outcome.retry_after if isinstance(outcome, PollFailed) else 0.0
+            await self._limiter.slow_down("call", hint, sent_at=sent_at)
+        return outcome

@@ -1,0 +1,145 @@
+"""Fetches outputs with a client of its own: no key, any allowed host, everything bounded.
+
+The URL comes from a reply, so every hop is checked: https, a host that is allowed, a public
+address. Only the configured provider's own origin may be anything else, because the key is
+trusted to it anyway.
+"""
+
+import re
+import time
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from flux_pipeline.errors import DownloadError
+from flux_pipeline.prediction import Output
+from flux_pipeline.provider.addresses import PublicResolver, is_address, is_public
+from flux_pipeline.provider.calls import open_client, read_body
+from flux_pipeline.provider.config import ProviderConfig, origin_of
+from flux_pipeline.provider.inline import decode_data_uri
+from flux_pipeline.provider.redact import shorten
+from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
+
+_HOPS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FOR_GOOD = frozenset({401, 403, 404, 410})
+_AGAIN = frozenset({408, 425, 429})
+_SHORTEST = 0.001  # s; 0 would mean no deadline
+_PLAIN_URL = re.compile(r"[!-\[\]-~]{1,4096}")  # printable ASCII without blanks and backslashes
+_PLAIN_HOST = re.compile(r"[a-z0-9.-]+|[0-9a-f:.]+")
+_NO_IMAGE = ("text/", "application/json", "application/xml")
+
+
+class Downloads:
+    """The client without credentials. ``transport`` is replaced in tests alone."""
+
+    def __init__(
+        self, config: ProviderConfig, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._config = config
+        _, host, port = config.origin
+        transport = transport or AiohttpTransport(
+            connections=config.concurrency, resolver=PublicResolver((host, port))
+        )
+        self._client = open_client(transport, config, accept="image/*")
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._client.__aexit__(exc_type, exc_value, traceback)
+
+    async def fetch(self, output: Output) -> bytes:
+        """Return the bytes of one output; see ``Provider.download``."""
+        if output.url.startswith("data:"):
+            return decode_data_uri(output.url, self._config.max_download_bytes)
+        ends_at = time.monotonic() + self._config.timeouts.download
+        url, host = output.url, self._check(output.url)
+        for _ in range(_HOPS + 1):
+            answer = await self._get(url, host, deadline=ends_at - time.monotonic())
+            if isinstance(answer, bytes):
+                return answer
+            url, host = answer, self._check(answer)
+        raise DownloadError(f"{host}: more than {_HOPS} redirects")
+
+    def _check(self, url: str) -> str:
+        """Return the URL's host.
+
+        Raises:
+            DownloadError: For a URL that must not be fetched.
+        """
+        try:
+            parts, (scheme, host, _) = urlsplit(url), origin_of(url)
+            same = httpx.URL(url).host == host
+        except (ValueError, httpx.InvalidURL):
+            raise DownloadError("an output whose URL is none") from None
+        if not _PLAIN_URL.fullmatch(url) or not _PLAIN_HOST.fullmatch(host) or not same:
+            raise DownloadError("an output whose URL is written in a way that hides its host")
+        if parts.username is not None or parts.password is not None:
+            raise DownloadError(f"{host}: a URL with a user is not fetched")
+        if origin_of(url) == self._config.origin:
+            return host
+        if scheme != "https":
+            raise DownloadError(f"{host}: only https is fetched")
+        if is_address(host) and not is_public(host):
+            raise DownloadError(f"{host}: not a public address")
+        if not any(_allows(pattern, host) for pattern in self._config.output_hosts):
+            raise DownloadError(
+                f"{host}: not one of the hosts that outputs may lie on; add it to output_hosts"
+                " if the provider means it"
+            )
+        return host
+
+    async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
+        """Return the bytes, or the URL that the server points to."""
+        request = self._client.build_request(
+            "GET", url, extensions={"total": max(deadline, _SHORTEST)}
+        )
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                return await self._read(response, url, host)
+            finally:
+                await response.aclose()
+        except AddressRefused:
+            raise DownloadError(f"{host}: not a public address") from None
+        except httpx.HTTPError as error:
+            raise DownloadError(f"{host}: {error}", retryable=True) from None
+
+    async def _read(self, response: httpx.Response, url: str, host: str) -> bytes | str:
+        status, headers = response.status_code, response.headers
+        if status in _REDIRECTS and "location" in headers:
+            try:
+                return urljoin(url, headers["location"])
+            except ValueError:
+                raise DownloadError(f"{host}: {status} to what is no URL") from None
+        if status != httpx.codes.OK:
+            raise DownloadError(
+                f"{host}: answered {status}",
+                retryable=status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR,
+                gone=status in _FOR_GOOD,
+            )
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise DownloadError(f"{host}: the output is compressed, which was not asked for")
+        body = await read_body(response, self._config.max_download_bytes)
+        if body is None:
+            raise DownloadError(f"{host}: more than {self._config.max_download_bytes} bytes")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not body or kind.startswith(_NO_IMAGE):
+            what = f"{shorten(kind, 40) or 'no type'}, {len(body)} bytes"
+            raise DownloadError(f"{host}: 200 OK but not an image ({what})", retryable=True)
+        return body
+
+
+def _allows(pattern: str, host: str) -> bool:
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:])
+    return pattern in ("*", host)

@@ -1,0 +1,111 @@
+"""One reading of the provider's list, newest first, page by page, shared by all who need it.
+
+``created_after`` is not sent: a window that was computed from a wrong clock would hide exactly the
+prediction that is looked for. The reader stops by himself where the entries are old enough. A
+``next`` link is never followed: only its query is taken, onto our own URL.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+
+from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
+from flux_pipeline.provider.classify import DENIALS, THROTTLED, Answer
+from flux_pipeline.provider.hints import retry_after, unix_time
+from flux_pipeline.provider.refusal import error_text
+from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
+
+Failure: TypeAlias = AccessDenied | ListFailed | NoList
+_MOST_PAGES = 2000
+_ASK_AGAIN = frozenset({408, 425, THROTTLED})
+
+
+class Reading:
+    """The entries read so far, and the way to the next page.
+
+    ``fetch`` asks for one page by its query; ``secret`` is cut out of what is said.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Mapping[str, str]], Awaitable[Answer]],
+        *,
+        clock: Callable[[], float],
+        secret: str,
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._secret = secret
+        self._turn = asyncio.Lock()
+        self._query: dict[str, str] | None = {}
+        self._seen: set[str] = set()
+        self.entries: list[Mapping[str, Any]] = []
+        self.started_at: float | None = None
+        """Monotonic seconds: what was accepted before is in the list, if it is listed at once."""
+        self.skew: float | None = None
+        """The provider's clock minus ours in seconds, by its ``Date`` header."""
+        self.failure: Failure | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further page."""
+        return self._query is None
+
+    async def read_beyond(self, count: int) -> Failure | None:
+        """Make sure that more than ``count`` entries are read, or that the list has ended.
+
+        Returns what went wrong, for everybody who shares this reading.
+        """
+        async with self._turn:
+            while len(self.entries) <= count and self._query is not None and not self.failure:
+                if self.started_at is None:
+                    self.started_at = time.monotonic()
+                self.failure = self._take(await self._fetch(self._query))
+        return self.failure
+
+    def _take(self, answer: Answer) -> Failure | None:
+        """Take in one page."""
+        if isinstance(answer, httpx.HTTPError):
+            return ListFailed(f"the list: {answer}")
+        try:
+            body, unreadable = load_object(answer), ""
+        except UnreadableReply as error:
+            body, unreadable = {}, str(error)
+        if not answer.succeeded:
+            return self._refusal(answer, body)
+        results = body.get("results")
+        if not isinstance(results, list):
+            return ListFailed(unreadable) if unreadable else NoList()
+        self.entries += [each for each in results if isinstance(each, Mapping)]
+        date = unix_time(answer.headers.get("date"))
+        if self.skew is None and date is not None:
+            self.skew = date - self._clock()
+        return self._turn_page(body.get("next"))
+
+    def _turn_page(self, link: object) -> ListFailed | None:
+        """Note where the next page is, if there is one."""
+        self._query = None
+        if not isinstance(link, str) or not link:
+            return None
+        try:
+            query = urlsplit(link).query
+        except ValueError:
+            return ListFailed("the list's next page has no readable cursor")
+        if not query or query in self._seen or len(self._seen) >= _MOST_PAGES:
+            return ListFailed("the list's pages repeat themselves")
+        self._seen.add(query)
+        self._query = dict(parse_qsl(query))
+        return None
+
+    def _refusal(self, answer: Reply, body: Mapping[str, Any]) -> Failure:
+        status = answer.status
+        reason = f"the list answered {status}: {error_text(body, self._secret)}"
+        if status in DENIALS:
+            return AccessDenied(status, error_text(body, self._secret) or answer.describe())
+        if status in _ASK_AGAIN or status >= 500:  # noqa: PLR2004
+            return ListFailed(reason, retry_after(answer.headers, body, now=self._clock()))
+        return NoList()

@@ -1,0 +1,146 @@
+"""The one resource: what is configured, and how the real provider, store and ledger are opened.
+
+The fields are part of every job's snapshot, so the two that may hold a secret are given by the name
+of their environment variable; Dagster reads it when a run starts, and fails before anything is sent
+if it is not there.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.rates import SqlRates
+from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.producer import Producer
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.rates import Kind
+from flux_pipeline.settings import EMULATOR, LEDGER_VARIABLE, Settings
+from flux_pipeline.store.base import Store
+from flux_pipeline.store.location import open_store
+
+_ORIGINS = {
+    "replicate": "https://api.replicate.com",
+    "anyapi": "https://www.anyapi.vip/replicate",
+}
+
+
+class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
+    """Makes images: a provider to ask, a store to keep them in, a ledger that remembers.
+
+    Nothing is opened until ``open`` or ``open_store`` is called.
+    """
+
+    provider: str = Field(
+        default=EMULATOR,
+        description="emulator (embedded, free), replicate, anyapi, or a base URL with its prefix.",
+    )
+    api_key: str = Field(
+        default="", repr=False, description="The provider's key, as an EnvVar. None: emulator."
+    )
+    store: str = Field(
+        default="file:./data/store",
+        description="Where images, lineage and galleries go: file:FOLDER or s3://bucket/prefix.",
+    )
+    ledger: str = Field(
+        default="sqlite:///./data/ledger.db",
+        repr=False,
+        description="SQLAlchemy URL of what was asked, accepted and finished. With a password: "
+        "as an EnvVar.",
+    )
+    state: str = Field(
+        default="./data/emulator", description="Folder of the embedded emulator's state."
+    )
+    creates_per_minute: float = Field(
+        default=600.0, gt=0, description="Predictions created a minute, over all workers."
+    )
+    concurrency: int = Field(default=64, gt=0, description="Predictions in flight in one run.")
+    unknown: Literal["resend", "hold"] = Field(
+        default="resend",
+        description="What happens to a request that may have been paid, where nothing can prove it:"
+        " resend (few, reported as possibly paid twice), or hold for a person.",
+    )
+    settle_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="How late the provider's list may show a prediction: absent for longer than "
+        "this, a lost request counts as never accepted.",
+    )
+    usd_per_day: float | None = Field(
+        default=None, ge=0, description="USD a day (UTC), over all prompt sets; None is no limit."
+    )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "ImageProducer":
+        """Build the resource with secrets by name: their values are read when a run starts."""
+        needs_key = settings.provider != EMULATOR
+        return cls(
+            provider=settings.provider,
+            api_key=dg.EnvVar(settings.key_variable) if needs_key else "",
+            store=settings.store,
+            ledger=dg.EnvVar(LEDGER_VARIABLE) if settings.ledger_given else settings.ledger,
+            state=str(settings.state),
+            creates_per_minute=settings.rate,
+            concurrency=settings.concurrency,
+            unknown="hold" if settings.unknown == "hold" else "resend",
+            settle_seconds=settings.settle_seconds,
+            usd_per_day=settings.budget_usd_per_day,
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Producer]:
+        """Open ledger, store and provider, and close them at the end of the block.
+
+        Raises:
+            ConfigError: The provider's address or key can't be right.
+            StoreError: The store can't be written, and what is missing.
+            LedgerError: The ledger can't be written.
+        """
+        with ExitStack() as stack:
+            config = stack.enter_context(self._provider_config())
+            store = self.open_store()
+            store.check()
+            ledger = stack.enter_context(open_ledger(self.ledger))
+            per_minute: dict[Kind, float] = {
+                "create": config.creates_per_minute,
+                "call": config.calls_per_minute,
+            }
+            rates = SqlRates(ledger, per_minute, account=config.origin[1])
+            yield Producer(
+                open_provider=lambda: Provider(config, rates=rates),
+                store=store,
+                ledger=ledger,
+                policy=Policy(unknown=self.unknown, visibility=self.settle_seconds),
+                concurrency=self.concurrency,
+            )
+
+    def open_store(self) -> Store:
+        """Give the store alone, for reading lineage and writing pages."""
+        return open_store(self.store, concurrency=self.concurrency)
+
+    @contextmanager
+    def _provider_config(self) -> Iterator[ProviderConfig]:
+        """Say where the provider is; for the embedded one, start it and stop it again."""
+        if self.provider != EMULATOR:
+            yield self._configured(_ORIGINS.get(self.provider, self.provider), self.api_key)
+            return
+        # Here, so that only the embedded emulator's user pays for its server.
+        from flux_pipeline.emulator.options import EmulatorOptions  # noqa: PLC0415
+        from flux_pipeline.emulator.server import EmulatorServer  # noqa: PLC0415
+
+        unlimited = EmulatorOptions(creates_per_minute=None, calls_per_minute=None)
+        with EmulatorServer(unlimited, state_dir=Path(self.state)) as server:
+            yield self._configured(server.origin, EMULATOR)
+
+    def _configured(self, base_url: str, api_key: str) -> ProviderConfig:
+        return ProviderConfig(
+            base_url=base_url,
+            api_key=api_key,
+            creates_per_minute=self.creates_per_minute,
+            concurrency=self.concurrency,
+        )
