@@ -53,9 +53,9 @@ class Request:
     outputs: int
     """Images asked for, 1 to 4."""
     width: int
-    """px"""
+    """px; 0 where the image takes the shape of one that the input names."""
     height: int
-    """px"""
+    """px; 0 as ``width``."""
     image_format: str
     """``webp``, ``jpg`` or ``png``."""
     cost_usd: float
@@ -67,3 +67,7 @@ class Request:
         """The explicit seed, or None where the provider draws one."""
         seed = self.input.get("seed")
         return seed if isinstance(seed, int) else None
+
+    def body(self) -> dict[str, JsonValue]:
+        """The JSON object of the create call: the version with its model's name, and the input."""
+        return {"version": f"{self.model}:{self.version}", "input": dict(self.input)}

@@ -4,17 +4,16 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from flux_pipeline.emulator import refusals
 from flux_pipeline.emulator.creates import Creates
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.files import Files
 from flux_pipeline.emulator.gate import admit
+from flux_pipeline.emulator.openapi import PREFIXES, document
 from flux_pipeline.emulator.predictions import Predictions
 from flux_pipeline.emulator.refusals import Refusal, json_response
-
-PREFIXES = ("/v1", "/replicate/v1")
-"""Replicate's own, and the aggregator's."""
 
 
 def create_app(emulator: Emulator) -> Starlette:
@@ -30,12 +29,16 @@ def create_app(emulator: Emulator) -> Starlette:
         text = emulator.ledger(predictions=wanted).model_dump_json()
         return Response(text, media_type="application/json")
 
-    async def elsewhere(request: Request) -> Response:
-        admit(emulator, request, "open")
-        raise refusals.not_found()
+    async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+        admit(emulator, Request(scope), "open")
+        await refusals.not_found().response(emulator.options.error_shape)(scope, receive, send)
+
+    async def described(_: Request) -> Response:
+        return json_response(document())
 
     creates, predictions, files = Creates(emulator), Predictions(emulator), Files(emulator)
     routes = [
+        Route("/openapi.json", described),
         Route("/_emulator/ledger", ledger),
         Route("/output/{id}/{name}", files.get),
     ]
@@ -47,5 +50,7 @@ def create_app(emulator: Emulator) -> Starlette:
             Route(collection + "/{id}", predictions.get),
             Route(collection + "/{id}/cancel", predictions.cancel, methods=["POST"]),
         ]
-    routes.append(Route("/{rest:path}", elsewhere))
-    return Starlette(routes=routes, exception_handlers={Refusal: refuse})
+    app = Starlette(routes=routes, exception_handlers={Refusal: refuse})
+    app.router.default = elsewhere
+    app.router.redirect_slashes = False
+    return app

@@ -1,81 +1,96 @@
-"""The faulty replies of all JSON calls, by name; a create's names carry ``_before`` or ``_after``."""
+"""Faulty replies of all JSON calls, by name; a create's names end in ``_before`` or ``_after``."""
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.responses import HTMLResponse, Response
 
 from flux_pipeline.emulator import chance, refusals, wire
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.refusals import json_response
+from flux_pipeline.emulator.refusals import Hint, Refusal, json_response
 
-_PAGE = """<!doctype html><html><head><title>502 Bad Gateway</title></head>
+PAGE = """<!doctype html><html><head><title>502 Bad Gateway</title></head>
 <body><h1>Sorry</h1><p>The gateway is being maintained.</p></body></html>"""
+"""What a gateway shows instead of the API's answer."""
 
 
-async def reply(emulator: Emulator, fault: str, good: Response | None) -> Response:
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that goes wrong."""
+
+    emulator: Emulator
+    identity: str
+    """What chance is drawn for, where a fault has variants."""
+    good: Response
+    """The reply that would have been right; an empty object where nothing was created."""
+
+    def refused(self, refusal: Refusal) -> Response:
+        """A refusal in the configured shape."""
+        return refusal.response(self.emulator.options.error_shape)
+
+
+def broken_reply(
+    emulator: Emulator, fault: str, identity: str, good: Response | None = None
+) -> Response:
     """The reply that a fault makes of the good one; None where nothing was created."""
     name = fault.removesuffix("_before").removesuffix("_after")
-    return _BROKEN[name](emulator, good or json_response({}))
+    return _BROKEN[name](Call(emulator, identity, good or json_response({})))
 
 
-def _server_error(emulator: Emulator, good: Response) -> Response:
-    statuses = (500, 502, 503, 504)
-    status = statuses[chance.number(emulator.faults.seed, bytes(good.body)) % 4]
-    if status in (502, 504):
-        return HTMLResponse(_PAGE, status)
-    return json_response(
-        {"title": "Server error", "detail": "Try again.", "status": status}, status
-    )
+def server_error(emulator: Emulator, identity: str) -> Response:
+    """One of the four 5xx that gateways send, as JSON or as their page."""
+    status, page = _SERVER_ERRORS[chance.number(emulator.faults.seed, "5xx", identity) % 4]
+    if page:
+        return HTMLResponse(PAGE, status)
+    body = {"title": "Server error", "detail": "Try again.", "status": status}
+    return json_response(body, status)
 
 
-def _cut(_: Emulator, good: Response) -> Response:
-    body = bytes(good.body)
-    start = wire.head("200 OK", content_type="application/json", content_length=str(len(body)))
-    return wire.Raw(start + body[: len(body) // 2])
+_SERVER_ERRORS = ((500, False), (502, True), (503, False), (504, True))
 
 
-def _truncated(_: Emulator, good: Response) -> Response:
-    body = bytes(good.body)
-    return Response(body[: len(body) // 2], good.status_code, media_type="application/json")
+def _cut(call: Call) -> Response:
+    body = bytes(call.good.body)
+    head = wire.head("200 OK", content_type="application/json", content_length=str(len(body)))
+    return wire.Raw(head + body[: len(body) // 2])
 
 
-def _no_id(_: Emulator, good: Response) -> Response:
-    body = json.loads(bytes(good.body))
+def _truncated(call: Call) -> Response:
+    body = bytes(call.good.body)
+    half = body[: len(body) // 2]
+    return Response(half, call.good.status_code, media_type="application/json")
+
+
+def _no_id(call: Call) -> Response:
+    body = json.loads(bytes(call.good.body))
     kept = {name: value for name, value in body.items() if name not in ("id", "data", "urls")}
-    return json_response(kept, good.status_code)
+    return json_response(kept, call.good.status_code)
 
 
-def _throttled(hint: refusals.Hint, factor: int = 1) -> Callable[[Emulator, Response], Response]:
-    def build(emulator: Emulator, _: Response) -> Response:
-        wait = emulator.faults.hint_seconds * factor
-        refusal = refusals.throttled(wait, hint, emulator.clock())
-        return refusal.response(emulator.options.error_shape)
+def _throttled(hint: Hint, factor: int = 1) -> Callable[[Call], Response]:
+    def build(call: Call) -> Response:
+        wait = call.emulator.faults.hint_seconds * factor
+        return call.refused(refusals.throttled(wait, hint, call.emulator.clock()))
 
     return build
 
 
-def _refused(make: Callable[[], refusals.Refusal]) -> Callable[[Emulator, Response], Response]:
-    return lambda emulator, _: make().response(emulator.options.error_shape)
-
-
-_BROKEN: dict[str, Callable[[Emulator, Response], Response]] = {
-    "reset": lambda *_: wire.Reset(),
-    "hang": lambda emulator, _: wire.Hang(emulator.faults.hang_seconds),
-    "server_error": _server_error,
-    "timeout": lambda *_: json_response({"detail": "Request timeout", "status": 408}, 408),
-    "html": lambda *_: HTMLResponse(_PAGE),
+_BROKEN: dict[str, Callable[[Call], Response]] = {
+    "reset": lambda _: wire.Reset(),
+    "hang": lambda call: wire.Hang(call.emulator.faults.hang_seconds),
+    "server_error": lambda call: server_error(call.emulator, call.identity),
+    "timeout": lambda _: json_response({"detail": "Request timeout", "status": 408}, 408),
+    "html": lambda _: HTMLResponse(PAGE),
     "truncated": _truncated,
     "cut": _cut,
-    "empty": lambda _, good: Response(status_code=good.status_code),
-    "garbage": lambda *_: wire.Raw(b"\x16\x03\x01 this is not HTTP\r\n\r\n"),
+    "empty": lambda call: Response(status_code=call.good.status_code),
+    "garbage": lambda _: wire.Raw(b"\x16\x03\x01 this is not HTTP\r\n\r\n"),
     "no_id": _no_id,
-    "error_object": lambda *_: json_response(
-        refusals.error_object(refusals.malformed("The channel refused this request."))
-    ),
-    "not_found": _refused(refusals.not_found),
-    "unauthorized": _refused(refusals.unauthenticated),
-    "payment_required": _refused(refusals.out_of_credit),
+    "error_object": lambda _: json_response(refusals.error_object(refusals.channel_refused())),
+    "not_found": lambda call: call.refused(refusals.not_found()),
+    "unauthorized": lambda call: call.refused(refusals.unauthenticated()),
+    "payment_required": lambda call: call.refused(refusals.out_of_credit()),
     "throttled_header": _throttled("header"),
     "throttled_date": _throttled("date"),
     "throttled_body": _throttled("body"),
@@ -83,5 +98,5 @@ _BROKEN: dict[str, Callable[[Emulator, Response], Response]] = {
     "throttled_reset": _throttled("reset"),
     "throttled_none": _throttled("none"),
     "throttled_huge": _throttled("header", factor=86_400),
-    "other_version": lambda _, good: good,
+    "other_version": lambda call: call.good,
 }

@@ -89,7 +89,8 @@ def _fill(image: Image.Image, first: int, shades: Shades) -> None:
 @lru_cache(maxsize=1)
 def _halo() -> Image.Image:
     """256 px square: opaque in the middle, and fading with the square of the distance."""
-    return Image.radial_gradient("L").point([(255 - i) ** 2 / 255 for i in range(256)])
+    nearness = [max(0.0, 1 - i / 180) for i in range(256)]  # 180 at the sides, 255 in the corners
+    return Image.radial_gradient("L").point([255 * near * near for near in nearness])
 
 
 def _share(values: Floats) -> Floats:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux_pipeline.emulator import broken, outputs, replies
+from flux_pipeline.emulator import outputs, replies
+from flux_pipeline.emulator.broken import broken_reply
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.gate import admit
 from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.orders import MAX_WAIT_SECONDS, read_order, wait_seconds
 from flux_pipeline.emulator.purchase import accept
 from flux_pipeline.emulator.records import Record
-from flux_pipeline.emulator.refusals import Refusal, error_object, json_response, malformed
+from flux_pipeline.emulator.refusals import Refusal, channel_refused, error_object, json_response
 
 _LOOK_EVERY = 0.02
 """s between two looks at the clock while a reply is held."""
@@ -32,10 +33,10 @@ class Creates:
         order = await read_order(request)
         options = self.emulator.options
         if options.reply_shape == "error_object":
-            return json_response(error_object(malformed("The channel refused this request.")))
+            return json_response(error_object(channel_refused()))
         purchase = accept(self.emulator, order)
         if purchase.record is None:
-            return await broken.reply(self.emulator, purchase.fault or "", None)
+            return broken_reply(self.emulator, purchase.fault or "", order.input_sha)
         if purchase.fault == "data_uri":
             return await self._at_once(purchase.record)
         if options.reply_shape == "prediction":
@@ -46,17 +47,18 @@ class Creates:
             reply = await self._without_id(request, purchase.record, moment)
         if purchase.fault is None:
             return reply
-        return await broken.reply(self.emulator, purchase.fault, reply)
+        return broken_reply(self.emulator, purchase.fault, order.input_sha, reply)
 
     async def _held(self, record: Record, seconds: float) -> Moment:
         """The prediction at its end, or when ``seconds`` of real time have passed."""
+        retention = self.emulator.options.retention_seconds
+        moment = record.life.at(self.emulator.clock(), retention)
         patience = time.monotonic() + seconds
-        while True:
-            current = self.emulator.find(record.id) or record
-            moment = current.life.at(self.emulator.clock(), self.emulator.options.retention_seconds)
-            if moment.completed_at is not None or time.monotonic() >= patience:
-                return moment
+        while moment.completed_at is None and time.monotonic() < patience:
             await asyncio.sleep(_LOOK_EVERY)
+            current = self.emulator.find(record.id) or record  # it may be cancelled meanwhile
+            moment = current.life.at(self.emulator.clock(), retention)
+        return moment
 
     async def _prediction(self, request: Request, record: Record, moment: Moment) -> Response:
         options = self.emulator.options

@@ -34,7 +34,10 @@ class Emulator:
             return records.find(connection, prediction_id)
 
     def fault_of_call(self, phase: Phase, record: Record | None, part: str = "") -> str | None:
-        """The fault of one call that buys nothing, or None; ``part`` tells a record's files apart."""
+        """The fault of one call that buys nothing, or None.
+
+        ``part`` tells apart what belongs to one record, such as its files.
+        """
         if not self.faults.rates(phase):
             return None
         if record is not None and not self.faults.concerns(record.typed_input.prompt):

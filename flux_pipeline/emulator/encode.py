@@ -16,6 +16,9 @@ from flux_pipeline.emulator.inputs import ImageFormat
 TAG_BYTES = 32
 """Length of the tag that makes one encoded base into distinct files."""
 
+_NAME = b"fpTg"
+"""Of the tag, in all containers; its letters make a PNG chunk ancillary, private and safe to copy."""
+
 CONTENT_TYPES: dict[str, str] = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 
 
@@ -39,7 +42,7 @@ def tagged(size: tuple[int, int], image_format: ImageFormat, tag: bytes) -> byte
     length and checksum of the container is right.
     """
     before, after = _base(size, image_format)
-    chunk = b"fpTg" + tag.ljust(TAG_BYTES, b"\0")[:TAG_BYTES]
+    chunk = _NAME + tag.ljust(TAG_BYTES, b"\0")[:TAG_BYTES]
     if image_format == "png":
         chunk += struct.pack(">I", zlib.crc32(chunk))
     return before + chunk + after
@@ -55,16 +58,16 @@ def _base(size: tuple[int, int], image_format: ImageFormat) -> tuple[bytes, byte
         case "webp":
             return _webp_before(file[12:], size), b""
         case "jpg":
-            comment = b"\xff\xfe" + struct.pack(">H", 2 + 4 + TAG_BYTES)
+            comment = b"\xff\xfe" + struct.pack(">H", 2 + len(_NAME) + TAG_BYTES)
             return file[:2] + comment, file[2:]
         case "png":
             return file[:-12] + struct.pack(">I", TAG_BYTES), file[-12:]
 
 
 def _webp_before(picture: bytes, size: tuple[int, int]) -> bytes:
-    """The extended container, the only one that may hold a chunk of ours, up to its name."""
+    """The extended container, the only one that may hold a chunk of ours, up to its content."""
     width, height = (side - 1 for side in size)
     canvas = struct.pack("<IHBHB", 0, width & 0xFFFF, width >> 16, height & 0xFFFF, height >> 16)
-    body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + picture
-    whole = len(body) + 8 + TAG_BYTES
-    return b"RIFF" + struct.pack("<I", whole) + body
+    body = b"WEBPVP8X" + struct.pack("<I", len(canvas)) + canvas + picture
+    body += _NAME + struct.pack("<I", len(_NAME) + TAG_BYTES)
+    return b"RIFF" + struct.pack("<I", len(body) + len(_NAME) + TAG_BYTES) + body

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux_pipeline.emulator import outputs, refusals
+from flux_pipeline.emulator import outputs, records, refusals
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.encode import CONTENT_TYPES
 from flux_pipeline.emulator.gate import admit
+from flux_pipeline.emulator.spoiled import Download, spoiled_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +30,13 @@ class Files:
         if index is None or moment.removed:
             raise refusals.not_found()
         body = await outputs.image_bytes(self.emulator, record, index)
+        fault = self.emulator.fault_of_call("download", record, part=f"/{index}")
+        if fault is not None:
+            return self._spoiled(fault, Download(self.emulator, record, request.url.path, body))
         return Response(body, media_type=CONTENT_TYPES[record.typed_input.output_format])
+
+    def _spoiled(self, fault: str, download: Download) -> Response:
+        if fault == "expired":
+            with self.emulator.state.transaction() as connection:
+                records.expire(connection, download.record.id)
+        return spoiled_file(fault, download)

@@ -20,6 +20,8 @@ Kind = Literal["creates", "calls", "open"]
 """Which bucket a call takes from; ``open`` calls need no key."""
 
 _IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
+_LONGEST = 120
+"""Characters kept of an unknown path."""
 _BEARER = re.compile(r"(?:Bearer|Token)\s+(.*\S)\s*", re.IGNORECASE)
 
 
@@ -48,7 +50,7 @@ def key_of(request: Request) -> str:
 
 def route_of(request: Request) -> str:
     """Method and path with ids cut out, such as ``GET /v1/predictions/{id}``."""
-    return f"{request.method} {_IDS.sub('{id}', request.url.path)}"
+    return f"{request.method} {_IDS.sub('{id}', request.scope['path'])[:_LONGEST]}"
 
 
 def credit_left(connection: sqlite3.Connection, options: EmulatorOptions) -> float | None:

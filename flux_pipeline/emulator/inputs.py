@@ -99,7 +99,7 @@ def read_input(sent: object) -> tuple[ModelInput, dict[str, Any]]:
 def input_sha(version: str, echoed: Mapping[str, Any]) -> str:
     """64 hex digits that name one (version, input): what may be charged once."""
     text = json.dumps([version, echoed], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def drawn_seed(*identity: object) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from flux_pipeline.emulator import records
-from flux_pipeline.emulator.state import State, tally
+from flux_pipeline.emulator.state import FILE_NAME, State, tally
 
 
 class Duplicate(BaseModel):
@@ -111,8 +111,8 @@ def read_ledger(directory: Path, *, predictions: bool = True, now: float | None 
     Raises:
         FileNotFoundError: Where the directory holds no state.
     """
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{directory}: no emulator state here")
+    if not (directory / FILE_NAME).is_file():
+        raise FileNotFoundError(f"{directory}: no emulator state here; is it the right --state?")
     with State(directory) as state:
         moment = time.time() if now is None else now
         return build_ledger(state, moment, predictions=predictions)

@@ -17,7 +17,7 @@ _QUEUED_SHARE = 0.2
 """Of a warm prediction's time, the part it spends in ``starting``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What will become of one prediction if nobody cancels it; times in s since the epoch."""
 

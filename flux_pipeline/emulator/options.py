@@ -35,7 +35,7 @@ class EmulatorOptions(BaseModel):
     retention_seconds: float = Field(
         default=3600.0,
         ge=0,
-        description="Inputs, outputs and files vanish this long after the end.",
+        description="From a prediction's end until its data vanish, s.",
     )
 
     list_enabled: bool = Field(default=True, description="False: no list, as on the aggregator.")
@@ -72,8 +72,8 @@ class EmulatorOptions(BaseModel):
         default="list", description="Form of `output`; a string where there is one image."
     )
     create_status: Literal[200, 201, 202] = Field(default=201, description="Of a good create.")
-    cancel_finished_status: Literal[200, 422] = Field(
-        default=200, description="Of cancelling a prediction that has already ended."
+    cancel_finished: Literal["unchanged", "refused"] = Field(
+        default="unchanged", description="Cancelling what has ended: 200 as it is, or 422."
     )
     signed_outputs: bool = Field(default=False, description="Output URLs carry a signature.")
     trap_origin: str = Field(

@@ -13,8 +13,8 @@ from flux_pipeline.emulator.purchase import Order
 MAX_WAIT_SECONDS = 60.0
 
 _VERSION = re.compile(r"(?:(?P<model>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+):)?(?P<version>[0-9a-f]{64})")
-_WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*(\d+))?\s*(?:,.*)?")
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+_WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*([0-9]+))?\s*(?:,.*)?")
+_DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?")
 
 
 async def read_order(request: Request) -> Order:

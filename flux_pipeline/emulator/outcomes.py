@@ -6,7 +6,7 @@ from dataclasses import replace
 from flux_pipeline.emulator import chance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.inputs import ModelInput, drawn_seed
-from flux_pipeline.emulator.lifecycle import Plan, Timing
+from flux_pipeline.emulator.lifecycle import End, Plan, Timing
 from flux_pipeline.emulator.options import EmulatorOptions
 
 NSFW = "NSFW content detected. Try running it again, or try a different prompt."
@@ -26,45 +26,39 @@ MESSAGES: dict[str, str | None] = {
 
 
 def plan_for(
-    options: EmulatorOptions,
-    faults: FaultPlan,
-    typed: ModelInput,
-    identity: str,
-    now: float,
-    outcome: str | None,
+    options: EmulatorOptions, typed: ModelInput, input_sha: str, ordinal: int, now: float
 ) -> Plan:
-    """The plan of a prediction accepted at ``now``, with its outcome if that is a faulty one."""
-    timing = Timing.drawn(options, now, identity)
-    seed = drawn_seed(options.seed, identity) if typed.seed is None else typed.seed
-    plan = Plan(starts_at=timing.starts_at, ends_at=timing.ends_at, seed=seed)
+    """The plan of the ``ordinal``-th prediction of an input, accepted at ``now``: all goes well."""
+    timing = Timing.drawn(options, now, input_sha, ordinal)
+    drawn = drawn_seed(options.seed, input_sha, ordinal)
+    seed = drawn if typed.seed is None else typed.seed
+    return Plan(starts_at=timing.starts_at, ends_at=timing.ends_at, seed=seed)
+
+
+def spoil_plan(plan: Plan, outcome: str, faults: FaultPlan, input_sha: str, images: int) -> Plan:
+    """The plan with a faulty outcome."""
+    if outcome in MESSAGES:
+        return replace(plan, end="failed", error=MESSAGES[outcome])
     match outcome:
-        case "stuck":
-            return replace(plan, end="stuck")
-        case "aborted":
-            return replace(plan, end="aborted")
-        case "canceled":
-            return replace(plan, end="canceled")
+        case "images_refused":
+            return _refusing(plan, images, faults.seed, input_sha)
         case "null_output_once":
             return replace(plan, null_reads=1)
         case "null_output":
             return replace(plan, null_reads=math.inf)
         case "late_output":
             return replace(plan, late_seconds=faults.late_seconds)
-        case "images_refused":
-            return _with_refused(plan, typed.num_outputs, faults.seed, identity)
-        case str() if outcome in MESSAGES:
-            return replace(plan, end="failed", error=MESSAGES[outcome])
         case _:
-            return plan
+            return replace(plan, end=_ENDS[outcome])
 
 
-def _with_refused(plan: Plan, images: int, seed: int, identity: str) -> Plan:
+_ENDS: dict[str, End] = {"stuck": "stuck", "aborted": "aborted", "canceled": "canceled"}
+
+
+def _refusing(plan: Plan, images: int, seed: int, input_sha: str) -> Plan:
     """Some images left out; a single one leaves nothing, which the model reports as a failure."""
     if images == 1:
         return replace(plan, end="failed", error=NSFW)
-    input_only = identity.partition("#")[0]
-    left_out = 1 + chance.number(seed, "how many", input_only) % (images - 1)
-    order = sorted(
-        range(images), key=lambda index: chance.number(seed, "refused", input_only, index)
-    )
+    left_out = 1 + chance.number(seed, "how many", input_sha) % (images - 1)
+    order = sorted(range(images), key=lambda index: chance.number(seed, input_sha, index))
     return replace(plan, refused=tuple(sorted(order[:left_out])))

@@ -21,7 +21,9 @@ def file_name(record: Record, index: int) -> str:
 
 def output_url(request: Request, options: EmulatorOptions, record: Record, index: int) -> str:
     """The URL of one image, on the origin that the client asked or the configured one."""
-    origin = options.output_origin or f"{request.url.scheme}://{request.headers.get('host', '')}"
+    origin = (
+        options.output_origin or f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+    )
     url = f"{origin}/output/{record.id}/{file_name(record, index)}"
     if not options.signed_outputs:
         return url

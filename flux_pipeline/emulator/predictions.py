@@ -5,16 +5,16 @@ import binascii
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux_pipeline.emulator import broken, outputs, records, refusals, replies
+from flux_pipeline.emulator import outputs, records, refusals, replies
+from flux_pipeline.emulator.broken import broken_reply
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.faults import Phase
 from flux_pipeline.emulator.gate import admit
-from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.records import Record
 from flux_pipeline.emulator.refusals import json_response
 
@@ -31,7 +31,7 @@ class Predictions:
         """One prediction as it is now."""
         admit(self.emulator, request, "calls")
         record = self._record(request)
-        return await self._faulty("poll", record, await self._shown(request, record))
+        return self._faulty("poll", record, await self._shown(request, record))
 
     async def cancel(self, request: Request) -> Response:
         """Stop a prediction that runs; one that has ended stays as it is."""
@@ -42,11 +42,10 @@ class Predictions:
         if moment.completed_at is None:
             with self.emulator.state.transaction() as connection:
                 records.cancel(connection, record.id, now)
-        elif options.cancel_finished_status == 422:
-            raise refusals.Refusal(422, "Not cancelable", "The prediction has already ended.")
-        return await self._faulty(
-            "cancel", record, await self._shown(request, self._record(request))
-        )
+        elif options.cancel_finished == "refused":
+            raise refusals.not_cancelable()
+        reply = await self._shown(request, self._record(request))
+        return self._faulty("cancel", record, reply)
 
     async def list(self, request: Request) -> Response:
         """A page of predictions, newest first."""
@@ -68,7 +67,7 @@ class Predictions:
         results = [await self._object(request, record, count=False) for record in shown]
         following = self._next(request, shown) if len(found) > len(shown) else None
         body = {"next": following, "previous": None, "results": results}
-        return await self._faulty("list", None, json_response(body))
+        return self._faulty("list", None, json_response(body))
 
     def _record(self, request: Request) -> Record:
         record = self.emulator.find(request.path_params["id"])
@@ -90,9 +89,12 @@ class Predictions:
                 records.count_read(connection, record.id)
         return replies.prediction(record, moment, output, options.trap_origin)
 
-    async def _faulty(self, phase: Phase, record: Record | None, reply: Response) -> Response:
+    def _faulty(self, phase: Phase, record: Record | None, reply: Response) -> Response:
         fault = self.emulator.fault_of_call(phase, record)
-        return reply if fault is None else await broken.reply(self.emulator, fault, reply)
+        if fault is None:
+            return reply
+        identity = phase if record is None else record.identity
+        return broken_reply(self.emulator, fault, identity, reply)
 
     def _next(self, request: Request, shown: Sequence[Record]) -> str:
         """The next page's address: on the trap, like every URL of a reply."""
@@ -114,16 +116,18 @@ def _window(request: Request) -> tuple[float, float, int]:
     if cursor is None:
         return after, before, _NEWEST
     try:
-        return after, before, int(base64.urlsafe_b64decode(cursor.encode()).decode())
+        position = int(base64.urlsafe_b64decode(cursor.encode()).decode())
     except (ValueError, binascii.Error):
         raise refusals.malformed("The cursor is not one of this list.") from None
+    return after, before, min(max(position, 0), _NEWEST)
 
 
 def _time(text: str | None, missing: float) -> float:
     if text is None:
         return missing
     try:
-        return datetime.fromisoformat(text).timestamp()
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise refusals.malformed("created_after and created_before are RFC 3339 times.") from None
 

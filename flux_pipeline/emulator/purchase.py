@@ -73,13 +73,14 @@ def _record(
     cost: float,
     fault: str | None,
 ) -> Record:
-    now = emulator.clock()
+    now, faults = emulator.clock(), emulator.faults
     ordinal = records.count_same(connection, order.input_sha)
-    outcome = None
-    if emulator.faults.concerns(order.typed.prompt):
-        outcome = draw_fault(connection, emulator.faults, "outcome", order.input_sha)
-    identity = f"{order.input_sha}#{ordinal}"
-    plan = outcomes.plan_for(emulator.options, emulator.faults, order.typed, identity, now, outcome)
+    plan = outcomes.plan_for(emulator.options, order.typed, order.input_sha, ordinal, now)
+    if faults.concerns(order.typed.prompt):
+        outcome = draw_fault(connection, faults, "outcome", order.input_sha)
+        if outcome is not None:
+            images = order.typed.num_outputs
+            plan = outcomes.spoil_plan(plan, outcome, faults, order.input_sha, images)
     return Record(
         id=records.new_id(),
         input_sha=order.input_sha,
@@ -88,16 +89,16 @@ def _record(
         model=order.model,
         version=order.version,
         input=order.echoed,
-        plan=_bent(plan, fault, now, identity),
+        plan=_bent(plan, fault, now, order.version),
         cost_usd=cost,
         deadline_at=None if order.cancel_after is None else now + order.cancel_after,
     )
 
 
-def _bent(plan: Plan, fault: str | None, now: float, identity: str) -> Plan:
+def _bent(plan: Plan, fault: str | None, now: float, version: str) -> Plan:
     """The plan of a create whose reply is unusual but true."""
     if fault == "other_version":
-        return replace(plan, served_version=chance.digest("other version", identity).hex())
+        return replace(plan, served_version=chance.digest("other than", version).hex())
     if fault == "data_uri":
         return replace(plan, starts_at=now, ends_at=now, late_seconds=0, null_reads=0)
     return plan

@@ -4,7 +4,8 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from flux_pipeline.emulator.inputs import ModelInput
@@ -13,7 +14,7 @@ from flux_pipeline.emulator.lifecycle import Interruption, Life, Plan
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """One accepted prediction: what was asked, what it cost, what will become of it."""
 
@@ -42,10 +43,10 @@ class Record:
         """What chance is drawn for: the same in every run, unlike the id."""
         return f"{self.input_sha}#{self.ordinal}"
 
-    @property
+    @cached_property
     def typed_input(self) -> ModelInput:
         """The input with the model's defaults."""
-        return ModelInput.model_construct(**dict(self.input))
+        return ModelInput.model_validate(self.input)
 
     @property
     def life(self) -> Life:
@@ -91,7 +92,7 @@ def insert(connection: sqlite3.Connection, record: Record) -> None:
             record.model,
             record.version,
             json.dumps(record.input),
-            json.dumps(asdict(record.plan)),
+            json.dumps(vars(record.plan)),
             record.cost_usd,
             record.deadline_at,
         ),
@@ -130,7 +131,7 @@ def page(
     older_than: int,
     limit: int,
 ) -> list[Record]:
-    """Predictions created in (``after``, ``before``) with a seq below ``older_than``, newest first."""
+    """Predictions created in (``after``, ``before``), seq below ``older_than``, newest first."""
     rows = connection.execute(
         "SELECT * FROM predictions WHERE created_at > ? AND created_at < ? AND seq < ?"
         " ORDER BY seq DESC LIMIT ?",

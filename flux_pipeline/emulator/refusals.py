@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as member
 from email.utils import formatdate
 from typing import Any, Literal
 
@@ -22,33 +23,35 @@ class Refusal(Exception):
     title: str
     detail: str
     fields: tuple[InvalidField, ...] = ()
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = member(default_factory=dict)
     """Further members of the body."""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = member(default_factory=dict)
 
     def response(self, shape: ErrorShape) -> Response:
         """The HTTP answer in one of the three shapes."""
-        match shape:
-            case "problem":
-                body: dict[str, Any] = {"title": self.title, "detail": self.detail}
-                body |= {"status": self.status} | self.more
-                if self.fields:
-                    body["invalid_fields"] = [
-                        {"type": f.kind, "field": f.field, "description": f.description}
-                        for f in self.fields
-                    ]
-            case "cog":
-                body = {"detail": self._details()} | self.more
-            case "object":
-                body = error_object(self) | self.more
-        return json_response(body, self.status, self.headers)
+        if shape == "object":
+            body = error_object(self)
+        elif shape == "cog":
+            body = {"detail": self._details()}
+        else:
+            body = {"title": self.title, "detail": self.detail, "status": self.status}
+            if self.fields:
+                body["invalid_fields"] = [
+                    {"type": field.kind, "field": field.field, "description": field.description}
+                    for field in self.fields
+                ]
+        return json_response(body | self.more, self.status, self.headers)
 
     def _details(self) -> list[dict[str, Any]] | str:
         if not self.fields:
             return self.detail
         return [
-            {"loc": ["body", *f.field.split(".")], "msg": f.description, "type": f.kind}
-            for f in self.fields
+            {
+                "loc": ["body", *field.field.split(".")],
+                "msg": field.description,
+                "type": field.kind,
+            }
+            for field in self.fields
         ]
 
 
@@ -85,6 +88,21 @@ def out_of_credit() -> Refusal:
 def not_found() -> Refusal:
     """404: no such prediction, file or path."""
     return Refusal(404, "Not found", "The requested resource could not be found.")
+
+
+def forbidden() -> Refusal:
+    """403: the file is not for this one."""
+    return Refusal(403, "Forbidden", "Access denied.")
+
+
+def channel_refused() -> Refusal:
+    """400: the aggregator's upstream channel doesn't want this request."""
+    return Refusal(400, "invalid_request_error", "The channel refused this request.")
+
+
+def not_cancelable() -> Refusal:
+    """422: the prediction has already ended."""
+    return Refusal(422, "Not cancelable", "The prediction has already ended.")
 
 
 def malformed(detail: str) -> Refusal:

@@ -8,7 +8,6 @@ from flux_pipeline.emulator.encode import encode, tagged
 from flux_pipeline.emulator.inputs import ModelInput
 from flux_pipeline.emulator.scenes import draw
 
-
 _NOT_IN_PICTURE = frozenset({"seed", "num_outputs", "output_format", "output_quality"})
 
 

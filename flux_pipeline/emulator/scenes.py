@@ -15,7 +15,7 @@ from flux_pipeline.emulator.palette import Palette, first_match, palette_for, wo
 
 
 def draw(digest: bytes, prompt: str, size: tuple[int, int]) -> Image.Image:
-    """The picture that a digest names; the prompt chooses scene and colours, the digest the rest."""
+    """The picture of a digest; the prompt chooses scene and colours, the digest the rest."""
     rng = np.random.default_rng(int.from_bytes(digest, "big"))
     palette = palette_for(prompt, rng)
     canvas = Canvas(size, palette.hour.sky)
@@ -30,7 +30,9 @@ def _sky(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
     width, height, light = canvas.width, canvas.height, palette.hour.light
     if palette.hour.stars:
         for across, down, bright in rng.random((70, 3)):
-            canvas.disc(across * width, down * height * 0.6, 0.9 + bright, light, 0.2 + 0.7 * bright)
+            canvas.disc(
+                across * width, down * height * 0.6, 0.9 + bright, light, 0.2 + 0.7 * bright
+            )
     x, y = width * rng.uniform(0.15, 0.85), height * rng.uniform(0.12, 0.4)
     radius = min(width, height) * rng.uniform(0.045, 0.09)
     canvas.glow(x, y, radius * 4.5, light, 0.5)
@@ -118,6 +120,6 @@ _WORDS: Mapping[str, str] = {
     "wood": "forest wood woods tree trees jungle garden park bear fox deer owl wolf bird cabin",
     "town": "castle tower towers city town village street house houses palace temple skyline robot",
     "sea": "sea ocean harbour harbor ship boat lake river island beach coast whale fish water",
-    "orbs": "portrait product studio bottle cup lamp chair watch fruit flower flowers toy logo icon",
+    "orbs": "portrait product studio bottle cup lamp chair watch fruit flower flowers toy logo",
 }
 """Which words of a prompt ask for which scene; the first one found decides."""

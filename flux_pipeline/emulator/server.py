@@ -5,13 +5,15 @@ this one is woken, and ends connections as a process that dies would.
 """
 
 import asyncio
+import contextlib
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -138,8 +140,10 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self._stopped.wait()
+        while not self._stopped.is_set():
+            await self.on_tick(0)  # sets the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), timeout=1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -156,7 +160,7 @@ class _Server(uvicorn.Server):
 def _config(emulator: Emulator) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(emulator),
-        http=_protocol,  # type: ignore[arg-type]  # a factory, where uvicorn calls a class
+        http=cast("type[asyncio.Protocol]", _protocol),  # uvicorn only ever calls it
         ws="none",
         lifespan="off",
         log_config=None,
@@ -169,6 +173,7 @@ def _config(emulator: Emulator) -> uvicorn.Config:
 def _protocol(app_state: dict[str, Any], **rest: Any) -> asyncio.Protocol:
     """A connection that its requests can reach as ``scope["state"]["protocol"]``."""
     reachable = dict(app_state)
-    protocol = AutoHTTPProtocol(app_state=reachable, **rest)
+    connect: Callable[..., asyncio.Protocol] = AutoHTTPProtocol
+    protocol = connect(app_state=reachable, **rest)
     reachable["protocol"] = protocol
     return protocol

@@ -8,6 +8,7 @@ server puts there. Without a server of ours beneath (an in-process transport), a
 import asyncio
 import socket
 import struct
+from abc import abstractmethod
 from typing import Any
 
 from starlette.responses import Response
@@ -17,12 +18,24 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
 
 
-class Reset(Response):
-    """The connection is reset (TCP RST) without a reply."""
+class Abrupt(Response):
+    """A response that ends the connection instead of being sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """End the connection; nothing is sent in the ordinary way."""
+        del send
+        await self.end(_transport(scope), receive)
+
+    @abstractmethod
+    async def end(self, transport: Any, receive: Receive) -> None:
+        """Do to the connection what this response is for, and wait until the server noticed."""
+
+
+class Reset(Abrupt):
+    """The connection is reset (TCP RST) without a reply."""
+
+    async def end(self, transport: Any, receive: Receive) -> None:
         """Reset, and return once the server has noticed."""
-        transport = _transport(scope)
         transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT
         )
@@ -30,31 +43,30 @@ class Reset(Response):
         await _disconnected(receive)
 
 
-class Hang(Response):
+class Hang(Abrupt):
     """Nothing is answered; after ``seconds``, or when the client has gone, the connection ends."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def end(self, transport: Any, receive: Receive) -> None:
         """Wait for the client's patience to end, or ours."""
         try:
             await asyncio.wait_for(_disconnected(receive), self.seconds)
         except TimeoutError:
-            await Reset()(scope, receive, send)
+            await Reset().end(transport, receive)
 
 
-class Raw(Response):
+class Raw(Abrupt):
     """These bytes and nothing else, then the connection is closed in an orderly way (FIN)."""
 
     def __init__(self, octets: bytes) -> None:
         super().__init__()
         self.octets = octets
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def end(self, transport: Any, receive: Receive) -> None:
         """Write past the HTTP layer, and close."""
-        transport = _transport(scope)
         transport.write(self.octets)
         transport.close()
         await _disconnected(receive)

@@ -101,6 +101,8 @@ class Attempt:
     """Whether its lineage rows are in the store."""
     resolution: str | None = None
     """How an ambiguous create of this attempt ended."""
+    claims: int = 1
+    """How often it has been claimed: what an earlier claim's holder writes is told from ours."""
 
 
 @dataclass(frozen=True, slots=True)

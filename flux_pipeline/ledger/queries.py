@@ -54,7 +54,7 @@ class Queries:
     """The reading methods of ``Ledger``, within one open transaction."""
 
     def __init__(self, connection: Connection, read_clock: Callable[[], Moment]) -> None:
-        self._connection = connection
+        self.connection = connection
         self._read_clock = read_clock
 
     @cached_property
@@ -67,29 +67,29 @@ class Queries:
         found: dict[str, Attempt] = {}
         for start in range(0, len(request_sha256s), _IN_ONE_QUERY):
             shas = list(request_sha256s[start : start + _IN_ONE_QUERY])
-            for row in self._connection.execute(_FIND, {"shas": shas}).all():
+            for row in self.connection.execute(_FIND, {"shas": shas}).all():
                 found[row[0]] = attempt_from(row)
         return found
 
     def history(self, request_sha256: str) -> list[Attempt]:
         """See ``Ledger.history``."""
-        rows = self._connection.execute(_HISTORY, {"sha": request_sha256})
+        rows = self.connection.execute(_HISTORY, {"sha": request_sha256})
         return [attempt_from(row) for row in rows.all()]
 
     def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> list[Attempt]:
         """See ``Ledger.unfinished``."""
         before = self.now.wall - older_than
-        rows = self._connection.execute(_UNFINISHED, {"before": before, "most": limit})
+        rows = self.connection.execute(_UNFINISHED, {"before": before, "most": limit})
         return [attempt_from(row) for row in rows.all()]
 
     def in_state(self, state: State, *, limit: int = 1000) -> list[Attempt]:
         """See ``Ledger.in_state``."""
-        rows = self._connection.execute(_IN_STATE, {"word": state.value, "most": limit})
+        rows = self.connection.execute(_IN_STATE, {"word": state.value, "most": limit})
         return [attempt_from(row) for row in rows.all()]
 
     def spent_micros(self, scope: str) -> int:
         """See ``Ledger.spent_micros``."""
-        return budgets.spent(self._connection, scope)
+        return budgets.spent(self.connection, scope)
 
     def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
         """See ``Ledger.known_ids``."""
@@ -98,11 +98,11 @@ class Queries:
         known: set[str] = set()
         for start in range(0, len(stored), _IN_ONE_QUERY):
             ids = stored[start : start + _IN_ONE_QUERY]
-            rows = self._connection.execute(_KNOWN, {"ids": ids})
+            rows = self.connection.execute(_KNOWN, {"ids": ids})
             known.update(asked[row[0]] for row in rows.all())
         return known
 
     def page(self, after: tuple[str, int], *, limit: int) -> list[Attempt]:
         """Return the attempts that follow (request, number), in that order."""
-        rows = self._connection.execute(_PAGE, {"sha": after[0], "at": after[1], "most": limit})
+        rows = self.connection.execute(_PAGE, {"sha": after[0], "at": after[1], "most": limit})
         return [attempt_from(row) for row in rows.all()]

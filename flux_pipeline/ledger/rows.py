@@ -27,6 +27,7 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     _c.images,
     _c.recorded,
     _c.resolution,
+    _c.claims,
 )
 """Positional on purpose: reading by name costs more than the rest of the loading."""
 
@@ -38,7 +39,7 @@ _STATES = {state.value: state for state in State}
 def attempt_from(row: Any) -> Attempt:
     """Return the attempt of a row that starts with ``COLUMNS``."""
     sha, number, state, holder, claimed_at, intent_at, prompt_set, run_id, cost, request = row[:10]
-    prediction_id, reply, error, retryable, images, recorded, resolution = row[10:17]
+    prediction_id, reply, error, retryable, images, recorded, resolution, claims = row[10:18]
     return Attempt(
         sha,
         number,
@@ -54,6 +55,7 @@ def attempt_from(row: Any) -> Attempt:
         images,
         recorded,
         resolution,
+        claims,
     )
 
 

@@ -14,8 +14,9 @@ FINISHED = frozenset({State.STORED, State.REFUSED, State.FAILED, State.EXPIRED})
 """Closed, and named in the lineage."""
 
 _GIVES_BACK = frozenset({State.UNSENT, State.REFUSED})
-_NEEDS_ACCEPTANCE = frozenset({State.STORED})
+_WITHOUT_ANSWER = frozenset({State.UNSENT, State.RESENT, State.HELD})
 _PAID_FOR_SURE = frozenset({State.STORED, State.EXPIRED})
+_NEVER_AFTER_HELD = frozenset({State.STORED, State.HELD})
 _NOWHERE: frozenset[State] = frozenset()
 
 
@@ -50,10 +51,12 @@ def state_when_accepted(state: State, held: str | None, new: str, *, latest: boo
 def may_follow(latest: Attempt, after: int) -> bool:
     """Return whether a new attempt may follow the latest one, of which the caller knows.
 
+    The caller may have seen it in another state: what was stored or refused since then is over.
     What is held waits for a person: close it as unsent or resent first, so that it is accounted
     for.
     """
-    return latest.number == after and not latest.state.is_open and latest.state is not State.HELD
+    over = latest.state is State.FAILED and not latest.retryable
+    return latest.number == after and latest.state.may_be_followed and not over
 
 
 def state_when_lost(attempt: Attempt, latest: Attempt | None) -> State:
@@ -63,31 +66,22 @@ def state_when_lost(attempt: Attempt, latest: Attempt | None) -> State:
     return State.DUPLICATE
 
 
-def states_to_renew(seen: State) -> frozenset[State]:
-    """Return the states in which a claim is renewed for somebody who saw it in ``seen``.
-
-    Who saw an intent may be about to send it: never where it has been accepted meanwhile.
-    """
-    if seen is State.INTENT:
-        return frozenset({State.INTENT})
-    return KNOWN if seen in KNOWN else _NOWHERE
-
-
 def states_to_close(seen: State, target: State) -> frozenset[State]:
     """Return the states from which an attempt may be closed by somebody who saw it in ``seen``.
 
-    Who saw an intent knows of no id, and may not give up an attempt that has one by now. Only an
-    accepted attempt can be stored.
+    An attempt that has been accepted is never given up as unsent, resent or held, whatever its
+    closer believes; and only an accepted one can be stored. What is held is changed by those who
+    saw it held, and not by a worker that is late.
 
     Raises:
         ValueError: Where the target is no state that a caller may close an attempt in.
     """
     if target.is_open or target is State.DUPLICATE:
         raise ValueError(f"an attempt can't be closed as {target.value}")
-    if seen is State.INTENT:
-        return KNOWN if target in _PAID_FOR_SURE else frozenset({State.INTENT})
-    if seen in KNOWN:
-        return KNOWN
-    if seen is State.HELD and target not in _NEEDS_ACCEPTANCE | {State.HELD}:
-        return frozenset({State.HELD})
-    return _NOWHERE
+    if seen is State.HELD:
+        return _NOWHERE if target in _NEVER_AFTER_HELD else frozenset({State.HELD})
+    if not seen.is_open:
+        return _NOWHERE
+    if target in _WITHOUT_ANSWER:
+        return frozenset({State.INTENT}) if seen is State.INTENT else _NOWHERE
+    return KNOWN if target in _PAID_FOR_SURE else KNOWN | {State.INTENT}

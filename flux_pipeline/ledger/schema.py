@@ -23,6 +23,7 @@ ATTEMPTS = sa.Table(
     sa.Column("latest", sa.Boolean, nullable=False),  # the one that `find` shows and `claim` reads
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("claims", sa.Integer, nullable=False),  # how often it was claimed
     sa.Column("claimed_at", sa.Double, nullable=False),  # unix seconds, the ledger's clock
     sa.Column("lease_seconds", sa.Double, nullable=False),  # the claimer's own lease, not ours
     sa.Column("steady_at", sa.Double),  # the claim on the host's steady clock; see `lease`

@@ -10,6 +10,11 @@ _c = ATTEMPTS.c
 _SAME_REQUEST = _c.request_sha256 == sa.bindparam("sha")
 _ONE = (_SAME_REQUEST, _c.number == sa.bindparam("at", type_=sa.Integer))
 _WAS = _c.state == sa.bindparam("was")
+_CLAIMED = (
+    _c.holder == sa.bindparam("by"),
+    _c.claims == sa.bindparam("claim", type_=sa.Integer),
+)
+"""By this very claim: the same holder may have taken it over again after its lease."""
 _AMONG = _c.state.in_(sa.bindparam("states", expanding=True))
 _OPEN = [state.value for state in State if state.is_open]
 _UPDATE_ONE = ATTEMPTS.update().where(*_ONE)
@@ -21,7 +26,7 @@ KEPT = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("
 
 INSERT = ATTEMPTS.insert()
 FOLLOW = _UPDATE_ONE.where(_c.latest, _c.state.not_in(_OPEN)).values(latest=False)
-STAMP = _UPDATE_ONE.where(_AMONG, _c.holder == sa.bindparam("from_holder"))
+STAMP = _UPDATE_ONE.where(_c.state.in_(_OPEN), *_CLAIMED)
 """Sets the columns that it is given: those of the claim."""
 ACCEPT = _UPDATE_ONE.where(_WAS).values(
     state=sa.bindparam("word"),
@@ -33,8 +38,9 @@ REOPEN = ACCEPT.values(error=None, retryable=False, images="[]", recorded=False)
 SUCCEED = _UPDATE_ONE.where(_c.state == State.ACCEPTED.value).values(
     state=State.SUCCEEDED.value, reply=sa.bindparam("raw")
 )
-_CLOSE = (
+CLOSE = (
     _UPDATE_ONE.where(_AMONG)
+    .where(sa.or_(_c.state != State.INTENT.value, sa.and_(*_CLAIMED)))
     .values(
         state=sa.bindparam("word"),
         error=sa.bindparam("message"),
@@ -46,8 +52,6 @@ _CLOSE = (
     )
     .returning(_c.cost_micros, _c.scopes, _c.acceptance)
 )
-CLOSE_BY_HOLDER = _CLOSE.where(_c.holder == sa.bindparam("by"))
-CLOSE_BY_ANYONE = _CLOSE
 MARK_RECORDED = (
     ATTEMPTS.update()
     .where(_c.request_sha256.in_(sa.bindparam("shas", expanding=True)), _c.latest)

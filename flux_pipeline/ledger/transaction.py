@@ -53,7 +53,7 @@ class Transaction(Queries):
         self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
     ) -> Claim:
         """See ``Ledger.claim``."""
-        row = self._connection.execute(sql.LATEST, {"sha": intent.request_sha256}).first()
+        row = self.connection.execute(sql.LATEST, {"sha": intent.request_sha256}).first()
         if row is None:
             if after:
                 raise LedgerError(
@@ -71,8 +71,7 @@ class Transaction(Queries):
 
     def renew(self, attempt: Attempt, *, holder: str) -> bool:
         """See ``Ledger.renew``."""
-        states = rules.states_to_renew(attempt.state)
-        return self._stamp(attempt, states, from_holder=holder, to_holder=holder)
+        return self._stamp(attempt, by=holder, to=holder, claims=attempt.claims)
 
     def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
         """See ``Ledger.accept``."""
@@ -81,9 +80,9 @@ class Transaction(Queries):
         at = _key(attempt)
         paid = {"id": prediction, "raw": raw, "key": rules.acceptance_of(prediction, raw)}
         accepted = {**at, **paid, "was": State.INTENT.value, "word": State.ACCEPTED.value}
-        if self._connection.execute(sql.ACCEPT, accepted).rowcount:
+        if self.connection.execute(sql.ACCEPT, accepted).rowcount:
             return State.ACCEPTED
-        row = self._connection.execute(sql.ROW, at).first()
+        row = self.connection.execute(sql.ROW, at).first()
         if row is None:
             return self._keep_lost(attempt, paid)
         return self._accept_again(row, paid)
@@ -91,7 +90,7 @@ class Transaction(Queries):
     def succeed(self, attempt: Attempt, *, reply: str) -> bool:
         """See ``Ledger.succeed``."""
         values = {**_key(attempt), "raw": storable(reply)}
-        return self._connection.execute(sql.SUCCEED, values).rowcount == 1
+        return self.connection.execute(sql.SUCCEED, values).rowcount == 1
 
     def close(
         self,
@@ -109,6 +108,8 @@ class Transaction(Queries):
         states = rules.states_to_close(attempt.state, state)
         values = {
             **_key(attempt),
+            "by": holder,
+            "claim": attempt.claims,
             "states": sorted(each.value for each in states),
             "word": state.value,
             "message": None if error is None else storable(error),
@@ -117,40 +118,31 @@ class Transaction(Queries):
             "raw": None if reply is None else storable(reply),
             "how": None if resolution is None else storable(resolution),
         }
-        if State.INTENT in states:
-            row = self._connection.execute(sql.CLOSE_BY_HOLDER, {**values, "by": holder}).first()
-        else:
-            row = self._connection.execute(sql.CLOSE_BY_ANYONE, values).first()
+        row = self.connection.execute(sql.CLOSE, values).first()
         if row is None:
             return False
         cost, scopes, acceptance = row
         if not rules.is_charged(state, accepted=acceptance is not None):
-            money.charge(self._connection, money.load_scopes(scopes), -cost)
+            money.charge(self.connection, money.load_scopes(scopes), -cost)
         return True
 
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         """See ``Ledger.mark_recorded``."""
         for start in range(0, len(request_sha256s), _IN_ONE_QUERY):
             shas = list(request_sha256s[start : start + _IN_ONE_QUERY])
-            self._connection.execute(sql.MARK_RECORDED, {"shas": shas})
+            self.connection.execute(sql.MARK_RECORDED, {"shas": shas})
 
     def _take_over(self, attempt: Attempt, holder: str) -> Claim:
-        states = frozenset({attempt.state})
-        if not self._stamp(attempt, states, from_holder=attempt.holder, to_holder=holder):
+        claims = attempt.claims + 1
+        if not self._stamp(attempt, by=attempt.holder, to=holder, claims=claims):
             raise LedgerError("an attempt changed under the ledger's own lock: nothing was claimed")
-        return Claimed(replace(attempt, holder=holder, claimed_at=self.now.wall), fresh=False)
+        taken = replace(attempt, holder=holder, claimed_at=self.now.wall, claims=claims)
+        return Claimed(taken, fresh=False)
 
-    def _stamp(
-        self, attempt: Attempt, states: frozenset[State], *, from_holder: str, to_holder: str
-    ) -> bool:
+    def _stamp(self, attempt: Attempt, *, by: str, to: str, claims: int) -> bool:
         """Start the lease of an open attempt anew, for its holder or for another one."""
-        values = {
-            **_key(attempt),
-            **self._claim(to_holder),
-            "states": sorted(each.value for each in states),
-            "from_holder": from_holder,
-        }
-        return self._connection.execute(sql.STAMP, values).rowcount == 1
+        values = {**_key(attempt), "by": by, "claim": attempt.claims, "claims": claims}
+        return self.connection.execute(sql.STAMP, values | self._claim(to)).rowcount == 1
 
     def _claim(self, holder: str) -> dict[str, Any]:
         now = self.now
@@ -167,12 +159,12 @@ class Transaction(Queries):
         self, intent: Intent, holder: str, budgets: Sequence[Budget], *, after: Attempt | None
     ) -> Claim:
         """Write a new attempt, unless a budget forbids it."""
-        over = money.reserve(self._connection, budgets, intent.cost_micros)
+        over = money.reserve(self.connection, budgets, intent.cost_micros)
         if over is not None:
             return over
         number = 1
         if after is not None:
-            self._connection.execute(sql.FOLLOW, _key(after))
+            self.connection.execute(sql.FOLLOW, _key(after))
             number = self._next_number(intent.request_sha256)
         now = self.now.wall
         attempt = Attempt(
@@ -191,19 +183,19 @@ class Transaction(Queries):
         if state is row.state and held is not None:
             return State.DUPLICATE if state is State.DUPLICATE else State.ACCEPTED
         values = {**_key(row), **paid, "was": row.state.value, "word": state.value}
-        self._connection.execute(sql.REOPEN, values)
+        self.connection.execute(sql.REOPEN, values)
         if not rules.is_charged(row.state, accepted=held is not None):
-            money.charge(self._connection, money.load_scopes(scopes), row.intent.cost_micros)
+            money.charge(self.connection, money.load_scopes(scopes), row.intent.cost_micros)
         return state
 
     def _keep_apart(self, row: Attempt, paid: dict[str, Any], scopes: str) -> State:
         """Keep a second paid creation of one attempt in a row of its own, charged too."""
         same = {"sha": row.request_sha256, "key": paid["key"]}
-        if self._connection.execute(sql.KEPT, same).first() is None:
+        if self.connection.execute(sql.KEPT, same).first() is None:
             number = self._next_number(row.request_sha256)
             kept = replace(row, number=number, state=State.DUPLICATE, intent_at=self.now.wall)
             self._insert(_paid(kept, paid), scopes=scopes, acceptance=paid["key"], latest=False)
-            money.charge(self._connection, money.load_scopes(scopes), row.intent.cost_micros)
+            money.charge(self.connection, money.load_scopes(scopes), row.intent.cost_micros)
         return State.DUPLICATE
 
     def _keep_lost(self, attempt: Attempt, paid: dict[str, Any]) -> State:
@@ -212,17 +204,17 @@ class Transaction(Queries):
         A paid id is written whatever happened to the database: with the intent that the caller
         still has, as a duplicate where others have gone on without it.
         """
-        row = self._connection.execute(sql.LATEST, {"sha": attempt.request_sha256}).first()
+        row = self.connection.execute(sql.LATEST, {"sha": attempt.request_sha256}).first()
         latest = None if row is None else attempt_from(row)
         state = rules.state_when_lost(attempt, latest)
         if latest is not None and state is State.ACCEPTED:
-            self._connection.execute(sql.FOLLOW, _key(latest))
+            self.connection.execute(sql.FOLLOW, _key(latest))
         lost = replace(attempt, state=state, intent=_stored(attempt.intent))
         self._insert(_paid(lost, paid), acceptance=paid["key"], latest=state is State.ACCEPTED)
         return state
 
     def _next_number(self, request_sha256: str) -> int:
-        highest = self._connection.scalar(sql.HIGHEST, {"sha": request_sha256})
+        highest = self.connection.scalar(sql.HIGHEST, {"sha": request_sha256})
         return int(highest or 0) + 1
 
     def _insert(
@@ -238,6 +230,7 @@ class Transaction(Queries):
             "number": attempt.number,
             "latest": latest,
             "state": attempt.state.value,
+            "claims": attempt.claims,
             "intent_at": attempt.intent_at,
             "prompt_set": attempt.intent.prompt_set,
             "run_id": attempt.intent.run_id,
@@ -253,7 +246,7 @@ class Transaction(Queries):
             "recorded": False,
             "resolution": None,
         }
-        self._connection.execute(sql.INSERT, values | self._claim(attempt.holder))
+        self.connection.execute(sql.INSERT, values | self._claim(attempt.holder))
 
 
 def _key(attempt: Attempt) -> dict[str, Any]:

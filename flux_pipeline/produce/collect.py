@@ -4,14 +4,12 @@ An attempt is closed only when nothing more can be won from it: as long as a lat
 store that is away, a cut download) it stays open, and the next run resumes it by id.
 """
 
-from dataclasses import replace
-
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.outcomes import Polled, PollOutcome
 from flux_pipeline.prediction import Output, Prediction, Status
-from flux_pipeline.produce.course import Course, Stage
-from flux_pipeline.produce.effects import Close, Keep, KeepOutcome, Kept, NotKept, Poll, Sleep
+from flux_pipeline.produce.course import Course, Stage, close
+from flux_pipeline.produce.effects import Keep, KeepOutcome, Kept, NotKept, Poll, Sleep
 from flux_pipeline.produce.follow import lose
 from flux_pipeline.produce.report import Ending, Result
 
@@ -20,7 +18,6 @@ LEFT_OUT = "left out by the provider (its safety check leaves out single images)
 
 def collect(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[Result]:
     """Keep every output; name each that was asked for and did not come."""
-    attempt = replace(attempt, prediction_id=prediction.id)
     asked = course.request.outputs
     records: list[ImageRecord] = []
     open_reasons: list[str] = []
@@ -33,7 +30,7 @@ def collect(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[R
                 course.thumbnail = course.thumbnail or thumbnail
             case NotKept(because, reason):
                 if because in ("again", "store"):
-                    open_reasons.append(f"output {output.index}: {reason}")
+                    open_reasons.append(reason)
                 gone += because == "gone"
                 error = f"paid, not stored: {reason}"
                 records.append(
@@ -56,7 +53,7 @@ def collect(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[R
     stored = any(record.status is ImageStatus.STORED for record in records)
     errors = "; ".join(dict.fromkeys(record.error for record in records if record.error))
     state = State.STORED if stored else State.FAILED
-    yield Close(attempt, state, error=errors or None, records=tuple(records))
+    yield from close(attempt, state, error=errors or None, records=tuple(records))
     return course.end(Ending.STORED if stored else Ending.FAILED, records, errors)
 
 

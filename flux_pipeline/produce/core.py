@@ -19,15 +19,16 @@ from flux_pipeline.outcomes import (
     Refused,
     Throttled,
 )
+from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.collect import collect
-from flux_pipeline.produce.course import Course, Stage, Step
-from flux_pipeline.produce.effects import AwaitPermit, ClaimAttempt, Close, Send, Sleep
+from flux_pipeline.produce.course import Course, Stage, Step, close
+from flux_pipeline.produce.effects import AwaitPermit, ClaimAttempt, Send, Sleep, WriteAccepted
 from flux_pipeline.produce.follow import follow
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.reply import load_prediction
 from flux_pipeline.produce.report import Ending, Result
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.produce.settle import accept, settle
+from flux_pipeline.produce.settle import settle
 from flux_pipeline.request import Request
 
 
@@ -88,6 +89,7 @@ def _advance(course: Course, claim: Claimed, asked_at: float) -> Stage[Attempt |
         sent = load_prediction(attempt.prediction_id, attempt.reply)
     if isinstance(sent, (Result, Attempt)):
         return sent
+    attempt = replace(attempt, state=State.ACCEPTED, prediction_id=sent.id)
     final = yield from follow(course, attempt, sent, resumed=not claim.fresh)
     if isinstance(final, (Result, Attempt)):
         return final
@@ -101,23 +103,33 @@ def _send(course: Course, attempt: Attempt, claimed_at: float) -> Stage[Step]:
     )
     match outcome:
         case Accepted(prediction):
-            return (yield from accept(course, attempt, prediction, ours=True))
+            return (yield from _accept(course, attempt, prediction))
         case Ambiguous():
             return (yield from settle(course, attempt, sent_before=course.clock()))
         case Refused(code, detail):
             reason = f"refused by the provider ({code}): {detail}; nothing was paid"
             records = course.records_without_image(ImageStatus.REFUSED, reason, attempt)
-            yield Close(attempt, State.REFUSED, error=reason, records=records)
+            yield from close(attempt, State.REFUSED, error=reason, records=records)
             return course.end(Ending.REFUSED, records, reason)
         case AccessDenied() | NeverSent() | Throttled():
             return (yield from _unsent(course, attempt, outcome))
+
+
+def _accept(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[Step]:
+    """Write the id down; where the attempt had been given up meanwhile, the claim decides anew."""
+    course.created += 1
+    state: State = yield WriteAccepted(attempt, prediction)
+    if state is State.DUPLICATE:
+        course.notices.append(f"paid twice: prediction {prediction.id} came after it was given up")
+        return attempt
+    return prediction
 
 
 def _unsent(
     course: Course, attempt: Attempt, outcome: AccessDenied | NeverSent | Throttled
 ) -> Stage[Step]:
     """Nothing was accepted: give the reservation back, and try again where that may help."""
-    yield Close(attempt, State.UNSENT, resolution=type(outcome).__name__)
+    closed = yield from close(attempt, State.UNSENT, resolution=type(outcome).__name__)
     match outcome:
         case AccessDenied(code, detail):
             return course.fail(f"not sent: the provider answered {code}: {detail}")
@@ -129,7 +141,7 @@ def _unsent(
         case Throttled():  # the limiter has slowed down: the next permit waits
             if course.clock() - course.begun_at > course.policy.deadline:
                 return course.fail("not sent: the provider answered 429 until our deadline")
-    return replace(attempt, state=State.UNSENT)
+    return closed
 
 
 def _over(

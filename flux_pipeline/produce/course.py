@@ -1,13 +1,13 @@
 """The state of one request on its way through the core, shared by the core's stages."""
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
-from flux_pipeline.ledger.base import Attempt
+from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.produce.effects import Effect
+from flux_pipeline.produce.effects import Close, Effect
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.records import build_record
 from flux_pipeline.produce.report import Ending, Result
@@ -87,3 +87,21 @@ class Course:
         """The result of a request that has no image, with the reason in each record."""
         records = self.records_without_image(ImageStatus.FAILED, reason, attempt)
         return self.end(Ending.FAILED, records, reason)
+
+
+def close(
+    attempt: Attempt,
+    state: State,
+    *,
+    error: str | None = None,
+    retryable: bool = False,
+    records: tuple[ImageRecord, ...] = (),
+    resolution: str | None = None,
+) -> Stage[Attempt]:
+    """Close an attempt, and return it as this worker then knows it.
+
+    Where it was no longer ours to close it comes back open, so that the claim decides anew: to take
+    it for closed would let a second create follow one that somebody else has finished.
+    """
+    closed: bool = yield Close(attempt, state, error, retryable, records, resolution)
+    return replace(attempt, state=state, retryable=retryable) if closed else attempt

@@ -52,6 +52,17 @@ class WriteAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteFound:
+    """Write the id that the list showed, if the attempt is still ours and unanswered.
+
+    Outcome: bool. What the list shows may be a later attempt's: only the holder may take it.
+    """
+
+    attempt: Attempt
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
 class WriteSucceeded:
     """Write the final reply. Outcome: bool."""
 
@@ -134,6 +145,7 @@ Effect: TypeAlias = (
     | RenewClaim
     | Send
     | WriteAccepted
+    | WriteFound
     | WriteSucceeded
     | Close
     | ReadHistory

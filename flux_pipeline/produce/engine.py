@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.outcomes import NeverSent
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import produce
 from flux_pipeline.produce.course import Stage
@@ -33,7 +34,7 @@ _BATCH = 500
 
 # Nothing may come between a create and the write of its id, nor into a conditional write, whose
 # answer must be known.
-_UNDIVIDED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.Close)
+_UNDIVIDED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Close)
 
 
 @dataclass(slots=True)
@@ -109,6 +110,8 @@ class Engine:
     async def _perform(self, performer: Performer, effect: fx.Effect) -> Any:
         if not isinstance(effect, _UNDIVIDED):
             return await performer.perform(effect)
+        if self._draining and isinstance(effect, fx.Send):
+            return NeverSent("the run was stopped")
         deadline = anyio.current_time() + DRAIN_SECONDS if self._draining else math.inf
         with anyio.CancelScope(shield=True, deadline=deadline) as shield:
             self._shields.add(shield)

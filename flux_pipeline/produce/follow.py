@@ -1,16 +1,15 @@
 """An accepted prediction, followed by id until it ends: polled, never created again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.outcomes import AccessDenied, Gone, Polled, PollFailed, PollOutcome
 from flux_pipeline.prediction import Prediction, Status
-from flux_pipeline.produce.course import Course, Stage, Step
+from flux_pipeline.produce.course import Course, Stage, Step, close
 from flux_pipeline.produce.effects import (
     AwaitPoll,
     Cancel,
-    Close,
     Poll,
     RenewClaim,
     Sleep,
@@ -89,7 +88,7 @@ def lose(course: Course, attempt: Attempt, why: str) -> Stage[Result]:
     reason = f"paid and lost: prediction {attempt.prediction_id or '(no id)'}: {why}"
     records = course.records_without_image(ImageStatus.FAILED, reason, attempt)
     course.notices.append(reason)
-    yield Close(attempt, State.EXPIRED, error=reason, records=records)
+    yield from close(attempt, State.EXPIRED, error=reason, records=records)
     return course.end(Ending.FAILED, records, reason)
 
 
@@ -111,9 +110,10 @@ def _failed(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[S
         for index in range(course.request.outputs)
     )
     state = State.REFUSED if verdict == "refused" else State.FAILED
-    yield Close(attempt, state, error=reason, retryable=verdict == "transient", records=records)
+    retryable = verdict == "transient"
+    closed = yield from close(attempt, state, error=reason, retryable=retryable, records=records)
     if again:
-        return replace(attempt, state=State.FAILED, retryable=True)
+        return closed
     ending = Ending.REFUSED if verdict == "refused" else Ending.FAILED
     return course.end(ending, records, reason)
 
@@ -132,7 +132,7 @@ def _give_up(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[
         " and was canceled; a new run tries again"
     )
     records = course.records_without_image(ImageStatus.FAILED, reason, attempt)
-    yield Close(attempt, State.FAILED, error=reason, retryable=True, records=records)
+    yield from close(attempt, State.FAILED, error=reason, retryable=True, records=records)
     return course.end(Ending.FAILED, records, reason)
 
 

@@ -46,7 +46,6 @@ class Seams:
     schedule: PollSchedule
     policy: Policy
     run: RunContext
-    holder: str
     threads: anyio.CapacityLimiter
     resends_left: int
     clock: Callable[[], float] = time.monotonic
@@ -60,6 +59,8 @@ class Performer:
 
     seams: Seams
     request: Request
+    holder: str
+    """This request's own: two of one name could renew for each other."""
     intent: Intent
     budgets: Sequence[Budget]
 
@@ -75,13 +76,13 @@ class Performer:
 
     @perform.register
     async def _(self, effect: fx.ClaimAttempt) -> Claim:
-        claim = partial(_claim, self.intent, self.seams.holder, effect.after, self.budgets)
+        claim = partial(_claim, self.intent, self.holder, effect.after, self.budgets)
         return await self.seams.ledger.call(claim)
 
     @perform.register
     async def _(self, effect: fx.RenewClaim) -> bool:
         return await self.seams.ledger.call(
-            lambda ledger: ledger.renew(effect.attempt, holder=self.seams.holder)
+            lambda ledger: ledger.renew(effect.attempt, holder=self.holder)
         )
 
     @perform.register
@@ -105,6 +106,19 @@ class Performer:
         )
 
     @perform.register
+    async def _(self, effect: fx.WriteFound) -> bool:
+        attempt, prediction = effect.attempt, effect.prediction
+        reply = dump_reply(prediction)
+
+        def write(ledger: Transaction) -> bool:  # both in one transaction
+            if not ledger.renew(attempt, holder=self.holder):
+                return False
+            ledger.accept(attempt, prediction_id=prediction.id, reply=reply)
+            return True
+
+        return await self.seams.ledger.call(write)
+
+    @perform.register
     async def _(self, effect: fx.WriteSucceeded) -> bool:
         reply = dump_reply(effect.prediction)
         return await self.seams.ledger.call(
@@ -118,7 +132,7 @@ class Performer:
             lambda ledger: ledger.close(
                 effect.attempt,
                 effect.state,
-                holder=self.seams.holder,
+                holder=self.holder,
                 error=effect.error,
                 retryable=effect.retryable,
                 images=images,

@@ -73,7 +73,8 @@ class Producer:
         watcher = observe or current_observer()
 
         async def work() -> None:
-            async with send, self._engine(run, limits or Limits(), asked, watcher, send) as engine:
+            parts = self._engine(run, limits or Limits(), asked, watcher, send)
+            async with send, parts as engine:
                 engines.append(engine)
                 await engine.feed(partitions)
 
@@ -108,7 +109,6 @@ class Producer:
                 schedule=PollSchedule(),
                 policy=self.policy,
                 run=run,
-                holder=f"{run.run_id}/{uuid4().hex}",
                 threads=anyio.CapacityLimiter(min(self.concurrency, 32)),
                 resends_left=max(5, asked // 100),
             )
@@ -118,6 +118,7 @@ class Producer:
                 return Performer(
                     seams=seams,
                     request=request,
+                    holder=uuid4().hex,
                     intent=Intent(
                         request_sha256=request.request_sha256,
                         prompt_set=name,

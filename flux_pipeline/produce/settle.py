@@ -6,33 +6,19 @@ while the list still reaches back to that moment.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.outcomes import Absent, AccessDenied, FindOutcome, Found, ListFailed, NoList
-from flux_pipeline.prediction import Prediction
-from flux_pipeline.produce.course import Course, Stage, Step
+from flux_pipeline.produce.course import Course, Stage, Step, close
 from flux_pipeline.produce.effects import (
-    Close,
     FindInList,
     ReadHistory,
     Sleep,
     TakeResend,
-    WriteAccepted,
+    WriteFound,
 )
 from flux_pipeline.produce.report import Ending
-
-
-def accept(course: Course, attempt: Attempt, prediction: Prediction, *, ours: bool) -> Stage[Step]:
-    """Write the id down; where the attempt had been given up meanwhile, the claim decides anew."""
-    state: State = yield WriteAccepted(attempt, prediction)
-    if ours:
-        course.created += 1
-    if state is State.DUPLICATE:
-        course.notices.append(f"paid twice: prediction {prediction.id} came after it was given up")
-        return attempt
-    return prediction
 
 
 def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Step]:
@@ -48,7 +34,8 @@ def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Ste
         outcome: FindOutcome = yield FindInList(attempt)
         match outcome:
             case Found(prediction):
-                return (yield from accept(course, attempt, prediction, ours=False))
+                ours: bool = yield WriteFound(attempt, prediction)
+                return prediction if ours else attempt
             case NoList():
                 return (yield from _unknown(course, attempt, "the provider has no list"))
             case AccessDenied(code, detail):
@@ -56,8 +43,8 @@ def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Ste
             case Absent() if not remembered:
                 return (yield from _unknown(course, attempt, "the provider's list has forgotten"))
             case Absent() if begun >= proof_from:
-                yield Close(attempt, State.UNSENT, resolution="absent from the provider's list")
-                return replace(attempt, state=State.UNSENT)
+                absent = "absent from the provider's list"
+                return (yield from close(attempt, State.UNSENT, resolution=absent))
             case Absent():
                 yield Sleep(proof_from - course.clock())
             case ListFailed(reason, retry_after):
@@ -77,13 +64,13 @@ def _unknown(course: Course, attempt: Attempt, why: str) -> Stage[Step]:
     allowed: bool = yield TakeResend()
     if not allowed:
         return (yield from _hold(course, attempt, f"{why}, and this run has sent too many again"))
-    closed: bool = yield Close(attempt, State.RESENT, resolution=why)
-    if closed:
+    closed = yield from close(attempt, State.RESENT, resolution=why)
+    if closed.state is State.RESENT:
         course.notices.append(
             f"possibly paid twice: attempt {attempt.number} of {course.request.request_sha256[:12]}"
             f" had no answer and {why}; at most {course.request.cost_usd:.4f} USD"
         )
-    return replace(attempt, state=State.RESENT)
+    return closed
 
 
 def _hold(course: Course, attempt: Attempt, why: str) -> Stage[Step]:
@@ -92,7 +79,5 @@ def _hold(course: Course, attempt: Attempt, why: str) -> Stage[Step]:
         " `flux-pipeline held` shows and ends it"
     )
     records = course.records_without_image(ImageStatus.FAILED, reason, attempt)
-    closed: bool = yield Close(attempt, State.HELD, error=reason, records=records)
-    if not closed:
-        return attempt
-    return course.end(Ending.HELD, records, reason)
+    closed = yield from close(attempt, State.HELD, error=reason, records=records)
+    return course.end(Ending.HELD, records, reason) if closed.state is State.HELD else closed

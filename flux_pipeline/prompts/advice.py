@@ -28,8 +28,8 @@ def advise(model: Model, values: ModelInput) -> Iterator[tuple[str, str]]:
         yield "prompt", "seems to hold a key or token; it would be sent and stored with the image"
     # A token has one character at least, so that short texts need no count.
     if len(text) > model.prompt_tokens and (n := estimate_tokens(text)) > model.prompt_tokens:
-        yield (
-            "prompt",
+        message = (
             f"has about {n} tokens (estimated without a tokenizer); the model reads "
-            f"{model.prompt_tokens} and cuts off the rest",
+            f"{model.prompt_tokens} and cuts off the rest"
         )
+        yield "prompt", message

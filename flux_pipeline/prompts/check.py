@@ -20,6 +20,8 @@ class Findings:
 
     names: list[str] = field(default_factory=list)
     """The names of the prompts in order, up to the number asked for."""
+    count: int = 0
+    """Of the prompts, takes not counted."""
     problems: Problems = field(default_factory=Problems)
     warnings: Problems = field(default_factory=Problems)
 
@@ -41,6 +43,7 @@ def check(
     names, inputs = Hashes(), Hashes()
     for entry, variant in expansion.variants(findings.problems, max_rows=max_rows):
         names.add(variant.name)
+        findings.count += 1
         if len(findings.names) < max_names:
             findings.names.append(variant.name)
         if not wants(variant.name):
@@ -55,17 +58,18 @@ def check(
             _check_last_seed(expansion, entry, variant, values, findings.problems)
     twins = Twins(names.repeated(), inputs.repeated())
     if twins:
-        _name_twins(expansion, twins, day, wants, max_rows, findings)
+        _name_twins(expansion, twins, findings, day=day, wants=wants, max_rows=max_rows)
     return findings
 
 
 def _name_twins(
     expansion: Expansion,
     twins: Twins,
+    findings: Findings,
+    *,
     day: str,
     wants: Callable[[str], bool],
     max_rows: int | None,
-    findings: Findings,
 ) -> None:
     for entry, variant in expansion.variants(Problems(), max_rows=max_rows):
         if message := twins.same_name(variant):

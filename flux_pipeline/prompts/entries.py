@@ -23,6 +23,8 @@ from flux_pipeline.prompts.table import Table, open_table
 from flux_pipeline.prompts.template import Template, parse_template
 from flux_pipeline.prompts.yaml_document import Document
 
+_SHORT_FORM = PromptForm(prompt="-")
+
 NO_VALUE = "none"
 """Switches off a seed, or a default of an input that may be left out."""
 
@@ -64,20 +66,22 @@ class _Reader:
         except ValueError as error:
             self._problem(where, str(error))
         if isinstance(body, str):
-            body = {"prompt": body}
-        elif not isinstance(body, Mapping):
+            inputs = {**defaults, "prompt": body}
+            return self._entry(where, _SHORT_FORM, inputs, inherited=set(defaults))
+        if not isinstance(body, Mapping):
             self._problem(where, f"must be a text or a mapping, not {shown(body)}")
             return None
-        known_inputs = self.model.input_type.model_fields
-        own = PromptForm.model_fields
-        self._refuse_unknown(where, body, [*own, *(name for name in known_inputs if name not in own)])
-        given = {name: value for name, value in body.items() if name in known_inputs}
-        self._check_constants(where, given)
+        allowed = dict.fromkeys([*PromptForm.model_fields, *self.model.input_type.model_fields])
+        self._refuse_unknown(where, body, [*allowed])
+        given = {k: v for k, v in body.items() if k in self.model.input_type.model_fields}
+        own = {k: v for k, v in body.items() if k in PromptForm.model_fields}
         try:
-            form = PromptForm.model_validate({k: v for k, v in body.items() if k in own})
+            form = PromptForm.model_validate(own)
         except ValidationError as error:
             for path, message in explain(error, PromptForm):
                 self._problem((*where, *path), message)
+            # It will not be expanded, which is where inputs are checked.
+            self._check_constants(where, {k: v for k, v in given.items() if k != "prompt"})
             return None
         inputs = {**defaults, **given, "prompt": form.prompt}
         return self._entry(where, form, inputs, inherited=defaults.keys() - given.keys())
@@ -87,10 +91,13 @@ class _Reader:
     ) -> Entry | None:
         table = self._table(where, form)
         if form.table is not None and table is None:
+            self._check_constants(where, {k: v for k, v in inputs.items() if k not in inherited})
             return None
         columns = table.columns if table else ()
         reserved = {*columns, DATE} if self.by_day else {*columns}
-        matrix = read_matrix(form.matrix, reserved, lambda *at: self._problem((*where, *at[:-1]), at[-1]))
+        matrix = read_matrix(
+            form.matrix, reserved, lambda *at: self._problem((*where, *at[:-1]), at[-1])
+        )
         seed = self._seed_rule(where, inputs, form.takes)
         present = {name: value for name, value in inputs.items() if not self._is_none(name, value)}
         templates = self._templates(where, present, inherited, {*matrix, *reserved})
@@ -102,7 +109,8 @@ class _Reader:
         if self.by_day and seed is not SeedRule.DERIVED and DATE not in used:
             self._problem(
                 (*where, "seed"),
-                "with a fixed seed, or none, and no {date} in the prompt every day would ask for the same image",
+                "with a seed of its own, or none, every day would ask for the same image: put "
+                "{date} into the prompt or leave the seed out",
             )
         return Entry(
             key=where[1],
@@ -122,16 +130,15 @@ class _Reader:
                 self._problem((*where, "key"), "names a column, and there is no table")
             return None
         try:
-            path = (self.folder / form.table).resolve()
-            if not path.is_relative_to(self.folder.resolve()):
-                raise ValueError("leaves the folder of its prompt set; put the table there or below")
-            table = open_table(path, str(self.folder / form.table))
+            table = open_table(self.folder, form.table)
         except ValueError as error:
             self._problem((*where, "table"), f"{form.table}: {error}")
             return None
         if form.key is not None and form.key not in table.columns:
             listed = ", ".join(table.columns)
-            self._problem((*where, "key"), f"{form.table} has no column {form.key}; it has {listed}")
+            self._problem(
+                (*where, "key"), f"{form.table} has no column {form.key}; it has {listed}"
+            )
             return None
         return table
 
@@ -144,7 +151,8 @@ class _Reader:
         if takes > 1:
             self._problem(
                 (*where, "takes"),
-                f"{takes} takes without a seed are {takes} times the same request; leave out seed: none",
+                f"{takes} takes without a seed would be the same request {takes} times: leave out "
+                "seed: none",
             )
         return SeedRule.NONE
 

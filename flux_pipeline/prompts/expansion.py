@@ -1,4 +1,4 @@
-"""Turns entries into prompts with checked input, and puts every problem where its author finds it."""
+"""Turns entries into prompts with checked input, and says where what is wrong stands."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from flux_pipeline.prompts.entry import Entry, Variant
 from flux_pipeline.prompts.explain import explain
 from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.yaml_document import Document
+
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
@@ -24,7 +25,7 @@ class Expansion:
     ) -> Iterator[tuple[Entry, Variant]]:
         """Every prompt of the set, in the order of the file, streamed."""
         for entry in self.entries:
-            path = entry.table.shown_path if entry.table else self.document.path
+            path = str(entry.table.path) if entry.table else self.document.path
 
             def report(line: int, message: str, path: str = path, entry: Entry = entry) -> None:
                 problems.add(path, line, f"prompts.{entry.key}", message)
@@ -41,17 +42,13 @@ class Expansion:
             return self.model.input_type.model_validate(inputs)
         except ValidationError as error:
             for keys, message in explain(error, self.model.input_type):
-                # What is the same for every variant was said when the entry was read.
-                if keys[0] in entry.templates:
-                    self.add(problems, entry, variant, keys[0], message)
+                self.add(problems, entry, variant, keys[0], message)
             return None
 
-    def add_to_key(
-        self, problems: Problems, entry: Entry, variant: Variant, message: str
-    ) -> None:
+    def add_to_key(self, problems: Problems, entry: Entry, variant: Variant, message: str) -> None:
         """Put a problem where the prompt gets its name: the table's row, or the key in the file."""
         if variant.row is not None and entry.table is not None:
-            path, line = entry.table.shown_path, variant.row.line
+            path, line = str(entry.table.path), variant.row.line
         else:
             path, line = self.document.path, self.document.line("prompts", entry.key)
         problems.add(path, line, f"prompts.{entry.key}", message + variant.described())
@@ -63,7 +60,7 @@ class Expansion:
         inherited = name in entry.inherited
         keys = ("defaults", name) if inherited else ("prompts", entry.key, name)
         if variant.row is not None and entry.table is not None and name in entry.templates:
-            path, line = entry.table.shown_path, variant.row.line
+            path, line = str(entry.table.path), variant.row.line
         else:
             path, line = self.document.path, self.document.line(*keys)
         said = variant.described() if name in entry.templates else ""

@@ -27,7 +27,7 @@ def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
         try:
             loaded = load_prompt_set(path)
         except ConfigError as error:
-            problems.extend(error)
+            problems.add_all(error.problems)
             continue
         if loaded.name in sets:
             message = f"is named {loaded.name}, and so is {sets[loaded.name].path}: rename one"
@@ -44,7 +44,7 @@ def load_prompt_set(path: Path) -> PromptSet:
         ConfigError: with everything that is wrong with the file and its tables.
     """
     data = _read(path)
-    return assemble(path.stem, parse_yaml(data, str(path)), data, path.parent)
+    return assemble(path.stem, str(path), parse_yaml(data, str(path)), data, path.parent)
 
 
 def build_prompt_set(
@@ -57,15 +57,16 @@ def build_prompt_set(
 ) -> PromptSet:
     """The prompt set of a mapping, such as a component's attributes in another project.
 
-    Values may be text, as a file gives it, or numbers. Tables are looked for from ``folder`` on, else
-    from the folder of ``path``, else from the working folder. ``lines`` gives messages their lines.
+    Values may be text, as a file gives it, or numbers. Tables are looked for from ``folder`` on,
+    else from the folder of ``path``, else from the working folder. ``lines`` gives messages their
+    lines.
 
     Raises:
         ConfigError: with everything that is wrong.
     """
     data = json.dumps(document, sort_keys=True, default=str).encode()
     source = Document(path or name, document, lines or {})
-    return assemble(name, source, data, folder or Path(path).parent)
+    return assemble(name, path, source, data, folder or Path(path).parent)
 
 
 def _read(path: Path) -> bytes:

@@ -28,7 +28,9 @@ def read_matrix(
         if not is_placeholder_name(name):
             problem("matrix", name, "a variable's name is made of letters, digits, _ and spaces")
         if name in reserved:
-            problem("matrix", name, "is taken: the table or the partitions give a value of this name")
+            problem(
+                "matrix", name, "is taken: the table or the partitions give a value of this name"
+            )
         by_slug: dict[str, str] = {}
         for value in values:
             part = slug(value)

@@ -52,8 +52,8 @@ def checked_prompt_name(key: str) -> str:
 def slug(text: str) -> str:
     """A name part for any text: stable, never empty, and equal only for texts that read alike.
 
-    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits; ``AB-1`` and
-    ``ab 1`` both give ``ab-1``, and the caller finds such twins.
+    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits; ``AB-1``
+    and ``ab 1`` both give ``ab-1``, and the caller finds such twins.
     """
     if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
         return text
@@ -62,7 +62,7 @@ def slug(text: str) -> str:
     lost = not words or any(c.isalnum() and not c.isascii() for c in plain)
     if lost or len(words) > MAX_KEY_CHARACTERS:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return f"{words[: MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
+        return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
     return words
 
 

@@ -1,5 +1,7 @@
 """Collects what is wrong, so that everything is said at once and nothing is said without end."""
 
+from collections.abc import Iterable
+
 from flux_pipeline.errors import ConfigError, Problem
 
 MAX_PER_FILE = 100
@@ -27,9 +29,9 @@ class Problems:
         else:
             self._unlisted[path] = self._unlisted.get(path, 0) + 1
 
-    def extend(self, error: ConfigError) -> None:
-        """Take over the problems of an error that another file raised."""
-        for problem in error.problems:
+    def add_all(self, problems: Iterable[Problem]) -> None:
+        """Take over what was found elsewhere."""
+        for problem in problems:
             self.add(problem.path, problem.line, problem.key, problem.message)
 
     def as_tuple(self) -> tuple[Problem, ...]:

@@ -30,7 +30,7 @@ class PromptSet:
     path: str
     """The file as it was given; empty where there is none."""
     config_sha256: str
-    """64 hex digits over the file's bytes and its tables' checksums; without a table, the file's."""
+    """64 hex digits of the file's bytes and its tables' checksums; without tables, of the file."""
     description: str
     model: Model
     version: str
@@ -43,7 +43,7 @@ class PromptSet:
     automation: str
     """``on_change``, ``on_schedule`` or ``none``."""
     warnings: tuple[Problem, ...]
-    """What is allowed and perhaps not meant. Where ``is_checked`` is False, of the first rows only."""
+    """What is allowed and perhaps not meant; of the first rows only where not ``is_checked``."""
     prompt_names: tuple[str, ...] = field(repr=False)
     """With partitions by prompt, all of them in the order of the file; otherwise empty."""
     is_checked: bool
@@ -136,8 +136,7 @@ class PromptSet:
         for day in selection.days:
             findings = check(self.expansion, day=day, wants=selection.wants)
             findings.problems.raise_if_any()
-            for problem in findings.warnings.as_tuple():
-                warnings.add(problem.path, problem.line, problem.key, problem.message)
+            warnings.add_all(findings.warnings.as_tuple())
         return warnings.as_tuple()
 
     def _select(self, partitions: str | Collection[str] | None) -> Selection:
@@ -149,8 +148,11 @@ class PromptSet:
     def _refuse_changed_tables(self) -> None:
         for entry in self.expansion.entries:
             if entry.table is not None and not entry.table.is_unchanged():
-                name = entry.table.shown_path
-                self._fail(f"prompts.{entry.key}.table", f"{name} changed since it was loaded: load it again")
+                name = str(entry.table.path)
+                self._fail(
+                    f"prompts.{entry.key}.table",
+                    f"{name} changed since it was loaded: load it again",
+                )
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])

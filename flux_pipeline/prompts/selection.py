@@ -39,9 +39,7 @@ class Selection:
         return partition_of(self.cut, prompt_name, "") in self.keys
 
 
-def select(
-    cut: Cut, known: Collection[str], partitions: str | Collection[str] | None
-) -> Selection:
+def select(cut: Cut, known: Collection[str], partitions: str | Collection[str] | None) -> Selection:
     """The selection of one partition, of several or of all; ``known`` are the keys, if not days.
 
     Raises:

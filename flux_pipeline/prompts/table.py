@@ -26,8 +26,6 @@ class Table:
     """A table file as it was when its prompt set was loaded."""
 
     path: Path
-    shown_path: str
-    """As messages name it."""
     columns: tuple[str, ...]
     sha256: str
     size: int
@@ -49,17 +47,19 @@ class Table:
         return _READERS[self.path.suffix.lower()].rows(self.path, columns, report)
 
 
-def open_table(path: Path, shown_path: str) -> Table:
-    """Look at a table: its columns and its checksum. No row is checked yet.
+def open_table(folder: Path, name: str) -> Table:
+    """Look at a table in a folder or below: its columns and its checksum. No row is checked yet.
 
     Raises:
-        ValueError: missing, unreadable, of another format, without a header, or with two columns
-            of one name; the message doesn't name the file.
+        ValueError: outside of the folder, missing, unreadable, of another format, without a
+            header, or with two columns of one name; the message doesn't name the file.
     """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError("leaves the folder of its prompt set: put the table there or below")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        ending = path.suffix or "no ending"
-        raise ValueError(f"has {ending}; a table is {', '.join(_READERS)}")
+        raise ValueError(f"is no table by its ending: {', '.join(_READERS)} are read")
     try:
         if path.is_dir():
             raise ValueError("is a folder, not a table")
@@ -73,7 +73,7 @@ def open_table(path: Path, shown_path: str) -> Table:
     twins = sorted({name for name in columns if name and columns.count(name) > 1})
     if twins:
         raise ValueError(f"has more than one column called {', '.join(twins)}")
-    return Table(path, shown_path, columns, digest, state.st_size, state.st_mtime_ns)
+    return Table(path, columns, digest, state.st_size, state.st_mtime_ns)
 
 
 def _sha256(path: Path) -> str:

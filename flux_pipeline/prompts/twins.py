@@ -30,8 +30,10 @@ class Hashes:
 
 def identity(values: ModelInput) -> Hashable:
     """What two prompts share that look alike: every input, accents in one encoding."""
+    if values.prompt.isascii():
+        return tuple(values.__dict__.values())
     normal = unicodedata.normalize("NFC", values.prompt)
-    return (normal, *(value for name, value in values if name != "prompt"))
+    return tuple({**values.__dict__, "prompt": normal}.values())
 
 
 class Twins:

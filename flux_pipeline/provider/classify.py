@@ -24,6 +24,7 @@ from flux_pipeline.outcomes import (
     Refused,
     Throttled,
 )
+from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.hints import retry_after
 from flux_pipeline.provider.parse import parse_prediction
 from flux_pipeline.provider.refusal import error_code, error_text
@@ -87,7 +88,7 @@ class Judge:
         body, unreadable = _object(answer)
         prediction = parse_prediction(body, self._secret)
         if prediction is not None:
-            if seed is not None and prediction.input.get("seed", seed) != seed:
+            if seed is not None and not _same_seed(prediction, seed):
                 return self._ambiguous("the reply shows another seed than was sent")
             return Accepted(prediction)
         if body.get("id") is None and body.get("error"):
@@ -124,3 +125,9 @@ def _object(answer: Reply) -> tuple[dict[str, Any], str]:
         return load_object(answer), ""
     except UnreadableReply as error:
         return {}, str(error)
+
+
+def _same_seed(prediction: Prediction, seed: int) -> bool:
+    """Whether the input that the reply shows has this seed, or none, or none that is a number."""
+    shown = prediction.input.get("seed")
+    return not isinstance(shown, (int, float)) or isinstance(shown, bool) or shown == seed

@@ -11,7 +11,15 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from flux_pipeline.outcomes import CreateOutcome, FindOutcome, PollFailed, PollOutcome, Throttled
+from flux_pipeline.outcomes import (
+    AccessDenied,
+    CreateOutcome,
+    FindOutcome,
+    Polled,
+    PollFailed,
+    PollOutcome,
+    Throttled,
+)
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.calls import ApiCalls
 from flux_pipeline.provider.classify import THROTTLED, Judge
@@ -99,14 +107,19 @@ class Provider:
         return await self._ask("GET", prediction_id)
 
     async def cancel(self, prediction_id: str) -> PollOutcome:
-        """Cancel a prediction and say how it stands; poll it where this fails.
+        """Cancel a prediction and say how it stands after that.
 
-        What has ended already stays as it is.
+        What has ended already stays as it is: some providers refuse to cancel it. So whatever the
+        answer is, unless it shows an end the prediction is asked for once more.
 
         Raises:
             ValueError: For what can't be an id.
         """
-        return await self._ask("POST", prediction_id, "/cancel")
+        outcome = await self._ask("POST", prediction_id, "/cancel")
+        ended = isinstance(outcome, Polled) and outcome.prediction.status.is_final
+        if ended or isinstance(outcome, AccessDenied):
+            return outcome
+        return await self.poll(prediction_id)
 
     async def find(
         self,

@@ -112,6 +112,10 @@ class Slot:
     request: int
     stage: Any
 
+    @property
+    def holder(self) -> str:
+        return f"{self.worker.holder}/{self.request}"
+
 
 @dataclass(frozen=True, slots=True)
 class Weather:
@@ -238,7 +242,8 @@ class World:
             return not worker.alive
         worker.alive = False
         self.crashes += 1
-        self.ledger.bury(worker.holder)
+        for number in worker.requests:
+            self.ledger.bury(f"{worker.holder}/{number}")
         self.at(self.random.uniform(0, 90), lambda: self.start("again"))
         return True
 
@@ -248,11 +253,11 @@ class World:
         return 0.1, None
 
     def ClaimAttempt(self, slot: Slot, effect: fx.ClaimAttempt) -> tuple[float, object]:
-        holder = slot.worker.holder
-        return 0.01, self.ledger.claim(INTENTS[slot.request], holder=holder, after=effect.after)
+        intent = INTENTS[slot.request]
+        return 0.01, self.ledger.claim(intent, holder=slot.holder, after=effect.after)
 
     def RenewClaim(self, slot: Slot, effect: fx.RenewClaim) -> tuple[float, bool]:
-        return 0.01, self.ledger.renew(effect.attempt, holder=slot.worker.holder)
+        return 0.01, self.ledger.renew(effect.attempt, holder=slot.holder)
 
     def Send(self, slot: Slot, effect: fx.Send) -> tuple[float, object]:
         if self.now > effect.not_after:
@@ -265,7 +270,7 @@ class World:
             charge = self.charge(slot.request, delay)
             return delay, Accepted(Prediction(id=charge.id, status=Status.STARTING))
         if chance < 0.85:  # accepted, and the reply is lost
-            self.charge(slot.request, self.random.uniform(0.01, 50.0))
+            self.charge(slot.request, self.random.uniform(0.01, 15.0))
             return self.random.choice([delay, 59.0]), Ambiguous("reset after the request")
         if chance < 0.92:
             return delay, Ambiguous("500 before it was accepted")
@@ -277,7 +282,7 @@ class World:
         if not self.calm and self.random.random() < 0.03:
             end = self.random.choice([Status.FAILED, Status.CANCELED])
         charge = Charge(
-            id=f"p{len(self.charges)}",
+            id=f"p{self.order}",
             request=request,
             created_at=created + self.skew,
             visible_at=created + self.random.uniform(0, self.weather.lateness),
@@ -297,6 +302,13 @@ class World:
         identity = effect.prediction.id
         return 0.01, self.ledger.accept(effect.attempt, prediction_id=identity, reply=reply)
 
+    def WriteFound(self, slot: Slot, effect: fx.WriteFound) -> tuple[float, bool]:
+        ours = self.ledger.renew(effect.attempt, holder=slot.holder)
+        if ours:
+            identity = effect.prediction.id
+            self.ledger.accept(effect.attempt, prediction_id=identity, reply="{}")
+        return 0.01, ours
+
     def WriteSucceeded(self, slot: Slot, effect: fx.WriteSucceeded) -> tuple[float, bool]:
         return 0.01, self.ledger.succeed(effect.attempt, reply="{}")
 
@@ -306,7 +318,7 @@ class World:
         return 0.01, self.ledger.close(
             effect.attempt,
             effect.state,
-            holder=slot.worker.holder,
+            holder=slot.holder,
             error=effect.error,
             retryable=effect.retryable,
             resolution=effect.resolution,

@@ -1,0 +1,35 @@
+"""What the assets of a prompt set are called."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+LINEAGE = dg.AssetKey("lineage")
+SPEND = dg.AssetKey("spend")
+
+
+@dataclass(frozen=True, slots=True)
+class SetKeys:
+    """The asset keys of one prompt set."""
+
+    prompt_set: str
+
+    @property
+    def prompts(self) -> dg.AssetKey:
+        """``<set>/prompts``: what is asked for."""
+        return dg.AssetKey([self.prompt_set, "prompts"])
+
+    @property
+    def images(self) -> dg.AssetKey:
+        """``<set>/images``: what was made of it."""
+        return dg.AssetKey([self.prompt_set, "images"])
+
+    @property
+    def gallery(self) -> dg.AssetKey:
+        """``<set>/gallery``: what it looks like."""
+        return dg.AssetKey([self.prompt_set, "gallery"])
+
+    @property
+    def job(self) -> str:
+        """The job that makes all three."""
+        return f"make_{self.prompt_set}"

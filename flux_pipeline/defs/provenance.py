@@ -1,0 +1,51 @@
+"""Provenance tags: what makes Dagster's "stale" exact, partition by partition.
+
+Dagster writes them to the events that it emits itself. An event for one partition of many is ours,
+so its tags are ours too. The four names are Dagster's, and a test holds them against it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What was read of an asset upstream."""
+
+    key: dg.AssetKey
+    pointer: str
+    """The storage id of its latest event: whatever comes later is news."""
+
+    def tags(self, data_version: str) -> dict[str, str]:
+        """Say that this version of it was used."""
+        name = self.key.to_user_string()
+        return {
+            f"dagster/input_data_version/{name}": data_version,
+            f"dagster/input_event_pointer/{name}": self.pointer,
+        }
+
+
+def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
+    """Look up the latest event of an asset, once a run and not once a partition."""
+    latest = instance.fetch_materializations(key, limit=1).records
+    return Upstream(key, str(latest[0].storage_id) if latest else "NULL")
+
+
+def version_tags(data_version: str, code_version: str) -> Mapping[str, str]:
+    """Say what was made, and by which version of the code."""
+    return {"dagster/data_version": data_version, "dagster/code_version": code_version}
+
+
+def images_version(records: Iterable[ImageRecord]) -> str:
+    """Hash the sorted image hashes, 64 hex digits: the same pictures in any order, or other ones."""
+    hashes = sorted(
+        record.image_sha256
+        for record in records
+        if record.status is ImageStatus.STORED and record.image_sha256
+    )
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()

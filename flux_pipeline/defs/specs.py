@@ -1,0 +1,105 @@
+"""What the UI knows of a prompt set's assets before anything was made: all of it from the file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from flux_pipeline.defs.automation import build_conditions
+from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.metadata import plain_text
+from flux_pipeline.defs.partitions import build_partitions
+from flux_pipeline.prompts import PromptSet
+
+IMAGES_VERSION = "1"
+"""Of the code that turns an answer into a stored image: raise it when the stored bytes change."""
+GALLERY_VERSION = "1"
+
+
+def prompts_version(prompt_set: PromptSet) -> str:
+    """The file's state: an edit makes the prompts stale, and they tell which partitions changed."""
+    return prompt_set.config_sha256[:16]
+
+
+def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
+    """Build the specs of prompts, images and gallery."""
+    keys, when = SetKeys(prompt_set.name), build_conditions(prompt_set)
+    partitions = build_partitions(prompt_set)
+    shared: dict[str, Any] = {
+        "group_name": prompt_set.name,
+        "owners": list(prompt_set.owners),
+        "tags": dict(prompt_set.tags),
+        "skippable": True,  # every event is emitted for its own partition
+    }
+    about = _markdown_text(prompt_set.description)
+    return [
+        dg.AssetSpec(
+            keys.prompts,
+            description=f"{about}\n\nThe requests that this prompt set asks for. A partition's data "
+            "version is the hash of its requests.",
+            metadata=_prompts_metadata(prompt_set),
+            kinds={"yaml"},
+            code_version=prompts_version(prompt_set),
+            partitions_def=partitions,
+            automation_condition=when.prompts,
+            **shared,
+        ),
+        dg.AssetSpec(
+            keys.images,
+            deps=[keys.prompts],
+            description=f"{about}\n\nThe images. What was made before is never paid for again; what "
+            "was begun is resumed.",
+            metadata=_code_references(prompt_set, "model"),
+            kinds={"image"},
+            code_version=IMAGES_VERSION,
+            partitions_def=partitions,
+            automation_condition=when.images,
+            **shared,
+        ),
+        dg.AssetSpec(
+            keys.gallery,
+            deps=[keys.images],
+            description="A contact sheet of all its images, as one page.",
+            metadata=_code_references(prompt_set, "description"),
+            kinds={"html"},
+            code_version=GALLERY_VERSION,
+            automation_condition=when.gallery,
+            **shared,
+        ),
+    ]
+
+
+def _prompts_metadata(prompt_set: PromptSet) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        **_code_references(prompt_set, "prompts"),
+        "flux/model": prompt_set.model.name,
+        "flux/version": prompt_set.version,
+        "flux/config_sha256": prompt_set.config_sha256,
+    }
+    if prompt_set.warnings:
+        warnings = [plain_text(str(warning)) for warning in prompt_set.warnings]
+        shown["flux/warnings"] = dg.MetadataValue.json(warnings)
+    return shown
+
+
+def _code_references(prompt_set: PromptSet, key: str) -> dict[str, Any]:
+    """Link to the line of the file, where there is a file."""
+    path = Path(prompt_set.path)
+    if not prompt_set.path or not path.is_file():
+        return {}
+    reference = dg.LocalFileCodeReference(
+        file_path=str(path.resolve()),
+        line_number=max(prompt_set.expansion.document.line(key), 1),
+        label=path.name,
+    )
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def _markdown_text(text: str) -> str:
+    """Text in a place that is read as Markdown: it stays text."""
+    escaped = "".join(f"\\{char}" if char in _MARKS else char for char in plain_text(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
+_MARKS = frozenset("\\`*_{}[]()#+!|~>")

@@ -1,0 +1,155 @@
+"""A contact sheet of one prompt set: rows in, one HTML page out, without a script.
+
+All text is escaped and the page's own policy forbids everything but pictures beside it and its one
+style sheet, so that a prompt or an error text from outside stays text.
+"""
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+from urllib.parse import quote
+
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+
+MOST_SHOWN = 1_000
+"""Rows on one page, the newest first; the rest are counted."""
+
+
+def gallery_key(prompt_set: str) -> str:
+    """Where the page lies in the store; ``build_gallery`` links from there."""
+    return f"galleries/{prompt_set}.html"
+
+
+def build_gallery(
+    prompt_set: str,
+    records: Iterable[ImageRecord],
+    *,
+    store_uri: str,
+    description: str = "",
+    now: datetime,
+) -> str:
+    """Build the page: a section a prompt, in alphabetical order, with the newest pictures first.
+
+    Pictures are linked relative to ``gallery_key``, so the page works in a folder, and where a
+    bucket is served as it is. What did not come is shown with its reason.
+    """
+    rows = sorted(records, key=_age, reverse=True)
+    shown: dict[str, list[ImageRecord]] = defaultdict(list)
+    for record in rows[:MOST_SHOWN]:
+        shown[record.prompt_name].append(record)
+    stored = sum(record.status is ImageStatus.STORED for record in rows)
+    facts = [
+        f"{stored:,} images",
+        f"{len(rows) - stored:,} not made",
+        f"{sum(record.cost_usd for record in rows):.2f} USD",
+        f"as of {now:%Y-%m-%d %H:%M} UTC",
+    ]
+    if len(rows) > MOST_SHOWN:
+        facts.append(f"the newest {MOST_SHOWN:,} are shown, the lineage table has all")
+    sections = "\n".join(
+        _section(name, shown[name], store_uri) for name in sorted(shown)
+    ) or "<p>Nothing was made yet.</p>"
+    return _PAGE.format(
+        policy=_POLICY,
+        style=_STYLE,
+        title=escape(prompt_set),
+        description=escape(description),
+        facts=" · ".join(facts),
+        sections=sections,
+    )
+
+
+def _age(record: ImageRecord) -> float:
+    when = record.stored_at or record.completed_at or record.requested_at
+    return when.timestamp() if when else 0.0
+
+
+def _section(name: str, records: Sequence[ImageRecord], store_uri: str) -> str:
+    figures = "\n".join(_figure(record, store_uri) for record in records)
+    return (
+        f'<section aria-labelledby="{escape(name)}"><h2 id="{escape(name)}">{escape(name)}</h2>'
+        f'\n<ul>\n{figures}\n</ul></section>'
+    )
+
+
+def _figure(record: ImageRecord, store_uri: str) -> str:
+    key = (record.uri or "").removeprefix(f"{store_uri}/")
+    if record.status is not ImageStatus.STORED:
+        reason = escape(record.error or "no reason was given")
+        picture = f'<p class="missing"><strong>{record.status}</strong> {reason}</p>'
+    elif key == record.uri:
+        picture = f'<p class="missing">lies in another store: {escape(key)}</p>'
+    else:
+        link = escape(f"../{quote(key)}")
+        size = f'width="{record.width}" height="{record.height}"' if record.width else ""
+        picture = (
+            f'<a href="{link}"><img src="{link}" alt="{escape(record.prompt)}" {size}'
+            ' loading="lazy" decoding="async"></a>'
+        )
+    return (
+        f"<li><figure>{picture}\n<figcaption>{escape(record.prompt)}"
+        f'<span class="facts">{escape(_facts(record))}</span></figcaption></figure></li>'
+    )
+
+
+def _facts(record: ImageRecord) -> str:
+    facts = [f"take {record.take}"]
+    if record.partition not in ("", record.prompt_name):
+        facts.append(record.partition)
+    if record.seed is not None:
+        facts.append(f"seed {record.seed}")
+    if record.width:
+        facts.append(f"{record.width} × {record.height} {record.format}")
+    if record.stored_at:
+        facts.append(f"{record.stored_at:%Y-%m-%d %H:%M}")
+    return " · ".join([*facts, f"request {record.request_sha256[:12]}"])
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1f; --quiet: #5a5a66; --paper: #fbfaf8;
+  --card: #fff; --line: #dedbd5; --warn: #8a1c1c }
+@media (prefers-color-scheme: dark) { :root { --ink: #ececf1; --quiet: #a9a9b8; --paper: #131316;
+  --card: #1d1d22; --line: #34343c; --warn: #ff9d94 } }
+body { margin: 0 auto; max-width: 90rem; padding: 2rem clamp(1rem, 4vw, 3rem);
+  background: var(--paper); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif }
+h1 { margin: 0; font-size: 2rem; letter-spacing: -.01em }
+h2 { margin: 2.5rem 0 .75rem; font-size: 1.15rem; border-bottom: 1px solid var(--line) }
+header p { margin: .25rem 0; color: var(--quiet) }
+ul { margin: 0; padding: 0; list-style: none; display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)) }
+figure { margin: 0; height: 100%; overflow: hidden; border: 1px solid var(--line);
+  border-radius: .5rem; background: var(--card) }
+img { display: block; width: 100%; height: auto; background: var(--line) }
+a:focus-visible { outline: 3px solid Highlight; outline-offset: -3px }
+figcaption, .missing { padding: .6rem .8rem; margin: 0; overflow-wrap: anywhere; font-size: .9rem }
+.facts { display: block; margin-top: .25rem; color: var(--quiet); font-size: .8rem }
+.missing { color: var(--warn) }
+"""
+_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY = (
+    f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{_HASH}'; base-uri 'none';"
+    " form-action 'none'"
+)
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="referrer" content="no-referrer">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{title}</h1>
+<p>{description}</p>
+<p>{facts}</p></header>
+<main>
+{sections}
+</main>
+</body>
+</html>
+"""

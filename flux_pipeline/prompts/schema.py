@@ -1,0 +1,92 @@
+"""The JSON Schema of a prompt set's file, by which editors complete and check it.
+
+Made from the form and the models' inputs; ``prompt_set.schema.json`` beside this module is its
+copy for editors, and a test keeps the two equal.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flux_pipeline.models import MODELS, Model
+from flux_pipeline.prompts.form import PromptForm, PromptSetForm
+from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
+
+_WITH_PLACEHOLDER = {"type": "string", "pattern": r"\{[^{}]+\}"}
+_NONE = {"const": "none"}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema, draft 2020-12, of all models' prompt sets."""
+    schema = PromptSetForm.model_json_schema()
+    definitions: dict[str, Any] = schema.setdefault("$defs", {})
+    branches = []
+    for model in MODELS:
+        inputs = _inputs(model)
+        name = model.name.replace("/", ".")
+        definitions[f"{name}.defaults"] = _mapping(
+            inputs, f"Inputs of {model.name} for every prompt."
+        )
+        definitions[f"{name}.prompt"] = _prompt(inputs)
+        branches.append(
+            {
+                "if": {"properties": {"model": {"const": model.name}}},
+                "then": {
+                    "properties": {
+                        "defaults": {"$ref": f"#/$defs/{name}.defaults"},
+                        "prompts": {"additionalProperties": {"$ref": f"#/$defs/{name}.prompt"}},
+                    }
+                },
+            }
+        )
+    properties: dict[str, Any] = schema["properties"]
+    properties["model"]["enum"] = [model.name for model in MODELS]
+    properties["prompts"]["propertyNames"] = {
+        "pattern": "^[a-z0-9][a-z0-9_-]*$",
+        "maxLength": MAX_KEY_CHARACTERS,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "A prompt set",
+        "allOf": branches,
+    }
+
+
+def _inputs(model: Model) -> dict[str, Any]:
+    """The model's inputs but the prompt, each also as a text with placeholders."""
+    properties: Mapping[str, Any] = model.input_type.model_json_schema()["properties"]
+    return {name: _input(value) for name, value in properties.items() if name != "prompt"}
+
+
+def _input(value: Mapping[str, Any]) -> dict[str, Any]:
+    about = {key: value[key] for key in ("description", "default") if value.get(key) is not None}
+    kinds = [kind for kind in value.get("anyOf", [_kind(value)]) if kind != {"type": "null"}]
+    if len(kinds) < len(value.get("anyOf", ())):
+        kinds.append(_NONE)
+    return {**about, "anyOf": [*kinds, _WITH_PLACEHOLDER]}
+
+
+def _kind(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: part for key, part in value.items() if key not in {"description", "default", "title"}
+    }
+
+
+def _mapping(properties: Mapping[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": description,
+        "additionalProperties": False,
+        "properties": dict(properties),
+    }
+
+
+def _prompt(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    own = PromptForm.model_json_schema()
+    long = _mapping({**own["properties"], **inputs}, "A prompt with keys of its own.")
+    return {
+        "anyOf": [
+            {"type": "string", "description": "The prompt's text."},
+            {**long, "required": own["required"]},
+        ]
+    }

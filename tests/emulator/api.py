@@ -1,0 +1,72 @@
+"""A small client of the API, so that a test reads as what it asks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+VERSION = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
+KEY = "r8_test"
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it; s since the epoch."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Api:
+    """The calls of one prefix, with a key; files are fetched without one."""
+
+    def __init__(self, origin: str, *, prefix: str = "/v1", key: str = KEY) -> None:
+        self.origin = origin
+        self.path = f"{prefix}/predictions"
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx.Client(base_url=origin, headers=headers, timeout=5)
+        self.files = httpx.Client(timeout=5)
+
+    def close(self) -> None:
+        self.http.close()
+        self.files.close()
+
+    def post(
+        self, prompt: object = "a castle", /, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
+        body = {"version": VERSION, "input": {"prompt": prompt, **more}}
+        return self.http.post(self.path, json=body, headers=headers)
+
+    def create(self, prompt: str = "a castle", /, **more: Any) -> dict[str, Any]:
+        return accepted(self.post(prompt, **more))
+
+    def fetch(self, prediction_id: str) -> httpx.Response:
+        return self.http.get(f"{self.path}/{prediction_id}")
+
+    def get(self, prediction_id: str) -> dict[str, Any]:
+        return accepted(self.fetch(prediction_id))
+
+    def finished(self, prompt: str = "a castle", /, **more: Any) -> dict[str, Any]:
+        """A prediction and what became of it, where the server's latency is 0."""
+        return self.get(self.create(prompt, **more)["id"])
+
+    def cancel(self, prediction_id: str) -> httpx.Response:
+        return self.http.post(f"{self.path}/{prediction_id}/cancel")
+
+    def list(self, **query: str) -> dict[str, Any]:
+        return accepted(self.http.get(self.path, params=query))
+
+    def download(self, url: str) -> httpx.Response:
+        return self.files.get(url, headers={"Accept-Encoding": "identity"})
+
+
+def accepted(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of a reply that says yes."""
+    assert response.is_success, response.text
+    body: dict[str, Any] = response.json()
+    return body

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from flux_pipeline.errors import ImageError
+from flux_pipeline.images.containers import (
+    detect_format,
+    file_sha256,
+    image_sha256,
+    read_structure,
+)
+from tests.images.samples import HEIGHT, WIDTH, animations, format_of, samples
+
+GOLDEN = Path(__file__).parent / "golden"
+# Printed by ExifTool 13.58: exiftool -api ImageHashType=SHA256 -ImageDataHash
+HASHES = {
+    "baseline.jpg": "73eb977d32ec8a6195a7017a442137feae8e6475433aa5ce8fbc9ec208dc58af",
+    "progressive.jpg": "d97b437d67ba15d1cb650984d25dfbfca1bfbf00322a6bd119b22d85ad83f814",
+    "restarts.jpg": "112279d66b4bcb9315192569bca2899b036e2b954a69768e5475e28df8f65a4a",
+    "rgb.png": "3a72857bac47764aba54acd923a64df643adb48fd1be30fe4575cc80e4fbce8c",
+    "lossless.webp": "7ba8423d38fdf35d088efc61cda5ecb1f9e91a1aeca43504d3b440a0612760bf",
+    "alpha.webp": "4d4e5054d9d696d77f241d7bc8a9deafefed34fd4f4698891b3d5df707e31645",
+}
+
+
+def test_format_is_found_by_the_first_bytes(name: str, body: bytes) -> None:
+    assert detect_format(body) == format_of(name)
+
+
+def test_chunks_lie_end_to_end_and_fill_the_file(body: bytes) -> None:
+    structure = read_structure(body, checksums=True)
+    start = {"png": 8, "jpg": 2, "webp": 12}[structure.image_format]
+    for chunk in structure.chunks:
+        assert chunk.start == start <= chunk.data <= chunk.data_end <= chunk.end
+        start = chunk.end
+    assert start == len(body)
+
+
+def test_size_is_read_without_decoding(name: str, body: bytes) -> None:
+    structure = read_structure(body)
+    assert (structure.width, structure.height) == (WIDTH, HEIGHT)
+    assert structure.image_format == format_of(name)
+    assert not structure.animated
+
+
+@pytest.mark.parametrize("animation", sorted(animations()))
+def test_animations_are_named_as_such(animation: str) -> None:
+    assert read_structure(animations()[animation]).animated
+
+
+def test_every_shorter_file_is_refused(body: bytes) -> None:
+    for length in {*range(200), *range(200, len(body), 97), len(body) - 1}:
+        with pytest.raises(ImageError):
+            read_structure(body[:length])
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"\n", b"<script>alert(1)</script>", b"\xff\xd9"])
+def test_bytes_after_the_end_are_refused(body: bytes, extra: bytes) -> None:
+    with pytest.raises(ImageError, match=f"followed by {len(extra)} bytes|between segments"):
+        read_structure(body + extra)
+
+
+@pytest.mark.parametrize("file", sorted(HASHES))
+def test_hash_of_coded_pixels_is_exiftools(file: str) -> None:
+    assert image_sha256((GOLDEN / file).read_bytes()) == HASHES[file]
+
+
+def test_hash_of_coded_pixels_tells_images_apart() -> None:
+    hashes = {image_sha256(body) for body in samples().values()}
+    # The same pixels lie in these files twice, under other metadata.
+    assert len(hashes) == len(samples()) - len(["text.png", "thumbnail.jpg", "xmp.jpg", "xmp.webp"])
+
+
+def test_hash_of_coded_pixels_takes_a_structure_that_was_read_already(body: bytes) -> None:
+    assert image_sha256(body, read_structure(body)) == image_sha256(body)
+
+
+def test_hash_of_a_file_covers_every_byte() -> None:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert file_sha256(b"") == empty
+    assert file_sha256(b"\0") != empty
+
+
+def test_broken_file_has_no_hash() -> None:
+    with pytest.raises(ImageError, match="cut"):
+        image_sha256(samples()["rgb.png"][:-1])

@@ -1,0 +1,198 @@
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flux_pipeline.errors import ImageError
+from flux_pipeline.images import png
+from flux_pipeline.images.containers import read_structure
+from flux_pipeline.images.decoding import check_rows, decode, thumbnail
+from tests.images.samples import (
+    HEIGHT,
+    WIDTH,
+    encode,
+    picture,
+    png_chunk,
+    riff,
+    riff_chunk,
+    samples,
+    translucent,
+)
+
+
+def small_picture(body: bytes) -> Image.Image:
+    return decode(body, read_structure(body)).small
+
+
+def mean_difference(one: Image.Image, other: Image.Image) -> float:
+    pair = [np.asarray(image.convert("L"), dtype=float) for image in (one, other)]
+    return float(np.abs(pair[0] - pair[1]).mean())
+
+
+def test_every_mode_becomes_a_small_colour_picture(body: bytes) -> None:
+    small = small_picture(body)
+    assert small.mode == "RGB"
+    assert small.size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(
+    "name", ["grey.png", "16-bit.png", "palette.png", "grey.jpg", "cmyk.jpg", "progressive.jpg"]
+)
+def test_small_picture_looks_like_the_image(name: str) -> None:
+    expected = picture().convert("L")
+    assert mean_difference(small_picture(samples()[name]), expected) < 16
+
+
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [
+        ((1024, 1024), (128, 128)),
+        ((1344, 768), (224, 128)),
+        ((640, 512), (160, 128)),
+        ((200, 300), (200, 300)),
+        ((4000, 10), (4000, 10)),
+        ((1, 1), (1, 1)),
+    ],
+)
+def test_shorter_side_is_brought_near_128_px(size: tuple[int, int], small: tuple[int, int]) -> None:
+    assert small_picture(encode(picture(*size), "PNG")).size == small
+
+
+def test_what_is_clear_is_white() -> None:
+    clear = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
+    for body in (encode(clear, "PNG"), encode(clear, "WEBP", lossless=True)):
+        assert small_picture(body).getextrema() == ((255, 255),) * 3
+    palette = Image.new("P", (300, 300), 1)
+    assert small_picture(encode(palette, "PNG", transparency=1)).getpixel((0, 0)) == (255,) * 3
+
+
+def test_no_other_decoder_is_tried() -> None:
+    body = samples()["rgb.png"]
+    structure = read_structure(body)
+    for other in ("jpg", "webp"):
+        wrong = type(structure)(other, WIDTH, HEIGHT, animated=False, chunks=structure.chunks)
+        with pytest.raises(ImageError, match="does not decode"):
+            decode(body, wrong)
+
+
+def test_header_and_decoder_must_agree_on_the_size() -> None:
+    body = samples()["rgb.png"]
+    structure = read_structure(body)
+    wrong = type(structure)("png", HEIGHT, WIDTH, animated=False, chunks=structure.chunks)
+    with pytest.raises(ImageError, match="60 x 45 px, its header says 45 x 60 px"):
+        decode(body, wrong)
+
+
+def test_refusal_names_the_decoders_reason_and_keeps_it() -> None:
+    body = riff(riff_chunk(b"VP8L", samples()["lossless.webp"][20:200]))
+    with pytest.raises(
+        ImageError, match=r"webp of \d+ bytes does not decode \(OSError\)"
+    ) as caught:
+        decode(body, read_structure(body))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def shortened(body: bytes, keep: float) -> bytes:
+    """The same PNG with its last rows left out of a whole zlib stream."""
+    structure = png.walk(body)
+    raw = zlib.decompress(b"".join(png.coded_pixels(body, structure)))
+    pixels = png_chunk(b"IDAT", zlib.compress(raw[: int(len(raw) * keep)]))
+    return body[: structure.chunks[0].end] + pixels + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_png_without_its_last_rows_decodes_and_is_refused(keep: float) -> None:
+    body = shortened(samples()["rgb.png"], keep)
+    structure = read_structure(body, checksums=True)
+    decoded = decode(body, structure)  # Pillow says nothing: that is why check_rows exists
+    with pytest.raises(ImageError, match="fewer rows than its header names"):
+        check_rows(body, structure, decoded)
+
+
+def test_interlaced_png_without_its_last_pass_is_refused() -> None:
+    whole = _interlaced(picture().convert("L"))
+    decode_and_check(whole)
+    with pytest.raises(ImageError, match="fewer rows"):
+        decode_and_check(shortened(whole, 0.8))
+
+
+def decode_and_check(body: bytes) -> str | None:
+    structure = read_structure(body, checksums=True)
+    return check_rows(body, structure, decode(body, structure))
+
+
+def _interlaced(image: Image.Image) -> bytes:
+    """Pillow can't write interlaced files; the passes are those of the standard."""
+    grid = np.asarray(image)
+    passes = [grid[y::dy, x::dx] for x, y, dx, dy in _PASSES]
+    raw = b"".join(b"\0" + row.tobytes() for rows in passes if rows.size for row in rows)
+    size = image.width.to_bytes(4) + image.height.to_bytes(4)
+    header = png_chunk(b"IHDR", size + b"\x08\0\0\0\1")
+    pixels = png_chunk(b"IDAT", zlib.compress(raw))
+    body = b"\x89PNG\r\n\x1a\n" + header + pixels + png_chunk(b"IEND", b"")
+    with Image.open(io.BytesIO(body)) as again:
+        assert again.tobytes() == image.tobytes()
+    return body
+
+
+_PASSES = [
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+]
+
+
+def test_png_with_a_black_last_row_is_whole() -> None:
+    image = picture()
+    image.paste((0, 0, 0), (0, HEIGHT - 5, WIDTH, HEIGHT))
+    assert decode_and_check(encode(image, "PNG")) is None
+
+
+@pytest.mark.parametrize("name", ["baseline.jpg", "grey.jpg"])
+def test_jpg_without_its_last_rows_is_flagged(name: str) -> None:
+    body = samples()[name]
+    scan = next(chunk for chunk in read_structure(body).chunks if not chunk.kind)
+    half = (scan.start + scan.end) // 2
+    assert decode_and_check(body) is None
+    assert decode_and_check(body[:half] + body[scan.end :]) == (
+        "the last row is the decoder's own grey: rows may be missing"
+    )
+
+
+def test_webp_without_its_last_rows_is_refused() -> None:
+    for name in ("lossy.webp", "lossless.webp"):
+        body = samples()[name]
+        chunk, *_ = read_structure(body).chunks
+        half = body[chunk.data : (chunk.data + chunk.data_end) // 2]
+        with pytest.raises(ImageError, match="does not decode"):
+            decode_and_check(riff(riff_chunk(chunk.kind, half)))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1024, 1024), (100, 100)),
+        ((1344, 768), (100, 57)),
+        ((60, 45), (60, 45)),
+        ((900, 1), (100, 1)),
+    ],
+)
+def test_thumbnail_is_a_small_webp(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    found = thumbnail(small_picture(encode(picture(*size), "PNG")))
+    with Image.open(io.BytesIO(found), formats=["WEBP"]) as image:
+        assert image.size == expected
+    assert len(found) < 8_000
+
+
+def test_thumbnail_shows_the_image() -> None:
+    found = thumbnail(small_picture(encode(translucent(picture(800, 800)), "PNG")))
+    with Image.open(io.BytesIO(found)) as image:
+        white = Image.new("RGBA", (800, 800), "white")
+        flat = Image.alpha_composite(white, translucent(picture(800, 800)))
+        assert mean_difference(image, flat.resize((100, 100))) < 8

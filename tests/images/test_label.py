@@ -1,0 +1,25 @@
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from flux_pipeline.images.label import Label
+
+
+def test_label_is_a_value(label: Label) -> None:
+    assert label == replace(label)
+    assert hash(label) == hash(replace(label, extra=dict(label.extra)))
+    with pytest.raises(FrozenInstanceError):
+        label.seed = 1  # type: ignore[misc]
+
+
+def test_every_field_may_be_left_out() -> None:
+    assert Label() == Label(prompt=None, extra={})
+
+
+def test_produce_id_is_prediction_and_place(label: Label) -> None:
+    assert label.produce_id == "ufawqhfynnddngldkgtslldrkq-1"
+
+
+@pytest.mark.parametrize("missing", ["prediction_id", "output_index"])
+def test_produce_id_without_a_prediction_is_the_images_hash(label: Label, missing: str) -> None:
+    assert replace(label, **{missing: None}).produce_id == "b" * 64

@@ -1,0 +1,101 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from flux_pipeline.errors import ImageError
+from flux_pipeline.images import jpeg
+from flux_pipeline.images.containers import image_sha256
+from flux_pipeline.images.label import Label
+from flux_pipeline.images.labelling import label_image, read_label
+from flux_pipeline.images.packet import build_packet, upstream_label
+from flux_pipeline.images.xmp import insert_xmp, read_xmp
+from tests.images.samples import OTHER_PACKET, pixels, samples
+from tests.images.strategies import LABELS
+
+LAW = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@LAW
+@given(label=LABELS)
+def test_label_comes_back_from_the_file(body: bytes, label: Label) -> None:
+    label = replace(label, run_id="run")
+    labelled = label_image(body, label)
+    assert read_label(labelled) == label
+    assert label_image(labelled, label) == labelled
+    assert image_sha256(labelled) == image_sha256(body)
+
+
+def test_pixels_are_untouched(body: bytes, label: Label) -> None:
+    assert pixels(label_image(body, label)) == pixels(body)
+
+
+def test_label_is_the_packet_and_nothing_else(body: bytes, label: Label) -> None:
+    assert read_xmp(label_image(body, label)) == build_packet(label)
+
+
+def test_labelling_again_replaces_the_label(body: bytes, label: Label) -> None:
+    other = replace(label, seed=7, prompt=None, extra={})
+    assert label_image(label_image(body, label), other) == label_image(body, other)
+
+
+def test_file_without_a_label_has_none(body: bytes) -> None:
+    assert read_label(body) is None
+    assert read_label(insert_xmp(body, OTHER_PACKET)) is None
+    assert read_label(insert_xmp(body, b"\xff\0not XML")) is None
+
+
+def test_upstream_aigc_label_is_kept_and_its_propagator_filled_in(
+    body: bytes, label: Label
+) -> None:
+    theirs = label_image(body, Label(prediction_id="p", output_index=0, producer="them"))
+    ours = label_image(theirs, replace(label, producer="us"))
+    packet = read_xmp(ours)
+    assert packet is not None
+    assert packet.count(b"<TC260:AIGC>") == 1
+    found = json.loads(upstream_label(packet) or "")
+    assert (found["ContentProducer"], found["ProduceID"]) == ("them", "p-0")
+    assert (found["ContentPropagator"], found["PropagateID"]) == ("us", label.produce_id)
+    assert label_image(ours, replace(label, producer="us")) == ours
+
+
+def test_upstream_packet_that_is_no_xml_is_replaced(body: bytes, label: Label) -> None:
+    assert label_image(insert_xmp(body, b"<!DOCTYPE a>"), label) == label_image(body, label)
+
+
+@pytest.mark.parametrize("sign", ["雪", "<", "&", "👩", "\x01"])
+def test_longest_prompt_fits_into_a_jpg(label: Label, sign: str) -> None:
+    prompt = sign * 10_000
+    text = json.dumps({"prompt": prompt, "seed": 42}, ensure_ascii=False)
+    long = replace(label, prompt=prompt, input=text)
+    body = samples()["baseline.jpg"]
+    found = read_label(label_image(body, long))
+    assert found is not None
+    assert found.prediction_id == label.prediction_id
+    if sign != "\x01":
+        assert found == long
+
+
+def test_label_that_is_too_long_for_a_jpg_keeps_its_ids(label: Label) -> None:
+    long = replace(label, extra={"log": "x" * 70_000})
+    found = read_label(label_image(samples()["baseline.jpg"], long))
+    assert found == replace(label, prompt=None, input="", extra={})
+    for name in ("rgb.png", "lossy.webp"):
+        assert read_label(label_image(samples()[name], long)) == long
+
+
+def test_ids_that_are_too_long_for_a_jpg_are_an_error(label: Label) -> None:
+    with pytest.raises(ImageError, match=f"longer than {jpeg.MAX_PACKET} bytes"):
+        label_image(samples()["baseline.jpg"], replace(label, run_id="x" * 70_000))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 100])
+def test_broken_file_is_refused(body: bytes, label: Label, cut: int) -> None:
+    broken = body[: len(body) - cut] if cut else b"<html>"
+    with pytest.raises(ImageError):
+        label_image(broken, label)
+    with pytest.raises(ImageError):
+        read_label(broken)

@@ -1,0 +1,32 @@
+"""Fixtures of the ledger's tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.actions import START, Clock
+from tests.servers.postgres import PostgresServer, running_postgres
+
+
+@pytest.fixture(scope="session")
+def shared_clock() -> Clock:
+    """For ledgers that outlive a test."""
+    return Clock()
+
+
+@pytest.fixture
+def clock(shared_clock: Clock) -> Clock:
+    shared_clock.now = START
+    return shared_clock
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/data/ledger.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server

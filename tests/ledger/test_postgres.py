@@ -1,0 +1,23 @@
+"""The ledger on Postgres keeps the contract."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.sql import SqlLedger
+from tests.ledger.actions import LEASE, Clock, wipe
+from tests.ledger.contract import LedgerContract
+from tests.servers.postgres import PostgresServer
+
+
+class TestPostgresLedger(LedgerContract):
+    @pytest.fixture(scope="class")
+    def opened(self, postgres: PostgresServer, shared_clock: Clock) -> Iterator[SqlLedger]:
+        with open_ledger(postgres.url, lease_seconds=LEASE, clock=shared_clock) as ledger:
+            yield ledger
+
+    @pytest.fixture
+    def ledger(self, opened: SqlLedger, clock: Clock) -> SqlLedger:
+        wipe(opened)
+        return opened

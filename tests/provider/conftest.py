@@ -1,0 +1,50 @@
+"""What the provider's tests share: an event loop, a request, configurations, servers on sockets."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.request import Request
+from tests.provider.samples import KEY, make_request
+from tests.provider.wire import Script, Wire
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def request_() -> Request:
+    return make_request(seed=7)
+
+
+@pytest.fixture
+def configured() -> Callable[..., ProviderConfig]:
+    """Build a config for a base URL, with short timeouts."""
+
+    def build(base_url: str, **changes: object) -> ProviderConfig:
+        fields: dict[str, object] = {
+            "base_url": base_url,
+            "api_key": KEY,
+            "creates_per_minute": 1e6,
+            "calls_per_minute": 1e6,
+            "timeouts": Timeouts(connect=2.0, read=0.4, create=3.0, call=3.0, download=3.0),
+        }
+        return ProviderConfig(**{**fields, **changes})  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture
+def wired() -> Callable[..., AbstractAsyncContextManager[Wire]]:
+    """Start a server that does, byte for byte, what its scripts say."""
+
+    @asynccontextmanager
+    async def start(*scripts: Script) -> AsyncIterator[Wire]:
+        async with Wire(scripts) as wire:
+            yield wire
+
+    return start

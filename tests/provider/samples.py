@@ -1,0 +1,65 @@
+"""Requests and replies that many tests need."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flux_pipeline.request import Request, Source, fingerprint
+
+KEY = "canary-b7Qx0vTz41-key"
+MODEL = "lucataco/flux-schnell-lora"
+VERSION = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
+ID = "nfg4nbtgm9rj00crankr6ft6t0"
+
+
+def make_request(*, seed: int | None = 7, **changes: Any) -> Request:
+    given: dict[str, Any] = {
+        "prompt": "a castle",
+        "num_outputs": 1,
+        "aspect_ratio": "1:1",
+        "output_format": "webp",
+        **changes,
+    }
+    if seed is not None:
+        given["seed"] = seed
+    return Request(
+        model=MODEL,
+        version=VERSION,
+        input=given,
+        request_sha256=fingerprint(VERSION, given),
+        outputs=1,
+        width=1024,
+        height=1024,
+        image_format="webp",
+        cost_usd=0.003,
+        source=Source("set", "castle"),
+    )
+
+
+def prediction_fields(**changes: Any) -> dict[str, Any]:
+    """A reply as the seed document shows it."""
+    return {
+        "id": ID,
+        "model": MODEL,
+        "version": VERSION,
+        "input": {"prompt": "a castle", "num_outputs": 1, "seed": 7},
+        "logs": "",
+        "output": None,
+        "data_removed": False,
+        "error": None,
+        "status": "starting",
+        "created_at": "2025-07-29T08:58:10.978Z",
+        "urls": {"get": f"https://api.replicate.com/v1/predictions/{ID}"},
+        **changes,
+    }
+
+
+def http(
+    body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """One whole HTTP reply; what is not bytes is sent as JSON."""
+    kind = {} if isinstance(body, bytes) else {"Content-Type": "application/json"}
+    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = {**kind, "Content-Length": str(len(payload)), **(headers or {})}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} Some\r\n{lines}\r\n".encode() + payload

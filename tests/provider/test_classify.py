@@ -1,0 +1,272 @@
+"""The whole table of what an answer means; a mistake here is paid for."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_pipeline.outcomes import (
+    Accepted,
+    AccessDenied,
+    Ambiguous,
+    Gone,
+    NeverSent,
+    Polled,
+    PollFailed,
+    Refused,
+    Throttled,
+)
+from flux_pipeline.prediction import Status
+from flux_pipeline.provider.classify import REFUSALS, Answer, Judge
+from flux_pipeline.provider.reply import Reply
+from tests.provider.samples import ID, KEY, prediction_fields
+
+JUDGE = Judge("api.example", KEY, lambda: 1_000_000.0)
+ERROR = {"title": "Title", "detail": "what is wrong", "status": 0}
+PREDICTION = prediction_fields()
+
+
+def reply(status: int, body: Any = b"", **headers: str) -> Reply:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+
+
+def kind(answer: Answer) -> str:
+    return type(JUDGE.create(answer, seed=7)).__name__
+
+
+EXPECTED_CODES = {
+    **dict.fromkeys((400, 404, 413, 415, 422), "Refused"),
+    **dict.fromkeys((401, 402, 403), "AccessDenied"),
+    429: "Throttled",
+}
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", ERROR, PREDICTION, {"data": [{"url": "x"}]}])
+def test_every_error_code_of_a_create_has_its_class_whatever_the_body(body: Any) -> None:
+    for status in (*range(100, 200), *range(300, 600)):
+        assert kind(reply(status, body)) == EXPECTED_CODES.get(status, "Ambiguous"), status
+
+
+def test_the_refusals_are_those_of_the_protocol_and_no_more() -> None:
+    assert {400, 401, 402, 403, 404, 413, 415, 422, 429} == REFUSALS
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 299])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (PREDICTION, "Accepted"),
+        ({"id": ID}, "Accepted"),
+        ({"id": ID, "status": "some new word"}, "Accepted"),
+        ({"id": ID, "status": "failed", "error": "it broke"}, "Accepted"),
+        ({"id": ID, "data": []}, "Accepted"),
+        ({"created": 1, "data": [{"url": "https://a.b/out-0.webp"}]}, "Accepted"),
+        ({"created": 1, "data": [{"b64_json": "aGFsbG8="}]}, "Accepted"),
+        ({"id": None, "data": [{"url": "https://a.b/x"}], "error": None}, "Accepted"),
+        ({**PREDICTION, "data": [{"url": "https://a.b/x"}]}, "Accepted"),
+        ({"error": {"message": "no", "type": "t", "param": None, "code": "c"}}, "Refused"),
+        ({"error": "no"}, "Refused"),
+        ({"error": {"message": "no", "code": 422}}, "Refused"),
+        ({"error": {"message": "no", "code": "404"}}, "Refused"),
+        ({"error": {"message": "no", "code": 401}}, "AccessDenied"),
+        ({"error": {"message": "no", "code": "insufficient_user_quota"}}, "AccessDenied"),
+        ({"error": {"message": "no", "type": "authentication_error"}}, "AccessDenied"),
+        ({"error": {"message": "slow", "code": "rate_limit_exceeded"}}, "Throttled"),
+        ({"error": {"message": "slow", "code": 429}}, "Throttled"),
+        ({"error": {"message": "upstream", "code": 504}}, "Ambiguous"),
+        ({"error": {"message": "conflict", "code": "409"}}, "Ambiguous"),
+        ({}, "Ambiguous"),
+        ({"error": None}, "Ambiguous"),
+        ({"status": "starting"}, "Ambiguous"),
+        ({"data": []}, "Ambiguous"),
+        ({"data": "soon"}, "Ambiguous"),
+        ({"data": [{"url": 7}]}, "Ambiguous"),
+        ({"status": "processing", "data": [{"url": "https://a.b/x"}]}, "Ambiguous"),
+        ({**PREDICTION, "id": "a/b"}, "Ambiguous"),
+        ({**PREDICTION, "id": ".."}, "Ambiguous"),
+        ({**PREDICTION, "id": "abc\n"}, "Ambiguous"),
+        ({**PREDICTION, "id": "a" * 10_240}, "Ambiguous"),
+        ({**PREDICTION, "id": ""}, "Ambiguous"),
+        ({**PREDICTION, "id": 7}, "Ambiguous"),
+        ({**PREDICTION, "id": "%2e%2e"}, "Ambiguous"),
+        ({**PREDICTION, "id": "ａｂｃ"}, "Ambiguous"),
+        ({"id": "a/b", "error": {"message": "no"}}, "Ambiguous"),
+        (b"", "Ambiguous"),
+        (b"<html>log in</html>", "Ambiguous"),
+        (b"[]", "Ambiguous"),
+        (b'"text"', "Ambiguous"),
+        (b"null", "Ambiguous"),
+        (json.dumps(PREDICTION).encode()[:-5], "Ambiguous"),
+        (b"\xff\xfe\xff", "Ambiguous"),
+        (b'{"id":' + b"[" * 100_000, "Ambiguous"),
+        (b'{"error": {"message": "' + b"[" * 100, "Ambiguous"),
+    ],
+)
+def test_every_shape_of_a_success_has_its_class(status: int, body: Any, expected: str) -> None:
+    assert kind(reply(status, body)) == expected
+
+
+def test_a_reply_that_was_not_read_is_ambiguous() -> None:
+    answer = Reply(201, {"content-type": "application/json"}, unread="too large")
+    assert JUDGE.create(answer) == Ambiguous(
+        "api.example: the reply was not read (201, application/json, too large)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (httpx.ConnectError, "NeverSent"),
+        (httpx.ConnectTimeout, "NeverSent"),
+        (httpx.PoolTimeout, "NeverSent"),
+        (httpx.ReadError, "Ambiguous"),
+        (httpx.ReadTimeout, "Ambiguous"),
+        (httpx.WriteError, "Ambiguous"),
+        (httpx.WriteTimeout, "Ambiguous"),
+        (httpx.CloseError, "Ambiguous"),
+        (httpx.ProxyError, "Ambiguous"),
+        (httpx.RemoteProtocolError, "Ambiguous"),
+        (httpx.LocalProtocolError, "Ambiguous"),
+        (httpx.UnsupportedProtocol, "Ambiguous"),
+        (httpx.DecodingError, "Ambiguous"),
+        (httpx.TooManyRedirects, "Ambiguous"),
+    ],
+)
+def test_every_transport_error_has_its_class(error: type[httpx.HTTPError], expected: str) -> None:
+    answer = error("words")
+    assert kind(answer) == expected
+    assert type(JUDGE.poll(answer, prediction_id=ID)).__name__ == "PollFailed"
+
+
+def test_messages_say_host_cause_and_whether_it_was_sent() -> None:
+    never = JUDGE.create(httpx.ConnectError("Connection refused"))
+    maybe = JUDGE.create(httpx.ReadError("Connection reset by peer"))
+    assert never == NeverSent("api.example: Connection refused; the request was not sent")
+    assert maybe == Ambiguous(
+        "api.example: Connection reset by peer; the request may have been sent"
+    )
+
+
+def test_a_reply_with_nan_keeps_its_id() -> None:
+    outcome = JUDGE.create(reply(201, b'{"id": "abc", "status": "starting", "metrics": NaN}'))
+    assert isinstance(outcome, Accepted)
+    assert outcome.prediction.id == "abc"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ({"seed": 7}, "Accepted"),
+        ({"seed": 7.0}, "Accepted"),
+        ({"seed": "7"}, "Accepted"),
+        ({"seed": None}, "Accepted"),
+        ({}, "Accepted"),
+        (None, "Accepted"),
+        ({"seed": 8}, "Ambiguous"),
+    ],
+)
+def test_a_reply_for_another_seed_is_not_taken_as_ours(shown: Any, expected: str) -> None:
+    assert kind(reply(201, prediction_fields(input=shown))) == expected
+
+
+def test_details_are_redacted_and_short() -> None:
+    outcome = JUDGE.create(reply(401, {"detail": f"bad key {KEY}\n" + "x" * 1000}))
+    assert isinstance(outcome, AccessDenied)
+    assert outcome.detail.startswith("bad key *** xxx")
+    assert len(outcome.detail) == 300
+    assert JUDGE.create(reply(400, {"detail": KEY})) == Refused(400, "***")
+
+
+def test_a_throttled_create_carries_the_hint() -> None:
+    assert JUDGE.create(reply(429, {"retry_after": 12})) == Throttled(12.0)
+    assert JUDGE.create(reply(429)) == Throttled(0.0)
+
+
+@given(status=st.integers(100, 599), body=st.binary(max_size=200))
+def test_nothing_but_the_refusals_is_ever_called_unpaid(status: int, body: bytes) -> None:
+    outcome = JUDGE.create(reply(status, body))
+    if not isinstance(outcome, (Accepted, Ambiguous)):
+        assert status in REFUSALS
+
+
+_LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8)
+_JSON = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=10,
+)
+_FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: _JSON | st.sampled_from(["abc", "succeeded", ["https://a.b/out-1.webp"]])
+        for name in (
+            *("id", "status", "output", "data", "error", "input", "logs", "metrics", "model"),
+            *("version", "created", "created_at", "completed_at", "data_removed", "detail"),
+        )
+    },
+)
+
+
+@given(status=st.sampled_from([200, 201, 400, 404, 422, 429, 500]), body=_FIELDS)
+def test_no_json_object_makes_the_judge_raise(status: int, body: dict[str, Any]) -> None:
+    answer = reply(status, json.dumps(body).encode())
+    created = JUDGE.create(answer, seed=7)
+    JUDGE.poll(answer, prediction_id="abc")
+    if status == 200 and body.get("id") is not None:
+        assert isinstance(created, (Accepted, Ambiguous))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (reply(200, b"<html>"), "PollFailed"),
+        (reply(200, b""), "PollFailed"),
+        (reply(200, {}), "PollFailed"),
+        (reply(200, prediction_fields(id="another")), "PollFailed"),
+        (reply(200, {"error": {"message": "upstream"}}), "PollFailed"),
+        (reply(200, {"error": {"message": "no", "code": 402}}), "AccessDenied"),
+        (reply(200, {"error": {"message": "no", "code": 404}}), "Gone"),
+        (reply(401, ERROR), "AccessDenied"),
+        (reply(402, ERROR), "AccessDenied"),
+        (reply(403, ERROR), "AccessDenied"),
+        (reply(404, ERROR), "Gone"),
+        (reply(410, ERROR), "Gone"),
+        (reply(301), "PollFailed"),
+        (reply(400), "PollFailed"),
+        (reply(408), "PollFailed"),
+        (reply(425), "PollFailed"),
+        (reply(429), "PollFailed"),
+        (reply(500), "PollFailed"),
+        (reply(503, PREDICTION), "PollFailed"),
+    ],
+)
+def test_every_answer_to_a_poll_has_its_class(answer: Reply, expected: str) -> None:
+    assert type(JUDGE.poll(answer, prediction_id=ID)).__name__ == expected
+
+
+def test_a_poll_gives_the_prediction_and_its_id() -> None:
+    outcome = JUDGE.poll(
+        reply(200, prediction_fields(status="succeeded", output=["https://a.b/out-0.webp"])),
+        prediction_id=ID,
+    )
+    assert isinstance(outcome, Polled)
+    assert outcome.prediction.status is Status.SUCCEEDED
+    bare = JUDGE.poll(reply(200, {"data": [{"url": "https://a.b/x"}]}), prediction_id=ID)
+    assert isinstance(bare, Polled)
+    assert bare.prediction.id == ID
+
+
+def test_a_poll_that_is_throttled_carries_the_hint() -> None:
+    assert JUDGE.poll(reply(429, b"", retry_after="9"), prediction_id=ID) == PollFailed(
+        "api.example answered 429: 429, no type, 0 bytes", 9.0
+    )
+
+
+def test_what_is_gone_says_why() -> None:
+    assert JUDGE.poll(reply(404, {"detail": "not found"}), prediction_id=ID) == Gone(
+        "api.example answered 404: not found"
+    )

@@ -1,0 +1,321 @@
+"""One POST against servers that misbehave: was it never sent, refused, or may it have been paid?"""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from flux_pipeline.outcomes import (
+    Accepted,
+    AccessDenied,
+    Ambiguous,
+    NeverSent,
+    Refused,
+    Throttled,
+)
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.request import Request
+from tests.provider.samples import ID, KEY, MODEL, VERSION, http, prediction_fields
+from tests.provider.wire import (
+    Connection,
+    Script,
+    Wire,
+    answering,
+    close_after_request,
+    hang_after_request,
+    hang_at_once,
+    partly,
+    reset_after_request,
+    reset_at_once,
+    trickling,
+)
+
+pytestmark = pytest.mark.anyio
+
+Configured = Callable[..., ProviderConfig]
+Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+GOOD = http(prediction_fields(), status=201)
+
+
+async def test_the_request_is_sent_to_the_letter_and_the_id_is_read(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async with wired(answering(GOOD)) as wire:
+        async with Provider(configured(wire.origin + "/replicate/")) as provider:
+            outcome = await provider.create(request_)
+    assert isinstance(outcome, Accepted)
+    assert outcome.prediction.id == ID
+    head, _, body = wire.requests[0].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST /replicate/v1/predictions HTTP/1.1"
+    fields = dict(line.lower().split(": ", 1) for line in lines[1:])
+    assert fields["authorization"] == f"bearer {KEY}".lower()
+    assert fields["accept-encoding"] == "identity"
+    assert fields["user-agent"].startswith("flux-pipeline/")
+    assert fields["content-type"] == "application/json"
+    assert not {"cookie", "prefer", "expect", "transfer-encoding"} & fields.keys()
+    assert json.loads(body) == {"version": f"{MODEL}:{VERSION}", "input": dict(request_.input)}
+
+
+async def test_a_refused_connection_was_never_sent(
+    configured: Configured, request_: Request
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        async with Provider(configured(f"http://127.0.0.1:{port}")) as provider:
+            outcome = await provider.create(request_)
+    assert outcome == NeverSent("127.0.0.1: Connection refused; the request was not sent")
+
+
+async def test_an_unknown_name_was_never_sent(configured: Configured, request_: Request) -> None:
+    async with Provider(configured("https://no-such-host.invalid")) as provider:
+        outcome = await provider.create(request_)
+    assert isinstance(outcome, NeverSent)
+    assert "no-such-host.invalid" in outcome.reason
+
+
+async def test_a_connection_that_never_stands_was_never_sent(
+    configured: Configured, request_: Request
+) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = deaf.getsockname()
+        queue = [socket.socket() for _ in range(4)]
+        for each in queue:  # the queue of connections that nobody accepts is full
+            each.setblocking(False)
+            each.connect_ex(address)
+        config = configured(
+            f"http://127.0.0.1:{address[1]}", timeouts=Timeouts(connect=0.2, create=2.0)
+        )
+        async with Provider(config) as provider:
+            outcome = await provider.create(request_)
+        for each in queue:
+            each.close()
+    assert outcome == NeverSent("127.0.0.1: no connection in time; the request was not sent")
+
+
+async def test_a_pool_without_a_free_connection_was_never_sent(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async with wired(hang_after_request) as wire:
+        config = configured(
+            wire.origin, concurrency=1, timeouts=Timeouts(connect=0.2, read=0.4, create=2.0)
+        )
+        async with Provider(config) as provider:
+            outcomes = await asyncio.gather(*(provider.create(request_) for _ in range(12)))
+    assert len(wire.requests) == 9  # the configured one and the spare ones
+    assert sum(isinstance(each, NeverSent) for each in outcomes) == 3
+    assert sum(isinstance(each, Ambiguous) for each in outcomes) == 9
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        pytest.param(reset_at_once, "", id="reset before the request is read"),
+        pytest.param(reset_after_request, "", id="reset after the whole request"),
+        pytest.param(close_after_request, "without a reply", id="closed after the whole request"),
+        pytest.param(hang_after_request, "in time", id="hangs after the whole request"),
+        pytest.param(hang_at_once, "in time", id="never reads"),
+        pytest.param(partly(GOOD[:20], then="close"), "", id="half the headers, closed"),
+        pytest.param(partly(GOOD[:20], then="reset"), "", id="half the headers, reset"),
+        pytest.param(partly(GOOD[:20], then="hang"), "in time", id="half the headers, hangs"),
+        pytest.param(partly(GOOD[:-9], then="close"), "was cut", id="half the body, closed"),
+        pytest.param(partly(GOOD[:-9], then="reset"), "", id="half the body, reset"),
+        pytest.param(partly(GOOD[:-9], then="hang"), "in time", id="half the body, hangs"),
+        pytest.param(partly(b"220 smtp ready\r\n\r\n", then="close"), "no HTTP", id="no HTTP"),
+        pytest.param(
+            partly(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}", then="close"),
+            "no HTTP",
+            id="a length that is none",
+        ),
+        pytest.param(
+            partly(b"HTTP/1.1 201 C\r\nX: " + b"a" * 70_000 + b"\r\n\r\n{}", then="close"),
+            "no HTTP",
+            id="an endless header",
+        ),
+        pytest.param(
+            answering(http(b'{"id": "abc", "sta', headers={"Content-Length": "5"})),
+            "",
+            id="a length that is too short",
+        ),
+        pytest.param(
+            trickling(b"HTTP/1.1 201 Created\r\nContent-Length: 1000\r\n\r\n", seconds=0.05),
+            "in time",
+            id="one byte at a time",
+        ),
+    ],
+)
+async def test_whatever_breaks_after_the_connection_stands_may_have_been_paid(
+    wired: Wired, configured: Configured, request_: Request, script: Script, words: str
+) -> None:
+    async with wired(script) as wire:
+        config = configured(
+            wire.origin, timeouts=Timeouts(connect=1.0, read=0.2, create=0.6, call=1.0)
+        )
+        async with Provider(config) as provider:
+            outcome = await provider.create(request_)
+    assert isinstance(outcome, Ambiguous), outcome
+    assert words in outcome.reason
+    assert len(wire.requests) <= 1
+    assert wire.connections == 1
+
+
+async def test_a_post_on_a_kept_connection_that_dies_is_ambiguous_and_not_repeated(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async def once_then_dead(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(GOOD)
+        await connection.read_request()
+        connection.reset()
+
+    async with wired(once_then_dead) as wire:
+        async with Provider(configured(wire.origin)) as provider:
+            first = await provider.create(request_)
+            second = await provider.create(request_)
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Ambiguous)
+    assert len(wire.requests) == 2
+    assert wire.connections == 1
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0001, 0.0003, 0.001, 0.003])
+async def test_a_post_that_meets_a_closing_connection_is_counted_as_it_was_received(
+    wired: Wired, configured: Configured, request_: Request, delay: float
+) -> None:
+    """The server closes its idle connection just as the POST arrives."""
+
+    async def close_while_idle(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(GOOD)
+        await asyncio.sleep(delay)
+
+    async with wired(close_while_idle) as wire:
+        async with Provider(configured(wire.origin)) as provider:
+            for _ in range(20):
+                before = len(wire.requests)
+                outcome = await provider.create(request_)
+                received = len(wire.requests) - before
+                assert isinstance(outcome, (Accepted, Ambiguous))
+                assert received <= 1
+                assert received == 1 or isinstance(outcome, Ambiguous)
+
+
+async def test_a_get_on_a_kept_connection_that_dies_is_repeated(
+    wired: Wired, configured: Configured
+) -> None:
+    async def once_then_dead(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(GOOD)
+        await connection.read_request()
+        connection.reset()
+
+    async with wired(once_then_dead, answering(GOOD)) as wire:
+        async with Provider(configured(wire.origin)) as provider:
+            outcomes = [await provider.poll(ID) for _ in range(2)]
+    assert [type(each).__name__ for each in outcomes] == ["Polled", "Polled"]
+    assert wire.targets == [f"GET /v1/predictions/{ID}"] * 3
+
+
+async def test_redirects_are_not_followed(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async with wired(answering(GOOD)) as other:
+        moved = http(status=307, headers={"Location": f"{other.origin}/v1/predictions"})
+        async with wired(answering(moved)) as wire, Provider(configured(wire.origin)) as provider:
+            assert isinstance(await provider.create(request_), Ambiguous)
+            assert type(await provider.poll(ID)).__name__ == "PollFailed"
+    assert other.connections == 0
+
+
+async def test_cookies_are_not_sent_back(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    reply = http(prediction_fields(), status=201, headers={"Set-Cookie": "a=b; Path=/"})
+    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+        await provider.create(request_)
+        await provider.create(request_)
+    assert not any(b"ookie" in each for each in wire.requests)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (http({"detail": "no", "status": 401}, status=401), AccessDenied(401, "no")),
+        (http({"title": "Pay", "detail": "first"}, status=402), AccessDenied(402, "Pay; first")),
+        (http(b"", status=403), AccessDenied(403, "403, no type, 0 bytes")),
+        (http({"detail": "bad"}, status=422), Refused(422, "bad")),
+        (http({}, status=429, headers={"Retry-After": "7"}), Throttled(7.0)),
+        (http({"error": {"message": "no"}}), Refused(200, "no")),
+    ],
+)
+async def test_refusals_are_read(
+    wired: Wired, configured: Configured, request_: Request, reply: bytes, expected: object
+) -> None:
+    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+        assert await provider.create(request_) == expected
+
+
+async def test_an_error_status_decides_even_if_its_body_breaks_off(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    reply = http({"detail": "a detail that is longer than what arrives"}, status=422)
+    async with wired(partly(reply[:-9], then="reset")) as wire:
+        async with Provider(configured(wire.origin)) as provider:
+            outcome = await provider.create(request_)
+    assert outcome == Refused(422, "422, application/json, cut")
+
+
+async def test_a_reply_of_100_mb_is_not_read(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    sent = 0
+
+    async def huge(connection: Connection) -> None:
+        nonlocal sent
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 201 C\r\nContent-Length: 104857600\r\n\r\n")
+        while sent < 104_857_600:
+            await connection.send(b" " * 65536)
+            sent += 65536
+
+    async with wired(huge) as wire, Provider(configured(wire.origin)) as provider:
+        outcome = await provider.create(request_)
+    assert outcome == Ambiguous("127.0.0.1: the reply was not read (201, no type, too large)")
+    assert sent < 10_000_000
+
+
+async def test_an_endless_reply_is_cut_at_the_cap(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async def endless(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 201 C\r\n\r\n")
+        while True:
+            await connection.send(b" " * 65536)
+
+    async with wired(endless) as wire:
+        config = configured(wire.origin, max_reply_bytes=300_000)
+        async with Provider(config) as provider:
+            outcome = await provider.create(request_)
+    assert isinstance(outcome, Ambiguous)
+    assert "too large" in outcome.reason
+
+
+async def test_a_cancelled_create_sends_nothing_more(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async with wired(hang_after_request) as wire, Provider(configured(wire.origin)) as provider:
+        task = asyncio.create_task(provider.create(request_))
+        while not wire.requests:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(wire.requests) == 1

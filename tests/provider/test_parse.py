@@ -1,0 +1,202 @@
+"""Every shape of a prediction, read leniently; ids strictly."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_pipeline.prediction import Output, Prediction, Status
+from flux_pipeline.provider.parse import is_id, parse_moment, parse_prediction, seed_in_logs
+from tests.provider.samples import ID, KEY, MODEL, VERSION, prediction_fields
+
+
+def parsed(**changes: Any) -> Prediction:
+    prediction = parse_prediction(prediction_fields(**changes), KEY)
+    assert prediction is not None
+    return prediction
+
+
+def test_the_seed_documents_example_is_read() -> None:
+    prediction = parsed()
+    assert prediction.id == ID
+    assert prediction.status is Status.STARTING
+    assert prediction.outputs == ()
+    assert prediction.model == MODEL
+    assert prediction.version == VERSION
+    assert prediction.input == {"prompt": "a castle", "num_outputs": 1, "seed": 7}
+    assert prediction.error is None
+    assert prediction.created_at == datetime(2025, 7, 29, 8, 58, 10, 978000, tzinfo=UTC)
+    assert prediction.completed_at is None
+    assert prediction.predict_seconds is None
+    assert prediction.data_removed is False
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        *((each.value, each) for each in Status if each is not Status.UNKNOWN),
+        ("SUCCEEDED", Status.SUCCEEDED),
+        ("queued", Status.UNKNOWN),
+        ("", Status.UNKNOWN),
+        (None, Status.UNKNOWN),
+        (7, Status.UNKNOWN),
+        (["succeeded"], Status.UNKNOWN),
+    ],
+)
+def test_status_words_are_the_apis_and_others_are_unknown(word: object, status: Status) -> None:
+    assert parsed(status=word).status is status
+
+
+@pytest.mark.parametrize(
+    ("text", "microsecond"),
+    [
+        ("2025-07-29T08:58:10.978Z", 978_000),
+        ("2025-07-29T08:58:10.9781Z", 978_100),
+        ("2025-07-29T08:58:10.978123Z", 978_123),
+        ("2025-07-29T08:58:10.9781234Z", 978_123),
+        ("2025-07-29T08:58:10.978123456Z", 978_123),
+        ("2025-07-29T10:58:10.978123456+02:00", 978_123),
+        ("2025-07-29T08:58:10", 0),
+        ("2025-07-29T08:58:10Z", 0),
+    ],
+)
+def test_moments_have_any_number_of_digits(text: str, microsecond: int) -> None:
+    assert parse_moment(text) == datetime(2025, 7, 29, 8, 58, 10, microsecond, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", "2025-13-01", True, [], 1e300, float("nan")])
+def test_what_is_no_moment_is_none(value: object) -> None:
+    assert parse_moment(value) is None
+
+
+@given(st.none() | st.booleans() | st.floats() | st.integers() | st.text())
+def test_moments_never_raise(value: object) -> None:
+    moment = parse_moment(value)
+    assert moment is None or moment.tzinfo is UTC
+
+
+def test_outputs_of_a_running_prediction_are_given_only_where_complete() -> None:
+    urls = [f"https://a.b/out-{number}.webp" for number in range(4)]
+    four = {"num_outputs": 4}
+    assert parsed(status="processing", input=four, output=urls[:3]).outputs == ()
+    assert len(parsed(status="processing", input=four, output=urls).outputs) == 4
+    assert len(parsed(status="processing", input={"seed": 7}, output=urls[0]).outputs) == 1
+    assert parsed(status="processing", input=None, output=urls).outputs == ()
+    assert parsed(status="processing", input={"num_outputs": True}, output=urls).outputs == ()
+
+
+def test_a_short_list_of_a_finished_prediction_is_given_as_it_is() -> None:
+    urls = ["https://a.b/out-0.webp", "https://a.b/out-3.webp"]
+    prediction = parsed(status="succeeded", input={"num_outputs": 4}, output=urls)
+    assert [each.index for each in prediction.outputs] == [0, 3]
+
+
+def test_the_shape_without_an_id_is_finished() -> None:
+    prediction = parse_prediction(
+        {"created": 1753779490, "data": [{"url": "https://a.b/x.webp"}, {"b64_json": "aGk="}]}
+    )
+    assert prediction is not None
+    assert prediction.id is None
+    assert prediction.status is Status.SUCCEEDED
+    assert prediction.outputs == (
+        Output(0, "https://a.b/x.webp"),
+        Output(1, "data:;base64,aGk="),
+    )
+    assert prediction.created_at == datetime(2025, 7, 29, 8, 58, 10, tzinfo=UTC)
+
+
+def test_of_both_shapes_the_prediction_wins_and_its_images_are_found() -> None:
+    prediction = parsed(status="succeeded", data=[{"url": "https://a.b/x.webp"}])
+    assert prediction.id == ID
+    assert prediction.outputs == (Output(0, "https://a.b/x.webp"),)
+
+
+def test_an_id_that_is_none_does_not_hide_the_images_that_were_paid_for() -> None:
+    prediction = parse_prediction({"id": "a/b", "data": [{"url": "https://a.b/x.webp"}]})
+    assert prediction is not None
+    assert prediction.id is None
+
+
+@pytest.mark.parametrize("value", ["a", "nfg4nbtgm9rj00crankr6ft6t0", "A-b_9", "9" * 64])
+def test_ids_are_letters_digits_hyphens(value: str) -> None:
+    assert is_id(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a" * 65, "-a", "_", "a/b", "..", "a.b", "a\n", "a b", "é", "٣", None, 7, b"a"]
+)
+def test_nothing_else_is_an_id(value: object) -> None:
+    assert not is_id(value)
+
+
+def test_raw_holds_no_key_no_query_and_no_data_uri() -> None:
+    prediction = parsed(
+        status="succeeded",
+        output=["data:image/webp;base64," + "A" * 5000, "https://a.b/out-1.webp?sig=secret"],
+        logs=f"used {KEY}",
+        error=f"key {KEY}",
+        input={"hf_lora": "https://u:p@a.b/f.safetensors?token=secret"},
+    )
+    for text in (prediction.raw, prediction.logs, str(prediction.error), str(prediction.input)):
+        assert KEY not in text
+        assert "secret" not in text
+        assert "u:p@" not in text
+    assert len(prediction.raw) < 1500
+    assert json.loads(prediction.raw)["output"][0] == "data:image/webp;base64,(5023 characters)"
+    assert prediction.outputs[1].url.endswith("?sig=secret")
+    assert "secret" not in repr(prediction)
+
+
+def test_texts_hold_nothing_that_a_database_refuses() -> None:
+    prediction = parsed(error="a\x00b\ud800c", logs="line\nnext\x1b[31m", model=7, version=None)
+    assert prediction.error == "abc"
+    assert prediction.logs == "line\nnext[31m"
+    assert (prediction.model, prediction.version) == ("", "")
+    prediction.raw.encode()
+
+
+def test_errors_that_are_objects_are_shown_and_long_logs_keep_their_end() -> None:
+    prediction = parsed(error={"code": "PA"}, logs="x" * 100_000 + "end")
+    assert prediction.error == '{"code": "PA"}'
+    assert len(prediction.logs) == 65536
+    assert prediction.logs.endswith("end")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "seconds"),
+    [
+        ({"predict_time": 1.25}, 1.25),
+        ({"predict_time": 2}, 2.0),
+        ({"predict_time": -1}, None),
+        ({"predict_time": "1"}, None),
+        ({"predict_time": True}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_predict_seconds_are_a_number_or_none(metrics: object, seconds: float | None) -> None:
+    assert parsed(metrics=metrics).predict_seconds == seconds
+
+
+@pytest.mark.parametrize("value", [None, False, "true", 1])
+def test_data_is_removed_only_if_it_says_true(value: object) -> None:
+    assert parsed(data_removed=value).data_removed is False
+    assert parsed(data_removed=True).data_removed is True
+
+
+@pytest.mark.parametrize(
+    ("logs", "seed"),
+    [
+        ("Using seed: 42\n", 42),
+        ("before\nUsing seed: 65535\nPrompt: Using seed: 1", 65535),
+        ("Using seed: none", None),
+        ("Using seed: " + "9" * 40, None),
+        ("", None),
+    ],
+)
+def test_seeds_are_found_in_logs(logs: str, seed: int | None) -> None:
+    assert seed_in_logs(logs) == seed
