@@ -20,8 +20,9 @@ _SLACK = 0.998  # leaves 0.12 s a minute for permits that are used late, so that
 _FIRST_CUT = 0.7  # after the first refusal of all, when nothing has been measured yet
 _UNDER = 0.99  # of the measured rate, so that the next refusal is far away
 _FLOOR = 0.002  # of the configured rate: slow, never stopped for good
+_ROUND = 2.0  # s; refusals of calls that were on their way belong to the first of them
 _FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
-_GROWTH = 0.001  # 1/s; share after a refusal: share * exp(growth * (t + t² / 20 s))
+_GROWTH = 0.0007  # 1/s; share after a refusal: share * exp(growth * (t + t² / 20 s))
 _GROWTH_TIME = 20.0  # s
 
 
@@ -64,8 +65,8 @@ def reserve(
 def slow_down(state: RateState, *, per_minute: float, seconds: float, now: float) -> RateState:
     """Apply one refusal: no permit starts for ``seconds``, and then they are spaced wider.
 
-    Refusals within the pause of an earlier one only lengthen the pause: a worker with many
-    requests in flight is refused many times for one reason.
+    Refusals within the pause of an earlier one, or 2 s after it, only lengthen the pause: workers
+    with many requests in flight are refused many times for one reason.
     """
     until = now + max(0.0, seconds)
     paused = replace(
@@ -73,7 +74,7 @@ def slow_down(state: RateState, *, per_minute: float, seconds: float, now: float
         next_at=max(state.next_at, until),
         paused_until=max(state.paused_until, until),
     )
-    if now < state.paused_until:
+    if now < max(state.paused_until, state.slowed_at + _ROUND):
         return paused
     share = _share_at(state, now)
     if not state.slowed_at:
@@ -90,7 +91,7 @@ def _share_at(state: RateState, now: float) -> float:
     """The share of the configured rate in use now, between the floor and 1."""
     if state.share >= 1.0:
         return 1.0
-    rested = min(max(0.0, now - state.paused_until), 600.0)
+    rested = min(max(0.0, now - state.paused_until), 3600.0) * state.share**0.25
     return min(1.0, state.share * math.exp(_GROWTH * (rested + rested**2 / _GROWTH_TIME)))
 
 

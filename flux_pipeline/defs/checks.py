@@ -38,7 +38,7 @@ def build_check_specs(images: dg.AssetKey) -> Sequence[dg.AssetCheckSpec]:
 
 
 def check_results(
-    context: dg.AssetExecutionContext, images: dg.AssetKey, outcome: Outcome, store: Store
+    context: dg.AssetExecutionContext, outcome: Outcome, store: Store
 ) -> Iterator[dg.AssetCheckResult]:
     """Evaluate those of the checks that the run was asked for."""
     for check in sorted(context.selected_asset_check_keys):
@@ -46,7 +46,7 @@ def check_results(
         refused_alone = check.name == COMPLETE and not outcome.failed
         warn = refused_alone or check.name in (UNFLAGGED, DISTINCT)
         yield dg.AssetCheckResult(
-            asset_key=images,
+            asset_key=check.asset_key,
             check_name=check.name,
             passed=passed,
             severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,

@@ -1,27 +1,186 @@
 """The events of one run of one prompt set, each for its own partition."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 
 import dagster as dg
 
 from flux_pipeline.defs.commit import find_commit
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.metadata import PREVIEW, images_metadata, prompts_metadata
-from flux_pipeline.defs.provenance import find_upstream, images_version, version_tags
-from flux_pipeline.defs.requests import read_contents, requests_by_partition
+from flux_pipeline.defs.provenance import Upstream, find_upstream, images_version, version_tags
+from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
-from flux_pipeline.lineage.gallery import build_gallery, gallery_key
+from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.gallery import MOST_SHOWN, build_gallery, gallery_key
+from flux_pipeline.lineage.snapshot import open_snapshot
+from flux_pipeline.lineage.spending import spending, total_of
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
+from flux_pipeline.store.base import Store
 
 _SAY_EVERY = 10.0  # s between two lines in the run's log, each of which costs 2-4 ms
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Show our own errors as they are: their messages say what to do, a stack trace does not.
+
+    Raises:
+        dagster.Failure: That nothing retries by itself.
+    """
+    try:
+        yield
+    except FluxPipelineError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+@dataclass(frozen=True)
+class SetEvents:
+    """What one run has to say of prompts, images and gallery; of what is not selected, nothing."""
+
+    prompt_set: PromptSet
+    context: dg.AssetExecutionContext
+    resource: ImageProducer
+
+    @cached_property
+    def keys(self) -> SetKeys:
+        """The asset keys of this prompt set."""
+        return SetKeys(self.prompt_set.name)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where everything lies."""
+        return self.resource.open_store()
+
+    def prompts(self) -> Iterator[dg.AssetMaterialization]:
+        """Say what every partition asks for."""
+        if not self._selects(self.keys.prompts):
+            return
+        for partition, content in self._contents.items():
+            yield dg.AssetMaterialization(
+                self.keys.prompts,
+                partition=partition,
+                metadata=prompts_metadata(content),
+                tags=version_tags(self._versions[partition], prompts_version(self.prompt_set)),
+            )
+
+    @contextmanager
+    def reports(self) -> Iterator[Iterator[PartitionReport]]:
+        """Make the images; give a report for every partition when it is finished.
+
+        Raises:
+            FluxPipelineError: At the start or the end of the block.
+        """
+        if not self._selects(self.keys.images):
+            yield iter(())
+            return
+        budget = self.prompt_set.budget
+        run = RunContext(
+            run_id=self.context.run_id,
+            asset=self.keys.images.to_user_string(),
+            code_version=find_commit(Path(self.prompt_set.path)) if self.prompt_set.path else "",
+        )
+        limits = Limits(
+            usd_per_run=budget.usd_per_run,
+            usd_per_month=budget.usd_per_month,
+            usd_per_day=self.resource.usd_per_day,
+        )
+        asked = sum(content.requests for content in self._contents.values())
+        requests = requests_by_partition(self.prompt_set, self._partitions)
+        with (
+            self.resource.open() as producer,
+            producer.stream(requests, run=run, limits=limits, asked=asked) as reports,
+        ):
+            yield self._said(reports)
+
+    def images(self, report: PartitionReport) -> dg.AssetMaterialization:
+        """Say what a finished partition came to."""
+        used = self._prompts_used.tags(self._versions[report.partition])
+        return dg.AssetMaterialization(
+            self.keys.images,
+            partition=report.partition,
+            metadata={**self._earlier_preview(report), **images_metadata(report)},
+            tags={**version_tags(images_version(report.records), IMAGES_VERSION), **used},
+        )
+
+    def gallery(self) -> Iterator[dg.AssetMaterialization]:
+        """Build the contact sheet of all that the set has ever made, and say where it lies."""
+        if not self._selects(self.keys.gallery):
+            return
+        name, snapshot = self.prompt_set.name, open_snapshot(self.store)
+        records = find_exact(snapshot, "prompt_set", name, limit=MOST_SHOWN)
+        totals = total_of(spending(snapshot), name)
+        page = build_gallery(
+            name,
+            records,
+            totals=totals,
+            store_uri=self.store.uri,
+            description=self.prompt_set.description,
+            now=datetime.now(UTC),
+        ).encode()
+        stored = self.store.put(gallery_key(name), page, content_type="text/html")
+        used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run_id)
+        yield dg.AssetMaterialization(
+            self.keys.gallery,
+            metadata={
+                "dagster/uri": stored.uri,
+                "dagster/row_count": totals.stored,
+                "dagster/size_bytes": stored.size,
+            },
+            tags={**version_tags(images_version(records), GALLERY_VERSION), **used},
+        )
+
+    def _selects(self, key: dg.AssetKey) -> bool:
+        return key in self.context.selected_asset_keys
+
+    @cached_property
+    def _partitions(self) -> Sequence[str]:
+        return list(self.context.partition_keys)
+
+    @cached_property
+    def _contents(self) -> Mapping[str, Content]:
+        return read_contents(self.prompt_set, self._partitions)
+
+    @cached_property
+    def _versions(self) -> Mapping[str, str]:
+        return self.prompt_set.data_versions(self._partitions)
+
+    @cached_property
+    def _prompts_used(self) -> Upstream:
+        return find_upstream(self.context.instance, self.keys.prompts)
+
+    def _earlier_preview(self, report: PartitionReport) -> Mapping[str, dg.MetadataValue]:
+        """Take over the pictures of the last event where nothing is new to be shown."""
+        if any(result.thumbnail for result in report.results):
+            return {}
+        wanted = dg.AssetRecordsFilter(self.keys.images, asset_partitions=[report.partition])
+        found = self.context.instance.fetch_materializations(wanted, limit=1).records
+        event = found[0].asset_materialization if found else None
+        return {PREVIEW: event.metadata[PREVIEW]} if event and PREVIEW in event.metadata else {}
+
+    def _said(self, reports: Iterator[PartitionReport]) -> Iterator[PartitionReport]:
+        """Tell the run's log, now and then, how far it is."""
+        said, images, usd = time.monotonic(), 0, 0.0
+        for count, report in enumerate(reports, 1):
+            tally = report.tally
+            images, usd = images + tally.stored + tally.unchanged, usd + tally.usd
+            if time.monotonic() - said >= _SAY_EVERY:
+                said = time.monotonic()
+                self.context.log.info(
+                    "%d of %d partitions, %d images, %.4f USD",
+                    count,
+                    len(self._partitions),
+                    images,
+                    usd,
+                )
+            yield report

@@ -19,7 +19,9 @@ def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:
     """Static keys from the file, or days; the last of the days is the one that has begun."""
     cut = prompt_set.partitions
     if isinstance(cut, ByDay):
-        start = datetime(cut.start.year, cut.start.month, cut.start.day, tzinfo=ZoneInfo(cut.timezone))
+        start = datetime(
+            cut.start.year, cut.start.month, cut.start.day, tzinfo=ZoneInfo(cut.timezone)
+        )
         return dg.DailyPartitionsDefinition(start_date=start, timezone=cut.timezone, end_offset=1)
     return dg.StaticPartitionsDefinition(list(prompt_set.partition_keys()))
 
@@ -47,10 +49,3 @@ def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
         "dagster/asset_partition_range_start": keys.start,
         "dagster/asset_partition_range_end": keys.end,
     }
-
-
-def partitions_of(context: dg.AssetExecutionContext) -> Sequence[str]:
-    """Give the keys that a run was started for; none where it was started without any."""
-    if context.has_partition_key_range or context.has_partition_key:
-        return list(context.partition_keys)
-    return []

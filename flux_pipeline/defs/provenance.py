@@ -42,7 +42,7 @@ def version_tags(data_version: str, code_version: str) -> Mapping[str, str]:
 
 
 def images_version(records: Iterable[ImageRecord]) -> str:
-    """Hash the sorted image hashes, 64 hex digits: the same pictures in any order, or other ones."""
+    """Hash the images' own hashes, in any order: it changes only when a picture does."""
     hashes = sorted(
         record.image_sha256
         for record in records

@@ -36,7 +36,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
     return [
         dg.AssetSpec(
             keys.prompts,
-            description=f"{about}\n\nThe requests that this prompt set asks for. A partition's data "
+            description=f"{about}\n\nThe requests that this prompt set makes. A partition's data "
             "version is the hash of its requests.",
             metadata=_prompts_metadata(prompt_set),
             kinds={"yaml"},
@@ -48,8 +48,8 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
         dg.AssetSpec(
             keys.images,
             deps=[keys.prompts],
-            description=f"{about}\n\nThe images. What was made before is never paid for again; what "
-            "was begun is resumed.",
+            description=f"{about}\n\nThe images. What was made before is never paid for again, and "
+            "what was begun is resumed.",
             metadata=_code_references(prompt_set, "model"),
             kinds={"image"},
             code_version=IMAGES_VERSION,

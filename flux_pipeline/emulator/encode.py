@@ -17,7 +17,7 @@ TAG_BYTES = 32
 """Length of the tag that makes one encoded base into distinct files."""
 
 _NAME = b"fpTg"
-"""Of the tag, in all containers; its letters make a PNG chunk ancillary, private and safe to copy."""
+"""Of the tag; its letters' cases make a PNG chunk ancillary, private and safe to copy."""
 
 CONTENT_TYPES: dict[str, str] = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 

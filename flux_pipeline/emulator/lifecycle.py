@@ -102,7 +102,7 @@ class Life:
             if not started:
                 return Moment("starting")
             return Moment("processing", started_at=self.plan.starts_at)
-        started_at = self.plan.starts_at if self.plan.starts_at < completed_at else None
+        started_at = self.plan.starts_at if self.plan.starts_at <= completed_at else None
         return Moment(
             status=end,
             started_at=None if end == "aborted" else started_at,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -98,12 +99,12 @@ class Predictions:
 
     def _next(self, request: Request, shown: Sequence[Record]) -> str:
         """The next page's address: on the trap, like every URL of a reply."""
-        kept = [
-            f"{name}={value}"
+        kept = {
+            name: value
             for name, value in request.query_params.items()
             if name in ("created_after", "created_before")
-        ]
-        query = "&".join([*kept, f"cursor={_cursor(shown[-1].seq)}"])
+        }
+        query = urlencode({**kept, "cursor": _cursor(shown[-1].seq)})
         return f"{self.emulator.options.trap_origin}{request.url.path}?{query}"
 
 

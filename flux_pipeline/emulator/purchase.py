@@ -17,6 +17,9 @@ from flux_pipeline.emulator.inputs import ModelInput
 from flux_pipeline.emulator.lifecycle import Plan
 from flux_pipeline.emulator.records import Record
 
+_ROUNDING = 1e-9
+"""USD that sums of prices may be off by."""
+
 _ACCEPTED_ALL_THE_SAME = frozenset({"other_version", "data_uri"})
 
 
@@ -54,7 +57,7 @@ def accept(emulator: Emulator, order: Order) -> Purchase:
     cost = emulator.options.usd_per_image * order.typed.num_outputs
     with emulator.state.transaction() as connection:
         credit = credit_left(connection, emulator.options)
-        if credit is not None and cost > credit:
+        if credit is not None and cost > credit + _ROUNDING:
             raise refusals.out_of_credit()
         fault = None
         if concerned:

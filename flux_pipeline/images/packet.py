@@ -47,6 +47,7 @@ _TEXTS = {
     "producer": "flux:Producer",
     "input": "flux:Input",
 }
+_DEFAULTS = {name: getattr(Label(), name) for name in _TEXTS}
 _NUMBERS = {"output_index": "flux:OutputIndex", "seed": "flux:Seed"}
 _CREATED, _EXTRA = "xmp:CreateDate", "flux:Extra"
 
@@ -103,13 +104,8 @@ def _texts(label: Label, detail: Detail) -> dict[str, str]:
     if detail < Detail.INPUT:
         texts["input"] = None
     return {
-        name: text
-        for name, text in texts.items()
-        if text is not None and text != _DEFAULTS.get(name)
+        name: text for name, text in texts.items() if text is not None and text != _DEFAULTS[name]
     }
-
-
-_DEFAULTS = {name: getattr(Label(), name) for name in _TEXTS}
 
 
 def _without_prompt(text: str) -> str:

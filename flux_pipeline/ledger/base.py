@@ -176,9 +176,9 @@ class Ledger(Protocol):
     def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
         """Write down the provider's id, whoever holds the attempt now; return the new state.
 
-        ACCEPTED where the attempt was an intent (or holds this very id already); DUPLICATE where it
-        had been given up, or holds another id: the second id is kept in an attempt of its own,
-        because it was paid for.
+        ACCEPTED where no other attempt has followed (an attempt that was given up is open again),
+        or where it holds this very id already; DUPLICATE where another one has followed, or where it
+        holds another id: the second id is kept in an attempt of its own, because it was paid for.
         """
         ...
 

@@ -36,16 +36,14 @@ def state_when_accepted(state: State, held: str | None, new: str, *, latest: boo
     """Return the state of an attempt in which a creation was accepted.
 
     None where it holds another creation: the new one is then kept in an attempt of its own.
-    A closed attempt that nobody gave up (held, refused, failed) is open again, because its images
-    can still be had for the money.
+    A closed attempt that no other one has followed is open again, because its images can still be
+    had for the money: also one that was given up, and only then a duplicate is avoided.
     """
-    if held is not None and held != new:
-        return None
-    if state in GIVEN_UP or (held is None and not latest):
-        return State.DUPLICATE
     if held is None:
-        return State.ACCEPTED
-    return state
+        return State.ACCEPTED if latest else State.DUPLICATE
+    if held != new:
+        return None
+    return State.DUPLICATE if state in GIVEN_UP else state
 
 
 def may_follow(latest: Attempt, after: int) -> bool:

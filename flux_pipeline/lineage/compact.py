@@ -8,11 +8,10 @@ right table, and what the slower one had not seen comes with the next.
 import hashlib
 from dataclasses import dataclass
 from datetime import date, timedelta
+from tempfile import TemporaryFile
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from flux_pipeline.lineage.merging import included_parts, merge
+from flux_pipeline.lineage.compacted import CompactedTable
+from flux_pipeline.lineage.merging import merge
 from flux_pipeline.lineage.parts import list_parts, part_day
 from flux_pipeline.store.base import Store
 
@@ -41,25 +40,26 @@ def compact(store: Store, *, full: bool = False) -> Compaction:
     """
     keys = list(list_parts(store))
     earlier = None if full else load_compacted(store)
-    included = included_parts(earlier) if earlier else frozenset()
+    included = earlier.parts if earlier else frozenset()
     since = part_day(keys[-1]) - _REWRITTEN_WITHIN if keys else date.min
     todo = [key for key in keys if key not in included or part_day(key) >= since]
-    merged = merge(store, earlier, todo)
+    with TemporaryFile() as result:
+        rows = merge(store, earlier, todo, result)
+        del earlier  # so that only one of the two tables is held at a time
+        result.seek(0)
+        body = result.read()
     before = store.head(COMPACTED)
-    changed = before is None or before.sha256 != hashlib.sha256(merged.body).hexdigest()
+    changed = before is None or before.sha256 != hashlib.sha256(body).hexdigest()
     if changed:
-        store.put(COMPACTED, merged.body, content_type="application/vnd.apache.parquet")
-    return Compaction(f"{store.uri}/{COMPACTED}", merged.rows, len(todo), changed)
+        store.put(COMPACTED, body, content_type="application/vnd.apache.parquet")
+    return Compaction(f"{store.uri}/{COMPACTED}", rows, len(todo), changed)
 
 
-def load_compacted(store: Store) -> pq.ParquetFile | None:
+def load_compacted(store: Store) -> CompactedTable | None:
     """The compacted table, None where there is none that can be read. Raises StoreError."""
-    if store.head(COMPACTED) is None:
+    if COMPACTED not in store.list(COMPACTED):
         return None
-    body = store.get(COMPACTED)
     try:
-        found = pq.ParquetFile(pa.BufferReader(body))
-        included_parts(found)
-    except (pa.ArrowException, OSError, ValueError):
+        return CompactedTable(store.get(COMPACTED))
+    except ValueError:
         return None
-    return found

@@ -42,6 +42,14 @@ def image_groups(table: pa.Table) -> Integers:
     return np.fromiter(map(hash, pairs), np.int64, len(table))
 
 
+def is_any_of(values: Integers, known: Integers) -> Mask:
+    """For each value whether it is among ``known``, which is sorted."""
+    if not len(known):
+        return np.zeros(len(values), np.bool_)
+    nearest = known[np.minimum(np.searchsorted(known, values), len(known) - 1)]
+    return np.equal(nearest, values)
+
+
 class Candidates:
     """Rows that may supersede each other: 32 bytes are kept of each, whatever its size."""
 

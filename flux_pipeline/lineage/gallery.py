@@ -13,9 +13,10 @@ from html import escape
 from urllib.parse import quote
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.spending import Totals
 
 MOST_SHOWN = 1_000
-"""Rows on one page, the newest first; the rest are counted."""
+"""Rows that one page should be given: more make it slow to open."""
 
 
 def gallery_key(prompt_set: str) -> str:
@@ -27,6 +28,7 @@ def build_gallery(
     prompt_set: str,
     records: Iterable[ImageRecord],
     *,
+    totals: Totals,
     store_uri: str,
     description: str = "",
     now: datetime,
@@ -36,29 +38,25 @@ def build_gallery(
     Pictures are linked relative to ``gallery_key``, so the page works in a folder, and where a
     bucket is served as it is. What did not come is shown with its reason.
     """
-    rows = sorted(records, key=_age, reverse=True)
     shown: dict[str, list[ImageRecord]] = defaultdict(list)
-    for record in rows[:MOST_SHOWN]:
+    for record in sorted(records, key=_age, reverse=True):
         shown[record.prompt_name].append(record)
-    stored = sum(record.status is ImageStatus.STORED for record in rows)
     facts = [
-        f"{stored:,} images",
-        f"{len(rows) - stored:,} not made",
-        f"{sum(record.cost_usd for record in rows):.2f} USD",
+        f"{totals.stored:,} images",
+        f"{totals.missing:,} not made",
+        f"{totals.usd:.2f} USD",
         f"as of {now:%Y-%m-%d %H:%M} UTC",
     ]
-    if len(rows) > MOST_SHOWN:
-        facts.append(f"the newest {MOST_SHOWN:,} are shown, the lineage table has all")
-    sections = "\n".join(
-        _section(name, shown[name], store_uri) for name in sorted(shown)
-    ) or "<p>Nothing was made yet.</p>"
+    if totals.stored + totals.missing > sum(map(len, shown.values())):
+        facts.append("the newest are shown, the lineage table has all")
+    sections = "\n".join(_section(name, shown[name], store_uri) for name in sorted(shown))
     return _PAGE.format(
         policy=_POLICY,
         style=_STYLE,
         title=escape(prompt_set),
         description=escape(description),
         facts=" · ".join(facts),
-        sections=sections,
+        sections=sections or "<p>Nothing was made yet.</p>",
     )
 
 
@@ -71,7 +69,7 @@ def _section(name: str, records: Sequence[ImageRecord], store_uri: str) -> str:
     figures = "\n".join(_figure(record, store_uri) for record in records)
     return (
         f'<section aria-labelledby="{escape(name)}"><h2 id="{escape(name)}">{escape(name)}</h2>'
-        f'\n<ul>\n{figures}\n</ul></section>'
+        f"\n<ul>\n{figures}\n</ul></section>"
     )
 
 
@@ -102,7 +100,7 @@ def _facts(record: ImageRecord) -> str:
     if record.seed is not None:
         facts.append(f"seed {record.seed}")
     if record.width:
-        facts.append(f"{record.width} × {record.height} {record.format}")
+        facts.append(f"{record.width} x {record.height} px {record.format}")
     if record.stored_at:
         facts.append(f"{record.stored_at:%Y-%m-%d %H:%M}")
     return " · ".join([*facts, f"request {record.request_sha256[:12]}"])

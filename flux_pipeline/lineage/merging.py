@@ -2,90 +2,63 @@
 
 Two passes: the first looks at the keys alone and decides what is current; the second copies the
 current rows. In between, the parts' rows lie compressed in a temporary file. What is held in memory
-is one row group, 32 bytes for each row of the parts and one for each row of the earlier table, and
-in the end the compressed result.
+is one row group, the earlier table as it is compressed, 32 bytes for each row of the parts (three
+times that while they are sorted) and 2 for each row of the earlier table.
 """
 
-import zlib
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedRandom
 from itertools import chain
 from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from flux_pipeline.lineage.current import KEY_COLUMNS, Candidates, Mask, image_groups
+from flux_pipeline.lineage.compacted import (
+    COMPACTED_SCHEMA,
+    PART,
+    CompactedTable,
+    write_compacted,
+)
+from flux_pipeline.lineage.current import KEY_COLUMNS, Candidates, Mask, image_groups, is_any_of
 from flux_pipeline.lineage.parts import read_parts
-from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.store.base import Store
 
-PART = "part"
-COMPACTED_SCHEMA = SCHEMA.append(
-    pa.field(
-        PART,
-        pa.string(),
-        nullable=False,
-        metadata={"description": "the key of the part that the row is from"},
-    )
-)
-"""SCHEMA, and where each row is from."""
-_ROWS = 16_384
-_INCLUDED = b"flux-pipeline.parts"
 
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """One compacted table."""
-
-    body: bytes
-    """Parquet."""
-    rows: int
-
-
-def included_parts(table: pq.ParquetFile) -> frozenset[str]:
-    """The keys of the parts that were merged into a compacted table. Raises ValueError."""
-    packed = (table.metadata.metadata or {}).get(_INCLUDED)
-    if packed is None or table.schema_arrow.names != COMPACTED_SCHEMA.names:
-        raise ValueError("not a compacted lineage table of this version")
-    return frozenset(zlib.decompress(b64decode(packed)).decode().split("\n")) - {""}
-
-
-def merge(store: Store, earlier: pq.ParquetFile | None, parts: Iterable[str]) -> Merged:
-    """The current rows of ``earlier`` and ``parts`` together.
+def merge(
+    store: Store, earlier: CompactedTable | None, parts: Sequence[str], into: BinaryIO
+) -> int:
+    """Write the current rows of ``earlier`` and of these parts as a compacted table; count them.
 
     A part that ``earlier`` includes already is taken as it is now, and its earlier rows are
     dropped. Raises StoreError.
     """
-    keys = list(parts)
-    included = frozenset(keys) | (included_parts(earlier) if earlier else frozenset())
     candidates = Candidates()
-    with TemporaryFile() as spool, TemporaryFile() as result:
-        fresh = _spool(store, keys, spool, candidates)
-        keep, touched = _look_at(earlier, frozenset(keys), candidates)
+    with TemporaryFile() as spool:
+        fresh = _spool(store, parts, spool, candidates)
+        copied = _spooled(spool)
+        if earlier is None:
+            return write_compacted(into, _kept(copied, candidates.current()), parts)
+        keep, touched = _look_at(earlier, parts, candidates)
         current = candidates.current()
         keep[touched] = current[fresh:]
-        tables = chain(
-            _kept(_row_groups(earlier, COMPACTED_SCHEMA.names), keep),
-            _kept(_spooled(spool), current[:fresh]),
-        )
-        rows = _write(result, tables, included)
-        result.seek(0)
-        return Merged(result.read(), rows)
+        before = earlier.read_all(COMPACTED_SCHEMA.names)
+        kept = chain(_kept(before, keep), _kept(copied, current[:fresh]))
+        return write_compacted(into, kept, earlier.parts.union(parts))
 
 
-def _spool(store: Store, keys: list[str], spool: BufferedRandom, candidates: Candidates) -> int:
+def _spool(
+    store: Store, parts: Iterable[str], spool: BufferedRandom, candidates: Candidates
+) -> int:
     """Copy parts to the spool and their keys to the candidates; return the number of rows."""
     rows = 0
+    field = COMPACTED_SCHEMA.field(PART)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(spool, COMPACTED_SCHEMA, options=options) as writer:
-        for key, table in read_parts(store, keys):
+        for key, table in read_parts(store, parts):
             origins = [key] * len(table)
-            field = COMPACTED_SCHEMA.field(PART)
             writer.write_table(table.append_column(field, pa.array(origins, pa.string())))
             candidates.add(table, origins)
             rows += len(table)
@@ -100,7 +73,7 @@ def _spooled(spool: BufferedRandom) -> Iterator[pa.Table]:
 
 
 def _look_at(
-    earlier: pq.ParquetFile | None, again: frozenset[str], candidates: Candidates
+    earlier: CompactedTable, again: Iterable[str], candidates: Candidates
 ) -> tuple[Mask, Mask]:
     """For each earlier row whether its part is not read again, and whether it is now a candidate.
 
@@ -108,21 +81,14 @@ def _look_at(
     of too become candidates.
     """
     groups = candidates.groups()
-    keep: list[Mask] = []
-    touched: list[Mask] = []
-    for table in _row_groups(earlier, [*KEY_COLUMNS, PART]):
-        keep.append(~pc.is_in(table.column(PART), pa.array(again, pa.string())).to_numpy())
-        touched.append(keep[-1] & np.isin(image_groups(table), groups))
+    read_again = pa.array(sorted(again), pa.string())
+    keep, touched = [np.empty(0, np.bool_)], [np.empty(0, np.bool_)]
+    for table in earlier.read_all([*KEY_COLUMNS, PART]):
+        keep.append(~pc.is_in(table.column(PART), read_again).to_numpy())
+        touched.append(keep[-1] & is_any_of(image_groups(table), groups))
         found = table.filter(pa.array(touched[-1]))
         candidates.add(found, [str(part) for part in found.column(PART).to_pylist()])
-    empty = np.empty(0, np.bool_)
-    return np.concatenate([empty, *keep]), np.concatenate([empty, *touched])
-
-
-def _row_groups(table: pq.ParquetFile | None, columns: list[str]) -> Iterator[pa.Table]:
-    if table is not None:
-        for number in range(table.num_row_groups):
-            yield table.read_row_group(number, columns=columns)
+    return np.concatenate(keep), np.concatenate(touched)
 
 
 def _kept(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
@@ -130,22 +96,3 @@ def _kept(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
     for table in tables:
         mask = keep[start : (start := start + len(table))]
         yield table if mask.all() else table.filter(pa.array(mask))
-
-
-def _write(result: BufferedRandom, tables: Iterable[pa.Table], included: frozenset[str]) -> int:
-    """Write row groups of one size, so that the same rows make the same bytes; return the rows."""
-    rows, held = 0, 0
-    waiting: list[pa.Table] = []
-    with pq.ParquetWriter(result, COMPACTED_SCHEMA, compression="zstd") as writer:
-        for table in tables:
-            waiting.append(table)
-            held += len(table)
-            while held >= _ROWS:
-                whole = pa.concat_tables(waiting).combine_chunks()
-                writer.write_table(whole.slice(0, _ROWS))
-                waiting, held, rows = [whole.slice(_ROWS)], held - _ROWS, rows + _ROWS
-        if held:
-            writer.write_table(pa.concat_tables(waiting).combine_chunks())
-        packed = b64encode(zlib.compress("\n".join(sorted(included)).encode()))
-        writer.add_key_value_metadata({_INCLUDED.decode(): packed.decode()})
-    return rows + held

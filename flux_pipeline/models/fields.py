@@ -34,7 +34,9 @@ def _switch_from_text(value: Any) -> Any:
 
 def _without_controls(value: Any) -> Any:
     # Before pydantic's own check, which refuses a lone surrogate without saying where it stands.
-    found = _FORBIDDEN.search(value) if isinstance(value, str) else None
+    if not isinstance(value, str) or (value.isascii() and value.isprintable()):
+        return value
+    found = _FORBIDDEN.search(value)
     if found is None:
         return value
     code, where = ord(found[0]), f"at character {found.start() + 1}"

@@ -78,7 +78,7 @@ class Producer:
                 engines.append(engine)
                 await engine.feed(partitions)
 
-        with _plain_errors(), start_blocking_portal() as portal:
+        with _plain_errors(), receive, start_blocking_portal() as portal:
             future = portal.start_task_soon(work)
             try:
                 yield _received(portal, receive)

@@ -2,14 +2,17 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from flux_pipeline.prompts.names import join_name, slug
 from flux_pipeline.prompts.row import Report, Row
 from flux_pipeline.prompts.table import Table
 from flux_pipeline.prompts.template import Template
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 DATE = "date"
 """The placeholder that partitions by day give."""
@@ -55,15 +58,15 @@ class Entry:
     key: str
     constants: Mapping[str, Any]
     """Inputs of the model without placeholders, as they stand in the file."""
-    templates: Mapping[str, Template]
+    templates: Mapping[str, Template] = field(default_factory=dict)
     """Inputs with placeholders."""
-    inherited: frozenset[str]
+    inherited: frozenset[str] = frozenset()
     """Those of both that come from ``defaults``."""
-    matrix: Mapping[str, tuple[Choice, ...]]
-    takes: int
-    table: Table | None
-    key_column: str | None
-    seed: SeedRule
+    matrix: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+    takes: int = 1
+    table: Table | None = None
+    key_column: str | None = None
+    seed: SeedRule = SeedRule.DERIVED
 
     @property
     def columns(self) -> list[str]:
@@ -79,6 +82,9 @@ class Entry:
 
         Streams: at any time one row and one combination are held.
         """
+        if self.table is None and not self.matrix:
+            yield Variant(self.key, _NOTHING, None)
+            return
         for part, row in self._rows(report, max_rows):
             for choices in itertools.product(*self.matrix.values()):
                 variables = dict(row.values) if row else {}

@@ -57,10 +57,13 @@ def slug(text: str) -> str:
     """
     if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
         return text
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    plain, is_lossy = text, False
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        plain = "".join(char for char in decomposed if not unicodedata.combining(char))
+        is_lossy = any(char.isalnum() and not char.isascii() for char in plain)
     words = _OTHERS.sub("-", plain.lower()).strip("-")
-    lost = not words or any(c.isalnum() and not c.isascii() for c in plain)
-    if lost or len(words) > MAX_KEY_CHARACTERS:
+    if is_lossy or not words or len(words) > MAX_KEY_CHARACTERS:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
     return words

@@ -58,7 +58,7 @@ def parse_yaml(data: bytes, path: str) -> Document:
     except yaml.YAMLError as error:
         problems.add(path, *_explained(error, text))
     problems.raise_if_any()
-    if builder.root is None:
+    if builder.root is None or builder.root == "":
         problems.add(path, 0, "", "is empty: no prompts")
     elif not isinstance(builder.root, dict):
         what = "a list" if isinstance(builder.root, list) else "a single value"
@@ -105,6 +105,18 @@ def _explained(error: yaml.YAMLError, text: str) -> tuple[int, str, str]:
     return line, "", f"is not valid YAML: {reason} (write it as an escape in double quotes)"
 
 
+class _Open:
+    """A mapping or list that is being read."""
+
+    __slots__ = ("container", "key", "path")
+
+    def __init__(self, container: dict[str, Any] | list[Any], path: KeyPath) -> None:
+        self.container = container
+        self.path = path
+        self.key: str | None = None
+        """In a mapping, the key that waits for its value."""
+
+
 class _Builder:
     """Grows the document from events, with a stack of its own instead of recursion."""
 
@@ -113,82 +125,78 @@ class _Builder:
         self.lines: dict[KeyPath, int] = {}
         self._path = path
         self._problems = problems
-        self._open: list[Any] = []
-        self._keys: list[str | None] = []
-        """For each open container the key that waits for its value; None in front of a key."""
+        self._open: list[_Open] = []
         self._documents = 0
 
     def take(self, event: yaml.Event) -> bool:
         """Take one event; False where there is no sense in going on."""
         line = event.start_mark.line + 1 if event.start_mark else 0
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                self._problem(line, "a second document starts here (---): one file, one prompt set")
-                return False
-        elif isinstance(event, yaml.AliasEvent):
-            self._problem(line, "aliases (*name) are not supported: write the value out")
-            return self._add("", line)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._refuse_node(event, line)
-            if not self._open and event.value == "" and event.style is None:
-                return True  # a file of comments
-            return self._add(event.value, line)
-        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            self._refuse_node(event, line)
-            return self._start({} if isinstance(event, yaml.MappingStartEvent) else [], line)
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._open.pop()
-            self._keys.pop()
-            if self._keys:
-                self._keys[-1] = None
+        match event:
+            case yaml.ScalarEvent():
+                self._refuse_node(event, line)
+                self._add_scalar(event.value, line)
+            case yaml.MappingStartEvent():
+                return self._start({}, event, line)
+            case yaml.SequenceStartEvent():
+                return self._start([], event, line)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._open.pop()
+            case yaml.AliasEvent():
+                self._problem(line, "aliases (*name) are not supported: write the value out")
+                self._add_scalar("", line)
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    said = "a second document starts here (---): one file holds one prompt set"
+                    self._problem(line, said)
+                    return False
         return True
 
-    def _start(self, container: dict[str, Any] | list[Any], line: int) -> bool:
+    def _start(self, container: dict[str, Any] | list[Any], event: Any, line: int) -> bool:
+        self._refuse_node(event, line)
         if len(self._open) == MAX_DEPTH:
             self._problem(line, f"is nested more than {MAX_DEPTH} levels deep")
             return False
-        parent = self._open[-1] if self._open else None
-        if isinstance(parent, dict) and self._keys[-1] is None:
+        if self._waits_for_key():
             self._problem(line, "a key must be text, not a mapping or list (braces need quotes)")
             return False
-        self._place(container, line)
-        self._open.append(container)
-        self._keys.append(None)
+        self._open.append(_Open(container, self._add_value(container, line)))
         return True
 
-    def _add(self, value: str, line: int) -> bool:
-        parent = self._open[-1] if self._open else None
-        if isinstance(parent, dict) and self._keys[-1] is None:
-            where = (*self._where(), value)
-            if value in parent:
-                first = self.lines[where]
-                self._problems.add(
-                    self._path,
-                    line,
-                    ".".join(where),
-                    f"duplicate key {shown(value)}: it stands in line {first} already",
-                )
-            self.lines.setdefault(where, line)
-            self._keys[-1] = value
-        else:
-            self._place(value, line)
-            if self._keys:
-                self._keys[-1] = None
-        return True
+    def _waits_for_key(self) -> bool:
+        if not self._open:
+            return False
+        parent = self._open[-1]
+        return parent.key is None and isinstance(parent.container, dict)
 
-    def _place(self, value: Any, line: int) -> None:
+    def _add_scalar(self, text: str, line: int) -> None:
+        if not self._waits_for_key():
+            self._add_value(text, line)
+            return
+        parent = self._open[-1]
+        parent.key = text
+        where = (*parent.path, text)
+        if text in parent.container:
+            said = f"duplicate key {shown(text)}: it stands in line {self.lines[where]} already"
+            self._problems.add(self._path, line, ".".join(where), said)
+        self.lines.setdefault(where, line)
+
+    def _add_value(self, value: Any, line: int) -> KeyPath:
+        """Put a value where it belongs; return its path."""
         if not self._open:
             self.root = value
-        elif isinstance(parent := self._open[-1], dict):
-            parent.setdefault(self._keys[-1], value)
-        else:
-            self._keys[-1] = str(len(parent))
-            self.lines[self._where()] = line
-            parent.append(value)
-
-    def _where(self) -> KeyPath:
-        return tuple(key for key in self._keys if key is not None)
+            return ()
+        parent = self._open[-1]
+        if isinstance(parent.container, list):
+            where = (*parent.path, str(len(parent.container)))
+            self.lines[where] = line
+            parent.container.append(value)
+            return where
+        where = (*parent.path, parent.key or "")
+        # The first of two equal keys stays; the second is reported already.
+        parent.container.setdefault(parent.key or "", value)
+        parent.key = None
+        return where
 
     def _refuse_node(self, event: Any, line: int) -> None:
         if event.anchor is not None:
@@ -197,4 +205,8 @@ class _Builder:
             self._problem(line, f"the tag {shown(event.tag)} is refused: tags are not supported")
 
     def _problem(self, line: int, message: str) -> None:
-        self._problems.add(self._path, line, ".".join(self._where()), message)
+        where: KeyPath = ()
+        if self._open:
+            parent = self._open[-1]
+            where = parent.path if parent.key is None else (*parent.path, parent.key)
+        self._problems.add(self._path, line, ".".join(where), message)

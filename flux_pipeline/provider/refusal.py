@@ -29,7 +29,7 @@ def error_text(body: Any, *secrets: str) -> str:
     Reads ``{title, detail, status}``, ``{detail: [{loc, msg}]}``, ``{error: {message, …}}``,
     ``{error: "…"}``, ``{message}`` and ``invalid_fields``.
     """
-    return shorten(redact_text("; ".join(_parts(body)), *secrets), _LONGEST)
+    return shorten(redact_text("; ".join(filter(None, _parts(body))), *secrets), _LONGEST)
 
 
 def error_code(body: Mapping[str, Any], status: int) -> int:

@@ -9,14 +9,20 @@ server gives the header back.
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import StoredObject
@@ -26,6 +32,8 @@ from flux_pipeline.store.s3_errors import code_of, describe, status_of
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
+
+_CUT_TRIES = 3
 
 
 class Answer(Enum):
@@ -129,8 +137,15 @@ class Bucket:
     def get(self, key: str) -> tuple[bytes, str]:
         """The bytes, and the checksum that they were written with (empty where it is not known)."""
         with self._naming("GetObject", key):
-            answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key)
-            return answer["Body"].read(), answer["Metadata"].get(SHA256_NAME, "")
+            for _ in range(_CUT_TRIES - 1):
+                # boto3 repeats a request that failed, but not a body that was cut.
+                with suppress(IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                    return self._get(key)
+            return self._get(key)
+
+    def _get(self, key: str) -> tuple[bytes, str]:
+        answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key)
+        return answer["Body"].read(), answer["Metadata"].get(SHA256_NAME, "")
 
     def list(self, prefix: str, *, page: int = 1000) -> Iterator[str]:
         """The keys that start with ``prefix``, in byte order; what is no key is left out."""

@@ -1,17 +1,11 @@
 """Fixtures over the sample files: a test that takes one of them runs once for each file."""
 
-import shutil
-import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from flux_pipeline.images.label import Label
 from tests.images.samples import samples
-
-_MISSING = "ExifTool is missing: apt-get install libimage-exiftool-perl"
 
 
 @pytest.fixture(params=sorted(samples()))
@@ -44,19 +38,3 @@ def label() -> Label:
         created_at=datetime(2026, 11, 22, 19, 30, 5, 123456, tzinfo=UTC),
         extra={"uri": "s3://pictures/winter/castle.webp", "polls": 2, "cost_usd": 0.003},
     )
-
-
-@pytest.fixture
-def exiftool(tmp_path: Path) -> Callable[..., str]:
-    """Runs ExifTool on bytes and returns what it prints."""
-    if shutil.which("exiftool") is None:
-        pytest.skip(_MISSING)
-
-    def run(body: bytes, *options: str) -> str:
-        path = tmp_path / "image"
-        path.write_bytes(body)
-        command = ["exiftool", *options, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-        return done.stdout.strip()
-
-    return run

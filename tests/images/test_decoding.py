@@ -65,6 +65,7 @@ def test_what_is_clear_is_white() -> None:
     for body in (encode(clear, "PNG"), encode(clear, "WEBP", lossless=True)):
         assert small_picture(body).getextrema() == ((255, 255),) * 3
     palette = Image.new("P", (300, 300), 1)
+    palette.putpalette([9, 9, 9, 1, 1, 1])
     assert small_picture(encode(palette, "PNG", transparency=1)).getpixel((0, 0)) == (255,) * 3
 
 
@@ -102,9 +103,9 @@ def shortened(body: bytes, keep: float) -> bytes:
     return body[: structure.chunks[0].end] + pixels + png_chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.99])
 def test_png_without_its_last_rows_decodes_and_is_refused(keep: float) -> None:
-    body = shortened(samples()["rgb.png"], keep)
+    body = shortened(encode(picture(200, 200), "PNG"), keep)
     structure = read_structure(body, checksums=True)
     decoded = decode(body, structure)  # Pillow says nothing: that is why check_rows exists
     with pytest.raises(ImageError, match="fewer rows than its header names"):
@@ -112,10 +113,11 @@ def test_png_without_its_last_rows_decodes_and_is_refused(keep: float) -> None:
 
 
 def test_interlaced_png_without_its_last_pass_is_refused() -> None:
-    whole = _interlaced(picture().convert("L"))
-    decode_and_check(whole)
-    with pytest.raises(ImageError, match="fewer rows"):
-        decode_and_check(shortened(whole, 0.8))
+    for side in range(40, 400, 17):  # Pillow itself finds it for most sizes
+        whole = _interlaced(picture(side, side).convert("L"))
+        assert decode_and_check(whole) is None
+        with pytest.raises(ImageError, match=r"fewer rows|does not decode"):
+            decode_and_check(shortened(whole, 0.8))
 
 
 def decode_and_check(body: bytes) -> str | None:

@@ -2,7 +2,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
@@ -14,13 +15,9 @@ from flux_pipeline.images.xmp import insert_xmp, read_xmp
 from tests.images.samples import OTHER_PACKET, pixels, samples
 from tests.images.strategies import LABELS
 
-LAW = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
-
-@LAW
-@given(label=LABELS)
+@settings(max_examples=60, deadline=None)
+@given(body=st.sampled_from(list(samples().values())), label=LABELS)
 def test_label_comes_back_from_the_file(body: bytes, label: Label) -> None:
     label = replace(label, run_id="run")
     labelled = label_image(body, label)

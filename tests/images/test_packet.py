@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.packet import Detail, build_packet, parse_packet, upstream_label
-from tests.images.strategies import LABELS, TEXT, WITH_PROMPT, WITHOUT_PROMPT
+from flux_pipeline.request import JsonValue
+from tests.images.strategies import LABELS, TEXT, WITHOUT_PROMPT
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
@@ -24,40 +25,34 @@ def elements(packet: bytes) -> dict[str, str | None]:
     return {child.tag: child.text for child in description}
 
 
-@settings(deadline=None, max_examples=300)
-@given(LABELS)
-def test_every_label_comes_back(label: Label) -> None:
-    packet = build_packet(label)
-    found = parse_packet(packet)
-    if label == replace(Label(), created_at=label.created_at, prompt=label.prompt):
-        assert found is None or found == label  # nothing of our own was written
-    elif found is None:
-        assert not has_own_fields(label)
-    else:
-        assert found == label
-
-
-def has_own_fields(label: Label) -> bool:
-    """Whether anything beside IPTC's and XMP's own properties is set."""
-    others = {"prompt": None, "model": "", "version": "", "created_at": None}
-    return replace(label, **others) != Label()
-
-
 @settings(deadline=None, max_examples=100)
 @given(LABELS)
+def test_every_label_comes_back(label: Label) -> None:
+    label = replace(label, run_id="run")
+    assert parse_packet(build_packet(label)) == label
+
+
+def test_label_without_anything_of_ours_is_none() -> None:
+    assert parse_packet(build_packet(Label(prompt="a castle", model="o/m"))) is None
+
+
+@settings(deadline=None, max_examples=25)
+@given(LABELS)
 def test_same_label_makes_the_same_bytes(label: Label) -> None:
-    backwards = replace(label, extra=dict(reversed(label.extra.items())))
+    backwards = replace(label, extra=dict(reversed(list(label.extra.items()))))
     assert build_packet(label) == build_packet(backwards)
 
 
 def test_bytes_of_a_label_never_change(label: Label) -> None:
     # Files in the store are compared with files labelled again: a change here is a new format.
     packet = build_packet(replace(label, producer="001191"))
-    assert len(packet) == 0
-    assert hashlib.sha256(packet).hexdigest() == "GOLDEN"
+    assert len(packet) == 2018
+    assert hashlib.sha256(packet).hexdigest() == (
+        "8afe53446e5206b8b685a6b68d853d67fa3c1ac41a7ecb8cc9bda6826207630b"
+    )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=25)
 @given(LABELS, st.none() | TEXT.filter(str.isprintable))
 def test_packet_is_utf8_xml_without_a_document_type(label: Label, upstream: str | None) -> None:
     packet = build_packet(label, upstream=upstream)
@@ -91,14 +86,11 @@ def test_empty_label_still_says_that_a_model_made_the_image() -> None:
     assert list(elements(build_packet(Label()))) == [IPTC + "DigitalSourceType"]
 
 
-@settings(deadline=None, max_examples=100)
-@given(WITH_PROMPT, st.text(min_size=8, max_size=20, alphabet="qxzjk"))
-def test_prompt_stays_out_where_it_is_not_wanted(label: Label, prompt: str) -> None:
-    text = json.dumps({"seed": 1, "prompt": prompt})
-    packet = build_packet(
-        replace(label, prompt=None, input=text, extra={"prompt": prompt, "polls": 1})
-    )
-    assert prompt.encode() not in packet
+def test_prompt_stays_out_where_it_is_not_wanted(label: Label) -> None:
+    text = json.dumps({"seed": 1, "prompt": "a secret harbour"})
+    extra: dict[str, JsonValue] = {"prompt": "a secret harbour", "polls": 1}
+    packet = build_packet(replace(label, prompt=None, input=text, extra=extra))
+    assert b"harbour" not in packet
     found = parse_packet(packet)
     assert found is not None
     assert (found.prompt, found.input, found.extra) == (None, '{"seed":1}', {"polls": 1})
@@ -127,15 +119,14 @@ def test_number_that_json_lacks_is_refused() -> None:
         build_packet(Label(extra={"seconds": float("nan")}))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=25)
 @given(WITHOUT_PROMPT)
 def test_ids_survive_at_every_detail(label: Label) -> None:
+    label = replace(label, run_id="run")
     for detail in Detail:
-        found = parse_packet(build_packet(label, detail=detail)) or Label()
-        if has_own_fields(replace(label, input="", extra={})):
-            assert found.prediction_id == label.prediction_id
-            assert found.request_sha256 == label.request_sha256
-            assert found.seed == label.seed
+        found = parse_packet(build_packet(label, detail=detail))
+        assert found is not None
+        assert replace(found, input=label.input, extra=label.extra) == label
 
 
 def test_less_detail_is_less_text(label: Label) -> None:

@@ -55,7 +55,8 @@ def test_checksums_of_critical_chunks_are_read_where_asked() -> None:
 
 def test_checksums_of_other_chunks_are_nobodys_business() -> None:
     comment = png_chunk(b"tEXt", b"a\0b")[:-1] + b"?"
-    assert png.walk(SIGNATURE + HEADER + comment + IDAT + END, checksums=True)
+    structure = png.walk(SIGNATURE + HEADER + comment + IDAT + END, checksums=True)
+    assert len(structure.chunks) == 4
 
 
 def test_file_of_countless_chunks_is_refused() -> None:
@@ -113,7 +114,7 @@ def test_pixels_that_are_no_zlib_stream_have_no_rows() -> None:
 
 
 def test_rows_are_counted_no_further_than_the_image_goes() -> None:
-    bomb = png_chunk(b"IDAT", zlib.compress(bytes(50_000_000), 9))
+    bomb = png_chunk(b"IDAT", zlib.compress(bytes(20_000_000), 9))
     body = SIGNATURE + HEADER + bomb + END
     assert png.has_every_row(body, png.walk(body))
 
@@ -140,7 +141,7 @@ def test_packet_is_found_in_its_chunk(data: bytes, packet: bytes | None) -> None
 
 
 def test_packet_that_explodes_is_read_in_part() -> None:
-    bomb = zlib.compress(b" " * 50_000_000, 9)
+    bomb = zlib.compress(b" " * 20_000_000, 9)
     chunk = png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + bomb)
     body = SIGNATURE + HEADER + chunk + IDAT + END
     packet = png.read_xmp(body, png.walk(body))

@@ -1,7 +1,7 @@
 import io
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -11,13 +11,10 @@ from flux_pipeline.images.xmp import insert_xmp, read_xmp, strip_xmp
 from tests.images.samples import OTHER_PACKET, exif, icc, pixels, samples
 
 PACKETS = st.binary(max_size=2000)
-LAW = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
-@LAW
-@given(packet=PACKETS, other=PACKETS)
+@settings(max_examples=80, deadline=None)
+@given(body=st.sampled_from(list(samples().values())), packet=PACKETS, other=PACKETS)
 def test_packet_comes_back_and_the_last_one_counts(
     body: bytes, packet: bytes, other: bytes
 ) -> None:

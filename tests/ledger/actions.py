@@ -12,13 +12,15 @@ from flux_pipeline.ledger.base import (
     Ledger,
     State,
 )
-from flux_pipeline.ledger.schema import METADATA, META
+from flux_pipeline.ledger.schema import META, METADATA
 from flux_pipeline.ledger.sql import SqlLedger
 
 START = 1_750_000_000.0
 LEASE = 100.0
 COST = 3000
-CLOSED = [state for state in State if not state.is_open]
+OPEN = [state for state in State if state.is_open]
+CLOSED = [state for state in State if not state.is_open and state is not State.DUPLICATE]
+"""Where a latest attempt can end: a duplicate is never the latest."""
 
 
 class Clock:
@@ -94,16 +96,10 @@ def _given_up(state: State) -> Callable[[Ledger, int], Attempt]:
 def _finished(state: State) -> Callable[[Ledger, int], Attempt]:
     def bring(ledger: Ledger, number: int) -> Attempt:
         attempt = _succeeded(ledger, number)
-        assert ledger.close(attempt, state, holder="a")
+        assert ledger.close(attempt, state, holder="a", retryable=state is State.FAILED)
         return replace(attempt, state=state)
 
     return bring
-
-
-def _duplicate(ledger: Ledger, number: int) -> Attempt:
-    attempt = _given_up(State.RESENT)(ledger, number)
-    assert ledger.accept(attempt, prediction_id=f"p{number}", reply="{}") is State.DUPLICATE
-    return replace(attempt, state=State.DUPLICATE)
 
 
 _WAYS: dict[State, Callable[[Ledger, int], Attempt]] = {
@@ -117,7 +113,6 @@ _WAYS: dict[State, Callable[[Ledger, int], Attempt]] = {
     State.FAILED: _finished(State.FAILED),
     State.STORED: _finished(State.STORED),
     State.EXPIRED: _finished(State.EXPIRED),
-    State.DUPLICATE: _duplicate,
 }
 
 

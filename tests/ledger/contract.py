@@ -3,6 +3,7 @@
 A subclass gives the ``ledger`` fixture, on the ``clock`` of these tests and with ``LEASE``.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from tests.ledger.actions import (
     CLOSED,
     COST,
     LEASE,
+    OPEN,
     Clock,
     accepted,
     begin,
@@ -43,7 +45,7 @@ class ClaimContract:
             assert isinstance(answer, Busy)
             assert answer.seconds == pytest.approx(LEASE - 30)
 
-    @pytest.mark.parametrize("state", [State.INTENT, State.ACCEPTED, State.SUCCEEDED])
+    @pytest.mark.parametrize("state", OPEN)
     def test_an_open_attempt_is_taken_over_when_its_lease_has_passed(
         self, ledger: Ledger, clock: Clock, state: State
     ) -> None:
@@ -70,7 +72,7 @@ class ClaimContract:
         other = replace(intent(), run_id="run-2", cost_micros=9)
         assert claimed(ledger.claim(other, holder="b")).intent == intent()
 
-    @pytest.mark.parametrize("state", [State.INTENT, State.ACCEPTED, State.SUCCEEDED])
+    @pytest.mark.parametrize("state", OPEN)
     def test_a_renewed_lease_starts_anew(self, ledger: Ledger, clock: Clock, state: State) -> None:
         attempt = bring_to(ledger, state)
         for _ in range(3):
@@ -115,7 +117,7 @@ class ClaimContract:
         assert answer == Over(latest(ledger))
         assert len(ledger.history(sha(1))) == 1
 
-    @pytest.mark.parametrize("state", [state for state in CLOSED if state is not State.HELD])
+    @pytest.mark.parametrize("state", [state for state in CLOSED if state.may_be_followed])
     def test_a_named_closed_attempt_is_followed(self, ledger: Ledger, state: State) -> None:
         bring_to(ledger, state)
         second = begin(ledger, holder="b", after=1)
@@ -128,6 +130,16 @@ class ClaimContract:
         assert isinstance(ledger.claim(intent(), holder="b", after=1), Over)
         assert ledger.close(attempt, State.RESENT, holder="a person")
         begin(ledger, holder="b", after=1)
+
+    @pytest.mark.parametrize("state", [State.STORED, State.REFUSED, State.HELD])
+    def test_what_has_its_end_is_not_followed(self, ledger: Ledger, state: State) -> None:
+        bring_to(ledger, state)
+        assert ledger.claim(intent(), holder="b", after=1) == Over(latest(ledger))
+
+    def test_a_failure_for_good_is_not_followed(self, ledger: Ledger) -> None:
+        attempt = accepted(ledger)
+        ledger.close(attempt, State.FAILED, holder="a", retryable=False)
+        assert isinstance(ledger.claim(intent(), holder="b", after=1), Over)
 
     def test_only_one_attempt_follows_the_same_one(self, ledger: Ledger) -> None:
         bring_to(ledger, State.UNSENT)
@@ -188,20 +200,49 @@ class AcceptContract:
         assert ledger.accept(attempt, prediction_id="p1", reply="later") is State.ACCEPTED
         assert ledger.history(sha(1)) == before
 
-    @pytest.mark.parametrize("state", [State.UNSENT, State.RESENT])
-    @pytest.mark.parametrize("followed", [True, False])
-    def test_an_id_after_giving_up_is_kept_as_a_duplicate(
-        self, ledger: Ledger, state: State, *, followed: bool
+    @pytest.mark.parametrize(
+        "state", [State.UNSENT, State.RESENT, State.FAILED, State.REFUSED, State.HELD]
+    )
+    def test_an_id_opens_again_what_nothing_has_followed(
+        self, ledger: Ledger, clock: Clock, state: State
     ) -> None:
-        attempt = bring_to(ledger, state)
-        if followed:
-            begin(ledger, holder="b", after=1)
+        attempt = begin(ledger)
+        ledger.close(attempt, state, holder="a", error="e", retryable=True, images="[1]")
+        ledger.mark_recorded([sha(1)])
+        assert ledger.accept(attempt, prediction_id="late", reply="{}") is State.ACCEPTED
+        row = latest(ledger)
+        assert (row.state, row.prediction_id) == (State.ACCEPTED, "late")
+        assert (row.error, row.retryable, row.images, row.recorded) == (None, False, "[]", False)
+        assert isinstance(ledger.claim(intent(), holder="b", after=1), Busy)
+        clock.advance(LEASE)
+        claimed(ledger.claim(intent(), holder="b", after=1), fresh=False)
+
+    @pytest.mark.parametrize("state", [State.UNSENT, State.RESENT, State.FAILED])
+    def test_an_id_after_another_attempt_followed_is_kept_as_a_duplicate(
+        self, ledger: Ledger, state: State
+    ) -> None:
+        attempt = begin(ledger)
+        ledger.close(attempt, state, holder="a", retryable=True)
+        second = begin(ledger, holder="b", after=1)
         for _ in range(2):
             assert ledger.accept(attempt, prediction_id="late", reply="{}") is State.DUPLICATE
         first = ledger.history(sha(1))[0]
         assert (first.state, first.prediction_id) == (State.DUPLICATE, "late")
-        assert len(ledger.history(sha(1))) == 1 + followed
+        assert latest(ledger) == second
+        assert ledger.in_state(State.DUPLICATE) == [first]
         assert ledger.known_ids(["late"]) == {"late"}
+
+    def test_a_duplicate_is_never_changed(self, ledger: Ledger) -> None:
+        attempt = bring_to(ledger, State.RESENT)
+        begin(ledger, holder="b", after=1)
+        ledger.accept(attempt, prediction_id="late", reply="{}")
+        before = ledger.history(sha(1))
+        seen = replace(before[0], state=State.ACCEPTED)
+        assert not ledger.succeed(seen, reply="{}")
+        assert not ledger.renew(seen, holder="a")
+        for state in CLOSED:
+            assert not ledger.close(seen, state, holder="a")
+        assert ledger.history(sha(1)) == before
 
     def test_a_second_id_is_kept_in_an_attempt_of_its_own(self, ledger: Ledger) -> None:
         attempt = accepted(ledger)
@@ -222,22 +263,6 @@ class AcceptContract:
         third = begin(ledger, holder="b", after=1)
         assert third.number == 3
         assert latest(ledger) == third
-
-    @pytest.mark.parametrize("state", [State.HELD, State.REFUSED])
-    def test_an_id_opens_what_nobody_gave_up(
-        self, ledger: Ledger, clock: Clock, state: State
-    ) -> None:
-        attempt = bring_to(ledger, state)
-        assert ledger.accept(attempt, prediction_id="late", reply="{}") is State.ACCEPTED
-        row = latest(ledger)
-        assert (row.state, row.prediction_id, row.error) == (State.ACCEPTED, "late", None)
-        clock.advance(LEASE)
-        claimed(ledger.claim(intent(), holder="b"), fresh=False)
-
-    def test_an_id_after_a_followed_refusal_is_a_duplicate(self, ledger: Ledger) -> None:
-        attempt = bring_to(ledger, State.REFUSED)
-        begin(ledger, holder="b", after=1)
-        assert ledger.accept(attempt, prediction_id="late", reply="{}") is State.DUPLICATE
 
     def test_a_creation_without_an_id_is_told_by_its_reply(self, ledger: Ledger) -> None:
         attempt = begin(ledger)
@@ -260,7 +285,7 @@ class AcceptContract:
         clock.advance(LEASE)
         claimed(ledger.claim(intent(2), holder="b"), fresh=False)
 
-    @pytest.mark.parametrize("state", list(State))
+    @pytest.mark.parametrize("state", [*OPEN, *CLOSED])
     def test_a_lost_attempt_gives_way_to_what_others_began(
         self, ledger: Ledger, state: State
     ) -> None:
@@ -334,7 +359,7 @@ class CloseContract:
         assert latest(ledger).state is State.ACCEPTED
 
     @pytest.mark.parametrize("state", [state for state in CLOSED if state is not State.HELD])
-    @pytest.mark.parametrize("target", [state for state in CLOSED if state is not State.DUPLICATE])
+    @pytest.mark.parametrize("target", CLOSED)
     def test_what_is_closed_stays_closed(self, ledger: Ledger, state: State, target: State) -> None:
         attempt = bring_to(ledger, state)
         before = latest(ledger)
@@ -496,11 +521,11 @@ class ReadContract:
         assert len(ledger.in_state(State.HELD, limit=2)) == 2
 
     def test_unfinished_are_open_or_without_lineage(self, ledger: Ledger) -> None:
-        for number, state in enumerate(State, start=1):
+        for number, state in enumerate([*OPEN, *CLOSED], start=1):
             bring_to(ledger, state, number)
         listed = {each.state for each in ledger.unfinished()}
         assert listed == {
-            *(State.INTENT, State.ACCEPTED, State.SUCCEEDED),
+            *OPEN,
             *(State.STORED, State.REFUSED, State.FAILED, State.EXPIRED),
         }
 
@@ -558,5 +583,30 @@ class ReadContract:
         assert next(iter(ledger.attempts())) == ledger.history(sha(1))[0]
 
 
-class LedgerContract(ClaimContract, AcceptContract, CloseContract, BudgetContract, ReadContract):
+class ReplayContract:
+    @pytest.mark.parametrize("given_up", [None, State.UNSENT, State.RESENT, State.HELD])
+    @pytest.mark.parametrize("end", [State.STORED, State.REFUSED, State.FAILED, State.EXPIRED])
+    def test_i6_replaying_any_prefix_changes_nothing(
+        self, ledger: Ledger, given_up: State | None, end: State
+    ) -> None:
+        attempt = begin(ledger, budgets=(Budget("run:1", None),))
+        writes: list[Callable[[], object]] = [
+            lambda: ledger.accept(attempt, prediction_id="p1", reply="{}"),
+            lambda: ledger.succeed(attempt, reply="final"),
+            lambda: ledger.close(attempt, end, holder="a", images="[1]", error="e"),
+            lambda: ledger.mark_recorded([attempt.request_sha256]),
+        ]
+        if given_up is not None:
+            writes.insert(0, lambda: ledger.close(attempt, given_up, holder="a"))
+        for done in range(len(writes)):
+            writes[done]()
+            after = (ledger.history(sha(1)), ledger.spent_micros("run:1"))
+            for write in writes[: done + 1]:
+                write()
+            assert (ledger.history(sha(1)), ledger.spent_micros("run:1")) == after
+
+
+class LedgerContract(
+    ClaimContract, AcceptContract, CloseContract, BudgetContract, ReadContract, ReplayContract
+):
     """All of it."""

@@ -11,12 +11,13 @@ from tests.ledger.contract import LedgerContract
 from tests.servers.postgres import PostgresServer
 
 
-class TestPostgresLedger(LedgerContract):
-    @pytest.fixture(scope="class")
-    def opened(self, postgres: PostgresServer, shared_clock: Clock) -> Iterator[SqlLedger]:
-        with open_ledger(postgres.url, lease_seconds=LEASE, clock=shared_clock) as ledger:
-            yield ledger
+@pytest.fixture(scope="module")
+def opened(postgres: PostgresServer, shared_clock: Clock) -> Iterator[SqlLedger]:
+    with open_ledger(postgres.url, lease_seconds=LEASE, clock=shared_clock) as ledger:
+        yield ledger
 
+
+class TestPostgresLedger(LedgerContract):
     @pytest.fixture
     def ledger(self, opened: SqlLedger, clock: Clock) -> SqlLedger:
         wipe(opened)

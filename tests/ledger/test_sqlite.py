@@ -10,15 +10,14 @@ from tests.ledger.actions import LEASE, Clock, wipe
 from tests.ledger.contract import LedgerContract
 
 
-class TestSqliteLedger(LedgerContract):
-    @pytest.fixture(scope="class")
-    def opened(
-        self, tmp_path_factory: pytest.TempPathFactory, shared_clock: Clock
-    ) -> Iterator[SqlLedger]:
-        url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
-        with open_ledger(url, lease_seconds=LEASE, clock=shared_clock) as ledger:
-            yield ledger
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, shared_clock: Clock) -> Iterator[SqlLedger]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
+    with open_ledger(url, lease_seconds=LEASE, clock=shared_clock) as ledger:
+        yield ledger
 
+
+class TestSqliteLedger(LedgerContract):
     @pytest.fixture
     def ledger(self, opened: SqlLedger, clock: Clock) -> SqlLedger:
         wipe(opened)

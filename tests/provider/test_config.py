@@ -83,12 +83,12 @@ def test_what_copying_adds_to_a_key_is_dropped(api_key: str) -> None:
 
 @pytest.mark.parametrize(
     "api_key",
-    ["", "  ", "a b", "a\nb", "a\rX-Header: b", 'a"b', "a\x00b", "kéy", "YOUR_API_KEY", "<your-key>"]
-    + ["{{YOUR_API_KEY}}", "your_token", "API_KEY", "changeme", "Bearer"],
+    [
+        *("", "  ", "a b", "a\nb", "a\rX-Header: b", 'a"b', "a\x00b", "kéy", "Bearer a b"),
+        *("YOUR_API_KEY", "<your-key>", "{{YOUR_API_KEY}}", "your_token", "API_KEY", "changeme"),
+    ],
 )
 def test_a_key_that_no_header_can_hold_is_refused(api_key: str) -> None:
-    if api_key == "Bearer":
-        pytest.skip("one word is a key like any other")
     with pytest.raises(ConfigError) as refused:
         config(api_key=api_key)
     assert "api_key" in str(refused.value)

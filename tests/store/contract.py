@@ -1,0 +1,268 @@
+"""What every store must do; each implementation's test class inherits this and gives a ``store``."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from flux_pipeline.errors import StoreError
+from flux_pipeline.store.base import Store, StoredObject
+
+WEBP = "image/webp"
+WRITERS = 16
+HOSTILE_KEYS = [
+    "",
+    "/",
+    "/etc/passwd",
+    "..",
+    "../x",
+    "a/../x",
+    "a/..",
+    "a..b",
+    ".",
+    "./a",
+    "a/./b",
+    ".store/notes/x",
+    "a/.hidden",
+    "a//b",
+    "a/",
+    "-a",
+    "A",
+    "a\\b",
+    "a b",
+    "a%2e%2e",
+    "a\n",
+    "a\0b",
+    "s3://other/x",
+    "a?versionid=1",
+    "bild-ü",
+    "ａ",
+    "a/" + "b" * 181,
+    "a/" * 400 + "a",
+]
+BAD_METADATA: dict[str, dict[str, str]] = {
+    "not ASCII": {"prompt": "château"},
+    "emoji": {"prompt": "🏰"},
+    "a new line": {"id": "a\nx-amz-acl: public-read"},
+    "a control character": {"id": "a\x00"},
+    "blanks at the end": {"id": "a "},
+    "an empty value": {"id": ""},
+    "256 bytes": {"id": "a" * 256},
+    "an underscore in the name": {"image_sha256": "a"},
+    "capitals in the name": {"Image": "a"},
+    "an empty name": {"": "a"},
+    "the store's own name": {"sha256": "a"},
+    "more than 2 KB": {f"name-{n}": "a" * 250 for n in range(8)},
+}
+
+
+@dataclass(frozen=True)
+class Put:
+    """One writer's put_new and what came of it."""
+
+    body: bytes
+    found: StoredObject
+    new: bool
+
+
+def race(store: Store, key: str, body_of: Callable[[int], bytes]) -> list[Put]:
+    """Let 16 threads put the same new key at once."""
+    start = threading.Barrier(WRITERS)
+
+    def put(writer: int) -> Put:
+        body = body_of(writer)
+        start.wait()
+        metadata = {"writer": str(writer)}
+        return Put(body, *store.put_new(key, body, content_type=WEBP, metadata=metadata))
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return list(pool.map(put, range(WRITERS)))
+
+
+class StoreContract:
+    @pytest.fixture
+    def store(self) -> Store:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def reopened(self, store: Store) -> Store:
+        """The same place, opened a second time."""
+        raise NotImplementedError
+
+    def test_a_new_object_is_described_as_it_was_written(self, store: Store) -> None:
+        metadata = {"run-id": "3fa9", "seed": "-1", "note": "a, b; c=d  \"e\" <f>"}
+        found, new = store.put_new("images/a/out-0.webp", b"abc", content_type=WEBP, metadata=metadata)
+        assert new
+        assert found == StoredObject(
+            key="images/a/out-0.webp",
+            uri=f"{store.uri}/images/a/out-0.webp",
+            size=3,
+            sha256=hashlib.sha256(b"abc").hexdigest(),
+            content_type=WEBP,
+            metadata=metadata,
+        )
+        assert found.metadata == metadata
+        assert store.head("images/a/out-0.webp") == found
+        assert store.head("images/a/out-0.webp").metadata == metadata  # type: ignore[union-attr]
+
+    def test_what_lies_there_is_never_overwritten(self, store: Store) -> None:
+        first, _ = store.put_new("a.webp", b"first", content_type=WEBP, metadata={"id": "1"})
+        second, new = store.put_new("a.webp", b"second", content_type="image/png", metadata={})
+        assert not new
+        assert second == first
+        assert second.metadata == {"id": "1"}
+        assert store.get("a.webp") == b"first"
+
+    def test_the_same_bytes_again_are_not_new(self, store: Store) -> None:
+        first, _ = store.put_new("a.webp", b"same", content_type=WEBP, metadata={"id": "1"})
+        again, new = store.put_new("a.webp", b"same", content_type=WEBP, metadata={"id": "1"})
+        assert (again, new) == (first, False)
+
+    def test_one_of_16_writers_wins_and_the_others_are_told_what_lies_there(
+        self, store: Store
+    ) -> None:
+        for number in range(8):
+            key = f"race/{number}.webp"
+            puts = race(store, key, lambda writer: b"%d" % writer * (writer + 1))
+            winners = [put for put in puts if put.new]
+            assert len(winners) == 1
+            assert store.get(key) == winners[0].body
+            assert {put.found.sha256 for put in puts} == {winners[0].found.sha256}
+            assert all(put.found.metadata == winners[0].found.metadata for put in puts)
+            assert store.head(key) == winners[0].found
+
+    def test_16_writers_of_the_same_bytes_agree(self, store: Store) -> None:
+        puts = race(store, "race.webp", lambda _: b"the same")
+        assert sum(put.new for put in puts) == 1
+        assert all(put.found.metadata == puts[0].found.metadata for put in puts)
+        head = store.head("race.webp")
+        assert head is not None
+        assert head.metadata == puts[0].found.metadata
+
+    def test_writers_of_different_keys_do_not_meet(self, store: Store) -> None:
+        def put(number: int) -> bool:
+            body = str(number).encode()
+            return store.put_new(f"n/{number:02}", body, content_type=WEBP, metadata={})[1]
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            assert all(pool.map(put, range(64)))
+        assert [store.get(key) for key in store.list("n/")] == [b"%d" % n for n in range(64)]
+
+    def test_put_replaces_bytes_type_and_metadata(self, store: Store) -> None:
+        store.put_new("a", b"old and longer", content_type=WEBP, metadata={"id": "1"})
+        written = store.put("a", b"new", content_type="text/html")
+        assert written == store.head("a")
+        assert written.sha256 == hashlib.sha256(b"new").hexdigest()
+        assert (written.size, written.content_type, written.metadata) == (3, "text/html", {})
+        assert store.head("a").metadata == {}  # type: ignore[union-attr]
+        assert store.get("a") == b"new"
+
+    def test_put_of_the_same_bytes_drops_their_metadata_too(self, store: Store) -> None:
+        store.put_new("a.webp", b"x", content_type=WEBP, metadata={"id": "1"})
+        store.put("a.webp", b"x", content_type=WEBP)
+        head = store.head("a.webp")
+        assert head is not None
+        assert (head.content_type, head.metadata) == (WEBP, {})
+
+    def test_put_new_keeps_what_put_wrote(self, store: Store) -> None:
+        written = store.put("a", b"x", content_type="text/html")
+        found = store.put_new("a", b"y", content_type=WEBP, metadata={})
+        assert found == (written, False)
+
+    def test_readers_see_whole_objects_while_one_is_replaced(self, store: Store) -> None:
+        bodies = {bytes([65 + n]) * 50_000 for n in range(8)}
+        store.put("a", min(bodies), content_type=WEBP)
+        with ThreadPoolExecutor(8) as pool:
+            writes = [pool.submit(store.put, "a", body, content_type=WEBP) for body in bodies]
+            reads = [pool.submit(store.get, "a") for _ in range(24)]
+            assert all(write.result() for write in writes)
+            assert {read.result() for read in reads} <= bodies
+
+    def test_what_is_missing_has_no_head_and_cannot_be_got(self, store: Store) -> None:
+        assert store.head("no/such.webp") is None
+        with pytest.raises(StoreError) as caught:
+            store.get("no/such.webp")
+        assert str(caught.value).startswith(f"{store.uri}/no/such.webp: ")
+        assert "no such object" in str(caught.value)
+
+    def test_an_empty_store_lists_nothing(self, store: Store) -> None:
+        assert list(store.list()) == []
+        assert list(store.list("images/")) == []
+
+    def test_keys_are_listed_in_the_byte_order_of_the_whole_key(self, store: Store) -> None:
+        keys = ["a-b", "a.b", "a/b", "a/b-c", "a/c.d/e", "a/c", "a0", "a=b", "ab", "a_b", "b", "0"]
+        for key in keys:
+            store.put(key, b"", content_type=WEBP)
+        assert list(store.list()) == sorted(keys)
+        assert list(store.list("a")) == sorted(key for key in keys if key.startswith("a"))
+        for prefix in ("a/", "a/b", "a/c", "a/c.", "a/c.d/", "a/c.d/e", "a.", "ab", "zz", "a/zz/", "0"):
+            assert list(store.list(prefix)) == sorted(k for k in keys if k.startswith(prefix))
+
+    @pytest.mark.parametrize("size", [0, 1, 5_000_000])
+    def test_bytes_come_back_exactly(self, store: Store, size: int) -> None:
+        body = (bytes(range(256)) * (size // 256 + 1))[:size]
+        store.put_new("a", body, content_type="application/octet-stream", metadata={})
+        assert store.get("a") == body
+        head = store.head("a")
+        assert head is not None
+        assert (head.size, head.sha256) == (size, hashlib.sha256(body).hexdigest())
+
+    def test_the_longest_key_and_the_most_metadata_fit(self, store: Store) -> None:
+        key = "/".join(["k" * 180] * 4 + ["k" * 76])
+        metadata = {f"n{n}": "v" * 255 for n in range(7)} | {"last": "v" * (1950 - 7 * 257 - 4)}
+        _, new = store.put_new(key, b"x", content_type=WEBP, metadata=metadata)
+        head = store.head(key)
+        assert new
+        assert head is not None
+        assert head.metadata == metadata
+        assert list(store.list("kkk")) == [key]
+
+    @pytest.mark.parametrize("key", HOSTILE_KEYS)
+    def test_a_key_that_could_mean_something_else_is_refused(self, store: Store, key: str) -> None:
+        calls: list[Callable[[], Any]] = [
+            lambda: store.put_new(key, b"x", content_type=WEBP, metadata={}),
+            lambda: store.put(key, b"x", content_type=WEBP),
+            lambda: store.head(key),
+            lambda: store.get(key),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match="store key"):
+                call()
+        assert list(store.list()) == []
+
+    @pytest.mark.parametrize("prefix", ["../", "/", ".store/", "a/../b", "a//b", "A", "a b", "ü"])
+    def test_a_prefix_that_no_key_begins_with_is_refused(self, store: Store, prefix: str) -> None:
+        with pytest.raises(ValueError, match="store prefix"):
+            list(store.list(prefix))
+
+    @pytest.mark.parametrize("metadata", BAD_METADATA.values(), ids=BAD_METADATA)
+    def test_metadata_that_some_store_would_change_is_refused(
+        self, store: Store, metadata: dict[str, str]
+    ) -> None:
+        with pytest.raises(ValueError, match="metadata"):
+            store.put_new("a", b"x", content_type=WEBP, metadata=metadata)
+        assert store.head("a") is None
+
+    @pytest.mark.parametrize("content_type", ["", "webp", "image/webp\r\nx: y", "image/ü"])
+    def test_a_content_type_that_is_none_is_refused(self, store: Store, content_type: str) -> None:
+        with pytest.raises(ValueError, match="content type"):
+            store.put_new("a", b"x", content_type=content_type, metadata={})
+        with pytest.raises(ValueError, match="content type"):
+            store.put("a", b"x", content_type=content_type)
+        assert list(store.list()) == []
+
+    def test_check_passes_twice_and_leaves_nothing_to_see(self, store: Store) -> None:
+        store.check()
+        store.check()
+        assert list(store.list()) == []
+
+    def test_another_opening_sees_the_same(self, store: Store, reopened: Store) -> None:
+        found, _ = store.put_new("a/b.webp", b"x", content_type=WEBP, metadata={"id": "1"})
+        assert reopened.uri == store.uri
+        assert reopened.head("a/b.webp") == found
+        assert reopened.get("a/b.webp") == b"x"
+        assert list(reopened.list()) == ["a/b.webp"]
