@@ -1,12 +1,12 @@
 """The arithmetic of a shared rate limit: evenly spaced permits, slowed by refusals, recovering.
 
-A generic cell rate algorithm, extended by what was learnt from refusals. The whole state of one
-kind of call is five numbers, so any number of workers share a limit by sharing one row: they load
-it, apply ``reserve`` or ``slow_down``, and write it back in one transaction (see ``RateStore``).
+A generic cell rate algorithm. The whole state of one kind of call is five numbers, so any number
+of workers share a limit by sharing one row: they load it, apply ``reserve`` or ``slow_down``, and
+write it back in one transaction (see ``RateStore``).
 
-After a refusal the spacing widens to what was really granted between two refusals, which is exact
-for token buckets and fixed windows alike, and then narrows again, the faster the longer nothing is
-refused. Times are unix seconds by the store's clock.
+A refusal always pauses. It widens the spacing only where refusals are more than one in fifty: fewer
+are the price of knowing that the limit is used whole. The spacing narrows again with time, the
+faster the longer nothing is refused. Times are seconds by the store's clock.
 """
 
 import math
@@ -17,13 +17,14 @@ Kind: TypeAlias = Literal["create", "call"]
 """A paid create, or any other call: providers limit them apart."""
 
 _SLACK = 0.998  # leaves 0.12 s a minute for permits that are used late, so that no minute overflows
-_FIRST_CUT = 0.7  # after the first refusal of all, when nothing has been measured yet
-_UNDER = 0.99  # of the measured rate, so that the next refusal is far away
-_FLOOR = 0.002  # of the configured rate: slow, never stopped for good
+_PRICE = 50.0  # permits that one round of refusals costs: fewer in a hundred change nothing
+_CUT, _DEEP_CUT = 0.95, 0.85  # of the share; deep where the last round is not long ago
+_NOT_LONG = 10.0  # s
 _ROUND = 2.0  # s; refusals of calls that were on their way belong to the first of them
-_FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
+_FLOOR = 0.1  # of the configured rate: below that the pauses alone keep a limit
 _GROWTH = 0.0007  # 1/s; share after a refusal: share * exp(growth * (t + t² / 20 s))
 _GROWTH_TIME = 20.0  # s
+_FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class RateState:
     paused_until: float = 0.0
     """When that round's pause ends: refusals before it belong to the same round."""
     granted: float = 0.0
-    """Permits granted since ``slowed_at``."""
+    """Permits granted, at most 50, less 50 for each round of refusals."""
 
 
 class Grant(NamedTuple):
@@ -54,16 +55,17 @@ def reserve(
 ) -> tuple[RateState, Grant]:
     """Reserve ``count`` permits after all those reserved before; return the new state with them.
 
-    At most ``per_minute`` permits start in any 60 s, whoever reserves them.
+    At most ``per_minute`` permits, rounded up, start in any 60 s, whoever reserves them.
     """
     interval = 60.0 / (per_minute * _SLACK * _share_at(state, now))
     start = min(max(state.next_at, now), now + _FARTHEST + 64 * interval)
-    following = replace(state, next_at=start + count * interval, granted=state.granted + count)
+    granted = min(state.granted + count, _PRICE)
+    following = replace(state, next_at=start + count * interval, granted=granted)
     return following, Grant(wait=start - now, interval=interval)
 
 
 def slow_down(state: RateState, *, per_minute: float, seconds: float, now: float) -> RateState:
-    """Apply one refusal: no permit starts for ``seconds``, and then they are spaced wider.
+    """Apply one refusal: no permit starts for ``seconds``, and then they may be spaced wider.
 
     Refusals within the pause of an earlier one, or 2 s after it, only lengthen the pause: workers
     with many requests in flight are refused many times for one reason.
@@ -76,19 +78,18 @@ def slow_down(state: RateState, *, per_minute: float, seconds: float, now: float
     )
     if now < max(state.paused_until, state.slowed_at + _ROUND):
         return paused
-    share = _share_at(state, now)
-    if not state.slowed_at:
-        lower = share * _FIRST_CUT
-    elif state.granted > 1:
-        measured = (state.granted - 1) / max(now - state.slowed_at, 1e-3)
-        lower = min(share, measured * 60.0 / per_minute) * _UNDER
-    else:
-        lower = share * 0.5
-    return replace(paused, share=max(lower, _FLOOR), slowed_at=now, granted=0.0)
+    share, left = _share_at(state, now), state.granted - _PRICE
+    if left < 0:
+        cut = _DEEP_CUT if now - state.slowed_at < _NOT_LONG else _CUT
+        share = max(share * cut, _FLOOR)
+    return replace(paused, share=share, slowed_at=now, granted=max(left, 0.0))
 
 
 def _share_at(state: RateState, now: float) -> float:
-    """The share of the configured rate in use now, between the floor and 1."""
+    """The share of the configured rate in use now, between the floor and 1.
+
+    A small share grows more slowly, because its refusals are fewer in the same time.
+    """
     if state.share >= 1.0:
         return 1.0
     rested = min(max(0.0, now - state.paused_until), 3600.0) * state.share**0.25

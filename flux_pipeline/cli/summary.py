@@ -39,8 +39,10 @@ def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
         click.echo(f"and {len(watch.reasons) - _MOST_REASONS} more reasons: see the lineage table")
     for notice in watch.notices[:_MOST_REASONS]:
         click.echo(f"note: {notice}")
+    width = max(map(len, places)) + 2
+    click.echo()
     for what, where in places.items():
-        click.echo(f"{what:<10}{where}")
+        click.echo(f"{what:<{width}}{where}")
 
 
 def _counts(tally: Tally) -> dict[str, int | float]:

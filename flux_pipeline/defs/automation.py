@@ -11,6 +11,9 @@ from flux_pipeline.defs.keys import LINEAGE, SPEND, SetKeys
 from flux_pipeline.defs.partitions import range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
 
+BOOKS = "keep_books"
+"""The job that keeps the tables over all prompt sets."""
+
 AC = dg.AutomationCondition
 Condition: TypeAlias = dg.AutomationCondition[Any]
 
@@ -86,15 +89,20 @@ def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
     return on_time
 
 
-def build_bookkeeping() -> dg.ScheduleDefinition:
-    """Build the schedule that keeps lineage and spend up to date: hourly, it costs nothing."""
-    return dg.ScheduleDefinition(
-        name="keep_books",
-        target=dg.AssetSelection.assets(LINEAGE, SPEND),
-        cron_schedule="0 * * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+def build_books() -> tuple[Any, dg.ScheduleDefinition]:
+    """Build the job that keeps lineage and spend up to date, and its schedule: it costs nothing."""
+    job = dg.define_asset_job(
+        BOOKS,
+        selection=dg.AssetSelection.assets(LINEAGE, SPEND),
         description="Compacts the lineage table and adds up what was spent.",
     )
+    schedule = dg.ScheduleDefinition(
+        name=f"{BOOKS}_hourly",
+        job=job,
+        cron_schedule="0 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    return job, schedule
 
 
 def build_automation() -> dg.AutomationConditionSensorDefinition:

@@ -7,7 +7,7 @@ import dagster as dg
 from flux_pipeline.defs.assets import build_assets
 from flux_pipeline.defs.automation import (
     build_automation,
-    build_bookkeeping,
+    build_books,
     build_job,
     build_schedule,
 )
@@ -42,12 +42,14 @@ def build_definitions(
     """
     sets = list(prompt_sets)
     sensors = [build_automation()] if any(s.automation == "on_change" for s in sets) else []
+    books, hourly = build_books()
     return dg.Definitions.merge(
         *map(build_set, sets),
         dg.Definitions(
             assets=build_tables([prompt_set.name for prompt_set in sets]),
             resources={RESOURCE: image_producer},
-            schedules=[build_bookkeeping()],
+            jobs=[books],
+            schedules=[hourly],
             sensors=sensors,
             executor=dg.in_process_executor,
         ),

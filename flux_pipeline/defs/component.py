@@ -22,9 +22,20 @@ from flux_pipeline.prompts import build_prompt_set, json_schema, load_prompt_set
 def _add_form(schema: dict[str, Any]) -> None:
     """Show editors the form of the file, from where it is defined."""
     form = json_schema()
-    schema["properties"] = {**schema["properties"], **form["properties"]}
-    schema["$defs"] = form["$defs"]
-    schema["allOf"] = form["allOf"]
+    schema["properties"] |= _inlined(form["properties"], form["$defs"])
+    schema["allOf"] = _inlined(form["allOf"], form["$defs"])
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """A part of a schema with its definitions in place: ``dg`` puts it into another schema."""
+    if isinstance(part, list):
+        return [_inlined(each, definitions) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if reference := part.get("$ref"):
+        part = {**definitions[reference.removeprefix("#/$defs/")], **part}
+    kept = {key: value for key, value in part.items() if key not in ("$ref", "discriminator")}
+    return {key: _inlined(value, definitions) for key, value in kept.items()}
 
 
 class PromptSetAttributes(BaseModel):
@@ -62,7 +73,7 @@ class PromptSet(dg.Component):
         path, name = given.pop("path", None), given.pop("name", None)
         place = str(context.path / "defs.yaml")
         if path is None:
-            return cls(build_prompt_set(name or context.path.name, given, path=place))
+            return cls(build_prompt_set(name or context.path.name, _ratios(given), path=place))
         if given or name:
             also = ", ".join([*given, *(["name"] if name else [])])
             message = f"names a file, so {also} must stand there and not here"
@@ -73,3 +84,18 @@ class PromptSet(dg.Component):
         """Build assets, checks, job and schedule."""
         del context
         return build_set(self.prompt_set)
+
+
+def _ratios(part: Any) -> Any:
+    """The attributes with ``aspect_ratio: 16:9`` as it was written.
+
+    Dagster's YAML takes it for a number to the base 60, which can be turned back.
+    """
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: f"{value // 60}:{value % 60}"
+        if key == "aspect_ratio" and isinstance(value, int)
+        else _ratios(value)
+        for key, value in part.items()
+    }

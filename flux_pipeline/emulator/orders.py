@@ -38,7 +38,7 @@ async def read_order(request: Request) -> Order:
         typed=typed,
         echoed=echoed,
         input_sha=input_sha(version, echoed),
-        cancel_after=_cancel_after(request.headers.get("cancel-after", "")),
+        cancel_after=_cancel_after(request.headers.get("cancel-after")),
     )
 
 
@@ -65,9 +65,9 @@ async def _read_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _cancel_after(text: str) -> float | None:
+def _cancel_after(text: str | None) -> float | None:
     """Seconds of a duration such as ``90``, ``90s``, ``1m`` or ``1h30m``."""
-    if not text:
+    if text is None:
         return None
     found = _DURATION.fullmatch(text.strip().replace(" ", ""))
     if found is None or not any(found.groups()):

@@ -70,8 +70,13 @@ class EmulatorServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.stop()
-        self._thread.join()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop now rather than at the end of the block; a second time does nothing."""
+        if self._thread.is_alive():
+            self._server.stop()
+            self._thread.join()
         self.emulator.state.close()
 
     def ledger(self, *, predictions: bool = True) -> Ledger:
@@ -96,7 +101,8 @@ def serve(
         emulator = Emulator(state, options or EmulatorOptions(), faults or FaultPlan())
         kept = "in memory" if state_dir is None else str(state_dir)
         line = f"emulator ready at http://{host}:{listener.getsockname()[1]} (state: {kept})\n"
-        _Server(_config(emulator), line).run([listener])
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(_config(emulator), line).run([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

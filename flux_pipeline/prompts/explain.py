@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -17,7 +17,7 @@ _KINDS = {
     float: "a number",
     str: "text",
     list: "a list",
-    dict: "a mapping",
+    Mapping: "a mapping",
 }
 
 

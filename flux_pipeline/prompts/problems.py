@@ -30,15 +30,15 @@ class Problems:
             self._unlisted[path] = self._unlisted.get(path, 0) + 1
 
     def add_all(self, problems: Iterable[Problem]) -> None:
-        """Take over what was found elsewhere."""
+        """Take over what was found, and limited, elsewhere."""
         for problem in problems:
-            self.add(problem.path, problem.line, problem.key, problem.message)
+            self._listed.setdefault(problem.path, set()).add(problem)
 
     def as_tuple(self) -> tuple[Problem, ...]:
         """All of them, by file and line."""
         listed = [problem for problems in self._listed.values() for problem in problems]
         more = [
-            Problem(path, 0, "", f"and {count:,} more problems in this file")
+            Problem(path, 0, "", f"{count + MAX_PER_FILE:,} problems; {MAX_PER_FILE} are listed")
             for path, count in self._unlisted.items()
         ]
         return tuple(sorted(listed + more))

@@ -12,8 +12,8 @@ def shown(value: object) -> str:
     Numbers stand bare, text in double quotes. Secrets are redacted; control characters, ANSI
     escapes and characters that turn or hide text are escaped.
     """
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
         # str() of an int of more than 4,300 digits is an error in Python.
         return str(value) if abs(value) < 10**_MAX_DIGITS else "a number of more than 18 digits"

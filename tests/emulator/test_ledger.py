@@ -14,7 +14,7 @@ def test_an_untouched_emulator_has_an_empty_ledger(start: Start) -> None:
     server, _ = start()
     ledger = server.ledger()
     assert (ledger.creates_received, ledger.creates_accepted, ledger.charged_usd) == (0, 0, 0)
-    assert ledger.predictions == ledger.duplicates == ()
+    assert (ledger.predictions, ledger.duplicates) == ((), ())
 
 
 def test_every_accepted_image_is_charged(start: Start) -> None:
@@ -115,7 +115,7 @@ def test_it_is_read_from_the_directory_when_the_process_has_ended(
     with pytest.raises(Exception, match="reset"):
         api.post()
     living = server.ledger()
-    server.__exit__(None, None, None)
+    server.stop()
     assert read_ledger(tmp_path / "state", now=clock.now) == living
     assert living.faults == {"create.reset_after": 1}
     assert read_ledger(tmp_path / "state", predictions=False).predictions == ()

@@ -36,7 +36,7 @@ def test_a_state_in_a_directory_goes_on_after_a_restart(
 ) -> None:
     server, api = start(state_dir=tmp_path, time_scale=1)
     made = api.create(seed=5)["id"]
-    server.__exit__(None, None, None)
+    server.stop()
     clock.advance(10)
     _, again = start(state_dir=tmp_path, time_scale=1)
     done = again.get(made)

@@ -1,6 +1,8 @@
 """What other processes do in the ledger's tests: each function runs in a child of its own."""
 
 import multiprocessing
+import os
+import pwd
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,3 +112,15 @@ def die_after_claiming(pipe: Connection, url: str) -> None:
     for number in range(1, 1000):
         begin(ledger, number)
         pipe.send(number)
+
+
+def read_then_write(pipe: Connection, url: str) -> None:
+    """Read and then write as a user who may only read; root may write anywhere."""
+    if os.geteuid() == 0:
+        os.setuid(pwd.getpwnam("nobody").pw_uid)
+    with open_ledger(url, lease_seconds=LEASE) as ledger:
+        pipe.send([each.state for each in ledger.attempts()])
+        try:
+            begin(ledger, 2)
+        except LedgerError as error:
+            pipe.send(str(error))

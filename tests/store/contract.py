@@ -94,8 +94,10 @@ class StoreContract:
         raise NotImplementedError
 
     def test_a_new_object_is_described_as_it_was_written(self, store: Store) -> None:
-        metadata = {"run-id": "3fa9", "seed": "-1", "note": "a, b; c=d  \"e\" <f>"}
-        found, new = store.put_new("images/a/out-0.webp", b"abc", content_type=WEBP, metadata=metadata)
+        metadata = {"run-id": "3fa9", "seed": "-1", "note": 'a, b; c=d  "e" <f>'}
+        found, new = store.put_new(
+            "images/a/out-0.webp", b"abc", content_type=WEBP, metadata=metadata
+        )
         assert new
         assert found == StoredObject(
             key="images/a/out-0.webp",
@@ -199,7 +201,19 @@ class StoreContract:
             store.put(key, b"", content_type=WEBP)
         assert list(store.list()) == sorted(keys)
         assert list(store.list("a")) == sorted(key for key in keys if key.startswith("a"))
-        for prefix in ("a/", "a/b", "a/c", "a/c.", "a/c.d/", "a/c.d/e", "a.", "ab", "zz", "a/zz/", "0"):
+        for prefix in (
+            "a/",
+            "a/b",
+            "a/c",
+            "a/c.",
+            "a/c.d/",
+            "a/c.d/e",
+            "a.",
+            "ab",
+            "zz",
+            "a/zz/",
+            "0",
+        ):
             assert list(store.list(prefix)) == sorted(k for k in keys if k.startswith(prefix))
 
     @pytest.mark.parametrize("size", [0, 1, 5_000_000])

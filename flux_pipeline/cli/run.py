@@ -1,0 +1,100 @@
+"""`flux-pipeline run`: materialize prompt sets through Dagster, in this process."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import click
+
+from flux_pipeline.cli.progress import Watch, watching
+from flux_pipeline.cli.summary import print_summary, summary_json
+from flux_pipeline.cli.workspace import choose_sets, dagster_home, read_settings
+from flux_pipeline.produce.observing import observing
+from flux_pipeline.produce.report import Tally
+from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.settings import Settings
+
+
+@click.command()
+@click.argument("sets", nargs=-1, metavar="[SET]...")
+@click.option(
+    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
+)
+@click.option("--partition", metavar="KEY", help="One partition: a prompt, a shard or a day.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no table.")
+def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_json: bool) -> None:
+    """Make the images of the prompt sets named, or of all.
+
+    What was made before is not made again, and what was begun is resumed. Exit code: 0 all is
+    there, 1 some images are refused, failed or held, 2 the configuration is wrong.
+    """
+    settings = read_settings(configs)
+    chosen = choose_sets(settings, sets)
+    asked = {prompt_set.name: _partitions(prompt_set, partition) for prompt_set in chosen}
+    expected = sum(
+        request.outputs
+        for prompt_set in chosen
+        for request in prompt_set.requests(asked[prompt_set.name])
+    )
+    with watching(expected) as watch:
+        failures = _launch(chosen, asked, watch)
+    for prompt_set in chosen:
+        watch.tallies.setdefault(prompt_set.name, Tally())
+    if as_json:
+        click.echo(summary_json(watch.tallies, watch.total))
+    else:
+        print_summary(watch, _places(settings, chosen))
+    for name, reason in failures.items():
+        click.echo(f"{name}: {reason}", err=True)
+    sys.exit(0 if watch.total.complete and not failures else 1)
+
+
+def _launch(
+    chosen: Sequence[PromptSet], asked: Mapping[str, Sequence[str] | None], watch: Watch
+) -> Mapping[str, str]:
+    """Run every set, then the tables over all of them; return why a set did not end well."""
+    from flux_pipeline.definitions import defs
+    from flux_pipeline.defs.automation import BOOKS
+    from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
+
+    definitions = defs()
+    failures: dict[str, str] = {}
+    with open_instance(dagster_home()) as instance, observing(watch):
+        for prompt_set in chosen:
+            for run in launch_set(instance, definitions, prompt_set, asked[prompt_set.name]):
+                if not run.success:
+                    failures[prompt_set.name] = run.reason
+        tables = launch_job(instance, definitions, BOOKS)
+        if not tables.success:
+            failures["lineage and spend"] = tables.reason
+    return failures
+
+
+def _partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
+    """The partition asked for; by day, where none is, today's; else all."""
+    if partition is not None:
+        if not isinstance(prompt_set.partitions, ByDay):
+            known = prompt_set.partition_keys()
+            if partition not in known:
+                raise click.BadParameter(f"{prompt_set.name} has no partition {partition}")
+        return [partition]
+    if isinstance(prompt_set.partitions, ByDay):
+        zone = ZoneInfo(prompt_set.partitions.timezone)
+        return [datetime.now(zone).date().isoformat()]
+    return None
+
+
+def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:
+    from flux_pipeline.lineage.gallery import gallery_key
+    from flux_pipeline.store.location import open_store
+
+    uri = open_store(settings.store).uri
+    places = {"pictures": f"{uri}/images"}
+    for prompt_set in chosen:
+        places[f"gallery {prompt_set.name}"] = f"{uri}/{gallery_key(prompt_set.name)}"
+    return places | {
+        "lineage": f"{uri}/lineage",
+        "see the runs": "make ui (or dagster dev), then http://127.0.0.1:3000",
+    }

@@ -1,0 +1,45 @@
+"""What every command starts from: the settings, and the prompt sets that were named."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from flux_pipeline.prompts import PromptSet, load_prompt_sets
+from flux_pipeline.settings import Settings
+
+
+def read_settings(configs: Path | None) -> Settings:
+    """Settings from the environment; ``--configs`` goes before FLUX_CONFIGS.
+
+    It is written back to the environment, because Dagster's definitions read it from there.
+    """
+    if configs is not None:
+        os.environ["FLUX_CONFIGS"] = str(configs)
+    return Settings.from_environment(os.environ)
+
+
+def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]:
+    """The prompt sets named, in their order; all where none is.
+
+    Raises:
+        ConfigError: With every mistake in every file.
+        click.BadParameter: For a name that no file has.
+    """
+    known = {prompt_set.name: prompt_set for prompt_set in load_prompt_sets(settings.configs)}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise click.BadParameter(
+            f"{settings.configs} has no prompt set {', '.join(missing)};"
+            f" it has {', '.join(known) or 'none'}"
+        )
+    return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
+
+
+def dagster_home() -> Path:
+    """Where Dagster keeps its runs, as ``dagster dev`` would find it from this folder."""
+    home = os.environ.get("DAGSTER_HOME")
+    if home:
+        return Path(home)
+    return Path.cwd() if Path("dagster.yaml").exists() else Path("data/dagster").resolve()

@@ -1,0 +1,171 @@
+"""From a URL to a ledger, or to an error that says what to do and no password."""
+
+import sqlite3
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger import schema
+from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.opening import open_ledger
+from tests.ledger.actions import begin, latest
+from tests.ledger.workers import child, read_then_write
+from tests.servers.postgres import PostgresServer
+
+
+def set_version(url: str, version: str) -> None:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE flux_meta SET value = ?", (version,))
+    connection.close()
+
+
+def test_folders_are_made_and_the_file_is_this_users(sqlite_url: str, tmp_path: Path) -> None:
+    with open_ledger(sqlite_url) as ledger:
+        begin(ledger)
+        for name in ("ledger.db", "ledger.db-wal"):
+            assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
+
+
+def test_what_was_written_is_there_again(sqlite_url: str) -> None:
+    with open_ledger(sqlite_url) as ledger:
+        begin(ledger)
+    with open_ledger(sqlite_url) as ledger:
+        assert latest(ledger).state is State.INTENT
+
+
+def test_a_relative_path_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_ledger("sqlite:///data/ledger.db") as ledger:
+        monkeypatch.chdir("/")
+        begin(ledger)
+        assert ledger.name == f"ledger {tmp_path}/data/ledger.db"
+
+
+def test_commits_are_durable_and_readers_never_wait(sqlite_url: str) -> None:
+    with open_ledger(sqlite_url) as ledger, ledger.transaction() as calls:
+        connection = calls.connection
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///a.db?mode=ro"])
+def test_a_ledger_is_one_file(url: str) -> None:
+    with pytest.raises(LedgerError, match="must be one file"):
+        open_ledger(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("mysql://u:s3cret@h/d", "can't be kept in mysql"),
+        ("not a url s3cret", "can't be read"),
+        ("postgresql://u:s3cret@h:port/d", "can't be read"),
+        (
+            "postgresql://u:s3cret@127.0.0.1:1/d?connect_timeout=1",
+            "127.0.0.1:1/d: can't be reached",
+        ),
+    ],
+)
+def test_what_can_not_be_opened_is_named_without_its_password(url: str, what: str) -> None:
+    with pytest.raises(LedgerError) as caught:
+        open_ledger(url)
+    assert what in str(caught.value)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "s3cret" not in f"{error!r} {error}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match=r"file/ledger\.db: can't be opened \(Not a directory\)"):
+        open_ledger(f"sqlite:///{tmp_path}/file/ledger.db")
+
+
+def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("these are not the rows you are looking for" * 50)
+    with pytest.raises(LedgerError, match="is no ledger but another kind of file"):
+        open_ledger(f"sqlite:///{tmp_path}/notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("version", "what"),
+    [
+        ("2", "schema version 2, newer than the 1 .* update flux-pipeline"),
+        ("0", "schema version 0, older than .* open it once with the release"),
+        ("one", "no readable schema version: restore"),
+    ],
+)
+def test_another_schema_is_refused_with_what_to_do(
+    sqlite_url: str, version: str, what: str
+) -> None:
+    open_ledger(sqlite_url).dispose()
+    set_version(sqlite_url, version)
+    with pytest.raises(LedgerError, match=rf"ledger\.db: .*{what}"):
+        open_ledger(sqlite_url)
+
+
+def test_attempts_without_a_version_are_refused(sqlite_url: str) -> None:
+    with open_ledger(sqlite_url) as ledger, ledger.transaction() as calls:
+        schema.META.drop(calls.connection)
+    with pytest.raises(LedgerError, match="attempts of an unknown version"):
+        open_ledger(sqlite_url)
+
+
+def test_an_older_schema_is_led_on_step_by_step(sqlite_url: str) -> None:
+    open_ledger(sqlite_url).dispose()
+    set_version(sqlite_url, "0")
+    steps: list[str] = []
+    engine = sa.create_engine(sqlite_url)
+    with engine.begin() as connection:
+        schema.prepare(connection, {0: lambda _: steps.append("0 to 1")})
+        assert schema.stored_version(connection) == schema.SCHEMA_VERSION
+    engine.dispose()
+    assert steps == ["0 to 1"]
+    open_ledger(sqlite_url).dispose()
+
+
+def test_other_tables_in_the_same_database_are_left_alone(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with sqlite3.connect(tmp_path / "data" / "ledger.db") as connection:
+        connection.execute("CREATE TABLE runs (id)")
+        connection.execute("INSERT INTO runs VALUES (1)")
+    connection.close()
+    with open_ledger(sqlite_url) as ledger:
+        begin(ledger)
+        with ledger.transaction() as calls:
+            assert calls.connection.exec_driver_sql("SELECT id FROM runs").scalar() == 1
+    assert all(name.startswith("flux_") for name in schema.METADATA.tables)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_every_spelling_of_postgres_means_psycopg_3(postgres: PostgresServer, scheme: str) -> None:
+    url = postgres.create_database().replace("postgresql", scheme, 1)
+    with open_ledger(url) as ledger:
+        begin(ledger)
+        assert latest(ledger).state is State.INTENT
+
+
+def test_a_missing_database_is_named(postgres: PostgresServer) -> None:
+    url = postgres.url.replace("/postgres?", "/nowhere?")
+    with pytest.raises(LedgerError, match=r"/nowhere: does not exist|/nowhere: can't be reached"):
+        open_ledger(url)
+
+
+def test_a_read_only_file_can_be_read_and_not_written() -> None:
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: others may not look in there
+        folder = Path(name)
+        url = f"sqlite:///{folder}/ledger.db"
+        with open_ledger(url) as ledger:
+            begin(ledger)
+        folder.chmod(0o777)
+        (folder / "ledger.db").chmod(0o444)
+        with child(read_then_write, url) as other:
+            assert other.hear() == [State.INTENT]
+            assert "ledger.db: is read-only" in other.hear()
