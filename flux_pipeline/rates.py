@@ -4,8 +4,8 @@ A generic cell rate algorithm. The whole state of one kind of call is five numbe
 of workers share a limit by sharing one row: they load it, apply ``reserve`` or ``slow_down``, and
 write it back in one transaction (see ``RateStore``).
 
-A refusal always pauses. It widens the spacing only where refusals are more than one in fifty: fewer
-are the price of knowing that the limit is used whole. The spacing narrows again with time, the
+A refusal always pauses. It widens the spacing only where more than one permit in fifty is refused:
+fewer are the price of using the limit whole, and may have other reasons. The spacing narrows again with time, the
 faster the longer nothing is refused. Times are seconds by the store's clock.
 """
 
@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["create", "call"]
 """A paid create, or any other call: providers limit them apart."""
 
 _SLACK = 0.998  # leaves 0.12 s a minute for permits that are used late, so that no minute overflows
-_PRICE = 50.0  # permits that one round of refusals costs: fewer in a hundred change nothing
+_PRICE, _MOST = 50.0, 100.0  # permits that a round of refusals costs, and that are saved for it
 _CUT, _DEEP_CUT = 0.95, 0.85  # of the share; deep where the last round is not long ago
 _NOT_LONG = 10.0  # s
 _ROUND = 2.0  # s; refusals of calls that were on their way belong to the first of them
@@ -40,7 +40,7 @@ class RateState:
     paused_until: float = 0.0
     """When that round's pause ends: refusals before it belong to the same round."""
     granted: float = 0.0
-    """Permits granted, at most 50, less 50 for each round of refusals."""
+    """Permits granted, less 50 for each round of refusals; between 0 and 100."""
 
 
 class Grant(NamedTuple):
@@ -59,7 +59,7 @@ def reserve(
     """
     interval = 60.0 / (per_minute * _SLACK * _share_at(state, now))
     start = min(max(state.next_at, now), now + _FARTHEST + 64 * interval)
-    granted = min(state.granted + count, _PRICE)
+    granted = min(state.granted + count, _MOST)
     following = replace(state, next_at=start + count * interval, granted=granted)
     return following, Grant(wait=start - now, interval=interval)
 

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,8 +26,8 @@ _EVERY = 5.0  # s between two plain lines
 class Watch:
     """Counts results as they come, on the engine's thread, and shows them."""
 
-    expected: int
-    """Images asked for."""
+    expected: Mapping[str, int]
+    """Images asked for, by prompt set."""
     bar: Progress | None
     tallies: dict[str, Tally] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
@@ -53,6 +53,15 @@ class Watch:
                 self._said_at = time.monotonic()
                 _say(self, total)
 
+    def finish(self) -> None:
+        """Count what was asked for and never came to an end: the run was stopped before."""
+        for name, expected in self.expected.items():
+            tally = self.tallies.setdefault(name, Tally())
+            missing = expected - tally.asked
+            if missing > 0:
+                tally.merge(Tally(asked=missing, failed=missing))
+                self.reasons["not reached: the run was stopped or failed before"] = missing
+
     @property
     def total(self) -> Tally:
         """The counts over all prompt sets."""
@@ -69,15 +78,15 @@ class Watch:
 def _say(watch: Watch, total: Tally) -> None:
     """One plain line: done, asked, cost, rate and the time that is left."""
     rate = watch.rate(total)
-    left = (watch.expected - total.asked) / rate if rate else 0.0
+    expected = sum(watch.expected.values())
+    left = (expected - total.asked) / rate if rate else 0.0
     sys.stderr.write(
-        f"{total.asked}/{watch.expected} images, {total.usd:.4f} USD,"
-        f" {rate:.1f}/s, {left:.0f} s left\n"
+        f"{total.asked}/{expected} images, {total.usd:.4f} USD, {rate:.1f}/s, {left:.0f} s left\n"
     )
 
 
 @contextmanager
-def watching(expected: int) -> Iterator[Watch]:
+def watching(expected: Mapping[str, int]) -> Iterator[Watch]:
     """Watch one run on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -94,5 +103,5 @@ def watching(expected: int) -> Iterator[Watch]:
         console=console,
     )
     with bar:
-        bar.add_task("images", total=expected, usd=0.0, rate=0.0)
+        bar.add_task("images", total=sum(expected.values()), usd=0.0, rate=0.0)
         yield Watch(expected, bar)

@@ -12,7 +12,6 @@ from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.summary import print_summary, summary_json
 from flux_pipeline.cli.workspace import choose_sets, dagster_home, read_settings
 from flux_pipeline.produce.observing import observing
-from flux_pipeline.produce.report import Tally
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.settings import Settings
 
@@ -33,15 +32,15 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
     settings = read_settings(configs)
     chosen = choose_sets(settings, sets)
     asked = {prompt_set.name: _partitions(prompt_set, partition) for prompt_set in chosen}
-    expected = sum(
-        request.outputs
+    expected = {
+        prompt_set.name: sum(
+            request.outputs for request in prompt_set.requests(asked[prompt_set.name])
+        )
         for prompt_set in chosen
-        for request in prompt_set.requests(asked[prompt_set.name])
-    )
+    }
     with watching(expected) as watch:
         failures = _launch(chosen, asked, watch)
-    for prompt_set in chosen:
-        watch.tallies.setdefault(prompt_set.name, Tally())
+    watch.finish()
     if as_json:
         click.echo(summary_json(watch.tallies, watch.total))
     else:

@@ -9,6 +9,9 @@ import click
 from flux_pipeline.prompts import PromptSet, load_prompt_sets
 from flux_pipeline.settings import Settings
 
+_INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
+"""For a folder without a dagster.yaml of its own."""
+
 
 def read_settings(configs: Path | None) -> Settings:
     """Settings from the environment; ``--configs`` goes before FLUX_CONFIGS.
@@ -39,7 +42,12 @@ def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]
 
 def dagster_home() -> Path:
     """Where Dagster keeps its runs, as ``dagster dev`` would find it from this folder."""
-    home = os.environ.get("DAGSTER_HOME")
-    if home:
-        return Path(home)
-    return Path.cwd() if Path("dagster.yaml").exists() else Path("data/dagster").resolve()
+    if given := os.environ.get("DAGSTER_HOME"):
+        return Path(given)
+    if Path("dagster.yaml").exists():
+        return Path.cwd()
+    home = Path("data/dagster").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        (home / "dagster.yaml").write_text(_INSTANCE)
+    return home

@@ -37,6 +37,11 @@ def create_app(emulator: Emulator) -> Starlette:
         return json_response(document())
 
     creates, predictions, files = Creates(emulator), Predictions(emulator), Files(emulator)
+
+    async def create_or_list(request: Request) -> Response:
+        handle = creates.post if request.method == "POST" else predictions.list
+        return await handle(request)
+
     routes = [
         Route("/openapi.json", described),
         Route("/_emulator/ledger", ledger),
@@ -45,8 +50,7 @@ def create_app(emulator: Emulator) -> Starlette:
     for prefix in PREFIXES:
         collection = f"{prefix}/predictions"
         routes += [
-            Route(collection, creates.post, methods=["POST"]),
-            Route(collection, predictions.list),
+            Route(collection, create_or_list, methods=["POST", "GET"]),
             Route(collection + "/{id}", predictions.get),
             Route(collection + "/{id}/cancel", predictions.cancel, methods=["POST"]),
         ]

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flux_pipeline.emulator import outputs, replies
-from flux_pipeline.emulator.broken import broken_reply
 from flux_pipeline.emulator.emulator import Emulator
+from flux_pipeline.emulator.faulty.calls import broken_reply
 from flux_pipeline.emulator.gate import admit
 from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.orders import MAX_WAIT_SECONDS, read_order, wait_seconds

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from flux_pipeline.emulator import outputs, records, refusals
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.encode import CONTENT_TYPES
+from flux_pipeline.emulator.faulty.downloads import Download, spoiled_file
 from flux_pipeline.emulator.gate import admit
-from flux_pipeline.emulator.spoiled import Download, spoiled_file
+from flux_pipeline.emulator.pictures.encode import CONTENT_TYPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from flux_pipeline.emulator import chance
@@ -39,6 +47,14 @@ def _known_ratio(ratio: str) -> str:
     return ratio
 
 
+def _integral(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_integral)]
+"""An integer as JSON Schema means it: 2.0 is one."""
+
+
 class ModelInput(BaseModel):
     """The input of lucataco/flux-schnell-lora, with the model's own limits and defaults."""
 
@@ -47,14 +63,14 @@ class ModelInput(BaseModel):
     prompt: str = Field(pattern=r"\S")
     hf_lora: str | None = None
     lora_scale: float = Field(default=0.8, ge=0, le=1)
-    num_outputs: int = Field(default=1, ge=1, le=4)
+    num_outputs: Whole = Field(default=1, ge=1, le=4)
     aspect_ratio: Annotated[str, AfterValidator(_known_ratio)] = "1:1"
     output_format: ImageFormat = "webp"
-    output_quality: int = Field(default=80, ge=0, le=100)
+    output_quality: Whole = Field(default=80, ge=0, le=100)
     image: str | None = None
     prompt_strength: float = Field(default=0.8, ge=0, le=1)
-    num_inference_steps: int = Field(default=4, ge=1, le=12)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
+    num_inference_steps: Whole = Field(default=4, ge=1, le=12)
+    seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**64)
     disable_safety_checker: StrictBool = False
 
     @property
@@ -86,13 +102,13 @@ def read_input(sent: object) -> tuple[ModelInput, dict[str, Any]]:
     Raises:
         InvalidInput: With all refused values at once.
     """
+    if not isinstance(sent, Mapping):
+        raise InvalidInput((InvalidField("input", "invalid_type", "Expected an object"),))
     try:
         typed = ModelInput.model_validate(sent)
     except ValidationError as error:
         raise InvalidInput(tuple(map(_as_field, error.errors()))) from None
     known = ModelInput.model_fields
-    if not isinstance(sent, Mapping):
-        raise InvalidInput((InvalidField("input", "invalid_type", "Expected an object"),))
     return typed, {name: value for name, value in sent.items() if name in known}
 
 

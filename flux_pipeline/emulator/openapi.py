@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from flux_pipeline.emulator.encode import CONTENT_TYPES
 from flux_pipeline.emulator.inputs import SIZES, ModelInput
 from flux_pipeline.emulator.ledger import Ledger
+from flux_pipeline.emulator.orders import DURATION
+from flux_pipeline.emulator.pictures.encode import CONTENT_TYPES
 
 PREFIXES = ("/v1", "/replicate/v1")
 """Replicate's own, and the aggregator's."""
@@ -71,7 +72,7 @@ def _create() -> dict[str, Any]:
         "security": [{"key": []}],
         "parameters": [
             _header("Prefer", "wait or wait=1..60 holds the reply; anything else is ignored."),
-            _header("Cancel-After", "A duration.", r"^([1-9][0-9]?h)?([1-9][0-9]?m)?[1-9]s$"),
+            _header("Cancel-After", "A duration.", f"^{DURATION}$"),
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {"201": _json("The prediction.", _reference("Prediction")), **_errors()},

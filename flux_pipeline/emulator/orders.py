@@ -14,7 +14,8 @@ MAX_WAIT_SECONDS = 60.0
 
 _VERSION = re.compile(r"(?:(?P<model>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+):)?(?P<version>[0-9a-f]{64})")
 _WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*([0-9]+))?\s*(?:,.*)?")
-_DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?")
+DURATION = r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?"
+"""A time such as ``90``, ``90s``, ``1m`` or ``1h30m``; its groups are hours, minutes, seconds."""
 
 
 async def read_order(request: Request) -> Order:
@@ -66,11 +67,10 @@ async def _read_body(request: Request) -> dict[str, Any]:
 
 
 def _cancel_after(text: str | None) -> float | None:
-    """Seconds of a duration such as ``90``, ``90s``, ``1m`` or ``1h30m``."""
     if text is None:
         return None
-    found = _DURATION.fullmatch(text.strip().replace(" ", ""))
-    if found is None or not any(found.groups()):
+    found = re.fullmatch(DURATION, text, re.ASCII)
+    if found is None:
         raise refusals.malformed("Cancel-After is no duration such as 30s, 5m or 1h30m.")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return float(hours * 3600 + minutes * 60 + seconds)

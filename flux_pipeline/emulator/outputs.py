@@ -8,10 +8,10 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.encode import CONTENT_TYPES
 from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.pictures.encode import CONTENT_TYPES
+from flux_pipeline.emulator.pictures.render import Picture
 from flux_pipeline.emulator.records import Record
-from flux_pipeline.emulator.render import Picture
 
 
 def file_name(record: Record, index: int) -> str:

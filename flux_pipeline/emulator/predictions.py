@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flux_pipeline.emulator import outputs, records, refusals, replies
-from flux_pipeline.emulator.broken import broken_reply
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.faults import Phase
+from flux_pipeline.emulator.faulty.calls import broken_reply
 from flux_pipeline.emulator.gate import admit
 from flux_pipeline.emulator.records import Record
 from flux_pipeline.emulator.refusals import json_response

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flux_pipeline.emulator import chance, outcomes, records, refusals
+from flux_pipeline.emulator import chance, records, refusals
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.faults import draw_fault
+from flux_pipeline.emulator.faulty import outcomes
 from flux_pipeline.emulator.gate import credit_left
 from flux_pipeline.emulator.inputs import ModelInput
 from flux_pipeline.emulator.lifecycle import Plan

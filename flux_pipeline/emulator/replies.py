@@ -1,10 +1,10 @@
 """Predictions in the API's words: the object, the list, and the shape without an id."""
 
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flux_pipeline.emulator import chance
 from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.records import Record
 
@@ -15,6 +15,7 @@ def prediction(
     record: Record, moment: Moment, output: Sequence[str] | str | None, trap_origin: str
 ) -> dict[str, Any]:
     """The prediction object; ``output`` holds URLs or data URIs, or null."""
+    digits = fractional_digits(record.id)
     return {
         "id": record.id,
         "model": record.model or DEFAULT_MODEL,
@@ -25,9 +26,9 @@ def prediction(
         "data_removed": moment.removed,
         "error": moment.error,
         "status": moment.status,
-        "created_at": timestamp(record.created_at, record.id),
-        "started_at": timestamp(moment.started_at, record.id),
-        "completed_at": timestamp(moment.completed_at, record.id),
+        "created_at": timestamp(record.created_at, digits),
+        "started_at": timestamp(moment.started_at, digits),
+        "completed_at": timestamp(moment.completed_at, digits),
         "metrics": _metrics(record, moment),
         "urls": {
             "get": f"{trap_origin}/v1/predictions/{record.id}",
@@ -43,14 +44,17 @@ def without_id(created_at: float, outputs: Sequence[dict[str, str]]) -> dict[str
     return {"created": int(created_at), "data": list(outputs)}
 
 
-def timestamp(seconds: float | None, prediction_id: str) -> str | None:
-    """RFC 3339 in UTC with 3, 6 or 9 fractional digits: the API gives all of them."""
+def timestamp(seconds: float | None, digits: int) -> str | None:
+    """RFC 3339 in UTC with so many fractional digits, cut rather than rounded."""
     if seconds is None:
         return None
-    digits = (3, 6, 9)[chance.number("digits", prediction_id) % 3]
-    whole = datetime.fromtimestamp(seconds, UTC)
-    fraction = f"{whole.microsecond:06d}000"[:digits]
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{fraction}Z"
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+    return f"{text[:26]}000"[: 20 + digits] + "Z"
+
+
+def fractional_digits(prediction_id: str) -> int:
+    """3, 6 or 9: the API is known to give all of them."""
+    return (3, 6, 9)[zlib.crc32(prediction_id.encode()) % 3]
 
 
 def _metrics(record: Record, moment: Moment) -> dict[str, float]:

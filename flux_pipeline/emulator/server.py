@@ -25,6 +25,9 @@ from flux_pipeline.emulator.ledger import Ledger
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.state import State
 
+_IDLE_SECONDS = 75
+"""Kept open as gateways do: a short time would reset calls that no fault plan asked for."""
+
 _QUIET = 100
 """A log level above all others: faults are meant, and need no report."""
 
@@ -172,6 +175,7 @@ def _config(emulator: Emulator) -> uvicorn.Config:
         log_config=None,
         log_level=_QUIET,
         access_log=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         server_header=False,
     )
 

@@ -5,10 +5,12 @@ processes that open one directory are one API. ``synchronous=OFF`` survives the 
 process, not that of the machine: enough for an emulator, and five times as fast.
 """
 
+import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +18,7 @@ from typing import Self
 FILE_NAME = "emulator.sqlite3"
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS predictions (
+CREATE TABLE predictions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     input_sha TEXT NOT NULL,
@@ -32,19 +34,19 @@ CREATE TABLE IF NOT EXISTS predictions (
     expired INTEGER NOT NULL DEFAULT 0,
     reads INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX IF NOT EXISTS predictions_by_input ON predictions (input_sha);
-CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (created_at);
-CREATE TABLE IF NOT EXISTS tallies (
+CREATE INDEX predictions_by_input ON predictions (input_sha);
+CREATE INDEX predictions_by_time ON predictions (created_at);
+CREATE TABLE tallies (
     kind TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS keys_seen (
+CREATE TABLE keys_seen (
     host TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (host, route, key)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS buckets (
+CREATE TABLE buckets (
     name TEXT PRIMARY KEY, tokens REAL NOT NULL, filled_at REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS asked (
+CREATE TABLE asked (
     phase TEXT NOT NULL, identity TEXT NOT NULL, times INTEGER NOT NULL, hits INTEGER NOT NULL,
     PRIMARY KEY (phase, identity)
 ) WITHOUT ROWID;
@@ -56,22 +58,11 @@ class State:
 
     def __init__(self, directory: Path | None = None) -> None:
         """Open the state kept in ``directory``, made if it is missing; None keeps it in memory."""
-        if directory is None:
-            place = ":memory:"
-        else:
-            directory.mkdir(parents=True, exist_ok=True)
-            place = str(directory / FILE_NAME)
         self.directory = directory
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(
-            place, timeout=30, isolation_level=None, check_same_thread=False
-        )
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=OFF")
-        with self.transaction() as connection:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
+        self._connection = _connect(":memory:" if directory is None else _prepared(directory))
+        if directory is None:
+            self._connection.executescript(_SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +97,32 @@ class State:
         """Read without the write lock; each statement sees what was committed before it."""
         with self._lock:
             yield self._connection
+
+
+def _connect(place: str | Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+def _prepared(directory: Path) -> Path:
+    """The database in a directory, made whole and then put in place by whoever is first.
+
+    Several processes that open an empty directory at once would otherwise meet SQLite's switch to
+    WAL, the one lock that it does not wait for.
+    """
+    place = directory / FILE_NAME
+    if not place.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        draft = directory / f"{FILE_NAME}.{secrets.token_hex(8)}"
+        with closing(_connect(draft)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+        with suppress(FileExistsError):
+            os.link(draft, place)
+        draft.unlink()
+    return place
 
 
 def tally(connection: sqlite3.Connection, kind: str, name: str) -> int:

@@ -14,13 +14,13 @@ from flux_pipeline.request import JsonValue
 REDACTED = "REDACTED"
 
 _SECRET_PARAMETER = re.compile(
-    r"(?i)^(.*[-_])?(token|key|apikey|secret|password|passwd|signature|sig|credential|auth|"
-    r"authorization|policy)([-_]?id)?$"
+    r"(?i)(.*[-_])?(token|key|apikey|(aws)?accesskey(id)?|secret|password|passwd|signature|sig|"
+    r"credential|auth|authorization|policy)([-_]id)?"
 )
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"r8_[A-Za-z0-9]{20,}"  # Replicate
-    r"|sk-[A-Za-z0-9_-]{16,}"  # OpenAI's form, which most aggregators use too
+    r"|sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"  # OpenAI's form, which most aggregators use too
     r"|hf_[A-Za-z0-9]{20,}"  # Hugging Face
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"
     r"|A(?:KIA|SIA)[A-Z0-9]{16}"  # AWS key ids
@@ -85,5 +85,5 @@ def _redact_value(value: JsonValue) -> JsonValue:
 
 def _redact_parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
-    secret = bool(value) and _SECRET_PARAMETER.match(name) is not None
+    secret = bool(value) and _SECRET_PARAMETER.fullmatch(name) is not None
     return f"{name}{equals}{REDACTED}" if secret else parameter

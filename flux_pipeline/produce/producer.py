@@ -30,6 +30,7 @@ from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.recording import Recorder
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
+from flux_pipeline.produce.signals import second_signal_exits
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
@@ -159,7 +160,8 @@ def _drain(portal: BlockingPortal, future: Future[None], engines: Iterable[Engin
         portal.call(engine.drain)
     if not engines:
         future.cancel()  # not begun yet
-    wait([future])
+    with second_signal_exits():
+        wait([future])
     if running:
         log.warning("stopped: %d predictions run on; the next run resumes them by id", running)
 

@@ -36,6 +36,7 @@ def assemble(name: str, path: str, document: Document, data: bytes, folder: Path
         ConfigError: with everything that is wrong.
     """
     problems = Problems()
+    problems.add_all(document.duplicates)
     try:
         name = checked_set_name(name)
     except ValueError as error:

@@ -35,7 +35,7 @@ def checked_cron(line: str) -> str:
         )
     values = [_values(text, *field) for text, field in zip(fields, _FIELDS, strict=True)]
     days, months = values[2], values[3]
-    if fields[4] == "*" and all(min(days) > _LONGEST.get(month, 31) for month in months):
+    if all(min(days) > _LONGEST.get(month, 31) for month in months):
         raise ValueError(f"never happens: no such month has a day {min(days)}")
     return line
 

@@ -195,7 +195,8 @@ class _Reader:
                 self._problem((*where, *path), message)
 
     def _is_none(self, name: str, value: Any) -> bool:
-        return value == NO_VALUE and self.model.input_type.model_fields[name].default is None
+        is_none = value is None or value == NO_VALUE
+        return is_none and self.model.input_type.model_fields[name].default is None
 
     def _refuse_unknown(
         self, where: tuple[str, ...], given: Iterable[Any], allowed: list[str]
@@ -209,7 +210,7 @@ class _Reader:
 
 
 def _is_special(value: Any) -> bool:
-    return value == NO_VALUE or _has_braces(value)
+    return value is None or value == NO_VALUE or _has_braces(value)
 
 
 def _has_braces(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -11,13 +11,17 @@ from pydantic.fields import FieldInfo
 
 from flux_pipeline.prompts.shown import shown
 
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    Mapping: "a mapping",
+# By the first word of pydantic's name for the error.
+_NOUNS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a number",
+    "date": "a day, YYYY-MM-DD",
+    "list": "a list",
+    "dict": "a mapping",
+    "mapping": "a mapping",
+    "model": "a mapping",
 }
 
 
@@ -69,10 +73,10 @@ def _walk(
         if name == "[key]":
             continue
         path.append(name)
-        if inner:
-            outer = inner[0]
-            field = outer.model_fields.get(name)
-            inner = list(_forms_in(field.annotation)) if field else []
+        # Below a plain list or mapping there are no forms, and no limits of a field.
+        outer = inner[0] if inner else outer
+        field = outer.model_fields.get(name) if inner else None
+        inner = list(_forms_in(field.annotation)) if field else []
     return tuple(path), field, outer
 
 
@@ -90,15 +94,11 @@ def _forms_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _allowed(field: FieldInfo | None, kind: str, value: object) -> str:
-    if field is None:
-        return kind.replace("_", " ")
-    if kind == "literal_error":
+    if field is not None and kind == "literal_error":
         return _choices(field.annotation, value)
-    noun = next((word for base, word in _KINDS.items() if _is_kind(field.annotation, base)), "")
-    range_ = _range(field)
-    if kind in {"greater_than_equal", "less_than_equal"}:
-        return range_
-    return f"{noun}, {range_}" if range_ and noun else noun or range_ or kind.replace("_", " ")
+    limits = [] if field is None else [_range(field)]
+    noun = _NOUNS.get(kind.split("_", 1)[0], "")
+    return ", ".join(part for part in (noun, *limits) if part) or kind.replace("_", " ")
 
 
 def _choices(annotation: Any, value: object) -> str:
@@ -108,13 +108,6 @@ def _choices(annotation: Any, value: object) -> str:
     near = [choice for choice in choices if choice == str(value).lower().strip()]
     listed = f"one of {', '.join(choices)}"
     return f"write {near[0]}; {listed}" if near else listed
-
-
-def _is_kind(annotation: Any, base: type) -> bool:
-    origin = get_origin(annotation) or annotation
-    if origin in {Union, types.UnionType}:
-        return any(_is_kind(member, base) for member in get_args(annotation))
-    return isinstance(origin, type) and issubclass(origin, base)
 
 
 def _range(field: FieldInfo) -> str:

@@ -23,7 +23,7 @@ def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
         raise ConfigError([Problem(str(folder), 0, "", what)])
     problems = Problems()
     sets: dict[str, PromptSet] = {}
-    for path in sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"}):
+    for path in _yaml_files(folder):
         try:
             loaded = load_prompt_set(path)
         except ConfigError as error:
@@ -64,9 +64,17 @@ def build_prompt_set(
     Raises:
         ConfigError: with everything that is wrong.
     """
-    data = json.dumps(document, sort_keys=True, default=str).encode()
+    data = json.dumps(document, default=str).encode()
     source = Document(path or name, document, lines or {})
     return assemble(name, path, source, data, folder or Path(path).parent)
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})
+    except OSError as error:
+        message = f"can't be read: {error.strerror}"
+        raise ConfigError([Problem(str(folder), 0, "", message)]) from error
 
 
 def _read(path: Path) -> bytes:

@@ -38,7 +38,8 @@ def _rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
                         yield Row(number, 0, values)
                     else:
                         _report_gaps(number, values, columns, report)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
+        # pyarrow reports corrupt data as OSError.
         report(0, f"is no valid Parquet file from row {number + 1} on: {error}")
 
 

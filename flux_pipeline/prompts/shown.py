@@ -3,6 +3,7 @@
 from flux_pipeline.models import redact
 
 _MAX_CHARACTERS = 60
+_MAX_READ = 10_000
 _MAX_DIGITS = 18
 
 
@@ -20,7 +21,7 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return str(value)
     if isinstance(value, str):
-        text = escaped(redact(value[: 4 * _MAX_CHARACTERS]))
+        text = escaped(redact(value[:_MAX_READ]))
         text = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
         return text if _is_number(text) else f'"{text}"'
     if isinstance(value, dict):

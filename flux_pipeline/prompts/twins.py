@@ -12,6 +12,9 @@ from itertools import pairwise
 from flux_pipeline.models import ModelInput
 from flux_pipeline.prompts.entry import SeedRule, Variant
 
+MAX_TWINS_HELD = 10_000
+"""More than anybody reads; a table of nothing but pairs must not fill the memory."""
+
 
 class Hashes:
     """The hashes of everything seen."""
@@ -52,20 +55,23 @@ class Twins:
         """What to say of a prompt whose name another one has already."""
         if hash(variant.name) not in self._names:
             return None
-        here = variant.described()
-        first = self._first_of_name.setdefault(variant.name, here or " (a prompt of its own)")
-        if first is here:
+        if variant.name not in self._first_of_name:
+            if len(self._first_of_name) < MAX_TWINS_HELD:
+                self._first_of_name[variant.name] = variant.described()
             return None
-        return f"another prompt{first} is named {variant.name} too: change the key of one"
+        first = self._first_of_name[variant.name]
+        return f"an earlier prompt{first} is named {variant.name} too: change one of the keys"
 
     def same_input(self, variant: Variant, values: ModelInput, seed: SeedRule) -> str | None:
         """What to say of a prompt that asks for the same as another one."""
         cause = identity(values)
         if hash(cause) not in self._inputs:
             return None
-        first, prompt = self._first_of_input.setdefault(cause, (variant.name, values.prompt))
-        if first == variant.name:
+        if cause not in self._first_of_input:
+            if len(self._first_of_input) < MAX_TWINS_HELD:
+                self._first_of_input[cause] = (variant.name, values.prompt)
             return None
+        first, prompt = self._first_of_input[cause]
         if prompt != values.prompt:
             return f"differs from {first} only in how accents are encoded (NFC and NFD)"
         if seed is SeedRule.DERIVED:

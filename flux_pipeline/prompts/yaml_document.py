@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from flux_pipeline.errors import Problem
 from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.shown import shown
 
@@ -32,6 +33,8 @@ class Document:
     value: Mapping[str, Any]
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     """1-based lines by path of keys; empty where the caller knows none."""
+    duplicates: tuple[Problem, ...] = ()
+    """Keys that stand twice, of which ``value`` holds the first: mistakes like any other."""
 
     def line(self, *keys: str) -> int:
         """The line of a key, or of the nearest one around it; 0 where no line is known."""
@@ -45,8 +48,8 @@ def parse_yaml(data: bytes, path: str) -> Document:
     """The document, every scalar as text.
 
     Raises:
-        ConfigError: not UTF-8, too large or deep, no YAML, not one mapping, or with aliases,
-            tags or duplicate keys; all of these that can be found at once.
+        ConfigError: not UTF-8, too large or deep, no YAML, not one mapping, or with aliases or
+            tags; all of these that can be found at once.
     """
     problems = Problems()
     text = _decoded(data, path, problems)
@@ -57,6 +60,8 @@ def parse_yaml(data: bytes, path: str) -> Document:
                 break
     except yaml.YAMLError as error:
         problems.add(path, *_explained(error, text))
+    if problems:
+        problems.add_all(builder.duplicates.as_tuple())
     problems.raise_if_any()
     if builder.root is None or builder.root == "":
         problems.add(path, 0, "", "is empty: no prompts")
@@ -65,7 +70,7 @@ def parse_yaml(data: bytes, path: str) -> Document:
         problems.add(path, 1, "", f"holds {what}; a prompt set is a mapping with the key prompts")
     problems.raise_if_any()
     assert isinstance(builder.root, dict)  # noqa: S101 -- said for the type checker
-    return Document(path, builder.root, builder.lines)
+    return Document(path, builder.root, builder.lines, builder.duplicates.as_tuple())
 
 
 def _decoded(data: bytes, path: str, problems: Problems) -> str:
@@ -123,6 +128,7 @@ class _Builder:
     def __init__(self, path: str, problems: Problems) -> None:
         self.root: Any = None
         self.lines: dict[KeyPath, int] = {}
+        self.duplicates = Problems()
         self._path = path
         self._problems = problems
         self._open: list[_Open] = []
@@ -178,7 +184,7 @@ class _Builder:
         where = (*parent.path, text)
         if text in parent.container:
             said = f"duplicate key {shown(text)}: it stands in line {self.lines[where]} already"
-            self._problems.add(self._path, line, ".".join(where), said)
+            self.duplicates.add(self._path, line, ".".join(where), said)
         self.lines.setdefault(where, line)
 
     def _add_value(self, value: Any, line: int) -> KeyPath:

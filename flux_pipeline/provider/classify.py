@@ -27,6 +27,7 @@ from flux_pipeline.outcomes import (
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.hints import retry_after
 from flux_pipeline.provider.parse import parse_prediction
+from flux_pipeline.provider.redact import redact_text
 from flux_pipeline.provider.refusal import error_code, error_text
 from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
 from flux_pipeline.provider.transport import NEVER_SENT
@@ -55,7 +56,7 @@ class Judge:
         ``seed`` is the one that was sent: a reply that shows another one is another request's.
         """
         if isinstance(answer, NEVER_SENT):
-            return NeverSent(f"{self._host}: {answer}; the request was not sent")
+            return NeverSent(self._say(f"{answer}; the request was not sent"))
         if isinstance(answer, httpx.HTTPError):
             return self._ambiguous(f"{answer}; the request may have been sent")
         if answer.succeeded:
@@ -65,7 +66,7 @@ class Judge:
     def poll(self, answer: Answer, *, prediction_id: str) -> PollOutcome:
         """Classify what came of asking for one prediction, or of cancelling it."""
         if isinstance(answer, httpx.HTTPError):
-            return PollFailed(f"{self._host}: {answer}")
+            return PollFailed(self._say(str(answer)))
         body, unreadable = _object(answer)
         code = answer.status
         if answer.succeeded:
@@ -74,14 +75,14 @@ class Judge:
                 return Polled(replace(prediction, id=prediction_id))
             if unreadable or prediction is not None or not body.get("error"):
                 what = unreadable or f"the reply is for something else ({answer.describe()})"
-                return PollFailed(f"{self._host}: {what}")
+                return PollFailed(self._say(what))
             code = error_code(body, code)
         detail = self._detail(body, answer)
         if code in DENIALS:
             return AccessDenied(code, detail)
         if code in _GONE:
-            return Gone(f"{self._host} answered {code}: {detail}")
-        return PollFailed(f"{self._host} answered {code}: {detail}", self._hint(body, answer))
+            return Gone(self._say(f"answered {code}: {detail}"))
+        return PollFailed(self._say(f"answered {code}: {detail}"), self._hint(body, answer))
 
     def _success(self, answer: Reply, seed: int | None) -> CreateOutcome:
         """Classify a 2xx reply to a create: a prediction, an error in disguise, or neither."""
@@ -110,10 +111,13 @@ class Judge:
         return self._ambiguous(f"answered {code}: {detail}")
 
     def _ambiguous(self, what: str) -> Ambiguous:
-        return Ambiguous(f"{self._host}: {what}")
+        return Ambiguous(self._say(what))
+
+    def _say(self, what: str) -> str:
+        return f"{self._host}: {redact_text(what, self._secret)}"
 
     def _detail(self, body: Mapping[str, Any], answer: Reply) -> str:
-        return error_text(body, self._secret) or answer.describe()
+        return error_text(body, self._secret) or redact_text(answer.describe(), self._secret)
 
     def _hint(self, body: Mapping[str, Any], answer: Reply) -> float:
         return retry_after(answer.headers, body, now=self._clock())

@@ -28,8 +28,9 @@ from flux_pipeline.request import Request
 
 Known: TypeAlias = Collection[str] | Callable[[Sequence[str]], Collection[str]]
 
-_MARGIN = 120.0  # s before ``since`` that are looked through: clocks and ``Date`` are not exact
+_MARGIN = 300.0  # s before ``since`` that are looked through: no clock is exact
 _MARGIN_BLIND = 600.0  # s, where the provider sends no ``Date``
+_JUMP = 30.0  # s by which our clock may drift from the steady one before it is mistrusted
 _REACH = 3300.0  # s; inputs vanish after an hour, then nothing can be proven
 
 
@@ -48,6 +49,7 @@ class Listing:
         self._calls = calls
         self._limiter = limiter
         self._clock = clock
+        self._offset = clock() - time.monotonic()
         self._has_list = config.has_list
         self._first_page = asyncio.Lock()
         self._current = self._new_reading()
@@ -122,13 +124,14 @@ class Listing:
         """The moment, by the provider's clock, before which the prediction can't have been made.
 
         Our clock may be wrong by a constant, which ``Date`` shows, or may have been set since then,
-        which it hides; so the earlier of both readings counts.
+        which it hides; so the earlier of both readings counts. Where it was clearly set, all that
+        the list can prove is looked through.
         """
-        if reading.skew is None:
-            return since - _MARGIN_BLIND
-        if since > self._clock():
-            return self._clock() + reading.skew - _REACH - _MARGIN
-        return min(since, since + reading.skew) - _MARGIN
+        now = self._clock()
+        skew = reading.skew or 0.0
+        if since > now or abs(now - time.monotonic() - self._offset) > _JUMP:
+            return now + min(skew, 0.0) - _REACH - _MARGIN_BLIND
+        return min(since, since + skew) - (_MARGIN_BLIND if reading.skew is None else _MARGIN)
 
 
 @dataclass(slots=True)

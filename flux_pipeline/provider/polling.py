@@ -12,6 +12,7 @@ from flux_pipeline.prediction import Prediction
 
 _GROWTH = 0.3
 _SHORTEST, _LONGEST = 0.5, 8.0  # s between two polls
+_AT_LEAST = 0.02  # s, however quick the model is
 _REMEMBERED = 101
 _FIRST_GUESS = 2.0  # s, until a model has shown its own
 
@@ -57,7 +58,8 @@ class PollSchedule:
         median = self._of(model).median
         if polls == 0:
             return max(0.0, median - elapsed)
-        return min(max(_GROWTH * elapsed, min(_SHORTEST, median / 5)), _LONGEST)
+        shortest = min(_SHORTEST, max(median / 5, _AT_LEAST))
+        return min(max(_GROWTH * elapsed, shortest), _LONGEST)
 
     def _of(self, model: str) -> Durations:
         return self._durations.setdefault(model, Durations())

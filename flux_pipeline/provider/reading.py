@@ -16,11 +16,13 @@ import httpx
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.provider.classify import DENIALS, THROTTLED, Answer
 from flux_pipeline.provider.hints import retry_after, unix_time
+from flux_pipeline.provider.redact import redact_text
 from flux_pipeline.provider.refusal import error_text
 from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
 
 Failure: TypeAlias = AccessDenied | ListFailed | NoList
 _MOST_PAGES = 2000
+_SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
 _ASK_AGAIN = frozenset({408, 425, THROTTLED})
 
 
@@ -70,7 +72,7 @@ class Reading:
     def _take(self, answer: Answer) -> Failure | None:
         """Take in one page."""
         if isinstance(answer, httpx.HTTPError):
-            return ListFailed(f"the list: {answer}")
+            return self._failed(f"the list: {answer}")
         try:
             body, unreadable = load_object(answer), ""
         except UnreadableReply as error:
@@ -79,7 +81,7 @@ class Reading:
             return self._refusal(answer, body)
         results = body.get("results")
         if not isinstance(results, list):
-            return ListFailed(unreadable) if unreadable else NoList()
+            return self._failed(f"the list: {unreadable}") if unreadable else NoList()
         self.entries += [each for each in results if isinstance(each, Mapping)]
         date = unix_time(answer.headers.get("date"))
         if self.skew is None and date is not None:
@@ -103,9 +105,13 @@ class Reading:
 
     def _refusal(self, answer: Reply, body: Mapping[str, Any]) -> Failure:
         status = answer.status
-        reason = f"the list answered {status}: {error_text(body, self._secret)}"
+        detail = error_text(body, self._secret)
         if status in DENIALS:
-            return AccessDenied(status, error_text(body, self._secret) or answer.describe())
-        if status in _ASK_AGAIN or status >= 500:  # noqa: PLR2004
-            return ListFailed(reason, retry_after(answer.headers, body, now=self._clock()))
-        return NoList()
+            return AccessDenied(status, detail or redact_text(answer.describe(), self._secret))
+        if status not in _ASK_AGAIN and (status < _SERVER_ERROR or status == _NOT_IMPLEMENTED):
+            return NoList()
+        hint = retry_after(answer.headers, body, now=self._clock())
+        return self._failed(f"the list answered {status}: {detail or answer.describe()}", hint)
+
+    def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
+        return ListFailed(redact_text(reason, self._secret), hint)

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from flux_pipeline.emulator.faults import FaultPlan
 from tests.emulator.api import VERSION, Api, accepted
 from tests.emulator.conftest import Start
 
@@ -89,6 +90,13 @@ def test_the_base64_shape_holds_the_file(start: Start) -> None:
     assert image.size == (1344, 768)
 
 
+def test_a_failure_in_the_data_shape_is_an_error_object(start: Start) -> None:
+    _, api = start(FaultPlan(outcome={"failed_nsfw": 1.0}), reply_shape="data_url")
+    reply = api.post()
+    assert reply.status_code == 200
+    assert "NSFW" in reply.json()["error"]["message"]
+
+
 def test_an_error_object_comes_under_200_and_buys_nothing(start: Start) -> None:
     server, api = start(reply_shape="error_object")
     reply = api.post()
@@ -117,6 +125,12 @@ def test_output_urls_can_carry_a_signature(start: Start) -> None:
     assert "?X-Signature=" in url
     assert httpx.URL(url).path.endswith("/out-0.webp")
     assert api.download(url).status_code == 200
+
+
+def test_output_urls_can_be_on_another_origin(start: Start) -> None:
+    _, api = start(output_origin="https://files.invalid")
+    made = api.finished()
+    assert made["output"] == [f"https://files.invalid/output/{made['id']}/out-0.webp"]
 
 
 def test_output_urls_follow_the_host_that_was_asked(start: Start) -> None:

@@ -40,7 +40,8 @@ def test_an_input_is_an_object(sent: object) -> None:
 
 def test_numbers_are_numbers() -> None:
     assert read_input({"prompt": "x", "lora_scale": 1})[0].lora_scale == 1.0
-    for wrong in ({"lora_scale": "1"}, {"lora_scale": float("nan")}, {"seed": 1.0}):
+    assert read_input({"prompt": "x", "seed": 7.0})[0].seed == 7
+    for wrong in ({"lora_scale": "1"}, {"lora_scale": float("nan")}, {"seed": 1.5}):
         with pytest.raises(InvalidInput):
             read_input({"prompt": "x", **wrong})
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import settings
+from schemathesis.checks import negative_data_rejection
 
 from flux_pipeline.emulator.openapi import PREFIXES, document, input_schema
 from flux_pipeline.emulator.options import EmulatorOptions
@@ -32,9 +33,13 @@ def api() -> Iterator[Api]:
 
 
 @_SCHEMA.parametrize()
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 def test_every_reply_is_one_that_the_document_knows(case: schemathesis.Case[Any], api: Api) -> None:
-    case.call_and_validate(base_url=api.origin, headers=_HEADERS)
+    case.call_and_validate(
+        base_url=api.origin,
+        headers=_HEADERS,
+        excluded_checks=[negative_data_rejection],  # unknown inputs are dropped, as by the real API
+    )
 
 
 def test_the_document_is_served(api: Api) -> None:

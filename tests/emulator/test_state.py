@@ -11,7 +11,7 @@ import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.ledger import read_ledger
-from flux_pipeline.emulator.state import State, count, tally
+from flux_pipeline.emulator.state import FILE_NAME, State, count, tally
 from tests.emulator.api import Api, ManualClock
 from tests.emulator.conftest import Start
 
@@ -63,7 +63,7 @@ def test_faults_are_counted_over_all_emulators_of_a_directory(start: Start, tmp_
 
 
 def test_processes_that_open_one_directory_at_once_lose_nothing(tmp_path: Path) -> None:
-    workers = [worker("create", str(tmp_path), f"worker {number}", "40") for number in range(3)]
+    workers = [worker("create", str(tmp_path), f"worker {number}", "60") for number in range(2)]
     told = []
     for process in workers:
         output, errors = process.communicate(timeout=60)
@@ -105,6 +105,24 @@ def test_threads_share_one_state() -> None:
             thread.join()
         with state.reading() as connection:
             assert count(connection, "kind", "name") == 800
+
+
+def test_an_empty_directory_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def write() -> None:
+        together.wait()
+        with State(tmp_path) as state, state.transaction() as connection:
+            tally(connection, "kind", "name")
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with State(tmp_path) as state, state.reading() as connection:
+        assert count(connection, "kind", "name") == 8
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
 def test_a_transaction_that_fails_leaves_nothing() -> None:

@@ -69,7 +69,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return repair(bytes(body)) if draw(st.booleans()) else bytes(body)
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(damaged())
 def test_damaged_files_get_an_answer_or_an_image_error(body: bytes) -> None:
     answers(body)

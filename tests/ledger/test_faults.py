@@ -1,4 +1,4 @@
-"""What goes wrong in a database is one LedgerError that says what to do; nothing is half written."""
+"""What goes wrong in a database is a LedgerError that says what to do; nothing is half written."""
 
 import threading
 from collections.abc import Iterator

@@ -53,17 +53,20 @@ def test_looking_on_does_not_hide_the_living(tmp_path: Path) -> None:
 def test_a_childs_copy_of_the_lock_does_not_outlive_its_parent(tmp_path: Path) -> None:
     ours, theirs = Presence(tmp_path), Presence(tmp_path)
     name = ours.enter()
-    go, ended = os.pipe(), os.pipe()
+    forked, end = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.read(go[0], 1)
+        os.close(end[1])
+        os.write(forked[1], b"x")
+        os.read(end[0], 1)  # ends with the parent, whatever becomes of it
         os._exit(0)
+    os.read(forked[0], 1)
     ours.leave()
-    assert theirs.is_dead(name)
-    os.write(go[1], b"x")
+    dead = theirs.is_dead(name)
+    for file in (*forked, *end):
+        os.close(file)
     os.waitpid(pid, 0)
-    for end in (*go, *ended):
-        os.close(end)
+    assert dead
 
 
 def test_a_forked_child_does_not_free_its_parents_lock(tmp_path: Path) -> None:
@@ -109,5 +112,5 @@ def test_only_this_user_may_look_into_the_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LedgerError, match="no lock file can be made in .*file/workers"):
+    with pytest.raises(LedgerError, match=r"no lock file can be made in .*file/workers"):
         Presence(tmp_path / "file" / "workers").enter()

@@ -257,7 +257,9 @@ def test_a_table_that_is_wrong_in_every_row_does_not_fill_the_screen(
 
 def test_all_mistakes_of_all_files_come_at_once(write: Write, tmp_path: Path) -> None:
     write(
-        "a.yaml", HEAD + "prompts:\n  x: {prompt: y, takes: 0, num_outputs: 9}\n  Z: y\nowner: me\n"
+        "a.yaml",
+        HEAD
+        + "prompts:\n  x: {prompt: y, takes: 0, num_outputs: 9, takes: 1}\n  Z: y\nowner: me\n",
     )
     write("b.yaml", "prompts: {x: y}\n")
     write("C.yaml", HEAD + "prompts: {x: ''}\n")
@@ -268,6 +270,7 @@ def test_all_mistakes_of_all_files_come_at_once(write: Write, tmp_path: Path) ->
     said = "\n".join(f"{Path(p.path).name} {p.key} {p.message}" for p in raised.value.problems)
     for words in (
         "a.yaml prompts.x.takes 0 is not allowed (1 to 1000)",
+        'a.yaml prompts.x.takes duplicate key "takes"',
         "a.yaml prompts.x.num_outputs 9 is not allowed (1 to 4)",
         "a.yaml prompts.Z a prompt's name is made of",
         'a.yaml owner unknown key "owner"; did you mean owners?',

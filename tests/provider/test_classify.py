@@ -262,11 +262,11 @@ def test_a_poll_gives_the_prediction_and_its_id() -> None:
 
 def test_a_poll_that_is_throttled_carries_the_hint() -> None:
     assert JUDGE.poll(reply(429, b"", retry_after="9"), prediction_id=ID) == PollFailed(
-        "api.example answered 429: 429, no type, 0 bytes", 9.0
+        "api.example: answered 429: 429, no type, 0 bytes", 9.0
     )
 
 
 def test_what_is_gone_says_why() -> None:
     assert JUDGE.poll(reply(404, {"detail": "not found"}), prediction_id=ID) == Gone(
-        "api.example answered 404: not found"
+        "api.example: answered 404: not found"
     )

@@ -1,4 +1,4 @@
-"""A real HTTP proxy before an S3 server, which can forget headers, spoil bytes and answer itself."""
+"""A real HTTP proxy before an S3 server: it can forget headers, spoil bytes and answer itself."""
 
 import http.client
 import threading
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-_HOP = {"connection", "host", "transfer-encoding", "content-length", "date", "server"}
+_HOP = {"connection", "host", "transfer-encoding", "content-length", "server"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,11 @@ class Reply:
     """Bytes that Content-Length promises and that don't come."""
 
 
-def s3_error(status: int, code: str, *, after: bool = False, **details: str) -> Reply:
+def s3_error(
+    status: int, code: str, details: dict[str, str] | None = None, *, after: bool = False
+) -> Reply:
     """An error as S3 writes it."""
-    inside = "".join(f"<{name}>{value}</{name}>" for name, value in details.items())
+    inside = "".join(f"<{name}>{value}</{name}>" for name, value in (details or {}).items())
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message>{inside}</Error>"
     return Reply(status, body.encode(), {"Content-Type": "application/xml"}, after=after)
 
@@ -43,6 +45,8 @@ def s3_error(status: int, code: str, *, after: bool = False, **details: str) -> 
 @dataclass
 class S3Proxy:
     endpoint: str
+    backend: str
+    """``host:port``."""
     forget: set[str] = field(default_factory=set)
     """Request headers, in lower case, that don't reach the server."""
     replies: dict[str, deque[Reply]] = field(default_factory=dict)
@@ -51,9 +55,13 @@ class S3Proxy:
     """For each method the answer to every request."""
     spoil_request: Callable[[bytes], bytes] = bytes
     spoil_answer: Callable[[bytes], bytes] = bytes
-    before_forwarding: Callable[[str], None] = str
+    before_forwarding: Callable[[str], object] = str
     """Called with the method before a request goes on."""
     seen: list[Seen] = field(default_factory=list)
+
+    def reset(self) -> None:
+        """Do nothing any more but pass on."""
+        vars(self).update(vars(S3Proxy(self.endpoint, self.backend)))
 
     def answer_next(self, method: str, *replies: Reply) -> None:
         self.replies.setdefault(method, deque()).extend(replies)
@@ -66,69 +74,82 @@ class S3Proxy:
         return sum(one.method == method for one in self.seen)
 
 
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    proxy: S3Proxy
+    backend: http.client.HTTPConnection | None = None
+
+    def handle_one_request(self) -> None:
+        """One request; whatever its method."""
+        self.raw_requestline = self.rfile.readline(65_537)
+        self.close_connection = not (self.raw_requestline and self.parse_request())
+        self.wfile.flush()  # the "100 Continue" that boto3 waits for
+        if self.close_connection:
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.proxy.seen.append(Seen(self.command, self.path, headers))
+        reply = self.proxy.reply(self.command)
+        if reply is None or reply.after:
+            self.proxy.before_forwarding(self.command)
+            answer = self._forward(body, headers)
+            reply = reply or answer
+        self._answer(reply)
+
+    def finish(self) -> None:
+        super().finish()
+        if self.backend is not None:
+            self.backend.close()
+
+    def _forward(self, body: bytes, headers: dict[str, str]) -> Reply:
+        if self.backend is None:
+            self.backend = http.client.HTTPConnection(self.proxy.backend, timeout=30)
+        forgotten = _HOP | self.proxy.forget
+        kept = {name: value for name, value in headers.items() if name not in forgotten}
+        self.backend.request(self.command, self.path, self.proxy.spoil_request(body), kept)
+        answer = self.backend.getresponse()
+        content = self.proxy.spoil_answer(answer.read())
+        given = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+        if self.command == "HEAD":
+            given["Content-Length"] = answer.headers.get("Content-Length", "0")
+        return Reply(answer.status, content, given)
+
+    def _answer(self, reply: Reply) -> None:
+        self.close_connection = reply.reset or reply.missing > 0
+        if reply.reset:
+            return
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if "Content-Length" not in reply.headers:
+            self.send_header("Content-Length", str(len(reply.body) + reply.missing))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
 @contextmanager
 def s3_proxy(backend: str) -> Iterator[S3Proxy]:
     """A proxy before the server at this address."""
-    place = urlsplit(backend)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _handle(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            proxy.seen.append(Seen(self.command, self.path, headers))
-            reply = proxy.reply(self.command)
-            if reply is not None and not reply.after:
-                self._answer(reply)
-                return
-            proxy.before_forwarding(self.command)
-            answer = self._forward(body, headers)
-            self._answer(reply or answer)
-
-        def _forward(self, body: bytes, headers: dict[str, str]) -> Reply:
-            kept = {n: v for n, v in headers.items() if n not in _HOP and n not in proxy.forget}
-            connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
-            try:
-                connection.request(self.command, self.path, proxy.spoil_request(body), kept)
-                answer = connection.getresponse()
-                content = proxy.spoil_answer(answer.read())
-                given = {n: v for n, v in answer.getheaders() if n.lower() not in _HOP}
-                if self.command == "HEAD":
-                    given["Content-Length"] = answer.headers.get("Content-Length", "0")
-                return Reply(answer.status, content, given)
-            finally:
-                connection.close()
-
-        def _answer(self, reply: Reply) -> None:
-            if reply.reset:
-                self.close_connection = True
-                return
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            if "Content-Length" not in reply.headers:
-                self.send_header("Content-Length", str(len(reply.body) + reply.missing))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(reply.body)
-            self.close_connection = self.close_connection or reply.missing > 0
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        proxy = S3Proxy(f"http://127.0.0.1:{server.server_address[1]}")
+    handler = type("Handler", (_Handler,), {})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        handler.proxy = S3Proxy(address, urlsplit(backend).netloc)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield proxy
+            yield handler.proxy
         finally:
             server.shutdown()
             thread.join()

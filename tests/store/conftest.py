@@ -1,14 +1,30 @@
-"""Fixtures of the stores' tests: one S3 server for all, an empty bucket for each test."""
+"""Fixtures of the stores' tests: one S3 server, proxy and client for all, a place for each test.
+
+Building a boto3 client costs more than a whole test, so the clients are shared.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from uuid import uuid4
 
 import pytest
+from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.store.bucket import Bucket, open_client
 from flux_pipeline.store.s3 import S3Store
 from tests.servers.s3 import S3Server, s3_server
 from tests.servers.s3_proxy import S3Proxy, s3_proxy
+
+Open = Callable[..., S3Store]
+
+
+def client_of(server: S3Server, endpoint: str) -> S3Client:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        patch.delenv("AWS_PROFILE", raising=False)
+        return open_client(32)
 
 
 @pytest.fixture(scope="session", name="s3_server")
@@ -17,31 +33,55 @@ def s3_server_for_all() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def client(s3_server: S3Server) -> S3Client:
+    return client_of(s3_server, s3_server.endpoint)
+
+
+@pytest.fixture(scope="session")
+def bucket(client: S3Client) -> str:
+    """The name of a bucket that all tests share."""
+    client.create_bucket(Bucket="shared")
+    return "shared"
+
+
 @pytest.fixture
-def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of an empty bucket; boto3's variables lead to its server."""
+def prefix() -> str:
+    """Where only this test writes."""
+    return f"{uuid4().hex}/"
+
+
+@pytest.fixture
+def variables(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3's variables lead to the server."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    return s3_server.new_bucket()
 
 
-@pytest.fixture
-def proxy(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """A proxy before the server; boto3's variables lead to it."""
+@pytest.fixture(scope="session")
+def shared_proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
     with s3_proxy(s3_server.endpoint) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.endpoint)
         yield running
 
 
 @pytest.fixture
-def proxied(proxy: S3Proxy, bucket: str) -> Callable[..., S3Store]:
-    """Open a store whose requests go through the proxy."""
+def proxy(shared_proxy: S3Proxy) -> Iterator[S3Proxy]:
+    """A proxy before the server, which does as it is told by one test."""
+    shared_proxy.reset()
+    yield shared_proxy
+    shared_proxy.reset()
 
-    def open_one(**options: object) -> S3Store:
-        return S3Store(Bucket(open_client(32), bucket, "p/"), **options)  # type: ignore[arg-type]
 
-    return open_one
+@pytest.fixture(scope="session")
+def proxied_client(s3_server: S3Server, shared_proxy: S3Proxy) -> S3Client:
+    return client_of(s3_server, shared_proxy.endpoint)
+
+
+@pytest.fixture
+def proxied(proxied_client: S3Client, proxy: S3Proxy, bucket: str, prefix: str) -> Open:
+    """Open a store whose requests go through the proxy, always at the same place."""
+    return partial(S3Store, Bucket(proxied_client, bucket, prefix))
 
 
 @pytest.fixture

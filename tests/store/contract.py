@@ -1,4 +1,4 @@
-"""What every store must do; each implementation's test class inherits this and gives a ``store``."""
+"""What every store must do: the test class of each implementation inherits this."""
 
 import hashlib
 import threading
@@ -69,6 +69,13 @@ class Put:
     new: bool
 
 
+def head(store: Store, key: str) -> StoredObject:
+    """What lies under a key where something lies."""
+    found = store.head(key)
+    assert found is not None
+    return found
+
+
 def race(store: Store, key: str, body_of: Callable[[int], bytes]) -> list[Put]:
     """Let 16 threads put the same new key at once."""
     start = threading.Barrier(WRITERS)
@@ -108,8 +115,8 @@ class StoreContract:
             metadata=metadata,
         )
         assert found.metadata == metadata
-        assert store.head("images/a/out-0.webp") == found
-        assert store.head("images/a/out-0.webp").metadata == metadata  # type: ignore[union-attr]
+        assert head(store, "images/a/out-0.webp") == found
+        assert head(store, "images/a/out-0.webp").metadata == metadata
 
     def test_what_lies_there_is_never_overwritten(self, store: Store) -> None:
         first, _ = store.put_new("a.webp", b"first", content_type=WEBP, metadata={"id": "1"})
@@ -127,7 +134,7 @@ class StoreContract:
     def test_one_of_16_writers_wins_and_the_others_are_told_what_lies_there(
         self, store: Store
     ) -> None:
-        for number in range(8):
+        for number in range(4):
             key = f"race/{number}.webp"
             puts = race(store, key, lambda writer: b"%d" % writer * (writer + 1))
             winners = [put for put in puts if put.new]
@@ -141,9 +148,7 @@ class StoreContract:
         puts = race(store, "race.webp", lambda _: b"the same")
         assert sum(put.new for put in puts) == 1
         assert all(put.found.metadata == puts[0].found.metadata for put in puts)
-        head = store.head("race.webp")
-        assert head is not None
-        assert head.metadata == puts[0].found.metadata
+        assert head(store, "race.webp").metadata == puts[0].found.metadata
 
     def test_writers_of_different_keys_do_not_meet(self, store: Store) -> None:
         def put(number: int) -> bool:
@@ -151,8 +156,8 @@ class StoreContract:
             return store.put_new(f"n/{number:02}", body, content_type=WEBP, metadata={})[1]
 
         with ThreadPoolExecutor(WRITERS) as pool:
-            assert all(pool.map(put, range(64)))
-        assert [store.get(key) for key in store.list("n/")] == [b"%d" % n for n in range(64)]
+            assert all(pool.map(put, range(32)))
+        assert [store.get(key) for key in store.list("n/")] == [b"%d" % n for n in range(32)]
 
     def test_put_replaces_bytes_type_and_metadata(self, store: Store) -> None:
         store.put_new("a", b"old and longer", content_type=WEBP, metadata={"id": "1"})
@@ -160,15 +165,14 @@ class StoreContract:
         assert written == store.head("a")
         assert written.sha256 == hashlib.sha256(b"new").hexdigest()
         assert (written.size, written.content_type, written.metadata) == (3, "text/html", {})
-        assert store.head("a").metadata == {}  # type: ignore[union-attr]
+        assert head(store, "a").metadata == {}
         assert store.get("a") == b"new"
 
     def test_put_of_the_same_bytes_drops_their_metadata_too(self, store: Store) -> None:
         store.put_new("a.webp", b"x", content_type=WEBP, metadata={"id": "1"})
         store.put("a.webp", b"x", content_type=WEBP)
-        head = store.head("a.webp")
-        assert head is not None
-        assert (head.content_type, head.metadata) == (WEBP, {})
+        found = head(store, "a.webp")
+        assert (found.content_type, found.metadata) == (WEBP, {})
 
     def test_put_new_keeps_what_put_wrote(self, store: Store) -> None:
         written = store.put("a", b"x", content_type="text/html")
@@ -221,18 +225,15 @@ class StoreContract:
         body = (bytes(range(256)) * (size // 256 + 1))[:size]
         store.put_new("a", body, content_type="application/octet-stream", metadata={})
         assert store.get("a") == body
-        head = store.head("a")
-        assert head is not None
-        assert (head.size, head.sha256) == (size, hashlib.sha256(body).hexdigest())
+        found = head(store, "a")
+        assert (found.size, found.sha256) == (size, hashlib.sha256(body).hexdigest())
 
     def test_the_longest_key_and_the_most_metadata_fit(self, store: Store) -> None:
         key = "/".join(["k" * 180] * 4 + ["k" * 76])
         metadata = {f"n{n}": "v" * 255 for n in range(7)} | {"last": "v" * (1950 - 7 * 257 - 4)}
         _, new = store.put_new(key, b"x", content_type=WEBP, metadata=metadata)
-        head = store.head(key)
         assert new
-        assert head is not None
-        assert head.metadata == metadata
+        assert head(store, key).metadata == metadata
         assert list(store.list("kkk")) == [key]
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from PIL import Image
 
-from flux_pipeline.emulator import silhouettes
-from flux_pipeline.emulator.canvas import Canvas
-from flux_pipeline.emulator.palette import Palette, first_match, palette_for, words_of
+from flux_pipeline.emulator.pictures import silhouettes
+from flux_pipeline.emulator.pictures.canvas import Canvas
+from flux_pipeline.emulator.pictures.palette import Palette, first_match, palette_for, words_of
 
 
 def draw(digest: bytes, prompt: str, size: tuple[int, int]) -> Image.Image:

@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 
 from flux_pipeline.emulator import chance
-from flux_pipeline.emulator.encode import encode, tagged
 from flux_pipeline.emulator.inputs import ModelInput
-from flux_pipeline.emulator.scenes import draw
+from flux_pipeline.emulator.pictures.encode import encode, tagged
+from flux_pipeline.emulator.pictures.scenes import draw
 
 _NOT_IN_PICTURE = frozenset({"seed", "num_outputs", "output_format", "output_quality"})
 

@@ -6,7 +6,7 @@ meet, the higher one wins, which is the smaller number.
 
 import numpy as np
 
-from flux_pipeline.emulator.canvas import Floats
+from flux_pipeline.emulator.pictures.canvas import Floats
 
 _SMOOTH_OCTAVES = 3
 """Of a ridge: hills are round, and what lies on them is rough."""

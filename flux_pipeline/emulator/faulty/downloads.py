@@ -8,11 +8,12 @@ import anyio.lowlevel
 from PIL import Image
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from flux_pipeline.emulator import bombs, refusals, wire
-from flux_pipeline.emulator.broken import PAGE, server_error
+from flux_pipeline.emulator import refusals
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.encode import CONTENT_TYPES, encode
+from flux_pipeline.emulator.faulty import bombs, wire
+from flux_pipeline.emulator.faulty.calls import PAGE, server_error
 from flux_pipeline.emulator.inputs import ImageFormat
+from flux_pipeline.emulator.pictures.encode import CONTENT_TYPES, encode
 from flux_pipeline.emulator.records import Record
 
 METADATA_SERVICE = "http://169.254.169.254/latest/meta-data/"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from flux_pipeline.emulator.canvas import Colour
+from flux_pipeline.emulator.pictures.canvas import Colour
 
 _Name = TypeVar("_Name")
 

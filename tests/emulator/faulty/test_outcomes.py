@@ -3,7 +3,7 @@
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.outcomes import MESSAGES
+from flux_pipeline.emulator.faulty.outcomes import MESSAGES
 from tests.emulator.api import ManualClock
 from tests.emulator.conftest import Start
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from starlette.responses import HTMLResponse, Response
 
-from flux_pipeline.emulator import chance, refusals, wire
+from flux_pipeline.emulator import chance, refusals
 from flux_pipeline.emulator.emulator import Emulator
+from flux_pipeline.emulator.faulty import wire
 from flux_pipeline.emulator.refusals import Hint, Refusal, json_response
 
 PAGE = """<!doctype html><html><head><title>502 Bad Gateway</title></head>

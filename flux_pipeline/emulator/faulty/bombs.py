@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from PIL import Image
 
-from flux_pipeline.emulator.encode import encode
 from flux_pipeline.emulator.inputs import ImageFormat
+from flux_pipeline.emulator.pictures.encode import encode
 
 UNPACKED_BYTES = 64 * 2**20
 """What the gzip bomb becomes."""

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.wire import head
+from flux_pipeline.emulator.faulty.wire import head
 from tests.emulator.api import KEY, VERSION
 from tests.emulator.conftest import Start
 

@@ -1,0 +1,90 @@
+"""The key goes to one origin; replies are capped, also those that unpack."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from flux_pipeline.outcomes import Accepted, Ambiguous, Refused
+from flux_pipeline.provider.calls import ApiCalls
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.request import Request
+from tests.provider.samples import http, prediction_fields
+from tests.provider.wire import Wire, answering
+
+pytestmark = pytest.mark.anyio
+
+Configured = Callable[..., ProviderConfig]
+Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+GOOD = json.dumps(prediction_fields()).encode()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.replicate.com/v1/predictions",
+        "http://127.0.0.1:1/v1/predictions",
+        "http://localhost:{port}/v1/predictions",
+        "https://127.0.0.1:{port}/v1/predictions",
+        "http://user@127.0.0.1.evil.example/",
+        "/v1/predictions",
+    ],
+)
+async def test_a_url_of_another_origin_is_never_sent_with_the_key(
+    wired: Wired, configured: Configured, url: str
+) -> None:
+    async with wired(answering(http())) as wire, ApiCalls(configured(wire.origin)) as calls:
+        with pytest.raises(ValueError, match="origin|without a host"):
+            await calls.send("GET", url.format(port=wire.port), deadline=1.0)
+    assert wire.connections == 0
+
+
+@pytest.mark.parametrize("value", ["../cancel", "a/b", "", "a" * 65, "a?b"])
+async def test_what_is_no_id_is_not_asked_for(configured: Configured, value: str) -> None:
+    async with Provider(configured("https://api.example")) as provider:
+        for call in (provider.poll, provider.cancel):
+            with pytest.raises(ValueError, match="not a prediction's id"):
+                await call(value)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+async def test_a_reply_that_a_gateway_compressed_is_read(
+    wired: Wired, configured: Configured, request_: Request, encoding: str
+) -> None:
+    reply = http(gzip.compress(GOOD), status=201, headers={"Content-Encoding": encoding})
+    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+        assert isinstance(await provider.create(request_), Accepted)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "words"),
+    [
+        (gzip.compress(bytes(50_000_000), 9), "gzip", "too large"),
+        (gzip.compress(GOOD)[:-20], "gzip", "no JSON"),
+        (b"plain", "gzip", "no gzip"),
+        (GOOD, "br", "not asked for"),
+        (zlib.compress(GOOD), "deflate", "not asked for"),
+        (gzip.compress(gzip.compress(GOOD)), "gzip, gzip", "not asked for"),
+    ],
+)
+async def test_a_reply_that_can_t_be_unpacked_is_ambiguous(
+    wired: Wired, configured: Configured, request_: Request, body: bytes, encoding: str, words: str
+) -> None:
+    reply = http(body, status=201, headers={"Content-Encoding": encoding})
+    async with wired(answering(reply)) as wire:
+        async with Provider(configured(wire.origin, max_reply_bytes=1_000_000)) as provider:
+            outcome = await provider.create(request_)
+    assert isinstance(outcome, Ambiguous)
+    assert words in outcome.reason
+
+
+async def test_errors_are_read_up_to_a_mebibyte(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    reply = http(b" " * (2**20 + 1), status=422)
+    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+        assert await provider.create(request_) == Refused(422, "422, no type, too large")

@@ -1,0 +1,129 @@
+"""When to ask again: few polls, little waiting."""
+
+import random
+import statistics
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_pipeline.prediction import Prediction, Status
+from flux_pipeline.provider.polling import Durations, PollSchedule
+
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def ended(seconds: float, *, predicted: float | None = None) -> Prediction:
+    return Prediction(
+        id="a",
+        status=Status.SUCCEEDED,
+        created_at=BEGUN,
+        completed_at=BEGUN + timedelta(seconds=seconds),
+        predict_seconds=predicted,
+    )
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1, max_size=300))
+def test_the_median_is_that_of_the_last_hundred(seconds: list[float]) -> None:
+    durations = Durations()
+    for each in seconds:
+        durations.add(each)
+    assert durations.median == statistics.median_high(seconds[-101:])
+
+
+def simulate(
+    latencies: list[float], *, reply: float = 0.05, in_flight: int = 1
+) -> tuple[float, float]:
+    """Polls and seconds waited too long, a prediction, after the model is known."""
+    schedule = PollSchedule()
+    polls, wasted = [], []
+    for latency in latencies:
+        elapsed, count = 0.0, 0
+        while True:
+            elapsed += schedule.wait("m", elapsed=elapsed, polls=count) + reply
+            count += 1
+            if elapsed >= latency:
+                break
+        schedule.observe("m", ended(latency))
+        polls.append(count)
+        wasted.append(elapsed - latency)
+    return statistics.mean(polls[20:]), statistics.mean(wasted[20:])
+
+
+def draw(median: float, spread: float, cold: float, count: int = 5000) -> list[float]:
+    chance = random.Random(1)
+    return [
+        chance.uniform(40, 120)
+        if chance.random() < cold
+        else median * chance.lognormvariate(0, spread)
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.25, 0.35, 0.5])
+@pytest.mark.parametrize("median", [0.3, 0.5, 2.5, 8.0])
+def test_a_prediction_takes_at_most_two_and_a_half_polls(median: float, spread: float) -> None:
+    polls, wasted = simulate(draw(median, spread, cold=0.02))
+    assert polls <= 2.5
+    assert wasted <= 0.35 * median + 0.2
+
+
+def test_the_figures_of_the_default_model() -> None:
+    polls, wasted = simulate(draw(2.5, 0.35, cold=0.02))
+    assert polls < 2.4
+    assert wasted < 0.9
+
+
+def test_waits_stay_between_half_a_second_and_eight() -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", ended(2.5))
+    assert schedule.wait("m", elapsed=0, polls=0) == 2.5
+    assert schedule.wait("m", elapsed=1.0, polls=1) == 0.5
+    assert schedule.wait("m", elapsed=10.0, polls=2) == pytest.approx(3.0)
+    assert schedule.wait("m", elapsed=500.0, polls=9) == 8.0
+
+
+def test_a_quick_model_is_asked_quickly() -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", ended(0.3))
+    assert schedule.wait("m", elapsed=0, polls=0) == pytest.approx(0.3)
+    assert schedule.wait("m", elapsed=0.3, polls=1) == pytest.approx(0.09)
+
+
+def test_what_is_known_of_one_model_says_nothing_of_another() -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", ended(30))
+    assert schedule.wait("other", elapsed=0, polls=0) == 2.0
+
+
+def test_a_prediction_that_is_taken_over_late_is_asked_for_at_once() -> None:
+    assert PollSchedule().wait("m", elapsed=60, polls=0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "seconds"),
+    [
+        (ended(4.0, predicted=1.0), 4.0),
+        (ended(-1.0, predicted=1.0), 1.0),
+        (Prediction(id="a", status=Status.SUCCEEDED, predict_seconds=3.0), 3.0),
+        (Prediction(id="a", status=Status.SUCCEEDED), 2.0),
+    ],
+)
+def test_durations_come_from_the_providers_own_times(
+    prediction: Prediction, seconds: float
+) -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", prediction)
+    assert schedule.wait("m", elapsed=0, polls=0) == seconds
+
+
+@given(elapsed=st.floats(0, 1e6), polls=st.integers(0, 100), median=st.floats(0, 1e5))
+def test_a_wait_is_never_negative_and_never_long_after_the_first(
+    elapsed: float, polls: int, median: float
+) -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", ended(median))
+    wait = schedule.wait("m", elapsed=elapsed, polls=polls)
+    assert wait >= 0
+    assert polls == 0 or wait <= 8.0

@@ -1,0 +1,139 @@
+"""A canary key is searched for in everything that leaves the client, and on every other host."""
+
+import asyncio
+import io
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from flux_pipeline.errors import DownloadError
+from flux_pipeline.outcomes import Accepted, Polled
+from flux_pipeline.prediction import Output
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from tests.provider.samples import ID, KEY, http, make_request, prediction_fields
+from tests.provider.wire import (
+    Script,
+    Wire,
+    answering,
+    close_after_request,
+    hang_after_request,
+    partly,
+    reset_after_request,
+)
+
+pytestmark = pytest.mark.anyio
+
+Configured = Callable[..., ProviderConfig]
+Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+
+ECHO: list[Script] = [
+    answering(http({"detail": f"the key {KEY} is wrong"}, status=status))
+    for status in (400, 401, 402, 404, 422, 429, 500)
+] + [
+    answering(http({"error": {"message": f"Bearer {KEY}", "code": KEY}})),
+    answering(http(prediction_fields(error=KEY, logs=KEY, model=KEY, input={KEY: KEY}))),
+    answering(http({"created": 1, "data": [{"url": f"http://127.0.0.1:1/{KEY}"}], "x": KEY})),
+    answering(http({"results": [prediction_fields(logs=KEY)], "next": f"https://x/?{KEY}"})),
+    answering(http(KEY.encode(), headers={"Content-Type": KEY})),
+    answering(http(status=302, headers={"Location": f"https://evil.example/?{KEY}"})),
+    partly(f"HTTP/1.1 200 {KEY}\r\nContent-Length: x{KEY}\r\n\r\n".encode(), then="close"),
+    partly(f"{KEY} {KEY}\r\n\r\n".encode(), then="close"),
+    reset_after_request,
+    close_after_request,
+    hang_after_request,
+]
+
+
+def shown(value: object) -> str:
+    """Everything that a log line, a database or a debugger would show of it."""
+    parts = [repr(value), str(value)]
+    if isinstance(value, BaseException):
+        parts += traceback.format_exception(value)
+    prediction = getattr(value, "prediction", None)
+    if prediction is not None:
+        parts += [prediction.raw, prediction.logs, str(prediction.error), str(prediction.input)]
+        parts += [prediction.model, prediction.version]
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("script", ECHO)
+async def test_no_outcome_and_no_log_line_holds_the_key(
+    wired: Wired, configured: Configured, script: Script
+) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    seen: list[Any] = []
+    try:
+        async with wired(script) as wire:
+            config = configured(
+                wire.origin, timeouts=Timeouts(connect=1.0, read=0.1, create=1.0, call=1.0)
+            )
+            async with Provider(config) as provider:
+                logging.getLogger("httpx").setLevel(logging.DEBUG)
+                seen += [
+                    config,
+                    provider,
+                    await provider.create(make_request()),
+                    await provider.find(make_request(), since=0.0),
+                    await provider.poll(ID),
+                ]
+                try:
+                    await provider.download(Output(0, f"{wire.origin}/x?token={KEY}"))
+                except DownloadError as error:
+                    seen.append(error)
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+    assert KEY not in stream.getvalue()
+    for each in seen:
+        assert KEY not in shown(each)
+
+
+async def test_no_other_host_ever_sees_the_key(wired: Wired, configured: Configured) -> None:
+    """Every URL in the replies points elsewhere; only our own base is asked, and with the key."""
+    async with wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as trap:
+        elsewhere = {
+            name: f"{trap.origin}/v1/predictions/{ID}" for name in ("get", "cancel", "stream", "web")
+        }
+        fields = prediction_fields(
+            status="succeeded", urls=elsewhere, output=[f"{trap.origin}/out-0.webp"]
+        )
+        recent = {**fields, "created_at": datetime.now(UTC).isoformat()}
+        listed = {"results": [recent], "next": f"{trap.origin}/v1/predictions?cursor=2"}
+        last = {"results": [], "next": None}
+        api = [http(fields, status=201), http(fields), http(fields), http(listed), http(last)]
+        async with wired(answering(*api)) as wire, Provider(configured(wire.origin)) as provider:
+            created = await provider.create(make_request())
+            polled = await provider.poll(ID)
+            await provider.cancel(ID)
+            await provider.find(make_request(seed=99), since=time.time())
+            assert isinstance(created, Accepted)
+            assert isinstance(polled, Polled)
+            with pytest.raises(DownloadError):
+                await provider.download(polled.prediction.outputs[0])
+    assert trap.connections == 0
+    assert len(wire.requests) == 5
+    assert wire.targets[-1] == "GET /v1/predictions?cursor=2"
+    assert all(KEY.encode() in each for each in wire.requests)
+
+
+async def test_an_allowed_host_is_asked_without_the_key(
+    wired: Wired, configured: Configured
+) -> None:
+    async with wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as wire:
+        async with Provider(configured(wire.origin)) as provider:
+            await provider.download(Output(0, f"{wire.origin}/out-0.webp"))
+    assert KEY.encode() not in wire.requests[0]

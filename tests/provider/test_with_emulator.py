@@ -1,0 +1,258 @@
+"""The client against the emulated API over a socket; the emulator's own ledger is the oracle."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+
+from flux_pipeline.emulator.faults import CallFault, CreateFault, DownloadFault, FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.errors import DownloadError
+from flux_pipeline.outcomes import (
+    Absent,
+    Accepted,
+    AccessDenied,
+    Ambiguous,
+    Found,
+    Gone,
+    NoList,
+    Polled,
+    PollFailed,
+    Refused,
+    Throttled,
+)
+from flux_pipeline.prediction import Output, Prediction, Status
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.request import Request
+from tests.provider.samples import make_request
+
+pytestmark = pytest.mark.anyio
+
+Configured = Callable[..., ProviderConfig]
+AT_ONCE = EmulatorOptions(time_scale=0, render="cheap")
+
+
+async def accepted(provider: Provider, request: Request) -> Prediction:
+    outcome = await provider.create(request)
+    assert isinstance(outcome, Accepted), outcome
+    return outcome.prediction
+
+
+async def finished(provider: Provider, prediction: Prediction) -> Prediction:
+    assert prediction.id is not None
+    while True:
+        outcome = await provider.poll(prediction.id)
+        assert isinstance(outcome, Polled), outcome
+        if outcome.prediction.status.is_final:
+            return outcome.prediction
+        await asyncio.sleep(0.02)
+
+
+async def test_a_request_becomes_images(configured: Configured) -> None:
+    with EmulatorServer(AT_ONCE) as server:
+        async with Provider(configured(server.origin + "/replicate")) as provider:
+            request = make_request(num_outputs=3)
+            prediction = await finished(provider, await accepted(provider, request))
+            bodies = [await provider.download(each) for each in prediction.outputs]
+            ledger = server.ledger()
+    assert [each.index for each in prediction.outputs] == [0, 1, 2]
+    assert all(body[:4] == b"RIFF" for body in bodies)
+    assert len(set(bodies)) == 3
+    assert ledger.creates_accepted == ledger.distinct_inputs == 1
+    assert "GET /output/{id}" not in ledger.keys_by_route
+
+
+@pytest.mark.parametrize("shape", ["data_url", "data_b64"])
+async def test_the_shape_without_an_id_is_downloaded_at_once(
+    configured: Configured, shape: str
+) -> None:
+    options = AT_ONCE.model_copy(update={"reply_shape": shape})
+    with EmulatorServer(options) as server:
+        async with Provider(configured(server.origin)) as provider:
+            prediction = await accepted(provider, make_request(num_outputs=2))
+            bodies = [await provider.download(each) for each in prediction.outputs]
+    assert prediction.id is None
+    assert prediction.status is Status.SUCCEEDED
+    assert [body[:4] for body in bodies] == [b"RIFF", b"RIFF"]
+
+
+async def test_four_large_inline_images_fit_into_a_reply(configured: Configured) -> None:
+    options = EmulatorOptions(time_scale=0, reply_shape="data_b64")
+    with EmulatorServer(options) as server:
+        async with Provider(configured(server.origin)) as provider:
+            request = make_request(num_outputs=4, output_format="png")
+            prediction = await accepted(provider, request)
+            body = await provider.download(prediction.outputs[3])
+    assert body[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("fault", get_args(CreateFault))
+async def test_no_fault_makes_a_charged_create_look_unpaid(
+    configured: Configured, fault: CreateFault
+) -> None:
+    plan = FaultPlan(create={fault: 1.0}, cap=1)
+    with EmulatorServer(AT_ONCE, plan) as server:
+        config = configured(
+            server.origin, timeouts=Timeouts(connect=2.0, read=0.3, create=2.0, call=2.0)
+        )
+        async with Provider(config) as provider:
+            outcome = await provider.create(make_request())
+            charged = server.ledger().creates_accepted
+            found = await provider.find(make_request(), since=time.time())
+    if charged:
+        assert isinstance(outcome, (Accepted, Ambiguous)), outcome
+        assert isinstance(found, Found)
+    else:
+        expected = (Refused, Throttled, AccessDenied, Ambiguous)
+        assert isinstance(outcome, expected), outcome
+        assert found == Absent()
+    assert server.origin not in repr(outcome)
+
+
+@pytest.mark.parametrize("fault", get_args(CallFault))
+async def test_no_fault_of_a_poll_ends_a_prediction(
+    configured: Configured, fault: CallFault
+) -> None:
+    plan = FaultPlan(poll={fault: 1.0}, cap=1)
+    with EmulatorServer(AT_ONCE, plan) as server:
+        config = configured(server.origin, timeouts=Timeouts(connect=2.0, read=0.3, call=1.0))
+        async with Provider(config) as provider:
+            prediction = await accepted(provider, make_request())
+            assert prediction.id is not None
+            first = await provider.poll(prediction.id)
+            if not fault.startswith("throttled"):  # then it would wait for what the hint says
+                second = await provider.poll(prediction.id)
+                assert isinstance(second, Polled)
+                assert second.prediction.status is Status.SUCCEEDED
+    expected = {"not_found": Gone, "unauthorized": AccessDenied, "payment_required": AccessDenied}
+    assert isinstance(first, (expected.get(fault, PollFailed), Polled)), first
+
+
+READ = {"hang": 0.4, "slow": 0.8}  # s
+
+
+@pytest.mark.parametrize(
+    ("fault", "retryable", "gone"),
+    [
+        ("reset", True, False),
+        ("hang", True, False),
+        ("slow", True, False),
+        ("server_error", True, False),
+        ("cut_with_length", True, False),
+        ("cut_chunked", True, False),
+        ("empty", True, False),
+        ("html", True, False),
+        ("not_found", False, True),
+        ("forbidden", False, True),
+        ("gzip_bomb", False, False),
+        ("endless", False, False),
+        ("redirect_private", False, False),
+        ("redirect_other_host", False, False),
+    ],
+)
+async def test_faults_of_a_download_say_what_may_help(
+    configured: Configured, fault: DownloadFault, retryable: bool, gone: bool
+) -> None:
+    plan = FaultPlan(download={fault: 1.0}, cap=2, slow_bytes_per_second=2000)
+    with EmulatorServer(EmulatorOptions(time_scale=0), plan) as server:
+        config = configured(
+            server.origin,
+            timeouts=Timeouts(connect=2.0, read=2.0, download=READ.get(fault, 5.0)),
+            max_download_bytes=2_000_000,
+        )
+        async with Provider(config) as provider:
+            prediction = await finished(provider, await accepted(provider, make_request()))
+            with pytest.raises(DownloadError) as refused:
+                await provider.download(prediction.outputs[0])
+    assert (refused.value.retryable, refused.value.gone) == (retryable, gone)
+
+
+async def test_refused_images_keep_the_numbers_of_the_others(configured: Configured) -> None:
+    plan = FaultPlan(outcome={"images_refused": 1.0})
+    with EmulatorServer(AT_ONCE, plan) as server:
+        async with Provider(configured(server.origin)) as provider:
+            request = make_request(num_outputs=4)
+            prediction = await finished(provider, await accepted(provider, request))
+    numbers = [each.index for each in prediction.outputs]
+    assert 0 < len(numbers) < 4
+    assert all(f"/out-{number}." in each.url for number, each in zip(numbers, prediction.outputs, strict=True))
+
+
+@pytest.mark.parametrize("when_finished", ["unchanged", "refused"])
+async def test_cancelling_says_how_it_stands(
+    configured: Configured, when_finished: str
+) -> None:
+    options = EmulatorOptions.model_validate(
+        {"cancel_finished": when_finished, "render": "cheap", "time_scale": 0.3}
+    )
+    with EmulatorServer(options) as server:
+        async with Provider(configured(server.origin)) as provider:
+            running = await accepted(provider, make_request(seed=1))
+            ended = await finished(provider, await accepted(provider, make_request(seed=2)))
+            quick = await accepted(provider, make_request(seed=3))
+            assert running.id is not None
+            assert ended.id is not None
+            assert quick.id is not None
+            cancelled = await provider.cancel(quick.id)
+            outcome = await provider.cancel(ended.id)
+    assert isinstance(cancelled, Polled)
+    assert cancelled.prediction.status in (Status.CANCELED, Status.ABORTED)
+    assert isinstance(outcome, Polled)
+    assert outcome.prediction.status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("form", ["date", "detail"])
+async def test_a_hint_of_a_real_limit_is_obeyed(configured: Configured, form: str) -> None:
+    options = AT_ONCE.model_copy(
+        update={"creates_per_minute": 60.0, "burst_seconds": 1.0, "rate_hint": form}
+    )
+    with EmulatorServer(options) as server:
+        async with Provider(configured(server.origin)) as provider:
+            first = await provider.create(make_request(seed=1))
+            second = await provider.create(make_request(seed=2))
+            begun = time.monotonic()
+            third = await provider.create(make_request(seed=3))
+            waited = time.monotonic() - begun
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Throttled)
+    assert 0 < second.retry_after <= 2
+    assert waited >= second.retry_after - 0.1
+    assert isinstance(third, (Accepted, Throttled))
+
+
+async def test_an_aggregator_without_a_list_proves_nothing(configured: Configured) -> None:
+    options = AT_ONCE.model_copy(update={"list_enabled": False})
+    with EmulatorServer(options) as server:
+        async with Provider(configured(server.origin + "/replicate")) as provider:
+            assert await provider.find(make_request(), since=time.time()) == NoList()
+
+
+async def test_a_lost_create_is_found_among_many(configured: Configured) -> None:
+    plan = FaultPlan(create={"reset_after": 1.0}, cap=1, only_prompts="lost")
+    options = AT_ONCE.model_copy(update={"page_size": 7})
+    with EmulatorServer(options, plan) as server:
+        async with Provider(configured(server.origin)) as provider:
+            since = time.time()
+            lost = make_request(seed=1, prompt="a lost castle")
+            assert isinstance(await provider.create(lost), Ambiguous)
+            for seed in range(2, 40):
+                await accepted(provider, make_request(seed=seed))
+            found = await provider.find(lost, since=since)
+            never = await provider.find(make_request(seed=99), since=since)
+            ids = {each.id for each in server.ledger().predictions}
+    assert isinstance(found, Found)
+    assert found.prediction.id in ids
+    assert found.prediction.input["seed"] == 1
+    assert never == Absent()
+
+
+async def test_outputs_that_have_vanished_are_gone(configured: Configured) -> None:
+    with EmulatorServer(AT_ONCE) as server:
+        async with Provider(configured(server.origin)) as provider:
+            with pytest.raises(DownloadError) as refused:
+                await provider.download(Output(0, f"{server.origin}/output/none/out-0.webp"))
+    assert refused.value.gone

@@ -1,0 +1,113 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flux_pipeline.errors import StoreError
+from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.location import open_store
+from flux_pipeline.store.s3 import S3Store
+
+
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        ("file:data", "{cwd}/data"),
+        ("file:./data/images", "{cwd}/data/images"),
+        ("file:/srv/my pictures", "file:///srv/my%20pictures"),
+        ("file:/srv/a%20b", "file:///srv/a%2520b"),
+        ("file:///srv/a%20b", "file:///srv/a%20b"),
+        ("file://localhost/srv", "file:///srv"),
+        ("file:/srv/me@home?", "file:///srv/me%40home%3F"),
+        ("file:.", "{cwd}"),
+    ],
+)
+def test_a_folder_is_opened(
+    address: str, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(address)
+    assert isinstance(store, FolderStore)
+    assert store.uri == uri.format(cwd=tmp_path.as_uri())
+    assert open_store(store.uri).uri == store.uri
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://my.bucket-1/a/B_c=1//", "s3://my.bucket-1/a/B_c=1"),
+    ],
+)
+def test_a_bucket_is_opened_without_asking_it(
+    address: str, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    store = open_store(address)
+    assert isinstance(store, S3Store)
+    assert store.uri == uri
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "data",
+        "/data",
+        "file:",
+        "file://",
+        "file:///",
+        "file://server/share",
+        "file:~/data",
+        "file:a\0b",
+        "s3:",
+        "s3:bucket",
+        "s3://",
+        "s3:///key",
+        "s3://ab",
+        "s3://Bucket",
+        "s3://bucket/../other",
+        "s3://bucket/a//b",
+        "s3://bucket/.hidden",
+        "s3://bucket/a b",
+        "s3://bucket/" + "a" * 201,
+        "gs://bucket",
+        "https://bucket.s3.amazonaws.com",
+        "S3://bucket",
+    ],
+)
+def test_any_other_address_is_refused_with_the_form_that_is_right(address: str) -> None:
+    with pytest.raises(StoreError, match="store") as caught:
+        open_store(address)
+    assert repr(address) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIA:secret@bucket/prefix",
+        "s3://bucket/?secret=1",
+        "https://user:secret@host/bucket",
+        "https://host/bucket?X-Amz-Signature=secret",
+    ],
+)
+def test_an_address_that_may_hold_a_secret_is_not_repeated(address: str) -> None:
+    with pytest.raises(StoreError, match="s3://bucket/prefix") as caught:
+        open_store(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_costs_neither_boto3_nor_arrow() -> None:
+    script = (
+        "import sys; from flux_pipeline.store.location import open_store; open_store('file:x');"
+        "import flux_pipeline.lineage.rows, flux_pipeline.lineage.metadata;"
+        "print({'boto3', 'botocore', 'pyarrow', 'pandas', 'numpy'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "set()\n"

@@ -1,0 +1,299 @@
+import base64
+import hashlib
+import traceback
+from typing import Any
+
+import pytest
+from mypy_boto3_s3 import S3Client
+
+from flux_pipeline.errors import StoreError
+from flux_pipeline.store.base import Store
+from flux_pipeline.store.bucket import Bucket, open_client
+from flux_pipeline.store.location import open_store
+from flux_pipeline.store.s3 import S3Store
+from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
+from tests.store.conftest import Open
+from tests.store.contract import WEBP, StoreContract
+
+IDS = {"prediction-id": "p1"}
+
+
+def put(store: Store, body: bytes = b"picture", key: str = "a.webp") -> bool:
+    return store.put_new(key, body, content_type=WEBP, metadata=IDS)[1]
+
+
+class TestS3Store(StoreContract):
+    @pytest.fixture
+    def store(self, client: S3Client, bucket: str, prefix: str) -> Store:
+        return S3Store(Bucket(client, bucket, prefix))
+
+    @pytest.fixture
+    def reopened(self, client: S3Client, bucket: str, prefix: str) -> Store:
+        return S3Store(Bucket(client, bucket, prefix))
+
+
+class TestS3ThatIgnoresConditions(StoreContract):
+    """The same answers, within one process."""
+
+    @pytest.fixture
+    def store(self, proxy: S3Proxy, proxied: Open) -> Store:
+        proxy.forget.add("if-none-match")
+        return proxied(require_conditions=False)
+
+    @pytest.fixture
+    def reopened(self, proxied: Open) -> Store:
+        return proxied(require_conditions=False)
+
+
+def test_an_address_leads_to_a_bucket(variables: None, bucket: str, prefix: str) -> None:
+    store = open_store(f"s3://{bucket}/{prefix}")
+    store.check()
+    assert put(store)
+    assert store.get("a.webp") == b"picture"
+    assert list(store.list()) == ["a.webp"]
+
+
+def test_a_store_may_have_the_whole_bucket(client: S3Client) -> None:
+    client.create_bucket(Bucket="whole")
+    store = S3Store(Bucket(client, "whole", ""))
+    store.check()
+    assert put(store, key="a/b.webp")
+    found = store.head("a/b.webp")
+    assert found is not None
+    assert (found.uri, store.uri) == ("s3://whole/a/b.webp", "s3://whole")
+    assert list(store.list()) == ["a/b.webp"]
+
+
+def test_check_refuses_a_server_that_ignores_conditions(proxy: S3Proxy, proxied: Open) -> None:
+    proxy.forget.add("if-none-match")
+    store = proxied()
+    with pytest.raises(StoreError, match="this server ignores If-None-Match on PutObject"):
+        store.check()
+    assert put(store, b"first")
+    assert not put(store, b"second")
+    assert store.get("a.webp") == b"first"
+
+
+def test_a_server_that_knows_no_conditions_is_taken_for_one_that_ignores_them(
+    proxy: S3Proxy, proxied: Open, no_waiting: None
+) -> None:
+    proxy.always["PUT"] = s3_error(501, "NotImplemented")
+    with pytest.raises(StoreError, match="ignores If-None-Match"):
+        proxied().check()
+
+
+def test_conditions_are_tried_once_for_each_store_and_cost_one_put_where_they_were_tried_before(
+    proxy: S3Proxy, proxied: Open
+) -> None:
+    proxied().check()
+    first = proxy.count("PUT")
+    store = proxied()
+    store.check()
+    put(store)
+    store.check()
+    assert (first, proxy.count("PUT") - first) == (2, 2)
+    assert {one.path for one in proxy.seen if one.method == "DELETE"} == set()
+
+
+def test_the_last_of_two_processes_without_conditions_is_told_what_lies_there(
+    proxy: S3Proxy, proxied: Open
+) -> None:
+    proxy.forget.add("if-none-match")
+    slow, fast = proxied(require_conditions=False), proxied(require_conditions=False)
+    slow.check()
+    fast.check()
+
+    def overtake(method: str) -> None:
+        if method == "PUT":
+            proxy.before_forwarding = str
+            assert put(fast, b"fast")
+
+    proxy.before_forwarding = overtake
+    found, new = slow.put_new("a.webp", b"slow", content_type=WEBP, metadata={})
+    assert new
+    assert found.sha256 == hashlib.sha256(slow.get("a.webp")).hexdigest()
+
+
+def test_the_checksum_goes_along_as_a_header_over_plain_bytes(
+    proxy: S3Proxy, proxied: Open
+) -> None:
+    put(proxied())
+    headers = proxy.seen[-1].headers
+    assert base64.b64decode(headers["x-amz-checksum-sha256"]) == hashlib.sha256(b"picture").digest()
+    assert headers["x-amz-meta-sha256"] == hashlib.sha256(b"picture").hexdigest()
+    assert headers["x-amz-meta-prediction-id"] == "p1"
+    assert headers["if-none-match"] == "*"
+    assert "x-amz-trailer" not in headers
+    assert "x-amz-tagging" not in headers
+    assert "content-encoding" not in headers
+    assert not any("server-side-encryption" in name for name in headers)
+
+
+def test_put_has_no_condition(proxy: S3Proxy, proxied: Open) -> None:
+    proxied().put("a", b"x", content_type=WEBP)
+    assert "if-none-match" not in proxy.seen[-1].headers
+
+
+def test_bytes_changed_on_their_way_are_not_stored(proxy: S3Proxy, proxied: Open) -> None:
+    store = proxied()
+    store.check()
+    proxy.spoil_request = lambda body: body.replace(b"picture", b"pictura")
+    with pytest.raises(StoreError, match=r"a\.webp: .* on PutObject; the bytes were changed"):
+        put(store)
+    proxy.spoil_request = bytes
+    assert store.head("a.webp") is None
+
+
+def test_bytes_changed_in_the_store_are_found(proxy: S3Proxy, proxied: Open) -> None:
+    store = proxied()
+    put(store)
+    proxy.spoil_answer = lambda body: body.replace(b"picture", b"pictura")
+    with pytest.raises(StoreError) as caught:
+        store.get("a.webp")
+    for body in (b"picture", b"pictura"):
+        assert hashlib.sha256(body).hexdigest() in str(caught.value)
+
+
+def test_an_answer_that_is_cut_is_asked_for_again(proxy: S3Proxy, proxied: Open) -> None:
+    store = proxied()
+    put(store)
+    proxy.answer_next("GET", *[Reply(body=b"pic", missing=4)] * 2)
+    assert store.get("a.webp") == b"picture"
+    proxy.always["GET"] = Reply(body=b"pic", missing=4)
+    with pytest.raises(StoreError, match=r"a\.webp: \w+ on GetObject at 127\.0\.0\.1:\d+"):
+        store.get("a.webp")
+
+
+def test_a_write_whose_answer_was_lost_is_found_and_not_new(
+    proxy: S3Proxy, proxied: Open, no_waiting: None
+) -> None:
+    for key, lost in (
+        ("a", s3_error(500, "InternalError", after=True)),
+        ("b", Reply(reset=True, after=True)),
+        ("c", s3_error(503, "SlowDown", after=True)),
+    ):
+        store = proxied()
+        store.check()
+        proxy.answer_next("PUT", lost)
+        found, new = store.put_new(key, b"picture", content_type=WEBP, metadata=IDS)
+        assert not new
+        assert found.sha256 == hashlib.sha256(b"picture").hexdigest()
+        assert found.metadata == IDS
+
+
+def test_foreign_bytes_under_our_key_are_returned_with_their_checksum(
+    proxy: S3Proxy, proxied: Open
+) -> None:
+    put(proxied(), b"theirs")
+    found, new = proxied().put_new("a.webp", b"ours", content_type=WEBP, metadata={})
+    assert not new
+    assert found.sha256 == hashlib.sha256(b"theirs").hexdigest()
+
+
+def test_an_object_that_another_tool_wrote_has_no_checksum(
+    client: S3Client, bucket: str, prefix: str
+) -> None:
+    client.put_object(Bucket=bucket, Key=f"{prefix}a", Body=b"theirs", Metadata={"Who_Ever": "x"})
+    store = S3Store(Bucket(client, bucket, prefix))
+    found, new = store.put_new("a", b"ours", content_type=WEBP, metadata={})
+    assert (found.sha256, found.size, new) == ("", 6, False)
+    assert store.get("a") == b"theirs"
+
+
+def test_foreign_keys_are_not_listed(client: S3Client, bucket: str, prefix: str) -> None:
+    for key in ("a.webp", "A.webp", "a b", ".probe", "folder/", "x/.../y"):
+        client.put_object(Bucket=bucket, Key=prefix + key, Body=b"")
+    assert list(S3Store(Bucket(client, bucket, prefix)).list()) == ["a.webp"]
+
+
+def test_a_long_list_comes_in_pages(
+    proxy: S3Proxy, proxied: Open, proxied_client: S3Client, bucket: str, prefix: str
+) -> None:
+    keys = [f"a/{number}" for number in range(7)]
+    for key in keys:
+        proxied().put(key, b"", content_type=WEBP)
+    before = proxy.count("GET")
+    assert list(Bucket(proxied_client, bucket, prefix).list("a/", page=3)) == keys
+    assert proxy.count("GET") - before == 3
+
+
+def test_a_prefix_ends_at_its_slash(client: S3Client, bucket: str, prefix: str) -> None:
+    put(S3Store(Bucket(client, bucket, f"{prefix}ab/")))
+    assert list(S3Store(Bucket(client, bucket, f"{prefix}a/")).list()) == []
+
+
+class TestConflicts:
+    """409: another conditional write of the key is under way."""
+
+    CONFLICT = s3_error(409, "ConditionalRequestConflict")
+
+    def test_it_is_tried_again(self, proxy: S3Proxy, proxied: Open) -> None:
+        waits: list[float] = []
+        store = proxied(sleep=waits.append)
+        store.check()
+        proxy.answer_next("PUT", self.CONFLICT, self.CONFLICT)
+        assert put(store)
+        assert waits == [0.05, 0.1]
+
+    def test_what_the_other_wrote_is_returned(self, proxy: S3Proxy, proxied: Open) -> None:
+        put(proxied(), b"theirs")
+        store = proxied(sleep=pytest.fail)
+        store.check()
+        proxy.answer_next("PUT", self.CONFLICT)
+        assert not put(store, b"ours")
+
+    def test_it_ends(self, proxy: S3Proxy, proxied: Open) -> None:
+        waits: list[float] = []
+        store = proxied(sleep=waits.append)
+        store.check()
+        proxy.always["PUT"] = self.CONFLICT
+        with pytest.raises(StoreError, match="ConditionalRequestConflict on PutObject, 6 times"):
+            put(store)
+        assert sum(waits) < 4
+
+    def test_a_delete_in_between_is_a_conflict(self, proxy: S3Proxy, proxied: Open) -> None:
+        store = proxied(sleep=lambda _: None)
+        store.check()
+        proxy.answer_next("PUT", s3_error(404, "NoSuchKey"), s3_error(412, "PreconditionFailed"))
+        assert put(store)
+
+
+def test_requests_are_repeated_five_times_at_most(
+    proxy: S3Proxy, proxied: Open, no_waiting: None
+) -> None:
+    proxy.always["PUT"] = s3_error(503, "SlowDown")
+    with pytest.raises(StoreError, match="SlowDown on PutObject; the store is busy after 5 tries"):
+        proxied().put("a", b"", content_type=WEBP)
+    assert proxy.count("PUT") == 5
+
+
+def test_the_client_is_bounded_and_wide_enough(variables: None) -> None:
+    config: Any = open_client(64).meta.config
+    assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 30, 64)
+    assert config.signature_version == "s3v4"
+    assert config.retries == {"mode": "standard", "total_max_attempts": 5}
+
+
+def test_no_error_holds_a_secret(
+    proxy: S3Proxy, variables: None, monkeypatch: pytest.MonkeyPatch, no_waiting: None
+) -> None:
+    canaries = {"AWS_ACCESS_KEY_ID": "AKIACANARY", "AWS_SECRET_ACCESS_KEY": "CANARYsecret"}
+    canaries |= {"AWS_SESSION_TOKEN": "CANARYtoken", "AWS_ENDPOINT_URL_S3": proxy.endpoint}
+    for name, value in canaries.items():
+        monkeypatch.setenv(name, value)
+    store = S3Store(Bucket(open_client(1), "shared", ""))
+    leaky = {"AWSAccessKeyId": "AKIACANARY", "StringToSign": "CANARYsecret", "Region": "<b>"}
+    for code in ("SignatureDoesNotMatch", "InvalidAccessKeyId", "Strange"):
+        for method in ("PUT", "GET", "HEAD"):
+            proxy.always[method] = s3_error(403, code, leaky)
+        for call in (
+            lambda: put(store),
+            lambda: store.put("a", b"", content_type=WEBP),
+            lambda: store.get("a"),
+            lambda: store.head("a"),
+            lambda: list(store.list()),
+        ):
+            with pytest.raises(StoreError) as caught:
+                call()
+            text = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+            assert "CANARY" not in text
