@@ -86,7 +86,7 @@ class SetEvents:
             return
         budget = self.prompt_set.budget
         run = RunContext(
-            run_id=self.context.run_id,
+            run_id=self.context.run.run_id,
             asset=self.keys.images.to_user_string(),
             code_version=find_commit(Path(self.prompt_set.path)) if self.prompt_set.path else "",
         )
@@ -129,7 +129,7 @@ class SetEvents:
             now=datetime.now(UTC),
         ).encode()
         stored = self.store.put(gallery_key(name), page, content_type="text/html")
-        used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run_id)
+        used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)
         yield dg.AssetMaterialization(
             self.keys.gallery,
             metadata={

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
@@ -26,7 +27,12 @@ CODE_LOCATION = "flux_pipeline"
 """As in ``workspace.yaml`` and ``[tool.dg.project]``."""
 _REPOSITORY = "__repository__"
 _PROCESS_TAG = "flux/process"
-_UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+_INTERRUPTED = "UNEXPECTED_TERMINATION"
 # The terminal belongs to whoever launches: what a run logs is in the instance.
 _QUIET: Mapping[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -62,7 +68,7 @@ def launch_set(
     started. Watch what happens meanwhile with ``produce.observing``.
 
     Raises:
-        KeyboardInterrupt: After the run under way was drained and is noted as canceled.
+        KeyboardInterrupt: As ``launch_job``; no further run is started.
     """
     known = build_partitions(prompt_set).get_partition_keys(current_time=datetime.now(UTC))
     chosen = known if partitions is None else partitions
@@ -80,18 +86,32 @@ def launch_job(
     *,
     tags: Mapping[str, str] | None = None,
 ) -> Launched:
-    """Run a job to its end, in this process."""
+    """Run a job to its end, in this process; nothing starts it again by itself.
+
+    Raises:
+        KeyboardInterrupt: After SIGINT or SIGTERM; the run was drained and is noted as canceled.
+    """
     _bury_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
+    run_id = str(uuid4())
     run = instance.create_run_for_job(
         job,
+        run_id=run_id,
         run_config=_QUIET,
-        tags={**(tags or {}), _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+        tags={
+            **(tags or {}),
+            "dagster/max_retries": "0",
+            _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}",
+        },
         remote_job_origin=repository.get_job_origin(job_name),
     )
     result = execute_run(InMemoryJob(job), run, instance)
-    return Launched(run.run_id, result.success, _reason(result))
+    ended = instance.get_run_by_id(run_id)
+    if ended is not None and ended.tags.get("dagster/failure_reason") == _INTERRUPTED:
+        instance.report_run_canceled(ended, "Interrupted.")
+        raise KeyboardInterrupt
+    return Launched(run_id, result.success, _reason(result))
 
 
 def _reason(result: Any) -> str:
@@ -105,14 +125,16 @@ def _reason(result: Any) -> str:
 
 
 def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Note as failed the runs of processes of this host that are gone: nobody else does.
+    """Note as canceled the runs launched here whose process is gone: nobody else does.
 
     What they asked for is in the ledger, and the next run goes on with it.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        host, _, process = run.tags.get(_PROCESS_TAG, "").rpartition(":")
-        if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
-            instance.report_run_failed(run, "The process that ran it is gone.")
+        # A run that was re-executed in the UI has this tag too, with its parent's id.
+        place, _, run_id = run.tags.get(_PROCESS_TAG, "").rpartition(":")
+        host, _, process = place.rpartition(":")
+        if (host, run_id) == (socket.gethostname(), run.run_id) and not _is_alive(int(process)):
+            instance.report_run_canceled(run, "The process that ran it is gone.")
 
 
 def _is_alive(process: int) -> bool:

@@ -36,7 +36,10 @@ class State(StrEnum):
     RESENT = "resent"
     """Fate unknown, and sent again by policy: possibly paid twice, reported."""
     DUPLICATE = "duplicate"
-    """Was given up as unsent or resent, and then turned out accepted: paid twice, reported."""
+    """Turned out accepted after another attempt had followed, or holds a second id of one attempt.
+
+    Paid twice, reported; never the latest attempt.
+    """
 
     @property
     def is_open(self) -> bool:
@@ -151,11 +154,11 @@ class Ledger(Protocol):
     """
 
     def find(self, request_sha256s: Sequence[str]) -> Mapping[str, Attempt]:
-        """The latest attempt of each request that has one."""
+        """The latest attempt of each request that has one; a duplicate is never the latest."""
         ...
 
     def history(self, request_sha256: str) -> Sequence[Attempt]:
-        """Every attempt of one request, oldest first."""
+        """Every attempt of one request, by number: duplicates too."""
         ...
 
     def claim(
@@ -163,22 +166,31 @@ class Ledger(Protocol):
     ) -> Claim:
         """Write the intent of a first attempt, or take over the open one, or say why not.
 
-        ``after`` is the number of the closed attempt that a new one shall follow: where the latest
-        attempt is that one and is closed, attempt ``after + 1`` is written. Budgets are reserved
-        in the same transaction, and only where an intent is written.
+        ``after`` is the number of the closed attempt that a new one shall follow: one follows only
+        where that is still the latest, its state may be followed, and, where it failed, it is
+        retryable; else the answer is Over. Numbers grow, but duplicates take some of them. Budgets
+        are reserved in the same transaction, and only where an intent is written.
+        The trap: read the monotonic clock before this call, and send only while the lease, counted
+        from there, outlasts the POST's timeout. To its own holder an open attempt is Busy too.
         """
         ...
 
     def renew(self, attempt: Attempt, *, holder: str) -> bool:
-        """Start the lease anew."""
+        """Start the lease of an open attempt anew, for the claim that ``attempt`` shows.
+
+        True says that nobody has taken it over, and not that it may be sent: it may have been
+        accepted meanwhile.
+        """
         ...
 
     def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
         """Write down the provider's id, whoever holds the attempt now; return the new state.
 
-        ACCEPTED where no other attempt has followed (an attempt that was given up is open again),
-        or where it holds this very id already; DUPLICATE where another one has followed, or where it
-        holds another id: the second id is kept in an attempt of its own, because it was paid for.
+        Never refused: an attempt that is missing (a restored backup) is written whole. ACCEPTED
+        where no other attempt has followed (one that was closed is open again), or where it holds
+        this very id already. DUPLICATE where another one has followed, or where it holds another
+        id: the second one is kept in an attempt of its own and charged, because it was paid for.
+        Creations without an id are told by their replies.
         """
         ...
 
@@ -200,20 +212,26 @@ class Ledger(Protocol):
     ) -> bool:
         """End the attempt in a closed state, or change HELD to another one.
 
-        From INTENT only by its holder. From ACCEPTED or SUCCEEDED by anyone: finishing is
-        harmless to repeat. UNSENT, and REFUSED without a prediction id, give the reserved budget
-        back.
+        From INTENT only by the claim that ``attempt`` shows, and never as STORED or EXPIRED. From
+        ACCEPTED or SUCCEEDED by anyone (finishing is harmless to repeat), but never as UNSENT,
+        RESENT or HELD: who gives up an intent that was accepted meanwhile gets False. From HELD by
+        who saw it held. UNSENT and REFUSED give the reserved budget back where nothing was
+        accepted. Raises ValueError for an open state and for DUPLICATE.
         """
         ...
 
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
-        """Note that the lineage rows of these requests' latest attempts are in the store."""
+        """Note that the lineage rows of these requests' latest attempts are in the store.
+
+        Nothing happens to open ones. Any later change of an attempt takes the note away.
+        """
         ...
 
     def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> Sequence[Attempt]:
         """Open attempts, and closed ones without lineage, oldest intent first.
 
-        ``older_than``: seconds since the last claim, by the ledger's clock.
+        Only latest attempts; of the closed ones those that have lineage rows: STORED, REFUSED,
+        FAILED, EXPIRED. ``older_than``: seconds since the last claim, by the ledger's clock.
         """
         ...
 

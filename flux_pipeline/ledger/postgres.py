@@ -74,7 +74,7 @@ class PostgresDatabase:
                 return f"{words.format(patience=self._patience)} ({code})"
         if isinstance(error, DBAPIError) and (error.connection_invalidated or not code):
             return "can't be reached or cut the connection: check the server, then run again"
-        return f"failed ({code or type(error).__name__}): see the server's log, then run again"
+        return f"failed ({code or type(error).__name__}): see the server's log, and run again"
 
     def close(self) -> None:
         """Close every connection."""

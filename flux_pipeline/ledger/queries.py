@@ -1,6 +1,6 @@
 """What is read from the ledger, on one connection."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import sqlalchemy as sa
@@ -15,8 +15,7 @@ from flux_pipeline.ledger.schema import ATTEMPTS
 
 _c = ATTEMPTS.c
 _IN_ONE_QUERY = 1000
-_OPEN = [state.value for state in State if state.is_open]
-_LISTED = [*_OPEN, *(state.value for state in FINISHED)]
+_WITHOUT_LINEAGE = [state.value for state in State if not (state.is_open or state in FINISHED)]
 
 _FIND = sa.select(*COLUMNS).where(
     _c.request_sha256.in_(sa.bindparam("shas", expanding=True)), _c.latest
@@ -24,8 +23,9 @@ _FIND = sa.select(*COLUMNS).where(
 _HISTORY = sa.select(*COLUMNS).where(_c.request_sha256 == sa.bindparam("sha")).order_by(_c.number)
 _UNFINISHED = (
     sa.select(*COLUMNS)
-    # NOT recorded is the condition of a partial index, and must stand here to the letter.
-    .where(sa.not_(_c.recorded), _c.latest, _c.state.in_(_LISTED))
+    # The first two are a partial index. NOT IN keeps SQLite from the index on states, which would
+    # lead it through all that was ever stored.
+    .where(sa.not_(_c.recorded), _c.latest, _c.state.not_in(_WITHOUT_LINEAGE))
     .where(_c.claimed_at <= sa.bindparam("before", type_=sa.Double))
     .order_by(_c.intent_at, _c.request_sha256)
     .limit(sa.bindparam("most", type_=sa.Integer))
@@ -106,3 +106,11 @@ class Queries:
         """Return the attempts that follow (request, number), in that order."""
         rows = self.connection.execute(_PAGE, {"sha": after[0], "at": after[1], "most": limit})
         return [attempt_from(row) for row in rows.all()]
+
+    def attempts(self) -> Iterator[Attempt]:
+        """See ``Ledger.attempts``."""
+        page = self.page(("", 0), limit=_IN_ONE_QUERY)
+        while page:
+            yield from page
+            last = page[-1]
+            page = self.page((last.request_sha256, last.number), limit=_IN_ONE_QUERY)

@@ -4,6 +4,7 @@ Every table is prefixed, so that the ledger can share a database with Dagster's 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -72,21 +73,26 @@ META = sa.Table(
 )
 
 
-def _index(name: str, *columns: sa.ColumnElement[object], where: str = "", unique: bool) -> None:
-    condition = sa.text(where) if where else None
-    sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+def _index(
+    name: str,
+    *columns: sa.Column[Any],
+    where: sa.ColumnElement[bool] | None = None,
+    unique: bool = False,
+) -> None:
+    sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
+_c = ATTEMPTS.c
 # The database itself refuses a second latest attempt, whatever the code above it believes.
-_index("flux_attempts_latest", ATTEMPTS.c.request_sha256, where="latest", unique=True)
-_index("flux_attempts_state", ATTEMPTS.c.state, ATTEMPTS.c.intent_at, unique=False)
-_index("flux_attempts_unrecorded", ATTEMPTS.c.intent_at, where="NOT recorded", unique=False)
+_index("flux_attempts_latest", _c.request_sha256, where=_c.latest, unique=True)
+_index("flux_attempts_state", _c.state, _c.intent_at)
 _index(
-    "flux_attempts_prediction",
-    ATTEMPTS.c.prediction_id,
-    where="prediction_id IS NOT NULL",
-    unique=False,
+    "flux_attempts_unrecorded",
+    _c.intent_at,
+    _c.request_sha256,
+    where=sa.and_(sa.not_(_c.recorded), _c.latest),
 )
+_index("flux_attempts_prediction", _c.prediction_id, where=_c.prediction_id.is_not(None))
 
 Migrations = Mapping[int, Callable[[Connection], None]]
 MIGRATIONS: Migrations = {}

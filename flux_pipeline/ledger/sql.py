@@ -163,9 +163,9 @@ class SqlLedger:
         while True:
             with self._reading() as tx:
                 page = tx.page(after, limit=_PAGE)
-            yield from page
-            if len(page) < _PAGE:
+            if not page:
                 return
+            yield from page
             after = (page[-1].request_sha256, page[-1].number)
 
     def _reader(self) -> Engine:

@@ -66,7 +66,7 @@ class SqliteDatabase:
         for prefix, words in _WORDS.items():
             if code.startswith(prefix):
                 return f"{words.format(patience=self._patience)} ({code})"
-        return f"failed ({code}): run again; if it stays, restore the file from a backup"
+        return f"failed ({code}): run again; if it stays, this is a bug to report"
 
     def close(self) -> None:
         """Close every connection, and free the lock file."""

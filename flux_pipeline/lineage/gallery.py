@@ -33,13 +33,13 @@ def build_gallery(
     description: str = "",
     now: datetime,
 ) -> str:
-    """Build the page: a section a prompt, in alphabetical order, with the newest pictures first.
+    """Build the page: a section a prompt, in alphabetical order, the newest run's pictures first.
 
     Pictures are linked relative to ``gallery_key``, so the page works in a folder, and where a
     bucket is served as it is. What did not come is shown with its reason.
     """
     shown: dict[str, list[ImageRecord]] = defaultdict(list)
-    for record in sorted(records, key=_age, reverse=True):
+    for record in _newest_first(records):
         shown[record.prompt_name].append(record)
     facts = [
         f"{totals.stored:,} images",
@@ -60,9 +60,16 @@ def build_gallery(
     )
 
 
-def _age(record: ImageRecord) -> float:
-    when = record.stored_at or record.completed_at or record.requested_at
-    return when.timestamp() if when else 0.0
+def _newest_first(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """By run, the newest first; within a run by day, take and place."""
+    rows = list(records)
+    newest: dict[str, float] = defaultdict(float)
+    for row in rows:
+        when = row.stored_at or row.completed_at or row.requested_at
+        newest[row.run_id] = max(newest[row.run_id], when.timestamp() if when else 0.0)
+    rows.sort(key=lambda row: (row.take, row.output_index))
+    rows.sort(key=lambda row: (newest[row.run_id], row.partition), reverse=True)
+    return rows
 
 
 def _section(name: str, records: Sequence[ImageRecord], store_uri: str) -> str:

@@ -5,6 +5,7 @@ and no lock is needed. What is *current* among them is decided when they are rea
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ def part_key(*, asset: str, partition: str, run_id: str, day: date) -> str:
     characters each; the digest of the three keeps apart what looks the same then.
     """
     names = (asset, partition, run_id)
-    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     slugs = [re.sub(r"[^a-z0-9]+", "-", name.lower())[:_SLUG].strip("-") for name in names]
     return f"{_PARTS}{day.isoformat()}/{'-'.join(filter(None, [*slugs, digest]))}.parquet"
 

@@ -6,7 +6,8 @@ Dagster UI and the docs show them from there.
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -70,7 +71,7 @@ SCHEMA = pa.schema(
         _column("cost_usd", pa.float64(), "estimated share of the prediction's price", "USD"),
     ]
 )
-_TIMES = ("requested_at", "completed_at", "stored_at")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def records_to_batch(records: Iterable[ImageRecord]) -> pa.RecordBatch:
@@ -80,15 +81,7 @@ def records_to_batch(records: Iterable[ImageRecord]) -> pa.RecordBatch:
     ValueError where a value does not fit its column or a time has no zone.
     """
     rows = list(records)
-    columns = []
-    for field in SCHEMA:
-        values = [getattr(row, field.name) for row in rows]
-        if field.name in _TIMES:
-            values = [_milliseconds(field.name, value) for value in values]
-        try:
-            columns.append(pa.array(values, type=field.type))
-        except (pa.ArrowException, OverflowError, TypeError) as error:
-            raise ValueError(f"image record: {field.name}: {error}") from error
+    columns = [_array(field, [getattr(row, field.name) for row in rows]) for field in SCHEMA]
     return pa.record_batch(columns, schema=SCHEMA)
 
 
@@ -102,13 +95,19 @@ def batch_to_records(batch: pa.RecordBatch | pa.Table) -> Iterator[ImageRecord]:
         yield ImageRecord(**values)
 
 
-def _milliseconds(name: str, time: datetime | None) -> int | None:
-    if time is None:
-        return None
+def _array(field: "pa.Field[pa.DataType]", values: list[Any]) -> "pa.Array[Any]":
+    try:
+        if field.type == _TIME:
+            values = [None if value is None else _milliseconds(value) for value in values]
+        found = pa.array(values, type=field.type)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"image record: {field.name}: {error}") from None
+    if found.null_count and not field.nullable:
+        raise ValueError(f"image record: {field.name} is missing")
+    return found
+
+
+def _milliseconds(time: datetime) -> int:
     if time.tzinfo is None:
-        raise ValueError(f"image record: {name} has no time zone")
-    since = time.astimezone(UTC) - _EPOCH
-    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+        raise ValueError("has no time zone")
+    return (time.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)

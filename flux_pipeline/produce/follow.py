@@ -124,9 +124,14 @@ def _give_up(course: Course, attempt: Attempt, prediction: Prediction) -> Stage[
     if not (isinstance(outcome, Polled) and outcome.prediction.status.is_final):
         reason = f"no end within {course.policy.deadline:.0f} s, and it could not be canceled"
         return course.fail(_kept_by_id(prediction, reason), attempt)
-    if outcome.prediction.status is Status.SUCCEEDED and outcome.prediction.outputs:
-        yield WriteSucceeded(attempt, outcome.prediction)
-        return outcome.prediction
+    final = outcome.prediction
+    if final.status is Status.SUCCEEDED and final.outputs:
+        yield WriteSucceeded(attempt, final)
+        return final
+    if final.status is Status.SUCCEEDED:
+        return (yield from lose(course, attempt, "it succeeded without any output until the end"))
+    if final.status is Status.FAILED:
+        return (yield from _failed(course, attempt, final))
     reason = (
         f"prediction {prediction.id} had not ended after {course.policy.deadline:.0f} s"
         " and was canceled; a new run tries again"

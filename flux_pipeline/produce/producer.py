@@ -66,8 +66,8 @@ class Producer:
         """Give a report for every partition, each when it is finished, in the order they finish.
 
         ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
-        be sent again. ``observe`` is the context's observer where none is given. An exception in the
-        block, an interrupt too, drains: creates under way end and their ids are written first.
+        be sent again. ``observe`` is the context's observer where none is given. An exception in
+        the block, an interrupt too, drains: creates under way end and their ids are written.
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []

@@ -1,7 +1,7 @@
 """Reads the prompts of a document: every key checked against the form and the model's limits.
 
-What holds for every row and combination is checked here, once; what depends on them is checked
-when they are expanded.
+Inputs are only taken apart here; their values are checked when they are expanded, because they may
+depend on the row and the combination.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,8 +68,8 @@ class _Reader:
         if isinstance(body, str):
             inputs = {**defaults, "prompt": body}
             if not any(map(_is_special, inputs.values())) and "seed" not in inputs:
-                # Most prompts of large files: nothing to take apart, and it is eight times faster.
-                return Entry(key, inputs, inherited=frozenset(defaults))
+                # Most prompts of a large file: there is nothing to take apart.
+                return Entry(where[1], inputs, inherited=frozenset(defaults))
             return self._entry(where, _SHORT_FORM, inputs, inherited=set(defaults))
         if not isinstance(body, Mapping):
             self._problem(where, f"must be a text or a mapping, not {shown(body)}")

@@ -33,7 +33,8 @@ def explain(error: ValidationError, form: type[BaseModel]) -> Iterator[tuple[tup
         if kind == "extra_forbidden":
             yield path, unknown_key(path[-1], form_there.model_fields)
         elif kind == "missing":
-            yield path, "is missing" + (f": {field.description}" if field else "")
+            about = field.description if field else None
+            yield path, f"is missing: {about}" if about else "is missing"
         elif kind == "value_error":
             yield path, str(detail["ctx"]["error"])
         elif kind.startswith("union_tag"):
@@ -66,9 +67,8 @@ def _walk(
         name = str(part)
         tagged = [candidate for candidate in inner if _is_tagged(candidate, name)]
         if len(inner) > 1 and tagged:
-            inner = (
-                tagged  # pydantic names the chosen kind of a union; the author wrote no such key
-            )
+            # pydantic names the kind chosen of a union; the author wrote no such key.
+            inner = tagged
             continue
         if name == "[key]":
             continue

@@ -88,8 +88,9 @@ class PromptSet:
         It depends on the requests alone, and not on their order: an edit changes the partitions
         that it touches and no other.
         """
-        sums = dict.fromkeys(partitions, 0)
-        for request in self.requests(partitions):
+        keys = [partitions] if isinstance(partitions, str) else partitions
+        sums = dict.fromkeys(keys, 0)
+        for request in self.requests(keys):
             # A sum needs no memory and no order; what comes twice counts twice.
             sums[request.source.partition] += int(request.request_sha256, 16)
         return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
@@ -148,11 +149,8 @@ class PromptSet:
     def _refuse_changed_tables(self) -> None:
         for entry in self.expansion.entries:
             if entry.table is not None and not entry.table.is_unchanged():
-                name = str(entry.table.path)
-                self._fail(
-                    f"prompts.{entry.key}.table",
-                    f"{name} changed since it was loaded: load it again",
-                )
+                message = f"{entry.table.path} changed since it was loaded: load it again"
+                self._fail(f"prompts.{entry.key}.table", message)
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])

@@ -48,6 +48,7 @@ def select(cut: Cut, known: Collection[str], partitions: str | Collection[str] |
     if partitions is None:
         return Selection(cut, None)
     keys = frozenset([partitions] if isinstance(partitions, str) else partitions)
+    known = frozenset(known)
     for key in sorted(keys):
         if isinstance(cut, ByDay):
             if parse_day(key) < cut.start:

@@ -1,21 +1,20 @@
 """One call to the API: the key for our own origin only, a deadline, a capped body, no retry.
 
 A call ends as a Reply, whatever its status, or as the httpx error that says whether anything was
-sent. Nothing is followed, decompressed, cached or tried again here.
+sent. Nothing is followed, cached or tried again here.
 """
 
-import logging
 import zlib
 from collections.abc import Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+from urllib.parse import urlencode
 
 import httpx
 
-from flux_pipeline.provider.config import ProviderConfig, origin_of
+from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.reply import ERROR_BYTES, Reply
+from flux_pipeline.provider.session import Session, read_body
 from flux_pipeline.provider.transport import AiohttpTransport
 
 _SPARE_CONNECTIONS = 8
@@ -29,14 +28,14 @@ class ApiCalls:
         self, config: ProviderConfig, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._config = config
-        self._client = open_client(
+        self._session = Session(
             transport or AiohttpTransport(connections=config.concurrency + _SPARE_CONNECTIONS),
-            config,
+            config.timeouts,
             accept="application/json",
         )
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._session.__aenter__()
         return self
 
     async def __aexit__(
@@ -45,7 +44,7 @@ class ApiCalls:
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self._client.__aexit__(exc_type, exc_value, traceback)
+        await self._session.__aexit__(exc_type, exc_value, traceback)
 
     async def send(
         self,
@@ -54,28 +53,27 @@ class ApiCalls:
         *,
         deadline: float,
         content: bytes | None = None,
-        params: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> Reply | httpx.HTTPError:
         """Make one request and read its reply.
 
         Raises:
-            ValueError: For a URL of another origin: the key would leave it.
+            ValueError: For a URL that is not under the configured base: the key would leave it.
         """
-        if origin_of(url) != self._config.origin:
+        if not url.startswith(f"{self._config.base_url}/"):
             raise ValueError("the key is for the configured origin only")
-        headers = {"authorization": f"Bearer {self._config.api_key}"}
+        headers = [("authorization", f"Bearer {self._config.api_key}")]
         if content is not None:
-            headers["content-type"] = "application/json"
-        request = self._client.build_request(
+            headers.append(("content-type", "application/json"))
+        request = self._session.plan(
             method,
-            url,
-            content=content,
-            params=params,
+            f"{url}?{urlencode(query)}" if query else url,
+            deadline=deadline,
             headers=headers,
-            extensions={"total": deadline},
+            content=content,
         )
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._session.send(request, stream=True)
             try:
                 return await _read(response, self._config.max_reply_bytes)
             finally:
@@ -90,7 +88,10 @@ async def _read(response: httpx.Response, limit: int) -> Reply:
     Of a reply that is no success the status alone decides, so a body that breaks off is let go.
     """
     status = response.status_code
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in response.headers.raw
+    }
     if Reply(status).succeeded:
         return _decoded(status, headers, await read_body(response, limit), limit)
     try:
@@ -116,63 +117,3 @@ def _decoded(status: int, headers: Mapping[str, str], body: bytes | None, limit:
     if len(plain) > limit:
         return Reply(status, headers, unread="too large")
     return Reply(status, headers, plain)
-
-
-async def read_body(response: httpx.Response, limit: int) -> bytes | None:
-    """Return the body as it came over the wire, or None as soon as it is over ``limit`` bytes.
-
-    A declared length over the limit is enough: nothing of it is read then.
-    """
-    declared = response.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:19]) > limit:
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_raw():
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def open_client(
-    transport: httpx.AsyncBaseTransport, config: ProviderConfig, *, accept: str
-) -> httpx.AsyncClient:
-    """Make a client without environment, redirects, cookies to send or compressed replies."""
-    _hide_urls()
-    timeouts = config.timeouts
-    return httpx.AsyncClient(
-        transport=transport,
-        headers={
-            "user-agent": f"flux-pipeline/{version('flux-pipeline')}",
-            "accept": accept,
-            "accept-encoding": "identity",
-        },
-        timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        follow_redirects=False,
-        trust_env=False,
-    )
-
-
-class _UrlsHidden(logging.Filter):
-    """Cuts the query out of the URLs that httpx logs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(_without_query(each) for each in record.args)
-        return True
-
-
-def _without_query(value: Any) -> Any:
-    return value.copy_with(query=None, userinfo=b"") if isinstance(value, httpx.URL) else value
-
-
-def _hide_urls() -> None:
-    """Silence httpx below warnings, and cut the queries out of whatever it may still log."""
-    logger = logging.getLogger("httpx")
-    if not any(isinstance(each, _UrlsHidden) for each in logger.filters):
-        logger.addFilter(_UrlsHidden())
-    if logger.level < logging.WARNING:
-        logger.setLevel(logging.WARNING)

@@ -6,7 +6,7 @@ was never sent, refused, or may have been paid for (``provider.classify``).
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ from flux_pipeline.outcomes import (
     PollOutcome,
     Throttled,
 )
-from flux_pipeline.prediction import Output
+from flux_pipeline.prediction import Output, Prediction
 from flux_pipeline.provider.calls import ApiCalls
 from flux_pipeline.provider.classify import THROTTLED, Judge
 from flux_pipeline.provider.config import ProviderConfig
@@ -28,6 +28,7 @@ from flux_pipeline.provider.download import Downloads
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
 from flux_pipeline.provider.listing import Known, Listing
 from flux_pipeline.provider.parse import is_id
+from flux_pipeline.provider.reading import Failure
 from flux_pipeline.provider.reply import Reply
 from flux_pipeline.rates import RateStore
 from flux_pipeline.request import Request
@@ -137,6 +138,14 @@ class Provider:
         ``not_before`` (``time.monotonic``), at least from after that moment: readings are shared.
         """
         return await self._listing.find(request, since=since, known=known, not_before=not_before)
+
+    def recent(self) -> AsyncIterator[Prediction | Failure]:
+        """Every prediction that the list shows, newest first, from a reading begun now.
+
+        One page is in memory at a time, and the next is asked for when it is needed.
+        Where the list can't be read, the reason is what comes last.
+        """
+        return self._listing.recent()
 
     async def download(self, output: Output) -> bytes:
         """Return the bytes of one output, fetched without the key, or decoded from a data URI.

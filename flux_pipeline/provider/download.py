@@ -16,10 +16,10 @@ import httpx
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.addresses import PublicResolver, is_address, is_public
-from flux_pipeline.provider.calls import open_client, read_body
 from flux_pipeline.provider.config import ProviderConfig, origin_of
 from flux_pipeline.provider.inline import decode_data_uri
 from flux_pipeline.provider.redact import shorten
+from flux_pipeline.provider.session import Session, read_body
 from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
 
 _HOPS = 3
@@ -43,10 +43,10 @@ class Downloads:
         transport = transport or AiohttpTransport(
             connections=config.concurrency, resolver=PublicResolver((host, port))
         )
-        self._client = open_client(transport, config, accept="image/*")
+        self._session = Session(transport, config.timeouts, accept="image/*")
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._session.__aenter__()
         return self
 
     async def __aexit__(
@@ -55,7 +55,7 @@ class Downloads:
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self._client.__aexit__(exc_type, exc_value, traceback)
+        await self._session.__aexit__(exc_type, exc_value, traceback)
 
     async def fetch(self, output: Output) -> bytes:
         """Return the bytes of one output; see ``Provider.download``."""
@@ -100,11 +100,9 @@ class Downloads:
 
     async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
         """Return the bytes, or the URL that the server points to."""
-        request = self._client.build_request(
-            "GET", url, extensions={"total": max(deadline, _SHORTEST)}
-        )
+        request = self._session.plan("GET", url, deadline=max(deadline, _SHORTEST))
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._session.send(request, stream=True)
             try:
                 return await self._read(response, url, host)
             finally:

@@ -7,7 +7,7 @@ find it proves absence only where the list shows every input back to the moment 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -81,6 +81,24 @@ class Listing:
             return NoList()
         return Absent()
 
+    async def recent(self) -> AsyncIterator[Prediction | Failure]:
+        """See ``Provider.recent``."""
+        if self._has_list is False:
+            yield NoList()
+            return
+        reading = self._new_reading()
+        while not reading.ended:
+            failure = await reading.read_beyond(0)
+            if failure is not None:
+                yield self._judge(failure)
+                return
+            page = list(reading.entries)
+            reading.entries.clear()  # nobody shares this reading
+            for entry in page:
+                prediction = parse_prediction(entry, self._config.api_key)
+                if prediction is not None and prediction.id is not None:
+                    yield prediction
+
     def _reading(self, not_before: float) -> Reading:
         """The current reading, if it began late enough (or has not begun), or a new one."""
         current = self._current
@@ -104,7 +122,7 @@ class Listing:
         answer = await self._calls.send(
             "GET",
             self._config.predictions_url,
-            params=query,
+            query=query,
             deadline=self._config.timeouts.call,
         )
         if isinstance(answer, Reply) and answer.status == THROTTLED:

@@ -15,12 +15,13 @@ from typing import Any
 
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.provider.outputs import is_complete, outputs_of, outputs_of_data
-from flux_pipeline.provider.redact import redact_json, redact_text
+from flux_pipeline.provider.redact import redact_json
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SEED = re.compile(r"Using seed: (\d{1,20})\b")
 _LOGS = 64 * 1024  # characters kept of logs, from the end
 _ERROR = 4096
+_RAW = 256 * 1024
 
 
 def is_id(value: object) -> bool:
@@ -31,44 +32,47 @@ def is_id(value: object) -> bool:
 def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | None:
     """Return the prediction that a reply's object holds, or None where it holds none.
 
-    ``secrets`` are cut out of ``raw``, ``logs`` and ``error``. Outputs of a running prediction are
-    given only where they are all there: a list that still grows would be taken for a short one.
+    All but the outputs is redacted, ``secrets`` wherever they stand. Outputs of a running
+    prediction are given only where they are all there: a list that still grows would be taken for
+    a short one.
     """
     has_id = is_id(fields.get("id"))
     outputs = outputs_of_data(fields.get("data"))
     if has_id and ("status" in fields or not outputs):
-        return _with_id(fields, secrets)
+        return _with_id(fields, redact_json(fields, *secrets))
     if not outputs or _status(fields.get("status", "succeeded")) is not Status.SUCCEEDED:
         return None
+    clean = redact_json(fields, *secrets)
     return Prediction(
         id=fields["id"] if has_id else None,
         status=Status.SUCCEEDED,
         outputs=outputs,
-        model=_text(fields.get("model"), secrets),
-        created_at=parse_moment(fields.get("created")),
-        raw=_raw(fields, secrets),
+        model=_text(clean.get("model")),
+        created_at=parse_moment(clean.get("created")),
+        raw=_raw(clean),
     )
 
 
-def _with_id(fields: Mapping[str, Any], secrets: tuple[str, ...]) -> Prediction:
+def _with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Prediction:
+    """Read the shape with an id; ``clean`` is the same object without secrets."""
     status = _status(fields.get("status"))
-    given = fields.get("input")
+    given = clean.get("input")
     sent: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     return Prediction(
         id=fields["id"],
         status=status,
         outputs=_outputs(fields, status, sent.get("num_outputs", 1) if sent else None),
-        model=_text(fields.get("model"), secrets),
-        version=_text(fields.get("version"), secrets),
-        input=redact_json(sent, *secrets),
-        error=_error(fields.get("error"), secrets),
-        logs=_text(fields.get("logs"), secrets)[-_LOGS:],
-        created_at=parse_moment(fields.get("created_at")),
-        started_at=parse_moment(fields.get("started_at")),
-        completed_at=parse_moment(fields.get("completed_at")),
-        predict_seconds=_seconds(fields.get("metrics")),
-        data_removed=fields.get("data_removed") is True,
-        raw=_raw(fields, secrets),
+        model=_text(clean.get("model")),
+        version=_text(clean.get("version")),
+        input=sent,
+        error=_error(clean.get("error")),
+        logs=_text(clean.get("logs"))[-_LOGS:],
+        created_at=parse_moment(clean.get("created_at")),
+        started_at=parse_moment(clean.get("started_at")),
+        completed_at=parse_moment(clean.get("completed_at")),
+        predict_seconds=_seconds(clean.get("metrics")),
+        data_removed=clean.get("data_removed") is True,
+        raw=_raw(clean),
     )
 
 
@@ -90,16 +94,15 @@ def _status(value: object) -> Status:
         return Status.UNKNOWN
 
 
-def _text(value: object, secrets: tuple[str, ...]) -> str:
-    return redact_text(value, *secrets) if isinstance(value, str) else ""
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _error(value: object, secrets: tuple[str, ...]) -> str | None:
+def _error(value: object) -> str | None:
     """The error's text; an object is shown as JSON."""
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(value)
-    return redact_text(text, *secrets)[:_ERROR]
+    return (value if isinstance(value, str) else json.dumps(value))[:_ERROR]
 
 
 def parse_moment(value: object) -> datetime | None:
@@ -125,5 +128,10 @@ def _seconds(metrics: object) -> float | None:
     return float(value) if 0 <= value < math.inf else None
 
 
-def _raw(fields: Mapping[str, Any], secrets: tuple[str, ...]) -> str:
-    return json.dumps(redact_json(fields, *secrets), separators=(",", ":"))
+def _raw(clean: Mapping[str, Any]) -> str:
+    """The reply as JSON for the ledger; of one that is far too long only what it is."""
+    raw = json.dumps(clean, separators=(",", ":"))
+    if len(raw) > _RAW:
+        known = {name: clean[name] for name in ("id", "status") if name in clean}
+        raw = json.dumps({**known, "cut": len(raw)}, separators=(",", ":"))
+    return raw if len(raw) <= _RAW else "{}"

@@ -1,7 +1,7 @@
 """What goes wrong in a database is a LedgerError that says what to do; nothing is half written."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -34,14 +34,24 @@ def run(ledger: SqlLedger, statement: str) -> None:
         calls.connection.exec_driver_sql(statement)
 
 
+def begin_many(ledger: SqlLedger, numbers: Iterable[int], budget: Budget) -> None:
+    for number in numbers:
+        begin(ledger, number, budgets=(budget,))
+
+
+def claim_with_a_stop_between(stopped: SqlLedger, other: SqlLedger) -> None:
+    with stopped.transaction() as calls:
+        calls.claim(intent(1), holder="a")
+        begin(other, 2)  # waits until the server has ended the stopped one
+        calls.claim(intent(3), holder="a")
+
+
 class TestSqlite:
     def test_a_full_database_grants_nothing(self, sqlite_ledger: SqlLedger) -> None:
         begin(sqlite_ledger, 1)
         run(sqlite_ledger, "PRAGMA max_page_count = 1")  # raised to what there is already
-        budgets = (Budget("run:1", None),)
         with pytest.raises(LedgerError, match=r"the disk is full, .* \(SQLITE_FULL\)"):
-            for number in range(2, 10_000):
-                begin(sqlite_ledger, number, budgets=budgets)
+            begin_many(sqlite_ledger, range(2, 10_000), Budget("run:1", None))
         granted = len(list(sqlite_ledger.attempts()))
         assert sqlite_ledger.spent_micros("run:1") == (granted - 1) * COST
         run(sqlite_ledger, "PRAGMA max_page_count = 100000")
@@ -97,12 +107,14 @@ class TestPostgres:
         self, postgres_ledger: SqlLedger
     ) -> None:
         begin(postgres_ledger, 1)
-        with (
-            pytest.raises(LedgerError, match=r"is shutting down or was restarted|cut the conn"),
-            postgres_ledger.transaction() as calls,
-        ):
-            calls.claim(intent(2), holder="a")
-            calls.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        def claim_and_be_cut() -> None:
+            with postgres_ledger.transaction() as calls:
+                calls.claim(intent(2), holder="a")
+                calls.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        with pytest.raises(LedgerError, match=r"is shutting down or was restarted|cut the conn"):
+            claim_and_be_cut()
         assert not postgres_ledger.find([sha(2)])
         begin(postgres_ledger, 2)
 
@@ -145,13 +157,8 @@ class TestPostgres:
             open_ledger(url, patience_seconds=0.2) as stopped,
             open_ledger(url, patience_seconds=30) as ledger,
         ):
-            with (
-                pytest.raises(LedgerError, match="this worker was stopped"),
-                stopped.transaction() as calls,
-            ):
-                calls.claim(intent(1), holder="a")
-                begin(ledger, 2)  # waits until the server has ended the other one
-                calls.claim(intent(3), holder="a")
+            with pytest.raises(LedgerError, match="this worker was stopped"):
+                claim_with_a_stop_between(stopped, ledger)
             assert not ledger.find([sha(1), sha(3)])
 
     def test_time_is_the_servers(self, postgres: PostgresServer) -> None:

@@ -249,7 +249,7 @@ def test_the_memory_ledger_does_what_the_model_does() -> None:
 
     run_state_machine_as_test(
         MemoryMachine,
-        settings=settings(max_examples=150, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=80, stateful_step_count=30, deadline=None),
     )
 
 
@@ -260,5 +260,5 @@ def test_the_sqlite_ledger_does_what_the_model_does(sqlite_ledger: SqlLedger) ->
             return sqlite_ledger
 
     run_state_machine_as_test(
-        SqliteMachine, settings=settings(max_examples=15, stateful_step_count=30, deadline=None)
+        SqliteMachine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
     )

@@ -35,7 +35,8 @@ class Child:
 @contextmanager
 def child(work: Callable[..., None], *arguments: object) -> Iterator[Child]:
     """Run ``work(pipe, *arguments)`` in a new process, ended at the latest with the block."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
     process.start()

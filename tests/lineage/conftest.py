@@ -1,5 +1,6 @@
 """Fixtures of the lineage tests."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,5 +9,7 @@ from flux_pipeline.store.folder import FolderStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FolderStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
+    """An empty store that doesn't wait for the disk: these tests lose nothing with the machine."""
+    monkeypatch.setattr(os, "fsync", bool)
     return FolderStore(tmp_path / "data")

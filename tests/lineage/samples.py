@@ -69,8 +69,8 @@ def a_failure(word: object = "a", **changes: Any) -> ImageRecord:
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 HEX = st.integers(0, 2**256 - 1).map("{:064x}".format)
-TIMES = st.datetimes(
-    datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)  # noqa: DTZ001 - bounds
+TIMES = st.timedeltas(timedelta(0), timedelta(days=80_000)).map(
+    lambda age: datetime(1970, 1, 1, tzinfo=UTC) + age
 )
 RECORDS = st.builds(
     ImageRecord,

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.lineage.metadata import object_metadata
@@ -29,6 +29,7 @@ def test_a_seed_of_zero_is_known() -> None:
     assert object_metadata(a_record(seed=0))["seed"] == "0"
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.text("az09-", min_size=1, max_size=255))
 def test_a_store_takes_them(seed: int, prediction_id: str) -> None:
     check_metadata("image/webp", object_metadata(a_record(seed=seed, prediction_id=prediction_id)))

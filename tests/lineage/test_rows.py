@@ -2,7 +2,7 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.lineage.record import ImageRecord
@@ -15,11 +15,13 @@ from flux_pipeline.lineage.rows import (
 from tests.lineage.samples import NOON, RECORDS, a_record
 
 
+@settings(deadline=None, max_examples=50)
 @given(RECORDS)
 def test_a_record_comes_back_exactly(record: ImageRecord) -> None:
     assert record_from_json(record_to_json(record)) == record
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(RECORDS, max_size=4))
 def test_records_come_back_exactly_and_in_order(records: list[ImageRecord]) -> None:
     assert records_from_json(records_to_json(records)) == records

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.lineage.record import ImageRecord
@@ -53,9 +53,7 @@ def test_the_columns_are_the_fields_of_a_record_in_their_order() -> None:
 
 
 def test_the_types_are_as_documented() -> None:
-    assert {
-        field.name: str(field.type) for field in SCHEMA if str(field.type) != "string"
-    } == TYPES
+    assert {field.name: str(field.type) for field in SCHEMA if str(field.type) != "string"} == TYPES
 
 
 def test_what_may_be_missing_is_what_may_be_none() -> None:
@@ -85,6 +83,7 @@ def test_every_column_is_described_and_measures_have_a_unit() -> None:
     }
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(RECORDS, max_size=5))
 def test_records_come_back_but_for_what_the_types_cut(records: list[ImageRecord]) -> None:
     assert back(records) == [as_stored(record) for record in records]

@@ -3,7 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from time import process_time
 
 import pytest
 
@@ -129,16 +128,16 @@ def test_5_byte_order_mark_is_accepted(load: Load) -> None:
 
 
 def test_11_depth_costs_nothing(problems: ProblemsOf) -> None:
-    start = process_time()
-    problems("x: " + "[" * 500_000)
-    assert process_time() - start < 1
+    # A reader that recurses ends with another error, or not at all.
+    (problem,) = problems("x: " + "[" * 500_000)
+    assert "nested more than 20 levels" in problem.message
 
 
 def test_12_alias_bomb_costs_nothing(problems: ProblemsOf) -> None:
     levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 12))
-    start = process_time()
-    problems("l0: &l0 [x]\n" + levels)
-    assert process_time() - start < 1
+    # Written out, this is a hundred thousand million items.
+    found = problems("l0: &l0 [x]\n" + levels)
+    assert all("aliases" in problem.message for problem in found)
 
 
 def test_19_aspect_ratio_needs_no_quotes(load: Load) -> None:

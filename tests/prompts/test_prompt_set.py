@@ -320,6 +320,7 @@ def test_an_edit_changes_the_data_version_of_its_partition_alone(load: Load) -> 
     assert before["castle"] != after["castle"]
     assert before["harbour-calm-dawn"] == after["harbour-calm-dawn"]
     assert load(HARBOUR).data_version("castle") == before["castle"]
+    assert load(HARBOUR).data_versions("castle") == {"castle": before["castle"]}
 
 
 def test_what_changes_no_request_changes_no_data_version(load: Load) -> None:
@@ -483,3 +484,23 @@ def test_a_prompt_set_is_a_value(load: Load) -> None:
     assert hash(prompt_set) == hash(load(HARBOUR))
     copy = pickle.loads(pickle.dumps(prompt_set))  # noqa: S301 -- our own bytes
     assert list(copy.requests()) == list(prompt_set.requests())
+
+
+def test_null_in_a_mapping_is_as_if_left_out() -> None:
+    document = {
+        "model": "lucataco/flux-schnell-lora",
+        "defaults": {"hf_lora": "a/b", "seed": None},
+        "prompts": {"a": {"prompt": "b", "hf_lora": None, "seed": None}, "c": "d"},
+    }
+    first, second = build_prompt_set("x", document).requests()
+    assert first.input.keys() == {"prompt", "seed"}
+    assert second.input["hf_lora"] == "a/b"
+
+
+def test_an_unreadable_folder_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ConfigError, match="can't be read: Permission denied"):
+        load_prompt_sets(tmp_path)

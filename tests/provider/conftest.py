@@ -23,7 +23,7 @@ def request_() -> Request:
 
 @pytest.fixture
 def configured() -> Callable[..., ProviderConfig]:
-    """Build a config for a base URL, with short timeouts."""
+    """Build a config for a base URL, without limits that a test would meet."""
 
     def build(base_url: str, **changes: object) -> ProviderConfig:
         fields: dict[str, object] = {
@@ -31,7 +31,7 @@ def configured() -> Callable[..., ProviderConfig]:
             "api_key": KEY,
             "creates_per_minute": 1e6,
             "calls_per_minute": 1e6,
-            "timeouts": Timeouts(connect=2.0, read=0.4, create=3.0, call=3.0, download=3.0),
+            "timeouts": Timeouts(connect=10.0, read=10.0, create=15.0, call=15.0, download=15.0),
         }
         return ProviderConfig(**{**fields, **changes})  # type: ignore[arg-type]
 

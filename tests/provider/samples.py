@@ -4,6 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from flux_pipeline.errors import DownloadError
+from flux_pipeline.prediction import Output
+from flux_pipeline.provider.download import Downloads
 from flux_pipeline.request import Request, Source, fingerprint
 
 KEY = "canary-b7Qx0vTz41-key"
@@ -54,12 +59,23 @@ def prediction_fields(**changes: Any) -> dict[str, Any]:
     }
 
 
-def http(
-    body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> bytes:
+def http(body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
     """One whole HTTP reply; what is not bytes is sent as JSON."""
     kind = {} if isinstance(body, bytes) else {"Content-Type": "application/json"}
     payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = {**kind, "Content-Length": str(len(payload)), **(headers or {})}
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {status} Some\r\n{lines}\r\n".encode() + payload
+
+
+IMAGE = b"RIFF" + bytes(range(256)) * 40
+"""Passes for a WebP where nobody decodes it."""
+
+IMAGE_REPLY = http(IMAGE, headers={"Content-Type": "image/webp"})
+
+
+async def failing(downloads: Downloads, url: str) -> DownloadError:
+    """The error of a download that must not succeed."""
+    with pytest.raises(DownloadError) as refused:
+        await downloads.fetch(Output(0, url))
+    return refused.value

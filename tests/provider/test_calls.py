@@ -38,7 +38,7 @@ async def test_a_url_of_another_origin_is_never_sent_with_the_key(
     wired: Wired, configured: Configured, url: str
 ) -> None:
     async with wired(answering(http())) as wire, ApiCalls(configured(wire.origin)) as calls:
-        with pytest.raises(ValueError, match="origin|without a host"):
+        with pytest.raises(ValueError, match="the key is for the configured origin only"):
             await calls.send("GET", url.format(port=wire.port), deadline=1.0)
     assert wire.connections == 0
 
@@ -72,12 +72,20 @@ async def test_a_reply_that_a_gateway_compressed_is_read(
     ],
 )
 async def test_a_reply_that_can_t_be_unpacked_is_ambiguous(
-    wired: Wired, configured: Configured, request_: Request, body: bytes, encoding: str, words: str
+    wired: Wired,
+    configured: Configured,
+    request_: Request,
+    *,
+    body: bytes,
+    encoding: str,
+    words: str,
 ) -> None:
     reply = http(body, status=201, headers={"Content-Encoding": encoding})
-    async with wired(answering(reply)) as wire:
-        async with Provider(configured(wire.origin, max_reply_bytes=1_000_000)) as provider:
-            outcome = await provider.create(request_)
+    async with (
+        wired(answering(reply)) as wire,
+        Provider(configured(wire.origin, max_reply_bytes=1_000_000)) as provider,
+    ):
+        outcome = await provider.create(request_)
     assert isinstance(outcome, Ambiguous)
     assert words in outcome.reason
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.outcomes import (
@@ -211,6 +211,7 @@ _FIELDS = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=50)
 @given(status=st.sampled_from([200, 201, 400, 404, 422, 429, 500]), body=_FIELDS)
 def test_no_json_object_makes_the_judge_raise(status: int, body: dict[str, Any]) -> None:
     answer = reply(status, json.dumps(body).encode())

@@ -44,9 +44,11 @@ GOOD = http(prediction_fields(), status=201)
 async def test_the_request_is_sent_to_the_letter_and_the_id_is_read(
     wired: Wired, configured: Configured, request_: Request
 ) -> None:
-    async with wired(answering(GOOD)) as wire:
-        async with Provider(configured(wire.origin + "/replicate/")) as provider:
-            outcome = await provider.create(request_)
+    async with (
+        wired(answering(GOOD)) as wire,
+        Provider(configured(wire.origin + "/replicate/")) as provider,
+    ):
+        outcome = await provider.create(request_)
     assert isinstance(outcome, Accepted)
     assert outcome.prediction.id == ID
     head, _, body = wire.requests[0].partition(b"\r\n\r\n")
@@ -88,7 +90,7 @@ async def test_a_connection_that_never_stands_was_never_sent(
         address = deaf.getsockname()
         queue = [socket.socket() for _ in range(4)]
         for each in queue:  # the queue of connections that nobody accepts is full
-            each.setblocking(False)
+            each.settimeout(0)
             each.connect_ex(address)
         config = configured(
             f"http://127.0.0.1:{address[1]}", timeouts=Timeouts(connect=0.2, create=2.0)
@@ -175,10 +177,9 @@ async def test_a_post_on_a_kept_connection_that_dies_is_ambiguous_and_not_repeat
         await connection.read_request()
         connection.reset()
 
-    async with wired(once_then_dead) as wire:
-        async with Provider(configured(wire.origin)) as provider:
-            first = await provider.create(request_)
-            second = await provider.create(request_)
+    async with wired(once_then_dead) as wire, Provider(configured(wire.origin)) as provider:
+        first = await provider.create(request_)
+        second = await provider.create(request_)
     assert isinstance(first, Accepted)
     assert isinstance(second, Ambiguous)
     assert len(wire.requests) == 2
@@ -196,15 +197,14 @@ async def test_a_post_that_meets_a_closing_connection_is_counted_as_it_was_recei
         await connection.send(GOOD)
         await asyncio.sleep(delay)
 
-    async with wired(close_while_idle) as wire:
-        async with Provider(configured(wire.origin)) as provider:
-            for _ in range(20):
-                before = len(wire.requests)
-                outcome = await provider.create(request_)
-                received = len(wire.requests) - before
-                assert isinstance(outcome, (Accepted, Ambiguous))
-                assert received <= 1
-                assert received == 1 or isinstance(outcome, Ambiguous)
+    async with wired(close_while_idle) as wire, Provider(configured(wire.origin)) as provider:
+        for _ in range(20):
+            before = len(wire.requests)
+            outcome = await provider.create(request_)
+            received = len(wire.requests) - before
+            assert isinstance(outcome, (Accepted, Ambiguous))
+            assert received <= 1
+            assert received == 1 or isinstance(outcome, Ambiguous)
 
 
 async def test_a_get_on_a_kept_connection_that_dies_is_repeated(
@@ -216,9 +216,11 @@ async def test_a_get_on_a_kept_connection_that_dies_is_repeated(
         await connection.read_request()
         connection.reset()
 
-    async with wired(once_then_dead, answering(GOOD)) as wire:
-        async with Provider(configured(wire.origin)) as provider:
-            outcomes = [await provider.poll(ID) for _ in range(2)]
+    async with (
+        wired(once_then_dead, answering(GOOD)) as wire,
+        Provider(configured(wire.origin)) as provider,
+    ):
+        outcomes = [await provider.poll(ID) for _ in range(2)]
     assert [type(each).__name__ for each in outcomes] == ["Polled", "Polled"]
     assert wire.targets == [f"GET /v1/predictions/{ID}"] * 3
 
@@ -266,9 +268,11 @@ async def test_an_error_status_decides_even_if_its_body_breaks_off(
     wired: Wired, configured: Configured, request_: Request
 ) -> None:
     reply = http({"detail": "a detail that is longer than what arrives"}, status=422)
-    async with wired(partly(reply[:-9], then="reset")) as wire:
-        async with Provider(configured(wire.origin)) as provider:
-            outcome = await provider.create(request_)
+    async with (
+        wired(partly(reply[:-9], then="reset")) as wire,
+        Provider(configured(wire.origin)) as provider,
+    ):
+        outcome = await provider.create(request_)
     assert outcome == Refused(422, "422, application/json, cut")
 
 
@@ -313,8 +317,7 @@ async def test_a_cancelled_create_sends_nothing_more(
 ) -> None:
     async with wired(hang_after_request) as wire, Provider(configured(wire.origin)) as provider:
         task = asyncio.create_task(provider.create(request_))
-        while not wire.requests:
-            await asyncio.sleep(0)
+        await wire.received.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -46,9 +46,7 @@ def hint(headers: dict[str, str] | None = None, body: Any = None) -> float:
         ({"retry-after": "1", "ratelimit-reset": "12"}, {"retry_after": 3}, 1),
     ],
 )
-def test_hints_are_read_in_their_order(
-    headers: dict[str, str], body: Any, seconds: float
-) -> None:
+def test_hints_are_read_in_their_order(headers: dict[str, str], body: Any, seconds: float) -> None:
     assert hint(headers, body) == pytest.approx(seconds)
 
 

@@ -165,6 +165,12 @@ def test_errors_that_are_objects_are_shown_and_long_logs_keep_their_end() -> Non
     assert prediction.logs.endswith("end")
 
 
+def test_a_reply_that_is_far_too_long_is_kept_by_its_name_alone() -> None:
+    prediction = parsed(logs="x" * 300_000)
+    assert json.loads(prediction.raw).keys() == {"id", "status", "cut"}
+    assert parsed(status="x" * 300_000).raw == "{}"
+
+
 @pytest.mark.parametrize(
     ("metrics", "seconds"),
     [

@@ -29,7 +29,10 @@ SK = "sk-" + "abc123-_" * 4
         ("https://a.b?x=1", "https://a.b?***"),
         ("https://a.b/c", "https://a.b/c"),
         ("data:image/png;base64,AAAA", "data:image/png;base64,AAAA"),
-        ("x data:image/png;base64," + "A" * 90 + " y", "x data:image/png;base64,(112 characters) y"),
+        (
+            "x data:image/png;base64," + "A" * 90 + " y",
+            "x data:image/png;base64,(112 characters) y",
+        ),
         ("a\x00b\x1b[0m\u009bc", "ab[0m\u009bc"),
         ("tab\tline\nend\r", "tab\tline\nend\r"),
         ("pair \U0001f600 lone \ud83d", "pair \U0001f600 lone "),

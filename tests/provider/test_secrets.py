@@ -34,7 +34,9 @@ Configured = Callable[..., ProviderConfig]
 Wired = Callable[..., AbstractAsyncContextManager[Wire]]
 
 ECHO: list[Script] = [
-    answering(http({"detail": f"the key {KEY} is wrong"}, status=status))
+    answering(
+        http({"detail": f"the key {KEY} is wrong"}, status=status, headers={"Retry-After": "0.01"})
+    )
     for status in (400, 401, 402, 404, 422, 429, 500)
 ] + [
     answering(http({"error": {"message": f"Bearer {KEY}", "code": KEY}})),
@@ -105,15 +107,15 @@ async def test_no_outcome_and_no_log_line_holds_the_key(
 async def test_no_other_host_ever_sees_the_key(wired: Wired, configured: Configured) -> None:
     """Every URL in the replies points elsewhere; only our own base is asked, and with the key."""
     async with wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as trap:
-        elsewhere = {
-            name: f"{trap.origin}/v1/predictions/{ID}" for name in ("get", "cancel", "stream", "web")
-        }
+        elsewhere = dict.fromkeys(
+            ("get", "cancel", "stream", "web"), f"{trap.origin}/v1/predictions/{ID}"
+        )
         fields = prediction_fields(
             status="succeeded", urls=elsewhere, output=[f"{trap.origin}/out-0.webp"]
         )
         recent = {**fields, "created_at": datetime.now(UTC).isoformat()}
         listed = {"results": [recent], "next": f"{trap.origin}/v1/predictions?cursor=2"}
-        last = {"results": [], "next": None}
+        last: dict[str, Any] = {"results": [], "next": None}
         api = [http(fields, status=201), http(fields), http(fields), http(listed), http(last)]
         async with wired(answering(*api)) as wire, Provider(configured(wire.origin)) as provider:
             created = await provider.create(make_request())
@@ -133,7 +135,9 @@ async def test_no_other_host_ever_sees_the_key(wired: Wired, configured: Configu
 async def test_an_allowed_host_is_asked_without_the_key(
     wired: Wired, configured: Configured
 ) -> None:
-    async with wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as wire:
-        async with Provider(configured(wire.origin)) as provider:
-            await provider.download(Output(0, f"{wire.origin}/out-0.webp"))
+    async with (
+        wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as wire,
+        Provider(configured(wire.origin)) as provider,
+    ):
+        await provider.download(Output(0, f"{wire.origin}/out-0.webp"))
     assert KEY.encode() not in wire.requests[0]

@@ -1,7 +1,7 @@
 """TLS that can't be trusted, or never comes about, means that nothing was sent."""
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Callable
@@ -37,15 +37,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that nobody has signed, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
@@ -74,9 +74,11 @@ def serving(certificate: Path) -> ssl.SSLContext:
 async def test_a_certificate_that_nobody_signed_is_refused_before_anything_is_sent(
     configured: Configured, certificate: Path, request_: Request
 ) -> None:
-    async with Wire([answering(GOOD)], tls=serving(certificate)) as wire:
-        async with Provider(configured(wire.origin)) as provider:
-            outcome = await provider.create(request_)
+    async with (
+        Wire([answering(GOOD)], tls=serving(certificate)) as wire,
+        Provider(configured(wire.origin)) as provider,
+    ):
+        outcome = await provider.create(request_)
     assert outcome == NeverSent(
         "127.0.0.1: certificate: self-signed certificate; the request was not sent"
     )

@@ -155,7 +155,7 @@ READ = {"hang": 0.4, "slow": 0.8}  # s
     ],
 )
 async def test_faults_of_a_download_say_what_may_help(
-    configured: Configured, fault: DownloadFault, retryable: bool, gone: bool
+    configured: Configured, fault: DownloadFault, *, retryable: bool, gone: bool
 ) -> None:
     plan = FaultPlan(download={fault: 1.0}, cap=2, slow_bytes_per_second=2000)
     with EmulatorServer(EmulatorOptions(time_scale=0), plan) as server:
@@ -179,13 +179,14 @@ async def test_refused_images_keep_the_numbers_of_the_others(configured: Configu
             prediction = await finished(provider, await accepted(provider, request))
     numbers = [each.index for each in prediction.outputs]
     assert 0 < len(numbers) < 4
-    assert all(f"/out-{number}." in each.url for number, each in zip(numbers, prediction.outputs, strict=True))
+    assert all(
+        f"/out-{number}." in each.url
+        for number, each in zip(numbers, prediction.outputs, strict=True)
+    )
 
 
 @pytest.mark.parametrize("when_finished", ["unchanged", "refused"])
-async def test_cancelling_says_how_it_stands(
-    configured: Configured, when_finished: str
-) -> None:
+async def test_cancelling_says_how_it_stands(configured: Configured, when_finished: str) -> None:
     options = EmulatorOptions.model_validate(
         {"cancel_finished": when_finished, "render": "cheap", "time_scale": 0.3}
     )

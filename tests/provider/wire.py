@@ -32,6 +32,7 @@ class Connection:
         length = _LENGTH.search(head)
         body = await self.reader.readexactly(int(length[1])) if length else b""
         self.wire.requests.append(head + body)
+        self.wire.received.set()
         return head + body
 
     async def send(self, data: bytes) -> None:
@@ -60,6 +61,7 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[None]] = set()
         self.closing = asyncio.Event()
+        self.received = asyncio.Event()
         self.connections = 0
         self.requests: list[bytes] = []
         self.port = 0

@@ -2,7 +2,7 @@ import os
 import re
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.store.folder import FolderStore
@@ -12,6 +12,7 @@ PARTS = st.text("abz019._=-", min_size=1, max_size=8)
 NEAR_KEYS = st.lists(PARTS | st.sampled_from(["..", ".", "", "A", "é"]), max_size=5).map("/".join)
 
 
+@settings(deadline=None)
 @given(NEAR_KEYS | st.text(max_size=30))
 def test_a_key_stays_below_its_root_under_its_own_name(text: str) -> None:
     if is_key(text):
@@ -20,6 +21,7 @@ def test_a_key_stays_below_its_root_under_its_own_name(text: str) -> None:
         assert not any(part.startswith(".") for part in text.split("/"))
 
 
+@settings(deadline=None)
 @given(NEAR_KEYS)
 def test_joining_keys_with_a_slash_makes_a_key(text: str) -> None:
     if is_key(text):

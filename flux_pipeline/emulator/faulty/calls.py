@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from starlette.responses import HTMLResponse, Response
 
@@ -53,7 +54,12 @@ _SERVER_ERRORS = ((500, False), (502, True), (503, False), (504, True))
 
 def _cut(call: Call) -> Response:
     body = bytes(call.good.body)
-    head = wire.head("200 OK", content_type="application/json", content_length=str(len(body)))
+    status = HTTPStatus(call.good.status_code)
+    head = wire.head(
+        f"{status} {status.phrase}",
+        content_type="application/json",
+        content_length=str(len(body)),
+    )
     return wire.Raw(head + body[: len(body) // 2])
 
 

@@ -64,8 +64,8 @@ class Canvas:
     def glow(self, x: float, y: float, radius: float, colour: Colour, opacity: float = 1) -> None:
         """Tint a circle, most in its middle and not at all at its edge."""
         side = max(1, round(2 * radius))
-        halo = _halo().resize((side, side), Image.Resampling.BILINEAR)
-        mask = halo.point([i * opacity for i in range(256)])
+        weaker = _halo().point([i * opacity for i in range(256)])
+        mask = weaker.resize((side, side), Image.Resampling.NEAREST)  # steps too small to be seen
         self.image.paste(_rounded(colour), (round(x - radius), round(y - radius)), mask)
 
 

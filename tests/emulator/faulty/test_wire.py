@@ -37,7 +37,7 @@ def test_a_cut_reply_ends_in_an_orderly_way_before_its_length(start: Start) -> N
     server, _ = start(FaultPlan(create={"cut_after": 1.0}))
     start_of_reply, _, body = exchange(server.origin).partition(b"\r\n\r\n")
     length = int(start_of_reply.partition(b"content-length: ")[2].split()[0])
-    assert start_of_reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert start_of_reply.startswith(b"HTTP/1.1 201 Created\r\n")
     assert 0 < len(body) < length
 
 

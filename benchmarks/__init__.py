@@ -1,0 +1,1 @@
+"""What this package costs beside a bare loop; see ``overhead.py``."""

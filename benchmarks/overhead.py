@@ -1,0 +1,104 @@
+"""``make bench``: what this package costs beside a bare loop that does only what has to be done.
+
+Both make the same images over the same servers, in turns, each in a process of its own. What counts
+is their own CPU, user and system, of the median round: wall time would say more about the machine.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from benchmarks.servers import emulator, store
+
+_WARM_UP = 32
+_WITH, _WITHOUT = 1.2, 1.8  # the ratios that ours should stay under
+
+
+@dataclass
+class Contestant:
+    """One process and what it reported, in milliseconds of CPU per image."""
+
+    process: "subprocess.Popen[str]"
+    total: list[float] = field(default_factory=list)
+    without: list[float] = field(default_factory=list)
+    peak_mb: float = 0.0
+
+    def run(self, round_name: str, count: int) -> tuple[float, float]:
+        """Run one round; return its CPU with and without decoding."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{round_name} {count}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.process.args!r} ended with {self.process.wait()}")
+        said = json.loads(line)
+        self.peak_mb = said["peak_mb"]
+        cpu, decoding = said["cpu"], said["decoding"]
+        return 1000 * cpu / count, 1000 * (cpu - decoding) / count
+
+    def compete(self, round_name: str, count: int) -> None:
+        """Run one round that counts."""
+        total, without = self.run(round_name, count)
+        self.total.append(total)
+        self.without.append(without)
+
+
+@contextmanager
+def contestant(name: str, *arguments: str) -> Iterator[Contestant]:
+    """Start one, warm: everything is imported and every connection was used once."""
+    command = [sys.executable, "-m", "benchmarks.contestant", name, *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            started = Contestant(process)
+            started.run("warm-up", _WARM_UP)
+            yield started
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.overhead", description=__doc__)
+    parser.add_argument("--images", type=int, default=200, help="a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        where = stack.enter_context(store(folder))
+        arguments = stack.enter_context(emulator()), where, str(folder)
+        bare = stack.enter_context(contestant("bare", *arguments))
+        ours = stack.enter_context(contestant("ours", *arguments))
+        for number in range(options.rounds):
+            in_turn = (bare, ours) if number % 2 else (ours, bare)
+            for each in in_turn:
+                each.compete(f"round-{number}", options.images)
+        again = [
+            ours.run(f"round-{number}", options.images)[0] for number in range(options.rounds)
+        ]
+    print(f"{options.images} images of 1024 x 1024 px webp a round, {options.rounds} rounds, {where}")
+    _print_table(bare, ours)
+    print(f"\nthe same again, unchanged: {median(again):.2f} ms CPU an image, nothing sent")
+
+
+def _print_table(bare: Contestant, ours: Contestant) -> None:
+    print(f"\n{'CPU ms an image (median)':<28}{'bare loop':>10}{'ours':>10}{'ratio':>8}{'aim':>8}")
+    for label, aim, one, other in (
+        ("all", _WITH, bare.total, ours.total),
+        ("without decoding", _WITHOUT, bare.without, ours.without),
+    ):
+        left, right = median(one), median(other)
+        print(f"{label:<28}{left:>10.2f}{right:>10.2f}{right / left:>8.2f}{aim:>8.1f}")
+    ratio = ours.peak_mb / bare.peak_mb
+    print(f"{'peak memory, MB':<28}{bare.peak_mb:>10.0f}{ours.peak_mb:>10.0f}{ratio:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()

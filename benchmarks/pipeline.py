@@ -1,0 +1,48 @@
+"""Ours, as a run has it: ledger, limiter, checks, labels, thumbnails and lineage."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.work import CONCURRENCY, make_requests
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.rates import SqlRates
+from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.report import Tally
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.store.location import open_store
+
+_RATE = 600_000.0  # calls a minute: the provider must not be what is measured
+
+
+class Pipeline:
+    """Runs rounds against one provider and one store; the ledger is SQLite in ``folder``."""
+
+    def __init__(self, origin: str, store: str, folder: Path) -> None:
+        self._open = ExitStack()
+        config = ProviderConfig(
+            base_url=origin,
+            api_key="benchmark",
+            creates_per_minute=_RATE,
+            calls_per_minute=_RATE,
+            concurrency=CONCURRENCY,
+        )
+        ledger = self._open.enter_context(open_ledger(f"sqlite:///{folder}/ledger.db"))
+        rates = SqlRates(ledger, {"create": _RATE, "call": _RATE})
+        self._producer = Producer(
+            open_provider=lambda: Provider(config, rates=rates),
+            store=open_store(store, concurrency=CONCURRENCY),
+            ledger=ledger,
+            concurrency=CONCURRENCY,
+        )
+
+    def run(self, round_name: str, count: int) -> None:
+        """Make and store ``count`` images, or find that they are there."""
+        requests = make_requests(round_name, count)
+        tally = Tally()
+        with self._producer.stream([(round_name, requests)], run=RunContext(round_name)) as reports:
+            for report in reports:
+                tally.merge(report.tally)
+        if not tally.complete:
+            raise SystemExit(f"{round_name}: not every image was stored: {tally}")

@@ -1,0 +1,277 @@
+"""One prompt set's run: an event a partition, failures that stay where they are, and no step more."""
+
+import base64
+import hashlib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from flux_pipeline.defs.assets import POOL, build_assets
+from flux_pipeline.defs.beta import beta_accepted
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
+from tests.defs.bench import Bench, checks
+
+FOUR = """
+prompts:
+  castle: a castle in winter
+  harbour: a harbour in winter
+  moon: the moon in winter
+  zoo: a zoo in winter
+"""
+
+
+def test_a_run_makes_an_event_for_every_partition_and_a_gallery(bench: Bench) -> None:
+    bench.options = EmulatorOptions(time_scale=0)  # real pictures: each other pixels
+    winter = bench.write(FOUR)
+    result = bench.run(winter)
+    assert result.success
+    assert set(bench.made(winter, "prompts").values()) == {"MATERIALIZED"}
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    per_asset = [event.asset_key for event in result.get_asset_materialization_events()]
+    assert [per_asset.count(key) for key in (bench.keys.prompts, bench.keys.images)] == [4, 4]
+    assert per_asset.count(bench.keys.gallery) == 1
+    assert checks(result) == {
+        "images_are_complete": True,
+        "images_are_distinct": True,
+        "images_are_readable": True,
+        "images_are_unsuspicious": True,
+    }
+    assert bench.charged().creates_accepted == 4
+
+
+def test_an_images_event_says_what_was_made_where_and_for_how_much(bench: Bench) -> None:
+    winter = bench.write("prompts: {castle: {prompt: a castle, num_outputs: 2, takes: 2}}")
+    bench.run(winter)
+    shown = bench.shown("images", "castle")
+    assert shown["dagster/row_count"] == 4
+    assert (shown["flux/asked_images"], shown["flux/stored_images"]) == (4, 4)
+    assert shown["flux/created_predictions"] == 2
+    assert shown["flux/cost_usd"] == pytest.approx(0.012)
+    assert shown["flux/run_seconds"] > 0
+    assert shown["flux/prompt"] == "a castle"
+    assert shown["dagster/uri"].startswith((bench.folder / "store/images").as_uri())
+    assert shown["flux/lineage_uri"].endswith(".parquet")
+    pictures = shown["flux/preview"].splitlines()
+    assert len(pictures) == 2
+    for picture in pictures:
+        data = picture.removeprefix("![castle](data:image/webp;base64,").removesuffix(")")
+        assert base64.b64decode(data)[8:12] == b"WEBP"
+    assert len(shown["flux/preview"]) < 20_000
+
+
+def test_a_prompts_event_says_what_is_asked_for(bench: Bench) -> None:
+    winter = bench.write("prompts: {castle: {prompt: a castle, takes: 3, num_outputs: 2}}")
+    bench.run(winter, "prompts")
+    shown = bench.shown("prompts", "castle")
+    assert (shown["dagster/row_count"], shown["flux/images"]) == (3, 6)
+    assert shown["flux/estimate_usd"] == pytest.approx(0.018)
+    assert bench.charged().creates_received == 0
+
+
+def test_a_second_run_asks_the_provider_for_nothing_and_keeps_the_pictures(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    bench.run(winter)
+    before = bench.event("images", "moon"), bench.shown("images", "moon")
+    bench.run(winter)
+    assert bench.charged().creates_received == 4
+    after = bench.shown("images", "moon")
+    assert (after["flux/unchanged_images"], after["flux/stored_images"]) == (1, 0)
+    assert after["flux/cost_usd"] == 0
+    assert after["flux/preview"] == before[1]["flux/preview"]
+    versions = [
+        (event.tags or {})["dagster/data_version"]
+        for event in (before[0], bench.event("images", "moon"))
+    ]
+    assert versions[0] == versions[1]
+
+
+def test_a_failed_partition_fails_alone_and_is_named_with_its_reason(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="moon", cap=100))
+    winter = bench.write(FOUR)
+    result = bench.run(winter, raise_on_error=False)
+    assert not result.success
+    assert bench.made(winter) == {
+        "castle": "MATERIALIZED",
+        "harbour": "MATERIALIZED",
+        "moon": "FAILED",
+        "zoo": "MATERIALIZED",
+    }
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert data.description is not None
+    assert data.description.startswith("1 of 4 partitions failed\nmoon: ")
+    assert list(data.metadata["flux/failed_partitions"].value) == ["moon"]
+    assert not checks(result)["images_are_complete"]
+    assert bench.shown("gallery")["dagster/row_count"] == 3
+
+
+def test_running_again_after_a_failure_pays_for_what_is_missing_alone(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_pa": 1.0}, only_prompts="moon", cap=100))
+    winter = bench.write(FOUR)
+    assert not bench.run(winter, raise_on_error=False).success
+    paid = bench.charged().creates_accepted
+    bench.serve(FaultPlan())
+    assert bench.run(winter).success
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    assert bench.charged().creates_accepted == paid + 1
+
+
+def test_images_that_the_provider_refuses_are_named_and_do_not_fail_the_rest(
+    bench: Bench,
+) -> None:
+    bench.serve(FaultPlan(outcome={"images_refused": 1.0}, cap=100))
+    winter = bench.write("prompts: {castle: {prompt: a castle, num_outputs: 4}}")
+    result = bench.run(winter)
+    shown = bench.shown("images", "castle")
+    assert shown["flux/refused_images"] >= 1
+    assert shown["flux/refused_images"] + shown["flux/stored_images"] == 4
+    (check,) = [
+        each
+        for each in result.get_asset_check_evaluations()
+        if each.check_name == "images_are_complete"
+    ]
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    assert check.metadata["flux/partitions"].value == ["castle"]
+
+
+def test_a_budget_stops_before_the_request_that_would_exceed_it(bench: Bench) -> None:
+    winter = bench.write(FOUR + "budget: {usd_per_run: 0.0065}\n")
+    result = bench.run(winter, raise_on_error=False)
+    assert not result.success
+    assert bench.charged().creates_received == 2
+    assert sorted(bench.made(winter).values()) == ["FAILED"] * 2 + ["MATERIALIZED"] * 2
+
+
+def test_the_budget_of_a_day_holds_over_all_runs(bench: Bench) -> None:
+    bench.limits = {"usd_per_day": 0.0065}
+    winter = bench.write(FOUR)
+    bench.run(winter, keys=["castle", "castle"])
+    assert not bench.run(winter, raise_on_error=False).success
+    assert bench.charged().creates_received == 2
+
+
+def test_a_key_that_is_refused_fails_in_words_and_nothing_is_made(bench: Bench) -> None:
+    bench.serve(FaultPlan(unauthorized_after=0))
+    winter = bench.write(FOUR)
+    result = bench.run(winter, raise_on_error=False)
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "401" in (data.description or "")
+    assert "a-key" not in str(failure)
+    assert "MATERIALIZED" not in bench.made(winter).values()
+
+
+def test_a_table_that_changed_since_it_was_loaded_sends_nothing(bench: Bench) -> None:
+    table = bench.folder / "animals.csv"
+    table.write_text("animal\nfox\n")
+    winter = bench.write('prompts: {a: {prompt: "a {animal}", table: animals.csv, key: animal}}')
+    table.write_text("animal\nfox\nowl\n")
+    result = bench.run(winter, raise_on_error=False)
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    assert "changed since it was loaded" in str(failure.step_failure_data.user_failure_data)
+    assert bench.charged().creates_received == 0
+
+
+def test_assets_can_be_made_each_alone(bench: Bench) -> None:
+    winter = bench.write("prompts: {castle: a castle}")
+    bench.run(winter, "gallery")
+    assert bench.shown("gallery")["dagster/row_count"] == 0
+    bench.run(winter, "images")
+    assert bench.made(winter, "prompts") == {"castle": "MISSING"}
+    bench.run(winter, "prompts")
+    assert bench.made(winter, "prompts") == {"castle": "MATERIALIZED"}
+    bench.run(winter, "gallery")
+    assert bench.shown("gallery")["dagster/row_count"] == 1
+
+
+def test_a_range_takes_the_partitions_between_its_ends_alone(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    bench.run(winter, keys=["harbour", "moon"])
+    assert list(bench.made(winter).values()) == [
+        "MISSING",
+        "MATERIALIZED",
+        "MATERIALIZED",
+        "MISSING",
+    ]
+
+
+def test_an_empty_shard_is_made_too(bench: Bench) -> None:
+    winter = bench.write("partitions: {by: shard, count: 4}\nprompts: {castle: a castle}\n")
+    bench.run(winter)
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    counts = [bench.shown("images", key)["dagster/row_count"] for key in winter.partition_keys()]
+    assert sorted(counts) == [0, 0, 0, 1]
+
+
+def test_days_are_made_with_seeds_of_their_own(bench: Bench) -> None:
+    diary = bench.write("partitions: {by: day, start: 2026-11-01}\nprompts: {a: 'on {date}'}\n")
+    bench.run(diary, keys=["2026-11-03", "2026-11-05"])
+    shown = [bench.shown("images", f"2026-11-0{day}") for day in (3, 4, 5)]
+    assert [each["flux/prompt"] for each in shown] == [
+        "on 2026-11-03",
+        "on 2026-11-04",
+        "on 2026-11-05",
+    ]
+    assert bench.charged().distinct_inputs == 3
+
+
+def test_what_lies_in_the_store_is_read_back(bench: Bench) -> None:
+    winter = bench.write("prompts: {castle: a castle}")
+    bench.run(winter)
+    (image,) = (bench.folder / "store/images").rglob("*.webp")
+    image.write_bytes(image.read_bytes()[:-100])
+    result = bench.run(winter)
+    assert not checks(result)["images_are_readable"]
+
+
+def test_prompts_are_shown_as_text_and_without_secrets(bench: Bench) -> None:
+    secret = "r8_" + "a1" * 20
+    winter = bench.write(f'prompts: {{castle: "![x](http://x) <b>\\u202e {secret}"}}')
+    bench.run(winter)
+    for asset in ("prompts", "images"):
+        metadata = bench.event(asset, "castle").metadata
+        assert isinstance(metadata["flux/prompt"], dg.TextMetadataValue)
+        assert metadata["flux/prompt"].value == "![x](http://x) <b>\\u202e REDACTED"
+    assert secret not in str(bench.instance.all_logs(bench.run(winter).run_id))
+
+
+def test_no_pickle_is_written_anywhere(bench: Bench) -> None:
+    bench.run(bench.write("prompts: {castle: a castle}"))
+    home = Path(bench.instance.storage_directory())
+    assert [path for path in home.rglob("*") if path.is_file() and "castle" in str(path)] == []
+
+
+def test_the_gallery_lies_where_its_event_says(bench: Bench) -> None:
+    winter = bench.write("description: <Winter> & more\nprompts: {castle: a castle}")
+    bench.run(winter)
+    page = (bench.folder / f"store/galleries/{bench.name}.html").read_text()
+    shown = bench.shown("gallery")
+    assert shown["dagster/uri"] == (bench.folder / f"store/galleries/{bench.name}.html").as_uri()
+    assert shown["dagster/size_bytes"] == len(page.encode())
+    assert "&lt;Winter&gt; &amp; more" in page
+    assert f'src="../images/{bench.name}/castle-' in page
+
+
+def test_the_step_that_pays_is_never_retried_and_waits_in_the_pool(bench: Bench) -> None:
+    with beta_accepted():
+        assets = build_assets(bench.write(FOUR))
+    assert assets.op.retry_policy is None
+    assert assets.op.pool == POOL
+    assert assets.backfill_policy == dg.BackfillPolicy.single_run()
+    assert assets.can_subset
+
+
+def test_the_data_version_is_that_of_the_pictures(bench: Bench) -> None:
+    winter = bench.write("prompts: {castle: {prompt: a castle, takes: 2}}")
+    bench.run(winter)
+    tags = bench.event("images", "castle").tags or {}
+    assert len(tags["dagster/data_version"]) == len(hashlib.sha256().hexdigest())
+    bench.run(bench.write("prompts: {castle: {prompt: a castle, takes: 3}}"))
+    assert (bench.event("images", "castle").tags or {})["dagster/data_version"] != tags[
+        "dagster/data_version"
+    ]

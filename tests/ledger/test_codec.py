@@ -1,0 +1,108 @@
+"""A request survives the ledger whole."""
+
+import json
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger.codec import dump_request, load_request
+from flux_pipeline.request import Request, Source
+
+text = st.text(st.characters(), max_size=20)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(text, children, max_size=3),
+    max_leaves=8,
+)
+sources = st.builds(Source, text, text, st.integers(1, 99), text, text, text)
+requests = st.builds(
+    Request,
+    model=text,
+    version=text,
+    input=st.dictionaries(text, json_values, max_size=5),
+    request_sha256=text,
+    outputs=st.integers(1, 4),
+    width=st.integers(1, 4096),
+    height=st.integers(1, 4096),
+    image_format=st.sampled_from(["webp", "jpg", "png"]),
+    cost_usd=st.floats(0, 100),
+    source=sources,
+)
+
+REQUEST = Request(
+    model="owner/model",
+    version="0" * 64,
+    input={"prompt": "a castle", "seed": 7},
+    request_sha256="1" * 64,
+    outputs=1,
+    width=1024,
+    height=768,
+    image_format="webp",
+    cost_usd=0.003,
+    source=Source("winter", "castle", 2, "2026-11-22", "configs/winter.yaml", "2" * 64),
+)
+
+
+@given(requests)
+def test_a_request_comes_back_equal(request: Request) -> None:
+    form = dump_request(request)
+    assert form.isascii()
+    again = load_request(form)
+    assert again == request
+    assert repr(again) == repr(request), "types too: 1 and 1.0 and True are equal"
+
+
+def test_every_field_is_kept() -> None:
+    table = json.loads(dump_request(REQUEST))
+    assert set(table) == {"form", *(field.name for field in fields(Request))}
+    assert set(table["source"]) == {field.name for field in fields(Source)}
+    assert load_request(dump_request(REQUEST)).seed == 7
+
+
+def test_the_input_may_be_any_mapping() -> None:
+    request = replace(REQUEST, input=MappingProxyType({"seed": 1}))
+    assert load_request(dump_request(request)).input == {"seed": 1}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_without_a_form_is_refused(number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump_request(replace(REQUEST, input={"scale": number}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda table: table.pop("source"),
+        lambda table: table.pop("form"),
+        lambda table: table.update(extra=1),
+        lambda table: table.update(source=None),
+    ],
+)
+def test_what_something_else_wrote_is_refused(damage: Any) -> None:
+    table = json.loads(dump_request(REQUEST))
+    damage(table)
+    with pytest.raises(LedgerError, match="can't be read") as caught:
+        load_request(json.dumps(table))
+    assert "castle" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"a castle"'])
+def test_what_is_no_table_is_refused(text: str) -> None:
+    with pytest.raises(LedgerError, match="can't be read"):
+        load_request(text)
+
+
+def test_a_newer_form_is_refused_with_what_to_do() -> None:
+    table = {**json.loads(dump_request(REQUEST)), "form": 2}
+    with pytest.raises(LedgerError, match="newer release: update"):
+        load_request(json.dumps(table))

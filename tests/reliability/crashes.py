@@ -1,0 +1,89 @@
+"""Runs the command line in a process of its own that dies at a chosen effect.
+
+Processes come from a fork server that has imported everything already, so that a death and the run
+after it take a second and not ten.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flux_pipeline.produce.performer import Performer
+
+_PRELOADED = ["flux_pipeline.definitions", "flux_pipeline.cli.run", "pyarrow.parquet", __name__]
+
+
+@dataclass(frozen=True)
+class Death:
+    """Die before or after the n-th effect of this name, n from 1."""
+
+    effect: str
+    after: bool
+    nth: int = 1
+
+
+def context() -> Any:
+    """A fork server with all imports done."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(_PRELOADED)
+    return made
+
+
+def run_command(
+    arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str], death: Death | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Run ``flux-pipeline`` with these arguments; return its exit code and what it printed."""
+    output = folder / "output.json"
+    output.unlink(missing_ok=True)
+    process = context().Process(
+        target=_command, args=(list(arguments), folder, dict(environ), death, output)
+    )
+    process.start()
+    process.join(120)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise TimeoutError("the command did not end within 120 s")
+    printed = output.read_text() if output.exists() else ""
+    return process.exitcode, json.loads(printed) if printed else {}
+
+
+def _command(
+    arguments: list[str], folder: Path, environ: dict[str, str], death: Death | None, output: Path
+) -> None:
+    from flux_pipeline.cli import main
+
+    os.chdir(folder)
+    os.environ.update(environ)
+    with output.open("w") as out, (folder / "errors.txt").open("a") as errors:
+        os.dup2(out.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+        sys.stdout, sys.stderr = out, errors
+        if death is not None:
+            _arm(death)
+        sys.argv = ["flux-pipeline", *arguments]
+        main()
+
+
+def _arm(death: Death) -> None:
+    perform = Performer.perform
+    seen = 0
+
+    async def dying(self: Performer, effect: Any) -> Any:
+        nonlocal seen
+        here = type(effect).__name__ == death.effect
+        seen += here
+        if here and not death.after and seen == death.nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        outcome = await perform.__get__(self)(effect)
+        if here and death.after and seen == death.nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return outcome
+
+    Performer.perform = dying  # type: ignore[method-assign,assignment]

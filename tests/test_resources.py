@@ -1,0 +1,189 @@
+"""The resource: every field arrives where it is used, and no secret leaves with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.errors import ConfigError, LedgerError, StoreError
+from flux_pipeline.resources import ImageProducer
+from flux_pipeline.settings import Settings
+
+CANARY = "r8_canary0123456789canary0123456789"
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> ImageProducer:
+    return ImageProducer(
+        store=f"file:{tmp_path}/store",
+        ledger=f"sqlite:///{tmp_path}/ledger.db",
+        state=str(tmp_path / "emulator"),
+    )
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def test_every_setting_arrives() -> None:
+    settings = Settings(
+        provider="anyapi",
+        api_key=CANARY,
+        store="s3://bucket/x",
+        ledger="sqlite:///x.db",
+        state=Path("state"),
+        rate=60.0,
+        concurrency=8,
+        unknown="hold",
+        settle_seconds=5.0,
+        budget_usd_per_day=2.0,
+    )
+    resource = ImageProducer.from_settings(settings)
+    values = {name: getattr(resource, name) for name in type(resource).model_fields}
+    assert values == {
+        "provider": "anyapi",
+        "api_key": dg.EnvVar("FLUX_API_KEY"),
+        "store": "s3://bucket/x",
+        "ledger": "sqlite:///x.db",
+        "state": "state",
+        "creates_per_minute": 60.0,
+        "concurrency": 8,
+        "unknown": "hold",
+        "settle_seconds": 5.0,
+        "usd_per_day": 2.0,
+    }
+
+
+def test_every_field_is_described() -> None:
+    fields = ImageProducer.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_every_field_reaches_what_is_opened(embedded: ImageProducer, tmp_path: Path) -> None:
+    resource = embedded.model_copy(
+        update={"concurrency": 7, "unknown": "hold", "settle_seconds": 1.5}
+    )
+    with resource.open() as producer:
+        assert producer.concurrency == 7
+        assert (producer.policy.unknown, producer.policy.visibility) == ("hold", 1.5)
+        assert producer.store.uri == (tmp_path / "store").as_uri()
+        assert str(tmp_path / "ledger.db") in producer.ledger.name
+        assert (tmp_path / "emulator").is_dir()
+
+
+def test_secrets_are_passed_on_by_name() -> None:
+    settings = Settings(
+        provider="replicate",
+        api_key=CANARY,
+        key_variable="REPLICATE_API_TOKEN",
+        ledger="postgresql://user:hunter2hunter2@host/db",
+        ledger_given=True,
+    )
+    resource = ImageProducer.from_settings(settings)
+    assert resource.api_key == dg.EnvVar("REPLICATE_API_TOKEN")
+    assert resource.ledger == dg.EnvVar("FLUX_LEDGER")
+
+
+def test_the_embedded_emulator_needs_no_key() -> None:
+    assert ImageProducer.from_settings(Settings()).api_key == ""
+
+
+def test_no_secret_is_in_a_snapshot_an_event_or_a_repr(
+    monkeypatch: pytest.MonkeyPatch,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Against a provider that takes the key: it was sent, and is nowhere else."""
+    monkeypatch.setenv("FLUX_API_KEY", CANARY)
+    monkeypatch.setenv("FLUX_LEDGER", f"sqlite:///{tmp_path}/hunter2hunter2.db")
+    seen: list[str] = []
+
+    @dg.asset
+    def probe(image_producer: ImageProducer) -> None:
+        seen.extend((image_producer.api_key, repr(image_producer), str(image_producer)))
+        with image_producer.open() as producer:
+            seen.append(repr(producer.open_provider()))
+        raise RuntimeError(repr(image_producer))
+
+    with EmulatorServer() as server:
+        resource = ImageProducer.from_settings(
+            Settings(
+                provider=server.origin,
+                api_key=CANARY,
+                store=f"file:{tmp_path}/store",
+                ledger="sqlite:///hunter2hunter2.db",
+                ledger_given=True,
+            )
+        )
+        definitions = dg.Definitions([probe], resources={"image_producer": resource})
+        job = definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    key, *shown = seen
+    assert key == CANARY
+    snapshot = instance.get_job_snapshot(result.dagster_run.job_snapshot_id or "")
+    events = instance.all_logs(result.run_id)
+    for sink in (
+        *shown,
+        repr(resource),
+        repr(snapshot),
+        dg.serialize_value(snapshot),
+        *map(dg.serialize_value, events),
+        repr(result.dagster_run),
+        caplog.text,
+    ):
+        assert CANARY not in sink
+        assert "hunter2hunter2" not in sink
+
+
+def test_a_missing_key_fails_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("FLUX_API_KEY", raising=False)
+
+    @dg.asset
+    def probe(image_producer: ImageProducer) -> None:
+        raise AssertionError("was reached")
+
+    resource = ImageProducer.from_settings(
+        Settings(provider="replicate", store=f"file:{tmp_path}/store")
+    )
+    with pytest.raises(dg.DagsterInvalidConfigError, match="FLUX_API_KEY"):
+        dg.materialize([probe], instance=instance, resources={"image_producer": resource})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_key_is_told_in_words(tmp_path: Path) -> None:
+    resource = ImageProducer(provider="replicate", store=f"file:{tmp_path}/store")
+    with pytest.raises(ConfigError, match="api_key: is empty"), resource.open():
+        pass
+
+
+def test_a_store_that_cannot_be_written_stops_before_the_ledger(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    resource = ImageProducer(
+        store=f"file:{tmp_path}/store",
+        ledger=f"sqlite:///{tmp_path}/ledger.db",
+        state=str(tmp_path / "emulator"),
+    )
+    with pytest.raises(StoreError), resource.open():
+        pass
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_ledger_that_cannot_be_opened_is_told_in_words(
+    embedded: ImageProducer, tmp_path: Path
+) -> None:
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(LedgerError, match="ledger"), embedded.open():
+        pass
+
+
+def test_the_store_alone_opens_nothing_else(embedded: ImageProducer, tmp_path: Path) -> None:
+    embedded.open_store().put("a.txt", b"a", content_type="text/plain")
+    assert not (tmp_path / "ledger.db").exists()
+    assert not (tmp_path / "emulator").exists()

@@ -1,0 +1,194 @@
+"""Settings: pure, all mistakes at once, and no secret in any message."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from flux_pipeline.errors import ConfigError
+from flux_pipeline.settings import Settings, parse_key
+
+CANARY = "r8_canary0123456789canary0123456789"
+
+
+def load(**environ: str) -> Settings:
+    return Settings.from_environment(environ)
+
+
+def mistakes(environ: Mapping[str, str]) -> dict[str, str]:
+    with pytest.raises(ConfigError) as raised:
+        Settings.from_environment(environ)
+    return {problem.key: problem.message for problem in raised.value.problems}
+
+
+def test_an_empty_environment_is_the_embedded_default() -> None:
+    settings = load()
+    assert settings.provider == "emulator"
+    assert settings.store == "file:./data/store"
+    assert settings.ledger == "sqlite:///./data/ledger.db"
+    assert settings.configs == Path("configs")
+    assert (settings.rate, settings.concurrency) == (600.0, 64)
+    assert (settings.unknown, settings.settle_seconds) == ("resend", 30.0)
+    assert settings.budget_usd_per_day is None
+    assert not settings.ledger_given
+
+
+def test_every_variable_arrives() -> None:
+    settings = load(
+        FLUX_CONFIGS="sets",
+        FLUX_PROVIDER="replicate",
+        FLUX_API_KEY=CANARY,
+        FLUX_STORE="s3://bucket/prefix",
+        FLUX_LEDGER="postgresql://user:secret@host/db",
+        FLUX_STATE="state",
+        FLUX_RATE="60",
+        FLUX_CONCURRENCY="8",
+        FLUX_UNKNOWN="hold",
+        FLUX_SETTLE_SECONDS="5.5",
+        FLUX_BUDGET_USD_PER_DAY="2.5",
+    )
+    assert settings == Settings(
+        configs=Path("sets"),
+        provider="replicate",
+        api_key=CANARY,
+        key_variable="FLUX_API_KEY",
+        store="s3://bucket/prefix",
+        ledger="postgresql://user:secret@host/db",
+        ledger_given=True,
+        state=Path("state"),
+        rate=60.0,
+        concurrency=8,
+        unknown="hold",
+        settle_seconds=5.5,
+        budget_usd_per_day=2.5,
+    )
+
+
+def test_an_empty_or_blank_variable_counts_as_not_set() -> None:
+    assert load(FLUX_STORE="", FLUX_RATE="  ", FLUX_API_KEY="") == Settings()
+
+
+def test_replicates_own_variable_is_accepted_and_ours_goes_first() -> None:
+    theirs = load(REPLICATE_API_TOKEN=CANARY)
+    assert (theirs.api_key, theirs.key_variable) == (CANARY, "REPLICATE_API_TOKEN")
+    both = load(REPLICATE_API_TOKEN="other", FLUX_API_KEY=CANARY)
+    assert (both.api_key, both.key_variable) == (CANARY, "FLUX_API_KEY")
+
+
+def test_all_mistakes_are_found_at_once_and_each_names_its_variable() -> None:
+    found = mistakes(
+        {
+            "FLUX_PROVIDER": "replicat",
+            "FLUX_API_KEY": "YOUR_API_KEY",
+            "FLUX_STORE": "gs://bucket",
+            "FLUX_LEDGER": "ledger.db",
+            "FLUX_RATE": "fast",
+            "FLUX_CONCURRENCY": "0",
+            "FLUX_UNKNOWN": "retry",
+            "FLUX_SETTLE_SECONDS": "-1",
+            "FLUX_BUDGET_USD_PER_DAY": "nan",
+        }
+    )
+    assert set(found) == {
+        "FLUX_PROVIDER",
+        "FLUX_API_KEY",
+        "FLUX_STORE",
+        "FLUX_LEDGER",
+        "FLUX_RATE",
+        "FLUX_CONCURRENCY",
+        "FLUX_UNKNOWN",
+        "FLUX_SETTLE_SECONDS",
+        "FLUX_BUDGET_USD_PER_DAY",
+    }
+    assert found["FLUX_CONCURRENCY"] == "'0' is not allowed (a whole number, 1 to 4096)"
+    assert found["FLUX_UNKNOWN"] == "'retry' is not allowed (resend or hold)"
+    assert found["FLUX_RATE"] == "'fast' is not allowed (0.1 to 1e+06)"
+
+
+@pytest.mark.parametrize("text", ["inf", "1e400", "nan", "0", "-3", "", "1_0" * 400, "１"])
+def test_a_rate_is_a_number_within_reason_or_a_mistake(text: str) -> None:
+    if not text:
+        assert load(FLUX_RATE=text).rate == 600.0
+    elif text == "１":  # a digit of another script is a number to Python, and does no harm
+        assert load(FLUX_RATE=text).rate == 1.0
+    else:
+        assert "FLUX_RATE" in mistakes({"FLUX_RATE": text})
+
+
+@pytest.mark.parametrize("text", ["64.0", "6e1", "٦٤", "9" * 5000, "+5", "0x10"])
+def test_a_concurrency_is_whole_and_plain(text: str) -> None:
+    assert "FLUX_CONCURRENCY" in mistakes({"FLUX_CONCURRENCY": text})
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://api.example.com/replicate/", "https://api.example.com/replicate"),
+        ("http://127.0.0.1:8900", "http://127.0.0.1:8900"),
+        ("http://[::1]:8900/replicate", "http://[::1]:8900/replicate"),
+        ("http://localhost:8900", "http://localhost:8900"),
+    ],
+)
+def test_a_provider_may_be_a_base_url_with_its_prefix(url: str, kept: str) -> None:
+    assert load(FLUX_PROVIDER=url).provider == kept
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://api.example.com", "in clear"),
+        ("http://10.0.0.1", "in clear"),
+        ("ftp://api.example.com", "neither"),
+        ("api.example.com", "neither"),
+        ("https://", "neither"),
+        ("https://user:pw@api.example.com", "a user"),
+        ("https://api.example.com?key=1", "a query"),
+    ],
+)
+def test_a_base_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None:
+    message = mistakes({"FLUX_PROVIDER": url})["FLUX_PROVIDER"]
+    assert said in message
+    assert "pw" not in message
+
+
+@pytest.mark.parametrize("text", [f"  {CANARY}\n", f"Bearer {CANARY}", f"\tBearer  {CANARY} "])
+def test_what_copying_adds_to_a_key_is_dropped(text: str) -> None:
+    assert parse_key(text) == CANARY
+
+
+@pytest.mark.parametrize(
+    "text", [f'"{CANARY}"', f"{CANARY[:5]} {CANARY[5:]}", f"{CANARY}\nX-Other: 1", f"{CANARY}é"]
+)
+def test_a_key_that_no_header_can_hold_is_refused_without_being_told(text: str) -> None:
+    message = mistakes({"FLUX_API_KEY": text})["FLUX_API_KEY"]
+    assert "copy the key alone" in message
+    assert "canary" not in message
+
+
+@pytest.mark.parametrize("text", ["YOUR_API_KEY", "<your-api-key>", "changeme", "xxx", "{API_KEY}"])
+def test_a_placeholder_is_no_key(text: str) -> None:
+    assert "placeholder" in mistakes({"FLUX_API_KEY": text})["FLUX_API_KEY"]
+
+
+def test_a_slip_in_a_name_is_a_mistake_and_a_foreign_name_is_not() -> None:
+    found = mistakes({"FLUX_BUDGET_USD_DAY": "1", "FLUX_SYSTEM_NAMESPACE": "flux-system"})
+    assert found == {"FLUX_BUDGET_USD_DAY": "is not known; did you mean FLUX_BUDGET_USD_PER_DAY?"}
+
+
+def test_no_message_and_no_repr_holds_a_secret() -> None:
+    password = "hunter2hunter2"
+    settings = load(FLUX_API_KEY=CANARY, FLUX_LEDGER=f"postgresql://user:{password}@host/db")
+    assert CANARY not in repr(settings)
+    assert password not in repr(settings)
+    with pytest.raises(ConfigError) as raised:
+        load(FLUX_API_KEY=f"{CANARY} x", FLUX_LEDGER=password, FLUX_STORE=f"gs://{password}")
+    assert CANARY not in str(raised.value)
+    assert password not in str(raised.value)
+
+
+def test_settings_are_frozen_and_travel_between_processes() -> None:
+    settings = load(FLUX_RATE="60")
+    with pytest.raises(AttributeError):
+        settings.rate = 1.0
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301
