@@ -35,7 +35,10 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def make(context: dg.AssetExecutionContext, image_producer: ImageProducer) -> Any:
-        events, outcome = SetEvents(prompt_set, context, image_producer), Outcome(context.run.run_id)
+        events, outcome = (
+            SetEvents(prompt_set, context, image_producer),
+            Outcome(context.run.run_id),
+        )
         with reported_errors():
             with events.reports() as reports:
                 yield from events.prompts()

@@ -62,7 +62,7 @@ def inspect_image(
     flags = []
     if found != image_format:
         flags.append(f"{image_format} was asked for, this is {found}")
-    if (structure.width, structure.height) != (width, height):
+    if width and (structure.width, structure.height) != (width, height):
         asked, real = f"{width} x {height}", f"{structure.width} x {structure.height}"
         flags.append(f"{asked} px were asked for, these are {real} px")
     decoded = decode(body, structure)

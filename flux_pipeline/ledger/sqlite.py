@@ -5,8 +5,10 @@ start (``BEGIN IMMEDIATE``), because a transaction that reads first and writes l
 another has written in between.
 """
 
-import os
+import contextlib
 import sqlite3
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from flux_pipeline.ledger.lease import HostClock, Moment
 from flux_pipeline.ledger.presence import Presence
 
 _OLDEST = (3, 35)  # RETURNING
+_RETRY_SECONDS = 0.01
 
 
 class SqliteDatabase:
@@ -75,10 +78,21 @@ class SqliteDatabase:
         self._presence.leave()
 
     def _create_file(self) -> None:
-        """Create the file for this user alone: requests may hold what nobody else should read."""
+        """Create the file for this user alone: requests may hold what nobody else should read.
+
+        It appears closed, by a link: closing a file of our own on the database would cancel the
+        locks that SQLite holds on it elsewhere in this process.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if not self._path.exists():
+                empty = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
+                empty.touch(mode=0o600, exist_ok=False)
+                try:
+                    with contextlib.suppress(OSError):  # another was first, or there are no links
+                        self._path.hardlink_to(empty)
+                finally:
+                    empty.unlink()
         except OSError as error:
             raise LedgerError(
                 f"{self.name}: can't be opened ({error.strerror}): check the path and that this "
@@ -93,7 +107,7 @@ def _engine(address: URL, patience_seconds: float, *, synchronous: str) -> Engin
 
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
         connection.isolation_level = None  # BEGIN is ours, see below
-        connection.execute("PRAGMA journal_mode=WAL").close()
+        _use_write_ahead_log(connection, patience_seconds)
         connection.execute(f"PRAGMA synchronous={synchronous}").close()
 
     def begin(connection: Connection) -> None:
@@ -103,6 +117,22 @@ def _engine(address: URL, patience_seconds: float, *, synchronous: str) -> Engin
     sa.event.listen(engine, "connect", set_up)
     sa.event.listen(engine, "begin", begin)
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, patience_seconds: float) -> None:
+    """Switch a new file over, once; SQLite doesn't wait for others who do so at the same time."""
+    last = time.monotonic() + patience_seconds
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > last:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 _WORDS = {

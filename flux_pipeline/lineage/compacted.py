@@ -46,7 +46,7 @@ _REPETITIVE = [
 
 
 class CompactedTable:
-    """A compacted table in memory, compressed as it is stored. Thread-safe."""
+    """A compacted table in memory, compressed as it is stored. For one thread at a time."""
 
     def __init__(self, body: bytes) -> None:
         """Raise ValueError where ``body`` is no compacted table of this version."""

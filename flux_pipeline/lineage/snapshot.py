@@ -26,7 +26,7 @@ _REQUEST = "request_sha256"
 class Snapshot:
     """The current rows of a compacted table and, beside it, of one of what was written since.
 
-    Holds the tables as they are compressed (about 0.2 KB a row). Thread-safe.
+    Holds the tables as they are compressed, about 0.2 KB a row. For one thread at a time.
     """
 
     def __init__(self, compacted: CompactedTable, fresh: CompactedTable | None = None) -> None:

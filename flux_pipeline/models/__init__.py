@@ -1,6 +1,6 @@
 """The models that can be asked: typed input, limits, sizes, price and pinned version of each."""
 
-from flux_pipeline.models.build import build_request
+from flux_pipeline.models.build import build_request, effective_input
 from flux_pipeline.models.catalog import MODELS, find_model
 from flux_pipeline.models.model import Model, ModelInput
 from flux_pipeline.models.redact import redact, redact_input, redact_url
@@ -10,6 +10,7 @@ __all__ = [
     "Model",
     "ModelInput",
     "build_request",
+    "effective_input",
     "find_model",
     "redact",
     "redact_input",

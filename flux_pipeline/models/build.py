@@ -1,7 +1,12 @@
 """Makes the request of one prediction from a model, its checked input and where it comes from."""
 
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from flux_pipeline.models.catalog import find_model
 from flux_pipeline.models.model import Model, ModelInput
-from flux_pipeline.request import Request, Source, fingerprint
+from flux_pipeline.request import JsonValue, Request, Source, fingerprint
 
 
 def build_request(
@@ -26,3 +31,14 @@ def build_request(
         cost_usd=model.usd_per_image * values.outputs,
         source=source,
     )
+
+
+def effective_input(request: Request) -> Mapping[str, JsonValue]:
+    """What decided the image, with the model's defaults filled in, for records.
+
+    A request of a model that is no longer known comes back as it was sent.
+    """
+    try:
+        return find_model(request.model).input_type.model_validate(request.input).effective()
+    except (KeyError, ValidationError):
+        return request.input

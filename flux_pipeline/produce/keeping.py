@@ -54,11 +54,7 @@ class Keeper:
             )
         except ImageError as error:
             return NotKept("again", f"output {record.output_index}: {error}")
-        if (seen.image_format, seen.width, seen.height) != (
-            request.image_format,
-            request.width,
-            request.height,
-        ):
+        if not _as_asked(request, seen):
             return NotKept("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
         found = self._describe(record, seen)
         labelled = label_image(body, self._label(found))
@@ -133,6 +129,14 @@ _LABEL_FIELDS = (
 _NOT_IN_FILE = frozenset(
     {"file_sha256", "uri", "bytes", "stored_at", "polls", "attempts", "status"}
 )
+
+
+def _as_asked(request: Request, seen: Inspection) -> bool:
+    """Whether format and size are those asked for; a width of 0 px is any size."""
+    size = (request.width, request.height)
+    return seen.image_format == request.image_format and (
+        size in {(0, 0), (seen.width, seen.height)}
+    )
 
 
 def _adopt(record: ImageRecord, stored: StoredObject) -> ImageRecord:

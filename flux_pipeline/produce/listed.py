@@ -89,28 +89,31 @@ def judge_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | N
     """
     states = {attempt.state for attempt in history}
     sha = history[-1].request_sha256
-    adopt = f"`flux-pipeline held adopt {sha[:12]} {prediction_id}`"
+    adopt = f"`flux-pipeline held adopt {sha} {prediction_id}`"
     if State.INTENT in states:
         return None
     if State.HELD in states:
         what = f"the provider's list shows prediction {prediction_id} with its input; {adopt}"
         return Finding(Kind.HELD, sha, what)
     if states & _PAID or any(map(is_paid_in_vain, history)):
-        what = f"accepted besides another prediction of request {sha[:12]}; {adopt} notes it"
+        what = f"accepted besides another prediction of the same request; {adopt} notes it"
         return Finding(Kind.PAID_TWICE, prediction_id, what)
-    what = f"accepted, and the ledger says that request {sha[:12]} never was; {adopt} fetches it"
+    what = f"accepted, and the ledger says that its request never was; {adopt} fetches it"
     return Finding(Kind.LOST, prediction_id, what)
 
 
+def match_of(prediction: Prediction, attempt: Attempt) -> Match:
+    """How a prediction, as the provider shows it, relates to the attempt's request.
+
+    Raises:
+        LedgerError: Where the request can't be read in the ledger.
+    """
+    shown = {"model": prediction.model, "version": prediction.version, "input": prediction.input}
+    return matches(shown, load_request(attempt.intent.request_json))
+
+
 def _is_of(prediction: Prediction, attempt: Attempt) -> bool:
-    """Whether the input that the list shows is that of the attempt's request."""
     try:
-        request = load_request(attempt.intent.request_json)
+        return match_of(prediction, attempt) in {Match.OURS, Match.OTHER_VERSION}
     except LedgerError:
         return False
-    shown = {
-        "model": prediction.model,
-        "version": prediction.version,
-        "input": prediction.input,
-    }
-    return matches(shown, request) in {Match.OURS, Match.OTHER_VERSION}

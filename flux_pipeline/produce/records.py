@@ -7,7 +7,7 @@ import rfc8785
 
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.models.redact import redact_input
+from flux_pipeline.models import effective_input, redact_input
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Request
@@ -31,7 +31,8 @@ def build_record(
     ``run_id`` is the run that paid, which is not always the run that stores: so the same
     prediction is labelled with the same bytes by whoever finishes it.
     """
-    source, given = request.source, redact_input(request.input)
+    source = request.source
+    given, effective = redact_input(request.input), redact_input(effective_input(request))
     seed, seed_source = _seed(request, prediction)
     return ImageRecord(
         prediction_id=prediction.id if prediction else attempt.prediction_id if attempt else None,
@@ -45,10 +46,10 @@ def build_record(
         version=request.version,
         served_version=(prediction.version or None) if prediction else None,
         prompt=str(given.get("prompt", "")),
-        hf_lora=_text(given.get("hf_lora")),
-        lora_scale=_number(given.get("lora_scale")),
-        aspect_ratio=_text(given.get("aspect_ratio")),
-        num_inference_steps=_whole(given.get("num_inference_steps")),
+        hf_lora=_text(effective.get("hf_lora")),
+        lora_scale=_number(effective.get("lora_scale")),
+        aspect_ratio=_text(effective.get("aspect_ratio")),
+        num_inference_steps=_whole(effective.get("num_inference_steps")),
         num_outputs=request.outputs,
         seed=seed,
         seed_source=seed_source,

@@ -104,6 +104,9 @@ class _Reader:
         seed = self._seed_rule(where, inputs, form.takes)
         present = {name: value for name, value in inputs.items() if not self._is_none(name, value)}
         templates = self._templates(where, present, inherited, {*matrix, *reserved})
+        if templates is None:
+            self._check_constants(where, {k: v for k, v in inputs.items() if k not in inherited})
+            return None
         used = set[str]().union(*(template.names for template in templates.values()))
         for name in matrix.keys() - used:
             self._problem(
@@ -165,22 +168,24 @@ class _Reader:
         inputs: Mapping[str, Any],
         inherited: set[str],
         allowed: set[str],
-    ) -> dict[str, Template]:
+    ) -> dict[str, Template] | None:
+        """The inputs with placeholders; None where one of them is wrong."""
         templates = {}
+        are_right = True
         for name, value in inputs.items():
             if not _has_braces(value):
                 continue
             place = ("defaults", name) if name in inherited else (*where, name)
             try:
-                template = parse_template(value)
+                templates[name] = parse_template(value)
             except ValueError as error:
                 self._problem(place, str(error))
+                are_right = False
                 continue
-            for unknown in sorted(template.names - allowed):
+            for unknown in sorted(templates[name].names - allowed):
                 self._problem(place, f"unknown placeholder {{{unknown}}}; {_allowed(allowed)}")
-            if template.names <= allowed:
-                templates[name] = template
-        return templates
+                are_right = False
+        return templates if are_right else None
 
     def _check_constants(self, where: tuple[str, ...], given: Mapping[str, Any]) -> None:
         values = {

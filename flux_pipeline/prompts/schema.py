@@ -13,6 +13,7 @@ from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
 
 _WITH_PLACEHOLDER = {"type": "string", "pattern": r"\{[^{}]+\}"}
 _NONE = {"const": "none"}
+_NUMBERS = ("integer", "number")
 
 
 def json_schema() -> dict[str, Any]:
@@ -46,10 +47,20 @@ def json_schema() -> dict[str, Any]:
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        **_with_limits(schema),
         "title": "A prompt set",
         "allOf": branches,
     }
+
+
+def _with_limits(schema: Any) -> Any:
+    """The schema with the limits of optional numbers, which pydantic writes as ge and le."""
+    if isinstance(schema, list):
+        return [_with_limits(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    limits = {"ge": "minimum", "le": "maximum"} if schema.get("type") in _NUMBERS else {}
+    return {limits.get(key, key): _with_limits(part) for key, part in schema.items()}
 
 
 def _inputs(model: Model) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def shown(value: object) -> str:
         # str() of an int of more than 4,300 digits is an error in Python.
         return str(value) if abs(value) < 10**_MAX_DIGITS else "a number of more than 18 digits"
     if isinstance(value, float):
-        return str(value)
+        return str(value).removesuffix(".0")
     if isinstance(value, str):
         text = escaped(redact(value[:_MAX_READ]))
         text = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"

@@ -55,7 +55,11 @@ def open_table(folder: Path, name: str) -> Table:
             header, or with two columns of one name; the message doesn't name the file.
     """
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # a loop of links, as RuntimeError before 3.13
+        raise ValueError("can't be read: a loop of links") from error
+    if not is_inside:
         raise ValueError("leaves the folder of its prompt set: put the table there or below")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

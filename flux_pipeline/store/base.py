@@ -18,7 +18,7 @@ class StoredObject:
     size: int
     """bytes"""
     sha256: str
-    """64 hex digits of the stored bytes, as written by us; empty where another tool wrote it."""
+    """64 hex digits of the stored bytes; empty where it isn't known, as another tool wrote it."""
     content_type: str
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -26,9 +26,10 @@ class StoredObject:
 class Store(Protocol):
     """Objects under keys. Blocking and thread-safe: callers bring their own threads.
 
-    Keys are relative, ``[a-z0-9][a-z0-9._=/-]*`` without ``..``. Metadata keys are lower-case
-    with hyphens, values ASCII of at most 255 bytes, together under 2 KB: anything else is a
-    ``ValueError`` before a byte is written.
+    Keys are relative, parts of ``[a-z0-9._=-]`` joined by ``/``, none of them empty, beginning with
+    ``.`` or holding ``..``. Metadata names are lower-case with hyphens, values printable ASCII of at
+    most 255 bytes, together under 2 KB. Anything else is a ``ValueError`` before a byte is written:
+    ``store.keys`` has the exact rules.
     """
 
     @property

@@ -104,7 +104,7 @@ def _hint(error: botocore_errors.ClientError, code: str, operation: str) -> str:
         return (
             f"the bucket lies in {region}: set AWS_DEFAULT_REGION={region}"
             if region
-            else ("the bucket lies in another region: set AWS_DEFAULT_REGION")
+            else "the bucket lies in another region: set AWS_DEFAULT_REGION"
         )
     if code == "RequestTimeTooSkewed":
         return f"this machine's clock is {_skew(error)} off: set it"
@@ -122,7 +122,7 @@ def _skew(error: botocore_errors.ClientError) -> str:
     times = [str(said.get(name, "")) for name in ("RequestTime", "ServerTime")]
     try:
         ahead = parse_timestamp(times[0]) - parse_timestamp(times[1])
-    except ValueError:
+    except (TypeError, ValueError):
         return "more than 15 min"
     return f"{abs(ahead.total_seconds()) / 60:.0f} min"
 

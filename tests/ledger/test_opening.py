@@ -13,7 +13,7 @@ from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.opening import open_ledger
 from tests.ledger.actions import begin, latest
-from tests.ledger.workers import child, read_then_write
+from tests.ledger.workers import child, claim_one, read_then_write
 from tests.servers.postgres import PostgresServer
 
 
@@ -170,3 +170,23 @@ def test_a_read_only_file_can_be_read_and_not_written() -> None:
         with child(read_then_write, url) as other:
             assert other.hear() == [State.INTENT]
             assert "ledger.db: is read-only" in other.hear()
+
+
+def test_opening_again_keeps_the_locks_that_are_held(sqlite_url: str, tmp_path: Path) -> None:
+    with open_ledger(sqlite_url) as first:
+        begin(first, 1)
+        open_ledger(sqlite_url).dispose()  # must not close a file of its own on the database
+        with child(claim_one, sqlite_url) as other:
+            assert other.hear() == "claimed"
+            other.process.join()
+        log = tmp_path / "data" / "ledger.db-wal"
+        assert log.exists(), "the other process took itself for the last user and removed the log"
+
+
+def test_nothing_is_left_beside_the_file(sqlite_url: str, tmp_path: Path) -> None:
+    with open_ledger(sqlite_url) as ledger:
+        begin(ledger)
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        "ledger.db",
+        "ledger.db.workers",
+    }

@@ -17,6 +17,7 @@ from tests.ledger.workers import (
     claim_many,
     claim_until_full,
     die_after_claiming,
+    open_when_told,
     spend,
     stay_within,
 )
@@ -183,3 +184,16 @@ def test_i5_a_full_disk_grants_nothing_and_loses_nothing(sqlite_url: str) -> Non
     assert granted
     with open_ledger(sqlite_url) as ledger:
         assert [int(each.request_sha256, 16) for each in ledger.attempts()] == [1, *granted]
+
+
+def test_a_first_opening_by_many_processes_at_once_works(url: str) -> None:
+    count = 4
+    with ExitStack() as stack:
+        workers = [stack.enter_context(child(open_when_told, url, n)) for n in range(count)]
+        for worker in workers:
+            assert worker.hear() == "ready"
+        for worker in workers:
+            worker.say()
+        assert [worker.hear() for worker in workers] == ["done"] * count
+    with open_ledger(url) as ledger:
+        assert len(list(ledger.attempts())) == count

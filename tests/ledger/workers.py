@@ -125,3 +125,19 @@ def read_then_write(pipe: Connection, url: str) -> None:
             begin(ledger, 2)
         except LedgerError as error:
             pipe.send(str(error))
+
+
+def open_when_told(pipe: Connection, url: str, number: int) -> None:
+    """Open a ledger that may not exist yet, and claim one request."""
+    pipe.send("ready")
+    pipe.recv()
+    with open_ledger(url, lease_seconds=LEASE) as ledger:
+        begin(ledger, number)
+    pipe.send("done")
+
+
+def claim_one(pipe: Connection, url: str) -> None:
+    """Claim request 2 and end."""
+    with open_ledger(url, lease_seconds=LEASE) as ledger:
+        begin(ledger, 2)
+    pipe.send("claimed")

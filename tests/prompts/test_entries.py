@@ -52,10 +52,14 @@ def test_a_lone_brace_is_said_at_its_field(problems: ProblemsOf) -> None:
     assert said(problems, 'prompts: {a: {prompt: "b } c"}}\n') == [
         "prompts.a.prompt: a lone } at character 3: write }} for a brace"
     ]
-    assert said(problems, 'defaults: {hf_lora: "{x.y}"}\nprompts: {a: b, c: d}\n') == [
-        "defaults.hf_lora: {x.y} at character 1 is no placeholder: a plain name is allowed, "
-        "no attribute, index or format"
-    ]
+    (problem,) = said(problems, 'defaults: {hf_lora: "{x.y}"}\nprompts: {a: b, c: d}\n')
+    assert problem.startswith("defaults.hf_lora: {x.y} at character 1 is no placeholder")
+
+
+def test_an_unknown_placeholder_hides_no_other_mistake(problems: ProblemsOf) -> None:
+    found = said(problems, 'prompts: {a: {prompt: b, num_outputs: "{n}", lora_scale: 7}}\n')
+    assert len(found) == 2
+    assert "prompts.a.lora_scale: 7 is not allowed (0 to 1)" in found
 
 
 def test_defaults_must_be_a_mapping_of_inputs(problems: ProblemsOf) -> None:

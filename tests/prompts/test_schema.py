@@ -79,6 +79,8 @@ BAD: list[dict[str, Any]] = [
     {"prompts": {"a": {"takes": 1}}},
     {"prompts": {"a": {"prompt": "b", "num_outputs": 5}}},
     {"prompts": {"a": {"prompt": "b", "num_output": 1}}},
+    {"prompts": {"a": {"prompt": "b", "seed": -1}}},
+    {"prompts": {"a": "b"}, "budget": {"usd_per_run": -1}},
     {"prompts": {"a": {"prompt": "b", "output_format": "gif"}}},
     {"prompts": {"a": {"prompt": "b", "takes": 0}}},
     {"prompts": {"a": "b"}, "defaults": {"prompt": "c"}},

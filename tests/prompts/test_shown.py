@@ -18,6 +18,7 @@ from flux_pipeline.prompts.shown import shown
         (True, "true"),
         (None, "null"),
         (0.5, "0.5"),
+        (7.0, "7"),
         ({}, "a mapping"),
         ([], "a list"),
         (b"x", "a bytes"),

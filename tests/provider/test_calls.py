@@ -14,7 +14,7 @@ from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.request import Request
 from tests.provider.samples import http, prediction_fields
-from tests.provider.wire import Wire, answering
+from tests.provider.wire import Connection, Wire, answering
 
 pytestmark = pytest.mark.anyio
 
@@ -96,3 +96,39 @@ async def test_errors_are_read_up_to_a_mebibyte(
     reply = http(b" " * (2**20 + 1), status=422)
     async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
         assert await provider.create(request_) == Refused(422, "422, no type, too large")
+
+
+async def test_a_reply_of_100_mb_is_not_read(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    sent = 0
+
+    async def huge(connection: Connection) -> None:
+        nonlocal sent
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 201 C\r\nContent-Length: 104857600\r\n\r\n")
+        while sent < 104_857_600:
+            await connection.send(b" " * 65536)
+            sent += 65536
+
+    async with wired(huge) as wire, Provider(configured(wire.origin)) as provider:
+        outcome = await provider.create(request_)
+    assert outcome == Ambiguous("127.0.0.1: the reply was not read (201, no type, too large)")
+    assert sent < 10_000_000
+
+
+async def test_an_endless_reply_is_cut_at_the_cap(
+    wired: Wired, configured: Configured, request_: Request
+) -> None:
+    async def endless(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 201 C\r\n\r\n")
+        while True:
+            await connection.send(b" " * 65536)
+
+    async with wired(endless) as wire:
+        config = configured(wire.origin, max_reply_bytes=300_000)
+        async with Provider(config) as provider:
+            outcome = await provider.create(request_)
+    assert isinstance(outcome, Ambiguous)
+    assert "too large" in outcome.reason

@@ -276,42 +276,6 @@ async def test_an_error_status_decides_even_if_its_body_breaks_off(
     assert outcome == Refused(422, "422, application/json, cut")
 
 
-async def test_a_reply_of_100_mb_is_not_read(
-    wired: Wired, configured: Configured, request_: Request
-) -> None:
-    sent = 0
-
-    async def huge(connection: Connection) -> None:
-        nonlocal sent
-        await connection.read_request()
-        await connection.send(b"HTTP/1.1 201 C\r\nContent-Length: 104857600\r\n\r\n")
-        while sent < 104_857_600:
-            await connection.send(b" " * 65536)
-            sent += 65536
-
-    async with wired(huge) as wire, Provider(configured(wire.origin)) as provider:
-        outcome = await provider.create(request_)
-    assert outcome == Ambiguous("127.0.0.1: the reply was not read (201, no type, too large)")
-    assert sent < 10_000_000
-
-
-async def test_an_endless_reply_is_cut_at_the_cap(
-    wired: Wired, configured: Configured, request_: Request
-) -> None:
-    async def endless(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(b"HTTP/1.1 201 C\r\n\r\n")
-        while True:
-            await connection.send(b" " * 65536)
-
-    async with wired(endless) as wire:
-        config = configured(wire.origin, max_reply_bytes=300_000)
-        async with Provider(config) as provider:
-            outcome = await provider.create(request_)
-    assert isinstance(outcome, Ambiguous)
-    assert "too large" in outcome.reason
-
-
 async def test_a_cancelled_create_sends_nothing_more(
     wired: Wired, configured: Configured, request_: Request
 ) -> None:

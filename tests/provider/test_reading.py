@@ -114,7 +114,7 @@ async def test_a_throttled_page_carries_the_hint_and_slows_all_calls(
 
 
 async def test_pages_that_repeat_themselves_are_not_read_for_ever(configured: Configured) -> None:
-    class Looping(Provider):
+    class Looping(ListOfPredictions):
         def respond(self, body: Any, status: int = 200) -> httpx.Response:
             return super().respond({**body, "next": "https://x.invalid/?cursor=0"}, status)
 
@@ -124,7 +124,7 @@ async def test_pages_that_repeat_themselves_are_not_read_for_ever(configured: Co
 
 @pytest.mark.parametrize("link", ["https://[/?cursor=1", "https://x.invalid/next", "?"])
 async def test_a_next_link_without_a_cursor_is_no_end(configured: Configured, link: str) -> None:
-    class Odd(Provider):
+    class Odd(ListOfPredictions):
         def respond(self, body: Any, status: int = 200) -> httpx.Response:
             return super().respond({**body, "next": link}, status)
 
@@ -203,3 +203,29 @@ async def test_a_find_that_is_cancelled_does_not_spoil_the_others(configured: Co
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(outcomes[0], asyncio.CancelledError)
     assert [found_id(each) for each in outcomes[1:]] == ["id1", "id1"]  # type: ignore[arg-type]
+
+
+async def test_recent_predictions_are_read_a_page_at_a_time(configured: Configured) -> None:
+    provider = ListOfPredictions(
+        *(entry(number, at=1) for number in range(5)), entry(9, at=1, id="a/b")
+    )
+    async with listing(configured, provider) as lists:
+        ids = []
+        async for each in lists.recent():
+            ids.append((each.id, len(provider.asked)))  # noqa: PERF401 -- counted on the way
+    assert ids == [("id0", 1), ("id1", 1), ("id2", 2), ("id3", 2), ("id4", 3)]
+
+
+async def test_where_the_recent_ones_can_t_be_read_the_reason_comes_last(
+    configured: Configured,
+) -> None:
+    provider = ListOfPredictions(*(entry(number, at=1) for number in range(5)))
+    provider.failing = {2: reply(500)()}
+    async with listing(configured, provider) as lists:
+        seen = [each async for each in lists.recent()]
+    assert [getattr(each, "id", type(each).__name__) for each in seen] == [
+        *("id0", "id1"),
+        "ListFailed",
+    ]
+    async with listing(configured, provider, has_list=False) as lists:
+        assert [each async for each in lists.recent()] == [NoList()]

@@ -72,7 +72,7 @@ def _command(
 
 
 def _arm(death: Death) -> None:
-    perform = Performer.perform
+    perform = Performer.__dict__["perform"]  # the dispatcher itself, not what it binds to
     seen = 0
 
     async def dying(self: Performer, effect: Any) -> Any:
@@ -81,7 +81,7 @@ def _arm(death: Death) -> None:
         seen += here
         if here and not death.after and seen == death.nth:
             os.kill(os.getpid(), signal.SIGKILL)
-        outcome = await perform.__get__(self)(effect)
+        outcome = await perform.__get__(self, Performer)(effect)
         if here and death.after and seen == death.nth:
             os.kill(os.getpid(), signal.SIGKILL)
         return outcome

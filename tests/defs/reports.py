@@ -1,0 +1,75 @@
+"""Reports as a producer gives them, for the tests of what becomes of them."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.produce.report import Ending, PartitionReport, Result
+from flux_pipeline.request import Request, Source
+
+
+def digest(word: object) -> str:
+    return sha256(str(word).encode()).hexdigest()
+
+
+def an_image(
+    word: object = "a", status: ImageStatus = ImageStatus.STORED, **changes: Any
+) -> ImageRecord:
+    stored = status is ImageStatus.STORED
+    known: dict[str, Any] = {
+        "image_sha256": digest(f"pixels {word}") if stored else None,
+        "prediction_id": f"prediction-{word}",
+        "output_index": 0,
+        "request_sha256": digest(f"request {word}"),
+        "prompt_set": "winter",
+        "prompt_name": "castle",
+        "take": 1,
+        "partition": "castle",
+        "model": "lucataco/flux-schnell-lora",
+        "version": digest("version"),
+        "prompt": "a castle",
+        "num_outputs": 1,
+        "seed": 7,
+        "seed_source": "request",
+        "input": "{}",
+        "run_id": "run-1",
+        "asset": "winter/images",
+        "config_path": "winter.yaml",
+        "config_sha256": digest("config"),
+        "code_version": "",
+        "status": status,
+        "uri": f"file:///{word}.webp" if stored else None,
+        "format": "webp",
+        "width": 64 if stored else None,
+        "height": 64 if stored else None,
+    }
+    return ImageRecord(**(known | changes))
+
+
+def a_result(
+    *,
+    ending: Ending = Ending.STORED,
+    images: Sequence[ImageRecord] | None = None,
+    outputs: int = 1,
+    prompt: str = "a castle",
+    **changes: Any,
+) -> Result:
+    request = Request(
+        model="lucataco/flux-schnell-lora",
+        version=digest("version"),
+        input={"prompt": prompt, "seed": 7},
+        request_sha256=digest("request"),
+        outputs=outputs,
+        width=64,
+        height=64,
+        image_format="webp",
+        cost_usd=0.003,
+        source=Source("winter", "castle", partition="castle"),
+    )
+    records = tuple([an_image()] if images is None else images)
+    return Result(request, ending, records, **changes)
+
+
+def a_report(partition: str, *results: Result) -> PartitionReport:
+    return PartitionReport(partition, results, 1.5)

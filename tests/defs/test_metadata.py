@@ -1,0 +1,85 @@
+"""Metadata: numbers under known names, and text that stays text."""
+
+import dagster as dg
+import pytest
+
+from flux_pipeline.defs.metadata import images_metadata, plain_text, prompts_metadata, reasons_of
+from flux_pipeline.defs.requests import Content
+from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.produce.report import Ending
+from tests.defs.reports import a_report, a_result, an_image
+
+HOSTILE = "![x](http://evil.example/x.png) <script>alert(1)</script> | a | b |"
+
+
+def test_every_name_is_dagsters_own_or_has_our_prefix() -> None:
+    report = a_report("castle", a_result(thumbnail=b"RIFF", reason="r", notices=("n",)))
+    names = {**images_metadata(report), **prompts_metadata(Content(1, 1, 0.1, "a"))}
+    assert {name.split("/")[0] for name in names} == {"dagster", "flux"}
+
+
+def test_a_prompt_is_text_and_never_markdown() -> None:
+    shown = images_metadata(a_report("castle", a_result(prompt=HOSTILE)))
+    assert shown["flux/prompt"] == HOSTILE
+    assert isinstance(dg.MetadataValue.text(shown["flux/prompt"]), dg.TextMetadataValue)
+    assert "flux/preview" not in shown
+
+
+def test_the_preview_holds_pictures_and_no_text_from_outside() -> None:
+    shown = images_metadata(a_report("castle", a_result(prompt=HOSTILE, thumbnail=b"RIFF....")))
+    assert shown["flux/preview"].value == "![castle](data:image/webp;base64,UklGRi4uLi4=)"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a castle\nat night", "a castle\nat night"),
+        ("schloß 城 🏰", "schloß 城 🏰"),
+        ("a\x1b[31mred", "a\\x1b[31mred"),
+        ("user\u202etxt.exe", "user\\u202etxt.exe"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("nul\x00", "nul\\x00"),
+        ("Bearer abcdefgh12345678", "Bearer REDACTED"),
+        ("r8_" + "a1" * 20, "REDACTED"),
+        ("x https://a.example/f?token=abc", "x https://a.example/f?token=REDACTED"),
+    ],
+)
+def test_text_is_shown_without_what_hides_and_without_secrets(text: str, shown: str) -> None:
+    assert plain_text(text) == shown
+
+
+def test_long_text_is_cut() -> None:
+    assert len(plain_text("x" * 1_000_000)) == 1_001
+
+
+def test_reasons_are_counted_in_images_and_are_few() -> None:
+    results = [
+        a_result(ending=Ending.FAILED, images=[], outputs=2, reason=f"reason {number % 7}")
+        for number in range(14)
+    ]
+    found = reasons_of(a_report("castle", *results))
+    assert found == {f"reason {number}": 4 for number in range(5)}
+
+
+def test_the_address_is_that_of_an_image_that_is_stored() -> None:
+    lost = an_image(status=ImageStatus.FAILED)
+    report = a_report("castle", a_result(images=[lost]), a_result(images=[an_image("b")]))
+    assert images_metadata(report)["dagster/uri"] == "file:///b.webp"
+    assert "dagster/uri" not in images_metadata(a_report("castle", a_result(images=[lost])))
+
+
+def test_counts_are_those_of_the_tally() -> None:
+    report = a_report(
+        "castle",
+        a_result(outputs=2, images=[an_image(), an_image(status=ImageStatus.REFUSED)], usd=0.006),
+        a_result(ending=Ending.UNCHANGED),
+        a_result(ending=Ending.HELD, images=[], outputs=3),
+    )
+    shown = images_metadata(report)
+    assert shown["dagster/row_count"] == 2
+    assert {name: shown[f"flux/{name}_images"] for name in ("asked", "refused", "held")} == {
+        "asked": 6,
+        "refused": 1,
+        "held": 3,
+    }
+    assert shown["flux/cost_usd"] == pytest.approx(0.006)

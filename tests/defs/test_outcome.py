@@ -1,0 +1,137 @@
+"""A run's outcome: what counts as done, what fails, and what a person is told."""
+
+import tracemalloc
+
+import dagster as dg
+import pytest
+
+from flux_pipeline.defs.outcome import MOST_NAMED, SAMPLE, Outcome
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.produce.report import Ending, PartitionReport
+from tests.defs.reports import a_report, a_result, an_image
+
+
+def test_a_partition_with_every_image_is_done() -> None:
+    outcome = Outcome("run")
+    assert outcome.add(a_report("castle", a_result(), a_result()))
+    assert (outcome.tally.asked, outcome.tally.stored) == (2, 2)
+    outcome.raise_if_failed()
+
+
+def test_an_empty_partition_is_done() -> None:
+    assert Outcome("run").add(a_report("shard-0001"))
+
+
+def test_what_was_unchanged_is_done() -> None:
+    assert Outcome("run").add(a_report("castle", a_result(ending=Ending.UNCHANGED)))
+
+
+def test_some_refused_images_leave_a_partition_done_and_incomplete() -> None:
+    outcome = Outcome("run")
+    result = a_result(outputs=2, images=[an_image(), an_image(status=ImageStatus.REFUSED)])
+    assert outcome.add(a_report("castle", result))
+    assert outcome.incomplete == ["castle"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (Ending.REFUSED, ImageStatus.REFUSED),
+        (Ending.FAILED, ImageStatus.FAILED),
+        (Ending.HELD, ImageStatus.FAILED),
+    ],
+)
+def test_a_partition_without_any_image_has_failed(ending: Ending, status: ImageStatus) -> None:
+    outcome = Outcome("run")
+    nothing = a_result(ending=ending, images=[an_image(status=status)], reason="because")
+    assert not outcome.add(a_report("castle", nothing))
+    assert outcome.failed == {"castle": "because"}
+
+
+def test_one_failed_image_among_many_fails_its_partition() -> None:
+    outcome = Outcome("run")
+    broken = a_result(
+        ending=Ending.FAILED, images=[an_image(status=ImageStatus.FAILED)], reason="cut short"
+    )
+    assert not outcome.add(a_report("castle", a_result(), broken, a_result()))
+    assert outcome.failed == {"castle": "cut short"}
+
+
+def test_a_failure_names_partitions_and_reasons_and_is_retried_by_nobody() -> None:
+    outcome = Outcome("run")
+    outcome.add(a_report("castle", a_result(usd=0.003)))
+    outcome.add(a_report("moon", a_result(ending=Ending.HELD, images=[], reason="fate unknown")))
+    with pytest.raises(dg.Failure) as raised:
+        outcome.raise_if_failed()
+    assert raised.value.description == "1 of 2 partitions failed\nmoon: fate unknown"
+    assert raised.value.allow_retries is False
+    assert raised.value.metadata["flux/failed_partitions"].value == {"moon": "fate unknown"}
+    assert raised.value.metadata["flux/cost_usd"].value == pytest.approx(0.003)
+
+
+def test_a_failure_of_very_many_names_the_first() -> None:
+    outcome = Outcome("run")
+    for number in range(1_000):
+        result = a_result(ending=Ending.FAILED, images=[], reason=f"reason {number}")
+        outcome.add(a_report(f"shard-{number:04d}", result))
+    with pytest.raises(dg.Failure, match="1000 of 1000 partitions failed") as raised:
+        outcome.raise_if_failed()
+    assert f"and {1_000 - MOST_NAMED} more" in (raised.value.description or "")
+    assert len(raised.value.metadata["flux/failed_partitions"].value) == MOST_NAMED
+
+
+def test_twins_and_flags_are_named_by_address() -> None:
+    outcome = Outcome("run")
+    outcome.add(a_report("a", a_result(images=[an_image("same", uri="file:///a.webp")])))
+    doubted = an_image("same", uri="file:///b.webp", error="blank: all of one colour")
+    outcome.add(a_report("b", a_result(images=[doubted])))
+    assert outcome.twins == ["file:///b.webp"]
+    assert outcome.flagged == {"file:///b.webp": "blank: all of one colour"}
+
+
+def fill(run_id: str, count: int) -> list[ImageRecord]:
+    outcome = Outcome(run_id)
+    for number in range(count):
+        image = an_image(number, uri=f"file:///{number}.webp")
+        outcome.add(a_report("a", a_result(images=[image])))
+    return outcome.sample
+
+
+def test_the_sample_has_all_of_few_images_and_a_part_of_many() -> None:
+    assert len(fill("run", 3)) == 3
+    assert len(fill("run", 500)) == SAMPLE
+
+
+def test_the_sample_is_even_and_another_one_in_every_run() -> None:
+    drawn = [
+        int((image.uri or "")[8:-5]) for number in range(40) for image in fill(f"{number}", 100)
+    ]
+    assert fill("1", 100) == fill("1", 100)
+    assert fill("1", 100) != fill("2", 100)
+    assert 40 < sum(drawn) / len(drawn) < 60
+
+
+def test_the_same_image_twice_does_no_harm_to_the_sample() -> None:
+    outcome = Outcome("run")
+    for _ in range(3 * SAMPLE):
+        outcome.add(a_report("a", a_result(images=[an_image("same", uri="file:///same.webp")])))
+    assert len(outcome.sample) == SAMPLE
+
+
+def test_no_report_is_kept() -> None:
+    outcome = Outcome("run")
+    reports = [a_report("a", a_result(images=[an_image(number)])) for number in range(2_000)]
+    outcome.add(reports[0])
+    tracemalloc.start()
+    for report in reports[1:]:
+        outcome.add(report)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown / len(reports) < 200  # bytes an image: eight of its hash, and a set's overhead
+
+
+def test_a_report_without_reasons_says_at_least_that_nothing_came() -> None:
+    outcome = Outcome("run")
+    report = PartitionReport("a", [a_result(images=[])], 1.0)
+    assert not outcome.add(report)
+    assert outcome.failed == {"a": "no image came"}
