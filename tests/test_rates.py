@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.rates import Grant, RateState, reserve, slow_down
@@ -29,6 +29,7 @@ def test_permits_that_nobody_took_are_not_saved_up() -> None:
     assert grant.wait == 0.0
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     per_minute=st.floats(0.5, 6000),
     steps=st.lists(st.tuples(st.floats(0, 5), st.integers(1, 20)), max_size=60),
@@ -48,6 +49,7 @@ def test_no_minute_holds_more_than_the_rate(
         assert in_a_minute <= math.ceil(per_minute)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     state=st.builds(
         RateState,

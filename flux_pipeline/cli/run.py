@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.summary import print_summary, summary_json
-from flux_pipeline.cli.workspace import choose_sets, dagster_home, read_settings
+from flux_pipeline.cli.workspace import (
+    choose_partitions,
+    choose_sets,
+    dagster_home,
+    read_settings,
+)
 from flux_pipeline.produce.observing import observing
-from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings
 
 
@@ -31,7 +34,7 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
     """
     settings = read_settings(configs)
     chosen = choose_sets(settings, sets)
-    asked = {prompt_set.name: _partitions(prompt_set, partition) for prompt_set in chosen}
+    asked = {prompt_set.name: choose_partitions(prompt_set, partition) for prompt_set in chosen}
     expected = {
         prompt_set.name: sum(
             request.outputs for request in prompt_set.requests(asked[prompt_set.name])
@@ -69,20 +72,6 @@ def _launch(
         if not tables.success:
             failures["lineage and spend"] = tables.reason
     return failures
-
-
-def _partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
-    """The partition asked for; by day, where none is, today's; else all."""
-    if partition is not None:
-        if not isinstance(prompt_set.partitions, ByDay):
-            known = prompt_set.partition_keys()
-            if partition not in known:
-                raise click.BadParameter(f"{prompt_set.name} has no partition {partition}")
-        return [partition]
-    if isinstance(prompt_set.partitions, ByDay):
-        zone = ZoneInfo(prompt_set.partitions.timezone)
-        return [datetime.now(zone).date().isoformat()]
-    return None
 
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:

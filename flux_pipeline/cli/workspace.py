@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 
-from flux_pipeline.prompts import PromptSet, load_prompt_sets
+from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
 from flux_pipeline.settings import Settings
 
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
@@ -38,6 +40,20 @@ def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]
             f" it has {', '.join(known) or 'none'}"
         )
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
+
+
+def choose_partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
+    """The partition asked for; by day, where none is, today's; else all."""
+    if partition is not None:
+        if not isinstance(prompt_set.partitions, ByDay):
+            known = prompt_set.partition_keys()
+            if partition not in known:
+                raise click.BadParameter(f"{prompt_set.name} has no partition {partition}")
+        return [partition]
+    if isinstance(prompt_set.partitions, ByDay):
+        zone = ZoneInfo(prompt_set.partitions.timezone)
+        return [datetime.now(zone).date().isoformat()]
+    return None
 
 
 def dagster_home() -> Path:

@@ -45,7 +45,7 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
                 for report in reports:
                     if outcome.add(report):
                         yield events.images(report)
-            yield from check_results(context, outcome, events.store)
+            yield from check_results(context.selected_asset_check_keys, outcome, events.store)
             yield from events.gallery()
         outcome.raise_if_failed()
 

@@ -24,6 +24,7 @@ CREATE TABLE images (
     ledger_file TEXT, ledger_pixels TEXT, recorded INTEGER,
     lineage_file TEXT, lineage_pixels TEXT, lineage_at TEXT
 ) WITHOUT ROWID;
+CREATE TABLE rows (sha TEXT, place INTEGER, PRIMARY KEY (sha, place)) WITHOUT ROWID;
 CREATE TABLE requests (seed INTEGER NOT NULL, sha TEXT NOT NULL);
 CREATE INDEX requests_by_seed ON requests (seed);
 """
@@ -98,6 +99,16 @@ class Census:
         """Add a lineage row; of several with one key the last by time counts."""
         self._db.execute(_LINEAGE, (key, file, pixels, at))
 
+    def add_row(self, request_sha256: str, output_index: int) -> None:
+        """Note that the lineage table says what became of an image, whatever it was."""
+        self._db.execute("INSERT OR IGNORE INTO rows VALUES (?, ?)", (request_sha256, output_index))
+
+    def has_row(self, request_sha256: str, output_index: int) -> bool:
+        """Whether ``add_row`` was called for this image."""
+        values = (request_sha256, output_index)
+        found = self._db.execute("SELECT 1 FROM rows WHERE sha = ? AND place = ?", values)
+        return found.fetchone() is not None
+
     def add_request(self, seed: int, request_sha256: str) -> None:
         """Remember a request by its seed, by which ``requests`` finds it."""
         self._db.execute("INSERT INTO requests VALUES (?, ?)", (seed, request_sha256))
@@ -123,6 +134,10 @@ class Census:
     def orphaned(self) -> Iterator[Known]:
         """Objects that ledger or lineage don't know, unless an open attempt explains them."""
         return self._select("listed AND NOT open AND (ledger_file IS NULL OR lineage_file IS NULL)")
+
+    def unentered(self) -> Iterator[Known]:
+        """Those of them that the ledger doesn't know."""
+        return self._select("listed AND NOT open AND ledger_file IS NULL")
 
     def contradictory(self) -> Iterator[Known]:
         """Objects of which ledger and lineage have recorded different hashes."""

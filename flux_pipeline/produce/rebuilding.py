@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields, replace
 from datetime import datetime
+from typing import Any
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images.containers import detect_format, image_sha256
@@ -25,8 +26,8 @@ _LEFT_OUT = (
 def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:
     """The record of a stored image, from its label.
 
-    Exact but for what nobody wrote into the file: ``stored_at`` and ``polls`` are lost, ``attempts``
-    counts the one that made it, and a prompt that was kept out of the file is empty.
+    Exact but for what is not in the file: ``stored_at`` and ``polls`` are lost, ``attempts`` counts
+    the one that made it, and a prompt that was kept out of the file is empty.
 
     Raises:
         ImageError: The file is broken, has no label of ours, or is not what its label says.
@@ -102,14 +103,14 @@ def _without_image(present: ImageRecord, index: int) -> ImageRecord:
 
 def _record(label: Label, image_format: str) -> ImageRecord:
     """The label's fields as a record; a member that is no field of today's record is dropped."""
-    row = {name: value for name, value in label.extra.items() if name in _NAMES}
+    row: dict[str, Any] = {name: label.extra[name] for name in _NAMES & label.extra.keys()}
     row |= {name: getattr(label, name) for name in _LABELLED}
     row |= {"status": ImageStatus.STORED, "format": image_format, "attempts": 1}
     row["prompt"] = label.prompt or ""
-    for name in _TIMES:
-        if isinstance(time := row.get(name), str):
-            row[name] = datetime.fromisoformat(time)
     try:
+        for name in _TIMES:
+            if time := row.get(name):
+                row[name] = datetime.fromisoformat(time)
         record = ImageRecord(**row)
         records_to_batch([record])  # refuses what fits no column
         dict(json.loads(record.input))

@@ -1,109 +1,80 @@
-"""Lineage rows and ledger entries made again from the stored objects alone.
+"""Lineage rows and ledger entries made again: from each other, and from the stored objects alone.
 
-What exists is left as it is: a row that the ledger still has is written as it stands there, and
-only what nobody knows is read from the files. So it can be repeated and interrupted at any time.
+What exists is left as it is, so this can be repeated and interrupted at any time. What the ledger
+still has is taken from there; only what it doesn't know is read from the files.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
-from uuid import uuid4
+from typing import TypeVar
 
-from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.lineage.parts import write_part
-from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.rows import records_from_json
-from flux_pipeline.produce.census import IMAGES, Census, Known
-from flux_pipeline.produce.entering import enter_stored
-from flux_pipeline.produce.regrouping import Group, read_group
+from flux_pipeline.produce.census import IMAGES, Census
+from flux_pipeline.produce.mending import Mender, Reindexed
+from flux_pipeline.produce.regrouping import read_group
 from flux_pipeline.produce.rereading import ahead
 from flux_pipeline.produce.surveying import survey_ledger, survey_lineage
 from flux_pipeline.store.base import Store
 
-_GROUPS = 1000
-"""Requests whose rows become one part and whose entries one transaction."""
-
-
-@dataclass(slots=True)
-class Reindexed:
-    """What was done."""
-
-    images: int = 0
-    """Objects below ``images/``."""
-    rows: int = 0
-    """Lineage rows written."""
-    entries: int = 0
-    """Requests entered in the ledger."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """Keys of objects and parts that could not be used, with the reason."""
+T = TypeVar("T")
+_BATCH = 1000
+"""Requests whose rows become one part, and whose entries one transaction."""
 
 
 def reindex(
     store: Store, ledger: SqlLedger, *, progress: Callable[[int], None] = lambda _done: None
 ) -> Reindexed:
-    """Give every stored image its lineage row and its request an entry in the ledger.
+    """Give every stored image its lineage row, and its request an entry in the ledger.
 
-    ``progress`` is called with the number of requests that were looked at. Budgets are not charged,
-    so what they had counted before the ledger was lost stays forgotten.
+    ``progress`` is called with the number of requests that were looked at. Budgets are not charged:
+    what they had counted before the ledger was lost stays forgotten.
 
     Raises:
         StoreError, LedgerError: What was written before stays; run it again.
     """
-    run_id = f"reindex-{uuid4().hex[:12]}"
     with Census() as census:
         census.add_stored(store.list(IMAGES))
-        result = Reindexed(images=census.count())
-        # The findings are `verify`'s to tell; what is read here is what they are judged from.
-        for _ in survey_ledger(ledger.attempts(), census, store_uri=store.uri):
-            pass
+        mender = Mender(store, ledger, census, Reindexed(images=census.count()))
         for broken in survey_lineage(store, census):
-            result.failed[broken.id] = broken.what
-        work = ahead(_unknown(census), lambda objects: read_group(store, objects))
+            mender.result.failed[broken.id] = broken.what
+        surveyed = survey_ledger(ledger.attempts(), census, store_uri=store.uri)
+        for _ in surveyed:  # what is wrong there is for `verify` to tell
+            pass
         done = 0
-        while groups := list(islice(work, _GROUPS)):
-            _Writer(store, ledger, run_id, result).write(groups, number=done // _GROUPS)
-            done += len(groups)
-            progress(done)
-    return result
+        for batch in _batches(_latest(ledger.attempts())):
+            mender.record(batch)
+            progress(done := done + len(batch))
+        reading = ahead(_unentered(census), lambda keys: read_group(store, keys))
+        for groups in _batches(reading):
+            mender.enter(groups)
+            progress(done := done + len(groups))
+        return mender.result
 
 
-def _unknown(census: Census) -> Iterator[list[Known]]:
-    """The objects of each request of which some are unknown to ledger or lineage."""
-    for stem, _ in groupby(census.orphaned(), key=lambda known: known.key.rpartition("-")[0]):
-        yield census.siblings(stem)
+def _latest(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
+    """The attempt of each request whose records are in the lineage table, where it is over."""
+    for _, history in groupby(attempts, key=lambda attempt: attempt.request_sha256):
+        followed = [each for each in history if each.state is not State.DUPLICATE]
+        if followed and not followed[-1].state.is_open and _has_records(followed[-1]):
+            yield followed[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """Writes one batch of requests: the rows first, then the entries, as a run does."""
+def _has_records(attempt: Attempt) -> bool:
+    try:
+        return bool(records_from_json(attempt.images))
+    except ValueError:
+        return False  # `verify` names it
 
-    store: Store
-    ledger: SqlLedger
-    run_id: str
-    result: Reindexed
 
-    def write(self, groups: Sequence[Group], *, number: int) -> None:
-        """Write what the groups lack."""
-        shas = [group.request_sha256 for group in groups if group.request_sha256]
-        attempts = self.ledger.find(shas)
-        rows: list[ImageRecord] = []
-        new: list[Sequence[ImageRecord]] = []
-        known: list[str] = []
-        for group in groups:
-            self.result.failed.update(group.failed)
-            attempt = attempts.get(group.request_sha256)
-            if not group.records:
-                continue
-            if attempt is None:
-                rows += group.rows
-                new.append(group.records)
-            elif attempt.state is State.STORED:
-                rows += records_from_json(attempt.images)
-                known.append(group.request_sha256)
-            else:
-                reason = f"the ledger has its request as {attempt.state}, which is left as it is"
-                self.result.failed.update(dict.fromkeys(group.keys, reason))
-        self._write_rows(rows, number)
-        self._enter(new, known)
+def _unentered(census: Census) -> Iterator[list[str]]:
+    """The keys of each request of which some object is unknown to the ledger."""
+    for stem, _ in groupby(census.unentered(), key=lambda known: known.key.rpartition("-")[0]):
+        yield [known.key for known in census.siblings(stem)]
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch

@@ -1,10 +1,9 @@
 """Fills a census: everything that the ledger and the lineage table say of images."""
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any
 
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import Attempt, State
@@ -18,13 +17,24 @@ from flux_pipeline.produce.judging import judge
 from flux_pipeline.produce.keeping import image_key
 from flux_pipeline.store.base import Store
 
-_COLUMNS = ["uri", "file_sha256", "image_sha256", "stored_at"]
-_STORED = pa.scalar(ImageStatus.STORED.value)
+_COLUMNS = [
+    "request_sha256",
+    "output_index",
+    "status",
+    "uri",
+    "file_sha256",
+    "image_sha256",
+    "stored_at",
+]
 _KEY_PARTS = 3
 
 
 def survey_ledger(
-    attempts: Iterable[Attempt], census: Census, *, store_uri: str, listed_since: float
+    attempts: Iterable[Attempt],
+    census: Census,
+    *,
+    store_uri: str,
+    listed_since: float = math.inf,
 ) -> Iterator[Finding]:
     """Add every attempt to the census, and judge each request by its own attempts.
 
@@ -42,7 +52,7 @@ def survey_ledger(
 
 
 def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
-    """Add every row of an image that is said to be stored; name the parts that can't be read.
+    """Add every row of the lineage table; name the parts that can't be read.
 
     The parts and not the compacted table, which is derived from them.
 
@@ -55,8 +65,7 @@ def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
         try:
             for _, table in read_parts(store, keys):
                 read += 1
-                stored = table.filter(pc.equal(table.column("status"), _STORED))
-                for row in stored.select(_COLUMNS).to_pylist():
+                for row in table.select(_COLUMNS).to_pylist():
                     _add_row(row, census, store.uri)
         except StoreError as error:
             if keys[read] in store.list(keys[read]):
@@ -64,12 +73,13 @@ def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
         keys = keys[read + 1 :]
 
 
-def _add_row(row: dict[str, object], census: Census, store_uri: str) -> None:
-    if uri := row["uri"]:
+def _add_row(row: dict[str, Any], census: Census, store_uri: str) -> None:
+    census.add_row(row["request_sha256"], row["output_index"])
+    if row["status"] == ImageStatus.STORED and (uri := row["uri"]):
         census.add_lineage(
-            key_of(str(uri), store_uri),
-            str(row["file_sha256"] or ""),
-            str(row["image_sha256"] or ""),
+            key_of(uri, store_uri),
+            row["file_sha256"] or "",
+            row["image_sha256"] or "",
             str(row["stored_at"] or ""),
         )
 

@@ -27,9 +27,9 @@ class Store(Protocol):
     """Objects under keys. Blocking and thread-safe: callers bring their own threads.
 
     Keys are relative, parts of ``[a-z0-9._=-]`` joined by ``/``, none of them empty, beginning with
-    ``.`` or holding ``..``. Metadata names are lower-case with hyphens, values printable ASCII of at
-    most 255 bytes, together under 2 KB. Anything else is a ``ValueError`` before a byte is written:
-    ``store.keys`` has the exact rules.
+    ``.`` or holding ``..``. Metadata names are lower-case with hyphens, values printable ASCII of
+    at most 255 bytes, together under 2 KB. Anything else is a ``ValueError`` before a byte is
+    written: ``store.keys`` has the exact rules.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Requests by partition: each once, in its own partition, read in few passes and in little memory."""
+"""Requests by partition: each once, in its own partition, in few passes over the tables."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is stale after what: by data version, partition by partition, and by Dagster's own reckoning.
+"""What is stale after what: partition by partition, and by Dagster's own reckoning.
 
 Written against Dagster's resolver, so that a change of its tags' names or meaning fails here.
 """

@@ -186,6 +186,7 @@ def test_a_throttled_create_carries_the_hint() -> None:
     assert JUDGE.create(reply(429)) == Throttled(0.0)
 
 
+@settings(deadline=None, max_examples=60)
 @given(status=st.integers(100, 599), body=st.binary(max_size=200))
 def test_nothing_but_the_refusals_is_ever_called_unpaid(status: int, body: bytes) -> None:
     outcome = JUDGE.create(reply(status, body))
@@ -211,7 +212,7 @@ _FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=60)
 @given(status=st.sampled_from([200, 201, 400, 404, 422, 429, 500]), body=_FIELDS)
 def test_no_json_object_makes_the_judge_raise(status: int, body: dict[str, Any]) -> None:
     answer = reply(status, json.dumps(body).encode())

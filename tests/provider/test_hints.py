@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.provider.hints import retry_after
@@ -50,6 +50,7 @@ def test_hints_are_read_in_their_order(headers: dict[str, str], body: Any, secon
     assert hint(headers, body) == pytest.approx(seconds)
 
 
+@settings(deadline=None, max_examples=60)
 @given(header=st.text(), date=st.text(), reset=st.text(), detail=st.text())
 def test_a_hint_is_always_between_nothing_and_a_minute(
     header: str, date: str, reset: str, detail: str
@@ -58,6 +59,7 @@ def test_a_hint_is_always_between_nothing_and_a_minute(
     assert 0 <= hint(headers, {"detail": detail}) <= 60
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.text())
 def test_a_body_hint_is_always_between_nothing_and_a_minute(value: object) -> None:
     assert 0 <= hint({}, {"retry_after": value}) <= 60

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.errors import DownloadError
@@ -29,6 +29,7 @@ def test_data_uris_are_decoded(uri: str, body: bytes) -> None:
     assert decode_data_uri(uri, 1000) == body
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=300))
 def test_every_body_comes_back(body: bytes) -> None:
     uri = "data:image/png;base64," + base64.b64encode(body).decode()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.prediction import Output, Prediction, Status
@@ -72,6 +72,7 @@ def test_what_is_no_moment_is_none(value: object) -> None:
     assert parse_moment(value) is None
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.none() | st.booleans() | st.floats() | st.integers() | st.text())
 def test_moments_never_raise(value: object) -> None:
     moment = parse_moment(value)

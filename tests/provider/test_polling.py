@@ -5,7 +5,7 @@ import statistics
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.prediction import Prediction, Status
@@ -24,6 +24,7 @@ def ended(seconds: float, *, predicted: float | None = None) -> Prediction:
     )
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=300))
 def test_the_median_is_that_of_the_last_hundred(seconds: list[float]) -> None:
     durations = Durations()
@@ -118,6 +119,7 @@ def test_durations_come_from_the_providers_own_times(
     assert schedule.wait("m", elapsed=0, polls=0) == seconds
 
 
+@settings(deadline=None, max_examples=60)
 @given(elapsed=st.floats(0, 1e6), polls=st.integers(0, 100), median=st.floats(0, 1e5))
 def test_a_wait_is_never_negative_and_never_long_after_the_first(
     elapsed: float, polls: int, median: float

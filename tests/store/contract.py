@@ -118,6 +118,15 @@ class StoreContract:
         assert head(store, "images/a/out-0.webp") == found
         assert head(store, "images/a/out-0.webp").metadata == metadata
 
+    @pytest.mark.parametrize("metadata", [{}, {"id": "1"}], ids=["alone", "with metadata"])
+    @pytest.mark.parametrize("content_type", [WEBP, "text/html", "a/b; charset=utf-8"])
+    def test_the_content_type_is_kept(
+        self, store: Store, content_type: str, metadata: dict[str, str]
+    ) -> None:
+        written, _ = store.put_new("a.webp", b"", content_type=content_type, metadata=metadata)
+        assert written.content_type == content_type
+        assert head(store, "a.webp").content_type == content_type
+
     def test_what_lies_there_is_never_overwritten(self, store: Store) -> None:
         first, _ = store.put_new("a.webp", b"first", content_type=WEBP, metadata={"id": "1"})
         second, new = store.put_new("a.webp", b"second", content_type="image/png", metadata={})

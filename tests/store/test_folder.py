@@ -222,6 +222,13 @@ class TestOnAFailingDisk:
         store.put_new("x/y/z.webp", b"", content_type=WEBP, metadata={})
         assert disk.steps[:2] == ["fsync data", "fsync x"]
 
+    def test_folders_that_another_writer_has_just_made_are_flushed_as_well(
+        self, disk: Disk, root: Path
+    ) -> None:
+        (root / "x/y").mkdir(parents=True)
+        FolderStore(root).put("x/y/z.webp", b"", content_type=WEBP)
+        assert disk.steps[:2] == ["fsync data", "fsync x"]
+
     def test_the_loser_of_a_race_flushes_the_winners_name(
         self, store: FolderStore, disk: Disk
     ) -> None:

@@ -271,6 +271,8 @@ def test_the_client_is_bounded_and_wide_enough(variables: None) -> None:
     config: Any = open_client(64).meta.config
     assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (5, 30, 64)
     assert config.signature_version == "s3v4"
+    assert config.request_checksum_calculation == "when_required"
+    assert config.response_checksum_validation == "when_required"
     assert config.retries == {"mode": "standard", "total_max_attempts": 5}
 
 
