@@ -47,7 +47,7 @@ class Request:
     """``owner/name``."""
     version: str
     """64 hex digits."""
-    input: Mapping[str, JsonValue] = field(hash=False)
+    input: Mapping[str, JsonValue] = field(hash=False, repr=False)
     """The JSON object that is sent, to the letter."""
     request_sha256: str
     outputs: int

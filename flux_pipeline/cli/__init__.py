@@ -15,6 +15,10 @@ from flux_pipeline.errors import ConfigError, FluxPipelineError
 _COMMANDS = {
     "run": "flux_pipeline.cli.run:run",
     "plan": "flux_pipeline.cli.plan:plan",
+    "verify": "flux_pipeline.cli.verify:verify",
+    "reindex": "flux_pipeline.cli.reindex:reindex",
+    "rescue": "flux_pipeline.cli.rescue:rescue",
+    "held": "flux_pipeline.cli.held:held",
     "schema": "flux_pipeline.cli.schema:schema",
     "emulator": "flux_pipeline.cli.emulator:emulator",
 }

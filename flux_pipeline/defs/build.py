@@ -12,6 +12,7 @@ from flux_pipeline.defs.automation import (
     build_schedule,
 )
 from flux_pipeline.defs.beta import beta_accepted
+from flux_pipeline.defs.rescue import build_rescue
 from flux_pipeline.defs.tables import build_tables
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
@@ -43,13 +44,14 @@ def build_definitions(
     sets = list(prompt_sets)
     sensors = [build_automation()] if any(s.automation == "on_change" for s in sets) else []
     books, hourly = build_books()
+    rescue, often = build_rescue()
     return dg.Definitions.merge(
         *map(build_set, sets),
         dg.Definitions(
             assets=build_tables([prompt_set.name for prompt_set in sets]),
             resources={RESOURCE: image_producer},
-            jobs=[books],
-            schedules=[hourly],
+            jobs=[books, rescue],
+            schedules=[hourly, often],
             sensors=sensors,
             executor=dg.in_process_executor,
         ),

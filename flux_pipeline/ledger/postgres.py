@@ -19,6 +19,14 @@ _LOCK = sa.text(
 ).bindparams(key=_WRITERS)
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")
 _MILLISECONDS = 1000
+_TIMEOUTS = {
+    "connect_timeout": 10,
+    # A network that swallows everything is found out within a minute, and not after two hours.
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 40_000,
+}
 
 
 class PostgresDatabase:
@@ -36,7 +44,7 @@ class PostgresDatabase:
                 hide_parameters=True,
                 isolation_level="READ COMMITTED",  # what is read after the lock must be new
                 pool_pre_ping=True,  # a server that was restarted meanwhile
-                connect_args={"connect_timeout": 10},
+                connect_args={k: v for k, v in _TIMEOUTS.items() if k not in url.query},
             )
         except ModuleNotFoundError as error:
             raise LedgerError(

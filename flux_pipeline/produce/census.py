@@ -24,7 +24,9 @@ CREATE TABLE images (
     ledger_file TEXT, ledger_pixels TEXT, recorded INTEGER,
     lineage_file TEXT, lineage_pixels TEXT, lineage_at TEXT
 ) WITHOUT ROWID;
-CREATE TABLE rows (sha TEXT, place INTEGER, PRIMARY KEY (sha, place)) WITHOUT ROWID;
+CREATE TABLE rows (
+    sha TEXT, place INTEGER, stored INTEGER NOT NULL, PRIMARY KEY (sha, place)
+) WITHOUT ROWID;
 CREATE TABLE requests (seed INTEGER NOT NULL, sha TEXT NOT NULL);
 CREATE INDEX requests_by_seed ON requests (seed);
 """
@@ -44,6 +46,11 @@ _LINEAGE = (
     " lineage_pixels = excluded.lineage_pixels, lineage_at = excluded.lineage_at"
     " WHERE lineage_at IS NULL OR excluded.lineage_at >= lineage_at"
 )
+_ROW = (
+    "INSERT INTO rows VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)"
+)
+_HAS_ROW = "SELECT 1 FROM rows WHERE sha = ? AND place = ? AND stored >= ?"
 _COLUMNS = "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels"
 
 
@@ -99,15 +106,14 @@ class Census:
         """Add a lineage row; of several with one key the last by time counts."""
         self._db.execute(_LINEAGE, (key, file, pixels, at))
 
-    def add_row(self, request_sha256: str, output_index: int) -> None:
-        """Note that the lineage table says what became of an image, whatever it was."""
-        self._db.execute("INSERT OR IGNORE INTO rows VALUES (?, ?)", (request_sha256, output_index))
+    def add_row(self, request_sha256: str, output_index: int, *, stored: bool) -> None:
+        """Note that the lineage table says what became of an image."""
+        self._db.execute(_ROW, (request_sha256, output_index, stored))
 
-    def has_row(self, request_sha256: str, output_index: int) -> bool:
-        """Whether ``add_row`` was called for this image."""
-        values = (request_sha256, output_index)
-        found = self._db.execute("SELECT 1 FROM rows WHERE sha = ? AND place = ?", values)
-        return found.fetchone() is not None
+    def has_row(self, request_sha256: str, output_index: int, *, stored: bool) -> bool:
+        """Whether the table has a row of this image; with ``stored``, one that says it is there."""
+        values = (request_sha256, output_index, stored)
+        return self._db.execute(_HAS_ROW, values).fetchone() is not None
 
     def add_request(self, seed: int, request_sha256: str) -> None:
         """Remember a request by its seed, by which ``requests`` finds it."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import write_part
-from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.rows import records_from_json
 from flux_pipeline.produce.census import Census
 from flux_pipeline.produce.entering import enter_stored
@@ -72,8 +72,11 @@ class Mender:
         self.result.entries += sum(entered)
 
     def _lacking(self, records: Iterable[ImageRecord]) -> list[ImageRecord]:
-        has_row = self.census.has_row
-        return [each for each in records if not has_row(each.request_sha256, each.output_index)]
+        return [record for record in records if not self._has_row(record)]
+
+    def _has_row(self, record: ImageRecord) -> bool:
+        stored = record.status is ImageStatus.STORED
+        return self.census.has_row(record.request_sha256, record.output_index, stored=stored)
 
     def _write(self, records: Sequence[ImageRecord]) -> None:
         by_asset = sorted(records, key=lambda record: record.asset)

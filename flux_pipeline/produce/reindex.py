@@ -4,7 +4,7 @@ What exists is left as it is, so this can be repeated and interrupted at any tim
 still has is taken from there; only what it doesn't know is read from the files.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -14,22 +14,20 @@ from flux_pipeline.lineage.rows import records_from_json
 from flux_pipeline.produce.census import IMAGES, Census
 from flux_pipeline.produce.mending import Mender, Reindexed
 from flux_pipeline.produce.regrouping import read_group
-from flux_pipeline.produce.rereading import ahead
+from flux_pipeline.produce.rereading import Progress, ahead, ignore
 from flux_pipeline.produce.surveying import survey_ledger, survey_lineage
 from flux_pipeline.store.base import Store
 
 T = TypeVar("T")
-_BATCH = 1000
+_BATCH = 500
 """Requests whose rows become one part, and whose entries one transaction."""
 
 
-def reindex(
-    store: Store, ledger: SqlLedger, *, progress: Callable[[int], None] = lambda _done: None
-) -> Reindexed:
+def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = ignore) -> Reindexed:
     """Give every stored image its lineage row, and its request an entry in the ledger.
 
-    ``progress`` is called with the number of requests that were looked at. Budgets are not charged:
-    what they had counted before the ledger was lost stays forgotten.
+    ``progress`` is called with the number of objects read and of all. Budgets are not charged: what
+    they had counted before the ledger was lost stays forgotten.
 
     Raises:
         StoreError, LedgerError: What was written before stays; run it again.
@@ -42,14 +40,14 @@ def reindex(
         surveyed = survey_ledger(ledger.attempts(), census, store_uri=store.uri)
         for _ in surveyed:  # what is wrong there is for `verify` to tell
             pass
-        done = 0
-        for batch in _batches(_latest(ledger.attempts())):
-            mender.record(batch)
-            progress(done := done + len(batch))
+        for attempts in _batches(_latest(ledger.attempts())):
+            mender.record(attempts)
         reading = ahead(_unentered(census), lambda keys: read_group(store, keys))
+        read = 0
         for groups in _batches(reading):
             mender.enter(groups)
-            progress(done := done + len(groups))
+            read += sum(len(group.keys) for group in groups)
+            progress(read, mender.result.images)
         return mender.result
 
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
@@ -14,8 +14,14 @@ from flux_pipeline.produce.findings import Finding, Kind
 from flux_pipeline.store.base import Store
 
 READERS = 8
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the number done and of all."""
 T = TypeVar("T")
 Item = TypeVar("Item")
+
+
+def ignore(_done: int, _total: int) -> None:
+    """The progress that nobody watches."""
 
 
 def reread(store: Store, stored: Iterable[Known]) -> Iterator[list[Finding]]:

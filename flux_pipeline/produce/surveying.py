@@ -74,8 +74,9 @@ def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
 
 
 def _add_row(row: dict[str, Any], census: Census, store_uri: str) -> None:
-    census.add_row(row["request_sha256"], row["output_index"])
-    if row["status"] == ImageStatus.STORED and (uri := row["uri"]):
+    stored = row["status"] == ImageStatus.STORED
+    census.add_row(row["request_sha256"], row["output_index"], stored=stored)
+    if stored and (uri := row["uri"]):
         census.add_lineage(
             key_of(uri, store_uri),
             row["file_sha256"] or "",

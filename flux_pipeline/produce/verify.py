@@ -13,25 +13,21 @@ from flux_pipeline.produce.census import IMAGES, Census, Known
 from flux_pipeline.produce.findings import Finding, Kind, Verification
 from flux_pipeline.produce.listed import REACH_SECONDS, ListCheck
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.rereading import reread
+from flux_pipeline.produce.rereading import Progress, ignore, reread
 from flux_pipeline.produce.surveying import survey_ledger, survey_lineage
-
-
-def ignore(_done: int, _total: int) -> None:
-    """The progress that nobody watches."""
 
 
 def verify(
     producer: Producer,
     *,
     deep: bool = False,
-    progress: Callable[[int, int], None] = ignore,
+    progress: Progress = ignore,
     now: Callable[[], float] = time.time,
 ) -> Verification:
     """Compare all that was paid with all that is there; ``deep`` also reads every object.
 
     Memory grows with the findings alone. ``progress`` is called with the number of objects read
-    and of all, ``now`` gives unix seconds.
+    and of all; ``now`` gives unix seconds.
 
     Raises:
         StoreError, LedgerError: Where one of them can't be asked at all.

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.models import Model, find_model
+from flux_pipeline.models import MODELS, Model, find_model
 from flux_pipeline.prompts.check import Findings, check
 from flux_pipeline.prompts.entries import read_entries
 from flux_pipeline.prompts.entry import Entry
@@ -43,8 +43,6 @@ def assemble(name: str, path: str, document: Document, data: bytes, folder: Path
         problems.add(document.path, 0, "", str(error))
     form = _form(document, problems)
     model = _model(document, problems)
-    if model is None:
-        raise ConfigError(problems.as_tuple())
     version = _version(document, model, problems)
     day = _first_day(document, form)
     entries = read_entries(document, model, folder, by_day=bool(day), problems=problems)
@@ -94,14 +92,15 @@ def _form(document: Document, problems: Problems) -> PromptSetForm | None:
     return None
 
 
-def _model(document: Document, problems: Problems) -> Model | None:
+def _model(document: Document, problems: Problems) -> Model:
+    """The model named; where there is none, one to check the rest of the file with."""
     name = document.value.get("model")
     if isinstance(name, str):
         try:
             return find_model(name)
         except KeyError as error:
             problems.add(document.path, document.line("model"), "model", str(error.args[0]))
-    return None
+    return MODELS[0]
 
 
 def _version(document: Document, model: Model, problems: Problems) -> str:

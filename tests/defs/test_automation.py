@@ -12,7 +12,9 @@ from flux_pipeline.defs.automation import (
     build_conditions,
     build_schedule,
 )
+from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.prompts import PromptSet, build_prompt_set
+from flux_pipeline.resources import ImageProducer
 from tests.defs.bench import Bench
 
 MODEL = "lucataco/flux-schnell-lora"
@@ -25,9 +27,12 @@ def a_set(**document: object) -> PromptSet:
 
 
 def tick(prompt_set: PromptSet, at: datetime) -> list[dg.RunRequest]:
-    schedule = build_schedule(prompt_set)
-    assert schedule is not None
-    context = dg.build_schedule_context(scheduled_execution_time=at)
+    """What the daemon gets: the job is resolved, so its partitions must fit."""
+    definitions = build_definitions([prompt_set], ImageProducer())
+    schedule = definitions.resolve_schedule_def("make_winter_on_time")
+    context = dg.build_schedule_context(
+        scheduled_execution_time=at, repository_def=definitions.get_repository_def()
+    )
     return list(schedule.evaluate_tick(context).run_requests or [])
 
 
@@ -83,26 +88,6 @@ def test_a_tick_asks_for_the_day_it_is_where_the_file_lives(hour: int, day: str)
 def test_a_tick_before_the_first_day_asks_for_nothing() -> None:
     diary = a_set(schedule=DAILY, partitions={"by": "day", "start": "2026-11-01"})
     assert tick(diary, datetime(2026, 10, 31, 23, tzinfo=ZoneInfo("UTC"))) == []
-
-
-def test_the_requests_of_a_tick_are_runs_that_dagster_accepts(bench: Bench) -> None:
-    """Through the definitions, as the daemon does it: the job takes these tags and keys."""
-    diary = bench.write(
-        "prompts: {a: 'on {date}'}\npartitions: {by: day, start: 2026-11-01}\n"
-        "schedule: {cron: '0 6 * * *'}\n"
-    )
-    definitions = bench.definitions(diary)
-    schedule = definitions.resolve_schedule_def(f"{bench.keys.job}_on_time")
-    context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 11, 3, 6, tzinfo=UTC),
-        repository_def=definitions.get_repository_def(),
-        instance=bench.instance,
-    )
-    (request,) = schedule.evaluate_tick(context).run_requests or []
-    job = definitions.resolve_job_def(bench.keys.job)
-    result = job.execute_in_process(instance=bench.instance, partition_key=request.partition_key)
-    assert result.success
-    assert bench.shown("images", "2026-11-03")["flux/stored_images"] == 1
 
 
 def test_nothing_but_on_change_has_conditions() -> None:

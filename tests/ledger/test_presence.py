@@ -1,5 +1,6 @@
 """Lock files: who lives, who is dead, and who can't be told."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.presence import Presence
 
 DAY = 86400
+forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 def test_a_process_is_seen_until_it_leaves(tmp_path: Path) -> None:
@@ -50,6 +52,16 @@ def test_looking_on_does_not_hide_the_living(tmp_path: Path) -> None:
     ours.leave()
 
 
+def test_two_who_look_at_the_same_time_see_the_same(tmp_path: Path) -> None:
+    dead = Presence(tmp_path)
+    name = dead.enter()
+    dead.leave()
+    with (tmp_path / name).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as is_dead does, elsewhere
+        assert Presence(tmp_path).is_dead(name)
+
+
+@forks
 def test_a_childs_copy_of_the_lock_does_not_outlive_its_parent(tmp_path: Path) -> None:
     ours, theirs = Presence(tmp_path), Presence(tmp_path)
     name = ours.enter()
@@ -69,6 +81,7 @@ def test_a_childs_copy_of_the_lock_does_not_outlive_its_parent(tmp_path: Path) -
     assert dead
 
 
+@forks
 def test_a_forked_child_does_not_free_its_parents_lock(tmp_path: Path) -> None:
     ours, theirs = Presence(tmp_path), Presence(tmp_path)
     name = ours.enter()

@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from tests.ledger.actions import LEASE, Clock, wipe
+from tests.ledger.actions import LEASE, Clock, begin, sha, wipe
 from tests.ledger.contract import LedgerContract
 
 
@@ -22,3 +22,20 @@ class TestSqliteLedger(LedgerContract):
     def ledger(self, opened: SqlLedger, clock: Clock) -> SqlLedger:
         wipe(opened)
         return opened
+
+    def test_many_attempts_are_read_in_pages(self, ledger: SqlLedger) -> None:
+        count = 2100
+        with ledger.transaction() as calls:
+            for number in range(count):
+                begin(calls, number)
+            assert [each.request_sha256 for each in calls.attempts()] == [
+                sha(number) for number in range(count)
+            ]
+        assert sum(1 for _ in ledger.attempts()) == count
+
+    def test_a_slow_reader_keeps_nobody_waiting(self, ledger: SqlLedger) -> None:
+        begin(ledger, 1)
+        reading = ledger.attempts()
+        assert next(reading).request_sha256 == sha(1)
+        begin(ledger, 2)
+        assert [each.request_sha256 for each in reading] == [sha(2)]

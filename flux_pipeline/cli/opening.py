@@ -1,0 +1,21 @@
+"""The real provider, store and ledger of the settings, for commands that work without a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flux_pipeline.produce.producer import Producer
+from flux_pipeline.settings import Settings
+
+
+@contextmanager
+def open_producer(settings: Settings) -> Iterator[Producer]:
+    """Open all three as a run does, with the secrets' values in place of their names.
+
+    Raises:
+        ConfigError, StoreError, LedgerError: As ``ImageProducer.open``.
+    """
+    from flux_pipeline.resources import ImageProducer
+
+    secrets = {"api_key": settings.api_key, "ledger": settings.ledger}
+    with ImageProducer.from_settings(settings).model_copy(update=secrets).open() as producer:
+        yield producer

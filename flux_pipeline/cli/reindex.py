@@ -1,0 +1,43 @@
+"""`flux-pipeline reindex`: lineage rows and ledger entries from the stored images alone."""
+
+import json
+import sys
+
+import click
+
+from flux_pipeline.cli.counting import counting
+from flux_pipeline.cli.workspace import read_settings
+
+_MOST_LINES = 100
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
+def reindex(as_json: bool) -> None:
+    """Write the lineage rows and ledger entries that are missing, from the images in the store.
+
+    Nothing is sent, no budget is charged and no entry is changed; it may be repeated at any time.
+    Exit code: 0, or 1 where an image could not be entered.
+    """
+    from flux_pipeline.ledger.opening import open_ledger
+    from flux_pipeline.produce.reindex import reindex as rebuild
+    from flux_pipeline.store.location import open_store
+
+    settings = read_settings(None)
+    store = open_store(settings.store, concurrency=settings.concurrency)
+    store.check()
+    with open_ledger(settings.ledger) as ledger, counting("requests") as count:
+        done = rebuild(store, ledger, progress=count)
+    if as_json:
+        counts = {"images": done.images, "rows": done.rows, "entries": done.entries}
+        click.echo(json.dumps({"ok": not done.failed, **counts, "failed": done.failed}))
+    else:
+        for key, reason in list(done.failed.items())[:_MOST_LINES]:
+            click.echo(f"not used: {key}: {reason}")
+        if len(done.failed) > _MOST_LINES:
+            click.echo(f"and {len(done.failed) - _MOST_LINES} more; --json has all")
+        click.echo(
+            f"{done.images} images, {done.rows} lineage rows and {done.entries} ledger entries"
+            f" written, {len(done.failed)} objects not used"
+        )
+    sys.exit(1 if done.failed else 0)

@@ -1,0 +1,41 @@
+"""`flux-pipeline rescue`: finish by id what was begun and left."""
+
+import json
+import sys
+from uuid import uuid4
+
+import click
+
+from flux_pipeline.cli.opening import open_producer
+from flux_pipeline.cli.workspace import read_settings
+
+_MOST_REASONS = 10
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
+def rescue(as_json: bool) -> None:
+    """Finish what was accepted and left for two minutes or more; create nothing.
+
+    Dagster does the same every ten minutes. Exit code: 0, or 1 where something that was or may have
+    been paid is still open, held or lost.
+    """
+    from flux_pipeline.produce.rescue import rescue as finish_left
+
+    with open_producer(read_settings(None)) as producer:
+        done = finish_left(producer, run_id=f"rescue-{uuid4().hex[:12]}")
+    states = {state.value: count for state, count in done.states.items()}
+    if as_json:
+        report = {"ok": done.complete, "found": done.found, "states": states}
+        more = {"notices": done.notices, "unreadable": done.unreadable}
+        click.echo(json.dumps(report | more))
+    else:
+        now = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        click.echo(f"{done.found} left over; now {now or 'nothing to be done'}")
+        for reason, count in done.reasons.most_common(_MOST_REASONS):
+            click.echo(f"{count} x {reason}")
+        for notice in done.notices[:_MOST_REASONS]:
+            click.echo(f"note: {notice}")
+        for sha, reason in done.unreadable.items():
+            click.echo(f"not finished: {sha}: {reason}")
+    sys.exit(0 if done.complete else 1)

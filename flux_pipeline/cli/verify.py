@@ -1,0 +1,50 @@
+"""`flux-pipeline verify`: provider, ledger, store and lineage held against each other."""
+
+import json
+import sys
+
+import click
+
+from flux_pipeline.cli.counting import counting
+from flux_pipeline.cli.opening import open_producer
+from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.produce.findings import Kind, Verification
+
+_MOST_LINES = 100
+"""Of one kind; --json has all."""
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Read and decode every image, and compare its hashes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
+def verify(deep: bool, as_json: bool) -> None:
+    """Find what was paid and is not there, paid twice, orphaned, broken or held.
+
+    Nothing is written. Exit code: 0 only if the provider's list (where it has one), the ledger, the
+    store and the lineage table all agree, otherwise 1.
+    """
+    from flux_pipeline.produce.verify import verify as compare
+
+    with open_producer(read_settings(None)) as producer, counting("images read") as count:
+        result = compare(producer, deep=deep, progress=count)
+    click.echo(_json(result) if as_json else _text(result))
+    sys.exit(0 if result.ok else 1)
+
+
+def _json(result: Verification) -> str:
+    lists = {kind.value: result.ids(kind) for kind in Kind}
+    return json.dumps({"ok": result.ok, "images": result.images, **lists, "notes": result.notes})
+
+
+def _text(result: Verification) -> str:
+    lines = []
+    for kind in Kind:
+        found = [each for each in result.findings if each.kind is kind]
+        lines += [f"{kind.value} {each.id}: {each.what}" for each in found[:_MOST_LINES]]
+        if len(found) > _MOST_LINES:
+            lines.append(f"{kind.value}: and {len(found) - _MOST_LINES} more; --json has all")
+    lines += [f"note: {note}" for note in result.notes]
+    verdict = "all agree" if result.ok else f"{len(result.findings)} findings"
+    if not result.complete:
+        verdict += ", and not everything could be compared"
+    return "\n".join([*lines, f"{result.images} images, {verdict}"])

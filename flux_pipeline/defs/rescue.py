@@ -1,0 +1,59 @@
+"""The rescue: every ten minutes, whatever was accepted and left is finished by id.
+
+A machine that dies leaves its run STARTED for ever, and outputs vanish an hour after they are made.
+So nobody is asked whether a run is alive: the claims in the ledger tell what is left.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from flux_pipeline.defs.events import reported_errors
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.produce.rescue import RESCUE_AFTER, rescue
+from flux_pipeline.resources import ImageProducer
+
+RESCUE = "rescue_predictions"
+_FIRST_IN_QUEUE = {"dagster/priority": "10"}
+
+
+@dg.op(out={}, description="Finishes by id what was accepted and left; creates nothing.")
+def finish_what_was_left(context: dg.OpExecutionContext, image_producer: ImageProducer) -> None:
+    """Not in the pool of the runs that make images: it must not wait for one that hangs."""
+    with reported_errors(), image_producer.open() as producer:
+        done = rescue(producer, run_id=context.run_id)
+    for line in [*done.notices, *done.unreadable.values()]:
+        context.log.warning(line)
+    context.log.info("%d left over; now %s", done.found, dict(done.states))
+
+
+@dg.job(name=RESCUE, tags=_FIRST_IN_QUEUE, executor_def=dg.in_process_executor)
+def _rescue_job() -> None:
+    """Finishes what runs that died have left at the provider, before it vanishes there."""
+    finish_what_was_left()
+
+
+def build_rescue() -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+    """Build the job and its schedule, which runs from the start.
+
+    A tick that finds nothing left starts no run.
+    """
+
+    @dg.schedule(
+        name=f"{RESCUE}_every_ten_minutes",
+        job=_rescue_job,
+        cron_schedule="*/10 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Starts the rescue where the ledger shows that something was left.",
+    )
+    def every_ten_minutes(
+        context: dg.ScheduleEvaluationContext, image_producer: ImageProducer
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        with open_ledger(image_producer.ledger) as ledger:
+            left = ledger.unfinished(older_than=RESCUE_AFTER, limit=1)
+        if left:
+            yield dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+        else:
+            yield dg.SkipReason("Nothing was left.")
+
+    return _rescue_job, every_ten_minutes
