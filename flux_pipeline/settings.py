@@ -90,6 +90,15 @@ class Settings:
         return cls(ledger_given="ledger" in given, **given)
 
 
+def missing_key(settings: Settings) -> Problem | None:
+    """What is missing before anything can be sent: the key of any provider but the emulator."""
+    if settings.provider == EMULATOR or settings.api_key:
+        return None
+    names = " or ".join(KEY_VARIABLES)
+    message = f"is not set, and {settings.provider} needs a key: export {names}"
+    return Problem("environment", 0, KEY_VARIABLES[0], message)
+
+
 def parse_key(text: str) -> str:
     """Return the key without the blanks and the ``Bearer`` that copying adds.
 

@@ -14,9 +14,10 @@ from flux_pipeline.cli.workspace import (
     dagster_home,
     read_settings,
 )
+from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.observing import observing
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.settings import Settings
+from flux_pipeline.settings import Settings, missing_key
 
 
 @click.command()
@@ -33,6 +34,8 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
     there, 1 some images are refused, failed or held, 2 the configuration is wrong.
     """
     settings = read_settings(configs)
+    if problem := missing_key(settings):
+        raise ConfigError([problem])
     chosen = choose_sets(settings, sets)
     asked = {prompt_set.name: choose_partitions(prompt_set, partition) for prompt_set in chosen}
     expected = {

@@ -17,7 +17,7 @@ RESCUE = "rescue_predictions"
 _FIRST_IN_QUEUE = {"dagster/priority": "10"}
 
 
-@dg.op(out={}, description="Finishes by id what was accepted and left; creates nothing.")
+@dg.op(description="Finishes by id what was accepted and left; creates nothing.")
 def finish_what_was_left(context: dg.OpExecutionContext, image_producer: ImageProducer) -> None:
     """Not in the pool of the runs that make images: it must not wait for one that hangs."""
     with reported_errors(), image_producer.open() as producer:

@@ -21,13 +21,14 @@ _PAGE = 1000
 class SqlLedger:
     """``Ledger`` on one database; made by ``open_ledger``.
 
-    Every method is one transaction, durable when it returns. The trap: closing it gives up what is
-    claimed through it, so close it only after the last request was sent.
+    Every method is one transaction, durable when it returns. The trap: disposing of it gives
+    up what is claimed through it, so only after the last request was sent.
     """
 
     def __init__(self, database: Database, *, lease_seconds: float) -> None:
         self._database = database
         self._claimer = Claimer(lease_seconds, database.enter, database.is_dead)
+        self._reader = database.engine.execution_options(flux_reading=True)
         self._writing = threading.Lock()  # threads queue here, and don't poll SQLite's lock
         self.name = database.name
         self.lease_seconds = lease_seconds
@@ -58,7 +59,7 @@ class SqlLedger:
         Raises:
             LedgerError: Says what to do about a version that can't be used.
         """
-        with self._begun(self._reader()) as connection:
+        with self._begun(self._reader) as connection:
             if schema.stored_version(connection) == schema.SCHEMA_VERSION:
                 return  # without a write: a read-only ledger can still be read
         with self._writing, self._begun(self._database.engine) as connection:
@@ -168,12 +169,9 @@ class SqlLedger:
             yield from page
             after = (page[-1].request_sha256, page[-1].number)
 
-    def _reader(self) -> Engine:
-        return self._database.engine.execution_options(flux_reading=True)
-
     @contextmanager
     def _reading(self) -> Iterator[Transaction]:
-        with self._begun(self._reader()) as connection:
+        with self._begun(self._reader) as connection:
             yield self._calls(connection, None)
 
     @contextmanager

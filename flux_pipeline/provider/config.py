@@ -25,14 +25,14 @@ class Timeouts:
 
     connect: float = 10.0
     """DNS, TCP and TLS together, and the wait for a free connection."""
-    read: float = 30.0
-    """Longest silence while a reply is awaited or read."""
-    create: float = 50.0
-    """A create, from the pool to the last byte of the reply."""
+    create: float = 55.0
+    """A create, from the pool to the last byte: some providers reply only when it is finished."""
     call: float = 30.0
     """Any other call."""
     download: float = 120.0
     """One output with all its redirects."""
+    silence: float = 30.0
+    """Longest pause in a download."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

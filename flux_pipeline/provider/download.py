@@ -100,7 +100,12 @@ class Downloads:
 
     async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
         """Return the bytes, or the URL that the server points to."""
-        request = self._session.plan("GET", url, deadline=max(deadline, _SHORTEST))
+        request = self._session.plan(
+            "GET",
+            url,
+            deadline=max(deadline, _SHORTEST),
+            silence=self._config.timeouts.silence,
+        )
         try:
             response = await self._session.send(request, stream=True)
             try:

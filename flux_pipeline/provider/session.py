@@ -30,12 +30,7 @@ class Session(httpx.AsyncClient):
             ("accept", accept),
             ("accept-encoding", "identity"),
         ]
-        self._limits = {
-            "connect": timeouts.connect,
-            "pool": timeouts.connect,
-            "read": timeouts.read,
-            "write": timeouts.read,
-        }
+        self._connect = timeouts.connect
 
     @property
     def cookies(self) -> httpx.Cookies:
@@ -52,11 +47,13 @@ class Session(httpx.AsyncClient):
         url: str,
         *,
         deadline: float,
+        silence: float | None = None,
         headers: Sequence[tuple[str, str]] = (),
         content: bytes | None = None,
     ) -> httpx.Request:
         """Build a request with no header but ours, to be ended within ``deadline`` seconds.
 
+        ``silence`` is the longest pause in the reply; the deadline where it is not given.
         Built here and not by httpx, whose merging of defaults takes longer than sending.
         """
         return httpx.Request(
@@ -64,7 +61,10 @@ class Session(httpx.AsyncClient):
             url,
             headers=[*self._headers_sent, *headers],
             content=content,
-            extensions={"timeout": self._limits, "total": deadline},
+            extensions={
+                "timeout": {"connect": self._connect, "pool": self._connect, "read": silence},
+                "total": deadline,
+            },
         )
 
 

@@ -1,4 +1,4 @@
-"""One prompt set's run: an event a partition, failures that stay where they are, and no step more."""
+"""One prompt set's run: an event a partition, and failures that stay where they are."""
 
 import base64
 import hashlib

@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -190,3 +191,17 @@ def test_nothing_is_left_beside_the_file(sqlite_url: str, tmp_path: Path) -> Non
         "ledger.db",
         "ledger.db.workers",
     }
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(LedgerError, match=r"install flux-pipeline\[postgres\]"):
+        open_ledger("postgresql://127.0.0.1/d")
+
+
+def test_an_sqlite_that_is_too_old_is_named(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 0))
+    with pytest.raises(LedgerError, match=r"is too old: 3\.35 or newer"):
+        open_ledger(sqlite_url)

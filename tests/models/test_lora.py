@@ -86,7 +86,7 @@ def test_other_addresses_are_refused(url: str) -> None:
     ("host", "expected"),
     [("example.com", False), ("ex\u00e4mple.com", True), ("xn--exmple-cua.com", True)],
 )
-def test_foreign_letters_are_seen(host: str, expected: bool) -> None:  # noqa: FBT001
+def test_foreign_letters_are_seen(host: str, expected: bool) -> None:
     assert has_foreign_letters(f"https://{host}/f") is expected
 
 

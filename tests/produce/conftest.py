@@ -24,8 +24,10 @@ from flux_pipeline.store.base import Store
 from flux_pipeline.store.location import open_store
 
 MODEL = find_model("lucataco/flux-schnell-lora")
-QUICK = EmulatorOptions(time_scale=0, creates_per_minute=None, calls_per_minute=None, render="cheap")
-IMPATIENT = Timeouts(connect=0.5, read=0.5, create=0.6, call=0.6, download=1.0)
+QUICK = EmulatorOptions(
+    time_scale=0, creates_per_minute=None, calls_per_minute=None, render="cheap"
+)
+IMPATIENT = Timeouts(connect=0.5, create=0.6, call=0.6, download=1.0, silence=0.5)
 POLICY = Policy(lease=3.0, send_timeout=1.0, visibility=0.2, backoff=0.02, settle_patience=1.0)
 
 

@@ -186,7 +186,7 @@ def test_prompt_is_accepted_with_a_warning(prompts: dict[str, str], words: tuple
     assert warning.message.isprintable()
 
 
-def test_57_NFC_and_NFD_are_two_requests() -> None:  # noqa: N802 -- their names
+def test_57_NFC_and_NFD_are_two_requests() -> None:
     document = {
         "model": "lucataco/flux-schnell-lora",
         "defaults": {"seed": 1},

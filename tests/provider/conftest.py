@@ -31,7 +31,7 @@ def configured() -> Callable[..., ProviderConfig]:
             "api_key": KEY,
             "creates_per_minute": 1e6,
             "calls_per_minute": 1e6,
-            "timeouts": Timeouts(connect=10.0, read=10.0, create=15.0, call=15.0, download=15.0),
+            "timeouts": Timeouts(connect=10.0, create=15.0, call=15.0, download=15.0),
         }
         return ProviderConfig(**{**fields, **changes})  # type: ignore[arg-type]
 

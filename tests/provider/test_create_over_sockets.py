@@ -106,9 +106,7 @@ async def test_a_pool_without_a_free_connection_was_never_sent(
     wired: Wired, configured: Configured, request_: Request
 ) -> None:
     async with wired(hang_after_request) as wire:
-        config = configured(
-            wire.origin, concurrency=1, timeouts=Timeouts(connect=0.2, read=0.4, create=2.0)
-        )
+        config = configured(wire.origin, concurrency=1, timeouts=Timeouts(connect=0.2, create=0.8))
         async with Provider(config) as provider:
             outcomes = await asyncio.gather(*(provider.create(request_) for _ in range(12)))
     assert len(wire.requests) == 9  # the configured one and the spare ones
@@ -157,9 +155,7 @@ async def test_whatever_breaks_after_the_connection_stands_may_have_been_paid(
     wired: Wired, configured: Configured, request_: Request, script: Script, words: str
 ) -> None:
     async with wired(script) as wire:
-        config = configured(
-            wire.origin, timeouts=Timeouts(connect=1.0, read=0.2, create=0.6, call=1.0)
-        )
+        config = configured(wire.origin, timeouts=Timeouts(connect=0.3, create=0.3, call=1.0))
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
     assert isinstance(outcome, Ambiguous), outcome

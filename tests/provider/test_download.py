@@ -91,7 +91,7 @@ async def test_what_breaks_on_the_way_may_be_tried_again(
     wired: Wired, configured: Configured, script: Script
 ) -> None:
     async with wired(script) as wire:
-        config = configured(wire.origin, timeouts=Timeouts(connect=1.0, read=0.2, download=0.5))
+        config = configured(wire.origin, timeouts=Timeouts(connect=1.0, silence=0.2, download=0.5))
         async with Downloads(config) as downloads:
             error = await failing(downloads, f"{wire.origin}/out-0.webp?sig=secret")
     assert error.retryable

@@ -110,6 +110,17 @@ async def test_a_clock_that_is_seen_to_jump_hides_nothing(
     assert found_id(outcome) == "id1"
 
 
+async def test_a_clock_that_was_set_back_before_this_process_began_hides_nothing(
+    configured: Configured,
+) -> None:
+    """Sent 2,400 s ago by a right clock, which now is 1,800 s late."""
+    fill = [entry(number, at=-1799) for number in range(10, 20)]
+    provider = ListOfPredictions(
+        *fill, entry(8, at=-500), entry(7, at=-500), entry(1, at=599), skew=1800
+    )
+    assert found_id(await find(configured, provider, ago=600.0)) == "id1"
+
+
 async def test_without_a_date_the_margin_is_wider(configured: Configured) -> None:
     provider = ListOfPredictions(
         entry(9, at=1), entry(8, at=500), entry(1, at=550), entry(7, at=700)

@@ -165,6 +165,18 @@ async def test_a_reading_counts_only_for_finds_that_came_before_it_began(
         assert len(provider.asked) == 2
 
 
+async def test_a_reading_that_failed_is_begun_anew(configured: Configured) -> None:
+    provider = ListOfPredictions()
+    provider.failing = {1: reply(500)()}
+    async with listing(configured, provider) as lists:
+        outcomes = [
+            await lists.find(make_request(seed=1), since=NOW, known=(), not_before=0.0)
+            for _ in range(2)
+        ]
+    assert isinstance(outcomes[0], ListFailed)
+    assert outcomes[1] == Absent()
+
+
 async def test_a_find_that_comes_while_a_page_is_under_way_gets_a_newer_one(
     configured: Configured,
 ) -> None:

@@ -80,7 +80,7 @@ async def test_no_outcome_and_no_log_line_holds_the_key(
     try:
         async with wired(script) as wire:
             config = configured(
-                wire.origin, timeouts=Timeouts(connect=1.0, read=0.1, create=1.0, call=1.0)
+                wire.origin, timeouts=Timeouts(connect=1.0, create=0.2, call=0.2, download=0.2)
             )
             async with Provider(config) as provider:
                 logging.getLogger("httpx").setLevel(logging.DEBUG)

@@ -97,7 +97,7 @@ async def test_no_fault_makes_a_charged_create_look_unpaid(
     plan = FaultPlan(create={fault: 1.0}, cap=1)
     with EmulatorServer(AT_ONCE, plan) as server:
         config = configured(
-            server.origin, timeouts=Timeouts(connect=2.0, read=0.3, create=2.0, call=2.0)
+            server.origin, timeouts=Timeouts(create=0.4 if fault.startswith("hang") else 15.0)
         )
         async with Provider(config) as provider:
             outcome = await provider.create(make_request())
@@ -119,7 +119,7 @@ async def test_no_fault_of_a_poll_ends_a_prediction(
 ) -> None:
     plan = FaultPlan(poll={fault: 1.0}, cap=1)
     with EmulatorServer(AT_ONCE, plan) as server:
-        config = configured(server.origin, timeouts=Timeouts(connect=2.0, read=0.3, call=1.0))
+        config = configured(server.origin, timeouts=Timeouts(call=0.4 if fault == "hang" else 15.0))
         async with Provider(config) as provider:
             prediction = await accepted(provider, make_request())
             assert prediction.id is not None
@@ -132,7 +132,7 @@ async def test_no_fault_of_a_poll_ends_a_prediction(
     assert isinstance(first, (expected.get(fault, PollFailed), Polled)), first
 
 
-READ = {"hang": 0.4, "slow": 0.8}  # s
+ENDS = {"hang": 0.4, "slow": 0.8}  # s
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ async def test_faults_of_a_download_say_what_may_help(
     with EmulatorServer(EmulatorOptions(time_scale=0), plan) as server:
         config = configured(
             server.origin,
-            timeouts=Timeouts(connect=2.0, read=2.0, download=READ.get(fault, 5.0)),
+            timeouts=Timeouts(download=ENDS.get(fault, 15.0)),
             max_download_bytes=2_000_000,
         )
         async with Provider(config) as provider:

@@ -388,27 +388,28 @@ class World:
 
     def check(self) -> None:
         for number in self.requests:
-            sha = REQUESTS[number].request_sha256
-            good = [c for c in self.charges if c.request == number and c.end is Status.SUCCEEDED]
-            latest = self.ledger.find([sha]).get(sha)
-            if latest is None:
+            latest = self.ledger.find([REQUESTS[number].request_sha256])
+            if not latest:
                 self.broken.append("I1: the ledger knows nothing of a request")
                 continue
-            if latest.state is State.HELD and not self.provable(latest):
-                continue
-            if number in self.bad:
-                if latest.state is not State.REFUSED or good:
-                    self.broken.append(f"refused request ended {latest.state}")
-                continue
-            if self.weather.has_list or self.policy.unknown == "hold":
-                if len(good) > 1:
-                    self.broken.append(f"paid {len(good)} times")
-                known = self.ledger.known_ids([charge.id for charge in good])
-                if len(known) < len(good):
-                    self.broken.append("I4: a paid prediction is unknown to the ledger")
-            if latest.state is not State.STORED:
-                self.broken.append(f"ended {latest.state}")
-            elif not self.stored[number]:
-                self.broken.append("lost: stored in the ledger, not in the store")
+            self.check_request(number, next(iter(latest.values())))
         if len(self.results) != len(self.requests):
             self.broken.append("the last run did not end every request")
+
+    def check_request(self, number: int, latest: Attempt) -> None:
+        good = [c for c in self.charges if c.request == number and c.end is Status.SUCCEEDED]
+        if latest.state is State.HELD and not self.provable(latest):
+            return
+        if number in self.bad:
+            if latest.state is not State.REFUSED or good:
+                self.broken.append(f"refused request ended {latest.state}")
+            return
+        if self.weather.has_list or self.policy.unknown == "hold":
+            if len(good) > 1:
+                self.broken.append(f"paid {len(good)} times")
+            if len(self.ledger.known_ids([charge.id for charge in good])) < len(good):
+                self.broken.append("I4: a paid prediction is unknown to the ledger")
+        if latest.state is not State.STORED:
+            self.broken.append(f"ended {latest.state}")
+        elif not self.stored[number]:
+            self.broken.append("lost: stored in the ledger, not in the store")

@@ -7,9 +7,9 @@ import pytest
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.base import State
-from tests.reliability.crashes import Death, run_command
+from flux_pipeline.ledger.opening import open_ledger
+from tests.servers.processes import Death, run_command
 
 PROMPTS = 5
 CONFIG = """

@@ -1,4 +1,4 @@
-"""Runs the command line in a process of its own that dies at a chosen effect.
+"""Runs the command line in a process of its own, which may die at a chosen effect.
 
 Processes come from a fork server that has imported everything already, so that a death and the run
 after it take a second and not ten.
@@ -36,7 +36,11 @@ def context() -> Any:
 
 
 def run_command(
-    arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str], death: Death | None = None
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    death: Death | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Run ``flux-pipeline`` with these arguments; return its exit code and what it printed."""
     output = folder / "output.json"
@@ -51,7 +55,7 @@ def run_command(
         process.join()
         raise TimeoutError("the command did not end within 120 s")
     printed = output.read_text() if output.exists() else ""
-    return process.exitcode, json.loads(printed) if printed else {}
+    return process.exitcode, json.loads(printed) if printed.startswith("{") else {}
 
 
 def _command(

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flux_pipeline.emulator.ledger import read_ledger
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.server import EmulatorServer
+from tests.cli.conftest import Command
+
+COUNTS = {"asked", "stored", "unchanged", "refused", "failed", "held", "created", "usd"}
+SEED_EXAMPLE = {
+    "prompt": "a beautiful castle frstingln illustration",
+    "hf_lora": "alvdansen/frosting_lane_flux",
+    "lora_scale": 0.8,
+    "num_outputs": 1,
+    "aspect_ratio": "1:1",
+    "output_format": "webp",
+    "output_quality": 80,
+    "prompt_strength": 0.8,
+    "num_inference_steps": 4,
+}
+
+
+def test_run_prints_one_json_object_with_counts_by_set_and_in_total(
+    command: Command, server: EmulatorServer
+) -> None:
+    code, output, _ = command("run", "--json")
+
+    assert code == 0
+    assert set(output) == {"sets", "total"}
+    assert set(output["sets"]) == {"map", "tale"}
+    assert set(output["total"]) == COUNTS
+    assert (output["total"]["asked"], output["total"]["created"]) == (3, 3)
+    assert output["total"]["usd"] == pytest.approx(0.009)
+    assert server.ledger().creates_accepted == 3
+
+
+def test_a_second_run_creates_nothing(command: Command, server: EmulatorServer) -> None:
+    command("run", "--json")
+
+    code, output, _ = command("run", "--json")
+
+    assert (code, output["total"]["unchanged"], output["total"]["created"]) == (0, 3, 0)
+    assert server.ledger().creates_received == 3
+
+
+def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(
+    command: Command, folder: Path
+) -> None:
+    first, _, _ = command("run", "tale", "--json", FLUX_PROVIDER="emulator")
+    second, output, _ = command("run", "tale", "--json", FLUX_PROVIDER="emulator")
+
+    assert (first, second, output["total"]["unchanged"]) == (0, 0, 2)
+    assert read_ledger(folder / "data" / "emulator").creates_received == 2
+    for path in (folder / "data" / "store" / "images").rglob("*.jpg"):
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == (640, 1536)
+
+
+def test_sets_and_one_partition_can_be_chosen(command: Command) -> None:
+    code, output, _ = command("run", "tale", "--partition", "frog", "--json")
+
+    assert code == 0
+    assert set(output["sets"]) == {"tale"}
+    assert output["total"]["asked"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "nosuch"), "no prompt set nosuch; it has map, tale"),
+        (("run", "tale", "--partition", "nosuch"), "tale has no partition nosuch"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(
+    command: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    code, _, errors = command(*arguments)
+
+    assert code == 2
+    assert words in errors
+
+
+def test_a_broken_file_stops_everything_before_anything_is_sent(
+    command: Command, folder: Path, server: EmulatorServer
+) -> None:
+    (folder / "configs" / "bad.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\nprompts:\n  a: {prompt: x, num_outputs: 5}\n"
+    )
+
+    code, output, errors = command("run", "--json")
+
+    assert (code, output) == (2, {})
+    assert errors.splitlines() == [
+        "configs/bad.yaml:3: prompts.a.num_outputs: 5 is not allowed (1 to 4)"
+    ]
+    assert server.ledger().creates_received == 0
+
+
+def test_wrong_variables_are_named_all_at_once(command: Command) -> None:
+    code, _, errors = command("run", FLUX_RATE="fast", FLUX_STORE="ftp://x", FLUX_UNKNOWN="maybe")
+
+    assert code == 2
+    assert [line.split(": ")[1] for line in sorted(errors.splitlines())] == [
+        "FLUX_RATE",
+        "FLUX_STORE",
+        "FLUX_UNKNOWN",
+    ]
+
+
+def test_a_missing_key_is_said_before_anything_is_sent(command: Command) -> None:
+    code, _, errors = command("run", FLUX_API_KEY="")
+
+    assert code == 2
+    assert "FLUX_API_KEY" in errors
+
+
+def test_refused_images_give_exit_code_1(command: Command, folder: Path) -> None:
+    (folder / "configs" / "poor.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\nbudget: {usd_per_run: 0.001}\nprompts: {a: x}\n"
+    )
+
+    code, output, errors = command("run", "poor", "--json")
+
+    assert (code, output["total"]["failed"], output["total"]["created"]) == (1, 1, 0)
+    assert "budget" in errors
+
+
+@pytest.mark.parametrize("shape", ["prediction", "data_url", "data_b64"])
+def test_the_api_documents_example_is_sent_to_the_letter_and_every_reply_shape_is_read(
+    shape: str, command: Command
+) -> None:
+    shipped = Path(__file__).parents[2] / "configs"
+    options = EmulatorOptions.model_validate({"reply_shape": shape, "time_scale": 0})
+    with EmulatorServer(options) as server:
+        provider = f"{server.origin}/replicate"
+        code, output, _ = command(
+            "run", "castle", "--configs", str(shipped), "--json", FLUX_PROVIDER=provider
+        )
+        (prediction,) = server.ledger().predictions
+
+    assert (code, output["total"]["stored"]) == (0, 1)
+    assert prediction.input == SEED_EXAMPLE
+    version = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
+    assert prediction.version.endswith(version)

@@ -1,0 +1,204 @@
+"""Runs in this process: seen in the UI as if launched there, and ended cleanly by a signal."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from flux_pipeline.defs.launch import (
+    CODE_LOCATION,
+    Launched,
+    launch_job,
+    launch_set,
+    open_instance,
+)
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.produce.observing import observing
+from flux_pipeline.produce.report import Result
+from tests.defs.bench import Bench
+
+ROOT = Path(__file__).parents[2]
+FOUR = "prompts: {castle: a castle, harbour: a harbour, moon: the moon, zoo: a zoo}"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """A persistent one, in the place of the other tests' ephemeral one."""
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
+    with open_instance(home) as opened:
+        yield opened
+
+
+def run_of(instance: dg.DagsterInstance, launched: Launched) -> dg.DagsterRun:
+    run = instance.get_run_by_id(launched.run_id)
+    assert run is not None
+    return run
+
+
+def test_a_run_is_linked_to_the_code_location(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    (launched,) = launch_set(bench.instance, bench.definitions(winter), winter)
+    assert launched == Launched(launched.run_id, success=True)
+    run = run_of(bench.instance, launched)
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+    assert run.job_name == bench.keys.job
+    assert run.remote_job_origin is not None
+    assert run.remote_job_origin.location_name == "flux_pipeline"
+    assert run.remote_job_origin.repository_origin.get_label() == "__repository__@flux_pipeline"
+    assert run.tags["dagster/code_location"] == "flux_pipeline"
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+
+
+def test_the_code_location_has_one_name_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    (entry,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    assert project["code_location_name"] == CODE_LOCATION
+    assert entry["python_module"]["location_name"] == CODE_LOCATION
+    assert entry["python_module"]["module_name"] == project["code_location_target_module"]
+
+
+def test_what_is_launched_here_is_started_again_by_nobody(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    (launched,) = launch_set(bench.instance, bench.definitions(winter), winter, ["castle"])
+    assert run_of(bench.instance, launched).tags["dagster/max_retries"] == "0"
+
+
+def test_scattered_partitions_are_several_runs(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    launched = launch_set(bench.instance, bench.definitions(winter), winter, {"zoo", "castle"})
+    assert len(launched) == 2
+    assert list(bench.made(winter).values()) == [
+        "MATERIALIZED",
+        "MISSING",
+        "MISSING",
+        "MATERIALIZED",
+    ]
+    assert bench.charged().creates_accepted == 2
+
+
+def test_a_failed_run_says_why_and_the_next_is_started(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
+    winter = bench.write(FOUR)
+    failed, made = launch_set(bench.instance, bench.definitions(winter), winter, ["castle", "moon"])
+    assert not failed.success
+    assert failed.reason.startswith("1 of 1 partitions failed\ncastle: ")
+    assert made.success
+
+
+def test_whoever_watches_sees_every_result(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    seen: list[Result] = []
+    with observing(seen.append):
+        launch_set(bench.instance, bench.definitions(winter), winter)
+    assert sorted(result.request.source.prompt_name for result in seen) == [
+        "castle",
+        "harbour",
+        "moon",
+        "zoo",
+    ]
+
+
+def test_nothing_is_said_on_the_terminal(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
+    winter = bench.write("prompts: {castle: a castle}")
+    launch_set(bench.instance, bench.definitions(winter), winter)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_any_job_can_be_launched(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    assert launch_job(bench.instance, bench.definitions(winter), "keep_books").success
+
+
+def test_days_are_those_that_have_begun(bench: Bench) -> None:
+    diary = bench.write("prompts: {a: 'on {date}'}\npartitions: {by: day, start: 2026-11-01}\n")
+    definitions = bench.definitions(diary)
+    assert launch_set(bench.instance, definitions, diary, ["2999-01-01"]) == []
+    (launched,) = launch_set(bench.instance, definitions, diary, ["2026-11-01"])
+    assert launched.success
+
+
+def a_run(bench: Bench, process: int, *, copied: bool = False) -> dg.DagsterRun:
+    """A run that seems to be under way in some process of this host."""
+    definitions = bench.definitions(bench.write(FOUR))
+    run = bench.instance.create_run_for_job(
+        definitions.resolve_job_def("keep_books"), status=dg.DagsterRunStatus.STARTED
+    )
+    run_id = "another run" if copied else run.run_id
+    place = {"flux/process": f"{socket.gethostname()}:{process}:{run_id}"}
+    bench.instance.add_run_tags(run.run_id, place)
+    return run
+
+
+def test_a_run_whose_process_is_gone_is_canceled_by_the_next(bench: Bench) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = a_run(bench, ended.pid)
+    copied = a_run(bench, ended.pid, copied=True)
+    alive = a_run(bench, os.getpid())
+    init = a_run(bench, 1)
+    launch_job(bench.instance, bench.definitions(bench.write(FOUR)), "keep_books")
+    found = [bench.instance.get_run_by_id(run.run_id) for run in (dead, copied, alive, init)]
+    statuses = [run.status for run in found if run is not None]
+    assert statuses == [dg.DagsterRunStatus.CANCELED, *[dg.DagsterRunStatus.STARTED] * 3]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from flux_pipeline.defs.build import build_definitions
+from flux_pipeline.defs.launch import launch_set, open_instance
+from flux_pipeline.prompts import load_prompt_set
+from flux_pipeline.resources import ImageProducer
+folder, home, file, origin = sys.argv[1:]
+winter = load_prompt_set(Path(file))
+resource = ImageProducer(provider=origin, api_key="a-key", store=f"file:{folder}/store",
+                         ledger=f"sqlite:///{folder}/ledger.db", settle_seconds=0.0)
+with open_instance(Path(home)) as instance:
+    launch_set(instance, build_definitions([winter], resource), winter, ["castle", "moon", "zoo"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_the_run_and_what_was_paid_is_taken_up(
+    bench: Bench, home: Path, number: signal.Signals
+) -> None:
+    bench.options = EmulatorOptions(latency_median=600.0, latency_spread=0.0)  # never in time
+    origin = bench.server.origin
+    winter = bench.write(FOUR)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, bench.folder, home, winter.path, origin],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    deadline = time.monotonic() + 60
+    while bench.charged().creates_accepted < 1:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)  # another process: there is no clock to pass in
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in said
+    (run,) = [run for run in bench.instance.get_runs() if run.job_name == bench.keys.job]
+    assert run.status is dg.DagsterRunStatus.CANCELED  # and no second run was started
+    bench.options = EmulatorOptions(time_scale=0)
+    bench.serve(FaultPlan())
+    launch_set(bench.instance, bench.definitions(winter), winter)
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    assert bench.charged().creates_accepted == 4
