@@ -24,6 +24,10 @@ _COMMANDS = {
 }
 
 
+# Below WARNING they write URLs with their queries, request headers and session tokens.
+_TALKATIVE = ("aiohttp", "boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
+
+
 class _LazyGroup(click.Group):
     """Imports a command when it is asked for: most need neither Dagster nor boto3."""
 
@@ -40,14 +44,25 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="WARNING",
+    show_default=True,
+    help="What is logged to standard error.",
+)
 @click.version_option(package_name="flux-pipeline")
-def cli() -> None:
+def cli(log_level: str) -> None:
     """Declarative image production: prompt sets in, images with their lineage out."""
+    logging.basicConfig(
+        stream=sys.stderr, format="%(levelname)s %(message)s", level=log_level.upper()
+    )
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main() -> None:
     """Run the command line, and turn our own errors into a message and an exit code."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s")
     try:
         cli()
     except ConfigError as error:

@@ -41,7 +41,7 @@ def show(as_json: bool) -> None:
     with _ledger() as ledger:
         found = find_held(ledger)
     if as_json:
-        click.echo(json.dumps([_described(each) for each in found]))
+        click.echo(_json(found))
         return
     for each in found:
         prompt = " ".join(each.prompt.split())
@@ -133,12 +133,17 @@ def _ask(question: str, chosen: Sequence[Held], yes: bool) -> None:
 
 def _report(what: str, chosen: Sequence[Held], ended: Sequence[Held], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([_described(each) for each in ended]))
+        click.echo(_json(ended))
     else:
         click.echo(f"{len(ended)} {what}")
     if len(ended) < len(chosen):
         click.echo(f"{len(chosen) - len(ended)} had changed meanwhile: list them again", err=True)
         sys.exit(1)
+
+
+def _json(held: Sequence[Held]) -> str:
+    usd = round(sum(each.usd for each in held), 6)
+    return json.dumps({"requests": [_described(each) for each in held], "usd": usd})
 
 
 def _described(each: Held) -> dict[str, object]:

@@ -9,8 +9,8 @@ from flux_pipeline.errors import LedgerError, ProviderError
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.outcomes import AccessDenied, Gone, Polled, PollOutcome
 from flux_pipeline.prediction import Prediction, Status
-from flux_pipeline.produce.listed import match_of
 from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.recognition import match_of
 from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.produce.rescue import Rescued, finish
 from flux_pipeline.provider.matching import Match

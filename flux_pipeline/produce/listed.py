@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Ledger, State
-from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.census import Census
 from flux_pipeline.produce.findings import Finding, Kind
 from flux_pipeline.produce.judging import is_paid_in_vain
+from flux_pipeline.produce.recognition import match_of
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.matching import Match, matches
+from flux_pipeline.provider.matching import Match
 
 REACH_SECONDS = 3900.0
 """An hour, after which inputs vanish, and what two clocks may differ by."""
@@ -100,16 +100,6 @@ def judge_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | N
         return Finding(Kind.PAID_TWICE, prediction_id, what)
     what = f"accepted, and the ledger says that its request never was; {adopt} fetches it"
     return Finding(Kind.LOST, prediction_id, what)
-
-
-def match_of(prediction: Prediction, attempt: Attempt) -> Match:
-    """How a prediction, as the provider shows it, relates to the attempt's request.
-
-    Raises:
-        LedgerError: Where the request can't be read in the ledger.
-    """
-    shown = {"model": prediction.model, "version": prediction.version, "input": prediction.input}
-    return matches(shown, load_request(attempt.intent.request_json))
 
 
 def _is_of(prediction: Prediction, attempt: Attempt) -> bool:

@@ -8,6 +8,7 @@ first served.
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -58,15 +59,21 @@ class _Queue:
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
-    left: int = 0
-    next_at: float = 0.0
+    slots: deque[float] = field(default_factory=deque)
+    """When each of the reserved permits starts."""
     interval: float = 0.0
+    had_at: float = float("-inf")
     paused_until: float = 0.0
     refused_at: float = float("-inf")
 
     @property
-    def due(self) -> float:
-        return max(self.next_at, self.paused_until)
+    def ahead(self) -> int:
+        """How many permits are reserved at once, at most."""
+        return max(1, int(_BATCH_SECONDS / self.interval)) if self.interval else 1
+
+    def due(self, slot: float) -> float:
+        """When a permit may be used: they keep their distance even where they are late."""
+        return max(slot, self.paused_until, self.had_at + self.interval / 2)
 
 
 class Limiter:
@@ -94,13 +101,11 @@ class Limiter:
         queue.waiting += 1
         try:
             async with queue.turn:
-                if queue.left and self._clock() > queue.next_at + _BATCH_SECONDS + queue.interval:
-                    queue.left = 0  # whoever waited for them is gone: they are too old to be used
-                if not queue.left:
-                    await self._reserve(kind, queue)
-                while (delay := queue.due - self._clock()) > _EARLY:
+                slot = await self._next_slot(kind, queue)
+                while (delay := queue.due(slot) - self._clock()) > _EARLY:
                     await self._sleep(delay)
-                return self._take(queue)
+                queue.had_at = self._clock()
+                return queue.had_at
         finally:
             queue.waiting -= 1
 
@@ -122,17 +127,25 @@ class Limiter:
             queue.refused_at = now
         await asyncio.to_thread(self._rates.slow_down, kind, pause)
 
+    async def _next_slot(self, kind: Kind, queue: _Queue) -> float:
+        """Take the next reserved permit, and see to it that those who follow find theirs.
+
+        More are reserved before the last one is used: a store that takes its time costs none.
+        """
+        oldest = self._clock() - _BATCH_SECONDS - queue.interval
+        while queue.slots and queue.slots[0] < oldest:
+            queue.slots.popleft()  # whoever waited for it is gone: it is too old to be used
+        if not queue.slots:
+            await self._reserve(kind, queue)
+        slot = queue.slots.popleft()
+        if len(queue.slots) <= queue.ahead // 2 and len(queue.slots) < queue.waiting - 1:
+            await self._reserve(kind, queue)
+        return slot
+
     async def _reserve(self, kind: Kind, queue: _Queue) -> None:
         """Reserve as many permits as are waited for, a quarter of a second's worth at most."""
-        ahead = max(1, int(_BATCH_SECONDS / queue.interval)) if queue.interval else 1
-        count = min(ahead, queue.waiting)
+        count = max(1, min(queue.ahead, queue.waiting - len(queue.slots)))
         grant = await asyncio.to_thread(self._rates.reserve, kind, count)
-        queue.left, queue.interval = count, grant.interval
-        queue.next_at = self._clock() + grant.wait
-
-    def _take(self, queue: _Queue) -> float:
-        """Use the next permit. Those that come after keep their distance from it."""
-        now = self._clock()
-        queue.left -= 1
-        queue.next_at = max(queue.next_at + queue.interval, now + queue.interval / 2)
-        return now
+        start = self._clock() + grant.wait
+        queue.interval = grant.interval
+        queue.slots.extend(start + place * grant.interval for place in range(count))

@@ -94,21 +94,23 @@ class Bucket:
         """``s3://bucket/prefix/key``."""
         return f"s3://{self._name}/{self._prefix}{key}"
 
-    def put(
+    def describe(
         self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
     ) -> StoredObject:
-        """Write, replacing what lies there."""
-        with self._naming("PutObject", key):
-            self._client.put_object(**self._request(key, body, content_type, metadata))
-        return self.describe(key, body, content_type, metadata)
+        """The object that these bytes will be under this key."""
+        checksum = hashlib.sha256(body).hexdigest()
+        return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
 
-    def put_if_absent(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
-    ) -> Answer:
-        """Write only where nothing lies, if the server knows how to."""
-        request = self._request(key, body, content_type, metadata)
+    def put(self, described: StoredObject, body: bytes) -> None:
+        """Write an object, replacing what lies there."""
+        with self._naming("PutObject", described.key):
+            self._client.put_object(**self._request(described, body))
+
+    def put_if_absent(self, described: StoredObject, body: bytes) -> Answer:
+        """Write an object only where nothing lies, if the server knows how to."""
+        request = self._request(described, body)
         request["IfNoneMatch"] = "*"
-        with self._naming("PutObject", key):
+        with self._naming("PutObject", described.key):
             try:
                 self._client.put_object(**request)
             except ClientError as error:
@@ -159,24 +161,15 @@ class Bucket:
                     if is_key(key):
                         yield key
 
-    def describe(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
-    ) -> StoredObject:
-        """What lies under the key after this was written."""
-        checksum = hashlib.sha256(body).hexdigest()
-        return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
-
-    def _request(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
-    ) -> "PutObjectRequestTypeDef":
-        digest = hashlib.sha256(body).digest()
+    def _request(self, described: StoredObject, body: bytes) -> "PutObjectRequestTypeDef":
+        checksum = described.sha256
         return {
             "Bucket": self._name,
-            "Key": self._prefix + key,
+            "Key": self._prefix + described.key,
             "Body": body,
-            "ContentType": content_type,
-            "ChecksumSHA256": base64.b64encode(digest).decode(),
-            "Metadata": {**metadata, SHA256_NAME: digest.hex()},
+            "ContentType": described.content_type,
+            "ChecksumSHA256": base64.b64encode(bytes.fromhex(checksum)).decode(),
+            "Metadata": {**described.metadata, SHA256_NAME: checksum},
         }
 
     @contextmanager

@@ -66,12 +66,12 @@ class S3Store:
         """
         check_key(key)
         check_metadata(content_type, metadata)
+        described = self._bucket.describe(key, body, content_type, metadata)
         if not self._honours_conditions():
-            return self._put_after_head(key, body, content_type, metadata)
+            return self._put_after_head(described, body)
         for attempt in range(_TRIES):
-            answer = self._bucket.put_if_absent(key, body, content_type, metadata)
-            if answer is Answer.WRITTEN:
-                return self._bucket.describe(key, body, content_type, metadata), True
+            if self._bucket.put_if_absent(described, body) is Answer.WRITTEN:
+                return described, True
             if existing := self._bucket.head(key):
                 return existing, False
             self._sleep(0.05 * 2**attempt)
@@ -84,7 +84,9 @@ class S3Store:
         """Write ``body``, replacing at once and whole what lies there. Raises StoreError."""
         check_key(key)
         check_metadata(content_type, {})
-        return self._bucket.put(key, body, content_type, {})
+        described = self._bucket.describe(key, body, content_type, {})
+        self._bucket.put(described, body)
+        return described
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under ``key``, or None; also None where the bucket is missing.
@@ -116,16 +118,15 @@ class S3Store:
         check_prefix(prefix)
         return self._bucket.list(prefix)
 
-    def _put_after_head(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
-    ) -> tuple[StoredObject, bool]:
+    def _put_after_head(self, described: StoredObject, body: bytes) -> tuple[StoredObject, bool]:
         """``put_new`` for a server without conditions: what lies there in the end is returned."""
+        key = described.key
         with self._locks[zlib.crc32(key.encode()) % _LOCKS]:
             if existing := self._bucket.head(key):
                 return existing, False
-            written = self._bucket.put(key, body, content_type, metadata)
-            found = self._bucket.head(key) or written
-            return found, found == written
+            self._bucket.put(described, body)
+            found = self._bucket.head(key) or described
+            return found, found == described
 
     def _honours_conditions(self) -> bool:
         with self._probing:
@@ -135,5 +136,5 @@ class S3Store:
 
     def _probe(self) -> bool:
         """Whether a condition was seen to hold: at the first try only if the key is there."""
-        answer = self._bucket.put_if_absent(_PROBE, b"", "text/plain", {})
-        return answer in (Answer.TAKEN, Answer.BUSY)
+        probe = self._bucket.describe(_PROBE, b"", "text/plain", {})
+        return self._bucket.put_if_absent(probe, b"") in (Answer.TAKEN, Answer.BUSY)

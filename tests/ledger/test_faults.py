@@ -25,7 +25,7 @@ def sqlite_ledger(sqlite_url: str) -> Iterator[SqlLedger]:
 
 @pytest.fixture
 def postgres_ledger(postgres: PostgresServer) -> Iterator[SqlLedger]:
-    with open_ledger(postgres.create_database(), patience_seconds=0.2) as ledger:
+    with open_ledger(postgres.create_database()) as ledger:
         yield ledger
 
 
@@ -141,11 +141,11 @@ class TestPostgres:
         url = postgres.create_database()
         with (
             open_ledger(url, patience_seconds=60) as hanging,
-            open_ledger(url, patience_seconds=0.2) as ledger,
+            open_ledger(url, patience_seconds=1.0) as ledger,
             hanging.transaction() as calls,
         ):
             calls.claim(intent(1), holder="a")
-            with pytest.raises(LedgerError, match=r"was locked by another worker for 0\.2 s"):
+            with pytest.raises(LedgerError, match=r"was locked by another worker for 1 s"):
                 begin(ledger, 2)
             assert not ledger.find([sha(1)])
 
@@ -154,8 +154,8 @@ class TestPostgres:
     ) -> None:
         url = postgres.create_database()
         with (
-            open_ledger(url, patience_seconds=0.2) as stopped,
-            open_ledger(url, patience_seconds=30) as ledger,
+            open_ledger(url) as ledger,
+            open_ledger(url, patience_seconds=1.0) as stopped,
         ):
             with pytest.raises(LedgerError, match="this worker was stopped"):
                 claim_with_a_stop_between(stopped, ledger)

@@ -148,14 +148,12 @@ def test_what_was_not_committed_dies_with_its_process(url: str) -> None:
 
 
 def test_a_writer_that_hangs_is_an_error_that_says_so(sqlite_url: str) -> None:
-    with (
-        child(stay_within, sqlite_url) as other,
-        open_ledger(sqlite_url, patience_seconds=0.1) as ledger,
-    ):
+    with child(stay_within, sqlite_url) as other:
         other.hear()
-        with pytest.raises(LedgerError, match=r"ledger\.db: was locked by another process"):
-            ledger.claim(intent(2), holder="b")
-        assert not ledger.find([sha(2)]), "reading waits for nobody"
+        with open_ledger(sqlite_url, patience_seconds=0.1) as ledger:
+            with pytest.raises(LedgerError, match=r"ledger\.db: was locked by another process"):
+                ledger.claim(intent(2), holder="b")
+            assert not ledger.find([sha(2)]), "reading waits for nobody"
 
 
 def test_i5_a_claim_that_was_granted_survives_a_kill(sqlite_url: str) -> None:

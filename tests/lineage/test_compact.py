@@ -75,11 +75,14 @@ def test_parts_without_rows_are_no_trouble(store: FolderStore) -> None:
     assert compact(store).rows == 0
 
 
-def test_compacting_again_changes_nothing(store: FolderStore, small_groups: None) -> None:
+def test_compacting_again_changes_nothing(
+    store: FolderStore, small_groups: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(10):
         write(store, a_record(number), partition=str(number), day=DAY + timedelta(days=number))
     first = compact(store)
     body = store.get(COMPACTED)
+    monkeypatch.setattr(store, "put", pytest.fail)
     second = compact(store)
     assert (first.changed, second.changed) == (True, False)
     assert (first.parts_read, second.parts_read) == (10, 3)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,29 @@ def test_the_rate_is_used_whole_and_no_minute_exceeds_it_though_timers_are_late(
     assert len(had) >= 0.98 * 6000
     for place, start in enumerate(had):
         assert place + 600 >= len(had) or had[place + 600] >= start + 60
+
+
+def test_a_store_that_takes_its_time_costs_no_permits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly(function: Callable[..., Any], *args: Any) -> Any:
+        await asyncio.sleep(0.08)
+        return function(*args)
+
+    monkeypatch.setattr(asyncio, "to_thread", slowly)
+
+    async def main() -> int:
+        limits, _ = limiter(per_minute=1200)
+        clock = asyncio.get_running_loop().time
+        had: list[float] = []
+
+        async def worker() -> None:
+            while clock() < 1060:
+                had.append(await limits.acquire("create"))
+                await asyncio.sleep(0.5)
+
+        await in_crowd(16, worker)
+        return len([each for each in had if each < 1060])
+
+    assert run_virtually(main()) >= 0.98 * 1200
 
 
 def test_several_loops_share_one_store() -> None:

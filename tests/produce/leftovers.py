@@ -1,0 +1,58 @@
+"""Ways to leave things behind as a dead worker does: paid, written down in part, unfinished."""
+
+import time
+
+import anyio
+
+from flux_pipeline.ledger.base import Attempt, Claimed, Intent
+from flux_pipeline.ledger.codec import dump_request
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.outcomes import Accepted
+from flux_pipeline.prediction import Prediction
+from flux_pipeline.produce.reply import dump_reply
+from flux_pipeline.request import Request
+from tests.produce.conftest import POLICY, Bench
+
+
+def reopen(bench: Bench, *, later: float = 0.0) -> None:
+    """The process is gone, and with it its claims; it is ``later`` seconds later."""
+    bench.ledger.dispose()
+    url = f"sqlite:///{bench.folder}/ledger.db"
+    clock = None if not later else lambda: time.time() + later
+    bench.ledger = open_ledger(url, lease_seconds=POLICY.lease, clock=clock)
+
+
+def create(bench: Bench, request: Request) -> Prediction:
+    """Pay for a prediction behind the ledger's back."""
+
+    async def send() -> Prediction:
+        async with bench.producer.open_provider() as provider:
+            outcome = await provider.create(request)
+            assert isinstance(outcome, Accepted)
+            return outcome.prediction
+
+    return anyio.run(send)
+
+
+def intend(bench: Bench, request: Request) -> Attempt:
+    """Write an intent, and die."""
+    attempt = _claim(bench, request)
+    reopen(bench)
+    return attempt
+
+
+def accept(bench: Bench, request: Request) -> Prediction:
+    """Pay, write the id down, and die."""
+    attempt = _claim(bench, request)
+    prediction = create(bench, request)
+    bench.ledger.accept(attempt, prediction_id=prediction.id, reply=dump_reply(prediction))
+    reopen(bench)
+    return prediction
+
+
+def _claim(bench: Bench, request: Request) -> Attempt:
+    sha, name = request.request_sha256, request.source.prompt_set
+    intent = Intent(sha, name, "run-0", 3000 * request.outputs, dump_request(request))
+    claim = bench.ledger.claim(intent, holder="dead")
+    assert isinstance(claim, Claimed)
+    return claim.attempt

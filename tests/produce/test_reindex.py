@@ -1,0 +1,377 @@
+"""Ledger and lineage made again from the stored images, and what can't be."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.images.label import Label
+from flux_pipeline.images.labelling import label_image, read_label
+from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.lineage.snapshot import open_snapshot
+from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.findings import Kind
+from flux_pipeline.produce.mending import Reindexed
+from flux_pipeline.produce.reindex import reindex
+from flux_pipeline.produce.report import Tally
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.produce.verify import verify
+from flux_pipeline.store.location import open_store
+from tests.produce.conftest import POLICY, Bench, make_requests
+from tests.produce.test_producer import change_ledger, keys
+from tests.produce.test_verify import path_of, picture
+from tests.servers.postgres import PostgresServer, running_postgres
+from tests.servers.s3 import s3_server
+
+Open = Callable[..., Bench]
+LEFT_OUT = FaultPlan(outcome={"images_refused": 1.0})
+
+
+def lose(bench: Bench, *what: str) -> None:
+    if "lineage" in what:
+        shutil.rmtree(path_of(bench, "lineage"))
+    if "ledger" in what:
+        change_ledger(bench, "DELETE FROM flux_attempts")
+        change_ledger(bench, "DELETE FROM flux_budgets")
+
+
+def rebuild(bench: Bench) -> Reindexed:
+    return reindex(bench.store, bench.ledger)
+
+
+def rows(bench: Bench) -> list[ImageRecord]:
+    """The current rows of the test's prompt set, in a fixed order."""
+    found = find_exact(open_snapshot(bench.store), "prompt_set", "set", limit=None)
+    return sorted(found, key=lambda row: (row.request_sha256, row.output_index))
+
+
+def known_from_the_file(row: ImageRecord) -> ImageRecord:
+    return replace(row, stored_at=None, polls=0)
+
+
+def attempts(bench: Bench) -> list[Attempt]:
+    return list(bench.ledger.attempts())
+
+
+def test_after_the_loss_of_both_everything_is_unchanged_and_agrees(bench: Bench) -> None:
+    requests = make_requests(6)
+    bench.run(requests)
+    before = rows(bench)
+    lose(bench, "lineage", "ledger")
+
+    done = rebuild(bench)
+
+    assert (done.images, done.rows, done.entries, done.failed) == (6, 6, 6, {})
+    assert bench.run(requests) == Tally(asked=6, unchanged=6)
+    assert bench.created == 6
+    assert verify(bench.producer, deep=True).ok
+    assert rows(bench) == [known_from_the_file(row) for row in before]
+
+
+def test_a_second_time_it_finds_nothing_to_do(bench: Bench) -> None:
+    bench.run(make_requests(5))
+    lose(bench, "lineage", "ledger")
+    rebuild(bench)
+    before, entries = keys(bench, ""), attempts(bench)
+
+    assert rebuild(bench) == Reindexed(images=5)
+    assert keys(bench, "") == before
+    assert attempts(bench) == entries
+
+
+def test_nothing_to_do_after_a_run(bench: Bench) -> None:
+    bench.run(make_requests(5))
+    before, entries = keys(bench, ""), attempts(bench)
+
+    assert rebuild(bench) == Reindexed(images=5)
+    assert (keys(bench, ""), attempts(bench)) == (before, entries)
+
+
+def test_the_ledger_alone_gives_every_row_back_exactly(open_bench: Open) -> None:
+    bench = open_bench(LEFT_OUT)
+    bench.run(make_requests(4, num_outputs=4))
+    before = rows(bench)
+    lose(bench, "lineage")
+
+    done = rebuild(bench)
+
+    assert (done.rows, done.entries) == (16, 0)
+    assert {row.status for row in before} == {ImageStatus.STORED, ImageStatus.REFUSED}
+    assert rows(bench) == before
+
+
+def test_rows_of_requests_without_any_image_come_back_too(open_bench: Open) -> None:
+    bench = open_bench(FaultPlan(outcome={"failed_nsfw": 1.0}))
+    bench.run(make_requests(2))
+    before = rows(bench)
+    lose(bench, "lineage")
+
+    assert rebuild(bench).rows == 2
+    assert rows(bench) == before
+
+
+def test_an_unrecorded_image_gets_its_row_from_the_ledger(bench: Bench) -> None:
+    bench.run(make_requests(2))
+    before = rows(bench)
+    lose(bench, "lineage")
+    change_ledger(bench, "UPDATE flux_attempts SET recorded = 0")
+
+    assert rebuild(bench).rows == 2
+    assert rows(bench) == before
+    assert bench.ledger.unfinished() == []
+
+
+def test_with_the_lineage_alone_only_entries_are_made(bench: Bench) -> None:
+    requests = make_requests(3)
+    bench.run(requests)
+    before = keys(bench, "")
+    lose(bench, "ledger")
+
+    done = rebuild(bench)
+
+    assert (done.rows, done.entries) == (0, 3)
+    assert keys(bench, "") == before
+    assert bench.run(requests) == Tally(asked=3, unchanged=3)
+    assert verify(bench.producer).ok
+
+
+def test_a_row_that_says_failed_does_not_stand_for_the_image_that_came_later(bench: Bench) -> None:
+    requests = make_requests(1)
+    bench.run(requests, limits=Limits(usd_per_run=0.0))
+    failed = keys(bench, "lineage/")
+    bench.run(requests)
+    for key in set(keys(bench, "lineage/")) - set(failed):
+        path_of(bench, key).unlink()
+
+    assert rebuild(bench).rows == 1
+    assert verify(bench.producer).ok
+
+
+def test_images_left_out_are_named_again_and_not_paid_for(open_bench: Open) -> None:
+    bench = open_bench(LEFT_OUT)
+    requests = make_requests(3, num_outputs=4)
+    first = bench.run(requests)
+    paid = bench.created
+    lose(bench, "lineage", "ledger")
+
+    rebuild(bench)
+
+    again = bench.run(requests)
+    assert (again.unchanged, again.refused, again.failed) == (first.stored, first.refused, 0)
+    assert (again.created, bench.created) == (0, paid)
+    assert verify(bench.producer, deep=True).ok
+    refused = [row for row in rows(bench) if row.status is ImageStatus.REFUSED]
+    assert len(refused) == first.refused
+    assert all("when the ledger was rebuilt" in (row.error or "") for row in refused)
+    assert not any(row.uri or row.image_sha256 for row in refused)
+
+
+def test_no_budget_is_charged_for_what_was_paid_before(bench: Bench) -> None:
+    bench.run(make_requests(4))
+    lose(bench, "lineage", "ledger")
+
+    rebuild(bench)
+
+    with bench.ledger.transaction() as calls:
+        scopes = calls.connection.exec_driver_sql("SELECT scope FROM flux_budgets").all()
+    assert scopes == []
+    assert sum(each.intent.cost_micros for each in attempts(bench)) == 4 * 3000
+
+
+@pytest.mark.parametrize("state", ["failed", "held", "unsent", "refused"])
+def test_an_entry_that_exists_is_never_changed(bench: Bench, state: str) -> None:
+    bench.run(make_requests(1))
+    change_ledger(bench, f"UPDATE flux_attempts SET state = '{state}', images = '[]'")
+    before = attempts(bench)
+    (key,) = keys(bench, "images/")
+
+    done = rebuild(bench)
+
+    assert done.failed == {key: f"the ledger has its request as {state}, which is left as it is"}
+    assert attempts(bench) == before
+
+
+def test_what_a_run_is_at_work_on_is_left_to_it(bench: Bench) -> None:
+    bench.run(make_requests(2))
+    lose(bench, "lineage")
+    change_ledger(bench, "UPDATE flux_attempts SET state = 'succeeded', images = '[]'")
+    before = attempts(bench)
+
+    assert rebuild(bench) == Reindexed(images=2)
+    assert attempts(bench) == before
+
+
+def test_the_entry_is_as_a_run_would_have_written_it(bench: Bench) -> None:
+    bench.run(make_requests(1))
+    (before,) = attempts(bench)
+    lose(bench, "ledger")
+
+    rebuild(bench)
+
+    (entry,) = attempts(bench)
+    assert (entry.state, entry.recorded, entry.number) == (State.STORED, True, 1)
+    assert entry.prediction_id == before.prediction_id
+    assert entry.resolution == "rebuilt from the stored objects"
+    assert replace(entry.intent, request_json="") == replace(before.intent, request_json="")
+    records = [known_from_the_file(row) for row in records_from_json(before.images)]
+    assert records_from_json(entry.images) == records
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda _: picture(), "it has no label of this pipeline"),
+        (lambda body: body[: len(body) // 2], "jpg is cut"),
+        (lambda _: b"", "empty"),
+        (lambda body: label_image(picture(), must_read(body)), "its pixels are not those"),
+        (
+            lambda body: label_image(body, replace(must_read(body), prompt_name="other")),
+            "it belongs under images/set/other-",
+        ),
+        (
+            lambda body: label_image(body, replace(must_read(body), extra={"take": "one"})),
+            "its label is incomplete or was edited",
+        ),
+        (
+            lambda body: label_image(body, replace(must_read(body), input="[1]")),
+            "its label is incomplete or was edited",
+        ),
+    ],
+)
+def test_what_can_not_be_rebuilt_is_named_with_the_reason(
+    bench: Bench, spoil: Callable[[bytes], bytes], reason: str
+) -> None:
+    bench.run(make_requests(3))
+    bad, *good = keys(bench, "images/")
+    body = path_of(bench, bad).read_bytes()
+    lose(bench, "lineage", "ledger")
+    path_of(bench, bad).write_bytes(spoil(body))
+
+    done = rebuild(bench)
+
+    assert list(done.failed) == [bad]
+    assert reason in done.failed[bad]
+    assert (done.rows, done.entries) == (len(good), len(good))
+
+
+def must_read(body: bytes) -> Label:
+    label = read_label(body)
+    assert label is not None
+    return label
+
+
+def test_a_copied_image_is_not_taken_for_another_one(bench: Bench) -> None:
+    bench.run(make_requests(1))
+    (key,) = keys(bench, "images/")
+    lose(bench, "lineage", "ledger")
+    copy = key.replace("prompt-0", "copied")
+    shutil.copy(path_of(bench, key), path_of(bench, copy))
+
+    done = rebuild(bench)
+
+    assert list(done.failed) == [copy]
+    assert f"it belongs under {key}" in done.failed[copy]
+    assert done.entries == 1
+
+
+def test_a_broken_image_beside_a_good_one_is_named_as_failed(bench: Bench) -> None:
+    requests = make_requests(1, num_outputs=3)
+    bench.run(requests)
+    broken = keys(bench, "images/")[0]
+    lose(bench, "lineage", "ledger")
+    path_of(bench, broken).write_bytes(b"no image")
+
+    done = rebuild(bench)
+
+    assert list(done.failed) == [broken]
+    statuses = [row.status for row in rows(bench)]
+    assert statuses == [ImageStatus.FAILED, ImageStatus.STORED, ImageStatus.STORED]
+    tally = bench.run(requests)
+    assert (tally.unchanged, tally.failed, tally.created) == (2, 1, 0)
+
+
+def test_prompts_kept_out_of_files_are_the_one_thing_that_is_lost(bench: Bench) -> None:
+    requests = make_requests(2)
+    quiet = replace(bench.producer, embed_prompt=False)
+    with quiet.stream([("p", requests)], run=RunContext("run", "set/images")) as reports:
+        assert len(list(reports)) == 1
+    before = rows(bench)
+    lose(bench, "lineage", "ledger")
+
+    assert rebuild(bench).entries == 2
+
+    assert [row.prompt for row in rows(bench)] == ["", ""]
+    blind = [replace(known_from_the_file(row), prompt="", input="") for row in before]
+    assert [replace(row, input="") for row in rows(bench)] == blind
+    assert bench.run(requests) == Tally(asked=2, unchanged=2)
+
+
+def test_a_broken_lineage_part_is_named_and_its_rows_are_written_again(bench: Bench) -> None:
+    bench.run(make_requests(3))
+    (part,) = keys(bench, "lineage/")
+    path_of(bench, part).write_bytes(b"no parquet")
+
+    done = rebuild(bench)
+
+    assert (list(done.failed), done.rows) == ([part], 3)
+    path_of(bench, part).unlink()
+    assert verify(bench.producer).ok
+
+
+def test_several_prompt_sets_get_parts_of_their_own(bench: Bench) -> None:
+    for steps, name in enumerate(("one", "two"), 1):
+        requests = make_requests(2, prompt_set=name, num_inference_steps=steps)
+        run = RunContext(f"run-{name}", f"{name}/images")
+        with bench.producer.stream([("p", requests)], run=run) as reports:
+            assert len(list(reports)) == 1
+    lose(bench, "lineage", "ledger")
+
+    rebuild(bench)
+
+    assert verify(bench.producer).ok
+    names = [key.rpartition("/")[2] for key in keys(bench, "lineage/")]
+    assert [name.split("-")[0] for name in names] == ["one", "two"]
+
+
+def test_with_buckets_and_a_database_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = make_requests(4, num_outputs=2)
+    with running_postgres() as postgres, s3_server() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        bench.store = store = open_store(f"s3://{server.new_bucket()}/first")
+        with new_ledger(bench, postgres):
+            bench.run(requests)
+        # A bucket and a database that have nothing but the images.
+        bench.store = open_store(f"s3://{server.new_bucket()}/second")
+        for key in store.list("images/"):
+            head = store.head(key)
+            assert head is not None
+            metadata, kind = head.metadata, head.content_type
+            bench.store.put_new(key, store.get(key), content_type=kind, metadata=metadata)
+        with new_ledger(bench, postgres):
+            done = rebuild(bench)
+
+            assert (done.images, done.rows, done.entries, done.failed) == (8, 8, 4, {})
+            assert bench.run(requests) == Tally(asked=8, unchanged=8)
+            assert bench.created == 4
+            assert verify(bench.producer, deep=True).ok
+            assert rebuild(bench) == Reindexed(images=8)
+
+            damaged = keys(bench, "images/")[0]
+            bench.store.put(damaged, picture(), content_type="image/jpeg")
+            assert verify(bench.producer, deep=True).ids(Kind.WRONG_HASH) == [damaged]
+
+
+@contextmanager
+def new_ledger(bench: Bench, server: PostgresServer) -> Iterator[None]:
+    """An empty ledger in a database of its own."""
+    bench.ledger.dispose()
+    with open_ledger(server.create_database(), lease_seconds=POLICY.lease) as bench.ledger:
+        yield
