@@ -6,8 +6,15 @@ BIN := .venv/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 export UV_COMPILE_BYTECODE := 1
-# Dagster keeps its runs here; dagster.yaml is copied in, because Dagster reads it from there.
-export DAGSTER_HOME ?= $(CURDIR)/data/dagster
+# Dagster keeps its runs here; dagster.yaml is copied in, because Dagster reads it from there. A
+# DAGSTER_HOME of yours is used as it is.
+.DEFAULT_GOAL := help
+ifeq ($(origin DAGSTER_HOME),undefined)
+export DAGSTER_HOME := $(CURDIR)/data/dagster
+INSTANCE := $(DAGSTER_HOME)/dagster.yaml
+$(INSTANCE): dagster.yaml
+	@mkdir -p $(@D) && cp $< $@
+endif
 
 .PHONY: help run ui test lint format bench torture clean
 
@@ -15,18 +22,14 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.synced: pyproject.toml uv.lock
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	@$(UV) sync --quiet --frozen --inexact --all-extras
 	@touch $@
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	@mkdir -p $(@D) && cp $< $@
-
-run: .venv/.synced $(DAGSTER_HOME)/dagster.yaml ## Make the pictures of every prompt set in configs/
+run: .venv/.synced $(INSTANCE) ## Make the pictures of every prompt set in configs/
 	@$(BIN)/flux-pipeline run
 
-ui: .venv/.synced $(DAGSTER_HOME)/dagster.yaml ## Open Dagster on the same data, at http://127.0.0.1:3000
+ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.0.1:3000
 	@$(BIN)/dg dev --host 127.0.0.1
 
 test: .venv/.synced ## Run the whole suite; starts the servers that it needs

@@ -28,6 +28,8 @@ _ORIGINS = {
     "replicate": "https://api.replicate.com",
     "anyapi": "https://www.anyapi.vip/replicate",
 }
+_WITH_LIST = (EMULATOR, "replicate")
+"""Known to list predictions: there a 404 at the list is a fault, and proves nothing."""
 
 
 class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
@@ -71,6 +73,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         description="How late the provider's list may show a prediction: absent for longer than "
         "this, a lost request counts as never accepted.",
     )
+    output_hosts: list[str] = Field(
+        default=["replicate.delivery", "*.replicate.delivery"],
+        description="Hosts that pictures are fetched from, besides the provider's own; * for any"
+        " public one.",
+    )
     usd_per_day: float | None = Field(
         default=None, ge=0, description="USD a day (UTC), over all prompt sets; None is no limit."
     )
@@ -89,6 +96,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             concurrency=settings.concurrency,
             unknown="hold" if settings.unknown == "hold" else "resend",
             settle_seconds=settings.settle_seconds,
+            output_hosts=list(settings.output_hosts),
             usd_per_day=settings.budget_usd_per_day,
         )
 
@@ -141,6 +149,8 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         return ProviderConfig(
             base_url=base_url,
             api_key=api_key,
+            has_list=True if self.provider in _WITH_LIST else None,
+            output_hosts=tuple(self.output_hosts),
             creates_per_minute=self.creates_per_minute,
             concurrency=self.concurrency,
         )

@@ -13,12 +13,15 @@ Only the definitions and the command line hand it the real environment.
     FLUX_CONCURRENCY         predictions in flight in one run (64)
     FLUX_UNKNOWN             resend or hold what may have been paid and can't be proven (resend)
     FLUX_SETTLE_SECONDS      how long a lost answer is looked for before it counts as absent (30)
+    FLUX_OUTPUT_HOSTS        hosts that pictures are fetched from, besides the provider's own
+                             (replicate.delivery, *.replicate.delivery; * for any public host)
     FLUX_BUDGET_USD_PER_DAY  at most this much a day, over all prompt sets (no limit)
 """
 
 import difflib
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +58,7 @@ class Settings:
     concurrency: int = 64
     unknown: str = "resend"
     settle_seconds: float = 30.0
+    output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")
     budget_usd_per_day: float | None = None
 
     @classmethod
@@ -186,11 +190,21 @@ def _store(text: str) -> str:
     return text
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(host.strip().lower() for host in text.split(",") if host.strip())
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is not a host, *.host or * (several: with commas)")
+    return hosts
+
+
 def _database_url(text: str) -> str:
     if "://" not in text:
         raise ValueError("is not a database URL such as sqlite:///./data/ledger.db")
     return text
 
+
+_HOST = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_CONFIGS": ("configs", Path),
@@ -202,5 +216,6 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_CONCURRENCY": ("concurrency", _whole(1, 4096)),
     "FLUX_UNKNOWN": ("unknown", _one_of(UNKNOWN_POLICIES)),
     "FLUX_SETTLE_SECONDS": ("settle_seconds", _number(0, 3600)),
+    "FLUX_OUTPUT_HOSTS": ("output_hosts", _hosts),
     "FLUX_BUDGET_USD_PER_DAY": ("budget_usd_per_day", _number(0, 1_000_000)),
 }

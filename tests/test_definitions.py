@@ -41,10 +41,9 @@ def test_every_file_of_the_folder_is_a_group_of_assets(folder: Path) -> None:
     } | {"lineage", "spend"}
     repository = definitions.get_repository_def()
     assert set(repository.job_names) >= {"make_winter", "make_summer", "keep_books"}
-    assert {each.name for each in repository.schedule_defs} == {
-        "make_summer_on_time",
-        "keep_books_hourly",
-    }
+    schedules = {each.name for each in repository.schedule_defs}
+    assert schedules >= {"make_summer_on_time", "keep_books_hourly"}
+    assert "make_winter_on_time" not in schedules
     assert repository.sensor_defs == []
     dg.Definitions.validate_loadable(definitions)
 

@@ -152,13 +152,7 @@ class Census:
             " OR ledger_pixels <> '' AND lineage_pixels <> '' AND ledger_pixels <> lineage_pixels)"
         )
 
-    def siblings(self, stem: str) -> list[Known]:
-        """The objects of the first listing whose keys are ``stem``, a hyphen and something."""
-        return list(self._select("listed AND key >= ? || '-' AND key < ? || '.'", stem, stem))
-
-    def _select(self, condition: str, *values: str) -> Iterator[Known]:
+    def _select(self, condition: str) -> Iterator[Known]:
         statement = f"SELECT {_COLUMNS} FROM images WHERE {condition} ORDER BY key"
-        for key, file, pixels, recorded, row_file, row_pixels in self._db.execute(
-            statement, values
-        ):
+        for key, file, pixels, recorded, row_file, row_pixels in self._db.execute(statement):
             yield Known(key, file, pixels, bool(recorded), row_file, row_pixels)

@@ -67,9 +67,10 @@ def _has_records(attempt: Attempt) -> bool:
 
 
 def _unentered(census: Census) -> Iterator[list[str]]:
-    """The keys of each request of which some object is unknown to the ledger."""
-    for stem, _ in groupby(census.unentered(), key=lambda known: known.key.rpartition("-")[0]):
-        yield [known.key for known in census.siblings(stem)]
+    """The keys of each request that the ledger doesn't know: they follow one another."""
+    keys = (known.key for known in census.unentered())
+    for _, group in groupby(keys, key=lambda key: key.rpartition("-")[0]):
+        yield list(group)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

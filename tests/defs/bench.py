@@ -1,5 +1,6 @@
 """A prompt set's assets run for real: Dagster, a store, a ledger and the emulator over a socket."""
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -45,12 +46,18 @@ class Bench:
     def server(self) -> EmulatorServer:
         return self._server or self.serve(FaultPlan())
 
-    def serve(self, faults: FaultPlan) -> EmulatorServer:
-        """Go on with a server that has these faults and what the one before it knew."""
-        state = self.folder / "emulator"
-        self._server = self.stack.enter_context(
-            EmulatorServer(self.options, faults, state_dir=state)
+    def serve(self, faults: FaultPlan, *, later: float = 0.0) -> EmulatorServer:
+        """Go on with a server that has these faults and what the one before it knew.
+
+        Its clock is ``later`` seconds ahead.
+        """
+        server = EmulatorServer(
+            self.options,
+            faults,
+            state_dir=self.folder / "emulator",
+            clock=lambda: time.time() + later,
         )
+        self._server = self.stack.enter_context(server)
         return self._server
 
     def write(self, text: str) -> PromptSet:

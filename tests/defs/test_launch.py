@@ -31,19 +31,6 @@ ROOT = Path(__file__).parents[2]
 FOUR = "prompts: {castle: a castle, harbour: a harbour, moon: the moon, zoo: a zoo}"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """A persistent one, in the place of the other tests' ephemeral one."""
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
-    with open_instance(home) as opened:
-        yield opened
-
-
 def run_of(instance: dg.DagsterInstance, launched: Launched) -> dg.DagsterRun:
     run = instance.get_run_by_id(launched.run_id)
     assert run is not None
@@ -170,15 +157,30 @@ winter = load_prompt_set(Path(file))
 resource = ImageProducer(provider=origin, api_key="a-key", store=f"file:{folder}/store",
                          ledger=f"sqlite:///{folder}/ledger.db", settle_seconds=0.0)
 with open_instance(Path(home)) as instance:
-    launch_set(instance, build_definitions([winter], resource), winter, ["castle", "moon", "zoo"])
+    launch_set(instance, build_definitions([winter], resource), winter, ["castle", "moon"])
 """
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def persistent(home: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that another process can use."""
+    with open_instance(home) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_the_run_and_what_was_paid_is_taken_up(
-    bench: Bench, home: Path, number: signal.Signals
+    bench: Bench, persistent: dg.DagsterInstance, home: Path, number: signal.Signals
 ) -> None:
-    bench.options = EmulatorOptions(latency_median=600.0, latency_spread=0.0)  # never in time
+    bench.instance = persistent
+    bench.options = EmulatorOptions(latency_median=600.0, latency_spread=0.0)
     origin = bench.server.origin
     winter = bench.write(FOUR)
     process = subprocess.Popen(
@@ -197,8 +199,7 @@ def test_a_signal_cancels_the_run_and_what_was_paid_is_taken_up(
     assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in said
     (run,) = [run for run in bench.instance.get_runs() if run.job_name == bench.keys.job]
     assert run.status is dg.DagsterRunStatus.CANCELED  # and no second run was started
-    bench.options = EmulatorOptions(time_scale=0)
-    bench.serve(FaultPlan())
-    launch_set(bench.instance, bench.definitions(winter), winter)
-    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
-    assert bench.charged().creates_accepted == 4
+    bench.serve(FaultPlan(), later=601)
+    launch_set(bench.instance, bench.definitions(winter), winter, ["castle"])
+    assert bench.made(winter)["castle"] == "MATERIALIZED"
+    assert bench.charged().creates_accepted == 1

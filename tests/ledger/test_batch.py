@@ -104,15 +104,13 @@ async def test_one_bad_call_spoils_no_other(ledger: SqlLedger) -> None:
         calls.claim(intent(99), holder="a", budgets=[Budget("run:1", None)])
         raise KeyError("bad")
 
+    def follow_nothing(calls: Ledger) -> Claim:
+        return calls.claim(intent(3), holder="a", after=7)
+
     async with LedgerWriter(ledger) as writer:
-        answers = await asyncio.gather(
-            writer.call(claim(1)),
-            writer.call(bad),
-            writer.call(claim(2)),
-            writer.call(lambda calls: calls.claim(intent(3), holder="a", after=7)),
-            writer.call(claim(4)),
-            return_exceptions=True,
-        )
+        calls = [claim(1), bad, claim(2), follow_nothing, claim(4)]
+        gathered = asyncio.gather(*map(writer.call, calls), return_exceptions=True)
+        answers = await asyncio.wait_for(gathered, timeout=60)
     assert [type(each) for each in answers] == [Claimed, KeyError, Claimed, LedgerError, Claimed]
     assert {each.request_sha256 for each in ledger.attempts()} == {sha(1), sha(2), sha(4)}
     assert ledger.spent_micros("run:1") == 0

@@ -195,6 +195,20 @@ def test_another_kind_of_table_under_its_key_is_made_again(store: FolderStore) -
     assert names(store) == ["a"]
 
 
+def test_a_table_of_an_earlier_version_is_made_again(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, a_record("a"))
+    with monkeypatch.context() as earlier:
+        fewer = COMPACTED_SCHEMA.remove(COMPACTED_SCHEMA.get_field_index("seed"))
+        earlier.setattr(compacted, "COMPACTED_SCHEMA", fewer)
+        result = BytesIO()
+        compacted.write_compacted(result, [], ["a part"])
+    store.put(COMPACTED, result.getvalue(), content_type="a/b")
+    assert load_compacted(store) is None
+    assert compact(store).parts_read == 1
+
+
 def test_a_part_that_cannot_be_read_is_named_and_the_table_stays(store: FolderStore) -> None:
     write(store, a_record("a"))
     compact(store)

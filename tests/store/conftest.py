@@ -5,17 +5,29 @@ Building a boto3 client costs more than a whole test, so the clients are shared.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.store.bucket import Bucket, open_client
+from flux_pipeline.store.folder import FolderStore
 from flux_pipeline.store.s3 import S3Store
 from tests.servers.s3 import S3Server, s3_server
 from tests.servers.s3_proxy import S3Proxy, s3_proxy
 
 Open = Callable[..., S3Store]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(root: Path) -> FolderStore:
+    return FolderStore(root)
 
 
 def client_of(server: S3Server, endpoint: str) -> S3Client:

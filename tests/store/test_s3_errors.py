@@ -1,6 +1,7 @@
 """What S3 can refuse, over a real socket, and what the message says."""
 
 import socket
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,3 +208,28 @@ def test_an_endpoint_that_is_no_address_is_named(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "not an address")
     with pytest.raises(StoreError, match="AWS_ENDPOINT_URL is no"):
         open_client(1)
+
+
+def test_no_error_holds_a_secret(
+    proxy: S3Proxy, variables: None, monkeypatch: pytest.MonkeyPatch, no_waiting: None
+) -> None:
+    canaries = {"AWS_ACCESS_KEY_ID": "AKIACANARY", "AWS_SECRET_ACCESS_KEY": "CANARYsecret"}
+    canaries |= {"AWS_SESSION_TOKEN": "CANARYtoken", "AWS_ENDPOINT_URL_S3": proxy.endpoint}
+    for name, value in canaries.items():
+        monkeypatch.setenv(name, value)
+    store = S3Store(Bucket(open_client(1), "shared", ""))
+    leaky = {"AWSAccessKeyId": "AKIACANARY", "StringToSign": "CANARYsecret", "Region": "<b>"}
+    for code in ("SignatureDoesNotMatch", "InvalidAccessKeyId", "Strange"):
+        for method in ("PUT", "GET", "HEAD"):
+            proxy.always[method] = s3_error(403, code, leaky)
+        for call in (
+            lambda: put(store),
+            lambda: store.put_new("a", b"", content_type=WEBP, metadata={}),
+            lambda: store.get("a"),
+            lambda: store.head("a"),
+            lambda: list(store.list()),
+        ):
+            with pytest.raises(StoreError) as caught:
+                call()
+            text = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+            assert "CANARY" not in text

@@ -1,0 +1,86 @@
+"""Ending what is held, and rescuing what was left, from the command line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.server import EmulatorServer
+from tests.cli.conftest import Command
+from tests.servers.processes import Death, run_command
+
+HOLD = {"FLUX_UNKNOWN": "hold", "FLUX_SETTLE_SECONDS": "0"}
+
+
+@pytest.fixture
+def server() -> Iterator[EmulatorServer]:
+    """Every first answer is lost, and there is no list."""
+    options = EmulatorOptions(time_scale=0, render="cheap", list_enabled=False)
+    with EmulatorServer(options, FaultPlan(create={"reset_after": 1.0}, cap=1)) as running:
+        yield running
+
+
+def test_what_is_held_is_listed_and_ended_in_three_ways(
+    command: Command, server: EmulatorServer
+) -> None:
+    code, output, _ = command("run", "--json", **HOLD)
+    assert (code, output["total"]["held"]) == (1, 3)
+
+    code, output, _ = command("held", "list", "--json")
+    assert (code, output["usd"]) == (0, 0.009)
+    by_prompt = {each["prompt"]: each["request"] for each in output["requests"]}
+    assert set(by_prompt) == {"a king", "a frog", "a map"}
+    ids = {each.input["prompt"]: each.id for each in server.ledger().predictions}
+
+    wrong = command("held", "adopt", by_prompt["a king"], ids["a frog"], "--json")
+    assert wrong[0] == 1
+    assert "it was made of another input" in wrong[2]
+    code, output, _ = command("held", "adopt", by_prompt["a king"][:12], ids["a king"], "--json")
+    assert (code, output["state"], output["paid_twice"]) == (0, "stored", False)
+
+    code, output, errors = command("held", "drop", by_prompt["a frog"][:12], "--json")
+    assert (code, errors) == (0, "")
+    assert [each["prompt"] for each in output["requests"]] == ["a frog"]
+
+    code, output, errors = command("held", "resend", "--json")
+    assert (code, output) == (1, {})
+    assert "send 1 again, for at most 0.0030 USD more?" in errors
+    code, output, _ = command("held", "resend", "--yes", "--json")
+    assert (code, output["usd"]) == (0, 0.003)
+
+    code, output, _ = command("run", "--json", **HOLD)
+    total = output["total"]
+    assert (code, total["unchanged"], total["stored"], total["failed"]) == (1, 1, 1, 1)
+    assert server.ledger().creates_accepted == 4
+    code, output, _ = command("verify", "--json")
+    assert (code, output["paid_twice"]) == (1, [by_prompt["a map"]])
+
+
+def test_a_request_that_is_not_held_is_no_request_to_end(command: Command) -> None:
+    code, _, errors = command("held", "drop", "abc")
+
+    assert code == 2
+    assert "abc: not the beginning of exactly one held request" in errors
+
+
+def test_a_worker_that_died_after_the_answer_is_rescued(folder: Path, command: Command) -> None:
+    with EmulatorServer(EmulatorOptions(time_scale=0, render="cheap")) as server:
+        environ = {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"}
+        code, _ = run_command(
+            ["run", "--json"],
+            folder=folder,
+            environ=environ,
+            death=Death("WriteAccepted", after=True, nth=1),
+        )
+        assert code == -9
+
+        code, output, _ = command("rescue", "--json", **environ)
+
+        # Younger than two minutes: it might be at work.
+        assert (code, output["ok"], output["found"]) == (0, True, 0)
+        paid = server.ledger().creates_accepted
+        code, output, _ = command("run", "--json", **environ)
+        assert (code, server.ledger().creates_accepted) == (0, 3)
+        assert paid >= 1

@@ -1,0 +1,73 @@
+import shutil
+from pathlib import Path
+
+from flux_pipeline.emulator.server import EmulatorServer
+from tests.cli.conftest import Command
+
+KEYS = {
+    "ok",
+    "images",
+    "lost",
+    "orphaned",
+    "paid_twice",
+    "unreadable",
+    "wrong_hash",
+    "held",
+    "notes",
+}
+
+
+def images(folder: Path) -> list[Path]:
+    return sorted((folder / "data" / "store" / "images").rglob("*.jpg"))
+
+
+def test_verify_prints_one_object_and_exits_0_only_if_all_agree(
+    command: Command, folder: Path
+) -> None:
+    command("run", "--json")
+
+    code, output, _ = command("verify", "--deep", "--json")
+    assert (code, set(output)) == (0, KEYS)
+    assert (output["ok"], output["images"]) == (True, 3)
+
+    gone, broken, _ = images(folder)
+    gone.unlink()
+    broken.write_bytes(b"no image")
+
+    code, output, _ = command("verify", "--deep", "--json")
+    key = f"images/{gone.parent.name}/{gone.name}"
+    assert (code, output["ok"], output["images"], output["lost"]) == (1, False, 2, [key])
+    assert output["unreadable"] == output["wrong_hash"] != []
+
+
+def test_ledger_and_lineage_that_were_deleted_come_back_from_the_images(
+    command: Command, folder: Path, server: EmulatorServer
+) -> None:
+    command("run", "--json")
+    shutil.rmtree(folder / "data" / "store" / "lineage")
+    for path in (folder / "data").glob("ledger.db*"):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    code, output, _ = command("verify", "--json")
+    assert (code, len(output["orphaned"])) == (1, 3)
+
+    code, output, _ = command("reindex", "--json")
+
+    assert (code, output) == (
+        0,
+        {"ok": True, "images": 3, "rows": 3, "entries": 3, "failed": {}},
+    )
+    code, output, _ = command("run", "--json")
+    assert (code, output["total"]["unchanged"], output["total"]["created"]) == (0, 3, 0)
+    assert server.ledger().creates_received == 3
+    code, output, _ = command("verify", "--deep", "--json")
+    assert (code, output["ok"]) == (0, True)
+
+
+def test_reindex_exits_1_where_an_image_can_not_be_entered(command: Command, folder: Path) -> None:
+    command("run", "tale", "--json")
+    stranger = images(folder)[0].with_name("holiday.jpg")
+    stranger.write_bytes(b"no image")
+
+    code, output, _ = command("reindex", "--json")
+
+    assert (code, output["ok"], list(output["failed"])) == (1, False, ["images/tale/holiday.jpg"])
