@@ -5,8 +5,8 @@ of workers share a limit by sharing one row: they load it, apply ``reserve`` or 
 write it back in one transaction (see ``RateStore``).
 
 A refusal always pauses. It widens the spacing only where more than one permit in fifty is refused:
-fewer are the price of using the limit whole, and may have other reasons. The spacing narrows again with time, the
-faster the longer nothing is refused. Times are seconds by the store's clock.
+fewer are the price of using the limit whole, and may have other reasons. The spacing narrows again
+with time, the faster the longer nothing is refused. Times are seconds by the store's clock.
 """
 
 import math
@@ -64,7 +64,7 @@ def reserve(
     return following, Grant(wait=start - now, interval=interval)
 
 
-def slow_down(state: RateState, *, per_minute: float, seconds: float, now: float) -> RateState:
+def slow_down(state: RateState, *, seconds: float, now: float) -> RateState:
     """Apply one refusal: no permit starts for ``seconds``, and then they may be spaced wider.
 
     Refusals within the pause of an earlier one, or 2 s after it, only lengthen the pause: workers

@@ -65,7 +65,7 @@ def test_no_minute_holds_more_than_the_rate(
 def test_a_refusal_never_makes_anything_faster(
     state: RateState, per_minute: float, seconds: float
 ) -> None:
-    slower = slow_down(state, per_minute=per_minute, seconds=seconds, now=START)
+    slower = slow_down(state, seconds=seconds, now=START)
     _, before = reserve(state, per_minute=per_minute, count=1, now=START)
     _, after = reserve(slower, per_minute=per_minute, count=1, now=START)
     assert after.interval >= before.interval - 1e-9
@@ -75,8 +75,8 @@ def test_a_refusal_never_makes_anything_faster(
 
 
 def test_refusals_within_a_pause_count_once() -> None:
-    state = slow_down(RateState(), per_minute=600, seconds=5, now=START)
-    again = slow_down(state, per_minute=600, seconds=8, now=START + 1)
+    state = slow_down(RateState(), seconds=5, now=START)
+    again = slow_down(state, seconds=8, now=START + 1)
     assert again.share == state.share
     assert again.slowed_at == state.slowed_at
     assert again.paused_until == START + 9
@@ -84,20 +84,20 @@ def test_refusals_within_a_pause_count_once() -> None:
 
 def test_a_refusal_among_many_permits_changes_nothing_but_the_pause() -> None:
     state, _ = reserve(RateState(), per_minute=600, count=60, now=START)
-    state = slow_down(state, per_minute=600, seconds=1, now=START + 6)
+    state = slow_down(state, seconds=1, now=START + 6)
     assert state.share == 1.0
     assert state.paused_until == START + 7
 
 
 def test_refusals_among_few_permits_widen_the_spacing_more_and_more() -> None:
-    once = slow_down(RateState(), per_minute=600, seconds=1, now=START)
-    twice = slow_down(once, per_minute=600, seconds=1, now=START + 4)
+    once = slow_down(RateState(), seconds=1, now=START)
+    twice = slow_down(once, seconds=1, now=START + 4)
     assert once.share == pytest.approx(0.95)
     assert twice.share == pytest.approx(0.95 * 0.85, rel=0.01)
 
 
 def test_what_was_learnt_is_forgotten_within_minutes() -> None:
-    state = slow_down(RateState(), per_minute=600, seconds=1, now=START)
+    state = slow_down(RateState(), seconds=1, now=START)
     state = replace(state, share=0.1)
     intervals = [
         reserve(state, per_minute=600, count=1, now=START + after)[1].interval
@@ -177,7 +177,7 @@ def simulate(
                 heapq.heappush(refusals, (arrived + 0.2, max(server.hint, 0.05)))
         while refusals and refusals[0][0] <= now:
             refused_at, hint = heapq.heappop(refusals)
-            state = slow_down(state, per_minute=per_minute, seconds=hint, now=refused_at)
+            state = slow_down(state, seconds=hint, now=refused_at)
         if now > START + seconds:
             continue
         state, grant = reserve(state, per_minute=per_minute, count=1, now=now)

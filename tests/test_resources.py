@@ -40,6 +40,7 @@ def test_every_setting_arrives() -> None:
         concurrency=8,
         unknown="hold",
         settle_seconds=5.0,
+        output_hosts=("pictures.example",),
         budget_usd_per_day=2.0,
     )
     resource = ImageProducer.from_settings(settings)
@@ -54,6 +55,7 @@ def test_every_setting_arrives() -> None:
         "concurrency": 8,
         "unknown": "hold",
         "settle_seconds": 5.0,
+        "output_hosts": ["pictures.example"],
         "usd_per_day": 2.0,
     }
 

@@ -47,9 +47,7 @@ class SqlRates:
     def slow_down(self, kind: Kind, seconds: float) -> None:
         """See ``RateStore.slow_down``. Raises LedgerError."""
         with self._state(kind) as row:
-            row.state = slow_down(
-                row.state, per_minute=self._per_minute[kind], seconds=seconds, now=row.now
-            )
+            row.state = slow_down(row.state, seconds=seconds, now=row.now)
 
     @contextmanager
     def _state(self, kind: Kind) -> Iterator["_Row"]:

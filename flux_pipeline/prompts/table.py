@@ -71,7 +71,8 @@ def open_table(folder: Path, name: str) -> Table:
         digest = _sha256(path)
         columns = reader.columns(path)
     except FileNotFoundError:
-        raise ValueError("no such file; tables are named from the folder of their prompt set") from None
+        said = "no such file; tables are named from the folder of their prompt set"
+        raise ValueError(said) from None
     except OSError as error:
         raise ValueError(f"can't be read: {error.strerror}") from error
     twins = sorted({name for name in columns if name and columns.count(name) > 1})

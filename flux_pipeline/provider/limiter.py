@@ -47,7 +47,6 @@ class MemoryRates:
         with self._lock:
             self._states[kind] = slow_down(
                 self._states[kind],
-                per_minute=self._per_minute[kind],
                 seconds=seconds,
                 now=self._clock(),
             )

@@ -100,9 +100,7 @@ def test_the_database_forgets_nothing(
             shared_clock.advance(amount)
         elif move == "slow":
             stored.slow_down("create", amount)
-            state = arithmetic.slow_down(
-                state, per_minute=600.0, seconds=amount, now=shared_clock.now
-            )
+            state = arithmetic.slow_down(state, seconds=amount, now=shared_clock.now)
         else:
             answer = stored.reserve("create", int(amount))
             state, grant = arithmetic.reserve(

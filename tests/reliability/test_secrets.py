@@ -1,4 +1,4 @@
-"""Planted secrets are found nowhere but where they belong, at debug level and with every failure."""
+"""Planted secrets are found nowhere but where they belong, at debug level and with failures."""
 
 from collections.abc import Iterator
 from pathlib import Path

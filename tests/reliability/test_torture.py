@@ -124,12 +124,9 @@ def check(folder: Path, server: EmulatorServer, load: Load) -> Counter[str]:
     states = Counter(attempt.state for attempt in attempts)
     ours = {attempt.prediction_id for attempt in attempts} - {None}
     theirs = {prediction.id for prediction in provider.predictions}
-    images = [key for key in store.list("images/")]
+    images = list(store.list("images/"))
     rows = [
-        record
-        for batch in read_batches(store)
-        for record in batch_to_records(batch)
-        if record.uri
+        record for batch in read_batches(store) for record in batch_to_records(batch) if record.uri
     ]
     assert provider.duplicates == ()
     assert provider.creates_accepted == load.predictions
