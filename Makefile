@@ -10,8 +10,8 @@ export UV_COMPILE_BYTECODE := 1
 # DAGSTER_HOME of yours is used as it is.
 .DEFAULT_GOAL := help
 ifeq ($(origin DAGSTER_HOME),undefined)
-export DAGSTER_HOME := $(CURDIR)/data/dagster
-INSTANCE := $(DAGSTER_HOME)/dagster.yaml
+INSTANCE := $(CURDIR)/data/dagster/dagster.yaml
+run ui: export DAGSTER_HOME := $(CURDIR)/data/dagster
 $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif

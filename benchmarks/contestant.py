@@ -15,7 +15,10 @@ from pathlib import Path
 from benchmarks.meter import Meter, peak_mb
 
 # Imported when chosen: the memory of each is its own.
-_CONTESTANTS = {"bare": ("benchmarks.bare_loop", "BareLoop"), "ours": ("benchmarks.pipeline", "Pipeline")}
+_CONTESTANTS = {
+    "bare": ("benchmarks.bare_loop", "BareLoop"),
+    "ours": ("benchmarks.pipeline", "Pipeline"),
+}
 
 
 def main() -> None:

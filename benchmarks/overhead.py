@@ -80,10 +80,10 @@ def main() -> None:
             in_turn = (bare, ours) if number % 2 else (ours, bare)
             for each in in_turn:
                 each.compete(f"round-{number}", options.images)
-        again = [
-            ours.run(f"round-{number}", options.images)[0] for number in range(options.rounds)
-        ]
-    print(f"{options.images} images of 1024 x 1024 px webp a round, {options.rounds} rounds, {where}")
+        again = [ours.run(f"round-{number}", options.images)[0] for number in range(options.rounds)]
+    print(
+        f"{options.images} images of 1024 x 1024 px webp a round, {options.rounds} rounds, {where}"
+    )
     _print_table(bare, ours)
     print(f"\nthe same again, unchanged: {median(again):.2f} ms CPU an image, nothing sent")
 

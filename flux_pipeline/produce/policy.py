@@ -25,6 +25,8 @@ class Policy:
     """The list forgets after an hour: beyond this age, absence proves nothing."""
     settle_patience: float = 300.0
     """How long an unreadable list is read again before the request is held."""
+    list_tries: int = 5
+    """And how often at least: a worker that was stopped has used up its patience, not its tries."""
     unknown: Literal["resend", "hold"] = "resend"
     """What happens to a create of unknown fate where the provider has no list."""
     deadline: float = 900.0

@@ -28,7 +28,8 @@ def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Ste
     """
     policy, failures = course.policy, 0
     proof_from = sent_before + policy.visibility
-    remembered = attempt.claimed_at - attempt.intent_at + policy.visibility < policy.list_reach
+    age = attempt.claimed_at - attempt.intent_at  # below 0: a clock was set, so it proves nothing
+    remembered = 0 <= age < policy.list_reach - policy.visibility
     while True:
         begun = course.clock()
         outcome: FindOutcome = yield FindInList(attempt)
@@ -49,7 +50,7 @@ def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Ste
                 yield Sleep(proof_from - course.clock())
             case ListFailed(reason, retry_after):
                 failures += 1
-                if begun > proof_from + policy.settle_patience:
+                if begun > proof_from + policy.settle_patience and failures >= policy.list_tries:
                     return (yield from _hold(course, attempt, f"the list is unreadable: {reason}"))
                 yield Sleep(max(retry_after, policy.wait_after(failures)))
 

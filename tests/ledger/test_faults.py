@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -103,6 +104,12 @@ class TestSqlite:
 
 
 class TestPostgres:
+    def test_errors_hold_no_row_that_the_server_quotes(self, postgres_ledger: SqlLedger) -> None:
+        run(postgres_ledger, "ALTER TABLE flux_attempts ADD CHECK (cost_micros < 0)")
+        with pytest.raises(LedgerError, match=r"failed \(23514\)") as caught:
+            postgres_ledger.claim(replace(intent(), request_json=SECRET), holder="a")
+        assert SECRET not in repr(caught.getrepr(chain=True))
+
     def test_a_cut_connection_is_an_error_and_the_next_call_works(
         self, postgres_ledger: SqlLedger
     ) -> None:

@@ -3,15 +3,10 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import PromptSet, load_prompt_set
 from tests.prompts.sets import HEAD, Load, ProblemsOf, Write
-
-# A busy machine must not fail a law.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 
 @pytest.fixture
