@@ -55,8 +55,8 @@ class Contestant:
 def contestant(name: str, *arguments: str) -> Iterator[Contestant]:
     """Start one, warm: everything is imported and every connection was used once."""
     command = [sys.executable, "-m", "benchmarks.contestant", name, *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
         try:
             started = Contestant(process)
             started.run("warm-up", _WARM_UP)

@@ -1,20 +1,17 @@
 """`flux-pipeline held`: what may have been paid and waits for a person."""
 
-import json
 import sys
 from collections.abc import Sequence
-from uuid import uuid4
 
 import click
 
-from flux_pipeline.cli.opening import open_producer
+from flux_pipeline.cli.adopt import adopt
+from flux_pipeline.cli.held_requests import choose_held, held_json
 from flux_pipeline.cli.workspace import read_settings
-from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.produce.held import Held, choose, find_held
+from flux_pipeline.produce.held import Held, find_held
 
-_SHA = 64
 _SHORT = 12
 _PROMPT = 60
 
@@ -34,6 +31,9 @@ def held(context: click.Context) -> None:
         context.invoke(show)
 
 
+held.add_command(adopt)
+
+
 @held.command("list")
 @_as_json
 def show(as_json: bool) -> None:
@@ -41,7 +41,7 @@ def show(as_json: bool) -> None:
     with _ledger() as ledger:
         found = find_held(ledger)
     if as_json:
-        click.echo(_json(found))
+        click.echo(held_json(found))
         return
     for each in found:
         prompt = " ".join(each.prompt.split())
@@ -53,37 +53,6 @@ def show(as_json: bool) -> None:
 
 
 @held.command()
-@click.argument("request")
-@click.argument("prediction_id")
-@click.option("--force", is_flag=True, help="Even if the provider does not confirm it.")
-@_as_json
-def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
-    """Note that PREDICTION_ID is the REQUEST's, and fetch its images.
-
-    The provider must show it with the request's whole input. REQUEST may be any request's whole
-    fingerprint too, as `verify` names it.
-    """
-    from flux_pipeline.produce.adopt import adopt as take
-
-    with open_producer(read_settings(None)) as producer:
-        sha = request
-        if len(request) != _SHA:
-            sha = _chosen(find_held(producer.ledger), [request])[0].request_sha256
-        done = take(producer, sha, prediction_id, run_id=f"adopt-{uuid4().hex[:12]}", force=force)
-        state = producer.ledger.find([sha])[sha].state
-    twice = done.state is State.DUPLICATE
-    if as_json:
-        answer = {"request": sha, "prediction": prediction_id, "paid_twice": twice}
-        click.echo(json.dumps(answer | {"state": state.value}))
-    elif twice:
-        click.echo(f"{prediction_id}: noted as paid twice; the request is {state.value}")
-    else:
-        reasons = "".join(f": {reason}" for reason in done.rescued.reasons)
-        click.echo(f"{prediction_id}: the request is {state.value}{reasons}")
-    sys.exit(0 if state is State.STORED else 1)
-
-
-@held.command()
 @_requests
 @_yes
 @_as_json
@@ -92,7 +61,7 @@ def resend(requests: Sequence[str], yes: bool, as_json: bool) -> None:
     from flux_pipeline.produce.held import resend as give_up
 
     with _ledger() as ledger:
-        chosen = _chosen(find_held(ledger), requests)
+        chosen = choose_held(find_held(ledger), requests)
         usd = sum(each.usd for each in chosen)
         _ask(f"send {len(chosen)} again, for at most {usd:.4f} USD more?", chosen, yes)
         _report("are sent again by the next run", chosen, give_up(ledger, chosen), as_json)
@@ -107,23 +76,13 @@ def drop(requests: Sequence[str], yes: bool, as_json: bool) -> None:
     from flux_pipeline.produce.held import drop as give_up
 
     with _ledger() as ledger:
-        chosen = _chosen(find_held(ledger), requests)
+        chosen = choose_held(find_held(ledger), requests)
         _ask(f"give up {len(chosen)} for good?", chosen, yes or bool(requests))
         _report("are given up", chosen, give_up(ledger, chosen), as_json)
 
 
 def _ledger() -> SqlLedger:
     return open_ledger(read_settings(None).ledger)
-
-
-def _chosen(found: Sequence[Held], names: Sequence[str]) -> list[Held]:
-    chosen, wrong = choose(found, names)
-    if wrong:
-        raise click.BadParameter(
-            f"{', '.join(wrong)}: not the beginning of exactly one held request;"
-            " `flux-pipeline held list` shows them"
-        )
-    return chosen
 
 
 def _ask(question: str, chosen: Sequence[Held], yes: bool) -> None:
@@ -133,25 +92,9 @@ def _ask(question: str, chosen: Sequence[Held], yes: bool) -> None:
 
 def _report(what: str, chosen: Sequence[Held], ended: Sequence[Held], as_json: bool) -> None:
     if as_json:
-        click.echo(_json(ended))
+        click.echo(held_json(ended))
     else:
         click.echo(f"{len(ended)} {what}")
     if len(ended) < len(chosen):
         click.echo(f"{len(chosen) - len(ended)} had changed meanwhile: list them again", err=True)
         sys.exit(1)
-
-
-def _json(held: Sequence[Held]) -> str:
-    usd = round(sum(each.usd for each in held), 6)
-    return json.dumps({"requests": [_described(each) for each in held], "usd": usd})
-
-
-def _described(each: Held) -> dict[str, object]:
-    return {
-        "request": each.request_sha256,
-        "prompt_set": each.attempt.intent.prompt_set,
-        "prompt": each.prompt,
-        "since": each.since.isoformat(timespec="seconds"),
-        "usd": round(each.usd, 6),
-        "reason": each.attempt.error or "",
-    }

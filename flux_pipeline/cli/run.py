@@ -19,6 +19,8 @@ from flux_pipeline.produce.observing import observing
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings, missing_key
 
+INTERRUPTED = 130
+
 
 @click.command()
 @click.argument("sets", nargs=-1, metavar="[SET]...")
@@ -44,8 +46,13 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
         )
         for prompt_set in chosen
     }
+    failures: dict[str, str] = {}
+    interrupted = False
     with watching(expected) as watch:
-        failures = _launch(chosen, asked, watch)
+        try:
+            _launch(chosen, asked, watch, failures)
+        except KeyboardInterrupt:  # the run was drained: what is known is worth saying
+            interrupted = True
     watch.finish()
     if as_json:
         click.echo(summary_json(watch.tallies, watch.total))
@@ -53,19 +60,23 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
         print_summary(watch, _places(settings, chosen))
     for name, reason in failures.items():
         click.echo(f"{name}: {reason}", err=True)
+    if interrupted:
+        sys.exit(INTERRUPTED)
     sys.exit(0 if watch.total.complete and not failures else 1)
 
 
 def _launch(
-    chosen: Sequence[PromptSet], asked: Mapping[str, Sequence[str] | None], watch: Watch
-) -> Mapping[str, str]:
-    """Run every set, then the tables over all of them; return why a set did not end well."""
+    chosen: Sequence[PromptSet],
+    asked: Mapping[str, Sequence[str] | None],
+    watch: Watch,
+    failures: dict[str, str],
+) -> None:
+    """Run every set, then the tables over all of them; note why a set did not end well."""
     from flux_pipeline.definitions import defs
     from flux_pipeline.defs.automation import BOOKS
     from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
 
     definitions = defs()
-    failures: dict[str, str] = {}
     with open_instance(dagster_home()) as instance, observing(watch):
         for prompt_set in chosen:
             for run in launch_set(instance, definitions, prompt_set, asked[prompt_set.name]):
@@ -74,7 +85,6 @@ def _launch(
         tables = launch_job(instance, definitions, BOOKS)
         if not tables.success:
             failures["lineage and spend"] = tables.reason
-    return failures
 
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:

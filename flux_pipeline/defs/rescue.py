@@ -14,7 +14,10 @@ from flux_pipeline.produce.rescue import RESCUE_AFTER, rescue
 from flux_pipeline.resources import ImageProducer
 
 RESCUE = "rescue_predictions"
-_FIRST_IN_QUEUE = {"dagster/priority": "10"}
+_TAGS = {
+    "dagster/priority": "10",  # first in the queue: outputs vanish while it waits
+    "dagster/max_runtime": "540",  # over before the next one; that one goes on with the rest
+}
 
 
 @dg.op(description="Finishes by id what was accepted and left; creates nothing.")
@@ -27,7 +30,7 @@ def finish_what_was_left(context: dg.OpExecutionContext, image_producer: ImagePr
     context.log.info("%d left over; now %s", done.found, dict(done.states))
 
 
-@dg.job(name=RESCUE, tags=_FIRST_IN_QUEUE, executor_def=dg.in_process_executor)
+@dg.job(name=RESCUE, tags=_TAGS, executor_def=dg.in_process_executor)
 def _rescue_job() -> None:
     """Finishes what runs that died have left at the provider, before it vanishes there."""
     finish_what_was_left()

@@ -5,7 +5,7 @@ a slow reader of reports never holds paid bytes.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -153,15 +153,14 @@ def _received(
             return
 
 
-def _drain(portal: BlockingPortal, future: Future[None], engines: Iterable[Engine]) -> None:
-    running = 0
+def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engine]) -> None:
     for engine in engines:
-        running += engine.running
         portal.call(engine.drain)
     if not engines:
         future.cancel()  # not begun yet
     with second_signal_exits():
         wait([future])
+    running = sum(engine.running for engine in engines)  # also what was accepted meanwhile
     if running:
         log.warning("stopped: %d predictions run on; the next run resumes them by id", running)
 
