@@ -44,7 +44,8 @@ def show(as_json: bool) -> None:
         click.echo(held_json(found))
         return
     for each in found:
-        prompt = " ".join(each.prompt.split())
+        line = " ".join(each.prompt.split())
+        prompt = "".join(char if char.isprintable() else "?" for char in line)
         short = prompt if len(prompt) <= _PROMPT else f"{prompt[:_PROMPT]}…"
         since = f"{each.since:%Y-%m-%d %H:%M} UTC"
         click.echo(f"{each.request_sha256[:_SHORT]}  {since}  {each.usd:.4f} USD  {short}")

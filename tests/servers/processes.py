@@ -81,12 +81,12 @@ def _arm(death: Death) -> None:
 
     async def dying(self: Performer, effect: Any) -> Any:
         nonlocal seen
-        here = type(effect).__name__ == death.effect
-        seen += here
-        if here and not death.after and seen == death.nth:
+        seen += type(effect).__name__ == death.effect
+        mine = type(effect).__name__ == death.effect and seen == death.nth
+        if mine and not death.after:
             os.kill(os.getpid(), signal.SIGKILL)
         outcome = await perform.__get__(self, Performer)(effect)
-        if here and death.after and seen == death.nth:
+        if mine and death.after:
             os.kill(os.getpid(), signal.SIGKILL)
         return outcome
 
