@@ -11,6 +11,7 @@ import click
 import pytest
 
 from flux_pipeline import settings
+from flux_pipeline.audit.findings import Kind
 from flux_pipeline.cli import _COMMANDS
 from flux_pipeline.cli.emulator import emulator
 from flux_pipeline.definitions import defs
@@ -21,7 +22,6 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.models import MODELS
-from flux_pipeline.produce.findings import Kind
 from flux_pipeline.prompts.form import PromptForm, PromptSetForm
 from tests import documents
 from tests.documents import DOCUMENTS, names, table

@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import click
 
+from flux_pipeline.audit.held import find_held
 from flux_pipeline.cli.held_requests import choose_held
 from flux_pipeline.cli.opening import open_producer
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.ledger.base import State
-from flux_pipeline.produce.held import find_held
 
 _SHA = 64
 
@@ -26,7 +26,7 @@ def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
     The provider must show it with the request's whole input. REQUEST may be any request's whole
     fingerprint too, as `verify` names it.
     """
-    from flux_pipeline.produce.adopt import adopt as take
+    from flux_pipeline.audit.adopt import adopt as take
 
     with open_producer(read_settings(None)) as producer:
         sha = request

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import click
 
+from flux_pipeline.audit.held import Held, find_held
 from flux_pipeline.cli.adopt import adopt
 from flux_pipeline.cli.held_requests import choose_held, held_json
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.produce.held import Held, find_held
 
 _SHORT = 12
 _PROMPT = 60
@@ -59,7 +59,7 @@ def show(as_json: bool) -> None:
 @_as_json
 def resend(requests: Sequence[str], yes: bool, as_json: bool) -> None:
     """Let the next run send them again, all where none is named; each may then be paid twice."""
-    from flux_pipeline.produce.held import resend as give_up
+    from flux_pipeline.audit.held import resend as give_up
 
     with _ledger() as ledger:
         chosen = choose_held(find_held(ledger), requests)
@@ -74,7 +74,7 @@ def resend(requests: Sequence[str], yes: bool, as_json: bool) -> None:
 @_as_json
 def drop(requests: Sequence[str], yes: bool, as_json: bool) -> None:
     """Give them up for good, all where none is named: the same request is never sent again."""
-    from flux_pipeline.produce.held import drop as give_up
+    from flux_pipeline.audit.held import drop as give_up
 
     with _ledger() as ledger:
         chosen = choose_held(find_held(ledger), requests)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from flux_pipeline.produce.held import Held, choose
+from flux_pipeline.audit.held import Held, choose
 
 
 def choose_held(found: Sequence[Held], names: Sequence[str]) -> list[Held]:

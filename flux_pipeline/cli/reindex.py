@@ -19,8 +19,8 @@ def reindex(as_json: bool) -> None:
     Nothing is sent, no budget is charged and no entry is changed; it may be repeated at any time.
     Exit code: 0, or 1 where an image could not be entered.
     """
+    from flux_pipeline.audit.reindex import reindex as rebuild
     from flux_pipeline.ledger.opening import open_ledger
-    from flux_pipeline.produce.reindex import reindex as rebuild
     from flux_pipeline.store.location import open_store
 
     settings = read_settings(None)

@@ -20,7 +20,7 @@ def rescue(as_json: bool) -> None:
     Dagster does the same every ten minutes. Exit code: 0, or 1 where something that was or may have
     been paid is still open, held or lost.
     """
-    from flux_pipeline.produce.rescue import rescue as finish_left
+    from flux_pipeline.audit.rescue import rescue as finish_left
 
     with open_producer(read_settings(None)) as producer:
         done = finish_left(producer, run_id=f"rescue-{uuid4().hex[:12]}")

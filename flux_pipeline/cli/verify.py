@@ -5,10 +5,10 @@ import sys
 
 import click
 
+from flux_pipeline.audit.findings import Kind, Verification
 from flux_pipeline.cli.counting import counting
 from flux_pipeline.cli.opening import open_producer
 from flux_pipeline.cli.workspace import read_settings
-from flux_pipeline.produce.findings import Kind, Verification
 
 _MOST_LINES = 100
 """Of one kind; --json has all."""
@@ -23,7 +23,7 @@ def verify(deep: bool, as_json: bool) -> None:
     Nothing is written. Exit code: 0 only if the provider's list (where it has one), the ledger, the
     store and the lineage table all agree, otherwise 1.
     """
-    from flux_pipeline.produce.verify import verify as compare
+    from flux_pipeline.audit.verify import verify as compare
 
     with open_producer(read_settings(None)) as producer, counting("images read") as count:
         result = compare(producer, deep=deep, progress=count)

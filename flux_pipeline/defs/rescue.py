@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.ledger.opening import open_ledger
-from flux_pipeline.produce.rescue import RESCUE_AFTER, rescue
 from flux_pipeline.resources import ImageProducer
 
 RESCUE = "rescue_predictions"

@@ -38,6 +38,8 @@ from flux_pipeline.store.base import Store
 
 log = logging.getLogger(__name__)
 
+_THREADS = 8  # that decode and store: more hold more pixels in memory, and are no faster
+
 Partitions = Iterable[tuple[str, Iterable[Request]]]
 
 
@@ -110,7 +112,7 @@ class Producer:
                 schedule=PollSchedule(),
                 policy=self.policy,
                 run=run,
-                threads=anyio.CapacityLimiter(min(self.concurrency, 32)),
+                threads=anyio.CapacityLimiter(min(self.concurrency, _THREADS)),
                 resends_left=max(5, asked // 100),
             )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from flux_pipeline.models import find_model
 from flux_pipeline.provider.redact import redact_json
 from flux_pipeline.request import Request
 
@@ -18,7 +19,7 @@ class Match(Enum):
     """How an entry of the list relates to a request."""
 
     OURS = "ours"
-    """Same version, and its input holds the whole of ours."""
+    """Same version, and its input is ours, but for defaults."""
     OTHER_VERSION = "other version"
     """The same but for the version: the provider served another one."""
     UNCLEAR = "unclear"
@@ -30,7 +31,8 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
     """Compare one entry with a request that has a seed of its own.
 
     Both inputs are redacted first: a provider may show ours with its secrets blanked out. It may
-    add defaults; a part of ours that it leaves out makes the answer unclear.
+    add the model's own defaults, and nothing else; a part of ours that it leaves out makes the
+    answer unclear.
     """
     model = entry.get("model")
     if isinstance(model, str) and model and model.partition(":")[0] != request.model:
@@ -40,19 +42,39 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
         return Match.UNCLEAR
     if not _equal(request.seed, shown.get("seed", request.seed)):
         return Match.NO  # decides nearly always, before the costly comparison
-    theirs = redact_json(shown)
+    compared = _compare(redact_json(request.input), redact_json(shown), request.model)
+    if compared is not Match.OURS:
+        return compared
+    version = entry.get("version")
+    same = isinstance(version, str) and version.rpartition(":")[2] == request.version
+    return Match.OURS if same else Match.OTHER_VERSION
+
+
+def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], model: str) -> Match:
+    """Compare two redacted inputs; what they have beyond ours must be the model's defaults.
+
+    Anything else there is an earlier or later form of an edited prompt, which kept its seed.
+    """
     hidden = False
-    for name, value in redact_json(request.input).items():
+    for name, value in ours.items():
         given = theirs.get(name, _MISSING)
         if given is _MISSING:
             hidden = hidden or value is not None
         elif not _equal(value, given):
             return Match.NO
-    if hidden:
-        return Match.UNCLEAR
-    version = entry.get("version")
-    same = isinstance(version, str) and version.rpartition(":")[2] == request.version
-    return Match.OURS if same else Match.OTHER_VERSION
+    defaults = _defaults(model)
+    for name in theirs.keys() & defaults.keys() - ours.keys():
+        if theirs[name] is not None and not _equal(theirs[name], defaults[name]):
+            return Match.NO
+    return Match.UNCLEAR if hidden else Match.OURS
+
+
+def _defaults(model: str) -> Mapping[str, Any]:
+    try:
+        fields = find_model(model).input_type.model_fields
+    except KeyError:
+        return {}
+    return {name: field.default for name, field in fields.items()}
 
 
 def _equal(ours: Any, theirs: Any) -> bool:

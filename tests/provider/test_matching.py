@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from flux_pipeline.models import build_request, find_model
 from flux_pipeline.provider.matching import Match, matches
+from flux_pipeline.request import Source
 from tests.provider.samples import MODEL, VERSION, make_request
 
 URL = "https://h.example/f.safetensors?token="
@@ -69,3 +71,16 @@ def test_what_we_send_as_null_may_be_left_out() -> None:
     assert matches({"version": VERSION, "input": shown}, request) is Match.OURS
     shown = {**shown, "hf_lora": "a/b"}
     assert matches({"version": VERSION, "input": shown}, request) is Match.NO
+
+
+def test_an_edited_prompt_that_kept_its_seed_is_not_ours() -> None:
+    model = find_model("lucataco/flux-schnell-lora")
+    values = model.input_type.model_validate({"prompt": "a castle", "seed": 7})
+    request = build_request(model, values, Source("set", "castle"))
+    shown = {"model": model.name, "version": request.version, "input": dict(request.input)}
+
+    assert matches(shown, request) is Match.OURS
+    shown["input"] = {**request.input, "num_inference_steps": 4}
+    assert matches(shown, request) is Match.OURS
+    shown["input"] = {**request.input, "num_inference_steps": 8}
+    assert matches(shown, request) is Match.NO

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+from flux_pipeline.audit.census import IMAGES, Census
+from flux_pipeline.audit.findings import Finding, Kind
+from flux_pipeline.audit.judging import judge
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.rows import records_from_json
-from flux_pipeline.produce.census import IMAGES, Census
-from flux_pipeline.produce.findings import Finding, Kind
-from flux_pipeline.produce.judging import judge
 from flux_pipeline.produce.keeping import image_key
 from flux_pipeline.store.base import Store
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flux_pipeline.audit.rescue import Rescued, rescue
+from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import Claimed, Intent, State
 from flux_pipeline.ledger.codec import dump_request
@@ -15,11 +17,9 @@ from flux_pipeline.lineage.find import find_exact
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.report import Tally
-from flux_pipeline.produce.rescue import Rescued, rescue
-from flux_pipeline.produce.verify import verify
 from flux_pipeline.store.location import open_store
+from tests.audit.leftovers import accept, create, intend, reopen
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
-from tests.produce.leftovers import accept, create, intend, reopen
 from tests.produce.test_producer import change_ledger, keys
 from tests.servers.processes import context
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 
 import anyio
 
-from flux_pipeline.produce.census import IMAGES, Census, Known
-from flux_pipeline.produce.findings import Finding, Kind, Verification
-from flux_pipeline.produce.listed import REACH_SECONDS, ListCheck
+from flux_pipeline.audit.census import IMAGES, Census, Known
+from flux_pipeline.audit.findings import Finding, Kind, Verification
+from flux_pipeline.audit.listed import REACH_SECONDS, ListCheck
+from flux_pipeline.audit.rereading import Progress, ignore, reread
+from flux_pipeline.audit.surveying import survey_ledger, survey_lineage
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.rereading import Progress, ignore, reread
-from flux_pipeline.produce.surveying import survey_ledger, survey_lineage
 
 
 def verify(

@@ -7,6 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from flux_pipeline.audit.findings import Kind
+from flux_pipeline.audit.mending import Reindexed
+from flux_pipeline.audit.reindex import reindex
+from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.labelling import label_image, read_label
@@ -17,16 +21,12 @@ from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.rows import records_from_json
 from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.findings import Kind
-from flux_pipeline.produce.mending import Reindexed
-from flux_pipeline.produce.reindex import reindex
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.produce.verify import verify
 from flux_pipeline.store.location import open_store
+from tests.audit.test_verify import path_of, picture
 from tests.produce.conftest import POLICY, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys
-from tests.produce.test_verify import path_of, picture
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.s3 import s3_server
 

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from itertools import chain, groupby
 from uuid import uuid4
 
+from flux_pipeline.audit.census import Census
+from flux_pipeline.audit.entering import enter_stored
+from flux_pipeline.audit.regrouping import Group
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.rows import records_from_json
-from flux_pipeline.produce.census import Census
-from flux_pipeline.produce.entering import enter_stored
-from flux_pipeline.produce.regrouping import Group
 from flux_pipeline.store.base import Store
 
 

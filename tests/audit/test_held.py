@@ -5,20 +5,20 @@ from dataclasses import replace
 
 import pytest
 
+from flux_pipeline.audit.adopt import Adopted, adopt
+from flux_pipeline.audit.findings import Kind
+from flux_pipeline.audit.held import Held, choose, drop, find_held, resend
+from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import LedgerError, ProviderError
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.find import find_exact
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.snapshot import open_snapshot
-from flux_pipeline.produce.adopt import Adopted, adopt
-from flux_pipeline.produce.findings import Kind
-from flux_pipeline.produce.held import Held, choose, drop, find_held, resend
 from flux_pipeline.produce.report import Tally
-from flux_pipeline.produce.verify import verify
 from flux_pipeline.request import Request
+from tests.audit.leftovers import accept, create, intend, reopen
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
-from tests.produce.leftovers import accept, create, intend, reopen
 from tests.produce.test_producer import change_ledger, keys
 
 Open = Callable[..., Bench]

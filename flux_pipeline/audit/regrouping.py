@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from flux_pipeline.audit.rebuilding import left_out, rebuild_record, spoiled
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.produce.rebuilding import left_out, rebuild_record, spoiled
 from flux_pipeline.store.base import Store
 
 

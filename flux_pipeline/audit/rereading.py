@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
+from flux_pipeline.audit.census import Known
+from flux_pipeline.audit.findings import Finding, Kind
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
-from flux_pipeline.produce.census import Known
-from flux_pipeline.produce.findings import Finding, Kind
 from flux_pipeline.store.base import Store
 
 READERS = 8

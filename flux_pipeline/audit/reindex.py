@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from typing import TypeVar
 
+from flux_pipeline.audit.census import IMAGES, Census
+from flux_pipeline.audit.mending import Mender, Reindexed
+from flux_pipeline.audit.regrouping import read_group
+from flux_pipeline.audit.rereading import Progress, ahead, ignore
+from flux_pipeline.audit.surveying import survey_ledger, survey_lineage
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.rows import records_from_json
-from flux_pipeline.produce.census import IMAGES, Census
-from flux_pipeline.produce.mending import Mender, Reindexed
-from flux_pipeline.produce.regrouping import read_group
-from flux_pipeline.produce.rereading import Progress, ahead, ignore
-from flux_pipeline.produce.surveying import survey_ledger, survey_lineage
 from flux_pipeline.store.base import Store
 
 T = TypeVar("T")

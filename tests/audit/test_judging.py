@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from flux_pipeline.audit.findings import Finding, Kind, Verification
+from flux_pipeline.audit.judging import judge
+from flux_pipeline.audit.listed import judge_unknown
+from flux_pipeline.audit.surveying import key_of
 from flux_pipeline.cli.verify import _text
 from flux_pipeline.ledger.base import Attempt, Intent, State
-from flux_pipeline.produce.findings import Finding, Kind, Verification
-from flux_pipeline.produce.judging import judge
-from flux_pipeline.produce.listed import judge_unknown
-from flux_pipeline.produce.surveying import key_of
 
 SHA = "a" * 64
 SUCCEEDED = json.dumps({"status": "succeeded", "reply": ""})

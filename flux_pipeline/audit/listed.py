@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from flux_pipeline.audit.census import Census
+from flux_pipeline.audit.findings import Finding, Kind
+from flux_pipeline.audit.judging import is_paid_in_vain
+from flux_pipeline.audit.recognition import match_of
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.prediction import Prediction, Status
-from flux_pipeline.produce.census import Census
-from flux_pipeline.produce.findings import Finding, Kind
-from flux_pipeline.produce.judging import is_paid_in_vain
-from flux_pipeline.produce.recognition import match_of
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.matching import Match
 
