@@ -6,6 +6,8 @@ BIN := .venv/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 export UV_COMPILE_BYTECODE := 1
+# The system's certificates, as pip uses them: some networks have one of their own.
+export UV_SYSTEM_CERTS := 1
 # Dagster keeps its runs here; dagster.yaml is copied in, because Dagster reads it from there. A
 # DAGSTER_HOME of yours is used as it is.
 .DEFAULT_GOAL := help
