@@ -79,10 +79,9 @@ def _say(watch: Watch, total: Tally) -> None:
     """One plain line: done, asked, cost, rate and the time that is left."""
     rate = watch.rate(total)
     expected = sum(watch.expected.values())
-    left = (expected - total.asked) / rate if rate else 0.0
-    sys.stderr.write(
-        f"{total.asked}/{expected} images, {total.usd:.4f} USD, {rate:.1f}/s, {left:.0f} s left\n"
-    )
+    early = time.monotonic() - watch.begun_at < 2 * _EVERY
+    left = "" if early or not rate else f", {(expected - total.asked) / rate:.0f} s left"
+    sys.stderr.write(f"{total.asked}/{expected} images, {total.usd:.4f} USD, {rate:.1f}/s{left}\n")
 
 
 @contextmanager

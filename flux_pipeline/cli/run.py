@@ -97,5 +97,5 @@ def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str
         places[f"gallery {prompt_set.name}"] = f"{uri}/{gallery_key(prompt_set.name)}"
     return places | {
         "lineage": f"{uri}/lineage",
-        "see the runs": "make ui (or dagster dev), then http://127.0.0.1:3000",
+        "see the runs": "make ui, or dagster dev; then http://127.0.0.1:3000",
     }

@@ -52,7 +52,7 @@ def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
         """Images and cost (USD, by estimate) by day, prompt set and model."""
         with reported_errors():
             store = image_producer.open_store()
-            table = spending(open_snapshot(store)).to_pandas()
+            table = spending(open_snapshot(store)).to_pandas().round({"usd": 6})
             body = table.to_csv(index=False).encode()
             stored = store.put(_SPEND_KEY, body, content_type="text/csv")
         return dg.MaterializeResult(

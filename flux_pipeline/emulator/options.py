@@ -89,5 +89,5 @@ class EmulatorOptions(BaseModel):
 
 
 def realistic(seed: int = 0) -> EmulatorOptions:
-    """Options with the latency, cold starts and limits measured at the real API."""
+    """Options with the latency, cold starts and limits that the real API is assumed to have."""
     return EmulatorOptions(seed=seed, latency_median=2.5, latency_spread=0.35, cold_start_rate=0.02)
