@@ -58,6 +58,9 @@ class ProviderConfig:
     calls_per_minute: float = 3000.0
     concurrency: int = 64
     """Calls in flight at once; a call beyond it waits for a connection."""
+    page_tries: int = 6
+    """For one page of the list: one of many pages would else never be read to its end where calls
+    often fail."""
     max_reply_bytes: int = 16 * 2**20
     """Of a successful reply: images may lie in it. Other replies are cut at 1 MiB."""
     max_download_bytes: int = 32 * 2**20
@@ -138,6 +141,7 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
         "creates_per_minute": config.creates_per_minute,
         "calls_per_minute": config.calls_per_minute,
         "concurrency": config.concurrency,
+        "page_tries": config.page_tries,
         "max_reply_bytes": config.max_reply_bytes,
         "max_download_bytes": config.max_download_bytes,
     }

@@ -108,7 +108,12 @@ class Listing:
         return self._current
 
     def _new_reading(self) -> Reading:
-        return Reading(self._fetch, clock=self._clock, secret=self._config.api_key)
+        return Reading(
+            self._fetch,
+            clock=self._clock,
+            secret=self._config.api_key,
+            page_tries=self._config.page_tries,
+        )
 
     async def _read_beyond(self, reading: Reading, place: int) -> Failure | None:
         """First pages are read one after the other: whoever waits for one shares it."""

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from tenacity.wait import wait_random_exponential
 
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.provider.classify import DENIALS, THROTTLED, Answer
@@ -38,10 +40,17 @@ class Reading:
         *,
         clock: Callable[[], float],
         secret: str,
+        page_tries: int,
     ) -> None:
         self._fetch = fetch
         self._clock = clock
         self._secret = secret
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(self._may_pass),
+            stop=stop_after_attempt(page_tries),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            retry_error_callback=_last_failure,
+        )
         self._turn = asyncio.Lock()
         self._query: dict[str, str] | None = {}
         self._seen: set[str] = set()
@@ -66,8 +75,15 @@ class Reading:
             while len(self.entries) <= count and self._query is not None and not self.failure:
                 if self.started_at is None:
                     self.started_at = time.monotonic()
-                self.failure = self._take(await self._fetch(self._query))
+                self.failure = await self._retrying(self._read_page)
         return self.failure
+
+    async def _read_page(self) -> Failure | None:
+        return self._take(await self._fetch(self._query or {}))
+
+    def _may_pass(self, failure: Failure | None) -> bool:
+        """Whether the page may come if it is asked for again; the limiter obeys a hint to wait."""
+        return isinstance(failure, ListFailed) and self._query is not None
 
     def _take(self, answer: Answer) -> Failure | None:
         """Take in one page."""
@@ -115,3 +131,7 @@ class Reading:
 
     def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
         return ListFailed(redact_text(reason, self._secret), hint)
+
+
+def _last_failure(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome else None

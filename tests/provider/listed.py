@@ -78,7 +78,7 @@ class ListOfPredictions:
 
 @asynccontextmanager
 async def listing(configured: Configured, provider: ListOfPredictions, **changes: Any) -> Any:
-    config = configured("https://api.example", **changes)
+    config = configured("https://api.example", **{"page_tries": 1, **changes})
     async with ApiCalls(config, transport=httpx.MockTransport(provider)) as calls:
         limits = Limiter(MemoryRates({"call": 1e6, "create": 1e6}))
         yield Listing(config, calls, limits, clock=lambda: NOW)

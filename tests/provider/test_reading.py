@@ -103,6 +103,25 @@ async def test_every_failure_of_a_page_has_its_class(
         assert isinstance(outcome, expected)
 
 
+async def test_a_page_that_fails_is_asked_for_again_and_the_ones_before_it_are_kept(
+    configured: Configured,
+) -> None:
+    provider = ListOfPredictions(*(entry(number, at=1) for number in range(10, 16)))
+    provider.failing = {2: reply(500)(), 3: httpx.ReadError("reset"), 5: reply(200, b"<html>")()}
+    assert await find(configured, provider, page_tries=3) == Absent()
+    assert [each.url.params.get("cursor") for each in provider.asked] == [
+        *(None, "2", "2", "2"),
+        *("4", "4"),
+    ]
+
+
+async def test_a_page_that_keeps_failing_is_given_up(configured: Configured) -> None:
+    provider = ListOfPredictions(entry(1, at=1))
+    provider.failing = {number: reply(503)() for number in range(1, 9)}
+    assert isinstance(await find(configured, provider, page_tries=3), ListFailed)
+    assert len(provider.asked) == 3
+
+
 async def test_a_throttled_page_carries_the_hint_and_slows_all_calls(
     configured: Configured,
 ) -> None:

@@ -157,7 +157,7 @@ class World:
         self.bad = {n for n in self.requests if self.random.random() < self.weather.refused}
 
     def make_ledger(self) -> Any:
-        return MemoryLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+        return MemoryLedger(clock=lambda: EPOCH + self.now, lease_seconds=self.policy.lease)
 
     # the schedule
 
@@ -222,7 +222,7 @@ class World:
             self.at(worker.stopped_until - self.now, lambda: self.perform(slot, effect))
             return
         if not self.calm and self.random.random() < self.weather.stop:
-            worker.stopped_until = self.now + self.random.uniform(0, 2 * LEASE)
+            worker.stopped_until = self.now + self.random.uniform(0, 2 * self.policy.lease)
             self.at(worker.stopped_until - self.now, lambda: self.perform(slot, effect))
             return
         delay, outcome = getattr(self, type(effect).__name__)(slot, effect)
@@ -271,7 +271,9 @@ class World:
             return delay, Accepted(Prediction(id=charge.id, status=Status.STARTING))
         if chance < 0.85:  # accepted, and the reply is lost
             self.charge(slot.request, self.random.uniform(0.01, 15.0))
-            return self.random.choice([delay, 59.0]), Ambiguous("reset after the request")
+            return self.random.choice([delay, self.policy.send_timeout - 1.0]), Ambiguous(
+                "reset after the request"
+            )
         if chance < 0.92:
             return delay, Ambiguous("500 before it was accepted")
         return delay, self.random.choice([NeverSent("refused connection"), Throttled(1.0)])

@@ -43,6 +43,27 @@ def test_without_a_list_nothing_is_paid_twice_unreported(unknown: Any) -> None:
             assert len(paid) <= 1 + len(told)
 
 
+SHORT_LEASE = Policy(lease=25.0, send_timeout=18.0, visibility=60.0, busy_interval=5.0)
+LATE = Weather(lateness=30.0)
+
+
+def test_a_proof_that_takes_longer_than_the_lease_is_waited_for() -> None:
+    broken = {seed: World(seed, LATE, SHORT_LEASE).run() for seed in range(3_000)}
+
+    assert {seed: lines for seed, lines in broken.items() if lines} == {}
+
+
+class NeverRenews(World):
+    """Lets its claim grow old while it waits for the list."""
+
+    def RenewClaim(self, slot: Slot, effect: fx.RenewClaim) -> tuple[float, bool]:
+        return 0.01, True
+
+
+def test_without_renewals_two_workers_take_a_request_from_each_other_for_ever() -> None:
+    assert any(NeverRenews(seed, LATE, SHORT_LEASE).run() for seed in range(1_000))
+
+
 class NoIntent(World):
     """Sends before the intent is durable: it is written together with the id."""
 

@@ -59,6 +59,7 @@ class Load:
     kills: int
     list_delay: float
     visibility: float
+    concurrency: int = 8
     seed: int = 1
 
     @property
@@ -81,7 +82,7 @@ def work(folder: Path, origin: str, load: Load, run_id: str) -> None:
             store=open_store(f"file:{folder}/store"),
             ledger=ledger,
             policy=load.policy,
-            concurrency=8,
+            concurrency=load.concurrency,
         )
         requests = make_requests(load.predictions)
         random.Random(run_id).shuffle(requests)  # noqa: S311
@@ -164,4 +165,4 @@ def test_a_short_torture_loses_nothing_and_pays_nothing_twice(tmp_path: Path) ->
 def test_the_long_torture_loses_nothing_and_pays_nothing_twice(tmp_path: Path) -> None:
     predictions = int(os.environ.get("TORTURE_PREDICTIONS", "10000"))
     kills = int(os.environ.get("TORTURE_KILLS", "100"))
-    torture(tmp_path, Load(predictions, kills, list_delay=10.0, visibility=15.0))
+    torture(tmp_path, Load(predictions, kills, list_delay=10.0, visibility=15.0, concurrency=32))
