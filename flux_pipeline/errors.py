@@ -6,6 +6,7 @@
     │   └── AccessRefused   401, 402 or 403: the key or the credit, not the request
     ├── DownloadError       an output could not be fetched; says whether a later try may help
     ├── ImageError          bytes that are not the image asked for
+    ├── SigningError        an image could not be signed: the key is away, or the file can't hold it
     ├── StoreError          an object could not be written or read
     │   └── ObjectConflict  other bytes already lie under the key
     ├── LedgerError         the ledger could not be written or read: nothing is sent without it
@@ -68,6 +69,10 @@ class DownloadError(FluxPipelineError):
 
 class ImageError(FluxPipelineError):
     """Raised when bytes are not a whole, readable image of the format and size asked for."""
+
+
+class SigningError(FluxPipelineError):
+    """Raised when an image could not be signed; it is paid, and a later try may succeed."""
 
 
 class StoreError(FluxPipelineError):

@@ -34,6 +34,8 @@ _DECODER_ERRORS = (
     Warning,
 )
 """What Pillow's parsers can raise on hostile bytes; a warning only where warnings are errors."""
+_COMMON = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
+"""What people save pictures as, as far as this Pillow was built with it."""
 _FILLING = {("png", 0), ("jpg", 128)}
 """What a decoder puts where coded rows are missing, and says nothing."""
 
@@ -69,6 +71,23 @@ def decode(body: bytes, structure: Structure) -> Decoded:
             f"{structure.image_format} of {len(body)} bytes does not decode "
             f"({type(error).__name__})"
         ) from error
+
+
+def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
+    """The small picture of a file of any common type, whole or followed by something else.
+
+    For files from elsewhere, which are compared and never stored. Raises ImageError.
+    """
+    Image.init()
+    known = [name for name in _COMMON if name in Image.OPEN]
+    try:
+        with Image.open(io.BytesIO(body), formats=known) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(f"{image.width} x {image.height} px: more than {max_pixels:,} px")
+            image.load()
+            return _shrink(image)
+    except _DECODER_ERRORS as error:
+        raise ImageError(f"{len(body)} bytes don't decode ({type(error).__name__})") from error
 
 
 def check_rows(body: bytes, structure: Structure, decoded: Decoded) -> str | None:

@@ -35,7 +35,7 @@ def part_key(*, asset: str, partition: str, run_id: str, day: date) -> str:
     """
     names = (asset, partition, run_id)
     digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
-    slugs = [re.sub(r"[^a-z0-9]+", "-", name.lower())[:_SLUG].strip("-") for name in names]
+    slugs = [_slug(name) for name in names]
     return f"{_PARTS}{day.isoformat()}/{'-'.join(filter(None, [*slugs, digest]))}.parquet"
 
 
@@ -69,6 +69,12 @@ def write_part(
 def list_parts(store: Store) -> Iterator[str]:
     """The keys of all parts, in order, so the oldest day first. Raises StoreError."""
     return (key for key in store.list(_PARTS) if _is_part(key))
+
+
+def is_part_of(key: str, *, asset: str = "", run_id: str = "") -> bool:
+    """Whether a part may be this asset's and this run's, by its key: False is certain."""
+    name = key.rpartition("/")[2]
+    return name.startswith(_slug(asset)) and f"-{_slug(run_id)}" in f"-{name}"
 
 
 def part_day(key: str) -> date:
@@ -120,6 +126,10 @@ def _decode(store: Store, key: str, body: bytes) -> pa.Table:
             f"{store.uri}/{key}: no readable lineage part ({type(error).__name__}); move it away,"
             " and the rows of its run are written again from the ledger or the images"
         ) from error
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:_SLUG].strip("-")
 
 
 def _is_part(key: str) -> bool:

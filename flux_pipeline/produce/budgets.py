@@ -1,9 +1,13 @@
-"""Budgets as the ledger counts them: per run, per prompt set and month, per day over all sets."""
+"""Budgets as the ledger counts them: per run, per prompt set and month, per day over all sets.
+
+A request counts for the month and the day (UTC) in which it is about to be sent, so that a run over
+midnight counts for both days.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from flux_pipeline.ledger.base import Budget
+from flux_pipeline.ledger.base import Budget, OverBudget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,39 @@ class Limits:
             Budget(f"month:{prompt_set}:{now:%Y-%m}", micros(self.usd_per_month)),
             Budget(f"day:{now:%Y-%m-%d}", micros(self.usd_per_day)),
         )
+
+
+NAMES = {
+    "run": "usd_per_run",
+    "month": "usd_per_month",
+    "day": "FLUX_BUDGET_USD_PER_DAY",
+}
+"""What a budget is called where it is set, by the first word of its scope."""
+
+_REMEDIES = {
+    "run": "raise it (flux-pipeline plan says to what), or run again",
+    "month": "raise it (flux-pipeline plan says to what), or wait for the next month (UTC)",
+    "day": "raise it (flux-pipeline plan says to what), or wait for the next day (UTC)",
+}
+
+
+def over_budget(claim: OverBudget, cost_usd: float) -> str:
+    """Why a request was not sent, in the same words for every request of a run that costs as much.
+
+    So that a run says it once, and not once a request.
+    """
+    kind = claim.scope.partition(":")[0]
+    return (
+        f"not sent: budget {NAMES.get(kind, claim.scope)} {usd(claim.limit_micros)} has"
+        f" {usd(claim.left_micros)} USD left, and the next request costs {usd(micros(cost_usd))};"
+        f" {_REMEDIES.get(kind, 'raise it')}"
+    )
+
+
+def usd(amount_micros: int | None) -> str:
+    """Millionths of a USD as USD, with as many digits as it needs."""
+    text = f"{(amount_micros or 0) / 1_000_000:.6f}".rstrip("0")
+    return text.removesuffix(".")
 
 
 def micros(usd: float | None) -> int | None:

@@ -20,13 +20,14 @@ from flux_pipeline.outcomes import (
     Throttled,
 )
 from flux_pipeline.prediction import Prediction
+from flux_pipeline.produce.budgets import over_budget
 from flux_pipeline.produce.collect import collect
 from flux_pipeline.produce.course import Course, Stage, Step, close
 from flux_pipeline.produce.effects import AwaitPermit, ClaimAttempt, Send, Sleep, WriteAccepted
 from flux_pipeline.produce.follow import follow
-from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.policy import Policy, ending_of
 from flux_pipeline.produce.reply import load_prediction
-from flux_pipeline.produce.report import Ending, Result
+from flux_pipeline.produce.report import Ending, Result, Stop
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.produce.settle import settle
 from flux_pipeline.request import Request
@@ -55,7 +56,8 @@ def produce(
         asked_at, claim = yield from _claim(course, latest)
         match claim:
             case OverBudget():
-                return course.fail(_over_budget(claim))
+                reason = over_budget(claim, request.cost_usd)
+                return course.fail(reason, stop=Stop.of_budget(claim.scope))
             case Busy():
                 yield Sleep(min(claim.seconds, policy.busy_interval))
             case Over():
@@ -132,7 +134,8 @@ def _unsent(
     closed = yield from close(attempt, State.UNSENT, resolution=type(outcome).__name__)
     match outcome:
         case AccessDenied(code, detail):
-            return course.fail(f"not sent: the provider answered {code}: {detail}")
+            reason = f"not sent: the provider answered {code}: {detail}"
+            return course.fail(reason, stop=Stop.of_denial(code))
         case NeverSent(reason):
             course.never_sent += 1
             if course.never_sent >= course.policy.never_sent_tries:
@@ -150,33 +153,9 @@ def _over(
     load_records: Callable[[str], Sequence[ImageRecord]],
 ) -> Result | None:
     """What a closed attempt means for this run; None where there is something to do."""
-    if latest is not None and not _may_go_on(latest, course.policy):
-        ending = _ENDINGS.get(latest.state, Ending.FAILED)
+    ending = ending_of(latest, course.policy) if latest is not None else None
+    if latest is not None and ending is not None:
         return course.end(ending, load_records(latest.images), latest.error or "")
     if not course.policy.may_create and (latest is None or not latest.state.is_open):
         return course.fail("not sent: a rescue finishes what was accepted, and no more")
     return None
-
-
-_ENDINGS = {
-    State.STORED: Ending.UNCHANGED,
-    State.REFUSED: Ending.REFUSED,
-    State.HELD: Ending.HELD,
-}
-
-
-def _may_go_on(latest: Attempt, policy: Policy) -> bool:
-    """Whether the attempt is open, or closed in a way that lets another one follow."""
-    return (
-        latest.state.is_open
-        or latest.state in (State.UNSENT, State.RESENT)
-        or (latest.state is State.FAILED and latest.retryable)
-        or (latest.state is State.EXPIRED and policy.remake_expired)
-    )
-
-
-def _over_budget(claim: OverBudget) -> str:
-    return (
-        f"not sent: budget {claim.scope} of {claim.limit_micros / 1e6:.4f} USD has"
-        f" {claim.left_micros / 1e6:.4f} USD left; raise it or wait"
-    )

@@ -10,7 +10,7 @@ from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.effects import Close, Effect
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.records import build_record
-from flux_pipeline.produce.report import Ending, Result
+from flux_pipeline.produce.report import Ending, Result, Stop
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Request
 
@@ -70,23 +70,32 @@ class Course:
             self.record(index, status, error, attempt) for index in range(self.request.outputs)
         )
 
-    def end(self, ending: Ending, records: Iterable[ImageRecord], reason: str = "") -> Result:
+    def end(
+        self,
+        ending: Ending,
+        records: Iterable[ImageRecord],
+        reason: str = "",
+        stop: Stop | None = None,
+    ) -> Result:
         """The result, with what this run created for it."""
         return Result(
             request=self.request,
             ending=ending,
             records=tuple(records),
             reason=reason,
+            stop=stop,
             created=self.created,
             usd=self.created * self.request.cost_usd,
             thumbnail=self.thumbnail,
             notices=tuple(self.notices),
         )
 
-    def fail(self, reason: str, attempt: Attempt | None = None) -> Result:
+    def fail(
+        self, reason: str, attempt: Attempt | None = None, *, stop: Stop | None = None
+    ) -> Result:
         """The result of a request that has no image, with the reason in each record."""
         records = self.records_without_image(ImageStatus.FAILED, reason, attempt)
-        return self.end(Ending.FAILED, records, reason)
+        return self.end(Ending.FAILED, records, reason, stop)
 
 
 def close(

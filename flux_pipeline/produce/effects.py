@@ -172,7 +172,8 @@ class NotKept:
     """The image does not lie in the store.
 
     ``because`` says what may help: ``again`` the same call, ``gone`` a new URL from the provider,
-    ``unusable`` nothing (it is no image, or not the one asked for), ``store`` a working store.
+    ``unusable`` nothing (it is no image, or not the one asked for), ``store`` a working store, or
+    a key that signs.
     """
 
     because: Literal["again", "gone", "unusable", "store"]

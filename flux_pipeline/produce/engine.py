@@ -100,6 +100,8 @@ class Engine:
                 outcome = await self._perform(performer, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1
+                if isinstance(outcome, fx.Kept):
+                    await self.recorder.keep_thumbnail(outcome)
                 effect = stage.send(outcome)
         except StopIteration as ended:
             self.running -= accepted

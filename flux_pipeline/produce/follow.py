@@ -16,7 +16,7 @@ from flux_pipeline.produce.effects import (
     WriteSucceeded,
 )
 from flux_pipeline.produce.failures import judge_failure
-from flux_pipeline.produce.report import Ending, Result
+from flux_pipeline.produce.report import Ending, Result, Stop
 
 
 @dataclass(slots=True)
@@ -71,7 +71,8 @@ def _poll(
             watch.failures = watch.missing = 0
             return answer
         case AccessDenied(code, detail):
-            return course.fail(_kept_by_id(prediction, f"answered {code}: {detail}"), attempt)
+            reason = _kept_by_id(prediction, f"answered {code}: {detail}")
+            return course.fail(reason, attempt, stop=Stop.of_denial(code))
         case Gone(reason):
             watch.missing += 1
             if watch.missing > course.policy.gone_tries:

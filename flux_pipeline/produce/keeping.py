@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
-from flux_pipeline.errors import ImageError, ObjectConflict, StoreError
+from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
 from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.labelling import label_image
+from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.lineage.metadata import object_metadata
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.produce.effects import KeepOutcome, Kept, NotKept
@@ -41,6 +42,8 @@ class Keeper:
     """For the TC260:AIGC label; empty for none."""
     embed_prompt: bool = True
     """Whether the prompt is written into the file, and so published with it."""
+    signer: ManifestSigner | None = None
+    """Adds a C2PA manifest, last; None for none."""
 
     def keep(self, request: Request, record: ImageRecord, body: bytes) -> KeepOutcome:
         """Inspect, label and store one image; ``record`` holds all that is known without it."""
@@ -57,10 +60,13 @@ class Keeper:
         if not _as_asked(request, seen):
             return NotKept("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
         found = self._describe(record, seen)
-        labelled = label_image(body, self._label(found))
+        label = self._label(found)
+        labelled = label_image(body, label)
         try:
+            if self.signer is not None:
+                labelled = self.signer.sign(labelled, label)
             return self._put(request, found, labelled, seen)
-        except StoreError as error:
+        except (SigningError, StoreError) as error:
             return NotKept("store", str(error))
 
     def _describe(self, record: ImageRecord, seen: Inspection) -> ImageRecord:
@@ -74,7 +80,10 @@ class Keeper:
         )
 
     def _label(self, record: ImageRecord) -> Label:
-        """The label says what was known before storing, so that storing again gives the bytes."""
+        """The label says what was known before storing: storing again gives it again.
+
+        Without a signature, these are the same bytes; with one, the same pixels and label.
+        """
         row = asdict(record)
         named = {name: row.pop(name) for name in _LABEL_FIELDS}
         row = {

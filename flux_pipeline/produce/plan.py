@@ -1,13 +1,20 @@
 """What a run would make, what exists already and what it costs: known before anything is sent."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from itertools import islice
 
-from flux_pipeline.ledger.base import Attempt, Ledger, State
+from flux_pipeline.ledger.base import Attempt, Ledger
+from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
+from flux_pipeline.produce.changes import Before
+from flux_pipeline.produce.policy import Policy, ending_of
+from flux_pipeline.produce.report import Ending
 from flux_pipeline.request import Request
 
 _BATCH = 1000
+_POLICY = Policy()
+_KINDS = {Ending.UNCHANGED: "unchanged", Ending.HELD: "held"}
 
 
 @dataclass(slots=True)
@@ -17,6 +24,7 @@ class Forecast:
     requests: int = 0
     images: int = 0
     unchanged: int = 0
+    """Stored already; against a revision also what that one asked for and nobody has made."""
     new: int = 0
     """Would be sent."""
     resumed: int = 0
@@ -26,11 +34,10 @@ class Forecast:
     """Were refused or failed for good: not sent again."""
     usd: float = 0.0
 
-    def add(self, request: Request, latest: Attempt | None) -> None:
-        """Count one request by the latest attempt at it."""
+    def add(self, request: Request, kind: str) -> None:
+        """Count one request; ``kind`` is the name of a count."""
         self.requests += 1
         self.images += request.outputs
-        kind = _kind(latest)
         setattr(self, kind, getattr(self, kind) + 1)
         if kind == "new":
             self.usd += request.cost_usd
@@ -46,6 +53,57 @@ class Forecast:
 
 
 @dataclass(slots=True)
+class Fit:
+    """How far one budget reaches, in millionths of a USD."""
+
+    name: str
+    """As it is called where it is set."""
+    limit_micros: int
+    used_micros: int = 0
+    """Spent or reserved already."""
+    new: int = 0
+    """Requests that would count against it."""
+    fits: int = 0
+    """Those of them that it allows, in their order."""
+    _new_micros: int = 0
+    _fit_micros: int = 0
+
+    def add(self, cost_micros: int) -> None:
+        """Count one new request; as in the ledger, a dear one is left out and a cheap one not."""
+        self.new += 1
+        self._new_micros += cost_micros
+        if self.used_micros + self._fit_micros + cost_micros <= self.limit_micros:
+            self.fits += 1
+            self._fit_micros += cost_micros
+
+    @property
+    def needed_micros(self) -> int:
+        """The limit at which all of them fit."""
+        return self.used_micros + self._new_micros
+
+    def __str__(self) -> str:
+        limit = usd(self.limit_micros)
+        if self.fits == self.new:
+            return f"budget {self.name} {limit}: all {self.new} new requests fit"
+        return (
+            f"budget {self.name} {limit}: {self.fits} of {self.new} new requests fit;"
+            f" raise it to {usd(self.needed_micros)}"
+        )
+
+
+def open_fits(limits: Limits, ledger: Ledger, *, prompt_set: str, now: datetime) -> list[Fit]:
+    """The budgets that limit one set, with what is spent of them. One run has all of its own."""
+    return [
+        Fit(NAMES[scope.partition(":")[0]], limit, ledger.spent_micros(scope))
+        for scope, limit in (
+            (budget.scope, budget.limit_micros)
+            for budget in limits.budgets(run_id="plan", prompt_set=prompt_set, now=now)
+        )
+        if limit is not None
+    ]
+
+
+@dataclass(slots=True)
 class SetForecast:
     """One prompt set's forecast, in total and by partition."""
 
@@ -53,33 +111,41 @@ class SetForecast:
     partitions: dict[str, Forecast] = field(default_factory=dict)
 
 
-def forecast(requests: Iterable[Request], ledger: Ledger) -> SetForecast:
+def forecast(
+    requests: Iterable[Request],
+    ledger: Ledger,
+    *,
+    fits: Sequence[Fit] = (),
+    before: Before | None = None,
+) -> SetForecast:
     """Hold the requests against the ledger; nothing is sent or written.
 
-    Requests stream through: memory grows with the partitions, not with the requests.
+    With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
+    is what the change costs. Every new request is counted in ``fits``. Requests stream through:
+    memory grows with the partitions, not with the requests.
     """
     result = SetForecast()
     for batch in _batches(requests):
         latest = ledger.find([request.request_sha256 for request in batch])
         for request in batch:
-            attempt = latest.get(request.request_sha256)
-            partition = result.partitions.setdefault(request.source.partition, Forecast())
-            partition.add(request, attempt)
-            result.total.add(request, attempt)
+            kind = _kind(latest.get(request.request_sha256))
+            if kind == "new" and before is not None and before.asked(request):
+                kind = "unchanged"
+            result.partitions.setdefault(request.source.partition, Forecast()).add(request, kind)
+            result.total.add(request, kind)
+            if kind == "new":
+                for fit in fits:
+                    fit.add(micros(request.cost_usd) or 0)
     return result
 
 
 def _kind(latest: Attempt | None) -> str:
     if latest is None:
         return "new"
-    if latest.state.is_open:
-        return "resumed"
-    if latest.state is State.STORED:
-        return "unchanged"
-    if latest.state is State.HELD:
-        return "held"
-    again = latest.state in (State.UNSENT, State.RESENT) or latest.retryable
-    return "new" if again else "refused"
+    ending = ending_of(latest, _POLICY)
+    if ending is not None:
+        return _KINDS.get(ending, "refused")
+    return "resumed" if latest.state.is_open else "new"
 
 
 def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:

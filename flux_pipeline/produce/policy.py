@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.produce.report import Ending
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -45,3 +48,24 @@ class Policy:
     def wait_after(self, failures: int) -> float:
         """Seconds to wait after the n-th failure in a row, n from 1."""
         return min(self.backoff * 2.0 ** (failures - 1), self.backoff_limit)
+
+
+def ending_of(latest: Attempt, policy: Policy) -> Ending | None:
+    """How a request has ended by its latest attempt; None where there is still something to do.
+
+    That is: the attempt is open, or it is closed in a way that lets another one follow.
+    """
+    goes_on = (
+        latest.state.is_open
+        or latest.state in (State.UNSENT, State.RESENT)
+        or (latest.state is State.FAILED and latest.retryable)
+        or (latest.state is State.EXPIRED and policy.remake_expired)
+    )
+    return None if goes_on else _ENDINGS.get(latest.state, Ending.FAILED)
+
+
+_ENDINGS = {
+    State.STORED: Ending.UNCHANGED,
+    State.REFUSED: Ending.REFUSED,
+    State.HELD: Ending.HELD,
+}

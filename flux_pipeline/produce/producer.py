@@ -16,6 +16,7 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.batch import LedgerWriter
 from flux_pipeline.ledger.codec import dump_request
@@ -54,6 +55,9 @@ class Producer:
     concurrency: int = 64
     aigc_producer: str = ""
     embed_prompt: bool = True
+    signer: ManifestSigner | None = None
+    not_ours: frozenset[str] = frozenset()
+    """Predictions that no lost answer is taken to be of, besides those that the ledger knows."""
 
     @contextmanager
     def stream(
@@ -102,13 +106,14 @@ class Producer:
         async with (
             self.open_provider() as provider,
             LedgerWriter(self.ledger) as ledger,
+            Recorder(self.store, ledger, run) as recorder,
             anyio.create_task_group() as group,
         ):
             seams = Seams(
                 provider=provider,
                 ledger=ledger,
-                known_ids=self.ledger.known_ids,
-                keeper=Keeper(self.store, _now, self.aigc_producer, self.embed_prompt),
+                known_ids=self._known_ids,
+                keeper=Keeper(self.store, _now, self.aigc_producer, self.embed_prompt, self.signer),
                 schedule=PollSchedule(),
                 policy=self.policy,
                 run=run,
@@ -136,13 +141,16 @@ class Producer:
 
             yield Engine(
                 seams=seams,
-                recorder=Recorder(self.store, ledger, run),
+                recorder=recorder,
                 make_performer=perform_for,
                 observe=observe,
                 reports=reports,
                 slots=anyio.Semaphore(self.concurrency),
                 group=group,
             )
+
+    def _known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
+        return self.ledger.known_ids(prediction_ids) | self.not_ours.intersection(prediction_ids)
 
 
 def _received(

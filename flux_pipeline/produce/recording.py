@@ -1,25 +1,40 @@
-"""A finished partition's lineage part: written to the store, then noted in the ledger."""
+"""What a run leaves for its readers: lineage parts, noted in the ledger, and thumbnail packs."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
 
+import anyio
 from anyio import to_thread
 
+from flux_pipeline.errors import StoreError
 from flux_pipeline.ledger.batch import LedgerWriter
 from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.lineage.thumbnails import write_pack
+from flux_pipeline.produce.effects import Kept
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.produce.tracking import Tracker
 from flux_pipeline.store.base import Store
 
+log = logging.getLogger(__name__)
+
+PACK = 256
+"""Thumbnails of one pack, about 1 MB: a PUT for each image would cost more than making it."""
+_PATIENCE = 10.0  # s that a run which is stopped gives its last packs
+
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Records what one run made."""
+    """Records what one run made. A context: at its end the thumbnails that wait are written."""
 
     store: Store
     ledger: LedgerWriter[Transaction]
     run: RunContext
+    _waiting: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """By prompt set, then by the image's hash."""
 
     async def record(self, tracker: Tracker) -> str | None:
         """Write the rows that the table lacks; return the part's uri, None where it lacks none.
@@ -43,3 +58,41 @@ class Recorder:
         written = [result.request.request_sha256 for result in tracker.unrecorded]
         await self.ledger.call(lambda ledger: ledger.mark_recorded(written))
         return part.uri
+
+    async def keep_thumbnail(self, kept: Kept) -> None:
+        """Take a stored image's thumbnail; write a pack when there are enough for one.
+
+        A crash loses those that wait: the gallery then shows the images themselves.
+        """
+        image, record = kept.record.image_sha256, kept.record
+        # Without a difference hash it is an earlier answer that lies there: not what we saw.
+        if not kept.thumbnail or image is None or record.dhash is None:
+            return
+        waiting = self._waiting.setdefault(record.prompt_set, {})
+        waiting[image] = kept.thumbnail
+        if len(waiting) >= PACK:
+            await self._write_pack(record.prompt_set)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        with anyio.move_on_after(_PATIENCE, shield=True):
+            for prompt_set in list(self._waiting):
+                await self._write_pack(prompt_set)
+
+    async def _write_pack(self, prompt_set: str) -> None:
+        waiting = self._waiting.pop(prompt_set)
+        day = datetime.now(UTC).date()
+        try:
+            await to_thread.run_sync(
+                lambda: write_pack(self.store, prompt_set, waiting, day=day),
+                abandon_on_cancel=True,
+            )
+        except StoreError as error:  # no image is lost by it
+            log.warning("%d thumbnails were not stored: %s", len(waiting), error)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from http import HTTPStatus
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.request import Request
@@ -23,6 +24,28 @@ class Ending(StrEnum):
     """May have been paid and can't be proven: `flux-pipeline held` ends it."""
 
 
+class Stop(StrEnum):
+    """What kept a request from being sent, or its fate from being told, that a person can end."""
+
+    RUN_BUDGET = "run_budget"
+    MONTH_BUDGET = "month_budget"
+    DAY_BUDGET = "day_budget"
+    CREDIT = "credit"
+    """The provider answered 402."""
+    KEY = "key"
+    """The provider answered 401 or 403."""
+
+    @classmethod
+    def of_budget(cls, scope: str) -> "Stop":
+        """The stop that a full budget of this scope is."""
+        return cls(f"{scope.partition(':')[0]}_budget")
+
+    @classmethod
+    def of_denial(cls, code: int) -> "Stop":
+        """The stop that an ``AccessDenied`` of this HTTP status is."""
+        return cls.CREDIT if code == HTTPStatus.PAYMENT_REQUIRED else cls.KEY
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One request's end, with a record for every image asked for."""
@@ -31,6 +54,7 @@ class Result:
     ending: Ending
     records: tuple[ImageRecord, ...]
     reason: str = ""
+    stop: Stop | None = None
     created: int = 0
     """Predictions that the provider accepted for it in this run."""
     usd: float = 0.0

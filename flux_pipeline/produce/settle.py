@@ -14,11 +14,13 @@ from flux_pipeline.produce.course import Course, Stage, Step, close
 from flux_pipeline.produce.effects import (
     FindInList,
     ReadHistory,
+    RenewClaim,
     Sleep,
     TakeResend,
     WriteFound,
 )
-from flux_pipeline.produce.report import Ending
+from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.report import Ending, Stop
 
 
 def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Step]:
@@ -26,7 +28,7 @@ def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Ste
 
     ``sent_before`` is the monotonic time after which nothing of it can be sent any more.
     """
-    policy, failures = course.policy, 0
+    policy, failures, looks = course.policy, 0, 0
     proof_from = sent_before + policy.visibility
     age = attempt.claimed_at - attempt.intent_at  # below 0: a clock was set, so it proves nothing
     remembered = 0 <= age < policy.list_reach - policy.visibility
@@ -37,22 +39,49 @@ def settle(course: Course, attempt: Attempt, *, sent_before: float) -> Stage[Ste
             case Found(prediction):
                 ours: bool = yield WriteFound(attempt, prediction)
                 return prediction if ours else attempt
-            case NoList():
-                return (yield from _unknown(course, attempt, "the provider has no list"))
-            case AccessDenied(code, detail):
-                return course.fail(f"not settled: the provider answered {code}: {detail}", attempt)
-            case Absent() if not remembered:
-                return (yield from _unknown(course, attempt, "the provider's list has forgotten"))
-            case Absent() if begun >= proof_from:
-                absent = "absent from the provider's list"
-                return (yield from close(attempt, State.UNSENT, resolution=absent))
-            case Absent():
-                yield Sleep(proof_from - course.clock())
-            case ListFailed(reason, retry_after):
+            case Absent() if remembered and begun < proof_from:
+                failures = 0
+                looks += 1  # a late list may show it any moment: the slot is free the sooner
+                wait = min(proof_from - course.clock(), policy.wait_after(looks))
+            case ListFailed(_, retry_after) if (
+                begun <= proof_from + policy.settle_patience or failures + 1 < policy.list_tries
+            ):
                 failures += 1
-                if begun > proof_from + policy.settle_patience and failures >= policy.list_tries:
-                    return (yield from _hold(course, attempt, f"the list is unreadable: {reason}"))
-                yield Sleep(max(retry_after, policy.wait_after(failures)))
+                wait = max(retry_after, policy.wait_after(failures))
+            case _:
+                return (yield from _conclude(course, attempt, outcome, remembered=remembered))
+        if not (yield from _wait(attempt, wait, policy)):
+            return attempt
+
+
+def _conclude(
+    course: Course, attempt: Attempt, outcome: FindOutcome, *, remembered: bool
+) -> Stage[Step]:
+    """Nothing more is to be learnt from the list."""
+    match outcome:
+        case Absent() if remembered:
+            absent = "absent from the provider's list"
+            return (yield from close(attempt, State.UNSENT, resolution=absent))
+        case AccessDenied(code, detail):
+            reason = f"not settled: the provider answered {code}: {detail}"
+            return course.fail(reason, attempt, stop=Stop.of_denial(code))
+        case ListFailed(reason):
+            return (yield from _hold(course, attempt, f"the list is unreadable: {reason}"))
+        case NoList():
+            return (yield from _unknown(course, attempt, "the provider has no list"))
+        case _:
+            return (yield from _unknown(course, attempt, "the provider's list has forgotten"))
+
+
+def _wait(attempt: Attempt, seconds: float, policy: Policy) -> Stage[bool]:
+    """Wait and keep the claim: two workers would else take it from each other before any proof."""
+    while seconds > 0:
+        nap = min(seconds, policy.lease / 3)
+        yield Sleep(nap)
+        if not (yield RenewClaim(attempt)):
+            return False
+        seconds -= nap
+    return True
 
 
 def _unknown(course: Course, attempt: Attempt, why: str) -> Stage[Step]:

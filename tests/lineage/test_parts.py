@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.lineage.parts import (
+    is_part_of,
     list_parts,
     part_day,
     part_key,
@@ -225,3 +226,11 @@ def test_every_row_keeps_all_its_fields(store: FolderStore) -> None:
     write(store, record)
     (found,) = rows(store)
     assert dataclasses.asdict(found) == dataclasses.asdict(record)
+
+
+def test_a_key_tells_whose_part_it_can_not_be() -> None:
+    key = part_key(asset="winter/images", partition="castle", run_id="Run-7", day=date(2026, 11, 1))
+    assert is_part_of(key, asset="winter/images")
+    assert is_part_of(key, asset="winter/images", run_id="Run-7")
+    assert not is_part_of(key, asset="summer/images")
+    assert not is_part_of(key, run_id="Run-8")

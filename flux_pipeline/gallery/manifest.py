@@ -1,0 +1,138 @@
+"""What a gallery's pages hold: a narrow row for every current image, and what was read for them.
+
+It is derived, like the pages: where it is missing, or is of another version, everything is made
+again from the lineage parts. About 0.2 KB a row in the store and 0.5 KB in memory.
+"""
+
+import json
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flux_pipeline.lineage.current import KEY_COLUMNS, Candidates
+from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.store.base import Store
+
+_ABOUT = b"flux-pipeline.gallery"
+_VERSION = 1  # of the rows, the pages and the page's script together
+
+LISTED = (
+    "prompt_name",
+    "partition",
+    "take",
+    "prompt",
+    "seed",
+    "status",
+    "error",
+    "uri",
+    "width",
+    "height",
+)
+"""What the page searches, filters and lays out, beside the row's id and time."""
+COLUMNS = tuple(dict.fromkeys((*KEY_COLUMNS, *LISTED, "image_sha256", "cost_usd")))
+ROWS = pa.schema(
+    [
+        *(SCHEMA.field(name) for name in COLUMNS),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("page", pa.int32(), nullable=False),
+        pa.field("pack", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PageHashes:
+    """SHA-256 of the two files of a page, as they were written."""
+
+    rows: str
+    details: str
+
+
+@dataclass(slots=True)
+class Manifest:
+    """The state of one prompt set's gallery."""
+
+    rows: pa.Table = field(default_factory=ROWS.empty_table)
+    """Current rows alone, in the order in which they came."""
+    parts: set[str] = field(default_factory=set)
+    """Keys of the lineage parts that were read."""
+    packs: set[str] = field(default_factory=set)
+    """Keys of the thumbnail packs that were read."""
+    pages: dict[int, PageHashes] = field(default_factory=dict)
+
+    def settle(self, added: pa.Table) -> tuple[set[int], npt.NDArray[np.bool_]]:
+        """Drop the rows that ``added`` supersedes, by the rule of ``lineage.current``.
+
+        Returns the pages that lost a row, and for each row of ``added`` whether it is current.
+        """
+        candidates = Candidates()
+        for table in (self.rows, added):
+            candidates.add(table, [str(part) for part in table.column("part").to_pylist()])
+        current = candidates.current()
+        before = len(self.rows)
+        return self.keep(current[:before]), current[before:]
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows, which are of ROWS and current."""
+        self.rows = pa.concat_tables([self.rows, rows]).combine_chunks()
+
+    def keep(self, mask: npt.NDArray[np.bool_]) -> set[int]:
+        """Drop the rows where ``mask`` is False; return the pages that they were on."""
+        lost = np.asarray(self.rows.column("page"))[~mask]
+        if len(lost):
+            self.rows = self.rows.filter(pa.array(mask))
+        return {int(page) for page in lost}
+
+    def of_page(self, number: int) -> pa.Table:
+        """The rows of one page."""
+        return self.rows.filter(pc.equal(self.rows.column("page"), pa.scalar(number, pa.int32())))
+
+    def set_packs(self, packs: Iterable[str | None]) -> None:
+        """Replace the column that says where each row's thumbnail is from."""
+        column = pa.array(list(packs), pa.string())
+        self.rows = self.rows.set_column(self.rows.schema.get_field_index("pack"), "pack", column)
+
+    def to_bytes(self) -> bytes:
+        """The manifest as one Parquet object; the same state makes the same bytes."""
+        about = {
+            "version": _VERSION,
+            "parts": sorted(self.parts),
+            "packs": sorted(self.packs),
+            "pages": {str(n): [page.rows, page.details] for n, page in sorted(self.pages.items())},
+        }
+        packed = b64encode(zlib.compress(json.dumps(about).encode()))
+        table = self.rows.combine_chunks().replace_schema_metadata({_ABOUT: packed})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        return sink.getvalue().to_pybytes()
+
+
+def load_manifest(store: Store, key: str) -> Manifest:
+    """The manifest, an empty one where there is none that can be used. Raises StoreError."""
+    if key not in store.list(key):
+        return Manifest()
+    try:
+        return _decode(store.get(key))
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, zlib.error):
+        return Manifest()
+
+
+def _decode(body: bytes) -> Manifest:
+    table = pq.read_table(pa.BufferReader(body))
+    about = json.loads(zlib.decompress(b64decode((table.schema.metadata or {})[_ABOUT])))
+    if about["version"] != _VERSION:
+        return Manifest()
+    return Manifest(
+        table.replace_schema_metadata(None).cast(ROWS),
+        set(about["parts"]),
+        set(about["packs"]),
+        {int(number): PageHashes(*hashes) for number, hashes in about["pages"].items()},
+    )

@@ -1,0 +1,115 @@
+// Data: the rows of all images, and page by page their details and thumbnails.
+//
+// The files are scripts that call `fluxGallery`, since fetch is not allowed in a folder. Only names
+// of the one form below are ever loaded.
+
+const gallery = JSON.parse(byId("gallery-data").textContent);
+const DATA_FILE = /^(?:[a-z0-9][a-z0-9_]*\/)?(?:rows|details)-[0-9]{5,}\.js\?v=[0-9a-f]+$/;
+const KEY = /^[a-z0-9][a-z0-9._=-]*(?:\/[a-z0-9_=-][a-z0-9._=-]*)*$/;
+const MOST_LOADING = 6;
+const MOST_DETAILS = 32; // pages, about 1 MB each
+
+const checked = {
+  createScriptURL(url) {
+    if (!DATA_FILE.test(url)) throw new TypeError(`not a file of this gallery: ${url}`);
+    return url;
+  },
+};
+const policy = window.trustedTypes ? trustedTypes.createPolicy("flux-gallery", checked) : checked;
+
+const expected = new Map(); // by name, who waits for a file
+const queue = [];
+let loading = 0;
+
+Object.defineProperty(window, "fluxGallery", {
+  value(kind, set, page, rows) {
+    expected.get(`${kind}/${set}/${page}`)?.(rows);
+  },
+});
+
+// The rows of one file of data.
+function load(kind, set, page, version) {
+  return new Promise((resolve, reject) => {
+    queue.push({ kind, set, page, version, resolve, reject });
+    loadNext();
+  });
+}
+
+function loadNext() {
+  while (loading < MOST_LOADING && queue.length) {
+    const { kind, set, page, version, resolve, reject } = queue.shift();
+    const file = `${kind}-${String(page).padStart(5, "0")}.js`;
+    const script = document.createElement("script");
+    const name = `${kind}/${set}/${page}`;
+    let rows = null;
+    const end = () => {
+      expected.delete(name);
+      script.remove();
+      loading -= 1;
+      if (rows) resolve(rows);
+      else reject(new Error(`${set}/${file}`));
+      loadNext();
+    };
+    expected.set(name, (came) => { rows = came; });
+    script.addEventListener("load", end);
+    script.addEventListener("error", end);
+    loading += 1;
+    const folder = gallery.folders ? `${set}/` : "";
+    script.src = policy.createScriptURL(`${folder}${file}?v=${version}`);
+    document.head.append(script);
+  }
+}
+
+// One image asked for, from a line of a file of rows.
+function image(set, page, line, place) {
+  const [id, name, partition, take, prompt, seed, status, reason, key, width, height, time] = line;
+  return {
+    set, page, id, name, partition, take, prompt, seed, status, reason, width, height, time,
+    link: key && KEY.test(key) && !key.includes("..") ? gallery.root + key : "",
+    rank: page * 1000 + place,
+    folded: null, // what the search looks at, made at the first search
+  };
+}
+
+// Load every row; `each` is called with those of a page, `lost` with the name of a file that is
+// missing.
+async function loadRows(each, lost) {
+  const pages = gallery.sets.flatMap((set) => set.pages.map((page) => [set.name, ...page]));
+  pages.reverse(); // the newest first
+  await Promise.all(
+    pages.map(([set, page, , version]) =>
+      load("rows", set, page, version).then(
+        (rows) => each(rows.map((line, place) => image(set, page, line, place))),
+        (error) => lost(error.message),
+      ),
+    ),
+  );
+}
+
+const details = new Map(); // by page, promises; the page used last stands last
+const versions = new Map(
+  gallery.sets.flatMap((set) => set.pages.map(([page, , , tag]) => [`${set.name}/${page}`, tag])),
+);
+
+const hasDetails = (item) => details.has(`${item.set}/${item.page}`);
+
+// What is known of an image: {thumbnail, record}, where the record has every field of the lineage
+// table; null where its page can't be loaded.
+async function detailsOf(item) {
+  const name = `${item.set}/${item.page}`;
+  let page = details.get(name);
+  if (!page) {
+    page = load("details", item.set, item.page, versions.get(name)).then(byRow, () => null);
+  }
+  details.delete(name);
+  details.set(name, page);
+  if (details.size > MOST_DETAILS) details.delete(details.keys().next().value);
+  return (await page)?.get(item.id) ?? null;
+}
+
+function byRow(lines) {
+  return new Map(lines.map(([id, thumbnail, ...values]) => [id, {
+    thumbnail: thumbnail && `data:image/webp;base64,${thumbnail}`,
+    record: new Map(gallery.fields.map((field, place) => [field, values[place]])),
+  }]));
+}

@@ -1,0 +1,113 @@
+// Panel: everything that the lineage table knows of one image, and the commands that follow it.
+
+const GROUPS = {
+  Request: {
+    prompt_set: "prompt set", prompt_name: "prompt name", take: "take", partition: "partition",
+    seed: "seed", seed_source: "seed is from", aspect_ratio: "aspect ratio",
+    num_inference_steps: "steps", num_outputs: "images asked", output_index: "output index",
+    hf_lora: "LoRA", lora_scale: "LoRA scale",
+  },
+  Model: { model: "model", version: "version", served_version: "version served" },
+  Result: {
+    status: "status", error: "remark", format: "format", bytes: "size", uri: "lies at",
+    requested_at: "requested", completed_at: "finished", stored_at: "stored",
+    predict_seconds: "took", attempts: "attempt", polls: "polls", cost_usd: "cost",
+  },
+  Run: {
+    run_id: "run", asset: "asset", config_path: "config file", config_sha256: "config SHA-256",
+    code_version: "commit",
+  },
+  Identity: {
+    prediction_id: "prediction", request_sha256: "request SHA-256",
+    image_sha256: "pixel SHA-256", file_sha256: "file SHA-256", dhash: "difference hash",
+  },
+};
+const NO_REASON = "no reason was given";
+const APART = new Set(["prompt", "input", "width", "height"]); // shown in their own way
+
+const UNITS = {
+  bytes: (value) => sized(Number(value)),
+  predict_seconds: (value) => `${value} s`,
+  cost_usd: (value) => `${value} USD, estimated`,
+  requested_at: moment,
+  completed_at: moment,
+  stored_at: moment,
+};
+
+// The panel's content; `record` is null where the details could not be loaded.
+function panelOf(item, record) {
+  const parts = [element("p", item.prompt, { class: "prompt", dir: "auto" })];
+  if (item.status !== "stored" || !item.link) {
+    const reason = record?.get("error")?.replace(/^held: /, "") || item.reason || NO_REASON;
+    parts.push(element("p", `${item.status}: ${reason}`, { class: "bad", dir: "auto" }));
+  }
+  if (!record) {
+    parts.push(element("p", "Its details could not be loaded; build the gallery again.",
+      { class: "bad" }));
+    return parts;
+  }
+  parts.push(...commandsOf(item, record));
+  if (item.link) {
+    parts.push(element("a", "Open the file", { href: item.link, target: "_blank", rel: "noopener" }));
+  }
+  const named = new Set(APART);
+  for (const [title, labels] of Object.entries(GROUPS)) {
+    Object.keys(labels).forEach((name) => named.add(name));
+    parts.push(...groupOf(title, labels, record, item));
+  }
+  const others = [...record.keys()].filter((name) => !named.has(name));
+  parts.push(...groupOf("Others", Object.fromEntries(others.map((n) => [n, n])), record, item));
+  parts.push(element("h3", "Input as it was sent"), element("pre", pretty(record.get("input"))));
+  return parts;
+}
+
+function groupOf(title, labels, record, item) {
+  const facts = element("dl");
+  for (const [name, label] of Object.entries(labels)) {
+    let value = record.get(name);
+    if (value === null || value === undefined || value === "") continue;
+    if (UNITS[name]) value = UNITS[name](value);
+    if (name === "status" && item.status === "held") value = "held";
+    if (name === "format" && item.width) value = `${item.width} × ${item.height} px ${value}`;
+    facts.append(element("dt", label), element("dd", value, { dir: "auto", "data-field": name }));
+  }
+  return facts.childElementCount ? [element("h3", title), facts] : [];
+}
+
+function commandsOf(item, record) {
+  const pixels = record.get("image_sha256");
+  const id = pixels || record.get("prediction_id") || record.get("request_sha256");
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(id)) return []; // nothing that a shell reads
+  const verbs = item.status === "stored" ? ["trace", "reproduce"] : ["trace"];
+  return verbs.map((verb) => {
+    const row = element("div", "", { class: "command" });
+    const code = element("code", `flux-pipeline ${verb} ${id}`, { tabindex: "0" });
+    const button = element("button", "Copy", {
+      type: "button", "aria-label": `Copy the command flux-pipeline ${verb}`,
+    });
+    button.addEventListener("click", () => copy(code, button));
+    row.append(code, button);
+    return row;
+  });
+}
+
+async function copy(code, button) {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch { // over plain http there is no clipboard to ask for
+    getSelection().selectAllChildren(code);
+    if (!document.execCommand("copy")) return;
+    getSelection().removeAllRanges();
+  }
+  byId("viewer-says").textContent = "The command was copied.";
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
+function pretty(json) {
+  try {
+    return JSON.stringify(JSON.parse(json), null, 2);
+  } catch {
+    return json ?? "";
+  }
+}

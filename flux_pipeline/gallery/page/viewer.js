@@ -1,0 +1,150 @@
+// Viewer: one image as large as the window, nearer, and its neighbours.
+
+const viewer = byId("viewer");
+const stage = byId("stage");
+const NEAREST = 12;
+const STEP = 1.5;
+const PAN = 80; // px
+
+const view = { item: null, picture: null, zoom: 1, x: 0, y: 0, changed: () => {} };
+
+function openViewer(item) {
+  view.item = item;
+  if (!viewer.open) {
+    viewer.showModal();
+  }
+  showItem();
+  view.changed();
+}
+
+function showItem() {
+  const { item } = view;
+  const place = grid.items.indexOf(item);
+  byId("viewer-title").textContent = item.name;
+  const where = place < 0 ? "" : `${counting.format(place + 1)} of ${counting.format(grid.items.length)}`;
+  byId("viewer-place").textContent = where;
+  byId("viewer-says").textContent = `${where}. ${item.status === "stored" ? "" : item.status} ${item.prompt}`;
+  const panel = byId("panel");
+  panel.replaceChildren(element("p", item.prompt, { class: "prompt", dir: "auto" }));
+  panel.scrollTop = 0;
+  showPicture(item);
+  detailsOf(item).then((known) => {
+    if (view.item !== item) return;
+    panel.replaceChildren(...panelOf(item, known?.record ?? null));
+    if (known?.thumbnail && view.picture && !view.picture.src) view.picture.src = known.thumbnail;
+  });
+  for (const near of [grid.items[place + 1], grid.items[place - 1]]) {
+    if (near?.link) new Image().src = near.link;
+  }
+}
+
+function showPicture(item) {
+  view.picture = null;
+  stage.replaceChildren();
+  if (item.link) {
+    const picture = element("img", "", { alt: item.prompt || item.name, draggable: "false" });
+    const whole = new Image();
+    whole.src = item.link;
+    whole.decode().then(() => { picture.src = item.link; }, () => {
+      if (view.picture === picture && !picture.src) stage.replaceChildren(lost());
+    });
+    view.picture = picture;
+    stage.append(picture);
+  } else {
+    const reason = element("div", "", { class: "reason" });
+    reason.append(element("h3", item.status, { class: `status-${item.status}` }),
+      element("p", item.reason || NO_REASON, { dir: "auto" }));
+    stage.append(reason);
+  }
+  zoomTo(1);
+}
+
+const lost = () => element("p", "Its file is not there, or is no image that can be shown.",
+  { class: "reason" });
+
+function zoomTo(zoom, x = 0, y = 0) {
+  view.zoom = Math.min(NEAREST, Math.max(1, zoom));
+  const room = { x: stage.clientWidth * (view.zoom - 1) / 2, y: stage.clientHeight * (view.zoom - 1) / 2 };
+  view.x = Math.min(room.x, Math.max(-room.x, view.zoom === 1 ? 0 : x));
+  view.y = Math.min(room.y, Math.max(-room.y, view.zoom === 1 ? 0 : y));
+  if (view.picture) {
+    view.picture.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
+  }
+  stage.classList.toggle("near", view.zoom > 1);
+  byId("viewer-zoom").textContent = view.zoom === 1 ? "fit" : `${view.zoom.toFixed(1)}×`;
+}
+
+// Nearer or further, around the middle of what is seen.
+const zoomBy = (factor) => zoomTo(view.zoom * factor, view.x * factor, view.y * factor);
+
+function step(by) {
+  const place = grid.items.indexOf(view.item) + by;
+  if (place >= 0 && place < grid.items.length) openViewer(grid.items[place]);
+}
+
+const ACTIONS = {
+  previous: () => step(-1),
+  next: () => step(1),
+  in: () => zoomBy(STEP),
+  out: () => zoomBy(1 / STEP),
+  fit: () => zoomTo(1),
+  close: () => viewer.close(),
+  panel: () => {
+    const wide = viewer.classList.toggle("wide");
+    viewer.querySelector("[data-do=panel]").setAttribute("aria-pressed", `${!wide}`);
+    zoomTo(view.zoom, view.x, view.y);
+  },
+};
+const KEYS = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit", i: "panel" };
+const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+viewer.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  if (button) ACTIONS[button.dataset.do]();
+});
+
+viewer.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const arrow = ARROWS[event.key];
+  if (arrow && view.zoom > 1) {
+    event.preventDefault();
+    zoomTo(view.zoom, view.x + PAN * arrow[0], view.y + PAN * arrow[1]);
+  } else if (arrow?.[0]) {
+    event.preventDefault();
+    step(-arrow[0]);
+  } else if (event.key in KEYS) {
+    event.preventDefault();
+    ACTIONS[KEYS[event.key]]();
+  }
+});
+
+viewer.addEventListener("close", () => {
+  const place = grid.items.indexOf(view.item);
+  view.item = null;
+  view.changed();
+  stage.replaceChildren();
+  if (place >= 0) focusTile(place);
+});
+
+stage.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  zoomBy(event.deltaY < 0 ? 1.2 : 1 / 1.2);
+}, { passive: false });
+stage.addEventListener("dblclick", () => (view.zoom > 1 ? zoomTo(1) : zoomBy(STEP * STEP)));
+
+// Drag to look around; at rest a swipe leads to the neighbour.
+let grip = null;
+stage.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary || event.button) return;
+  stage.setPointerCapture(event.pointerId);
+  grip = { x: event.clientX - view.x, y: event.clientY - view.y, start: event.clientX };
+});
+stage.addEventListener("pointermove", (event) => {
+  if (grip && view.zoom > 1) zoomTo(view.zoom, event.clientX - grip.x, event.clientY - grip.y);
+});
+stage.addEventListener("pointerup", (event) => {
+  const moved = grip ? event.clientX - grip.start : 0;
+  grip = null;
+  if (view.zoom === 1 && Math.abs(moved) > 60) step(moved < 0 ? 1 : -1);
+});
+stage.addEventListener("pointercancel", () => { grip = null; });

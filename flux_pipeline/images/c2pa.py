@@ -1,0 +1,198 @@
+"""C2PA manifests: what ours say, and how the one in an image file is read and judged.
+
+A manifest says that a model made the image, and holds our ids. Its signature covers every byte of
+the file, the XMP packet too, so that any later edit breaks it.
+"""
+
+import importlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any, Final
+
+from flux_pipeline.images.containers import detect_format
+from flux_pipeline.images.label import Label
+from flux_pipeline.images.packet import SOURCE_TYPE
+
+ASSERTION: Final = "flux-pipeline.label"
+"""The name of our own assertion, which holds the ids."""
+_TEXTS = (
+    "prompt",
+    "prediction_id",
+    "request_sha256",
+    "image_sha256",
+    "run_id",
+    "prompt_set",
+    "prompt_name",
+    "partition",
+    "model",
+    "version",
+    "config_sha256",
+)
+_NUMBERS = ("output_index", "seed")
+MEDIA_TYPES: Final = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+SETTINGS: Final = {
+    "version": 1,
+    "builder": {"thumbnail": {"enabled": False}},  # it would be ten times the image's size
+    "verify": {
+        "remote_manifest_fetch": False,  # a file must not choose whom we call
+        "ocsp_fetch": False,
+        "verify_after_sign": False,  # tried out once, when a signer is opened
+    },
+}
+LOAD_ERRORS: Final = (ImportError, OSError, RuntimeError)
+_NEEDED = {"claimSignature.validated", "assertion.dataHash.match"}
+_SIGNER_ONLY = {
+    "signingCredential.untrusted",
+    "signingCredential.expired",
+    "claimSignature.outsideValidity",
+    "timeStamp.untrusted",
+    "timeStamp.outsideValidity",
+}
+"""Failures that are about who signed and when, and not about the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the manifest in a file says, and whether the file is what was signed.
+
+    ``valid`` says that no byte was changed since, and nothing of who signed: anybody can make
+    certificates with any name. Where it is False, ``label`` is somebody's claim.
+    """
+
+    label: Label | None
+    """Ids and, where it was embedded, the prompt; None where the manifest is another tool's."""
+    valid: bool
+    problems: tuple[str, ...] = ()
+    """The reader's codes, such as ``assertion.dataHash.mismatch``; an unknown signer is one too."""
+    signed_by: str = ""
+    """Name and organisation in the certificate."""
+    timestamp: str = ""
+    """Of a timestamp authority, ISO 8601; empty without one."""
+
+
+def read_manifest(body: bytes) -> Label | None:
+    """The label in a valid manifest of ours; None for none, for a broken one, without the package.
+
+    Valid is not trusted, see ``Manifest``; ``inspect_manifest`` says more. Raises ImageError where
+    the bytes are no image.
+    """
+    manifest = inspect_manifest(body)
+    return manifest.label if manifest is not None and manifest.valid else None
+
+
+def inspect_manifest(body: bytes) -> Manifest | None:
+    """What the manifest in a file says; None where there is none, and without the package c2pa.
+
+    Nothing is fetched. Raises ImageError where the bytes are no image.
+    """
+    media_type = MEDIA_TYPES[detect_format(body)]
+    try:
+        library = native_library()
+    except LOAD_ERRORS:
+        return None
+    error = library.C2paError
+    try:
+        with library.Reader(
+            media_type, io.BytesIO(body), context=_reading_context(os.getpid())
+        ) as reader:
+            return _manifest(json.loads(reader.json()))
+    except error.ManifestNotFound:
+        return None
+    except error as broken:
+        if str(broken).startswith("Remote"):  # it names an address, and nothing is fetched
+            return None
+        return Manifest(None, valid=False, problems=(str(broken),))
+
+
+def native_library() -> ModuleType:
+    """The native library: 23 MB and 0.1 s, so it is loaded only where something is signed."""
+    return importlib.import_module("c2pa")
+
+
+@cache
+def _reading_context(process: int) -> Any:  # noqa: ARG001 - one for each: none survives a fork
+    return native_library().Context.from_dict(SETTINGS)
+
+
+def definition(label: Label) -> dict[str, Any]:
+    """The manifest of a label, in the native library's words; without a prompt where it has none.
+
+    Of the label, the ids are signed twice: here, and with the XMP packet that holds them all.
+    """
+    agent = {"name": label.model or "flux-pipeline", "version": label.version}
+    created = {
+        "action": "c2pa.created",
+        "digitalSourceType": SOURCE_TYPE,
+        "softwareAgent": {name: _text(value) for name, value in agent.items() if value},
+    }
+    members = {name: _text(text) for name in _TEXTS if (text := getattr(label, name))}
+    members |= {name: n for name in _NUMBERS if _fits(n := getattr(label, name))}
+    if label.created_at is not None:
+        created["when"] = members["created_at"] = label.created_at.isoformat()
+    return {
+        "claim_generator_info": [{"name": "flux-pipeline", "version": _own_version()}],
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": [created]}},
+            {"label": ASSERTION, "data": members},
+        ],
+    }
+
+
+@cache
+def _own_version() -> str:
+    return version("flux-pipeline")
+
+
+def _fits(number: int | None) -> bool:
+    """Whether the native library can hold it: a paid image must not fail for its label."""
+    return number is not None and -(2**63) <= number < 2**63
+
+
+def _text(text: str) -> str:
+    """The text without lone surrogates, which CBOR can't hold: they are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _manifest(found: Mapping[str, Any]) -> Manifest:
+    active = found.get("manifests", {}).get(found.get("active_manifest"), {})
+    results = found.get("validation_results", {}).get("activeManifest", {})
+    failures, successes = (
+        {result["code"] for result in results.get(kind, ())} for kind in ("failure", "success")
+    )
+    ours = [each.get("data") for each in active.get("assertions", ()) if each["label"] == ASSERTION]
+    signature = active.get("signature_info", {})
+    names = (signature.get(name) for name in ("common_name", "issuer"))
+    return Manifest(
+        label=_label(ours[0]) if ours else None,
+        valid=successes >= _NEEDED and failures <= _SIGNER_ONLY,
+        problems=tuple(sorted(failures)),
+        signed_by=", ".join(filter(None, names)),
+        timestamp=signature.get("time") or "",
+    )
+
+
+def _label(members: Any) -> Label | None:
+    """The label that was signed; a member of another type is left out."""
+    if not isinstance(members, dict):
+        return None
+    fields: dict[str, Any] = {
+        name: members[name] for name in _TEXTS if isinstance(members.get(name), str)
+    }
+    fields |= {name: members[name] for name in _NUMBERS if type(members.get(name)) is int}
+    fields["created_at"] = _time(members.get("created_at"))
+    return Label(**fields)
+
+
+def _time(text: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else None

@@ -1,0 +1,536 @@
+"""The page in a real Chromium: found, filtered, opened, copied, and never made to run a prompt."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from flux_pipeline.gallery.build import build_gallery
+from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key
+from flux_pipeline.gallery.overview import build_overview
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.store.base import Store
+from flux_pipeline.store.folder import FolderStore
+from tests.gallery.samples import HOSTILE, SCRIPTS, an_image, pack, record
+from tests.lineage.samples import NOON, a_failure, a_record, digest
+
+WATCH = """
+window.violations = [];
+addEventListener("securitypolicyviolation",
+  (event) => violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+MANY = 10_000
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class Visit:
+    """One page that is looked at, and everything that it complained of."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def tiles(self) -> Sequence[str]:
+        """The prompts of the tiles, in the order of the document."""
+        found = self.page.locator(".tile").all()
+        return [
+            tile.locator("img").get_attribute("alt") or ""
+            if tile.locator("img").count()
+            else tile.locator(".reason").inner_text()
+            for tile in found
+        ]
+
+    def search(self, text: str) -> None:
+        self.page.get_by_label("Search prompts").fill(text)
+        self.page.wait_for_function(
+            "q => new URLSearchParams(location.hash.slice(1)).get('q') == q", arg=text
+        )
+
+    def count(self, words: str) -> None:
+        expect(self.page.locator("#count")).to_have_text(words)
+
+    def fact(self, name: str) -> str:
+        return self.page.locator(f"#panel dd[data-field={name}]").inner_text()
+
+
+Visiting = Callable[..., Visit]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two prompt sets: one with every script and every hostile text, one plain."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", bool)
+        folder = tmp_path_factory.mktemp("galleries")
+        store = FolderStore(folder)
+        texts = [*SCRIPTS.values(), *HOSTILE]
+        hours = [NOON + timedelta(hours=number) for number in range(len(texts))]
+        rows = [
+            an_image(store, number, prompt=text, prompt_name=f"text-{number}", stored_at=at)
+            for number, (text, at) in enumerate(zip(texts, hours, strict=True))
+        ]
+        rows[0] = replace(rows[0], seed=2**62 + 1, prompt_name="first", partition="snow")
+        failures = [
+            a_failure(f"none {number}", prompt=text, error=f"reason {text}")
+            for number, text in enumerate(HOSTILE)
+        ]
+        failures[0] = replace(failures[0], status=ImageStatus.REFUSED, error="its safety check")
+        failures[1] = replace(failures[1], error="held: it may have been paid")
+        write(store, [*rows, *failures])
+        write(store, [an_image(store, number, "summer") for number in range(3)])
+        build_gallery(store, "winter", description=HOSTILE[0], now=NOON)
+        build_gallery(store, "summer", now=NOON)
+        build_gallery(store, "nothing", now=NOON)
+        build_overview(store, now=NOON)
+        yield folder
+
+
+def write(store: Store, rows: Sequence[ImageRecord]) -> None:
+    record(store, rows)
+    pack(store, rows)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of ten thousand images, which share some files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", bool)
+        folder = tmp_path_factory.mktemp("large")
+        store = FolderStore(folder)
+        files = [an_image(store, number) for number in range(12)]
+        rows = [
+            replace(
+                files[number % 12],
+                image_sha256=digest(f"pixels {number}"),
+                request_sha256=digest(f"request {number}"),
+                prediction_id=f"prediction-{number}",
+                prompt=f"a castle, number {number}",
+                stored_at=NOON + timedelta(seconds=number),
+            )
+            for number in range(MANY)
+        ]
+        write(store, rows)
+        build_gallery(store, "winter", now=NOON)
+        return folder
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Visiting]:
+    """Open an address; at the end no page may have complained of anything."""
+    visits: list[Visit] = []
+
+    def start(address: str, *, waiting: str = "", **options: Any) -> Visit:
+        context = chromium.new_context(**options)
+        page = context.new_page()
+        seen = Visit(page)
+        visits.append(seen)
+        page.on("console", lambda message: seen.complaints.append(message.text))
+        page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: seen.complaints.append(dialog.message))
+        page.add_init_script(WATCH)
+        if waiting:  # these files never come
+            page.route(waiting, lambda _route: None)
+        page.goto(address)
+        page.wait_for_selector("html[data-ready]")
+        return seen
+
+    yield start
+    for each in visits:
+        each.complaints += each.page.evaluate("violations")
+        hacked = each.page.evaluate("window.hacked")
+        each.page.context.close()
+        assert (each.complaints, hacked) == ([], None)
+
+
+@pytest.fixture(scope="module")
+def served(root: Path) -> Iterator[str]:
+    handler = partial(Quiet, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def winter(root: Path) -> str:
+    return (root / gallery_key("winter")).as_uri()
+
+
+@pytest.mark.parametrize("key", [gallery_key("winter"), OVERVIEW])
+@pytest.mark.parametrize("over_http", [False, True])
+def test_it_opens_from_a_folder_and_from_a_server_and_shows_the_images_themselves(
+    root: Path, served: str, visit: Visiting, key: str, over_http: bool
+) -> None:
+    seen = visit(f"{served}/{key}" if over_http else (root / key).as_uri())
+    first = seen.page.locator(".tile img").first
+    expect(first).to_have_attribute("src", f"{'../' * key.count('/')}images/winter/13.webp")
+    assert first.evaluate("image => image.complete && image.naturalWidth") > 10
+
+
+def test_thumbnails_come_first(served: str, visit: Visiting) -> None:
+    seen = visit(f"{served}/{gallery_key('winter')}", waiting="**/images/**")
+    expect(seen.page.locator(".tile img").first).to_have_attribute(
+        "src", re.compile("^data:image/webp;base64,")
+    )
+
+
+def test_no_text_runs_or_becomes_markup(root: Path, visit: Visiting) -> None:
+    seen = visit(winter(root), viewport={"width": 1400, "height": 2400})
+    expect(seen.page.locator(".tile")).to_have_count(len(SCRIPTS) + 2 * len(HOSTILE))
+    assert set(HOSTILE) <= set(seen.tiles())
+    assert seen.page.locator("#description").inner_text() == HOSTILE[0]
+    allowed = {"data-id", "role", "class", "aria-setsize", "aria-posinset", "style"}
+    names = seen.page.evaluate(
+        "[...new Set([...document.querySelectorAll('.tile')].flatMap(e => e.getAttributeNames()))]"
+    )
+    assert set(names) <= allowed
+    for number in range(len(SCRIPTS) + 2 * len(HOSTILE)):
+        seen.page.locator(".tile button").nth(number).click()
+        expect(seen.page.locator("#panel pre")).to_be_visible()
+        assert seen.page.locator("#viewer :is(script, svg, iframe)").count() == 0
+        seen.page.keyboard.press("Escape")
+    assert seen.page.locator("body script").count() == 2
+
+
+def test_the_policy_stops_what_the_script_would_let_through(root: Path, visit: Visiting) -> None:
+    seen = visit(winter(root))
+    seen.page.evaluate(
+        """() => {
+          const tries = [
+            () => document.body.setAttribute("onclick", "window.hacked = 1"),
+            () => { document.body.innerHTML = "<img src=x onerror='window.hacked = 1'>"; },
+            () => { document.createElement("script").text = "window.hacked = 1"; },
+            () => { document.createElement("script").src = "https://example.invalid/x.js"; },
+          ];
+          for (const each of tries) try { each(); } catch { violations.push("refused"); }
+          new Image().src = "https://example.invalid/x.png";
+          document.body.style.cssText = "";
+          document.body.setAttribute("style", "color: red");
+        }"""
+    )
+    seen.page.wait_for_function("violations.join().includes('style-src')")
+    seen.page.wait_for_function("violations.join().includes('img-src')")
+    said = seen.page.evaluate("violations")
+    assert said.count("refused") == 4
+    assert any(each.startswith("img-src https://example.invalid") for each in said)
+    assert any(each.startswith("style-src-attr inline") for each in said)
+    seen.page.evaluate("violations.length = 0")
+    seen.complaints.clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("城堡", "chinese"),
+        ("الثلج قلعة", "arabic"),
+        ("🏰", "emoji"),
+        ("👩🏽‍🚀 CASTLE", "emoji"),
+        ("schloss strasse", "german"),
+        ("SCHLOẞ", "german"),
+        ("οδος", "greek"),
+        ("ΧΙΟΝΙ", "greek"),
+        ("chateau ENNEIGE", "french"),
+        ("ｃｈâteau", "french"),
+    ],
+)
+def test_search_finds_prompts_in_every_script(
+    root: Path, visit: Visiting, text: str, found: str
+) -> None:
+    seen = visit(winter(root))
+    seen.search(text)
+    assert seen.tiles() == [SCRIPTS[found]]
+    seen.count("1 of 22 images")
+
+
+def test_hostile_text_can_be_searched_for(root: Path, visit: Visiting) -> None:
+    seen = visit(winter(root))
+    seen.search('"><img src=x onerror=')
+    seen.count("2 of 22 images")
+
+
+def test_nothing_found_is_said_and_undone(root: Path, visit: Visiting) -> None:
+    seen = visit(winter(root))
+    seen.search("zebra")
+    seen.count("0 of 22 images")
+    seen.page.get_by_role("button", name="Clear the filters").click()
+    seen.count("all 22")
+    assert "#" not in seen.page.url
+
+
+@pytest.mark.parametrize(
+    ("hash_", "count"),
+    [
+        ("status=stored", 14),
+        ("status=missing", 8),
+        ("status=refused", 1),
+        ("status=held", 1),
+        ("status=failed", 6),
+        (f"seed={2**62 + 1}", 1),
+        ("partition=SNOW", 1),
+        ("from=2026-11-02", 2),
+        ("to=2026-11-01", 20),
+        ("status=stored&from=2026-11-01&to=2026-11-01&q=window", 6),
+    ],
+)
+def test_a_view_is_in_the_address_and_can_be_shared(
+    root: Path, visit: Visiting, hash_: str, count: int
+) -> None:
+    seen = visit(f"{winter(root)}#{hash_}")
+    seen.count(f"{count} of 22 images")
+    seen.page.get_by_label("Size").select_option("large")
+    expect(seen.page).to_have_url(re.compile("size=large$"))
+    assert all(part in seen.page.url for part in hash_.split("&"))
+
+
+def test_the_set_is_a_filter_of_the_page_over_all(root: Path, visit: Visiting) -> None:
+    seen = visit((root / OVERVIEW).as_uri())
+    seen.count("all 25")
+    seen.page.get_by_label("Set").select_option("summer")
+    seen.count("3 of 25 images")
+    assert not visit(winter(root)).page.get_by_label("Set").is_visible()
+
+
+def test_order(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#status=stored&sort=oldest")
+    assert seen.tiles()[: len(SCRIPTS)] == list(SCRIPTS.values())
+    seen.page.get_by_label("Order").select_option("seed")
+    assert seen.tiles()[-1] == SCRIPTS["chinese"]  # its seed is beyond what a double holds
+    seen.page.get_by_label("Order").select_option("name")
+    assert seen.tiles()[0] == SCRIPTS["chinese"]
+
+
+def test_keys_lead_through_the_grid_and_focus_comes_back(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#status=stored")
+    page = seen.page
+    page.keyboard.press("Tab")
+    expect(page.locator("#skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    buttons = page.locator(".tile button")
+    expect(buttons.nth(0)).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(buttons.nth(1)).to_be_focused()
+    assert [each.get_attribute("tabindex") for each in buttons.all()].count("0") == 1
+    page.keyboard.press("End")
+    expect(buttons.last).to_be_focused()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.locator("#viewer")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#viewer-place")).to_have_text("2 of 14")
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()
+    expect(buttons.nth(1)).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search prompts")).to_be_focused()
+
+
+def test_an_image_is_zoomed_moved_and_left(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#status=stored")
+    page = seen.page
+    page.locator(".tile button").nth(3).click()
+    zoom, place = page.locator("#viewer-zoom"), page.locator("#viewer-place")
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    expect(zoom).to_have_text("2.3×")
+    page.keyboard.press("ArrowRight")  # looks around, and stays with the image
+    expect(place).to_have_text("4 of 14")
+    assert "translate(-80px" in (page.locator("#stage img").get_attribute("style") or "")
+    page.keyboard.press("-")
+    expect(zoom).to_have_text("1.5×")
+    page.keyboard.press("0")
+    expect(zoom).to_have_text("fit")
+    page.keyboard.press("ArrowLeft")
+    expect(place).to_have_text("3 of 14")
+    page.get_by_role("button", name="Next image").click()
+    expect(place).to_have_text("4 of 14")
+    expect(page.locator("#stage img")).to_have_attribute("src", "../../images/winter/10.webp")
+    page.keyboard.press("i")
+    expect(page.locator("#panel")).to_be_hidden()
+
+
+def test_the_panel_has_the_lineage_and_the_address_leads_back(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#q=城堡")
+    seen.page.locator(".tile button").click()
+    expect(seen.page.locator("#panel pre")).to_be_visible()
+    assert seen.fact("seed") == str(2**62 + 1)
+    assert seen.fact("image_sha256") == digest("image winter 0")
+    assert seen.fact("stored_at") == "2026-11-01 12:00:00 UTC"
+    assert seen.fact("format") == "96 × 96 px webp"
+    shown = {each.get_attribute("data-field") for each in seen.page.locator("#panel dd").all()}
+    known = {name for name in ImageRecord.__slots__ if getattr(a_record(), name) is not None}
+    assert shown >= known - {"prompt", "input", "width", "height"}
+    link = seen.page.get_by_role("link", name="Open the file")
+    assert link.get_attribute("href") == "../../images/winter/0.webp"
+    again = visit(seen.page.url)
+    expect(again.page.locator("#viewer-title")).to_have_text("first")
+
+
+@pytest.mark.parametrize("clipboard", [True, False])
+@pytest.mark.parametrize("verb", ["trace", "reproduce"])
+def test_commands_are_copied(root: Path, visit: Visiting, verb: str, clipboard: bool) -> None:
+    seen = visit(f"{winter(root)}#q=城堡", permissions=["clipboard-read", "clipboard-write"])
+    page = seen.page
+    if not clipboard:  # as over plain http
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.locator(".tile button").click()
+    page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
+    expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
+    page.keyboard.press("Escape")
+    page.get_by_label("Search prompts").fill("")
+    page.keyboard.press("Control+V")
+    expect(page.get_by_label("Search prompts")).to_have_value(
+        f"flux-pipeline {verb} {digest('image winter 0')}"
+    )
+
+
+def test_what_did_not_come_says_why_and_can_be_traced_alone(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#status=refused")
+    page = seen.page
+    expect(page.locator(".tile")).to_contain_text("its safety check")
+    page.locator(".tile button").click()
+    expect(page.locator("#stage")).to_contain_text("its safety check")
+    expect(page.locator("#panel .bad")).to_have_text("refused: its safety check")
+    assert page.locator(".command code").all_inner_texts() == [
+        f"flux-pipeline trace {digest('request none 0')}"
+    ]
+    assert page.get_by_role("link", name="Open the file").count() == 0
+
+
+def test_an_empty_gallery_says_what_to_do(root: Path, visit: Visiting) -> None:
+    seen = visit((root / gallery_key("nothing")).as_uri())
+    expect(seen.page.locator("#empty")).to_have_text(
+        "Nothing was made yet. This makes it: flux-pipeline run nothing"
+    )
+
+
+def test_names_roles_and_places_are_said(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#status=stored")
+    page = seen.page
+    items = page.get_by_role("list", name="Images").get_by_role("listitem")
+    assert items.nth(4).get_attribute("aria-posinset") == "5"
+    assert items.nth(4).get_attribute("aria-setsize") == "14"
+    expect(page.get_by_role("status").filter(has_text="14 of 22")).to_have_count(1)
+    page.get_by_role("button", name=SCRIPTS["arabic"]).click()
+    expect(page.get_by_role("dialog", name="text-1")).to_be_visible()
+    expect(page.locator("#viewer-says")).to_contain_text(SCRIPTS["arabic"])
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll("button, input, select")].filter((each) =>
+          !each.ariaLabel && !each.textContent.trim() && !each.labels?.length
+          && !each.querySelector("img[alt]")).length"""
+    )
+    assert unnamed == 0
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_is_wider_than_a_phone(root: Path, visit: Visiting, width: int) -> None:
+    seen = visit(winter(root), viewport={"width": width, "height": 700})
+    page = seen.page
+    expect(page.get_by_label("Status")).to_be_hidden()
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_label("Status").select_option("stored")
+    expect(page.locator("#chosen")).to_have_text("1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator(".tile button").first.click()
+    for name in ("Close", "Next image", "Zoom in"):
+        box = page.get_by_role("button", name=name).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_both_themes(root: Path, visit: Visiting, scheme: str) -> None:
+    seen = visit(f"{winter(root)}#status=missing", color_scheme=scheme, reduced_motion="reduce")
+    contrasts = seen.page.evaluate(
+        """() => {
+          const light = (color) => color.match(/[\\d.]+/g).slice(0, 3).map(Number)
+            .map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+          const under = (e) => { for (; e; e = e.parentElement) {
+            const color = getComputedStyle(e).backgroundColor;
+            if (color !== "rgba(0, 0, 0, 0)") return color;
+          } };
+          return ["h1", "#facts", "#count", ".choices label", ".why", ".reason b"].map((name) => {
+            const one = document.querySelector(name);
+            const [a, b] = [light(getComputedStyle(one).color), light(under(one))].sort();
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+          });
+        }"""
+    )
+    assert min(contrasts) >= 4.5
+    paper = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == {"light": "rgb(250, 249, 247)", "dark": "rgb(18, 18, 19)"}[scheme]
+    duration = "getComputedStyle(document.querySelector('.tile button')).transitionDuration"
+    assert seen.page.evaluate(duration) == "0s"
+
+
+def test_a_lost_file_of_data_is_named_and_the_rest_is_shown(large: Path, visit: Visiting) -> None:
+    path = large / data_key("rows", "winter", 7)
+    hidden = path.rename(path.with_suffix(".away"))
+    try:
+        seen = visit((large / gallery_key("winter")).as_uri())
+        expect(seen.page.get_by_role("alert")).to_contain_text("winter/rows-00007.js")
+        seen.count("all 9,800")
+    finally:
+        hidden.rename(path)
+    assert all("ERR_FILE_NOT_FOUND" in said for said in seen.complaints)
+    seen.complaints.clear()
+
+
+def test_a_lost_image_is_said_where_it_should_be(root: Path, visit: Visiting) -> None:
+    path = root / "images/summer/1.webp"
+    hidden = path.rename(path.with_suffix(".away"))
+    try:
+        seen = visit((root / gallery_key("summer")).as_uri())
+        expect(seen.page.locator(".tile img")).to_have_count(3)  # its thumbnail stays
+    finally:
+        hidden.rename(path)
+    seen.page.wait_for_timeout(0)
+    seen.complaints.clear()
+
+
+def test_ten_thousand_images_scroll_with_few_of_them_in_the_document(
+    large: Path, visit: Visiting
+) -> None:
+    seen = visit((large / gallery_key("winter")).as_uri(), viewport={"width": 1280, "height": 800})
+    page = seen.page
+    seen.count("all 10,000")
+    most, blank = page.evaluate(
+        """async () => {
+          const frame = () => new Promise((next) => requestAnimationFrame(next));
+          const end = document.body.scrollHeight;
+          let most = 0, blank = 0;
+          for (let y = 0; y < end; y += end / 25) {
+            scrollTo(0, y);
+            await frame();
+            await frame();
+            most = Math.max(most, document.querySelectorAll("*").length);
+            const middle = document.elementFromPoint(500, 500)?.closest(".tile");
+            blank += !middle && !document.elementFromPoint(500, 512)?.closest(".tile");
+          }
+          return [most, blank];
+        }"""
+    )
+    assert most < 1_200
+    assert blank == 0
+    page.keyboard.press("Tab")
+    page.evaluate("document.getElementById('skip').click()")
+    page.keyboard.press("End")
+    last = page.locator(".tile", has=page.locator("button:focus"))
+    expect(last).to_have_attribute("aria-posinset", "10000")
+    expect(last.locator("img")).to_have_attribute("alt", "a castle, number 0")
+    seen.search("number 777")
+    seen.count("19 of 10,000 images")

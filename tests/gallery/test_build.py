@@ -1,0 +1,323 @@
+"""Building a gallery: what is new is read and added, what is broken is made again."""
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flux_pipeline.gallery import build
+from flux_pipeline.gallery.build import Gallery, build_gallery
+from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key, manifest_key, summary_key
+from flux_pipeline.gallery.overview import build_overview
+from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.store.keys import check_key
+from tests.gallery.counting import CountingStore
+from tests.gallery.samples import HOSTILE, an_image, pack, record
+from tests.lineage.samples import NOON, a_failure
+
+CALL = re.compile(r'fluxGallery\("(\w+)","(\w+)",(\d+),(.*)\);\n', re.DOTALL)
+
+
+def built(store: CountingStore, name: str = "winter", **changes: Any) -> Gallery:
+    store.forget()
+    return build_gallery(store, name, now=NOON, **changes)
+
+
+def data(store: CountingStore, kind: str, page: int = 1, name: str = "winter") -> list[list[Any]]:
+    text = (store.root / data_key(kind, name, page)).read_text(encoding="utf-8")
+    call = CALL.fullmatch(text)
+    assert call is not None
+    assert call.groups()[:3] == (kind, name, str(page))
+    rows: list[list[Any]] = json.loads(call[4])
+    return rows
+
+
+def shown(store: CountingStore, name: str = "winter") -> dict[str, Any]:
+    text = (store.root / gallery_key(name)).read_text(encoding="utf-8")
+    (found,) = re.findall(r'id="gallery-data">(.*?)</script>', text, re.DOTALL)
+    page: dict[str, Any] = json.loads(found)
+    return page
+
+
+def prompts(store: CountingStore) -> list[str]:
+    """Of all rows that the page is led to."""
+    numbers = [page for page, *_ in shown(store)["sets"][0]["pages"]]
+    return [row[4] for number in numbers for row in data(store, "rows", number)]
+
+
+def a_partition(store: CountingStore, name: str, *numbers: int) -> None:
+    rows = [an_image(store, number, prompt=f"{name} {number}") for number in numbers]
+    record(store, rows, partition=name)
+    pack(store, rows)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "PAGE", 3)
+
+
+def test_rows_lead_to_images_and_details_hold_the_whole_record_and_a_thumbnail(
+    store: CountingStore,
+) -> None:
+    a_partition(store, "castle", 7)
+    gallery = built(store, description="Winter <campaign>")
+    (row,) = data(store, "rows")
+    (details,) = data(store, "details")
+    assert row[1:9] == ["prompt-winter 7", "castle", 1, "castle 7", "7", "stored", "", row[8]]
+    assert row[8:11] == ["images/winter/7.webp", 128, 72]
+    assert details[0] == row[0]
+    assert details[1].startswith("UklGR")  # RIFF in base64
+    fields = dict(zip(shown(store)["fields"], details[2:], strict=True))
+    assert fields["model"] == "lucataco/flux-schnell-lora"
+    assert fields["stored_at"] == "2026-11-01T12:00:04.000Z"
+    assert fields["cost_usd"] == "0.003"
+    assert gallery.uri == f"{store.uri}/galleries/winter/index.html"
+    assert gallery.size == len((store.root / gallery_key("winter")).read_bytes())
+    assert shown(store)["sets"][0]["description"] == "Winter <campaign>"
+
+
+@pytest.mark.parametrize("key", [gallery_key("w_1"), manifest_key("w_1"), OVERVIEW])
+def test_keys_are_such_that_every_store_takes(key: str) -> None:
+    check_key(key)
+
+
+def test_a_new_partition_does_not_read_the_old_ones(
+    store: CountingStore, small_pages: None
+) -> None:
+    for number in range(7):
+        a_partition(store, f"part-{number}", number)
+    assert built(store).parts_read == 7
+    a_partition(store, "part-7", 7)
+    gallery = built(store)
+    assert gallery.parts_read == len(store.reads("lineage/")) == 1
+    assert len(store.reads("thumbnails/")) == 1
+    assert store.reads("galleries/winter/details") == [data_key("details", "winter", 3)]
+    assert store.reads("galleries/winter/rows") == store.reads("images/") == []
+    assert [key for key in store.written if key.endswith(".js")] == [
+        data_key("details", "winter", 3),
+        data_key("rows", "winter", 3),
+    ]
+    assert len(prompts(store)) == gallery.summary.stored == 8
+
+
+def test_nothing_new_writes_no_data(store: CountingStore) -> None:
+    a_partition(store, "castle", 1, 2)
+    first = built(store)
+    again = built(store)
+    assert (again.parts_read, again.files_written, store.reads("lineage/")) == (0, 0, [])
+    assert again.images_version == first.images_version
+
+
+def test_nothing_at_all_is_a_gallery_too(store: CountingStore) -> None:
+    gallery = built(store)
+    assert (gallery.summary.stored, gallery.summary.pages) == (0, ())
+
+
+def test_a_later_row_takes_the_place_of_an_earlier_one(
+    store: CountingStore, small_pages: None
+) -> None:
+    rows = [an_image(store, number) for number in range(4)]
+    record(store, [a_failure("winter 0", error="no connection"), *rows[1:]])
+    assert built(store).summary.missing == 1
+    later = NOON + timedelta(hours=1)
+    record(store, [an_image(store, 0, stored_at=later, prompt="at last")], run_id="run-2")
+    gallery = built(store)
+    assert (gallery.summary.stored, gallery.summary.missing) == (4, 0)
+    assert len(prompts(store)) == 4
+    assert prompts(store)[-1] == "at last"
+    assert store.reads("lineage/") == [key for key in store.read if "run-2" in key]
+
+
+def test_an_earlier_row_that_comes_late_changes_nothing(store: CountingStore) -> None:
+    record(store, [an_image(store, 1, prompt="now", stored_at=NOON + timedelta(hours=1))])
+    built(store)
+    record(store, [an_image(store, 1, prompt="before", stored_at=NOON)], run_id="run-0")
+    assert built(store).summary.stored == 1
+    assert prompts(store) == ["now"]
+
+
+def test_a_page_of_which_no_row_is_current_is_left_out(
+    store: CountingStore, small_pages: None
+) -> None:
+    record(store, [a_failure(f"winter {number}") for number in range(3)])
+    built(store)
+    later = NOON + timedelta(hours=1)
+    record(store, [an_image(store, n, stored_at=later) for n in range(3)], run_id="run-2")
+    assert [page for page, *_ in built(store).summary.pages] == [2]
+    assert prompts(store) == [f"a beautiful castle, number winter {n}" for n in range(3)]
+
+
+def test_a_resumed_run_whose_part_was_written_again_is_read_again(store: CountingStore) -> None:
+    record(store, [an_image(store, 1)])
+    built(store, run_id="run-1")
+    record(store, [an_image(store, 2)])  # the same part, with one row more
+    assert built(store, run_id="run-1").summary.stored == 2
+
+
+@pytest.mark.parametrize("kind", ["rows", "details"])
+@pytest.mark.parametrize("damage", [None, b"", b"fluxGallery(damaged"])
+def test_a_lost_or_damaged_page_is_made_again_and_no_other(
+    store: CountingStore, small_pages: None, kind: str, damage: bytes | None
+) -> None:
+    for number in range(5):
+        a_partition(store, f"part-{number}", number)
+    built(store)
+    path = store.root / data_key(kind, "winter", 1)
+    before = path.read_bytes()
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    gallery = built(store)
+    assert path.read_bytes() == before
+    assert gallery.parts_read == (3 if kind == "details" else 0)
+    assert gallery.files_written == 1
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"PAR1 and no more", b"{}"])
+def test_a_lost_or_damaged_manifest_is_made_again_from_the_parts(
+    store: CountingStore, small_pages: None, damage: bytes | None
+) -> None:
+    for number in range(5):
+        a_partition(store, f"part-{number}", number)
+    first = built(store)
+    pages = {path.name: path.read_bytes() for path in store.root.glob("galleries/winter/*.js")}
+    path = store.root / manifest_key("winter")
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    again = built(store)
+    assert again.parts_read == 5
+    assert again.summary == first.summary
+    assert pages == {p.name: p.read_bytes() for p in store.root.glob("galleries/winter/*.js")}
+
+
+def test_a_page_written_by_another_build_at_once_is_found_and_made_again(
+    store: CountingStore,
+) -> None:
+    a_partition(store, "castle", 1)
+    built(store)
+    theirs = (store.root / manifest_key("winter")).read_bytes()
+    a_partition(store, "moon", 2)
+    built(store)
+    (store.root / manifest_key("winter")).write_bytes(theirs)  # the slower one knew of one part
+    built(store)
+    assert sorted(prompts(store)) == ["castle 1", "moon 2"]
+    ids = {row[0] for page in (1, 2) for row in _details(store, page)}
+    assert ids >= {row[0] for row in data(store, "rows", 1)}
+
+
+def _details(store: CountingStore, page: int) -> list[list[Any]]:
+    known = [number for number, *_ in shown(store)["sets"][0]["pages"]]
+    return data(store, "details", page) if page in known else []
+
+
+def test_thumbnails_that_come_later_are_added(store: CountingStore) -> None:
+    rows = [an_image(store, 1), an_image(store, 2)]
+    record(store, rows)
+    built(store)
+    assert [row[1] for row in data(store, "details")] == ["", ""]
+    pack(store, rows)
+    built(store)
+    assert all(row[1] for row in data(store, "details"))
+    assert built(store).files_written == 0
+
+
+def test_a_damaged_pack_costs_thumbnails_alone(store: CountingStore) -> None:
+    a_partition(store, "castle", 1)
+    (path,) = store.root.glob("thumbnails/winter/*.parquet")
+    path.write_bytes(b"PAR1")
+    assert built(store).summary.stored == 1
+    assert [row[1] for row in data(store, "details")] == [""]
+
+
+def test_the_newest_images_share_pages_whatever_their_partitions_are_called(
+    store: CountingStore, small_pages: None
+) -> None:
+    for number, name in enumerate("zyxwvu"):
+        at = NOON + timedelta(minutes=number)
+        record(store, [an_image(store, number, prompt=name, stored_at=at)], partition=name)
+    built(store)
+    assert prompts(store) == list("zyxwvu")
+
+
+def test_other_prompt_sets_are_not_in_it_even_if_their_names_begin_alike(
+    store: CountingStore,
+) -> None:
+    record(store, [an_image(store, 1)])
+    record(store, [an_image(store, 2, "winter_images")])
+    assert built(store).summary.stored == 1
+    assert built(store, "winter_images").summary.stored == 1
+
+
+def test_what_did_not_come_has_its_status_and_reason(store: CountingStore) -> None:
+    record(
+        store,
+        [
+            a_failure(1, status=ImageStatus.REFUSED, error="its safety check"),
+            a_failure(2, error="held: may have been paid"),
+            a_failure(3, error=None),
+        ],
+    )
+    assert built(store).summary.missing == 3
+    found = sorted(tuple(row[6:9]) for row in data(store, "rows"))
+    assert found == [
+        ("failed", "", ""),
+        ("held", "may have been paid", ""),
+        ("refused", "its safety check", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://elsewhere/a.webp", "{store}/../../etc/passwd", "{store}/javascript:alert(1)", "{store}"],
+)
+def test_no_link_leaves_the_store(store: CountingStore, uri: str) -> None:
+    record(store, [an_image(store, 1, uri=uri.format(store=store.uri))])
+    built(store)
+    ((*_, reason, key, _, _, _),) = data(store, "rows")
+    assert key == ""
+    assert reason.startswith("lies in another store")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_text_in_every_field(store: CountingStore, text: str) -> None:
+    fields = dict.fromkeys(
+        ("prompt", "prompt_name", "partition", "model", "input", "hf_lora"), text
+    )
+    record(store, [an_image(store, 1, **fields), a_failure(2, error=text)])
+    built(store, description=text)
+    assert {row[4] for row in data(store, "rows")} >= {text}
+    for path in store.root.glob("galleries/winter/*.js"):
+        assert not re.search("[<>&\u2028\u2029]", path.read_text(encoding="utf-8"))
+
+
+def test_the_page_over_all_sets_leads_to_their_pages(store: CountingStore) -> None:
+    record(store, [an_image(store, 1)])
+    record(store, [an_image(store, 2, "summer"), an_image(store, 3, "summer")])
+    for name in ("winter", "summer"):
+        built(store, name)
+    store.forget()
+    overview = build_overview(store, now=NOON)
+    assert (overview.sets, overview.stored, overview.missing) == (2, 3, 0)
+    assert store.reads("lineage/") == []
+    text = (store.root / OVERVIEW).read_text(encoding="utf-8")
+    (found,) = re.findall(r'id="gallery-data">(.*?)</script>', text, re.DOTALL)
+    page = json.loads(found)
+    assert (page["root"], page["folders"]) == ("../", True)
+    assert [each["name"] for each in page["sets"]] == ["summer", "winter"]
+    assert shown(store)["root"] == "../../"
+
+
+@pytest.mark.parametrize("damage", [None, b"{", b'{"form": 9}', b"[]"])
+def test_a_gallery_without_a_readable_summary_is_built_again(
+    store: CountingStore, damage: bytes | None
+) -> None:
+    record(store, [an_image(store, 1)])
+    built(store)
+    path = store.root / summary_key("winter")
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    assert build_overview(store, now=NOON).stored == 1
