@@ -6,7 +6,7 @@ import dagster as dg
 
 from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.prompts import load_prompt_sets
-from flux_pipeline.resources import ImageProducer
+from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 
 
@@ -19,5 +19,7 @@ def defs() -> dg.Definitions:
     """
     settings = Settings.from_environment(os.environ)
     return build_definitions(
-        load_prompt_sets(settings.configs), ImageProducer.from_settings(settings)
+        load_prompt_sets(settings.configs),
+        ImageProducer.from_settings(settings),
+        AlertSender.from_settings(settings),
     )

@@ -1,4 +1,4 @@
-"""The one resource: what is configured, and how the real provider, store and ledger are opened.
+"""The resources: what is configured, and how the real provider, store and ledger are opened.
 
 The fields are part of every job's snapshot, so the two that may hold a secret are given by the name
 of their environment variable; Dagster reads it when a run starts, and fails before anything is sent
@@ -13,6 +13,10 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from flux_pipeline.alerts.message import Alert
+from flux_pipeline.alerts.sender import Delivery, send
+from flux_pipeline.alerts.webhooks import build_webhooks
+from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.rates import SqlRates
 from flux_pipeline.produce.policy import Policy
@@ -20,7 +24,7 @@ from flux_pipeline.produce.producer import Producer
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.rates import Kind
-from flux_pipeline.settings import EMULATOR, LEDGER_VARIABLE, Settings
+from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.location import open_store
 
@@ -81,6 +85,25 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     usd_per_day: float | None = Field(
         default=None, ge=0, description="USD a day (UTC), over all prompt sets; None is no limit."
     )
+    embed_prompt: bool = Field(
+        default=True, description="Whether image files hold their prompt, which is published so."
+    )
+    aigc_producer: str = Field(
+        default="", description="The producer in the TC260 label of image files. None: no label."
+    )
+    c2pa_cert: str = Field(
+        default="",
+        description="PEM file of certificates, the signer's first: image files get a signed C2PA"
+        " manifest. None: they do not.",
+    )
+    c2pa_key: str = Field(
+        default="",
+        description="PEM file of the certificate's key, or module:function that is given bytes and"
+        " gives their signature.",
+    )
+    c2pa_tsa: str = Field(
+        default="", description="URL of a timestamp authority. It may fail: then there is none."
+    )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ImageProducer":
@@ -98,6 +121,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             settle_seconds=settings.settle_seconds,
             output_hosts=list(settings.output_hosts),
             usd_per_day=settings.budget_usd_per_day,
+            embed_prompt=settings.embed_prompt == "yes",
+            aigc_producer=settings.aigc_producer,
+            c2pa_cert=settings.c2pa_cert,
+            c2pa_key=settings.c2pa_key,
+            c2pa_tsa=settings.c2pa_tsa,
         )
 
     @contextmanager
@@ -105,10 +133,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         """Open ledger, store and provider, and close them at the end of the block.
 
         Raises:
-            ConfigError: The provider's address or key can't be right.
+            ConfigError: The provider's address or key, or what signs, can't be right.
             StoreError: The store can't be written, and what is missing.
             LedgerError: The ledger can't be written.
         """
+        signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
         with ExitStack() as stack:
             config = stack.enter_context(self._provider_config())
             store = self.open_store()
@@ -125,6 +154,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 ledger=ledger,
                 policy=Policy(unknown=self.unknown, visibility=self.settle_seconds),
                 concurrency=self.concurrency,
+                aigc_producer=self.aigc_producer,
+                embed_prompt=self.embed_prompt,
+                signer=signer,
             )
 
     def open_store(self) -> Store:
@@ -154,3 +186,51 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             creates_per_minute=self.creates_per_minute,
             concurrency=self.concurrency,
         )
+
+
+class AlertSender(dg.ConfigurableResource["AlertSender"]):
+    """Tells webhooks what went wrong. Never raises into a run."""
+
+    url: str = Field(
+        default="",
+        repr=False,
+        description="Addresses of webhooks, several with commas, as an EnvVar. None: nobody is"
+        " told.",
+    )
+    format: str = Field(
+        default="", description=f"{', '.join(ALERT_FORMATS)}; empty: by each webhook's host."
+    )
+    secret: str = Field(
+        default="",
+        repr=False,
+        description="What DingTalk and Feishu sign with, as an EnvVar; one, or one for each.",
+    )
+    ui_url: str = Field(
+        default="http://127.0.0.1:3000", description="Where the web interface is, for links."
+    )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "AlertSender":
+        """Build the resource with both secrets by name: their values are read when it is used."""
+        return cls(
+            url=dg.EnvVar("FLUX_ALERT_URL") if settings.alert_url else "",
+            format=settings.alert_format,
+            secret=dg.EnvVar("FLUX_ALERT_SECRET") if any(settings.alert_secret) else "",
+            ui_url=settings.ui_url,
+        )
+
+    @classmethod
+    def with_values(cls, settings: Settings) -> "AlertSender":
+        """Build it for use in this process, outside of Dagster's own resources."""
+        return cls(
+            url=",".join(settings.alert_url),
+            format=settings.alert_format,
+            secret=",".join(settings.alert_secret),
+            ui_url=settings.ui_url,
+        )
+
+    def send(self, alert: Alert) -> list[Delivery]:
+        """Send one alert to every webhook; what was not delivered is logged."""
+        urls = [address.strip() for address in self.url.split(",") if address.strip()]
+        secrets = [secret.strip() for secret in self.secret.split(",")]
+        return send(alert, build_webhooks(urls, form=self.format, secrets=secrets))

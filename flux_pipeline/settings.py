@@ -16,6 +16,19 @@ Only the definitions and the command line hand it the real environment.
     FLUX_OUTPUT_HOSTS        hosts that pictures are fetched from, besides the provider's own
                              (replicate.delivery, *.replicate.delivery; * for any public host)
     FLUX_BUDGET_USD_PER_DAY  at most this much a day, over all prompt sets (no limit)
+    FLUX_ALERT_URL           webhooks that failures are told to, several with commas (none)
+    FLUX_ALERT_FORMAT        json, slack, dingtalk or feishu (by the webhook's host)
+    FLUX_ALERT_SECRET        what DingTalk and Feishu sign with; one, or one for each webhook
+    FLUX_UI_URL              where Dagster's web interface is, for links (http://127.0.0.1:3000)
+    FLUX_EMBED_PROMPT        yes or no: whether image files hold their prompt (yes)
+    FLUX_AIGC_PRODUCER       the producer in the TC260 label of image files (no such label)
+    FLUX_C2PA_CERT           PEM file of certificates: image files are signed (they are not)
+    FLUX_C2PA_KEY            PEM file of the certificate's key, or module:function that signs
+    FLUX_C2PA_TSA            URL of a timestamp authority (none)
+    FLUX_ALERT_URL           webhooks that failures are told to, several with commas (none)
+    FLUX_ALERT_FORMAT        json, slack, dingtalk or feishu (by the webhook's host)
+    FLUX_ALERT_SECRET        what DingTalk and Feishu sign with; one, or one for each webhook
+    FLUX_UI_URL              where Dagster's web interface is, for links (http://127.0.0.1:3000)
 """
 
 import difflib
@@ -33,6 +46,9 @@ from flux_pipeline.errors import ConfigError, Problem
 EMULATOR = "emulator"
 PROVIDERS = (EMULATOR, "replicate", "anyapi")
 UNKNOWN_POLICIES = ("resend", "hold")
+ALERT_FORMATS = ("json", "slack", "dingtalk", "feishu")
+ALERT_VARIABLES = ("FLUX_ALERT_URL", "FLUX_ALERT_SECRET")
+"""Both hold secrets."""
 KEY_VARIABLES = ("FLUX_API_KEY", "REPLICATE_API_TOKEN")
 LEDGER_VARIABLE = "FLUX_LEDGER"
 
@@ -60,6 +76,17 @@ class Settings:
     settle_seconds: float = 30.0
     output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")
     budget_usd_per_day: float | None = None
+    embed_prompt: str = "yes"
+    aigc_producer: str = ""
+    c2pa_cert: str = ""
+    c2pa_key: str = ""
+    """A path or ``module:function``, never the key."""
+    c2pa_tsa: str = ""
+    alert_url: tuple[str, ...] = field(default=(), repr=False)
+    """Whoever knows a webhook's address can write to it: a secret."""
+    alert_format: str = ""
+    alert_secret: tuple[str, ...] = field(default=(), repr=False)
+    ui_url: str = "http://127.0.0.1:3000"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -81,6 +108,10 @@ class Settings:
                 given[name] = parse(text)
             except ValueError as mistake:
                 problems.append(Problem("environment", 0, variable, str(mistake)))
+        secrets, webhooks = len(given.get("alert_secret", ())), len(given.get("alert_url", ()))
+        if secrets not in (0, 1, webhooks):
+            message = f"holds {secrets} secrets for {webhooks} webhooks: one, or one for each"
+            problems.append(Problem("environment", 0, "FLUX_ALERT_SECRET", message))
         problems.extend(_slips(environ))
         key_variable = next((v for v in KEY_VARIABLES if environ.get(v, "").strip()), None)
         if key_variable is not None:
@@ -177,6 +208,23 @@ def _provider(text: str) -> str:
     return text.rstrip("/")
 
 
+def _webhooks(text: str) -> tuple[str, ...]:
+    addresses = tuple(address.strip() for address in text.split(",") if address.strip())
+    for url in map(urlsplit, addresses):  # no message holds the address: it is a secret
+        if not url.hostname or url.scheme not in {"http", "https"} or url.username:
+            raise ValueError("is no https URL without a user (several: with commas)")
+        if url.scheme == "http" and not _is_loopback(url.hostname):
+            raise ValueError("would go in clear: use https, http only on this machine")
+    return addresses
+
+
+def _page(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query:
+        raise ValueError("is no http(s) address of a page, such as https://dagster.example")
+    return text.rstrip("/")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -204,6 +252,26 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _key_place(text: str) -> str:
+    if "-----" in text:
+        raise ValueError("holds PEM itself: put it into a file and give its path")
+    return text
+
+
+def parse_authority(text: str) -> str:
+    """Return the URL of a timestamp authority.
+
+    Raises:
+        ValueError: For anything but an http(s) URL, and for one that could hold a secret.
+    """
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("is not the http(s) URL of a timestamp authority")
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("is a URL with a user, a query or a fragment: give host and path alone")
+    return text
+
+
 _HOST = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
@@ -218,4 +286,13 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_SETTLE_SECONDS": ("settle_seconds", _number(0, 3600)),
     "FLUX_OUTPUT_HOSTS": ("output_hosts", _hosts),
     "FLUX_BUDGET_USD_PER_DAY": ("budget_usd_per_day", _number(0, 1_000_000)),
+    "FLUX_EMBED_PROMPT": ("embed_prompt", _one_of(("yes", "no"))),
+    "FLUX_AIGC_PRODUCER": ("aigc_producer", str),
+    "FLUX_C2PA_CERT": ("c2pa_cert", _key_place),
+    "FLUX_C2PA_KEY": ("c2pa_key", _key_place),
+    "FLUX_C2PA_TSA": ("c2pa_tsa", parse_authority),
+    "FLUX_ALERT_URL": ("alert_url", _webhooks),
+    "FLUX_ALERT_FORMAT": ("alert_format", _one_of(ALERT_FORMATS)),
+    "FLUX_ALERT_SECRET": ("alert_secret", lambda text: tuple(map(str.strip, text.split(",")))),
+    "FLUX_UI_URL": ("ui_url", _page),
 }

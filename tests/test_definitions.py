@@ -14,6 +14,7 @@ from flux_pipeline.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 HEAD = "model: lucataco/flux-schnell-lora\n"
+ALERT_SENSORS = {"alert_on_failure", "alert_on_late_schedules"}
 
 
 @pytest.fixture
@@ -38,25 +39,38 @@ def test_every_file_of_the_folder_is_a_group_of_assets(folder: Path) -> None:
         f"{name}/{asset}"
         for name in ("winter", "summer")
         for asset in ("prompts", "images", "gallery")
-    } | {"lineage", "spend"}
+    } | {"gallery", "lineage", "spend"}
     repository = definitions.get_repository_def()
     assert set(repository.job_names) >= {"make_winter", "make_summer", "keep_books"}
     schedules = {each.name for each in repository.schedule_defs}
     assert schedules >= {"make_summer_on_time", "keep_books_hourly"}
     assert "make_winter_on_time" not in schedules
-    assert repository.sensor_defs == []
+    assert {each.name for each in repository.sensor_defs} == ALERT_SENSORS
     dg.Definitions.validate_loadable(definitions)
 
 
 def test_the_sensor_is_there_where_a_file_needs_it(folder: Path) -> None:
     (folder / "winter.yaml").write_text(HEAD + "automation: on_change\nprompts: {a: a}\n")
-    (sensor,) = defs().get_repository_def().sensor_defs
-    assert isinstance(sensor, dg.AutomationConditionSensorDefinition)
+    sensors = {each.name: each for each in defs().get_repository_def().sensor_defs}
+    assert set(sensors) == {"on_change", *ALERT_SENSORS}
+    assert isinstance(sensors["on_change"], dg.AutomationConditionSensorDefinition)
+
+
+@pytest.mark.parametrize(("url", "status"), [("", "STOPPED"), ("https://a.example/b", "RUNNING")])
+def test_alerts_run_where_a_webhook_is_configured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, status: str
+) -> None:
+    assert folder.is_dir()
+    monkeypatch.setenv("FLUX_ALERT_URL", url)
+    sensors = defs().get_repository_def().sensor_defs
+    assert {(each.name, each.default_status.value) for each in sensors} == {
+        (name, status) for name in ALERT_SENSORS
+    }
 
 
 def test_an_empty_folder_loads_too(folder: Path) -> None:
     assert folder.is_dir()
-    assert names(defs()) == {"lineage", "spend"}
+    assert names(defs()) == {"gallery", "lineage", "spend"}
 
 
 def test_all_problems_of_all_files_are_in_the_error(folder: Path) -> None:

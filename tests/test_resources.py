@@ -8,7 +8,7 @@ import pytest
 
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.errors import ConfigError, LedgerError, StoreError
-from flux_pipeline.resources import ImageProducer
+from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 
 CANARY = "r8_canary0123456789canary0123456789"
@@ -42,6 +42,11 @@ def test_every_setting_arrives() -> None:
         settle_seconds=5.0,
         output_hosts=("pictures.example",),
         budget_usd_per_day=2.0,
+        embed_prompt="no",
+        aigc_producer="00119144",
+        c2pa_cert="certificates.pem",
+        c2pa_key="kms:sign",
+        c2pa_tsa="http://timestamps.example",
     )
     resource = ImageProducer.from_settings(settings)
     values = {name: getattr(resource, name) for name in type(resource).model_fields}
@@ -57,6 +62,11 @@ def test_every_setting_arrives() -> None:
         "settle_seconds": 5.0,
         "output_hosts": ["pictures.example"],
         "usd_per_day": 2.0,
+        "embed_prompt": False,
+        "aigc_producer": "00119144",
+        "c2pa_cert": "certificates.pem",
+        "c2pa_key": "kms:sign",
+        "c2pa_tsa": "http://timestamps.example",
     }
 
 
@@ -67,10 +77,17 @@ def test_every_field_is_described() -> None:
 
 def test_every_field_reaches_what_is_opened(embedded: ImageProducer, tmp_path: Path) -> None:
     resource = embedded.model_copy(
-        update={"concurrency": 7, "unknown": "hold", "settle_seconds": 1.5}
+        update={
+            "concurrency": 7,
+            "unknown": "hold",
+            "settle_seconds": 1.5,
+            "embed_prompt": False,
+            "aigc_producer": "00119144",
+        }
     )
     with resource.open() as producer:
         assert producer.concurrency == 7
+        assert (producer.embed_prompt, producer.aigc_producer) == (False, "00119144")
         assert (producer.policy.unknown, producer.policy.visibility) == ("hold", 1.5)
         assert producer.store.uri == (tmp_path / "store").as_uri()
         assert str(tmp_path / "ledger.db") in producer.ledger.name
@@ -189,3 +206,24 @@ def test_the_store_alone_opens_nothing_else(embedded: ImageProducer, tmp_path: P
     embedded.open_store().put("a.txt", b"a", content_type="text/plain")
     assert not (tmp_path / "ledger.db").exists()
     assert not (tmp_path / "emulator").exists()
+
+
+def test_an_alert_sender_has_its_secrets_by_name_in_dagster_and_by_value_in_a_process() -> None:
+    settings = Settings(
+        alert_url=("https://a.example/x", "https://b.example/y"),
+        alert_format="feishu",
+        alert_secret=("", CANARY),
+        ui_url="https://dagster.example",
+    )
+    named, valued = AlertSender.from_settings(settings), AlertSender.with_values(settings)
+    assert (named.url, named.secret) == (
+        dg.EnvVar("FLUX_ALERT_URL"),
+        dg.EnvVar("FLUX_ALERT_SECRET"),
+    )
+    assert (valued.url, valued.secret) == ("https://a.example/x,https://b.example/y", f",{CANARY}")
+    for each in (named, valued):
+        assert (each.format, each.ui_url) == ("feishu", "https://dagster.example")
+        assert CANARY not in repr(each)
+        assert "example/x" not in repr(each)
+    assert AlertSender.from_settings(Settings()).url == ""
+    assert [f for f in AlertSender.model_fields.values() if not f.description] == []

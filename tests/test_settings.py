@@ -171,6 +171,34 @@ def test_a_placeholder_is_no_key(text: str) -> None:
     assert "placeholder" in mistakes({"FLUX_API_KEY": text})["FLUX_API_KEY"]
 
 
+@pytest.mark.parametrize("variable", ["FLUX_C2PA_KEY", "FLUX_C2PA_CERT"])
+def test_a_key_in_place_of_its_path_is_refused_without_being_told(variable: str) -> None:
+    pem = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----"
+    message = mistakes({variable: pem})[variable]
+    assert "put it into a file" in message
+    assert "canary" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("timestamps.example", "is not the http(s) URL"),
+        ("ftp://timestamps.example", "is not the http(s) URL"),
+        ("https://user:pw@timestamps.example", "a user"),
+        ("https://timestamps.example/?key=pw", "a query"),
+    ],
+)
+def test_a_timestamp_authority_has_an_address_without_secrets(url: str, said: str) -> None:
+    message = mistakes({"FLUX_C2PA_TSA": url})["FLUX_C2PA_TSA"]
+    assert said in message
+    assert "pw" not in message
+
+
+def test_a_prompt_is_embedded_or_not_and_nothing_between() -> None:
+    assert "yes or no" in mistakes({"FLUX_EMBED_PROMPT": "maybe"})["FLUX_EMBED_PROMPT"]
+    assert load(FLUX_EMBED_PROMPT="no").embed_prompt == "no"
+
+
 def test_a_slip_in_a_name_is_a_mistake_and_a_foreign_name_is_not() -> None:
     found = mistakes({"FLUX_BUDGET_USD_DAY": "1", "FLUX_SYSTEM_NAMESPACE": "flux-system"})
     assert found == {"FLUX_BUDGET_USD_DAY": "is not known; did you mean FLUX_BUDGET_USD_PER_DAY?"}
@@ -192,3 +220,46 @@ def test_settings_are_frozen_and_travel_between_processes() -> None:
     with pytest.raises(AttributeError):
         settings.rate = 1.0
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301
+
+
+def test_alerts_are_read_with_their_secrets_out_of_sight() -> None:
+    settings = load(
+        FLUX_ALERT_URL="https://hooks.slack.com/services/canary, http://127.0.0.1:9/canary",
+        FLUX_ALERT_FORMAT="feishu",
+        FLUX_ALERT_SECRET=",canary",
+        FLUX_UI_URL="https://dagster.example/",
+    )
+    assert settings.alert_url == (
+        "https://hooks.slack.com/services/canary",
+        "http://127.0.0.1:9/canary",
+    )
+    assert (settings.alert_format, settings.alert_secret) == ("feishu", ("", "canary"))
+    assert settings.ui_url == "https://dagster.example"
+    assert "canary" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example/canary",
+        "https://user:canary@hooks.example/",
+        "ftp://hooks.example/canary",
+        "https:///canary",
+        "https://[canary",
+        "canary",
+    ],
+)
+def test_a_webhook_is_https_and_is_never_in_a_message(url: str) -> None:
+    found = mistakes({"FLUX_ALERT_URL": f"https://hooks.example/x,{url}"})
+    assert set(found) == {"FLUX_ALERT_URL"}
+    assert "canary" not in found["FLUX_ALERT_URL"]
+
+
+def test_secrets_are_one_or_one_for_each_webhook() -> None:
+    given = {"FLUX_ALERT_URL": "https://a.example,https://b.example,https://c.example"}
+    found = mistakes({**given, "FLUX_ALERT_SECRET": "canary,canary"})
+    assert found == {"FLUX_ALERT_SECRET": "holds 2 secrets for 3 webhooks: one, or one for each"}
+
+
+def test_the_address_of_the_web_interface_is_a_page() -> None:
+    assert set(mistakes({"FLUX_UI_URL": "dagster.example"})) == {"FLUX_UI_URL"}

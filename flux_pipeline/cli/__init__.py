@@ -1,4 +1,4 @@
-"""The command line: run, plan, schema, emulator.
+"""The command line: its commands are those of ``_COMMANDS``, each in a module of its own.
 
 Exit codes: 0 all that was asked for is there, 1 something was refused, failed or held, 2 the
 configuration or the call is wrong and nothing was sent, 130 interrupted.
@@ -19,6 +19,10 @@ _COMMANDS = {
     "reindex": "flux_pipeline.cli.reindex:reindex",
     "rescue": "flux_pipeline.cli.rescue:rescue",
     "held": "flux_pipeline.cli.held:held",
+    "trace": "flux_pipeline.cli.trace:trace",
+    "reproduce": "flux_pipeline.cli.reproduce:reproduce",
+    "spend": "flux_pipeline.cli.spend:spend",
+    "alert": "flux_pipeline.cli.alert:alert",
     "schema": "flux_pipeline.cli.schema:schema",
     "emulator": "flux_pipeline.cli.emulator:emulator",
 }

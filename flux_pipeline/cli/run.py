@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.observing import observing
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings, missing_key
+
+if TYPE_CHECKING:  # it imports Dagster, which what is refused at once need not wait for
+    from flux_pipeline.defs.launch import Launched
 
 INTERRUPTED = 130
 
@@ -46,11 +50,11 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
         )
         for prompt_set in chosen
     }
-    failures: dict[str, str] = {}
+    failures: dict[str, Launched] = {}
     interrupted = False
     with watching(expected) as watch:
         try:
-            _launch(chosen, asked, watch, failures)
+            _launch(settings, chosen, asked, watch, failures)
         except KeyboardInterrupt:  # the run was drained: what is known is worth saying
             interrupted = True
     watch.finish()
@@ -58,7 +62,10 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
         click.echo(summary_json(watch.tallies, watch.total))
     else:
         print_summary(watch, _places(settings, chosen))
-    for name, reason in failures.items():
+    for name, failed in failures.items():
+        # The table of the summary has the reasons of the partitions already.
+        counted = "flux/failed_partitions" in failed.metadata and watch.reasons and not as_json
+        reason = failed.reason.partition("\n")[0] if counted else failed.reason
         click.echo(f"{name}: {reason}", err=True)
     if interrupted:
         sys.exit(INTERRUPTED)
@@ -66,35 +73,42 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
 
 
 def _launch(
+    settings: Settings,
     chosen: Sequence[PromptSet],
     asked: Mapping[str, Sequence[str] | None],
     watch: Watch,
-    failures: dict[str, str],
+    failures: "dict[str, Launched]",
 ) -> None:
-    """Run every set, then the tables over all of them; note why a set did not end well."""
+    """Run every set, then the tables over all of them; note, and alert, why one went wrong."""
     from flux_pipeline.definitions import defs
+    from flux_pipeline.defs.alerts import tell_launched
     from flux_pipeline.defs.automation import BOOKS
     from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
+    from flux_pipeline.resources import AlertSender
 
-    definitions = defs()
+    definitions, sender = defs(), AlertSender.with_values(settings)
+
+    def note(name: str, run: "Launched") -> None:
+        if not run.success:
+            failures[name] = run
+            tell_launched(instance, run, sender)
+
     with open_instance(dagster_home()) as instance, observing(watch):
         for prompt_set in chosen:
             for run in launch_set(instance, definitions, prompt_set, asked[prompt_set.name]):
-                if not run.success:
-                    failures[prompt_set.name] = run.reason
-        tables = launch_job(instance, definitions, BOOKS)
-        if not tables.success:
-            failures["lineage and spend"] = tables.reason
+                note(prompt_set.name, run)
+        note("lineage and spend", launch_job(instance, definitions, BOOKS))
 
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:
-    from flux_pipeline.lineage.gallery import gallery_key
+    from flux_pipeline.gallery.keys import OVERVIEW, gallery_key
     from flux_pipeline.store.location import open_store
 
     uri = open_store(settings.store).uri
     places = {"pictures": f"{uri}/images"}
     for prompt_set in chosen:
         places[f"gallery {prompt_set.name}"] = f"{uri}/{gallery_key(prompt_set.name)}"
+    places["gallery of all"] = f"{uri}/{OVERVIEW}"
     return places | {
         "lineage": f"{uri}/lineage",
         "see the runs": "make ui, or dagster dev; then http://127.0.0.1:3000",

@@ -8,10 +8,18 @@ from typing import Any
 
 import dagster as dg
 
-from flux_pipeline.defs.checks import build_check_specs, check_results
+from flux_pipeline.defs.checks import (
+    Evidence,
+    build_check_specs,
+    check_results,
+    is_partitioned,
+    partition_checks,
+    split_checks,
+)
 from flux_pipeline.defs.events import SetEvents, reported_errors
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.outcome import Outcome
+from flux_pipeline.defs.partitions import build_partitions
 from flux_pipeline.defs.specs import build_specs
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
@@ -25,11 +33,14 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
 
     Without a RetryPolicy, on purpose: with one, an interrupt would start the step again and pay on.
     """
+    by_partition = is_partitioned(prompt_set)
 
     @dg.multi_asset(
         name=prompt_set.name,
         specs=build_specs(prompt_set),
-        check_specs=build_check_specs(SetKeys(prompt_set.name).images),
+        check_specs=build_check_specs(
+            SetKeys(prompt_set.name).images, build_partitions(prompt_set) if by_partition else None
+        ),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
@@ -40,12 +51,15 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
             Outcome(context.run.run_id),
         )
         with reported_errors():
+            single, over_all = split_checks(events.checks, by_partition=by_partition)
             with events.reports() as reports:
                 yield from events.prompts()
                 for report in reports:
                     if outcome.add(report):
                         yield events.images(report)
-            yield from check_results(context.selected_asset_check_keys, outcome, events.store)
+                    yield from partition_checks(single, report)
+            evidence = Evidence(prompt_set.name, events.store, outcome, events.spent)
+            yield from check_results(over_all, evidence)
             yield from events.gallery()
         outcome.raise_if_failed()
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from flux_pipeline.defs.keys import LINEAGE, SPEND, SetKeys
+from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys
 from flux_pipeline.defs.partitions import range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
 
@@ -93,8 +93,8 @@ def build_books() -> tuple[Any, dg.ScheduleDefinition]:
     """Build the job that keeps lineage and spend up to date, and its schedule: it costs nothing."""
     job = dg.define_asset_job(
         BOOKS,
-        selection=dg.AssetSelection.assets(LINEAGE, SPEND),
-        description="Compacts the lineage table and adds up what was spent.",
+        selection=dg.AssetSelection.assets(LINEAGE, SPEND, GALLERY),
+        description="Compacts the lineage table, adds up what was spent, makes the gallery of all.",
     )
     schedule = dg.ScheduleDefinition(
         name=f"{BOOKS}_hourly",

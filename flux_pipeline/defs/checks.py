@@ -1,72 +1,164 @@
 """Checks on a prompt set's images: sentences that hold for a run, or name what breaks them.
 
 They are declared on the asset and evaluated in its own step, because a step that failed for one
-partition would skip every check behind it.
+partition would skip every check behind it. One of them is evaluated for every partition; an
+evaluation costs Dagster 16-20 ms, so that ten of them would cost more than the images do, and the
+others are evaluated once a run.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
 import dagster as dg
 
+from flux_pipeline.audit.recorded import find_unrecorded
+from flux_pipeline.defs.findings import Findings, missing_images
 from flux_pipeline.defs.metadata import Metadata
 from flux_pipeline.defs.outcome import Outcome
-from flux_pipeline.errors import ImageError, StoreError
+from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
+from flux_pipeline.ledger.base import Budget
 from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.produce.budgets import NAMES, usd
+from flux_pipeline.produce.report import PartitionReport, Stop, Tally
+from flux_pipeline.prompts import PromptSet
 from flux_pipeline.store.base import Store
 
 COMPLETE = "images_are_complete"
-READABLE = "images_are_readable"
-UNFLAGGED = "images_are_unsuspicious"
-DISTINCT = "images_are_distinct"
-
-_SENTENCES = {
-    COMPLETE: "Every image asked for is stored. A warning where the provider refused some.",
-    READABLE: "A sample of the images, read back from the store, decodes whole and has the same "
-    "pixels as were recorded.",
-    UNFLAGGED: "No image is blank or was kept in spite of a doubt.",
-    DISTINCT: "No two requests gave the same pixels.",
-}
+MOST_PARTITIONS = 1_000
+"""Above, no check is partitioned: what a run plans would not go into one statement of SQLite."""
+_NEAR = 0.8
+"""Of a budget, from which on it warns."""
+_MOST_NAMED = 20
+_BUDGETS = (Stop.RUN_BUDGET, Stop.MONTH_BUDGET, Stop.DAY_BUDGET)
 
 
-def build_check_specs(images: dg.AssetKey) -> Sequence[dg.AssetCheckSpec]:
-    """Declare the checks on one prompt set's images."""
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that the checks of one run go by."""
+
+    prompt_set: str
+    store: Store
+    outcome: Outcome
+    spent: Sequence[tuple[Budget, int]] = ()
+    """The run's budgets, and the millionths of a USD that count against each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong, by image, partition, request or budget; passed where there is none."""
+    shown: Metadata = field(default_factory=dict)
+    warn: bool = False
+    """Where the failure is of the milder kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    sentence: str
+    remedy: str
+    evaluate: Callable[[Evidence], _Verdict]
+    warns: bool = False
+
+
+def build_check_specs(
+    images: dg.AssetKey, partitions: dg.PartitionsDefinition[str] | None = None
+) -> Sequence[dg.AssetCheckSpec]:
+    """Declare the checks on one prompt set's images; with partitions, COMPLETE for each of them."""
     return [
-        dg.AssetCheckSpec(name, asset=images, description=sentence)
-        for name, sentence in _SENTENCES.items()
+        dg.AssetCheckSpec(
+            name,
+            asset=images,
+            description=check.sentence,
+            partitions_def=partitions if name == COMPLETE else None,
+        )
+        for name, check in CHECKS.items()
     ]
 
 
-def check_results(
-    selected: Iterable[dg.AssetCheckKey], outcome: Outcome, store: Store
-) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate those of the checks that the run was asked for."""
-    for check in sorted(selected):
-        passed, metadata = _evaluate(check.name, outcome, store)
-        refused_alone = check.name == COMPLETE and not outcome.failed
-        warn = refused_alone or check.name in (UNFLAGGED, DISTINCT)
-        yield dg.AssetCheckResult(
+def is_partitioned(prompt_set: PromptSet) -> bool:
+    """Whether COMPLETE is evaluated for every partition."""
+    return len(prompt_set.partition_keys()) <= MOST_PARTITIONS
+
+
+def split_checks(
+    selected: Iterable[dg.AssetCheckKey], *, by_partition: bool
+) -> tuple[Sequence[dg.AssetCheckKey], Sequence[dg.AssetCheckKey]]:
+    """Those of the checks that are evaluated a partition, and those that are once a run."""
+    keys = sorted(selected)
+    single = [key for key in keys if by_partition and key.name == COMPLETE]
+    return single, [key for key in keys if key not in single]
+
+
+def partition_checks(
+    selected: Iterable[dg.AssetCheckKey], report: PartitionReport
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Evaluate COMPLETE for a finished partition, if it is among the selected."""
+    for check in selected:
+        verdict = _completeness(report.tally, dict(islice(missing_images(report), _MOST_NAMED)))
+        yield dg.AssetCheckEvaluation(
             asset_key=check.asset_key,
             check_name=check.name,
-            passed=passed,
-            severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
-            metadata=dict(metadata),
+            passed=not verdict.wrong,
+            severity=_severity(verdict, COMPLETE),
+            metadata=_metadata(verdict),
+            description=_description(verdict, COMPLETE),
+            partition=report.partition,
         )
 
 
-def _evaluate(name: str, outcome: Outcome, store: Store) -> tuple[bool, Metadata]:
-    tally = outcome.tally
-    if name == COMPLETE:
-        missing = tally.asked - tally.stored - tally.unchanged
-        named = dg.MetadataValue.json(outcome.incomplete)
-        return tally.complete, {"flux/missing_images": missing, "flux/partitions": named}
-    if name == UNFLAGGED:
-        return not outcome.flagged, {"flux/images": dg.MetadataValue.json(outcome.flagged)}
-    if name == DISTINCT:
-        return not outcome.twins, {"flux/images": dg.MetadataValue.json(outcome.twins)}
-    broken = dict(_broken(store, outcome.sample))
-    read = {"flux/read_images": len(outcome.sample), "flux/images": dg.MetadataValue.json(broken)}
-    return not broken, read
+def check_results(
+    selected: Iterable[dg.AssetCheckKey], evidence: Evidence
+) -> Iterator[dg.AssetCheckResult]:
+    """Evaluate these checks over all partitions of the run."""
+    for check in selected:
+        verdict = CHECKS[check.name].evaluate(evidence)
+        yield dg.AssetCheckResult(
+            asset_key=check.asset_key,
+            check_name=check.name,
+            passed=not verdict.wrong,
+            severity=_severity(verdict, check.name),
+            metadata=_metadata(verdict),
+            description=_description(verdict, check.name),
+        )
+
+
+def _severity(verdict: _Verdict, name: str) -> dg.AssetCheckSeverity:
+    warn = verdict.warn or CHECKS[name].warns
+    return dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
+
+
+def _metadata(verdict: _Verdict) -> dict[str, dg.MetadataValue]:
+    return {**verdict.shown, "flux/wrong": dg.MetadataValue.json(dict(verdict.wrong))}
+
+
+def _description(verdict: _Verdict, name: str) -> str | None:
+    return CHECKS[name].remedy if verdict.wrong else None
+
+
+def _complete(evidence: Evidence) -> _Verdict:
+    verdict = _completeness(evidence.outcome.tally, evidence.outcome.findings.missing)
+    partitions = dg.MetadataValue.json(evidence.outcome.incomplete)
+    return _Verdict(verdict.wrong, {**verdict.shown, "flux/partitions": partitions}, verdict.warn)
+
+
+def _completeness(tally: Tally, named: Mapping[str, str]) -> _Verdict:
+    missing = tally.asked - tally.stored - tally.unchanged
+    wrong = named or ({"images": "not made, and not named"} if missing else {})
+    shown = {"flux/asked_images": tally.asked, "flux/missing_images": missing}
+    refused_alone = not tally.failed and not tally.held
+    return _Verdict(wrong if missing else {}, shown, warn=refused_alone)
+
+
+def _found(pick: Callable[[Findings], Mapping[str, str]]) -> Callable[[Evidence], _Verdict]:
+    """A check of what was noticed while the images came."""
+    return lambda evidence: _Verdict(pick(evidence.outcome.findings))
+
+
+def _readable(evidence: Evidence) -> _Verdict:
+    sample = evidence.outcome.findings.sample
+    return _Verdict(dict(_broken(evidence.store, sample)), {"flux/read_images": len(sample)})
 
 
 def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
@@ -84,3 +176,118 @@ def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, 
         else:
             if seen.image_sha256 != record.image_sha256:
                 yield uri, "holds other pixels than were recorded"
+
+
+def _distinct(evidence: Evidence) -> _Verdict:
+    twins = evidence.outcome.findings.likeness.twins
+    same = "has the pixels of an earlier image"
+    return _Verdict({one: f"{same}: {other}" if other else same for one, other in twins.items()})
+
+
+def _different(evidence: Evidence) -> _Verdict:
+    similar = evidence.outcome.findings.likeness.similar
+    return _Verdict({one: f"looks like {other}" for one, other in similar.items()})
+
+
+def _recorded(evidence: Evidence) -> _Verdict:
+    findings = evidence.outcome.findings
+    try:
+        found = find_unrecorded(
+            evidence.store, evidence.prompt_set, findings.hashes, findings.likeness.newest
+        )
+    except FluxPipelineError as error:
+        return _Verdict({"lineage": str(error)}, {"flux/images": len(findings.hashes)})
+    wrong = dict.fromkeys(found.unrecorded, "is stored and has no row")
+    wrong |= dict.fromkeys(found.lost, "has a row and is not in the store")
+    if found.rows > len(found.unrecorded):
+        wrong["and others"] = f"{found.rows - len(found.unrecorded)} stored images have no row"
+    shown = {
+        "flux/unrecorded_images": found.rows,
+        "flux/lost_images": len(found.lost),
+        "flux/images": len(findings.hashes),
+    }
+    return _Verdict(dict(list(wrong.items())[:_MOST_NAMED]), shown)
+
+
+def _within_budget(evidence: Evidence) -> _Verdict:
+    waiting = evidence.outcome.waiting
+    over: dict[str, str] = {
+        stop.value: f"{waiting[stop.value].requests} requests: {waiting[stop.value].reason}"
+        for stop in _BUDGETS
+        if stop.value in waiting
+    }
+    used, near = {}, {}
+    for budget, micros in evidence.spent:
+        limit = budget.limit_micros
+        if limit is None:
+            continue
+        name = NAMES.get(budget.scope.partition(":")[0], budget.scope)
+        used[name] = {"spent_usd": micros / 1e6, "limit_usd": limit / 1e6}
+        if micros > limit:
+            over[name] = f"{usd(micros)} of {usd(limit)} USD are spent"
+        elif micros >= _NEAR * limit:
+            near[name] = f"{usd(micros)} of {usd(limit)} USD are spent"
+    return _Verdict(over or near, {"flux/budgets": dg.MetadataValue.json(used)}, warn=not over)
+
+
+CHECKS: Mapping[str, _Check] = {
+    COMPLETE: _Check(
+        "Every image asked for is stored. A warning where the provider refused some.",
+        "Materialize the partition again: what was paid is resumed, and only what is missing is"
+        " sent. What was refused stays refused until its prompt is changed.",
+        _complete,
+    ),
+    "images_are_readable": _Check(
+        "A sample of the images, read back from the store, decodes whole and has the same "
+        "pixels as were recorded.",
+        "Somebody wrote over these objects or removed them, or the store is away. `flux-pipeline"
+        " verify --deep` reads all; restore them from a version or a backup.",
+        _readable,
+    ),
+    "images_have_the_asked_size_and_format": _Check(
+        "Every image has the size and the format that its request asked for.",
+        "The images are paid and kept. Change the prompt or its seed to have them made anew.",
+        _found(lambda findings: findings.misfits),
+    ),
+    "images_are_not_blank": _Check(
+        "No image is all of one colour, as a provider's safety filter leaves them.",
+        "Look at them; change the prompt or its seed to have them made anew.",
+        _found(lambda findings: findings.blank),
+        warns=True,
+    ),
+    "images_are_unsuspicious": _Check(
+        "No image was kept in spite of a doubt, such as rows of one colour at its end.",
+        "Look at them; change the prompt or its seed to have them made anew.",
+        _found(lambda findings: findings.doubted),
+        warns=True,
+    ),
+    "images_are_distinct": _Check(
+        "No two requests of the run gave the same pixels.",
+        "The provider gave one picture for two requests, and both were paid. Give one of them"
+        " another seed, and ask the provider.",
+        _distinct,
+    ),
+    "images_look_different": _Check(
+        "No image of the run looks like one right before it, as far as a difference hash sees.",
+        "Look at both; another seed or a clearer prompt makes them differ.",
+        _different,
+        warns=True,
+    ),
+    "images_are_recorded": _Check(
+        "Every stored image of the run has its row in the lineage table, and its object.",
+        "`flux-pipeline reindex` writes missing rows from the objects; `flux-pipeline verify` says"
+        " what is lost.",
+        _recorded,
+    ),
+    "spend_is_within_budget": _Check(
+        "No request was kept back by a budget. A warning from four fifths of one on.",
+        "Raise the budget, or wait for the next month or day (UTC), and materialize again.",
+        _within_budget,
+    ),
+    "nothing_is_held": _Check(
+        "No request may have been paid without anybody knowing.",
+        "`flux-pipeline held` shows what is held, and ends it.",
+        _found(lambda findings: findings.held),
+    ),
+}
+"""Every check by its name."""

@@ -1,9 +1,9 @@
 """The events of one run of one prompt set, each for its own partition."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,8 @@ from flux_pipeline.defs.provenance import Upstream, find_upstream, images_versio
 from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
-from flux_pipeline.lineage.find import find_exact
-from flux_pipeline.lineage.gallery import MOST_SHOWN, build_gallery, gallery_key
-from flux_pipeline.lineage.snapshot import open_snapshot
-from flux_pipeline.lineage.spending import spending, total_of
+from flux_pipeline.gallery.build import build_gallery
+from flux_pipeline.ledger.base import Budget
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
@@ -51,11 +49,29 @@ class SetEvents:
     prompt_set: PromptSet
     context: dg.AssetExecutionContext
     resource: ImageProducer
+    spent: list[tuple[Budget, int]] = field(default_factory=list)
+    """The run's budgets, and the millionths of a USD against each, once the images are made."""
 
     @cached_property
     def keys(self) -> SetKeys:
         """The asset keys of this prompt set."""
         return SetKeys(self.prompt_set.name)
+
+    @cached_property
+    def checks(self) -> Collection[dg.AssetCheckKey]:
+        """The checks that the run was asked for.
+
+        Raises:
+            dagster.Failure: They were asked for without the images, and would pass unseen.
+        """
+        selected: Collection[dg.AssetCheckKey] = self.context.selected_asset_check_keys
+        if selected and not self._selects(self.keys.images):
+            raise dg.Failure(
+                description="checks are evaluated while images are made: materialize"
+                f" {self.keys.images.to_user_string()}, what is unchanged costs nothing",
+                allow_retries=False,
+            )
+        return selected
 
     @cached_property
     def store(self) -> Store:
@@ -97,11 +113,13 @@ class SetEvents:
         )
         asked = sum(content.requests for content in self._contents.values())
         requests = requests_by_partition(self.prompt_set, self._partitions)
-        with (
-            self.resource.open() as producer,
-            producer.stream(requests, run=run, limits=limits, asked=asked) as reports,
-        ):
-            yield self._said(reports)
+        with self.resource.open() as producer:
+            with producer.stream(requests, run=run, limits=limits, asked=asked) as reports:
+                yield self._said(reports)
+            budgets = limits.budgets(
+                run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
+            )
+            self.spent.extend((each, producer.ledger.spent_micros(each.scope)) for each in budgets)
 
     def images(self, report: PartitionReport) -> dg.AssetMaterialization:
         """Say what a finished partition came to."""
@@ -114,30 +132,28 @@ class SetEvents:
         )
 
     def gallery(self) -> Iterator[dg.AssetMaterialization]:
-        """Build the contact sheet of all that the set has ever made, and say where it lies."""
+        """Add what is new to the page of all that the set has ever made, and say where it lies."""
         if not self._selects(self.keys.gallery):
             return
-        name, snapshot = self.prompt_set.name, open_snapshot(self.store)
-        records = find_exact(snapshot, "prompt_set", name, limit=MOST_SHOWN)
-        totals = total_of(spending(snapshot), name)
-        page = build_gallery(
-            name,
-            records,
-            totals=totals,
-            store_uri=self.store.uri,
+        built = build_gallery(
+            self.store,
+            self.prompt_set.name,
             description=self.prompt_set.description,
+            run_id=self.context.run.run_id,
             now=datetime.now(UTC),
-        ).encode()
-        stored = self.store.put(gallery_key(name), page, content_type="text/html")
+        )
         used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)
         yield dg.AssetMaterialization(
             self.keys.gallery,
             metadata={
-                "dagster/uri": stored.uri,
-                "dagster/row_count": totals.stored,
-                "dagster/size_bytes": stored.size,
+                "dagster/uri": built.uri,
+                "dagster/row_count": built.summary.stored,
+                "dagster/size_bytes": built.size,
+                "flux/missing_images": built.summary.missing,
+                "flux/read_parts": built.parts_read,
+                "flux/written_files": built.files_written,
             },
-            tags={**version_tags(images_version(records), GALLERY_VERSION), **used},
+            tags={**version_tags(built.images_version, GALLERY_VERSION), **used},
         )
 
     def _selects(self, key: dg.AssetKey) -> bool:

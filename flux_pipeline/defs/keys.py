@@ -6,6 +6,7 @@ import dagster as dg
 
 LINEAGE = dg.AssetKey("lineage")
 SPEND = dg.AssetKey("spend")
+GALLERY = dg.AssetKey("gallery")
 
 
 @dataclass(frozen=True, slots=True)

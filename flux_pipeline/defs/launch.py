@@ -7,8 +7,8 @@ imported here, and nowhere else; a test fails where one of them changes.
 
 import os
 import socket
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Launched:
     success: bool
     reason: str = ""
     """Why it failed, in words for a person."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What the failure says besides."""
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
@@ -111,17 +113,20 @@ def launch_job(
     if ended is not None and ended.tags.get("dagster/failure_reason") == _INTERRUPTED:
         instance.report_run_canceled(ended, "Interrupted.")
         raise KeyboardInterrupt
-    return Launched(run_id, result.success, _reason(result))
+    failures = result.filter_events(lambda event: event.is_step_failure)
+    return Launched(run_id, result.success, *explain_failure(failures))
 
 
-def _reason(result: Any) -> str:
-    """What the failed step said of itself, else the error's own words."""
-    for event in result.filter_events(lambda event: event.is_step_failure):
+def explain_failure(failures: Iterable[dg.DagsterEvent]) -> tuple[str, Mapping[str, Any]]:
+    """What the first failed step said of itself, with its metadata; else the error's own words."""
+    for event in failures:
         data = event.step_failure_data
-        if data.user_failure_data and data.user_failure_data.description:
-            return str(data.user_failure_data.description)
-        return str(data.error.message).strip() if data.error else ""
-    return ""
+        said = data.user_failure_data
+        if said and said.description:
+            metadata = {name: value.value for name, value in (said.metadata or {}).items()}
+            return str(said.description), metadata
+        return (str(data.error.message).strip() if data.error else ""), {}
+    return "", {}
 
 
 def _bury_dead_runs(instance: dg.DagsterInstance) -> None:

@@ -3,20 +3,30 @@
 It is fed report by report and keeps no report: a run of a million images needs no more memory.
 """
 
-import hashlib
-import heapq
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
-from flux_pipeline.defs.metadata import reasons_of
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.report import PartitionReport, Tally
+from flux_pipeline.defs.findings import Findings
+from flux_pipeline.defs.metadata import plain_text, reasons_of
+from flux_pipeline.produce.report import Ending, PartitionReport, Result, Tally
 
 MOST_NAMED = 20
-"""Partitions or images that a message or a check names."""
-SAMPLE = 12
-"""Images that are read back from the store after a run."""
+"""Partitions that a message names."""
+_MOST_ALIKE = 3
+"""Partitions that are named for one reason."""
+HELD = "held"
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Requests that were not sent, or whose fate nobody knows, until a person does something."""
+
+    reason: str
+    requests: int = 0
+    usd: float = 0.0
+    """What they cost, by estimate."""
 
 
 @dataclass(slots=True)
@@ -28,15 +38,17 @@ class Outcome:
     partitions: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """Why a partition has to be run again, by partition."""
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    """What waits for a person, by the name of a ``Stop``, or ``held``."""
+    broken: int = 0
+    """Requests that failed for another reason than these."""
     incomplete: list[str] = field(default_factory=list)
     """The first partitions in which an image is missing."""
-    flagged: dict[str, str] = field(default_factory=dict)
-    """What is odd about the first images that inspection had doubts about, by address."""
-    twins: list[str] = field(default_factory=list)
-    """The addresses of the first images whose pixels came twice."""
-    _seen: set[bytes] = field(default_factory=set)
-    _images: int = 0
-    _sample: list[tuple[int, int, ImageRecord]] = field(default_factory=list)
+    findings: Findings = field(init=False)
+    """What the checks go by."""
+
+    def __post_init__(self) -> None:
+        self.findings = Findings(self.run_id)
 
     def add(self, report: PartitionReport) -> bool:
         """Take in one partition; return whether it is done with, so that it counts as made.
@@ -47,9 +59,9 @@ class Outcome:
         tally = report.tally
         self.tally.merge(tally)
         self.partitions += 1
-        for record in report.records:
-            if record.status is ImageStatus.STORED:
-                self._note(record)
+        self.findings.add(report)
+        for result in report.results:
+            self._wait(result)
         if not tally.complete and len(self.incomplete) < MOST_NAMED:
             self.incomplete.append(report.partition)
         kept = tally.stored + tally.unchanged
@@ -57,11 +69,6 @@ class Outcome:
         if not done:
             self.failed[report.partition] = "; ".join(reasons_of(report)) or "no image came"
         return done
-
-    @property
-    def sample(self) -> list[ImageRecord]:
-        """Some of the images, drawn evenly, other ones in every run."""
-        return [record for _, _, record in self._sample]
 
     def raise_if_failed(self) -> None:
         """Fail the step for the partitions that failed; those that are done stay made.
@@ -72,33 +79,44 @@ class Outcome:
         """
         if self.failed:
             named = dict(list(self.failed.items())[:MOST_NAMED])
-            lines = [f"{key}: {reason}" for key, reason in named.items()]
-            if len(self.failed) > len(named):
-                lines.append(f"and {len(self.failed) - len(named)} more")
+            headline = f"{len(self.failed)} of {self.partitions} partitions failed"
+            waiting = {name: asdict(each) for name, each in self.waiting.items()}
             raise dg.Failure(
-                description=f"{len(self.failed)} of {self.partitions} partitions failed\n"
-                + "\n".join(lines),
+                description="\n".join([headline, *self._reasons(), *self._unsent()]),
                 metadata={
                     "flux/failed_partitions": dg.MetadataValue.json(named),
+                    "flux/waiting": dg.MetadataValue.json(waiting),
+                    "flux/broken_requests": self.broken,
                     "flux/cost_usd": round(self.tally.usd, 6),
                 },
                 allow_retries=False,
             )
 
-    def _note(self, record: ImageRecord) -> None:
-        address = record.uri or record.request_sha256
-        if record.error and len(self.flagged) < MOST_NAMED:
-            self.flagged[address] = record.error
-        if record.image_sha256:
-            pixels = bytes.fromhex(record.image_sha256)[:8]
-            if pixels in self._seen and len(self.twins) < MOST_NAMED:
-                self.twins.append(address)
-            self._seen.add(pixels)
-        # The smallest of random numbers are an even sample; the count keeps records uncompared.
-        self._images += 1
-        draw = hashlib.sha256(f"{self.run_id}{address}".encode()).digest()
-        item = (-int.from_bytes(draw[:8], "big"), self._images, record)
-        if len(self._sample) < SAMPLE:
-            heapq.heappush(self._sample, item)
-        else:
-            heapq.heappushpop(self._sample, item)
+    def _reasons(self) -> Iterator[str]:
+        """Each reason once, with the partitions that have it."""
+        alike: dict[str, list[str]] = {}
+        for key, reason in self.failed.items():
+            alike.setdefault(reason, []).append(key)
+        shown = list(alike.items())[:MOST_NAMED]
+        for reason, keys in shown:
+            more = f" and {len(keys) - _MOST_ALIKE} more" if len(keys) > _MOST_ALIKE else ""
+            yield f"{', '.join(keys[:_MOST_ALIKE])}{more}: {reason}"
+        left = len(self.failed) - sum(len(keys) for _, keys in shown)
+        if left:
+            yield f"and {left} more"
+
+    def _unsent(self) -> Iterator[str]:
+        unsent = [each for name, each in self.waiting.items() if name != HELD]
+        if unsent:
+            requests, usd = sum(e.requests for e in unsent), sum(e.usd for e in unsent)
+            yield f"{requests} requests of {usd:.4f} USD were not sent"
+
+    def _wait(self, result: Result) -> None:
+        held = result.ending is Ending.HELD
+        if result.stop is None and not held:
+            self.broken += result.ending is Ending.FAILED
+            return
+        name = HELD if result.stop is None else result.stop.value
+        waiting = self.waiting.setdefault(name, Waiting(plain_text(result.reason)))
+        waiting.requests += 1
+        waiting.usd += result.request.cost_usd

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
+from flux_pipeline.defs.alerts import tell_held
 from flux_pipeline.defs.events import reported_errors
+from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.opening import open_ledger
-from flux_pipeline.resources import ImageProducer
+from flux_pipeline.resources import AlertSender, ImageProducer
 
 RESCUE = "rescue_predictions"
 _TAGS = {
@@ -21,13 +23,16 @@ _TAGS = {
 
 
 @dg.op(description="Finishes by id what was accepted and left; creates nothing.")
-def finish_what_was_left(context: dg.OpExecutionContext, image_producer: ImageProducer) -> None:
+def finish_what_was_left(
+    context: dg.OpExecutionContext, image_producer: ImageProducer, alert_sender: AlertSender
+) -> None:
     """Not in the pool of the runs that make images: it must not wait for one that hangs."""
     with reported_errors(), image_producer.open() as producer:
         done = rescue(producer, run_id=context.run_id)
     for line in [*done.notices, *done.unreadable.values()]:
         context.log.warning(line)
     context.log.info("%d left over; now %s", done.found, dict(done.states))
+    tell_held(context.instance, context.run_id, done.states[State.HELD], alert_sender)
 
 
 @dg.job(name=RESCUE, tags=_TAGS, executor_def=dg.in_process_executor)

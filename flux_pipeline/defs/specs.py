@@ -14,7 +14,7 @@ from flux_pipeline.prompts import PromptSet
 
 IMAGES_VERSION = "1"
 """Of the code that turns an answer into a stored image: raise it when the stored bytes change."""
-GALLERY_VERSION = "1"
+GALLERY_VERSION = "2"
 
 
 def prompts_version(prompt_set: PromptSet) -> str:
@@ -60,7 +60,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
         dg.AssetSpec(
             keys.gallery,
             deps=[keys.images],
-            description="A contact sheet of all its images, as one page.",
+            description="All its images and those that were not made, on one page with their lineage.",
             metadata=_code_references(prompt_set, "description"),
             kinds={"html"},
             code_version=GALLERY_VERSION,

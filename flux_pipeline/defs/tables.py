@@ -1,23 +1,30 @@
 """The assets over all prompt sets: the compacted lineage table, and what was spent."""
 
+import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.defs.keys import LINEAGE, SPEND, SetKeys
 from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.snapshot import open_snapshot
-from flux_pipeline.lineage.spending import spending
+from flux_pipeline.lineage.spend_page import PAGE_KEY, write_spending
+from flux_pipeline.lineage.spend_plot import spend_png
+from flux_pipeline.lineage.spending import (
+    SPEND_SCHEMA,
+    SPEND_SOURCES,
+    group_spending,
+    spending,
+    total,
+)
 from flux_pipeline.resources import ImageProducer
 
-if TYPE_CHECKING:  # it takes longer to import than Dagster itself; pyarrow does when it needs it
-    import pandas as pd
-
 _GROUP = "books"
-_SPEND_KEY = "spend/by-day.csv"
 _MOST_ROWS = 60
 """Rows of the table in the UI, the newest; the file holds all."""
 
@@ -30,7 +37,7 @@ def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
         deps=[SetKeys(name).images for name in prompt_sets],
         group_name=_GROUP,
         kinds={"parquet"},
-        metadata={"dagster/column_schema": _column_schema()},
+        metadata={"dagster/column_schema": _columns(SCHEMA)},
     )
     def lineage(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
         """One row for every image that was ever asked for, the current ones, in one file.
@@ -47,46 +54,86 @@ def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
             }
         )
 
-    @dg.asset(key=SPEND, deps=[LINEAGE], group_name=_GROUP, kinds={"pandas", "csv"})
+    @dg.asset(
+        key=SPEND,
+        deps=[LINEAGE],
+        group_name=_GROUP,
+        kinds={"matplotlib", "csv"},
+        metadata={
+            "dagster/column_schema": _columns(SPEND_SCHEMA),
+            "dagster/column_lineage": _COLUMN_LINEAGE,
+        },
+    )
     def spend(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
-        """Images and cost (USD, by estimate) by day, prompt set and model."""
+        """Predictions, images, cost (USD, by estimate) and time by day, prompt set and model.
+
+        A plot and tables as one page, and a CSV of the same rows.
+        """
         with reported_errors():
             store = image_producer.open_store()
-            table = spending(open_snapshot(store)).to_pandas().round({"usd": 6})
-            body = table.to_csv(index=False).encode()
-            stored = store.put(_SPEND_KEY, body, content_type="text/csv")
+            table = spending(open_snapshot(store))
+            stored = write_spending(store, table, now=datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={
                 "dagster/uri": stored.uri,
                 "dagster/row_count": len(table),
-                "flux/stored_images": int(table["stored"].sum()),
-                "flux/cost_usd": round(float(table["usd"].sum()), 6),
-                "flux/by_day": dg.MetadataValue.md(_markdown(table.tail(_MOST_ROWS))),
-                "flux/by_prompt_set": dg.MetadataValue.md(_markdown(_by_prompt_set(table))),
+                "dagster/column_lineage": _COLUMN_LINEAGE,
+                "flux/page_uri": f"{store.uri}/{PAGE_KEY}",
+                **_sums(table),
+                **_plot(table),
+                "flux/by_day": dg.MetadataValue.md(_markdown(table.slice(_first(table)))),
+                "flux/by_prompt_set": dg.MetadataValue.md(_markdown(group_spending(table, "set"))),
             }
         )
 
     return [lineage, spend]
 
 
-def _by_prompt_set(table: "pd.DataFrame") -> "pd.DataFrame":
-    sums = ["stored", "refused", "failed", "usd"]
-    return table.groupby("prompt_set", as_index=False)[sums].sum()
+_COLUMN_LINEAGE = dg.TableColumnLineage(
+    {
+        column: [dg.TableColumnDep(asset_key=LINEAGE, column_name=name) for name in sources]
+        for column, sources in SPEND_SOURCES.items()
+    }
+)
 
 
-def _markdown(table: "pd.DataFrame") -> str:
+def _sums(table: pa.Table) -> dict[str, int | float]:
+    sums = total(table)
+    return {
+        "flux/predictions": sums["predictions"],
+        "flux/stored_images": sums["images"],
+        "flux/refused_images": sums["refused"],
+        "flux/failed_images": sums["failed"],
+        "flux/cost_usd": round(float(sums["usd"]), 6),
+        "flux/predict_seconds": round(float(sums["seconds"]), 3),
+    }
+
+
+def _plot(table: pa.Table) -> dict[str, dg.MetadataValue]:
+    """Give USD a day as a picture of some 15 KB; nothing where nothing was spent."""
+    if not (picture := spend_png(table)):
+        return {}
+    data = base64.b64encode(picture).decode()
+    return {"flux/plot": dg.MetadataValue.md(f"![USD a day](data:image/png;base64,{data})")}
+
+
+def _first(table: pa.Table) -> int:
+    return max(len(table) - _MOST_ROWS, 0)
+
+
+def _markdown(table: pa.Table) -> str:
     """A Markdown table; a cell holds names, dates and numbers, and nothing that Markdown reads."""
     cells = [
-        [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row]
-        for row in table.itertuples(index=False)
+        [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row.values()]
+        for row in table.to_pylist()
     ]
-    rows = [list(table.columns), ["---"] * len(table.columns), *cells]
+    rows = [table.column_names, ["---"] * table.num_columns, *cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _column_schema() -> dg.TableSchema:
+def _columns(schema: pa.Schema) -> dg.TableSchema:
     columns = []
-    for field in SCHEMA:
+    for field in schema:
         about = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
         unit = f" ({about['unit']})" if "unit" in about else ""
         description = f"{about.get('description', '')}{unit}"

@@ -108,6 +108,16 @@ class PromptSet:
         ]
         return self.expansion.document.line("prompts", max(keys, key=len)) if keys else 0
 
+    def names_in(self, partition: str | None) -> Iterator[str]:
+        """The prompts' names, streamed; of one partition, or of all where they are no such cut.
+
+        Nothing is checked: what is wrong with a table is left out.
+        """
+        for _, variant in self.expansion.variants(Problems()):
+            here = partition_of(self.partitions, variant.name, partition or "")
+            if partition is None or here == partition:
+                yield variant.name
+
     def _requests(self, selection: Selection) -> Iterator[Request]:
         # All of this was checked: a problem here means that a table changes under our hands.
         problems = Problems()

@@ -53,6 +53,7 @@ def a_result(
     images: Sequence[ImageRecord] | None = None,
     outputs: int = 1,
     prompt: str = "a castle",
+    size: tuple[int, int] = (64, 64),
     **changes: Any,
 ) -> Result:
     request = Request(
@@ -61,8 +62,8 @@ def a_result(
         input={"prompt": prompt, "seed": 7},
         request_sha256=digest("request"),
         outputs=outputs,
-        width=64,
-        height=64,
+        width=size[0],
+        height=size[1],
         image_format="webp",
         cost_usd=0.003,
         source=Source("winter", "castle", partition="castle"),

@@ -9,6 +9,7 @@ import pytest
 
 from flux_pipeline.defs.assets import POOL, build_assets
 from flux_pipeline.defs.beta import beta_accepted
+from flux_pipeline.defs.checks import CHECKS
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from tests.defs.bench import Bench, checks
@@ -22,6 +23,15 @@ prompts:
 """
 
 
+def completeness(result: dg.ExecuteInProcessResult) -> dict[str | None, bool]:
+    """Whether the images are complete, by partition."""
+    return {
+        each.partition: each.passed
+        for each in result.get_asset_check_evaluations()
+        if each.check_name == "images_are_complete"
+    }
+
+
 def test_a_run_makes_an_event_for_every_partition_and_a_gallery(bench: Bench) -> None:
     bench.options = EmulatorOptions(time_scale=0)  # real pictures: each other pixels
     winter = bench.write(FOUR)
@@ -32,12 +42,7 @@ def test_a_run_makes_an_event_for_every_partition_and_a_gallery(bench: Bench) ->
     per_asset = [event.asset_key for event in result.get_asset_materialization_events()]
     assert [per_asset.count(key) for key in (bench.keys.prompts, bench.keys.images)] == [4, 4]
     assert per_asset.count(bench.keys.gallery) == 1
-    assert checks(result) == {
-        "images_are_complete": True,
-        "images_are_distinct": True,
-        "images_are_readable": True,
-        "images_are_unsuspicious": True,
-    }
+    assert checks(result) == dict.fromkeys(CHECKS, True)
     assert bench.charged().creates_accepted == 4
 
 
@@ -104,7 +109,7 @@ def test_a_failed_partition_fails_alone_and_is_named_with_its_reason(bench: Benc
     assert data.description is not None
     assert data.description.startswith("1 of 4 partitions failed\nmoon: ")
     assert list(data.metadata["flux/failed_partitions"].value) == ["moon"]
-    assert not checks(result)["images_are_complete"]
+    assert completeness(result) == {"castle": True, "harbour": True, "moon": False, "zoo": True}
     assert bench.shown("gallery")["dagster/row_count"] == 3
 
 
@@ -135,7 +140,10 @@ def test_images_that_the_provider_refuses_are_named_and_do_not_fail_the_rest(
     ]
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
-    assert check.metadata["flux/partitions"].value == ["castle"]
+    assert check.partition == "castle"
+    (named, reason), *_ = check.metadata["flux/wrong"].value.items()
+    assert named.startswith("castle, image ")
+    assert reason.startswith("left out by the provider")
 
 
 def test_a_budget_stops_before_the_request_that_would_exceed_it(bench: Bench) -> None:
@@ -249,12 +257,30 @@ def test_no_pickle_is_written_anywhere(bench: Bench) -> None:
 def test_the_gallery_lies_where_its_event_says(bench: Bench) -> None:
     winter = bench.write("description: <Winter> & more\nprompts: {castle: a castle}")
     bench.run(winter)
-    page = (bench.folder / f"store/galleries/{bench.name}.html").read_text()
+    folder = bench.folder / f"store/galleries/{bench.name}"
+    page = (folder / "index.html").read_text()
     shown = bench.shown("gallery")
-    assert shown["dagster/uri"] == (bench.folder / f"store/galleries/{bench.name}.html").as_uri()
+    assert shown["dagster/uri"] == (folder / "index.html").as_uri()
     assert shown["dagster/size_bytes"] == len(page.encode())
-    assert "&lt;Winter&gt; &amp; more" in page
-    assert f'src="../images/{bench.name}/castle-' in page
+    assert r"\u003cWinter\u003e \u0026 more" in page
+    assert f'"images/{bench.name}/castle-' in (folder / "rows-00001.js").read_text()
+    assert '"UklGR' in (folder / "details-00001.js").read_text()  # a WebP, in base64
+
+
+def test_the_gallery_reads_the_new_partition_alone(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    bench.run(winter, keys=["castle", "moon"])
+    assert bench.shown("gallery")["flux/read_parts"] == 3
+    bench.run(winter, keys=["zoo", "zoo"])
+    shown = bench.shown("gallery")
+    assert (shown["flux/read_parts"], shown["dagster/row_count"]) == (1, 4)
+
+
+def test_the_gallery_names_what_was_not_made(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="moon", cap=100))
+    bench.run(bench.write(FOUR), raise_on_error=False)
+    shown = bench.shown("gallery")
+    assert (shown["dagster/row_count"], shown["flux/missing_images"]) == (3, 1)
 
 
 def test_the_step_that_pays_is_never_retried_and_waits_in_the_pool(bench: Bench) -> None:

@@ -1,13 +1,13 @@
 """A run's outcome: what counts as done, what fails, and what a person is told."""
 
-import tracemalloc
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.outcome import MOST_NAMED, SAMPLE, Outcome
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.report import Ending, PartitionReport
+from flux_pipeline.defs.outcome import MOST_NAMED, Outcome
+from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.produce.report import Ending, PartitionReport, Stop
 from tests.defs.reports import a_report, a_result, an_image
 
 
@@ -80,58 +80,31 @@ def test_a_failure_of_very_many_names_the_first() -> None:
     assert len(raised.value.metadata["flux/failed_partitions"].value) == MOST_NAMED
 
 
-def test_twins_and_flags_are_named_by_address() -> None:
-    outcome = Outcome("run")
-    outcome.add(a_report("a", a_result(images=[an_image("same", uri="file:///a.webp")])))
-    doubted = an_image("same", uri="file:///b.webp", error="blank: all of one colour")
-    outcome.add(a_report("b", a_result(images=[doubted])))
-    assert outcome.twins == ["file:///b.webp"]
-    assert outcome.flagged == {"file:///b.webp": "blank: all of one colour"}
-
-
-def fill(run_id: str, count: int) -> list[ImageRecord]:
-    outcome = Outcome(run_id)
-    for number in range(count):
-        image = an_image(number, uri=f"file:///{number}.webp")
-        outcome.add(a_report("a", a_result(images=[image])))
-    return outcome.sample
-
-
-def test_the_sample_has_all_of_few_images_and_a_part_of_many() -> None:
-    assert len(fill("run", 3)) == 3
-    assert len(fill("run", 500)) == SAMPLE
-
-
-def test_the_sample_is_even_and_another_one_in_every_run() -> None:
-    drawn = [
-        int((image.uri or "")[8:-5]) for number in range(40) for image in fill(f"{number}", 100)
-    ]
-    assert fill("1", 100) == fill("1", 100)
-    assert fill("1", 100) != fill("2", 100)
-    assert 40 < sum(drawn) / len(drawn) < 60
-
-
-def test_the_same_image_twice_does_no_harm_to_the_sample() -> None:
-    outcome = Outcome("run")
-    for _ in range(3 * SAMPLE):
-        outcome.add(a_report("a", a_result(images=[an_image("same", uri="file:///same.webp")])))
-    assert len(outcome.sample) == SAMPLE
-
-
-def test_no_report_is_kept() -> None:
-    outcome = Outcome("run")
-    reports = [a_report("a", a_result(images=[an_image(number)])) for number in range(2_000)]
-    outcome.add(reports[0])
-    tracemalloc.start()
-    for report in reports[1:]:
-        outcome.add(report)
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert grown / len(reports) < 200  # bytes an image: eight of its hash, and a set's overhead
-
-
 def test_a_report_without_reasons_says_at_least_that_nothing_came() -> None:
     outcome = Outcome("run")
     report = PartitionReport("a", [a_result(images=[])], 1.0)
     assert not outcome.add(report)
     assert outcome.failed == {"a": "no image came"}
+
+
+def test_a_reason_is_said_once_with_the_partitions_that_have_it() -> None:
+    outcome = Outcome("run")
+    failed = a_result(ending=Ending.FAILED, images=[], reason="no budget")
+    full = replace(failed, stop=Stop.RUN_BUDGET)
+    for key in ("a", "b", "c", "d", "e"):
+        outcome.add(a_report(key, full))
+    outcome.add(a_report("f", a_result(ending=Ending.HELD, images=[], reason="fate unknown")))
+    cost = full.request.cost_usd
+    with pytest.raises(dg.Failure) as raised:
+        outcome.raise_if_failed()
+    assert (raised.value.description or "").splitlines() == [
+        "6 of 6 partitions failed",
+        "a, b, c and 2 more: no budget",
+        "f: fate unknown",
+        f"5 requests of {5 * cost:.4f} USD were not sent",
+    ]
+    assert raised.value.metadata["flux/waiting"].value == {
+        "run_budget": {"reason": "no budget", "requests": 5, "usd": pytest.approx(5 * cost)},
+        "held": {"reason": "fate unknown", "requests": 1, "usd": pytest.approx(cost)},
+    }
+    assert raised.value.metadata["flux/broken_requests"].value == 0

@@ -1,0 +1,45 @@
+"""`flux-pipeline alert`: where alerts go, and whether they arrive."""
+
+import sys
+
+import click
+
+from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.errors import ConfigError, Problem
+
+
+@click.command()
+@click.option("--test", is_flag=True, help="Send a sample message to every webhook.")
+def alert(test: bool) -> None:
+    """Say where alerts go; with --test, send one.
+
+    Exit code: 1 a webhook did not take it, 2 FLUX_ALERT_URL is not set.
+    """
+    from flux_pipeline.alerts.message import Kind, build_alert
+    from flux_pipeline.alerts.sender import send
+    from flux_pipeline.alerts.webhooks import build_webhooks
+
+    settings = read_settings(None)
+    if not settings.alert_url:
+        raise ConfigError(
+            [Problem("environment", 0, "FLUX_ALERT_URL", "is not set: give a webhook's address")]
+        )
+    webhooks = build_webhooks(
+        settings.alert_url, form=settings.alert_format, secrets=settings.alert_secret
+    )
+    if not test:
+        for webhook in webhooks:
+            click.echo(f"{webhook}{', signed' if webhook.secret else ''}")
+        click.echo("flux-pipeline alert --test sends a message")
+        return
+    sample = build_alert(
+        Kind.TEST,
+        "flux-pipeline: a test",
+        ["If you can read this, alerts arrive here.", "Nothing failed."],
+        links={"web interface": settings.ui_url},
+        key="test",
+    )
+    deliveries = send(sample, webhooks)
+    for each in deliveries:
+        click.echo(f"{each.webhook}: {each.problem or 'delivered'}")
+    sys.exit(1 if any(each.problem for each in deliveries) else 0)

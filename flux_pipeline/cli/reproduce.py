@@ -1,0 +1,137 @@
+"""`flux-pipeline reproduce`: make an image again, on purpose, and compare."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import click
+
+from flux_pipeline.cli.plain import plain, survive_any_encoding
+from flux_pipeline.cli.tracing import answer_to, open_table
+
+if TYPE_CHECKING:
+    from flux_pipeline.audit.reproduce import Plan, Reproduction
+    from flux_pipeline.prompts import PromptSet
+    from flux_pipeline.settings import Settings
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("target", metavar="FILE|ID")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent and cost; send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
+def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
+    """Send what made an image once more, which costs money, and compare what comes.
+
+    The original stays as it is. All images of its prediction are made again. Exit code: 0 all are
+    identical or similar, 1 one is different or did not come.
+    """
+    survive_any_encoding()
+    from flux_pipeline.settings import Settings, missing_key
+
+    settings = Settings.from_environment(os.environ)
+    plan = _plan(settings, target)
+    if dry_run:
+        _say_plan(plan, as_json=as_json)
+        return
+    if problem := missing_key(settings):
+        from flux_pipeline.errors import ConfigError
+
+        raise ConfigError([problem])
+    if not as_json:
+        click.echo(f"{_cost(plan)}; what was begun by an earlier try is not paid again", err=True)
+    try:
+        done = _reproduce(settings, plan, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("interrupted: what was accepted is resumed by the same command", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(0 if done.verdict in {"identical", "similar"} else 1)
+
+
+def _plan(settings: "Settings", target: str) -> "Plan":
+    store, snapshot = open_table()
+    answer, why = answer_to(store, snapshot, target)
+    if answer is None or answer.record is None:
+        click.echo(f"not known: {plain(target)}: {plain(why or _notes(answer))}", err=True)
+        sys.exit(1)
+    if answer.certainty != "certain":
+        click.echo(f"note: {'; '.join(map(plain, answer.notes)) or answer.certainty}", err=True)
+    from flux_pipeline.audit.reproduce import plan_reproduction
+
+    return plan_reproduction(snapshot, store, answer.record, lambda name: _set(settings, name))
+
+
+def _set(settings: "Settings", name: str) -> "PromptSet":
+    from flux_pipeline.errors import ConfigError, Problem
+    from flux_pipeline.prompts import load_prompt_sets
+
+    for prompt_set in load_prompt_sets(settings.configs):
+        if prompt_set.name == name:
+            return prompt_set
+    message = f"has no prompt set {name}, which alone knows the secrets of this input: put it back"
+    raise ConfigError([Problem(str(settings.configs), 0, "", message)])
+
+
+def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reproduction":
+    from flux_pipeline.audit.reproduce import as_json as described
+    from flux_pipeline.audit.reproduce import reproduce as send_again
+    from flux_pipeline.audit.reproduce import write_report
+    from flux_pipeline.cli.opening import open_producer
+    from flux_pipeline.produce.budgets import Limits
+
+    limits = Limits(usd_per_day=settings.budget_usd_per_day)
+    with open_producer(settings) as producer:
+        done = send_again(producer, plan, run_id=f"reproduce-{uuid4().hex[:12]}", limits=limits)
+        if as_json:
+            click.echo(json.dumps(described(done)))
+        else:
+            _say(done)
+        write_report(producer.store, done)
+    return done
+
+
+def _say_plan(plan: "Plan", *, as_json: bool) -> None:
+    request = plan.request
+    if as_json:
+        from flux_pipeline.models import redact_input
+
+        found = {
+            "dry_run": True,
+            "original": plan.original,
+            "take": request.source.take,
+            "model": request.model,
+            "version": request.version,
+            "input": redact_input(request.input),
+            "usd": round(request.cost_usd, 6),
+            "notes": plan.doubts,
+        }
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{_cost(plan)}; nothing was sent")
+    for doubt in plan.doubts:
+        click.echo(f"note: {doubt}")
+
+
+def _cost(plan: "Plan") -> str:
+    request = plan.request
+    images = "1 image" if request.outputs == 1 else f"{request.outputs} images"
+    return f"{images} of {request.model}, {request.cost_usd:.4f} USD by estimate"
+
+
+def _say(done: "Reproduction") -> None:
+    for image in done.images:
+        bits = "" if image.distance is None else f", {image.distance} of 64 bits of looks differ"
+        reason = f": {plain(image.reason)}" if image.reason else ""
+        click.echo(f"output {image.output_index}  {image.verdict}{bits}{reason}")
+        click.echo(f"  original   {image.original_uri or 'unknown'}")
+        click.echo(f"  made now   {image.uri or 'nothing'}")
+    for note in done.notes:
+        click.echo(f"note: {plain(note)}")
+    click.echo(f"{done.verdict}; {done.usd:.4f} USD paid, by estimate")
+
+
+def _notes(answer: object) -> str:
+    return "; ".join(getattr(answer, "notes", [])) or "nothing is recorded of it"

@@ -1,0 +1,105 @@
+"""`flux-pipeline spend`: what was paid for, by day, prompt set or model, as the table is now."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flux_pipeline.cli.workspace import read_settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flux_pipeline.lineage.spending import By
+
+_MOST_DAYS = 31
+"""Rows of the table, the newest days; --json has all."""
+_DATE = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.argument("sets", nargs=-1, metavar="[SET]...")
+@click.option(
+    "--by",
+    type=click.Choice(["day", "set", "model"]),
+    default="day",
+    show_default=True,
+    help="What a row stands for.",
+)
+@click.option("--since", type=_DATE, metavar="DATE", help="From this day on, UTC.")
+@click.option("--until", type=_DATE, metavar="DATE", help="Up to this day and with it, UTC.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no table.")
+def spend(
+    sets: tuple[str, ...],
+    by: "By",
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
+    """Add up predictions, images, cost and time, from the lineage table as it is now.
+
+    USD are estimates from the models' price tables. What was sent again after it had failed counts
+    once; a budget counts every attempt.
+    """
+    from flux_pipeline.lineage.snapshot import open_snapshot
+    from flux_pipeline.lineage.spending import (
+        group_spending,
+        select_spending,
+        spending,
+        total,
+    )
+    from flux_pipeline.store.location import open_store
+
+    everything = spending(open_snapshot(open_store(read_settings(None).store)))
+    known = sorted({str(name) for name in everything.column("prompt_set").to_pylist()})
+    if missing := [name for name in sets if name not in known]:
+        raise click.BadParameter(
+            f"the lineage table has no prompt set {', '.join(missing)};"
+            f" it has {', '.join(known) or 'none'}"
+        )
+    chosen = select_spending(
+        everything,
+        prompt_sets=sets,
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+    )
+    grouped, sums = group_spending(chosen, by), total(chosen)
+    if as_json:
+        rows = [_rounded(row) for row in grouped.to_pylist()]
+        click.echo(json.dumps({"by": by, "rows": rows, "total": _rounded(sums)}))
+    else:
+        _print_table(by, grouped, sums)
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**row, "usd": round(row["usd"], 6), "seconds": round(row["seconds"], 3)}
+    if found.get("day"):
+        found["day"] = found["day"].isoformat()
+    return found
+
+
+def _print_table(by: str, grouped: "pa.Table", sums: Mapping[str, int | float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = grouped.to_pylist()
+    left_out = max(len(rows) - _MOST_DAYS, 0) if by == "day" else 0
+    table = Table({"set": "prompt set"}.get(by, by), box=None, pad_edge=False)
+    for heading in ("predictions", "images", "refused", "failed", "USD", "seconds"):
+        table.add_column(heading, justify="right")
+    key = grouped.column_names[0]
+    for row in rows[left_out:]:
+        table.add_row("unknown" if row[key] is None else str(row[key]), *_cells(row))
+    if len(rows) != 1:
+        table.add_row("total", *_cells(sums), style="bold")
+    console = Console(markup=False)
+    console.print(table)
+    if left_out:
+        click.echo(f"and {left_out} days before; the total has them, and --json")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    counts = (row["predictions"], row["images"], row["refused"], row["failed"])
+    return [*(f"{count:,}" for count in counts), f"{row['usd']:.4f}", f"{row['seconds']:,.1f}"]

@@ -1,0 +1,173 @@
+"""`flux-pipeline trace`: where a picture comes from, and which pictures came of something."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flux_pipeline.cli.plain import plain, survive_any_encoding
+from flux_pipeline.cli.tracing import answer_to, open_table, without_pandas
+
+if TYPE_CHECKING:
+    from flux_pipeline.audit.trace import Answer
+    from flux_pipeline.lineage.record import ImageRecord
+
+_PROMPT = 60
+_SAID = {
+    "c2pa": "the label in its signed manifest",
+    "xmp": "the label in its XMP packet",
+    "pixels": "the coded pixels, which are the same bit for bit",
+    "similar": "its looks: a difference hash, which proves nothing",
+    "id": "the id",
+}
+
+
+@click.command()
+@click.argument("target", required=False, metavar="[FILE|URI|ID]")
+@click.option("--prompt", metavar="TEXT", help="List the images whose prompt contains this.")
+@click.option("--set", "prompt_set", metavar="NAME", help="List the images of a prompt set.")
+@click.option("--run", "run_id", metavar="ID", help="List the images that a run paid for.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Lines of a list."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and no text.")
+def trace(
+    target: str | None,
+    prompt: str | None,
+    prompt_set: str | None,
+    run_id: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Say where a picture comes from: by its label, its pixels or its looks.
+
+    URI: file:, s3:, or a key in the store. ID: of a prediction or run, or the hash of a request, an
+    image or a file, or at least 8 characters of its beginning. Nothing is sent or written. Exit
+    code: 0, or 1 where it is not known.
+    """
+    survive_any_encoding()
+    without_pandas()
+    wanted = {"prompt": prompt, "prompt_set": prompt_set, "run_id": run_id}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    if (target is None) == (not asked):
+        raise click.UsageError("give one of: FILE, URI or ID; or --prompt, --set, --run")
+    if target is not None:
+        _back(target, as_json=as_json)
+    else:
+        _forward(asked, limit, as_json=as_json)
+
+
+def _back(target: str, *, as_json: bool) -> None:
+    answer, why = answer_to(*open_table(), target)
+    if as_json:
+        click.echo(json.dumps(_described(answer, why)))
+    elif answer is None:
+        click.echo(f"not known: {plain(target)}: {plain(why)}", err=True)
+    else:
+        _print(answer)
+    sys.exit(0 if answer else 1)
+
+
+def _described(answer: "Answer | None", why: str) -> dict[str, Any]:
+    if answer is None:
+        nothing = dict.fromkeys(("answered_by", "certainty", "distance", "record", "command"))
+        return nothing | {"notes": [why]}
+    return {
+        "answered_by": answer.answered_by,
+        "certainty": answer.certainty,
+        "distance": answer.distance,
+        "record": answer.values,
+        "command": _command(answer),
+        "notes": answer.notes,
+    }
+
+
+def _command(answer: "Answer") -> str | None:
+    request = answer.reproducible
+    return None if request is None else shlex.join(["flux-pipeline", "reproduce", request])
+
+
+def _print(answer: "Answer") -> None:
+    row = answer.values
+    looks = f", {answer.distance} of 64 bits differ" if answer.distance else ""
+    click.echo(f"answered by  {_SAID[answer.answered_by]}; {answer.certainty}{looks}")
+    for note in answer.notes:
+        click.echo(f"note         {plain(note)}")
+    for name, value in _lines(row):
+        click.echo(f"{name:<13}{plain(value)}")
+    click.echo(f"make again   {_command(answer) or 'not from this'}")
+
+
+def _lines(row: dict[str, Any]) -> Sequence[tuple[str, str]]:
+    """What a person asks first; --json has every column."""
+    width, height, size = (row[name] for name in ("width", "height", "bytes"))
+    shape = f"{width} x {height} px, " if width and height else ""
+    cost = row["cost_usd"]
+    return [
+        ("status", " ".join(filter(None, [str(row["status"] or "unknown"), row["error"]]))),
+        ("prompt", _or_not(row["prompt"])),
+        ("parameters", _parameters(row["input"])),
+        ("seed", f"{_or_not(row['seed'])} ({_or_not(row['seed_source'])})"),
+        ("model", f"{_or_not(row['model'])}:{_or_not(row['version'])}"),
+        ("served by", _or_not(row["served_version"])),
+        ("prediction", f"{_or_not(row['prediction_id'])}, output {_or_not(row['output_index'])}"),
+        ("request", _or_not(row["request_sha256"])),
+        ("from", " / ".join(filter(None, _source(row)))),
+        ("run", f"{_or_not(row['run_id'])}, {_or_not(row['completed_at'])}"),
+        ("config", f"{_or_not(row['config_path'])}, sha256 {_or_not(row['config_sha256'])}"),
+        ("commit", _or_not(row["code_version"])),
+        ("cost", "unknown" if cost is None else f"{cost:.4f} USD, estimated"),
+        ("original", f"{_or_not(row['uri'])} ({shape}{_or_not(size)} bytes)"),
+    ]
+
+
+def _source(row: dict[str, Any]) -> Sequence[str]:
+    take = f"take {row['take']}" if row["take"] else ""
+    return [str(row[name] or "") for name in ("prompt_set", "prompt_name", "partition")] + [take]
+
+
+def _or_not(value: object) -> str:
+    return "unknown" if value in {None, ""} else str(value)
+
+
+def _parameters(text: object) -> str:
+    try:
+        found = json.loads(str(text or "{}"))
+    except ValueError:
+        return "unreadable"
+    if not isinstance(found, dict):
+        return "unreadable"
+    left = {name: value for name, value in found.items() if name not in {"prompt", "seed"}}
+    return ", ".join(f"{name} {value}" for name, value in sorted(left.items())) or "the defaults"
+
+
+def _forward(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
+    from flux_pipeline.lineage.find import find_all
+    from flux_pipeline.lineage.rows import record_values
+
+    _, snapshot = open_table()
+    found = find_all(snapshot, **asked, limit=limit + 1)
+    shown = found[:limit]
+    if as_json:
+        click.echo(json.dumps([record_values(record) for record in shown]))
+    else:
+        for record in shown:
+            click.echo(_line(record))
+        if len(found) > limit:
+            click.echo(f"and more: --limit shows more than {limit}", err=True)
+        if not found:
+            click.echo("none", err=True)
+    sys.exit(0 if found else 1)
+
+
+def _line(record: "ImageRecord") -> str:
+    when = record.stored_at or record.completed_at or record.requested_at
+    day = f"{when:%Y-%m-%d %H:%M}" if when else " " * 16
+    words = plain(" ".join(record.prompt.split()))
+    short = words if len(words) <= _PROMPT else f"{words[:_PROMPT]}…"
+    where = plain(f"{record.prompt_set}/{record.prompt_name}")
+    ids = plain(f"{record.prediction_id or record.request_sha256[:12]}:{record.output_index}")
+    return f"{day}  {record.status:<7}  {ids:<28}  {record.seed or '':>10}  {where}  {short}"

@@ -1,0 +1,61 @@
+"""Budgets through the command line: to the last request that fits, and no further."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from flux_pipeline.emulator.server import EmulatorServer
+from tests.cli.conftest import Command
+from tests.servers.processes import run_command
+
+HEAD = "model: lucataco/flux-schnell-lora\ndefaults: {output_format: jpg, aspect_ratio: 9:21}\n"
+FIVE = "prompts: {a: one, b: two, c: three, d: four, e: five}\n"
+
+
+def test_the_line_is_reached_and_not_crossed_and_the_plan_says_so_before_and_after(
+    command: Command, folder: Path, server: EmulatorServer
+) -> None:
+    (folder / "configs/poor.yaml").write_text(f"{HEAD}budget: {{usd_per_month: 0.009}}\n{FIVE}")
+    words = "poor: budget usd_per_month 0.009: {} of {} new requests fit; raise it to 0.015\n"
+    command("plan", "poor")
+    assert words.format(3, 5) in (folder / "output.json").read_text()
+
+    code, output, _ = command("run", "poor", "--json")
+    assert (code, output["total"]["stored"], output["total"]["failed"]) == (1, 3, 2)
+    assert server.ledger().creates_received == 3
+
+    command("plan", "poor")
+    assert words.format(0, 2) in (folder / "output.json").read_text()
+    _, output, _ = command("plan", "poor", "--json")
+    (budget,) = output["sets"]["poor"]["budgets"]
+    assert budget == {
+        "budget": "usd_per_month",
+        "limit_usd": 0.009,
+        "used_usd": 0.009,
+        "new": 2,
+        "fits": 0,
+        "needed_usd": 0.015,
+    }
+
+
+def test_two_workers_together_stay_within_the_budget_of_the_day(
+    folder: Path, server: EmulatorServer
+) -> None:
+    """Each in a process and with prompts of its own; the ledger is what they share."""
+    environ = {
+        "FLUX_PROVIDER": f"{server.origin}/replicate",
+        "FLUX_API_KEY": "test-key",
+        "FLUX_BUDGET_USD_PER_DAY": "0.021",
+        "FLUX_LEDGER": f"sqlite:///{folder}/ledger.db",
+    }
+
+    def work(name: str) -> int:
+        place = folder / name
+        (place / "configs").mkdir(parents=True)
+        prompts = "".join(f"  p{number}: {name} {number}\n" for number in range(6))
+        (place / f"configs/{name}.yaml").write_text(f"{HEAD}prompts:\n{prompts}")
+        _, output = run_command(["run", "--json"], folder=place, environ=environ)
+        return int(output["total"]["stored"])
+
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(work, ["first", "second"]))
+    assert sum(made) == server.ledger().creates_received == 7

@@ -1,0 +1,158 @@
+"""Findings: what is missing or odd is named, and nothing else of a run is kept."""
+
+import tracemalloc
+from itertools import count
+from typing import Any
+
+import pytest
+
+from flux_pipeline.defs.findings import MOST_NAMED, SAMPLE, Findings, missing_images
+from flux_pipeline.defs.likeness import ALIKE, WINDOW, Likeness
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.produce.report import Ending, PartitionReport
+from tests.defs.reports import a_report, a_result, an_image
+
+LOOKS = 0x0F0F_1234_5678_9ABC
+
+
+def found(*images: ImageRecord, **changes: Any) -> Findings:
+    findings = Findings("run")
+    findings.add(a_report("castle", a_result(images=images, outputs=len(images), **changes)))
+    return findings
+
+
+def test_twins_and_blanks_and_doubts_are_named_by_address() -> None:
+    findings = found(
+        an_image("same", uri="file:///a.webp"),
+        an_image("same", uri="file:///b.webp", error="the last 8 rows are of one colour"),
+        an_image("blank", uri="file:///c.webp", error="blank: all of one colour"),
+    )
+    assert findings.likeness.twins == {"file:///b.webp": ""}
+    assert findings.doubted == {"file:///b.webp": "the last 8 rows are of one colour"}
+    assert findings.blank == {"file:///c.webp": "blank: all of one colour"}
+
+
+def test_blank_images_are_no_twins_of_each_other() -> None:
+    blank = {"error": "blank: all of one colour", "dhash": 0}
+    findings = found(*(an_image("same", uri=f"file:///{number}", **blank) for number in range(3)))
+    assert findings.likeness.twins == {}
+    assert len(findings.blank) == 3
+
+
+def test_one_object_of_two_prompts_is_no_twin() -> None:
+    findings = found(an_image("a", dhash=LOOKS), an_image("a", dhash=LOOKS))
+    assert (findings.likeness.twins, findings.likeness.similar) == ({}, {})
+
+
+@pytest.mark.parametrize(("bits", "alike"), [(0, True), (ALIKE, True), (ALIKE + 1, False)])
+def test_images_that_look_alike_are_named_with_each_other(bits: int, *, alike: bool) -> None:
+    second = an_image("b", dhash=LOOKS ^ (2**bits - 1))
+    likeness = found(an_image("a", dhash=LOOKS), second).likeness
+    assert likeness.similar == ({"file:///b.webp": "file:///a.webp"} if alike else {})
+    assert likeness.twins == {}
+
+
+def test_a_twin_is_named_with_the_earlier_image_and_not_as_similar_too() -> None:
+    first, second = (an_image("x", uri=f"file:///{name}", dhash=LOOKS) for name in "ab")
+    likeness = found(first, second).likeness
+    assert (likeness.twins, likeness.similar) == ({"file:///b": "file:///a"}, {})
+
+
+def test_looks_are_compared_within_the_window_and_pixels_without_end() -> None:
+    likeness = Likeness(most=9)
+    likeness.add(an_image("first", dhash=2**64 - 1))
+    for number in range(WINDOW):
+        likeness.add(an_image(number, dhash=None))
+    likeness.add(an_image("near", dhash=2**64 - 2))
+    likeness.add(an_image("first", uri="file:///again.webp", dhash=2**64 - 1))
+    assert likeness.twins == {"file:///again.webp": "file:///near.webp"}
+    assert likeness.similar == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, False),
+        ({"width": 65}, True),
+        ({"height": None}, True),
+        ({"format": "png"}, True),
+    ],
+)
+def test_another_size_or_format_than_asked_for_is_named(
+    changes: dict[str, Any], *, named: bool
+) -> None:
+    assert (found(an_image("a", **changes)).misfits != {}) is named
+
+
+def test_every_missing_image_is_named_with_its_reason() -> None:
+    refused = an_image("r", ImageStatus.REFUSED, output_index=1, error="left out")
+    lost = an_image("l", ImageStatus.FAILED, prediction_id=None, error="not sent")
+    report = a_report(
+        "castle",
+        a_result(outputs=2, images=[an_image(), refused]),
+        a_result(ending=Ending.FAILED, images=[lost]),
+        a_result(ending=Ending.HELD, images=[], reason="held: nobody knows"),
+    )
+    names = dict(missing_images(report))
+    assert list(names.values()) == ["left out", "not sent", "held: nobody knows"]
+    refused_name, lost_name, held_name = names
+    assert refused_name == "castle, image 1 of prediction-r"
+    assert lost_name == f"castle, image 0 of request {lost.request_sha256[:12]}"
+    assert held_name.startswith("castle, request ")
+
+
+def test_what_is_held_is_named_by_its_request() -> None:
+    held = found(ending=Ending.HELD, reason="held: attempt 1 may have been paid").held
+    assert list(held.values()) == ["held: attempt 1 may have been paid"]
+
+
+def test_of_very_many_the_first_are_named() -> None:
+    findings = found(*(an_image(number, width=1) for number in range(9 * MOST_NAMED)))
+    assert len(findings.misfits) == MOST_NAMED
+
+
+def fill(run_id: str, images: int) -> list[ImageRecord]:
+    findings = Findings(run_id)
+    for number in range(images):
+        image = an_image(number, uri=f"file:///{number}.webp")
+        findings.add(a_report("a", a_result(images=[image])))
+    return findings.sample
+
+
+def test_the_sample_has_all_of_few_images_and_a_part_of_many() -> None:
+    assert len(fill("run", 3)) == 3
+    assert len(fill("run", 500)) == SAMPLE
+
+
+def test_the_sample_is_even_and_another_one_in_every_run() -> None:
+    drawn = [
+        int((image.uri or "")[8:-5]) for number in range(40) for image in fill(f"{number}", 100)
+    ]
+    assert fill("1", 100) == fill("1", 100)
+    assert fill("1", 100) != fill("2", 100)
+    assert 40 < sum(drawn) / len(drawn) < 60
+
+
+def test_the_same_image_twice_does_no_harm_to_the_sample() -> None:
+    same = an_image("same", uri="file:///same.webp")
+    assert len(found(*[same] * (3 * SAMPLE)).sample) == SAMPLE
+
+
+def test_no_report_is_kept() -> None:
+    numbers = count()
+
+    def some(images: int) -> list[PartitionReport]:
+        named = (an_image(next(numbers), dhash=LOOKS) for _ in range(images))
+        return [a_report("a", a_result(images=[image])) for image in named]
+
+    findings = Findings("run")
+    for report in some(WINDOW + 1_000):  # the sets have just grown
+        findings.add(report)
+    reports = some(2_000)
+    tracemalloc.start()
+    for report in reports:
+        findings.add(report)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Bytes an image: two hashes with their sets' overhead; a report would be 2,000.
+    assert grown / len(reports) < 300
