@@ -68,14 +68,19 @@ class ListCheck:
                 self.findings.extend(self._unknown(prediction))
 
     def _unknown(self, prediction: Prediction) -> Iterator[Finding]:
-        for sha in self._candidates(prediction):
-            history = self.ledger.history(sha)
-            if history and _is_of(prediction, history[-1]):
-                finding = judge_unknown(prediction.id or "", history)
-                if finding is not None:
-                    yield finding
-                return
-        self._strangers += 1
+        histories = [
+            history
+            for sha in self._candidates(prediction)
+            if (history := self.ledger.history(sha)) and _is_of(prediction, history[-1])
+        ]
+        if not histories:
+            self._strangers += 1
+            return
+        # A reproduction has its original's input: the one that waits for an answer is meant.
+        meant = max(histories, key=_waits)
+        finding = judge_unknown(prediction.id or "", meant)
+        if finding is not None:
+            yield finding
 
     def _candidates(self, prediction: Prediction) -> Sequence[str]:
         seed = prediction.input.get("seed")
@@ -100,6 +105,10 @@ def judge_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | N
         return Finding(Kind.PAID_TWICE, prediction_id, what)
     what = f"accepted, and the ledger says that its request never was; {adopt} fetches it"
     return Finding(Kind.LOST, prediction_id, what)
+
+
+def _waits(history: Sequence[Attempt]) -> bool:
+    return any(attempt.state in {State.INTENT, State.HELD} for attempt in history)
 
 
 def _is_of(prediction: Prediction, attempt: Attempt) -> bool:

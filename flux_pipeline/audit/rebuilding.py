@@ -12,7 +12,7 @@ from flux_pipeline.images.labelling import read_label
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.schema import records_to_batch
 from flux_pipeline.produce.keeping import image_key
-from flux_pipeline.request import Request, Source
+from flux_pipeline.request import JsonValue, Request, Source
 from flux_pipeline.store.base import StoredObject
 
 _NAMES = frozenset(field.name for field in fields(ImageRecord))
@@ -101,10 +101,18 @@ def _without_image(present: ImageRecord, index: int) -> ImageRecord:
     )
 
 
+def labelled_values(label: Label) -> dict[str, JsonValue]:
+    """What a label says of its image, by the record's fields; unchecked, anybody may have made it.
+
+    A member that is no field of today's record is dropped.
+    """
+    named: dict[str, JsonValue] = {name: getattr(label, name) for name in _LABELLED}
+    return {name: label.extra[name] for name in _NAMES & label.extra.keys()} | named
+
+
 def _record(label: Label, image_format: str) -> ImageRecord:
-    """The label's fields as a record; a member that is no field of today's record is dropped."""
-    row: dict[str, Any] = {name: label.extra[name] for name in _NAMES & label.extra.keys()}
-    row |= {name: getattr(label, name) for name in _LABELLED}
+    """The label's fields as a record."""
+    row: dict[str, Any] = labelled_values(label)
     row |= {"status": ImageStatus.STORED, "format": image_format, "attempts": 1}
     row["prompt"] = label.prompt or ""
     try:

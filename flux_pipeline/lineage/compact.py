@@ -6,9 +6,13 @@ right table, and what the slower one had not seen comes with the next.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from tempfile import TemporaryFile
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
 
 from flux_pipeline.lineage.compacted import CompactedTable
 from flux_pipeline.lineage.merging import merge
@@ -60,6 +64,18 @@ def load_compacted(store: Store) -> CompactedTable | None:
     if COMPACTED not in store.list(COMPACTED):
         return None
     try:
-        return CompactedTable(store.get(COMPACTED))
+        return CompactedTable(_opened(store))
     except ValueError:
         return None
+
+
+def _opened(store: Store) -> pa.Buffer:
+    """The table's bytes; those of a file are mapped, so that only what is looked at is read.
+
+    A table is replaced by a new file, never written into, so what is mapped stays as it was.
+    """
+    address = urlsplit(f"{store.uri}/{COMPACTED}")
+    if address.scheme == "file":
+        with suppress(OSError), pa.memory_map(unquote(address.path)) as file:
+            return file.read_buffer()
+    return pa.py_buffer(store.get(COMPACTED))

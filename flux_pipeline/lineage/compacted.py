@@ -4,6 +4,7 @@ One Parquet object, so that pandas and DuckDB read it as it is. The list of the 
 file's own metadata: table and list can't disagree.
 """
 
+import threading
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,10 +47,12 @@ _REPETITIVE = [
 
 
 class CompactedTable:
-    """A compacted table in memory, compressed as it is stored. For one thread at a time."""
+    """A compacted table in memory, compressed as it is stored. For any number of threads."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | pa.Buffer) -> None:
         """Raise ValueError where ``body`` is no compacted table of this version."""
+        self._body = body
+        self._readers = threading.local()
         try:
             self._file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=_REPETITIVE)
             packed = (self._file.metadata.metadata or {})[_INCLUDED.encode()]
@@ -66,7 +69,19 @@ class CompactedTable:
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one row group; repetitive ones are dictionaries."""
         # On one thread: the columns are too small for more to pay.
-        return self._file.read_row_group(group, columns=list(columns), use_threads=False)
+        return self._reader().read_row_group(group, columns=list(columns), use_threads=False)
+
+    def _reader(self) -> pq.ParquetFile:
+        """This thread's own: one reader can't be shared. All have the metadata in common."""
+        try:
+            found: pq.ParquetFile = self._readers.file
+        except AttributeError:
+            found = self._readers.file = pq.ParquetFile(
+                pa.BufferReader(self._body),
+                metadata=self._file.metadata,
+                read_dictionary=_REPETITIVE,
+            )
+        return found
 
     def read_all(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of all rows, one row group at a time."""

@@ -41,6 +41,14 @@ def find_exact(
     return list(islice(_records(snapshot, column, lambda values: pc.equal(values, wanted)), limit))
 
 
+def find_prefix(
+    snapshot: Snapshot, column: Column, prefix: str, *, limit: int | None = LIMIT
+) -> list[ImageRecord]:
+    """The images whose value in this column begins so, last first, at most ``limit``."""
+    found = _records(snapshot, column, lambda values: pc.starts_with(values, prefix))
+    return list(islice(found, limit))
+
+
 def find_prompt(snapshot: Snapshot, text: str, *, limit: int | None = LIMIT) -> list[ImageRecord]:
     """The images whose prompt contains this text in any case, last first, at most ``limit``."""
     found = _records(
@@ -49,6 +57,31 @@ def find_prompt(snapshot: Snapshot, text: str, *, limit: int | None = LIMIT) -> 
         lambda values: pc.match_substring(values, text, ignore_case=True),
     )
     return list(islice(found, limit))
+
+
+def find_all(
+    snapshot: Snapshot,
+    *,
+    prompt: str | None = None,
+    run_id: str | None = None,
+    prompt_set: str | None = None,
+    limit: int | None = LIMIT,
+) -> list[ImageRecord]:
+    """The images of this run and set whose prompt contains this text; of any that is not given."""
+    if prompt is not None:
+        found = _records(
+            snapshot, "prompt", lambda values: pc.match_substring(values, prompt, ignore_case=True)
+        )
+    else:
+        column = "run_id" if run_id is not None else "prompt_set"
+        wanted = pa.scalar(run_id or prompt_set or "")
+        found = _records(snapshot, column, lambda values: pc.equal(values, wanted))
+    fitting = (
+        record
+        for record in found
+        if run_id in {None, record.run_id} and prompt_set in {None, record.prompt_set}
+    )
+    return list(islice(fitting, limit))
 
 
 def find_similar(

@@ -14,6 +14,7 @@ from flux_pipeline.request import JsonValue
 
 _TIMES = ("requested_at", "completed_at", "stored_at")
 _DEFAULTS = tuple((field.name, field.default) for field in dataclasses.fields(ImageRecord))
+_FIELDS = tuple(name for name, _ in _DEFAULTS)
 _NAMES = frozenset(name for name, _ in _DEFAULTS)
 
 
@@ -25,6 +26,15 @@ def record_to_json(record: ImageRecord) -> str:
 def record_from_json(text: str) -> ImageRecord:
     """The record that ``record_to_json`` wrote. Raises ValueError for anything else."""
     return _from_object(json.loads(text))
+
+
+def record_values(record: ImageRecord) -> dict[str, JsonValue]:
+    """Every field of a record by its name, as JSON has them: times as ISO 8601, missing as None."""
+    values: dict[str, JsonValue] = {}
+    for name in _FIELDS:
+        value = getattr(record, name)
+        values[name] = value.isoformat() if isinstance(value, datetime) else value
+    return values
 
 
 def records_to_json(records: Iterable[ImageRecord]) -> str:

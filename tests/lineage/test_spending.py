@@ -1,18 +1,34 @@
 """Spending: the lineage table made small, with every cent in it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from flux_pipeline.lineage import compacted
 from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.snapshot import open_snapshot
-from flux_pipeline.lineage.spending import Totals, spending, total_of
+from flux_pipeline.lineage.spending import (
+    SPEND_SCHEMA,
+    SPEND_SOURCES,
+    SUMS,
+    By,
+    Totals,
+    group_spending,
+    select_spending,
+    spending,
+    total,
+    total_of,
+)
 from flux_pipeline.store.folder import FolderStore
-from tests.lineage.samples import NOON, a_failure, a_record
+from tests.lineage.samples import NOON, a_failure, a_record, digest
 
 DAY = date(2026, 11, 1)
 
@@ -43,7 +59,7 @@ def test_rows_are_counted_by_day_set_and_model(store: FolderStore) -> None:
             a_failure(6, status=ImageStatus.REFUSED, cost_usd=0.0),
         ],
     )
-    found = [(row["day"], row["prompt_set"], row["stored"], row["usd"]) for row in rows(store)]
+    found = [(row["day"], row["prompt_set"], row["images"], row["usd"]) for row in rows(store)]
     assert found == [
         (DAY, "summer", 1, pytest.approx(0.003)),
         (DAY, "winter", 2, pytest.approx(0.009)),
@@ -58,7 +74,7 @@ def test_an_image_recorded_again_is_counted_once(store: FolderStore) -> None:
     compact(store)
     write(store, [a_record(1, prediction_id="p")], "run-2")
     (row,) = rows(store)
-    assert (row["stored"], row["failed"]) == (1, 0)
+    assert (row["images"], row["failed"]) == (1, 0)
 
 
 def test_compacting_changes_no_figure(store: FolderStore) -> None:
@@ -93,3 +109,99 @@ def test_one_set_is_added_up(store: FolderStore) -> None:
     table = spending(open_snapshot(store))
     assert total_of(table, "winter") == Totals(2, 1, pytest.approx(0.009))
     assert total_of(table, "summer") == Totals(0, 0, 0.0)
+
+
+def four(word: str, **changes: Any) -> list[ImageRecord]:
+    """The rows of one prediction of four images, as a producer records them."""
+    shared = {"prediction_id": word, "request_sha256": digest(word), "num_outputs": 4}
+    times = {"predict_seconds": 2.5, "cost_usd": 0.012 / 4}
+    return [
+        a_record(f"{word} {index}", output_index=index, **(shared | times | changes))
+        for index in range(4)
+    ]
+
+
+def test_a_prediction_of_four_images_is_counted_and_timed_once(store: FolderStore) -> None:
+    write(store, [*four("p"), *four("q")])
+    (row,) = rows(store)
+    assert (row["predictions"], row["images"], row["seconds"]) == (2, 8, 5.0)
+    assert row["usd"] == pytest.approx(0.024)
+
+
+def test_a_prediction_recorded_in_several_parts_is_counted_once(store: FolderStore) -> None:
+    rows_of = four("p")
+    write(store, [*rows_of[:2], a_failure("x", prediction_id="p", output_index=2)], "run-1")
+    compact(store)
+    write(store, rows_of[2:], "run-2")
+    (row,) = rows(store)
+    assert (row["predictions"], row["images"], row["seconds"]) == (1, 4, 2.5)
+
+
+def test_a_prediction_is_timed_by_the_row_that_has_its_time(store: FolderStore) -> None:
+    first, *others = four("p")
+    write(store, [replace(first, predict_seconds=None), *others])
+    assert rows(store)[0]["seconds"] == 2.5
+
+
+def test_what_was_never_sent_is_no_prediction(store: FolderStore) -> None:
+    never_sent: dict[str, Any] = {"requested_at": None, "predict_seconds": None, "cost_usd": 0.0}
+    write(store, [a_failure(1, **never_sent), a_failure(2, **never_sent)])
+    (row,) = rows(store)
+    assert (row["predictions"], row["failed"], row["seconds"]) == (0, 2, 0.0)
+
+
+def test_predictions_are_distinct_over_row_groups_and_tables(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compacted, "_ROWS", 3)
+    write(store, [row for word in "abcde" for row in four(word)])
+    compact(store)
+    write(store, four("f"), "run-2")
+    (row,) = rows(store)
+    assert (row["predictions"], row["images"], row["seconds"]) == (6, 24, 15.0)
+
+
+def some(store: FolderStore) -> pa.Table:
+    later = NOON + timedelta(days=1)
+    write(
+        store,
+        [
+            *four("a"),
+            *four("b", prompt_set="summer", requested_at=later),
+            *four("c", requested_at=later, model="other/model"),
+            a_failure("d", requested_at=None, cost_usd=0.0),
+        ],
+    )
+    return spending(open_snapshot(store))
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("day", [(DAY, 4), (DAY + timedelta(days=1), 8), (None, 0)]),
+        ("set", [("summer", 4), ("winter", 8)]),
+        ("model", [("lucataco/flux-schnell-lora", 8), ("other/model", 4)]),
+    ],
+)
+def test_rows_are_added_up_by_one_thing(
+    store: FolderStore, by: By, expected: list[tuple[object, int]]
+) -> None:
+    grouped = group_spending(some(store), by)
+    found = [(row[grouped.column_names[0]], row["images"]) for row in grouped.to_pylist()]
+    assert found == expected
+
+
+def test_days_and_sets_are_chosen_with_both_ends(store: FolderStore) -> None:
+    table = some(store)
+    assert total(select_spending(table))["images"] == 12
+    assert total(select_spending(table, prompt_sets=("winter",)))["images"] == 8
+    assert total(select_spending(table, since=DAY, until=DAY))["images"] == 4
+    assert total(select_spending(table, since=DAY + timedelta(days=1)))["predictions"] == 2
+    assert total(select_spending(table, prompt_sets=("autumn",))) == dict.fromkeys(SUMS, 0)
+
+
+def test_every_column_is_described_and_has_its_sources() -> None:
+    assert list(SPEND_SOURCES) == SPEND_SCHEMA.names
+    assert {name for names in SPEND_SOURCES.values() for name in names} <= set(SCHEMA.names)
+    for field in SPEND_SCHEMA:
+        assert len((field.metadata or {})[b"description"]) > 3

@@ -102,7 +102,7 @@ class NoClaim(World):
     """Takes an open intent for its own, whoever holds it."""
 
     def make_ledger(self) -> Any:
-        return UnclaimedLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+        return UnclaimedLedger(clock=lambda: EPOCH + self.now, lease_seconds=self.policy.lease)
 
 
 class NoLeaseCheck(World):
@@ -138,7 +138,7 @@ class ForgottenAttempt(World):
     """Takes over an open intent as if nothing could have been sent under it."""
 
     def make_ledger(self) -> Any:
-        return ForgetfulLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+        return ForgetfulLedger(clock=lambda: EPOCH + self.now, lease_seconds=self.policy.lease)
 
 
 class IdNotWritten(World):
@@ -166,7 +166,7 @@ class DropsOpenIntents(World):
     """Starts every run with a clean slate: what has no id was never sent."""
 
     def make_ledger(self) -> Any:
-        return CarelessLedger(clock=lambda: EPOCH + self.now, lease_seconds=LEASE)
+        return CarelessLedger(clock=lambda: EPOCH + self.now, lease_seconds=self.policy.lease)
 
 
 class LostOn404(World):
@@ -180,7 +180,10 @@ class LostOn404(World):
 
 
 class FoundByAnyone(World):
-    """Gives a listed id to an attempt that was given up long ago."""
+    """Gives a listed id to an attempt that was given up long ago: never looks at its claim."""
+
+    def RenewClaim(self, slot: Slot, effect: fx.RenewClaim) -> tuple[float, bool]:
+        return 0.01, True
 
     def WriteFound(self, slot: Slot, effect: fx.WriteFound) -> tuple[float, bool]:
         identity = effect.prediction.id

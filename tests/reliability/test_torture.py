@@ -1,168 +1,227 @@
-"""The long run: thousands of predictions, a fifth of the calls faulty, workers killed at random.
+"""The long runs: thousands of predictions, faulty calls, and workers that are killed or stopped.
 
-`make torture` runs it at full length; TORTURE_PREDICTIONS and TORTURE_KILLS change that. In
-`make test` a short form runs. After each: provider's ledger = ours = store = lineage.
+`make torture` runs them at full length and prints a table; TORTURE_SCALE=0.1 makes all of them a
+tenth as long. A short form of each runs in `make test`.
 """
 
 import os
-import random
-from collections import Counter
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.options import EmulatorOptions
-from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.audit.rescue import rescue
 from flux_pipeline.ledger.base import State
-from flux_pipeline.ledger.opening import open_ledger
-from flux_pipeline.lineage.parts import read_batches
-from flux_pipeline.lineage.schema import batch_to_records
-from flux_pipeline.produce.policy import Policy
-from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from flux_pipeline.store.location import open_store
 from tests.produce.conftest import make_requests
-from tests.servers.processes import context
+from tests.reliability.long_run import (
+    CALM_CREATES,
+    DRAIN_LIMIT,
+    Books,
+    Load,
+    Scene,
+    disturb,
+    kill,
+    open_producer,
+    quick_policy,
+    read_books,
+    scene,
+    stop,
+    terminate,
+    with_policy,
+    work,
+)
 
-# A fifth of all calls. Nothing here costs a second prediction by itself: what fails at the
-# provider is paid again by right, and would hide what is paid again by mistake.
-FAULTS = {
-    "seed": 11,
-    "create": {
-        "reset_before": 0.04,
-        "server_error_before": 0.03,
-        "reset_after": 0.05,
-        "server_error_after": 0.03,
-        "html_after": 0.02,
-        "truncated_after": 0.01,
-    },
-    "poll": {"server_error": 0.06, "reset": 0.06, "html": 0.04, "not_found": 0.02, "cut": 0.02},
-    "list": {"server_error": 0.1, "reset": 0.1},
-    "download": {
-        "server_error": 0.06,
-        "cut_with_length": 0.05,
-        "half_file": 0.03,
-        "html": 0.03,
-        "reset": 0.03,
-    },
-}
+SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
+Say = Callable[..., None]
 
 
-@dataclass(frozen=True)
-class Load:
-    predictions: int
-    kills: int
-    list_delay: float
-    visibility: float
-    concurrency: int = 8
-    seed: int = 1
-
-    @property
-    def policy(self) -> Policy:
-        return Policy(lease=15.0, send_timeout=6.0, visibility=self.visibility, backoff=0.1)
+def long(predictions: int, disturbances: int, **options: object) -> Load:
+    return Load(max(round(predictions * SCALE), 40), max(round(disturbances * SCALE), 1), **options)  # type: ignore[arg-type]
 
 
-def work(folder: Path, origin: str, load: Load, run_id: str) -> None:
-    """One worker: everything that is asked for, from wherever it stands."""
-    config = ProviderConfig(
-        base_url=origin,
-        api_key="key-of-the-tests",
-        timeouts=Timeouts(connect=2.0, create=5.0, call=5.0, download=5.0, silence=3.0),
-        creates_per_minute=60_000,
-        calls_per_minute=600_000,
-    )
-    with open_ledger(f"sqlite:///{folder}/ledger.db", lease_seconds=load.policy.lease) as ledger:
-        producer = Producer(
-            open_provider=lambda: Provider(config),
-            store=open_store(f"file:{folder}/store"),
-            ledger=ledger,
-            policy=load.policy,
-            concurrency=load.concurrency,
-        )
-        requests = make_requests(load.predictions)
-        random.Random(run_id).shuffle(requests)  # noqa: S311
-        partitions = [(f"p{n}", requests[n::20]) for n in range(20)]
-        with producer.stream(partitions, run=RunContext(run_id, "set/images")) as reports:
-            for _ in reports:
-                pass
+def short(predictions: int, disturbances: int, **options: object) -> Load:
+    quick = {"concurrency": 8, "list_delay": 0.5, "policy": quick_policy(visibility=1.5)}
+    return Load(predictions, disturbances, **{**quick, **options})  # type: ignore[arg-type]
 
 
-def kill_and_restart(folder: Path, origin: str, load: Load) -> int:
-    """Keep two workers running and kill them at random; return how many kills there were."""
-    dice, made, kills, ended = random.Random(load.seed), 0, 0, 0  # noqa: S311
-    workers: list[Any] = []
-    while ended < 2:
-        while len(workers) < 2 - ended:
-            made += 1
-            target = (folder, origin, load, f"run-{made}")
-            workers.append(context().Process(target=work, args=target))
-            workers[-1].start()
-        victim = dice.choice(workers)
-        victim.join(dice.uniform(0.5, 4.0) if kills < load.kills else None)
-        if victim.exitcode is None:
-            victim.kill()
-            victim.join()
-            kills += 1
-        else:
-            assert victim.exitcode == 0
-            ended += 1
-        workers.remove(victim)
-    return kills
-
-
-def check(folder: Path, server: EmulatorServer, load: Load) -> Counter[str]:
-    """Provider, ledger, store and lineage against each other."""
-    provider = server.ledger()
-    store = open_store(f"file:{folder}/store")
-    with open_ledger(f"sqlite:///{folder}/ledger.db") as ledger:
-        attempts = list(ledger.attempts())
-        left = ledger.unfinished()
-    states = Counter(attempt.state for attempt in attempts)
-    ours = {attempt.prediction_id for attempt in attempts} - {None}
-    theirs = {prediction.id for prediction in provider.predictions}
-    images = list(store.list("images/"))
-    rows = [
-        record for batch in read_batches(store) for record in batch_to_records(batch) if record.uri
+def lengths(short_form: Load, long_form: Load) -> pytest.MarkDecorator:
+    both = [
+        pytest.param(short_form, id="short"),
+        pytest.param(long_form, id="long", marks=pytest.mark.torture),
     ]
-    assert provider.duplicates == ()
-    assert provider.creates_accepted == load.predictions
-    assert ours == theirs
-    assert (states[State.STORED], states[State.HELD]) == (load.predictions, 0)
-    assert states[State.DUPLICATE] == 0
-    assert len(images) == load.predictions
-    assert len({record.image_sha256 for record in rows}) <= load.predictions
-    assert {record.prediction_id for record in rows} == theirs
-    assert left == []
-    return Counter({str(state): count for state, count in states.items()})
+    return pytest.mark.parametrize("load", both)
 
 
-def torture(folder: Path, load: Load) -> None:
-    options = EmulatorOptions(
-        time_scale=0.3,
-        render="cheap",
-        creates_per_minute=None,
-        calls_per_minute=None,
-        list_delay_seconds=load.list_delay,
-        retention_seconds=1e9,
+@lengths(short(120, 4), long(10_000, 100))
+def test_killed_workers_lose_nothing_and_pay_nothing_twice(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with scene(tmp_path, load) as here:
+        disturb(here, kill)
+        books = read_books(here)
+    say_books(say, "SIGKILL, list 10 s late", here, books)
+
+    assert (books.created, books.images) == (load.predictions, load.predictions)
+    assert (books.paid_twice, books.held, books.states[State.DUPLICATE]) == (0, 0, 0)
+
+
+NO_LIST = {"has_list": False, "faults": CALM_CREATES}
+
+
+@lengths(short(120, 3, **NO_LIST), long(1_500, 40, **NO_LIST))
+def test_without_a_list_what_may_be_paid_twice_is_bounded_and_reported(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with scene(tmp_path, load) as here:
+        disturb(here, kill)
+        books = read_books(here)
+    say_books(say, "SIGKILL, no list, resend", here, books)
+
+    assert books.images + books.held == load.predictions
+    assert books.paid_twice <= books.resent
+    assert books.resent <= here.started * max(5, load.predictions // 100)
+
+
+@lengths(
+    with_policy(short(120, 3, **NO_LIST), unknown="hold"),
+    with_policy(long(1_500, 40, **NO_LIST), unknown="hold"),
+)
+def test_without_a_list_hold_pays_nothing_twice(load: Load, tmp_path: Path, say: Say) -> None:
+    with scene(tmp_path, load) as here:
+        disturb(here, kill)
+        books = read_books(here)
+    say_books(say, "SIGKILL, no list, hold", here, books)
+
+    assert books.images + books.held == load.predictions
+    assert (books.paid_twice, books.resent) == (0, 0)
+
+
+DRAINED = {"has_list": False, "faults": CALM_CREATES, "workers": 1, "seconds": (0.3, 1.5)}
+
+
+@lengths(short(120, 3, **DRAINED), long(1_500, 200, **DRAINED))
+def test_a_drain_leaves_nothing_whose_fate_is_unknown(load: Load, tmp_path: Path, say: Say) -> None:
+    with scene(tmp_path, load) as here:
+        disturb(here, terminate)
+        books = read_books(here)
+    say_books(say, "SIGTERM, no list", here, books, slowest_exit=f"{here.slowest_exit:.1f} s")
+
+    assert (books.created, books.images) == (load.predictions, load.predictions)
+    assert (books.paid_twice, books.held, books.resent) == (0, 0, 0)
+    assert here.slowest_exit < DRAIN_LIMIT
+
+
+STOPPED = {"faults": CALM_CREATES}
+
+
+@lengths(
+    with_policy(short(120, 2, **STOPPED), lease=2.0, send_timeout=1.0),
+    with_policy(long(800, 100, **STOPPED), lease=3.0, send_timeout=1.5),
+)
+def test_workers_that_are_stopped_beyond_their_lease_pay_nothing_twice(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with scene(tmp_path, load) as here:
+        disturb(here, stop)
+        books = read_books(here)
+    say_books(say, "SIGSTOP to twice the lease", here, books)
+
+    assert (books.created, books.images) == (load.predictions, load.predictions)
+    assert (books.paid_twice, books.held, books.states[State.DUPLICATE]) == (0, 0, 0)
+
+
+DEAD = {"workers": 1, "latency": 0.5, "faults": CALM_CREATES}
+
+
+@lengths(short(40, 2, **DEAD), long(100, 20, **DEAD))
+def test_what_a_dead_machine_left_is_rescued_without_a_run(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    accepted = 0
+    for number in range(load.disturbances):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with scene(folder, load) as here:
+            worker = here.start(work)
+            while accepted_by(here) < load.predictions // 4:
+                worker.join(0.02)
+            kill(here, worker)
+            with open_producer(folder, here.server.origin, load) as producer:
+                done = rescue(producer, run_id="rescue", older_than=0.0)
+            books = read_books(here)
+            created = accepted_by(here)
+        assert done.complete
+        assert books.images == created >= load.predictions // 4
+        assert books.paid_twice == 0
+        accepted += created
+    say(
+        "machine dead, then rescue",
+        predictions=accepted,
+        disturbed=load.disturbances,
+        stored=accepted,
     )
-    with EmulatorServer(options, FaultPlan.model_validate(FAULTS)) as server:
-        kills = kill_and_restart(folder, server.origin, load)
-        states = check(folder, server, load)
-        faults = sum(server.ledger().faults.values())
-    print(f"{load.predictions} predictions, {kills} kills, {faults} faults: {dict(states)}")  # noqa: T201
 
 
-def test_a_short_torture_loses_nothing_and_pays_nothing_twice(tmp_path: Path) -> None:
-    torture(tmp_path, Load(predictions=120, kills=4, list_delay=0.5, visibility=1.5))
+@lengths(short(100, 0, faults={}), long(1_000, 0, faults={}))
+def test_what_is_finished_is_free_however_often_it_is_asked_for(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    requests, seconds = make_requests(load.predictions), []
+    with scene(tmp_path, load) as here:
+        disturb(here, kill)
+        before = snapshot(here)
+        with open_producer(tmp_path, here.server.origin, load) as producer:
+            for number in range(10):
+                begun = time.perf_counter()
+                with producer.stream(
+                    [("all", requests)], run=RunContext(f"again-{number}")
+                ) as reports:
+                    assert sum(report.tally.unchanged for report in reports) == load.predictions
+                seconds.append(time.perf_counter() - begun)
+        assert snapshot(here) == before
+    slowest = f"{max(seconds):.2f} s"
+    say("finished, asked for 10 times", predictions=load.predictions, slowest_rerun=slowest)
 
 
 @pytest.mark.torture
-def test_the_long_torture_loses_nothing_and_pays_nothing_twice(tmp_path: Path) -> None:
-    predictions = int(os.environ.get("TORTURE_PREDICTIONS", "10000"))
-    kills = int(os.environ.get("TORTURE_KILLS", "100"))
-    torture(tmp_path, Load(predictions, kills, list_delay=10.0, visibility=15.0, concurrency=32))
+def test_memory_does_not_grow_with_the_number_of_predictions(tmp_path: Path, say: Say) -> None:
+    peaks = []
+    for name, count in (("few", 200), ("many", max(round(10_000 * SCALE), 400))):
+        folder = tmp_path / name
+        folder.mkdir()
+        with scene(folder, Load(count, 0, faults={}, workers=1)) as here:
+            disturb(here, kill)
+            read_books(here)
+        peaks += here.peaks
+    few, many = (f"{peak / 1024:.0f} MiB" for peak in peaks)
+    say("memory", predictions=count, at_200=few, at_the_end=many)
+
+    assert peaks[1] <= 1.2 * peaks[0]
+
+
+def accepted_by(here: Scene) -> int:
+    return here.server.ledger(predictions=False).creates_accepted
+
+
+def snapshot(here: Scene) -> tuple[dict[str, int], dict[str, int]]:
+    """What the provider was asked, and which files there are, with the time of their last write."""
+    files = (path for path in (here.folder / "store").rglob("*") if path.is_file())
+    written = {str(path): path.stat().st_mtime_ns for path in files}
+    return here.server.ledger(predictions=False).requests_by_route, written
+
+
+def say_books(say: Say, row: str, here: Scene, books: Books, **more: object) -> None:
+    say(
+        row,
+        predictions=here.load.predictions,
+        disturbed=here.disturbed,
+        faults=books.faults,
+        stored=books.images,
+        lost=here.load.predictions - books.images - books.held,
+        paid_twice=books.paid_twice,
+        resent=books.resent,
+        held=books.held,
+        **more,
+    )

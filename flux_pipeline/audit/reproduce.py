@@ -1,0 +1,265 @@
+"""Sends what once made an image again, on purpose, and compares what comes with the original.
+
+A reproduction is paid for. It has a place of its own in ledger, store and table (see
+``produce.again``), so nothing of the original is touched. Its report is written last: as long as
+there is none, asking again goes on with the same take, by id, and pays nothing twice.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+
+from flux_pipeline.audit.entering import enter_stored
+from flux_pipeline.audit.refilling import full_request
+from flux_pipeline.errors import LedgerError
+from flux_pipeline.images.dhash import SAME_IMAGE, distance
+from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.snapshot import Snapshot
+from flux_pipeline.produce.again import again, original_request, reproductions_of
+from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.policy import ending_of
+from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.report import Ending, Result
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.prompts import PromptSet
+from flux_pipeline.request import Request
+from flux_pipeline.store.base import Store
+
+_REPORTS = "reproductions"
+
+
+class Verdict(StrEnum):
+    """How a reproduced image relates to its original, worst last."""
+
+    IDENTICAL = "identical"
+    """The coded pixels are the same, bit for bit."""
+    SIMILAR = "similar"
+    """It looks the same: the difference hashes are at most 6 of 64 bits apart."""
+    DIFFERENT = "different"
+    """It looks otherwise."""
+    FAILED = "failed"
+    """It did not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One original and what came of making it again."""
+
+    output_index: int
+    verdict: Verdict
+    distance: int | None
+    """Bits of 64 in which the looks differ; None where one of them has no hash."""
+    original_uri: str | None
+    uri: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A reproduction that could be made: nothing is sent yet."""
+
+    originals: tuple[ImageRecord, ...]
+    """The stored images of one prediction, by output index."""
+    missing: tuple[ImageRecord, ...]
+    """Those that were asked for in it and did not come."""
+    request: Request
+    """Holds the whole input, secrets too: for sending and nothing else."""
+    others: frozenset[str] = frozenset()
+    """Every known prediction of the same input."""
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def original(self) -> str:
+        """The original's request."""
+        return self.originals[0].request_sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction:
+    """What came of it."""
+
+    original: str
+    original_prediction: str | None
+    request: str
+    """Of the reproduction: its place in the ledger."""
+    take: int
+    run_id: str
+    prediction: str | None
+    created: int
+    """Predictions paid for now: 0 where one that was begun earlier was resumed."""
+    usd: float
+    """Paid now, estimated."""
+    finished: bool
+    """Whether this take is over: False where asking again goes on with it."""
+    verdict: Verdict
+    images: tuple[Comparison, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def plan_reproduction(
+    snapshot: Snapshot, store: Store, record: ImageRecord, load_set: Callable[[str], PromptSet]
+) -> Plan:
+    """Find out what would be sent for an image of the table; ``load_set`` gives a set by its name.
+
+    Of a reproduction, the original is meant.
+
+    Raises:
+        ConfigError: Secrets are missing, and the prompt set does not give them.
+        LedgerError: The table holds no image to compare with.
+        StoreError: The store can't be listed.
+    """
+    sha = original_request(record) or record.request_sha256
+    rows = find_exact(snapshot, "request_sha256", sha, limit=None)
+    prediction = record.prediction_id if sha == record.request_sha256 else None
+    originals, missing = _originals(sha, rows, prediction)
+    repeated = find_exact(snapshot, "partition", reproductions_of(sha), limit=None)
+    request, doubts = full_request(originals[0], load_set)
+    take = 1 + max(_takes(store, sha), default=0)
+    return Plan(
+        originals=originals,
+        missing=missing,
+        request=again(request, take),
+        others=frozenset(row.prediction_id for row in [*rows, *repeated] if row.prediction_id),
+        doubts=doubts,
+    )
+
+
+def reproduce(
+    producer: Producer, plan: Plan, *, run_id: str, limits: Limits | None = None
+) -> Reproduction:
+    """Send it, wait, store, record and compare; ``write_report`` is to follow.
+
+    What may have been accepted and can't be proven is held, never sent again.
+
+    Raises:
+        FluxPipelineError: Where ledger or store fail; what was accepted is resumed by the next try.
+    """
+    _protect(producer, plan)
+    careful = replace(
+        producer, policy=replace(producer.policy, unknown="hold"), not_ours=plan.others
+    )
+    source = plan.request.source
+    run = RunContext(
+        run_id, f"{source.prompt_set}/images", code_version=plan.originals[0].code_version
+    )
+    work = [(source.partition, [plan.request])]
+    with careful.stream(work, run=run, limits=limits, asked=1) as reports:
+        (result,) = [result for report in reports for result in report.results]
+    latest = producer.ledger.find([plan.request.request_sha256])
+    ended = [ending_of(attempt, careful.policy) for attempt in latest.values()]
+    finished = any(ending not in {None, Ending.HELD} for ending in ended)
+    return _judged(plan, result, run_id, finished=finished)
+
+
+def write_report(store: Store, done: Reproduction) -> None:
+    """Note that this take is over, so that the next one is another; an open one stays open.
+
+    Raises:
+        StoreError: Then asking again compares again, and pays nothing.
+    """
+    if done.finished:
+        store.put(
+            f"{_REPORTS}/{done.original}/{done.take}.json",
+            json.dumps(as_json(done), indent=1).encode(),
+            content_type="application/json",
+        )
+
+
+def as_json(done: Reproduction) -> Mapping[str, object]:
+    """The report as it is printed and stored."""
+    return asdict(done) | {"usd": round(done.usd, 6)}
+
+
+def _originals(
+    request_sha256: str, rows: Sequence[ImageRecord], prediction: str | None
+) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
+    """The stored images of the prediction that is to be made again, and those it lacks."""
+    stored = [
+        row
+        for row in rows
+        if row.status is ImageStatus.STORED and prediction in {None, row.prediction_id}
+    ]
+    if not stored:
+        raise LedgerError(
+            f"request {request_sha256}: the lineage table has no stored image of it, so there is"
+            " nothing to make again and compare with; `flux-pipeline run` makes what is missing"
+        )
+    there = {
+        row.output_index: row for row in stored if row.prediction_id == stored[0].prediction_id
+    }
+    missing = {row.output_index: row for row in rows if row.output_index not in there}
+    return tuple(there[index] for index in sorted(there)), tuple(missing.values())
+
+
+def _takes(store: Store, original: str) -> Iterable[int]:
+    for key in store.list(f"{_REPORTS}/{original}/"):
+        name = key.rpartition("/")[2].removesuffix(".json")
+        if name.isascii() and name.isdigit():
+            yield int(name)
+
+
+def _protect(producer: Producer, plan: Plan) -> None:
+    """Let the ledger know the original's prediction, if it does not.
+
+    A lost answer is looked for in the provider's list by its input, which is the original's too:
+    what the ledger knows is never taken for it, by this run or by a later rescue.
+    """
+    first = plan.originals[0]
+    if first.prediction_id is None or producer.ledger.known_ids([first.prediction_id]):
+        return
+    with producer.ledger.transaction() as ledger:
+        enter_stored(ledger, [*plan.originals, *plan.missing], holder="reproduce")
+
+
+def _judged(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Reproduction:
+    came = {row.output_index: row for row in result.records}
+    images = tuple(
+        _compared(original, came.get(original.output_index), result.reason)
+        for original in plan.originals
+    )
+    notes = [*plan.doubts, *result.notices]
+    if result.ending is Ending.UNCHANGED:
+        notes.append("it had been made already by an earlier try, and is compared only now")
+    order = list(Verdict)
+    return Reproduction(
+        original=plan.original,
+        original_prediction=plan.originals[0].prediction_id,
+        request=plan.request.request_sha256,
+        take=plan.request.source.take,
+        run_id=run_id,
+        prediction=_prediction(result.records),
+        created=result.created,
+        usd=result.usd,
+        finished=finished,
+        verdict=max((image.verdict for image in images), key=order.index),
+        images=images,
+        notes=tuple(notes),
+    )
+
+
+def _compared(original: ImageRecord, made: ImageRecord | None, reason: str) -> Comparison:
+    bits = None
+    verdict, why = Verdict.FAILED, reason
+    if made is None or made.status is not ImageStatus.STORED:
+        why = (made.error if made else None) or reason or "it did not come"
+    else:
+        why = made.error or ""
+        if original.dhash is not None and made.dhash is not None:
+            bits = distance(original.dhash, made.dhash)
+        verdict = Verdict.SIMILAR if bits is not None and bits <= SAME_IMAGE else Verdict.DIFFERENT
+        if made.image_sha256 is not None and made.image_sha256 == original.image_sha256:
+            verdict, bits = Verdict.IDENTICAL, 0
+    return Comparison(
+        output_index=original.output_index,
+        verdict=verdict,
+        distance=bits,
+        original_uri=original.uri,
+        uri=made.uri if made else None,
+        reason=why,
+    )
+
+
+def _prediction(records: Sequence[ImageRecord]) -> str | None:
+    return next((row.prediction_id for row in records if row.prediction_id), None)

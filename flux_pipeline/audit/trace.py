@@ -1,0 +1,300 @@
+"""From a picture, or an id, back to what made it: which row it is, and how sure that is.
+
+A label in a file is a hint that anybody can write. Its ids are looked up and its pixels compared
+before it is believed, and what could not be confirmed is said.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from flux_pipeline.images.dhash import SAME_IMAGE, distance
+from flux_pipeline.images.label import Label
+from flux_pipeline.lineage.find import Column, find_exact, find_prefix, find_similar
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.rows import record_values
+from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.snapshot import Snapshot
+from flux_pipeline.produce.again import original_request
+from flux_pipeline.request import JsonValue
+
+if TYPE_CHECKING:  # an id needs no decoder, and loading one takes longer than the search
+    from flux_pipeline.images.evidence import Evidence
+
+MIN_PREFIX = 8
+"""Characters of a hash that are enough to look for it."""
+_WHOLE = 64
+_USUAL = 16
+"""Characters of a hash that people copy; what is longer is rather another id."""
+_SHOWN = 3
+_HASH = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+_NAMED: tuple[Column, ...] = ("prediction_id", "run_id", "uri")
+_HASHES: tuple[Column, ...] = ("request_sha256", "image_sha256", "file_sha256")
+
+
+class Witness(StrEnum):
+    """What answered."""
+
+    C2PA = "c2pa"
+    """The label in the file's signed manifest."""
+    XMP = "xmp"
+    """The label in the file's XMP packet."""
+    PIXELS = "pixels"
+    """The hash of the coded pixels."""
+    SIMILAR = "similar"
+    """The difference hash: what it looks like."""
+    ID = "id"
+    """The id that was given."""
+
+
+class Certainty(StrEnum):
+    """How sure an answer is."""
+
+    CERTAIN = "certain"
+    """The pixels, or the id asked for, are those of the row."""
+    LIKELY = "likely"
+    """It looks like the row's image: a copy that was encoded anew or resized, as far as seen."""
+    UNVERIFIED = "unverified"
+    """The label alone says so, and nothing else confirms it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One image, traced."""
+
+    answered_by: Witness
+    certainty: Certainty
+    distance: int | None = None
+    """Bits of 64 in which the looks differ; 0 where the pixels are the same, None if unknown."""
+    record: ImageRecord | None = None
+    """The row; None where only a label speaks."""
+    label: Label | None = None
+    """The label, where there is no row."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know: doubts, other candidates."""
+
+    @property
+    def values(self) -> dict[str, JsonValue]:
+        """Every column of the lineage table; what is not known is None."""
+        if self.record is not None:
+            return record_values(self.record)
+        # Here, because mostly there is a row, and this loads all that stores an image.
+        from flux_pipeline.audit.rebuilding import labelled_values  # noqa: PLC0415
+
+        said = labelled_values(self.label or Label())
+        return dict.fromkeys(SCHEMA.names) | {
+            name: value for name, value in said.items() if value not in {None, ""}
+        }
+
+    def with_origin(self) -> "Answer":
+        """The same, saying so where the image is a reproduction."""
+        original = original_request(self.record) if self.record else None
+        if self.record is None or original is None:
+            return self
+        note = f"a reproduction, number {self.record.take}, of request {original}"
+        return replace(self, notes=[note, *self.notes])
+
+    @property
+    def reproducible(self) -> str | None:
+        """The request to give to `flux-pipeline reproduce`; None where there is nothing to make."""
+        if self.record is None or self.record.status is not ImageStatus.STORED:
+            return None
+        return original_request(self.record) or self.record.request_sha256
+
+
+def trace_image(snapshot: Snapshot, seen: "Evidence") -> Answer | None:
+    """Find the row of a picture: by its label, its pixels, its looks, in this order.
+
+    A label is overruled where its row has other pixels and another row has these. None where
+    nothing is known.
+    """
+    row = _labelled_row(snapshot, seen.label) if seen.label else None
+    named = _judge_label(row, seen) if row else None
+    if named and named.certainty is not Certainty.UNVERIFIED:
+        return named
+    doubts = _doubts(row, seen)
+    if found := _by_pixels(snapshot, seen, doubts):
+        return found
+    if seen.label and row is None and seen.label.image_sha256 == seen.image_sha256:
+        return _from_label(seen, doubts)
+    if alike := _by_looks(snapshot, seen, doubts):
+        return alike
+    if named:
+        return named
+    return _from_label(seen, doubts) if seen.label else None
+
+
+def trace_id(snapshot: Snapshot, text: str) -> Answer | None:
+    """Find what an id names: a prediction, a run, an address, or a hash, whole or its beginning.
+
+    Several images under one id are answered by the first of them, with a note. None where nothing,
+    or more than one hash, begins with it; ``matching_hashes`` tells which.
+    """
+    could_be = _HASH.fullmatch(text.lower()) is not None
+    likely = could_be and (len(text) == _WHOLE or len(text) <= _USUAL)
+    if likely and ((found := _by_hash(snapshot, text.lower())) or len(text) == _WHOLE):
+        return found
+    for column in _NAMED:
+        if (column != "uri" or ":" in text) and (rows := find_exact(snapshot, column, text)):
+            return _first_of(rows, column)
+    return _by_hash(snapshot, text.lower()) if could_be and not likely else None
+
+
+def _by_hash(snapshot: Snapshot, prefix: str) -> Answer | None:
+    """What one hash, and no other, begins with; a whole one ends the search."""
+    is_whole = len(prefix) == _WHOLE
+    find = find_exact if is_whole else find_prefix
+    found: list[tuple[Column, ImageRecord]] = []
+    for column in _HASHES:
+        found += [(column, row) for row in find(snapshot, column, prefix)]
+        if found and is_whole:
+            break
+    if len({getattr(row, column) for column, row in found}) != 1:
+        return None
+    return _first_of([row for _, row in found], found[0][0])
+
+
+def matching_hashes(snapshot: Snapshot, text: str) -> int:
+    """How many hashes begin with this text, up to a hundred of each kind; 0 for a whole one."""
+    prefix = text.lower()
+    if len(prefix) == _WHOLE or not _HASH.fullmatch(prefix):
+        return 0
+    return sum(
+        len({getattr(row, column) for row in find_prefix(snapshot, column, prefix)})
+        for column in _HASHES
+    )
+
+
+def _first_of(rows: Sequence[ImageRecord], column: Column) -> Answer:
+    ordered = sorted(rows, key=_originals_first)
+    notes = []
+    if column == "run_id":
+        notes = ["this is one image of the run; `flux-pipeline trace --run` lists all"]
+    elif len(rows) > 1:
+        others = ", ".join(str(row.output_index) for row in ordered[1:])
+        notes = _also(ordered)
+        if column in {"prediction_id", "request_sha256"}:
+            notes = [f"there is more of it: output {others}"]
+    return Answer(
+        answered_by=Witness.ID, certainty=Certainty.CERTAIN, record=ordered[0], notes=notes
+    )
+
+
+def _labelled_row(snapshot: Snapshot, label: Label) -> ImageRecord | None:
+    """The row that a label names: by its request, else by its prediction."""
+    column: Column = "request_sha256" if label.request_sha256 else "prediction_id"
+    value = label.request_sha256 or label.prediction_id
+    rows = find_exact(snapshot, column, value) if value else []
+    for row in rows:
+        same = row.prediction_id == label.prediction_id or label.prediction_id is None
+        if same and row.output_index == (label.output_index or 0):
+            return row
+    return None
+
+
+def _judge_label(row: ImageRecord, seen: "Evidence") -> Answer:
+    """The label's row, as sure as the pixels make it."""
+    bits = _bits(row, seen)
+    certainty, notes = Certainty.UNVERIFIED, []
+    if seen.image_sha256 is not None and seen.image_sha256 == row.image_sha256:
+        certainty, bits = Certainty.CERTAIN, 0
+    elif bits is None:
+        notes.append(
+            "its label names this image; whether the pixels are its own could not be compared"
+        )
+    elif bits <= SAME_IMAGE:
+        certainty = Certainty.LIKELY
+        notes.append("the pixels were encoded anew or resized: label and looks agree")
+    else:
+        notes.append(
+            f"label and pixels disagree: the image looks different in {bits} of 64 bits, so it was"
+            " cropped or edited, or the label is another image's"
+        )
+    witness = Witness(seen.carrier)
+    return Answer(answered_by=witness, certainty=certainty, distance=bits, record=row, notes=notes)
+
+
+def _doubts(row: ImageRecord | None, seen: "Evidence") -> list[str]:
+    """What is to be said of a label that does not decide."""
+    if seen.label is None:
+        return []
+    named = seen.label.prediction_id or seen.label.request_sha256 or "nothing"
+    if row is None:
+        return [f"its label names {named}, which the lineage table does not have"]
+    return [f"label and pixels disagree: its label names {named}, output {row.output_index}"]
+
+
+def _by_pixels(snapshot: Snapshot, seen: "Evidence", doubts: Sequence[str]) -> Answer | None:
+    if seen.image_sha256 is None:
+        return None
+    rows = sorted(find_exact(snapshot, "image_sha256", seen.image_sha256), key=_originals_first)
+    if not rows:
+        return None
+    return Answer(
+        answered_by=Witness.PIXELS,
+        certainty=Certainty.CERTAIN,
+        distance=0,
+        record=rows[0],
+        notes=[*doubts, *_also(rows)],
+    )
+
+
+def _by_looks(snapshot: Snapshot, seen: "Evidence", doubts: Sequence[str]) -> Answer | None:
+    if seen.dhash is None:
+        return None
+    found = find_similar(snapshot, seen.dhash, distance=SAME_IMAGE)
+    if not found:
+        return None
+    least = found[0][0]
+    rows = sorted((row for bits, row in found if bits == least), key=_originals_first)
+    different = {row.image_sha256 for row in rows}
+    notes = [*doubts]
+    if len(different) > 1:
+        notes.append(f"{len(different)} different images look as much like it; this is the first")
+    return Answer(
+        answered_by=Witness.SIMILAR,
+        certainty=Certainty.LIKELY,
+        distance=least,
+        record=rows[0],
+        notes=notes + ([] if len(different) > 1 else _also(rows)),
+    )
+
+
+def _from_label(seen: "Evidence", doubts: Sequence[str]) -> Answer:
+    """Nothing but the label: what it says, and that nothing confirms it."""
+    label = seen.label or Label()
+    fits = "it fits" if label.image_sha256 == seen.image_sha256 else "it does not fit"
+    return Answer(
+        answered_by=Witness(seen.carrier),
+        certainty=Certainty.UNVERIFIED,
+        label=label,
+        notes=[
+            *doubts,
+            f"all of this is from the label: {fits} the pixels, and nothing else confirms it",
+        ],
+    )
+
+
+def _bits(row: ImageRecord, seen: "Evidence") -> int | None:
+    if row.dhash is None or seen.dhash is None:
+        return None
+    return distance(row.dhash, seen.dhash)
+
+
+def _originals_first(row: ImageRecord) -> tuple[bool, bool, str, int]:
+    """Stored before missing, originals before reproductions, then the earliest."""
+    return (
+        row.status is not ImageStatus.STORED,
+        original_request(row) is not None,
+        str(row.stored_at or ""),
+        row.output_index,
+    )
+
+
+def _also(rows: Sequence[ImageRecord]) -> list[str]:
+    """Say which other rows have the same."""
+    named = [f"{row.prediction_id or row.request_sha256}:{row.output_index}" for row in rows[1:]]
+    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+    return [f"the same image: {', '.join(named[:_SHOWN])}{more}"] if named else []
