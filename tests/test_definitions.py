@@ -15,6 +15,7 @@ from flux_pipeline.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 HEAD = "model: lucataco/flux-schnell-lora\n"
 ALERT_SENSORS = {"alert_on_failure", "alert_on_late_schedules"}
+SENSORS = {*ALERT_SENSORS, "configs_changed"}
 
 
 @pytest.fixture
@@ -45,14 +46,14 @@ def test_every_file_of_the_folder_is_a_group_of_assets(folder: Path) -> None:
     schedules = {each.name for each in repository.schedule_defs}
     assert schedules >= {"make_summer_on_time", "keep_books_hourly"}
     assert "make_winter_on_time" not in schedules
-    assert {each.name for each in repository.sensor_defs} == ALERT_SENSORS
+    assert {each.name for each in repository.sensor_defs} == SENSORS
     dg.Definitions.validate_loadable(definitions)
 
 
 def test_the_sensor_is_there_where_a_file_needs_it(folder: Path) -> None:
     (folder / "winter.yaml").write_text(HEAD + "automation: on_change\nprompts: {a: a}\n")
     sensors = {each.name: each for each in defs().get_repository_def().sensor_defs}
-    assert set(sensors) == {"on_change", *ALERT_SENSORS}
+    assert set(sensors) == {"on_change", *SENSORS}
     assert isinstance(sensors["on_change"], dg.AutomationConditionSensorDefinition)
 
 
@@ -64,7 +65,8 @@ def test_alerts_run_where_a_webhook_is_configured(
     monkeypatch.setenv("FLUX_ALERT_URL", url)
     sensors = defs().get_repository_def().sensor_defs
     assert {(each.name, each.default_status.value) for each in sensors} == {
-        (name, status) for name in ALERT_SENSORS
+        ("configs_changed", "RUNNING"),
+        *((name, status) for name in ALERT_SENSORS),
     }
 
 

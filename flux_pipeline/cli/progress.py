@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flux_pipeline.produce.progress import progress_line
 from flux_pipeline.produce.report import Result, Tally
 
 _EVERY = 5.0  # s between two plain lines
@@ -76,12 +77,9 @@ class Watch:
 
 
 def _say(watch: Watch, total: Tally) -> None:
-    """One plain line: done, asked, cost, rate and the time that is left."""
-    rate = watch.rate(total)
-    expected = sum(watch.expected.values())
-    early = time.monotonic() - watch.begun_at < 2 * _EVERY
-    left = "" if early or not rate else f", {(expected - total.asked) / rate:.0f} s left"
-    sys.stderr.write(f"{total.asked}/{expected} images, {total.usd:.4f} USD, {rate:.1f}/s{left}\n")
+    """One plain line, in the words of the run's log."""
+    seconds = time.monotonic() - watch.begun_at
+    sys.stderr.write(f"{progress_line(total, sum(watch.expected.values()), seconds)}\n")
 
 
 @contextmanager

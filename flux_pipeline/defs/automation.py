@@ -1,18 +1,29 @@
 """When assets are made without a person, as the file says: on change, on schedule, or not."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise, takewhile
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys
+from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, set_tags
 from flux_pipeline.defs.partitions import range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
 
 BOOKS = "keep_books"
 """The job that keeps the tables over all prompt sets."""
+
+MOST_MISSED = 7
+"""Days that a daily set's tick looks back for: a longer outage is for a person to look at."""
+GRACE = timedelta(hours=1)
+"""A scheduled set that has not made anything for so long after its tick is overdue."""
+_SAMPLES = 40  # ticks: a month of days, and the longest pause of most weeks
+_ONE_TIME = re.compile(r"([0-9]+) ([0-9]|1[0-9]|2[0-2]) (.+)")  # an hour later is the same day
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 AC = dg.AutomationCondition
 Condition: TypeAlias = dg.AutomationCondition[Any]
@@ -54,21 +65,24 @@ def build_job(prompt_set: PromptSet) -> Any:  # what define_asset_job gives has 
         keys.job,
         selection=dg.AssetSelection.assets(keys.prompts, keys.images, keys.gallery),
         description=f"Makes what is missing of {prompt_set.name}, and its gallery.",
+        run_tags=set_tags(prompt_set),
     )
 
 
 def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
     """Build the file's schedule; it runs from the start, unless the file says otherwise.
 
-    Every tick asks for the whole set, in as many runs as its size needs, or for the day's batch.
+    Every tick asks for the whole set, in as many runs as its size needs, or for the day's batch and
+    the days that were missed. One run key a tick and range: a tick that is evaluated again starts
+    nothing again.
     """
     if prompt_set.schedule is None:
         return None
-    on = prompt_set.automation == "on_schedule"
+    on, keys = prompt_set.automation == "on_schedule", SetKeys(prompt_set.name)
 
     @dg.schedule(
-        name=f"{SetKeys(prompt_set.name).job}_on_time",
-        job_name=SetKeys(prompt_set.name).job,
+        name=f"{keys.job}_on_time",
+        job_name=keys.job,
         cron_schedule=prompt_set.schedule.cron,
         execution_timezone=prompt_set.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
@@ -76,17 +90,73 @@ def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
     )
     def on_time(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         tick = context.scheduled_execution_time
-        if isinstance(cut := prompt_set.partitions, ByDay):
-            day = tick.astimezone(ZoneInfo(cut.timezone)).date()
-            if day >= cut.start:
-                yield dg.RunRequest(run_key=f"{tick.isoformat()} {day}", partition_key=f"{day}")
+        if isinstance(prompt_set.partitions, ByDay):
+            made = context.instance.get_materialized_partitions(keys.images)
+            for day in days_due(prompt_set, tick, made):
+                yield dg.RunRequest(run_key=f"{tick.isoformat()} {day}", partition_key=day)
             return
         known = prompt_set.partition_keys()
-        for keys in runs_for(prompt_set, known, known):
-            run_key = f"{tick.isoformat()} {keys.start}"
-            yield dg.RunRequest(run_key=run_key, tags=range_tags(keys))
+        for each in runs_for(prompt_set, known, known):
+            run_key = f"{tick.isoformat()} {each.start}"
+            yield dg.RunRequest(run_key=run_key, tags=range_tags(each))
 
     return on_time
+
+
+def days_due(prompt_set: PromptSet, tick: datetime, made: Collection[str]) -> Sequence[str]:
+    """Days to ask for at a tick: its own, and those since the last made one whose tick was missed.
+
+    After an outage Dagster evaluates the last tick alone. At most ``MOST_MISSED`` days back, and
+    none where none was made yet: what lies before the first one is for a backfill to ask for.
+    """
+    cut, schedule = prompt_set.partitions, prompt_set.schedule
+    if not isinstance(cut, ByDay) or schedule is None:
+        return []
+    zone = ZoneInfo(cut.timezone)
+    today = tick.astimezone(zone).date()
+    last = max((day for day in made if day < today.isoformat()), default=None)
+    days = {today}
+    if last is not None:
+        oldest = tick - timedelta(days=MOST_MISSED)
+        missed = takewhile(oldest.__le__, due_times(schedule.cron, schedule.timezone, tick))
+        days |= {time.astimezone(zone).date() for time in missed}
+    first = max(cut.start, date.fromisoformat(last) + timedelta(days=1)) if last else cut.start
+    return [f"{day}" for day in sorted(days) if first <= day <= today]
+
+
+def due_times(cron: str, timezone: str, until: datetime) -> Iterator[datetime]:
+    """When a cron line was due, from ``until`` back to the year 2000, in its own time zone.
+
+    As Dagster's scheduler reckons: an hour that a clock change skips or repeats is due once.
+    """
+    # Partitions that begin with every tick: Dagster's public way to read a cron line.
+    ticks = dg.TimeWindowPartitionsDefinition(
+        start=_EPOCH, fmt="%Y-%m-%dT%H:%M", cron_schedule=cron, timezone=timezone
+    )
+    window = ticks.get_prev_partition_window(until)
+    if window is not None:
+        yield window.end
+    while window is not None:
+        yield window.start
+        window = ticks.get_prev_partition_window(window.start)
+
+
+def build_freshness(prompt_set: PromptSet) -> dg.FreshnessPolicy | None:
+    """Build what the schedule promises: something is made within ``GRACE`` of every tick.
+
+    None without a schedule that runs: nothing is late then. A cron line with one time of day
+    becomes a deadline an hour later. Any other becomes an age: the longest of its last pauses, and
+    the hour.
+    """
+    schedule = prompt_set.schedule
+    if schedule is None or prompt_set.automation != "on_schedule":
+        return None
+    if daily := _ONE_TIME.fullmatch(schedule.cron):
+        deadline = f"{daily[1]} {int(daily[2]) + 1} {daily[3]}"
+        return dg.FreshnessPolicy.cron(deadline, GRACE, schedule.timezone)
+    ticks = list(islice(due_times(schedule.cron, schedule.timezone, datetime.now(UTC)), _SAMPLES))
+    pauses = [later - earlier for later, earlier in pairwise(ticks)]
+    return dg.FreshnessPolicy.time_window(fail_window=max(pauses) + GRACE) if pauses else None
 
 
 def build_books() -> tuple[Any, dg.ScheduleDefinition]:

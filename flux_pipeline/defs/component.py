@@ -8,6 +8,8 @@ or the keys of such a file in place of ``path``. The project's definitions need 
 ``ImageProducer`` as the resource ``image_producer``.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
@@ -16,7 +18,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from flux_pipeline.defs.build import build_set
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import PromptSet as LoadedPromptSet
-from flux_pipeline.prompts import build_prompt_set, json_schema, load_prompt_set
+from flux_pipeline.prompts import build_prompt_set, json_schema, key_lines, load_prompt_set
+
+_START = """\
+model: lucataco/flux-schnell-lora
+description: What these images are for
+prompts:
+  castle: a castle in the snow
+  moon: {prompt: "the {phase} moon over a harbour", matrix: {phase: [full, new]}}
+budget: {usd_per_run: 1}
+# owners: ["team:studio"]
+# defaults: {hf_lora: alvdansen/frosting_lane_flux, aspect_ratio: 16:9}
+# partitions: {by: shard, count: 8}
+# schedule: {cron: "0 6 * * *", timezone: Europe/Berlin}
+# automation: on_change
+"""
+"""A prompt set to start from: it loads as it is, for less than a cent."""
 
 
 def _add_form(schema: dict[str, Any]) -> None:
@@ -51,6 +68,46 @@ class PromptSetAttributes(BaseModel):
     )
 
 
+class PromptSetScaffolder(dg.Scaffolder):
+    """Writes a prompt set that loads: a component's ``defs.yaml``, or here a file in ``configs/``.
+
+    Raises:
+        SystemExit: With 0, where the file was written to ``configs/``: Dagster would go on and
+            look for a ``defs.yaml``. With 1, where that file is there already.
+    """
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write the file; a component in Python is Dagster's own form."""
+        if request.project_root and request.project_root.resolve() == Path(__file__).parents[2]:
+            _start_config(request)
+        if request.scaffold_format != "yaml":
+            dg.scaffold_component(request)
+            return
+        body = "".join(f"  {line}\n" for line in _START.splitlines())
+        text = f"type: {request.type_name}\n\nattributes:\n{body}"
+        if request.append:
+            with request.target_path.open("a", encoding="utf-8") as file:
+                file.write(f"---\n{text}")
+        else:
+            (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
+
+
+def _start_config(request: dg.ScaffoldRequest[Any]) -> None:
+    """This project loads files from ``configs/`` and no folders below ``defs/``."""
+    folder = request.target_path
+    path = Path(request.project_root or ".") / "configs" / f"{folder.name}.yaml"
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_START)
+    except FileExistsError:
+        raise SystemExit(f"{path} is there already") from None
+    print(f"Here a prompt set is a file: wrote {path}. It has the same keys.")  # noqa: T201
+    raise SystemExit(0)
+
+
+@dg.scaffold_with(PromptSetScaffolder)
 class PromptSet(dg.Component):
     """Images of a list of prompts: made once, kept with their lineage, shown in a gallery."""
 
@@ -73,7 +130,9 @@ class PromptSet(dg.Component):
         path, name = given.pop("path", None), given.pop("name", None)
         place = str(context.path / "defs.yaml")
         if path is None:
-            return cls(build_prompt_set(name or context.path.name, _ratios(given), path=place))
+            lines = _lines(context.path / "defs.yaml")
+            named = name or context.path.name
+            return cls(build_prompt_set(named, _ratios(given), path=place, lines=lines))
         if given or name:
             also = ", ".join([*given, *(["name"] if name else [])])
             message = f"names a file, so {also} must stand there and not here"
@@ -84,6 +143,12 @@ class PromptSet(dg.Component):
         """Build assets, checks, job and schedule."""
         del context
         return build_set(self.prompt_set)
+
+
+def _lines(path: Path) -> Mapping[tuple[str, ...], int]:
+    """Where the attributes stand; none where several components share the file."""
+    lines = key_lines(path)
+    return {key[1:]: line for key, line in lines.items() if key[0] == "attributes" and key[1:]}
 
 
 def _ratios(part: Any) -> Any:

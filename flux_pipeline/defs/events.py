@@ -1,6 +1,5 @@
 """The events of one run of one prompt set, each for its own partition."""
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from flux_pipeline.defs.commit import find_commit
-from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.metadata import PREVIEW, images_metadata, prompts_metadata
 from flux_pipeline.defs.provenance import Upstream, find_upstream, images_version, version_tags
 from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
@@ -22,11 +21,15 @@ from flux_pipeline.ledger.base import Budget
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.prompts import PromptSet
+from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store
 
-_SAY_EVERY = 10.0  # s between two lines in the run's log, each of which costs 2-4 ms
+COST_TAG = "flux/cost_usd"
+"""Of a run: 0 when it begins, what it spent or reserved when it ends, however it ends."""
+ESTIMATE_TAG = "flux/estimate_usd"
+"""Of a run: what it would cost if nothing of it were there yet."""
+_MOST_NAMED = 20
 
 
 @contextmanager
@@ -79,9 +82,10 @@ class SetEvents:
         return self.resource.open_store()
 
     def prompts(self) -> Iterator[dg.AssetMaterialization]:
-        """Say what every partition asks for."""
+        """Say what every partition asks for, and which are gone from the file."""
         if not self._selects(self.keys.prompts):
             return
+        self._tell_removed()
         for partition, content in self._contents.items():
             yield dg.AssetMaterialization(
                 self.keys.prompts,
@@ -111,11 +115,24 @@ class SetEvents:
             usd_per_month=budget.usd_per_month,
             usd_per_day=self.resource.usd_per_day,
         )
-        asked = sum(content.requests for content in self._contents.values())
+        contents = self._contents.values()
+        estimate = sum(content.usd for content in contents)
+        self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
         requests = requests_by_partition(self.prompt_set, self._partitions)
         with self.resource.open() as producer:
-            with producer.stream(requests, run=run, limits=limits, asked=asked) as reports:
-                yield self._said(reports)
+            try:
+                with producer.stream(
+                    requests,
+                    run=run,
+                    limits=limits,
+                    asked=sum(content.requests for content in contents),
+                    expected=sum(content.images for content in contents),
+                    say=self.context.log.info,
+                ) as reports:
+                    yield reports
+            finally:
+                spent = producer.ledger.spent_micros(f"run:{run.run_id}")
+                self._tag({COST_TAG: f"{spent / 1_000_000:.4f}"})
             budgets = limits.budgets(
                 run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
             )
@@ -184,19 +201,25 @@ class SetEvents:
         event = found[0].asset_materialization if found else None
         return {PREVIEW: event.metadata[PREVIEW]} if event and PREVIEW in event.metadata else {}
 
-    def _said(self, reports: Iterator[PartitionReport]) -> Iterator[PartitionReport]:
-        """Tell the run's log, now and then, how far it is."""
-        said, images, usd = time.monotonic(), 0, 0.0
-        for count, report in enumerate(reports, 1):
-            tally = report.tally
-            images, usd = images + tally.stored + tally.unchanged, usd + tally.usd
-            if time.monotonic() - said >= _SAY_EVERY:
-                said = time.monotonic()
-                self.context.log.info(
-                    "%d of %d partitions, %d images, %.4f USD",
-                    count,
-                    len(self._partitions),
-                    images,
-                    usd,
+    def _tag(self, tags: Mapping[str, str]) -> None:
+        """Tag the run: a re-execution has its parent's tags until it says otherwise."""
+        named = set_tags(self.prompt_set)
+        self.context.instance.add_run_tags(self.context.run.run_id, {**named, **tags})
+
+    def _tell_removed(self) -> None:
+        """Say once a run which materialized partitions the file has no more: the UI hides them."""
+        if isinstance(self.prompt_set.partitions, ByDay):
+            return
+        made = self.context.instance.get_materialized_partitions(self.keys.images)
+        gone = sorted(made.difference(self.prompt_set.partition_keys()))
+        if gone:
+            more = f" and {len(gone) - _MOST_NAMED} more" if len(gone) > _MOST_NAMED else ""
+            named = f"{', '.join(gone[:_MOST_NAMED])}{more}"
+            self.context.log.info("removed from the file: %s; the pictures stay", named)
+            self.context.log_event(
+                dg.AssetObservation(
+                    self.keys.prompts,
+                    description=f"removed: {named}; the pictures stay",
+                    metadata={"flux/removed_partitions": dg.MetadataValue.json(gone)},
                 )
-            yield report
+            )

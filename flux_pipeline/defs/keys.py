@@ -1,8 +1,11 @@
-"""What the assets of a prompt set are called."""
+"""What the assets of a prompt set are called, and what its runs are tagged with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import dagster as dg
+
+from flux_pipeline.prompts import PromptSet
 
 LINEAGE = dg.AssetKey("lineage")
 SPEND = dg.AssetKey("spend")
@@ -34,3 +37,8 @@ class SetKeys:
     def job(self) -> str:
         """The job that makes all three."""
         return f"make_{self.prompt_set}"
+
+
+def set_tags(prompt_set: PromptSet) -> Mapping[str, str]:
+    """Tag whatever runs are of this prompt set: the UI lists runs by them."""
+    return {"flux/prompt_set": prompt_set.name, "flux/model": prompt_set.model.name}

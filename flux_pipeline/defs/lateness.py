@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.alerts.message import Kind, build_alert
+from flux_pipeline.defs.automation import due_times
 from flux_pipeline.defs.launch import CODE_LOCATION
 from flux_pipeline.resources import AlertSender
 
@@ -104,17 +105,9 @@ def find_late(
 
 def _last_due(schedule: dg.ScheduleDefinition, until: datetime) -> tuple[datetime, datetime]:
     """The last two times up to ``until`` at which the schedule was due, in its own time zone."""
-    # Partitions that begin with every tick: Dagster's public way to read a cron line.
-    ticks = dg.TimeWindowPartitionsDefinition(
-        start=_EPOCH,
-        fmt="%Y-%m-%dT%H:%M",
-        cron_schedule=str(schedule.cron_schedule),
-        timezone=schedule.execution_timezone or "UTC",
-    )
-    window = ticks.get_prev_partition_window(until)
-    if window is None:
-        return _EPOCH, _EPOCH
-    return window.start, window.end
+    times = due_times(str(schedule.cron_schedule), schedule.execution_timezone or "UTC", until)
+    due = next(times, _EPOCH)
+    return next(times, _EPOCH), due
 
 
 def _state_of(instance: dg.DagsterInstance, schedule: dg.ScheduleDefinition, location: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from flux_pipeline.defs.automation import build_conditions
+from flux_pipeline.defs.automation import build_conditions, build_freshness
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.metadata import plain_text
 from flux_pipeline.defs.partitions import build_partitions
@@ -25,7 +25,7 @@ def prompts_version(prompt_set: PromptSet) -> str:
 def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
     """Build the specs of prompts, images and gallery."""
     keys, when = SetKeys(prompt_set.name), build_conditions(prompt_set)
-    partitions = build_partitions(prompt_set)
+    partitions, freshness = build_partitions(prompt_set), build_freshness(prompt_set)
     shared: dict[str, Any] = {
         "group_name": prompt_set.name,
         "owners": list(prompt_set.owners),
@@ -55,16 +55,18 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             code_version=IMAGES_VERSION,
             partitions_def=partitions,
             automation_condition=when.images,
+            freshness_policy=freshness,
             **shared,
         ),
         dg.AssetSpec(
             keys.gallery,
             deps=[keys.images],
-            description="All its images and those that were not made, on one page with their lineage.",
+            description="All its images and those not made, on one page with their lineage.",
             metadata=_code_references(prompt_set, "description"),
             kinds={"html"},
             code_version=GALLERY_VERSION,
             automation_condition=when.gallery,
+            freshness_policy=freshness,
             **shared,
         ),
     ]

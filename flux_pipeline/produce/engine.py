@@ -23,6 +23,7 @@ from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import produce
 from flux_pipeline.produce.course import Stage
 from flux_pipeline.produce.performer import Performer, Seams
+from flux_pipeline.produce.progress import Progress
 from flux_pipeline.produce.recording import Recorder
 from flux_pipeline.produce.report import PartitionReport, Result
 from flux_pipeline.produce.tracking import Item, Tracked, Tracker, track
@@ -45,6 +46,7 @@ class Engine:
     recorder: Recorder
     make_performer: Callable[[Request], Performer]
     observe: Callable[[Result], None]
+    progress: Progress
     reports: MemoryObjectSendStream[PartitionReport]
     slots: anyio.Semaphore
     group: TaskGroup
@@ -97,7 +99,7 @@ class Engine:
         accepted = False
         try:
             while True:
-                outcome = await self._perform(performer, effect)
+                outcome = await self._counted(performer, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1
                 if isinstance(outcome, fx.Kept):
@@ -108,6 +110,14 @@ class Engine:
             await self._end(item.tracker, ended.value, recorded=False)
         finally:
             self.slots.release()
+
+    async def _counted(self, performer: Performer, effect: fx.Effect) -> Any:
+        name = type(effect).__name__
+        self.progress.doing[name] += 1
+        try:
+            return await self._perform(performer, effect)
+        finally:
+            self.progress.doing[name] -= 1
 
     async def _perform(self, performer: Performer, effect: fx.Effect) -> Any:
         if not isinstance(effect, _UNDIVIDED):
@@ -126,6 +136,7 @@ class Engine:
 
     async def _end(self, tracker: Tracker, result: Result, *, recorded: bool) -> None:
         tracker.end(result, recorded=recorded)
+        self.progress.add(result)
         self.observe(result)
         await self._report(tracker)
 

@@ -153,9 +153,13 @@ class Performer:
 
     @perform.register
     async def _(self, effect: fx.FindInList) -> FindOutcome:
-        return await self.seams.provider.find(
-            self.request, since=effect.attempt.intent_at, known=self.seams.known_ids
-        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._keep_claim, effect.attempt)
+            outcome = await self.seams.provider.find(
+                self.request, since=effect.attempt.intent_at, known=self.seams.known_ids
+            )
+            group.cancel_scope.cancel()
+        return outcome
 
     @perform.register
     async def _(self, effect: fx.AwaitPoll) -> None:
@@ -199,6 +203,15 @@ class Performer:
     @perform.register
     async def _(self, effect: fx.Sleep) -> None:
         await anyio.sleep(max(effect.seconds, 0.0))
+
+    async def _keep_claim(self, attempt: Attempt) -> None:
+        """Renew the claim while a list of many pages is read, which may take longer than it."""
+        while True:
+            await anyio.sleep(self.seams.policy.lease / 3)
+            if not await self.seams.ledger.call(
+                lambda ledger: ledger.renew(attempt, holder=self.holder)
+            ):
+                return
 
 
 def _claim(

@@ -5,6 +5,7 @@ a slow reader of reports never holds paid bytes.
 """
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -28,6 +29,7 @@ from flux_pipeline.produce.keeping import Keeper
 from flux_pipeline.produce.observing import Observer, current_observer
 from flux_pipeline.produce.performer import Performer, Seams
 from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.progress import Progress
 from flux_pipeline.produce.recording import Recorder
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
@@ -39,6 +41,8 @@ from flux_pipeline.store.base import Store
 
 log = logging.getLogger(__name__)
 
+SAY_EVERY = 5.0
+"""s between two lines of progress; in Dagster's log each costs 2-4 ms."""
 _THREADS = 8  # that decode and store: more hold more pixels in memory, and are no faster
 
 Partitions = Iterable[tuple[str, Iterable[Request]]]
@@ -68,19 +72,30 @@ class Producer:
         limits: Limits | None = None,
         asked: int = 0,
         observe: Observer | None = None,
+        expected: int = 0,
+        say: Callable[[str], None] | None = None,
     ) -> Iterator[Iterator[PartitionReport]]:
         """Give a report for every partition, each when it is finished, in the order they finish.
 
         ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
-        be sent again. ``observe`` is the context's observer where none is given. An exception in
-        the block, an interrupt too, drains: creates under way end and their ids are written.
+        be sent again. ``observe`` is the context's observer where none is given. ``say`` is told,
+        every few seconds and on the caller's thread, how far the run is of ``expected`` images and
+        what it waits for. An exception in the block, an interrupt too, drains: creates under way
+        end and their ids are written.
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
-        watcher = observe or current_observer()
+        progress = Progress(expected)
 
         async def work() -> None:
-            parts = self._engine(run, limits or Limits(), asked, watcher, send)
+            parts = self._engine(
+                run,
+                limits=limits or Limits(),
+                asked=asked,
+                observe=observe or current_observer(),
+                progress=progress,
+                reports=send,
+            )
             async with send, parts as engine:
                 engines.append(engine)
                 await engine.feed(partitions)
@@ -88,7 +103,7 @@ class Producer:
         with _plain_errors(), receive, start_blocking_portal() as portal:
             future = portal.start_task_soon(work)
             try:
-                yield _received(portal, receive)
+                yield _received(portal, receive, progress, say or _unheard)
                 future.result()
             finally:
                 if not future.done():
@@ -98,9 +113,11 @@ class Producer:
     async def _engine(
         self,
         run: RunContext,
+        *,
         limits: Limits,
         asked: int,
         observe: Observer,
+        progress: Progress,
         reports: MemoryObjectSendStream[PartitionReport],
     ) -> AsyncIterator[Engine]:
         async with (
@@ -109,6 +126,7 @@ class Producer:
             Recorder(self.store, ledger, run) as recorder,
             anyio.create_task_group() as group,
         ):
+            progress.paused = provider.paused
             seams = Seams(
                 provider=provider,
                 ledger=ledger,
@@ -144,6 +162,7 @@ class Producer:
                 recorder=recorder,
                 make_performer=perform_for,
                 observe=observe,
+                progress=progress,
                 reports=reports,
                 slots=anyio.Semaphore(self.concurrency),
                 group=group,
@@ -154,13 +173,33 @@ class Producer:
 
 
 def _received(
-    portal: BlockingPortal, receive: MemoryObjectReceiveStream[PartitionReport]
+    portal: BlockingPortal,
+    receive: MemoryObjectReceiveStream[PartitionReport],
+    progress: Progress,
+    say: Callable[[str], None],
 ) -> Iterator[PartitionReport]:
+    """Give the reports; say how far it is while none comes, and while they come fast."""
+
+    async def next_one(patience: float) -> PartitionReport | None:
+        with anyio.move_on_after(patience):
+            return await receive.receive()
+        return None
+
+    said_at = time.monotonic()
     while True:
         try:
-            yield portal.call(receive.receive)
+            report = portal.call(next_one, max(said_at + SAY_EVERY - time.monotonic(), 0.0))
         except anyio.EndOfStream:
             return
+        if report is not None:
+            yield report
+        if time.monotonic() - said_at >= SAY_EVERY:
+            said_at = time.monotonic()
+            say(progress.line())
+
+
+def _unheard(_line: str) -> None:
+    """Nobody listens."""
 
 
 def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engine]) -> None:

@@ -69,6 +69,17 @@ def build_prompt_set(
     return assemble(name, path, source, data, folder or Path(path).parent)
 
 
+def key_lines(path: Path) -> Mapping[KeyPath, int]:
+    """Where the keys of a YAML file stand, 1-based; empty for what can't be read or is no mapping.
+
+    For a caller who got the values from another reader and wants messages with lines.
+    """
+    try:
+        return parse_yaml(_read(path), str(path)).lines
+    except ConfigError:
+        return {}
+
+
 def _yaml_files(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})

@@ -75,6 +75,10 @@ class Provider:
         """Wait until one create may be sent. To be used at once: see ``create``."""
         await self._limiter.acquire("create")
 
+    def paused(self) -> float:
+        """For how many seconds from now the provider wants no create."""
+        return self._limiter.paused("create")
+
     async def create(self, request: Request, *, permitted: bool = False) -> CreateOutcome:
         """Send the request, once; say whether it was accepted, and if not, whether it is unpaid.
 

@@ -108,6 +108,10 @@ class Limiter:
         finally:
             queue.waiting -= 1
 
+    def paused(self, kind: Kind) -> float:
+        """For how many seconds from now a refusal keeps this kind from being sent."""
+        return max(self._queues[kind].paused_until - self._clock(), 0.0)
+
     async def slow_down(self, kind: Kind, seconds: float, *, sent_at: float) -> None:
         """Obey one 429: nothing of this kind is sent for ``seconds``, and then less often.
 

@@ -88,7 +88,7 @@ def test_a_budget_stops_before_the_request_that_would_exceed_it(bench: Bench) ->
 
     assert (tally.stored, tally.failed, bench.received) == (4, 6, 4)
     reasons = {result.reason for result in bench.reports[0].results if result.reason}
-    assert all("budget run:run-1 of 0.0125 USD has 0.0005 USD left" in each for each in reasons)
+    assert all("budget usd_per_run 0.0125 has 0.0005 USD left" in each for each in reasons)
 
 
 def test_a_refused_request_is_not_paid_and_not_sent_again(bench: Bench) -> None:

@@ -1,0 +1,245 @@
+"""Notices edited prompt sets: has the code location loaded again, then their prompts read again.
+
+Partitions and schedules are part of what a code location loaded, so an edit needs a reload; and
+only prompts that were read again tell Dagster which partitions of the images are stale. A file with
+a mistake reloads nothing: what was loaded goes on.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import dagster as dg
+
+from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.launch import CODE_LOCATION
+from flux_pipeline.defs.metadata import plain_text
+from flux_pipeline.defs.partitions import range_tags, runs_for
+from flux_pipeline.defs.specs import prompts_version
+from flux_pipeline.errors import ConfigError
+from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
+
+Stamp: TypeAlias = tuple[int, int, str]
+"""Bytes, time of the last change in ns, SHA-256."""
+
+_EVERY = 15  # s
+_PATIENCE = 120.0  # s: loading thousands of files takes its time
+_MOST_NAMED = 5
+_RELOAD = """mutation($name: String!) {
+  reloadRepositoryLocation(repositoryLocationName: $name) {
+    __typename
+    ... on WorkspaceLocationEntry {
+      locationOrLoadError { __typename ... on PythonError { message } }
+    }
+    ... on ReloadNotSupported { message }
+    ... on RepositoryLocationNotFound { message }
+    ... on PythonError { message }
+  }
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The prompt sets of one folder, and the state of their files when they were loaded."""
+
+    folder: Path
+    files: Mapping[str, Stamp]
+    prompt_sets: Sequence[PromptSet]
+
+    def changed_files(self) -> Mapping[str, str]:
+        """What is new, gone or other now, by path, with its hash (empty: gone).
+
+        A file that was merely touched is none. A thousand files cost some milliseconds.
+        """
+        changed = {}
+        now = dict(_stats(self.folder))
+        for name in sorted(now.keys() | self.files.keys()):
+            before = self.files.get(name)
+            if name not in now or before is None or now[name] != before[:2]:
+                digest = _sha256(self.folder / name) if name in now else ""
+                if before is None or digest != before[2]:
+                    changed[str(self.folder / name)] = digest
+        for entry in (e for s in self.prompt_sets for e in s.expansion.entries):
+            if entry.table is not None and not entry.table.is_unchanged():
+                changed[str(entry.table.path)] = _sha256(entry.table.path)
+        return changed
+
+
+def load_watched(folder: Path) -> Loaded:
+    """Load every prompt set of the folder; remember the files as they were before.
+
+    Raises:
+        ConfigError: As ``load_prompt_sets``.
+    """
+    stamps = {name: (*stat, _sha256(folder / name)) for name, stat in _stats(folder)}
+    return Loaded(folder, stamps, load_prompt_sets(folder))
+
+
+def build_changes_sensor(
+    loaded: Loaded, ui_url: str, jobs: Sequence[Any] = ()
+) -> dg.SensorDefinition:
+    """Build the sensor that reloads the code location, through the web interface, after an edit.
+
+    Where that can't be reached, its tick names the file and says what to press. Then, in the
+    location that was loaded anew, it has the prompts of edited sets read again: that costs nothing
+    and makes no image, so it does not depend on ``automation``. ``jobs`` are those of the sets.
+    """
+
+    @dg.sensor(
+        name="configs_changed",
+        jobs=list(jobs) or None,
+        minimum_interval_seconds=_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reloads the code location when a prompt set or a table was edited, and reads"
+        " its prompts again; where it can't, and where a file has a mistake, its tick says so.",
+    )
+    def on_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        changed, known = loaded.changed_files(), json.loads(context.cursor or "{}")
+        if not changed:
+            read = known.get("read", {})
+            requests = list(_read_again(context.instance, loaded.prompt_sets, read))
+            context.update_cursor(json.dumps({"read": read}))
+            if requests:
+                return dg.SensorResult(run_requests=requests)
+            return dg.SkipReason(f"{len(loaded.files)} files are as they were loaded.")
+        state = hashlib.sha256(json.dumps(changed).encode()).hexdigest()
+        if known.get("state") == state and known.get("final"):
+            return dg.SkipReason(known["said"])
+        origin = context.code_location_origin
+        place = origin.location_name if origin else CODE_LOCATION
+        said, final = _take_up(loaded, changed, ui_url, place)
+        context.update_cursor(json.dumps(known | {"state": state, "final": final, "said": said}))
+        return dg.SkipReason(said)
+
+    return on_changed
+
+
+def _read_again(
+    instance: dg.DagsterInstance, prompt_sets: Sequence[PromptSet], read: dict[str, str]
+) -> Iterator[dg.RunRequest]:
+    """Ask for the prompts of every set that was edited since they were read; note it in ``read``.
+
+    Prompts that nobody has read yet are left missing, and so are days: those that are made stay as
+    they were asked for.
+    """
+    for prompt_set in prompt_sets:
+        name, version = prompt_set.name, prompts_version(prompt_set)
+        if read.get(name) == version:
+            continue
+        read[name] = version
+        keys = SetKeys(name)
+        latest = instance.fetch_materializations(keys.prompts, limit=1).records
+        event = latest[0].asset_materialization if latest else None
+        was = (event.tags or {}).get("dagster/code_version") if event else version
+        if was == version or isinstance(prompt_set.partitions, ByDay):
+            continue
+        known = prompt_set.partition_keys()
+        for each in runs_for(prompt_set, known, known):
+            yield dg.RunRequest(
+                run_key=f"{name} {version} {each.start}",
+                job_name=keys.job,
+                asset_selection=[keys.prompts],
+                tags=range_tags(each),
+            )
+
+
+def _take_up(
+    loaded: Loaded, changed: Mapping[str, str], ui_url: str, place: str
+) -> tuple[str, bool]:
+    """What to say of the changed files, and whether saying it again needs no other look."""
+    files = _named(list(changed))
+    try:
+        now = load_prompt_sets(loaded.folder)
+    except ConfigError as error:
+        said = "\n".join(plain_text(str(problem)) for problem in error.problems)
+        return f"{files} changed; not loaded, the prompt sets before it go on:\n{said}", True
+    news = "; ".join(describe_changes(loaded.prompt_sets, now)) or "no request is another"
+    if problem := reload_location(ui_url, place):
+        where = f"{ui_url}/locations"
+        return f"{files} changed ({news}): press Reload at {where}, for {problem}", False
+    return f"{files} changed ({news}): the code location {place} was reloaded", True
+
+
+def describe_changes(before: Sequence[PromptSet], after: Sequence[PromptSet]) -> Iterator[str]:
+    """Say for each prompt set which partitions are new, edited and removed."""
+    old, new = ({each.name: each for each in sets} for sets in (before, after))
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            yield f"{name} is new"
+        elif name not in new:
+            yield f"{name} is gone, its pictures stay"
+        elif old[name].config_sha256 != new[name].config_sha256:
+            parts = list(_changed_partitions(old[name], new[name]))
+            yield f"{name}: {', '.join(parts) or 'no request is another'}"
+
+
+def _changed_partitions(before: PromptSet, after: PromptSet) -> Iterator[str]:
+    old, new = before.partition_keys(), after.partition_keys()
+    if isinstance(after.partitions, ByDay) or not (before.is_checked and after.is_checked):
+        yield "edited"
+    else:
+        both = [key for key in new if key in set(old)]
+        versions = _versions(before, both), _versions(after, both)
+        edited = [key for key in both if versions[0].get(key) != versions[1].get(key)]
+        if edited:
+            yield f"{len(edited)} edited ({_named(edited)})"
+    if added := [key for key in new if key not in set(old)]:
+        yield f"{len(added)} new ({_named(added)})"
+    if removed := [key for key in old if key not in set(new)]:
+        yield f"{len(removed)} removed ({_named(removed)}; the pictures stay)"
+
+
+def _versions(prompt_set: PromptSet, keys: Sequence[str]) -> Mapping[str, str]:
+    try:
+        return prompt_set.data_versions(keys)
+    except ConfigError:  # its table is another one now: what it asked for can't be told any more
+        return {}
+
+
+def reload_location(ui_url: str, name: str) -> str:
+    """Ask the web interface to load a code location again; why it could not, or nothing."""
+    body = json.dumps({"query": _RELOAD, "variables": {"name": name}}).encode()
+    headers = {"content-type": "application/json"}
+    try:
+        # The settings allow http(s) alone.
+        request = Request(f"{ui_url}/graphql", body, headers)  # noqa: S310
+        with urlopen(request, timeout=_PATIENCE) as reply:  # noqa: S310
+            answer = json.load(reply)["data"]["reloadRepositoryLocation"]
+    except (URLError, TimeoutError, ConnectionError) as error:
+        return f"the web interface did not answer there ({getattr(error, 'reason', error)})"
+    except (ValueError, KeyError, TypeError):
+        return "what answered there is not Dagster's web interface"
+    found = answer.get("locationOrLoadError") or answer
+    if "message" in found:
+        return plain_text(str(found["message"]).strip().partition("\n")[0])
+    return ""
+
+
+def _stats(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith((".yaml", ".yml")):
+                    stat = entry.stat()
+                    yield entry.name, (stat.st_size, stat.st_mtime_ns)
+    except FileNotFoundError:  # also a file that vanished meanwhile: the next look tells
+        return
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"

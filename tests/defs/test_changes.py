@@ -1,0 +1,197 @@
+"""Edited prompt sets: noticed, reloaded through the web interface, or told which file is wrong."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from flux_pipeline.defs.automation import build_job
+from flux_pipeline.defs.changes import (
+    build_changes_sensor,
+    describe_changes,
+    load_watched,
+    reload_location,
+)
+from flux_pipeline.prompts import load_prompt_sets
+from tests.defs.bench import HEAD, Bench
+
+NOWHERE = "http://127.0.0.1:9"
+RELOADED = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {}}
+
+
+@contextmanager
+def web_interface(*answers: dict[str, Any] | str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that gives these answers to the mutation, one after the other; and what it got."""
+    got: list[dict[str, Any]] = []
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            answer = left.pop(0)
+            page = {"data": {"reloadRepositoryLocation": answer}}
+            body = answer.encode() if isinstance(answer, str) else json.dumps(page).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Watched:
+    """A folder of prompt sets, and the sensor of what was loaded of it."""
+
+    def __init__(self, folder: Path, ui_url: str, instance: dg.DagsterInstance) -> None:
+        self.folder, self.ui_url, self.instance = folder, ui_url, instance
+        self.cursor: str | None = None
+        self.load()
+
+    def load(self) -> None:
+        loaded = load_watched(self.folder)
+        jobs = [build_job(each) for each in loaded.prompt_sets]
+        self.sensor = build_changes_sensor(loaded, self.ui_url, jobs)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(HEAD + text)
+
+    def tick(self) -> tuple[str, Sequence[dg.RunRequest]]:
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
+        result = self.sensor.evaluate_tick(context)
+        self.cursor = result.cursor
+        return result.skip_message or "", result.run_requests or []
+
+    def said(self) -> str:
+        return self.tick()[0]
+
+
+@pytest.fixture
+def watched(tmp_path: Path, instance: dg.DagsterInstance) -> Watched:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "winter.yaml").write_text(HEAD + "prompts: {a: a, b: b}\n")
+    return Watched(folder, NOWHERE, instance)
+
+
+def test_nothing_is_asked_where_nothing_changed(watched: Watched) -> None:
+    assert watched.said() == "1 files are as they were loaded."
+
+
+def test_a_file_that_was_merely_touched_is_unchanged(watched: Watched) -> None:
+    os.utime(watched.folder / "winter.yaml", ns=(1, 1))
+    assert watched.said() == "1 files are as they were loaded."
+
+
+def test_an_edit_reloads_the_code_location_once(watched: Watched) -> None:
+    with web_interface(RELOADED) as (watched.ui_url, got):
+        watched.load()
+        watched.write("winter.yaml", "prompts: {a: a, b: other}\n")
+        said = watched.said()
+        assert "winter: 1 edited (b)" in said
+        assert said.endswith("the code location flux_pipeline was reloaded")
+        assert watched.said() == said
+    assert [each["variables"] for each in got] == [{"name": "flux_pipeline"}]
+
+
+def test_where_the_web_interface_is_away_the_tick_says_what_to_press(watched: Watched) -> None:
+    watched.write("winter.yaml", "prompts: {a: a}\n")
+    said = watched.said()
+    assert "winter.yaml changed (winter: 1 removed (b; the pictures stay))" in said
+    assert f"press Reload at {NOWHERE}/locations" in said
+    with web_interface(RELOADED) as (watched.ui_url, got):
+        watched.load()
+        watched.write("winter.yaml", "prompts: {c: c}\n")
+        assert "was reloaded" in watched.said()
+    assert len(got) == 1
+
+
+def test_a_mistake_is_told_with_its_file_and_line_and_nothing_is_reloaded(watched: Watched) -> None:
+    with web_interface() as (watched.ui_url, got):
+        watched.load()
+        watched.write("winter.yaml", "prompts:\n  a: {prompt: a, num_outputs: 9}\n")
+        said = watched.said()
+        assert "winter.yaml changed; not loaded, the prompt sets before it go on:" in said
+        assert "winter.yaml:3: prompts.a.num_outputs" in said
+        assert watched.said() == said
+    assert got == []
+
+
+def test_a_table_that_changed_is_noticed(watched: Watched) -> None:
+    (watched.folder / "t.csv").write_text("x\nfox\n")
+    watched.write("winter.yaml", 'prompts: {a: {prompt: "a {x}", table: t.csv, key: x}}\n')
+    watched.load()
+    assert "as they were loaded" in watched.said()
+    (watched.folder / "t.csv").write_text("x\nfox\nowl\n")
+    assert "winter: 1 new (a-owl)" in watched.said()
+
+
+def test_new_and_gone_files_are_noticed(watched: Watched) -> None:
+    (watched.folder / "winter.yaml").unlink()
+    watched.write("summer.yaml", "prompts: {a: a}\n")
+    assert "summer is new; winter is gone, its pictures stay" in watched.said()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"__typename": "RepositoryLocationNotFound", "message": "no such one"}, "no such one"),
+        ({"locationOrLoadError": {"message": "broken\nstack"}}, "broken"),
+        ("<html>", "what answered there is not Dagster's web interface"),
+    ],
+)
+def test_a_reload_that_was_refused_says_why(answer: Any, reason: str) -> None:
+    with web_interface(answer) as (ui_url, _):
+        assert reload_location(ui_url, "studio") == reason
+
+
+def test_edits_of_one_prompt_among_many_are_named_alone(tmp_path: Path) -> None:
+    def load(**changed: str) -> Any:
+        prompts = {f"p{number}": f"number {number}" for number in range(200)} | changed
+        (tmp_path / "big.yaml").write_text(HEAD + f"prompts: {json.dumps(prompts)}\n")
+        return load_prompt_sets(tmp_path)
+
+    before = load()
+    assert list(describe_changes(before, load(p7="other"))) == ["big: 1 edited (p7)"]
+    assert list(describe_changes(before, load())) == []
+
+
+def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(bench: Bench) -> None:
+    bench.run(bench.write("prompts: {a: a, b: b}\n"))
+    paid = bench.charged().creates_accepted
+    edited = bench.write("prompts: {a: a, b: other, c: c}\n")
+    (bench.folder / "configs").mkdir()
+    path = bench.folder / f"configs/{bench.name}.yaml"
+    path.write_bytes(Path(edited.path).read_bytes())
+    watched = Watched(path.parent, NOWHERE, bench.instance)
+    _, (request,) = watched.tick()
+    assert request.job_name == bench.keys.job
+    assert request.asset_selection == [bench.keys.prompts]
+    assert request.tags["dagster/asset_partition_range_start"] == "a"
+    assert request.tags["dagster/asset_partition_range_end"] == "c"
+    assert watched.tick() == ("1 files are as they were loaded.", [])
+    bench.run(edited, "prompts")
+    watched.cursor = None
+    assert watched.tick()[1] == []
+    assert bench.charged().creates_accepted == paid
+
+
+def test_prompts_that_nobody_has_read_are_left_missing(watched: Watched) -> None:
+    assert watched.tick()[1] == []
