@@ -86,7 +86,7 @@ def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
         cron_schedule=prompt_set.schedule.cron,
         execution_timezone=prompt_set.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
-        description=f"As the file of {prompt_set.name} says.",
+        description=f"Makes {prompt_set.name} at the times that its file gives.",
     )
     def on_time(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         tick = context.scheduled_execution_time
@@ -168,6 +168,7 @@ def build_books() -> tuple[Any, dg.ScheduleDefinition]:
     )
     schedule = dg.ScheduleDefinition(
         name=f"{BOOKS}_hourly",
+        description="Keeps the tables and the gallery over all prompt sets; costs nothing.",
         job=job,
         cron_schedule="0 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,

@@ -187,7 +187,9 @@ def _changed_partitions(before: PromptSet, after: PromptSet) -> Iterator[str]:
         both = [key for key in new if key in set(old)]
         versions = _versions(before, both), _versions(after, both)
         edited = [key for key in both if versions[0].get(key) != versions[1].get(key)]
-        if edited:
+        if both and not all(versions):
+            yield "its table is another"
+        elif edited:
             yield f"{len(edited)} edited ({_named(edited)})"
     if added := [key for key in new if key not in set(old)]:
         yield f"{len(added)} new ({_named(added)})"

@@ -11,7 +11,13 @@ import dagster as dg
 
 from flux_pipeline.defs.commit import find_commit
 from flux_pipeline.defs.keys import SetKeys, set_tags
-from flux_pipeline.defs.metadata import PREVIEW, images_metadata, prompts_metadata
+from flux_pipeline.defs.metadata import (
+    PREVIEW,
+    images_line,
+    images_metadata,
+    prompts_line,
+    prompts_metadata,
+)
 from flux_pipeline.defs.provenance import Upstream, find_upstream, images_version, version_tags
 from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
@@ -90,6 +96,7 @@ class SetEvents:
             yield dg.AssetMaterialization(
                 self.keys.prompts,
                 partition=partition,
+                description=prompts_line(partition, content),
                 metadata=prompts_metadata(content),
                 tags=version_tags(self._versions[partition], prompts_version(self.prompt_set)),
             )
@@ -144,6 +151,7 @@ class SetEvents:
         return dg.AssetMaterialization(
             self.keys.images,
             partition=report.partition,
+            description=images_line(report),
             metadata={**self._earlier_preview(report), **images_metadata(report)},
             tags={**version_tags(images_version(report.records), IMAGES_VERSION), **used},
         )
@@ -162,7 +170,9 @@ class SetEvents:
         used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)
         yield dg.AssetMaterialization(
             self.keys.gallery,
+            description=f"{built.summary.stored} images on {built.uri}",
             metadata={
+                "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
                 "dagster/uri": built.uri,
                 "dagster/row_count": built.summary.stored,
                 "dagster/size_bytes": built.size,

@@ -29,6 +29,7 @@ def build_gallery_of_all(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
             built = build_overview(image_producer.open_store(), now=datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={
+                "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
                 "dagster/uri": built.uri,
                 "dagster/row_count": built.stored,
                 "dagster/size_bytes": built.size,

@@ -1,16 +1,17 @@
-"""What an event shows in the UI: Dagster's own keys first, then ours as ``flux/<noun_unit>``.
+"""What an event shows in the UI, under Dagster's own keys and ours, which are ``flux/<noun_unit>``.
 
 Text from prompts is never given as Markdown, and characters that hide or turn text are escaped.
 """
 
 import base64
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import dagster as dg
 
 from flux_pipeline.defs.requests import Content
-from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.models import redact
 from flux_pipeline.produce.report import PartitionReport
 
@@ -18,22 +19,44 @@ Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
 _MOST_CHARACTERS = 1_000
 _MOST_REASONS = 5
+_MOST_ROWS = 20
+"""Images of the table in an event; the lineage table has all."""
 
 
 def prompts_metadata(content: Content) -> Metadata:
     """What a partition asks for."""
     return {
-        "dagster/row_count": content.requests,
+        "flux/prompt": plain_text(content.prompt),
         "flux/images": content.images,
         "flux/estimate_usd": round(content.usd, 6),
-        "flux/prompt": plain_text(content.prompt),
+        "dagster/row_count": content.requests,
     }
 
 
 def images_metadata(report: PartitionReport) -> Metadata:
-    """What became of a partition: where it lies, what was counted and spent, how it looks."""
+    """What became of a partition: how it looks, what it cost, where it lies, what was counted.
+
+    In the order in which a person asks; every number is there even if it is 0, for its plot.
+    """
     tally = report.tally
-    shown: dict[str, Any] = {
+    shown: dict[str, Any] = {}
+    if preview := "\n".join(_pictures(report)):
+        shown[PREVIEW] = dg.MetadataValue.md(preview)
+    if report.results:
+        shown["flux/prompt"] = plain_text(str(report.results[0].request.input.get("prompt", "")))
+    if reasons := reasons_of(report):
+        shown["flux/reasons"] = dg.MetadataValue.json(reasons)
+    if notices := [plain_text(notice) for result in report.results for notice in result.notices]:
+        shown["flux/notices"] = dg.MetadataValue.json(notices[:_MOST_REASONS])
+    shown |= {
+        "flux/cost_usd": round(tally.usd, 6),
+        "flux/run_seconds": round(report.seconds, 3),
+    }
+    if rows := [_row(record) for record in islice(report.records, _MOST_ROWS)]:
+        shown["flux/image_table"] = dg.MetadataValue.table(rows, schema=_COLUMNS)
+    if uri := next((r.uri for r in report.records if r.status is ImageStatus.STORED), None):
+        shown["dagster/uri"] = uri
+    shown |= {
         "dagster/row_count": tally.stored + tally.unchanged,
         "flux/asked_images": tally.asked,
         "flux/stored_images": tally.stored,
@@ -42,22 +65,36 @@ def images_metadata(report: PartitionReport) -> Metadata:
         "flux/failed_images": tally.failed,
         "flux/held_images": tally.held,
         "flux/created_predictions": tally.created,
-        "flux/cost_usd": round(tally.usd, 6),
-        "flux/run_seconds": round(report.seconds, 3),
     }
-    if uri := next((r.uri for r in report.records if r.status is ImageStatus.STORED), None):
-        shown["dagster/uri"] = uri
     if report.lineage_uri:
         shown["flux/lineage_uri"] = report.lineage_uri
-    if report.results:
-        shown["flux/prompt"] = plain_text(str(report.results[0].request.input.get("prompt", "")))
-    if preview := "\n".join(_pictures(report)):
-        shown[PREVIEW] = dg.MetadataValue.md(preview)
-    if reasons := reasons_of(report):
-        shown["flux/reasons"] = dg.MetadataValue.json(reasons)
-    if notices := [plain_text(notice) for result in report.results for notice in result.notices]:
-        shown["flux/notices"] = dg.MetadataValue.json(notices[:_MOST_REASONS])
     return shown
+
+
+def prompts_line(partition: str, content: Content) -> str:
+    """What a partition asks for, as a line of the run's log."""
+    return (
+        f"{partition}: {_count(content.requests, 'request')} for {_count(content.images, 'image')},"
+        f" {content.usd:.4f} USD by estimate"
+    )
+
+
+def images_line(report: PartitionReport) -> str:
+    """What became of a partition, as a line of the run's log."""
+    tally = report.tally
+    odd = {
+        "unchanged": tally.unchanged,
+        "refused": tally.refused,
+        "failed": tally.failed,
+        "held": tally.held,
+    }
+    parts = [
+        f"{tally.stored + tally.unchanged} of {_count(tally.asked, 'image')}",
+        *(f"{count} {name}" for name, count in odd.items() if count),
+        f"{tally.usd:.4f} USD",
+        f"{report.seconds:.1f} s",
+    ]
+    return f"{report.partition}: {', '.join(parts)}"
 
 
 def reasons_of(report: PartitionReport) -> dict[str, int]:
@@ -77,6 +114,43 @@ def plain_text(text: str) -> str:
         for char in redact(text[: 4 * _MOST_CHARACTERS])
     )
     return visible if len(visible) <= _MOST_CHARACTERS else visible[:_MOST_CHARACTERS] + "…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _row(record: ImageRecord) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "prompt_name": record.prompt_name,
+            "take": record.take,
+            "status": record.status.value,
+            "seed": "" if record.seed is None else str(record.seed),
+            "size": f"{record.width} x {record.height}" if record.width else "",
+            "cost_usd": round(record.cost_usd, 6),
+            "predict_seconds": round(record.predict_seconds or 0.0, 3),
+            "prediction_id": plain_text(record.prediction_id or ""),
+            "uri": record.uri or "",
+            "error": plain_text(record.error or ""),
+        }
+    )
+
+
+_COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn("prompt_name", "string"),
+        dg.TableColumn("take", "int"),
+        dg.TableColumn("status", "string"),
+        dg.TableColumn("seed", "string", "Text: it may be greater than a browser's numbers."),
+        dg.TableColumn("size", "string", "px"),
+        dg.TableColumn("cost_usd", "float", "By estimate."),
+        dg.TableColumn("predict_seconds", "float"),
+        dg.TableColumn("prediction_id", "string"),
+        dg.TableColumn("uri", "string"),
+        dg.TableColumn("error", "string"),
+    ]
+)
 
 
 def _pictures(report: PartitionReport) -> Iterator[str]:

@@ -85,7 +85,7 @@ class Outcome:
                 description="\n".join([headline, *self._reasons(), *self._unsent()]),
                 metadata={
                     "flux/failed_partitions": dg.MetadataValue.json(named),
-                    "flux/waiting": dg.MetadataValue.json(waiting),
+                    **({"flux/waiting": dg.MetadataValue.json(waiting)} if waiting else {}),
                     "flux/broken_requests": self.broken,
                     "flux/cost_usd": round(self.tally.usd, 6),
                 },

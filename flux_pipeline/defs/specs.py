@@ -15,6 +15,8 @@ from flux_pipeline.prompts import PromptSet
 IMAGES_VERSION = "1"
 """Of the code that turns an answer into a stored image: raise it when the stored bytes change."""
 GALLERY_VERSION = "2"
+_SHOWN = 16
+"""Digits of a hash in the UI, whose table cuts off longer ones; the lineage table holds all."""
 
 
 def prompts_version(prompt_set: PromptSet) -> str:
@@ -32,11 +34,11 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
         "tags": dict(prompt_set.tags),
         "skippable": True,  # every event is emitted for its own partition
     }
-    about = _markdown_text(prompt_set.description)
+    about = _sentence(_markdown_text(prompt_set.description))
     return [
         dg.AssetSpec(
             keys.prompts,
-            description=f"{about}\n\nThe requests that this prompt set makes. A partition's data "
+            description=f"{about}The requests that this prompt set makes. A partition's data "
             "version is the hash of its requests.",
             metadata=_prompts_metadata(prompt_set),
             kinds={"yaml"},
@@ -48,7 +50,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
         dg.AssetSpec(
             keys.images,
             deps=[keys.prompts],
-            description=f"{about}\n\nThe images. What was made before is never paid for again, and "
+            description=f"{about}The images. What was made before is never paid for again, and "
             "what was begun is resumed.",
             metadata=_code_references(prompt_set, "model"),
             kinds={"image"},
@@ -61,7 +63,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
         dg.AssetSpec(
             keys.gallery,
             deps=[keys.images],
-            description="All its images and those not made, on one page with their lineage.",
+            description=f"{about}All images and those not made, on one page with their lineage.",
             metadata=_code_references(prompt_set, "description"),
             kinds={"html"},
             code_version=GALLERY_VERSION,
@@ -76,8 +78,8 @@ def _prompts_metadata(prompt_set: PromptSet) -> dict[str, Any]:
     shown: dict[str, Any] = {
         **_code_references(prompt_set, "prompts"),
         "flux/model": prompt_set.model.name,
-        "flux/version": prompt_set.version,
-        "flux/config_sha256": prompt_set.config_sha256,
+        "flux/version": prompt_set.version[:_SHOWN],
+        "flux/config_sha256": prompt_set.config_sha256[:_SHOWN],
     }
     if prompt_set.warnings:
         warnings = [plain_text(str(warning)) for warning in prompt_set.warnings]
@@ -96,6 +98,11 @@ def _code_references(prompt_set: PromptSet, key: str) -> dict[str, Any]:
         label=path.name,
     )
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def _sentence(text: str) -> str:
+    """A paragraph that ends as one: the UI's lists put the next one right behind it."""
+    return f"{text}{'.' if text[-1].isalnum() else ''}\n\n" if text else ""
 
 
 def _markdown_text(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 
@@ -64,3 +65,24 @@ def test_a_signal_drains_the_run_and_the_next_one_resumes_it(
     assert "predictions run on; the next run resumes them by id" in errors
     assert second.returncode == 0, output
     assert slow_server.ledger().creates_accepted == PROMPTS
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
+    faults = FaultPlan(seed=1, create={"hang_after": 1.0})  # so that the drain has to wait
+    with EmulatorServer(EmulatorOptions(render="cheap"), faults) as server:
+        process = start(tmp_path, server)
+        wait_for_creates(server, PROMPTS, process)
+        for _ in range(14):  # well below the drain's own limit of 20 s
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        else:
+            process.kill()
+        process.communicate()
+
+    assert process.returncode == 130

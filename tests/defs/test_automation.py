@@ -1,16 +1,22 @@
 """Automation: what runs without a person, and only that."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from flux_pipeline.defs.automation import (
     build_automation,
     build_books,
     build_conditions,
+    build_freshness,
     build_schedule,
+    days_due,
+    due_times,
 )
 from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.prompts import PromptSet, build_prompt_set
@@ -26,14 +32,23 @@ def a_set(**document: object) -> PromptSet:
     return build_prompt_set("winter", document)
 
 
-def tick(prompt_set: PromptSet, at: datetime) -> list[dg.RunRequest]:
+@pytest.fixture(scope="module")
+def home() -> Iterator[dg.DagsterInstance]:
+    """Schedules open their instance themselves, which an ephemeral one does not allow."""
+    with dg.DagsterInstance.local_temp() as instance:
+        yield instance
+
+
+def tick(home: dg.DagsterInstance, prompt_set: PromptSet, at: datetime) -> list[dg.RunRequest]:
     """What the daemon gets: the job is resolved, so its partitions must fit."""
     definitions = build_definitions([prompt_set], ImageProducer())
-    schedule = definitions.resolve_schedule_def("make_winter_on_time")
-    context = dg.build_schedule_context(
-        scheduled_execution_time=at, repository_def=definitions.get_repository_def()
-    )
-    return list(schedule.evaluate_tick(context).run_requests or [])
+    schedule = definitions.resolve_schedule_def(f"make_{prompt_set.name}_on_time")
+    with dg.build_schedule_context(
+        instance=home,
+        scheduled_execution_time=at,
+        repository_def=definitions.get_repository_def(),
+    ) as context:
+        return list(schedule.evaluate_tick(context).run_requests or [])
 
 
 def test_no_schedule_in_the_file_is_no_schedule() -> None:
@@ -54,19 +69,21 @@ def test_a_schedule_that_the_file_switches_off_waits_to_be_switched_on() -> None
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
 
 
-def test_a_tick_asks_for_the_whole_set_in_one_run() -> None:
-    (request,) = tick(a_set(schedule=DAILY), datetime(2026, 11, 3, 6, tzinfo=UTC))
+def test_a_tick_asks_for_the_whole_set_in_one_run(home: dg.DagsterInstance) -> None:
+    (request,) = tick(home, a_set(schedule=DAILY), datetime(2026, 11, 3, 6, tzinfo=UTC))
     assert request.tags["dagster/asset_partition_range_start"] == "a"
     assert request.tags["dagster/asset_partition_range_end"] == "b"
 
 
-def test_a_tick_asks_for_many_shards_in_several_runs_that_are_told_apart() -> None:
+def test_a_tick_asks_for_many_shards_in_several_runs_that_are_told_apart(
+    home: dg.DagsterInstance,
+) -> None:
     shards = a_set(schedule=DAILY, partitions={"by": "shard", "count": 250})
-    requests = tick(shards, datetime(2026, 11, 3, 6, tzinfo=UTC))
+    requests = tick(home, shards, datetime(2026, 11, 3, 6, tzinfo=UTC))
     starts = [request.tags["dagster/asset_partition_range_start"] for request in requests]
     assert starts == ["shard-0000", "shard-0100", "shard-0200"]
-    again = tick(shards, datetime(2026, 11, 3, 6, tzinfo=UTC))
-    later = tick(shards, datetime(2026, 11, 4, 6, tzinfo=UTC))
+    again = tick(home, shards, datetime(2026, 11, 3, 6, tzinfo=UTC))
+    later = tick(home, shards, datetime(2026, 11, 4, 6, tzinfo=UTC))
     keys = [request.run_key for request in requests]
     assert keys == [request.run_key for request in again]
     assert not set(keys) & {request.run_key for request in later}
@@ -76,18 +93,106 @@ def test_a_tick_asks_for_many_shards_in_several_runs_that_are_told_apart() -> No
 @pytest.mark.parametrize(
     ("hour", "day"), [(5, "2026-11-03"), (15, "2026-11-03"), (16, "2026-11-04")]
 )
-def test_a_tick_asks_for_the_day_it_is_where_the_file_lives(hour: int, day: str) -> None:
+def test_a_tick_asks_for_the_day_it_is_where_the_file_lives(
+    home: dg.DagsterInstance, hour: int, day: str
+) -> None:
     diary = a_set(
         schedule=DAILY,
         partitions={"by": "day", "start": "2026-11-01", "timezone": "Asia/Shanghai"},
     )
-    (request,) = tick(diary, datetime(2026, 11, 3, hour, 30, tzinfo=UTC))
+    (request,) = tick(home, diary, datetime(2026, 11, 3, hour, 30, tzinfo=UTC))
     assert request.partition_key == day
 
 
-def test_a_tick_before_the_first_day_asks_for_nothing() -> None:
+def test_a_tick_before_the_first_day_asks_for_nothing(home: dg.DagsterInstance) -> None:
     diary = a_set(schedule=DAILY, partitions={"by": "day", "start": "2026-11-01"})
-    assert tick(diary, datetime(2026, 10, 31, 23, tzinfo=ZoneInfo("UTC"))) == []
+    assert tick(home, diary, datetime(2026, 10, 31, 23, tzinfo=ZoneInfo("UTC"))) == []
+
+
+EVERY_DAY = {"by": "day", "start": "2026-11-01", "timezone": "Asia/Shanghai"}
+
+
+@pytest.mark.parametrize(
+    ("made", "asked"),
+    [
+        ([], ["10"]),
+        (["09"], ["10"]),
+        (["07"], ["08", "09", "10"]),
+        (["05", "09"], ["10"]),
+        (["05", "10"], ["06", "07", "08", "09", "10"]),
+        (["01"], ["03", "04", "05", "06", "07", "08", "09", "10"]),
+    ],
+    ids=["the first", "none missed", "two missed", "one failed", "its own again", "a long outage"],
+)
+def test_days_whose_tick_was_missed_are_asked_for_by_the_next(
+    made: list[str], asked: list[str]
+) -> None:
+    diary = a_set(schedule=DAILY, partitions=EVERY_DAY)
+    at = datetime(2026, 11, 10, 6, tzinfo=ZoneInfo("Asia/Shanghai"))
+    days = days_due(diary, at, [f"2026-11-{day}" for day in made])
+    assert days == [f"2026-11-{day}" for day in asked]
+
+
+def test_a_weekly_schedule_asks_for_the_days_of_its_own_ticks_alone() -> None:
+    weekly = {"cron": "0 6 * * 1", "timezone": "Asia/Shanghai"}
+    diary = a_set(schedule=weekly, partitions=EVERY_DAY)
+    monday = datetime(2026, 11, 16, 6, tzinfo=ZoneInfo("Asia/Shanghai"))
+    assert days_due(diary, monday, ["2026-11-02"]) == ["2026-11-09", "2026-11-16"]
+
+
+def test_a_tick_asks_for_missed_days_with_run_keys_that_are_the_same_each_time(
+    home: dg.DagsterInstance,
+) -> None:
+    diary = a_set(schedule={"cron": "0 6 * * *"}, partitions=EVERY_DAY)
+    images = dg.AssetKey(["winter", "images"])
+    home.report_runless_asset_event(dg.AssetMaterialization(images, partition="2026-11-03"))
+    first, second = (tick(home, diary, datetime(2026, 11, 5, 6, tzinfo=UTC)) for _ in range(2))
+    assert [request.partition_key for request in first] == ["2026-11-04", "2026-11-05"]
+    assert [request.run_key for request in first] == [request.run_key for request in second]
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "night", "due"),
+    [
+        # The hour from 2 to 3 is skipped in spring; in autumn the second of two alike counts.
+        ("30 2 * * *", "Europe/Berlin", "2027-03-28", "2027-03-28 01:00"),
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25", "2026-10-25 01:30"),
+        ("30 2 * * *", "America/New_York", "2027-03-14", "2027-03-14 07:00"),
+        ("30 1 * * *", "America/New_York", "2026-11-01", "2026-11-01 06:30"),
+        ("30 2 * * *", "Asia/Shanghai", "2026-11-01", "2026-10-31 18:30"),
+    ],
+)
+def test_a_tick_comes_once_a_day_when_clocks_change(
+    cron: str, zone: str, night: str, due: str
+) -> None:
+    """By the iterator that Dagster's scheduler uses, and by ours; ``due`` is UTC."""
+    day = datetime.fromisoformat(night).replace(tzinfo=ZoneInfo(zone))
+    midnight = day + timedelta(days=1)
+    ticks = schedule_execution_time_iterator(day.timestamp(), cron, zone)
+    theirs = list(takewhile(lambda at: at.timestamp() < midnight.timestamp(), ticks))
+    ours = list(takewhile(lambda at: at >= day, due_times(cron, zone, midnight)))
+    assert [f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" for at in theirs] == [due]
+    assert [at.astimezone(UTC) for at in reversed(ours)] == [at.astimezone(UTC) for at in theirs]
+
+
+def test_freshness_is_what_the_schedule_promises() -> None:
+    assert build_freshness(a_set()) is None
+    assert build_freshness(a_set(schedule=DAILY, automation="none")) is None
+    daily = build_freshness(a_set(schedule=DAILY))
+    assert daily == dg.FreshnessPolicy.cron("0 7 * * *", timedelta(hours=1), "Asia/Shanghai")
+    for cron, hours in (("@daily", 25), ("0 */6 * * *", 7), ("30 23 * * 1-5", 73)):
+        often = build_freshness(a_set(schedule={"cron": cron, "timezone": "Asia/Shanghai"}))
+        assert often == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
+
+
+@pytest.mark.parametrize("cron", ["0 6 29 2 *", "0 6 28,1 * *", "* * * * *", "0 6 * * 1-5"])
+def test_every_cron_line_has_a_freshness_policy_that_loads(cron: str) -> None:
+    assert build_freshness(a_set(schedule={"cron": cron, "timezone": "Europe/Berlin"}))
+
+
+def test_runs_of_the_job_are_tagged_from_the_start() -> None:
+    job = build_definitions([a_set()], ImageProducer()).resolve_job_def("make_winter")
+    assert job.run_tags == {"flux/prompt_set": "winter", "flux/model": MODEL}
 
 
 def test_nothing_but_on_change_has_conditions() -> None:

@@ -140,7 +140,7 @@ def test_a_table_that_changed_is_noticed(watched: Watched) -> None:
     watched.load()
     assert "as they were loaded" in watched.said()
     (watched.folder / "t.csv").write_text("x\nfox\nowl\n")
-    assert "winter: 1 new (a-owl)" in watched.said()
+    assert "winter: its table is another, 1 new (a-owl)" in watched.said()
 
 
 def test_new_and_gone_files_are_noticed(watched: Watched) -> None:

@@ -3,7 +3,14 @@
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.metadata import images_metadata, plain_text, prompts_metadata, reasons_of
+from flux_pipeline.defs.metadata import (
+    images_line,
+    images_metadata,
+    plain_text,
+    prompts_line,
+    prompts_metadata,
+    reasons_of,
+)
 from flux_pipeline.defs.requests import Content
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import Ending
@@ -83,3 +90,39 @@ def test_counts_are_those_of_the_tally() -> None:
         "held": 3,
     }
     assert shown["flux/cost_usd"] == pytest.approx(0.006)
+
+
+def test_what_a_person_looks_for_comes_first() -> None:
+    report = a_report("castle", a_result(thumbnail=b"RIFF", ending=Ending.FAILED, reason="why"))
+    assert list(images_metadata(report))[:4] == [
+        "flux/preview",
+        "flux/prompt",
+        "flux/reasons",
+        "flux/cost_usd",
+    ]
+
+
+def test_the_table_has_a_row_for_every_image_and_few_of_many() -> None:
+    lost = an_image("b", status=ImageStatus.REFUSED, error="not \u202eallowed", seed=2**62 + 1)
+    table = images_metadata(a_report("castle", a_result(images=[an_image(), lost])))[
+        "flux/image_table"
+    ]
+    stored, refused = (record.data for record in table.records)
+    assert stored["uri"] == "file:///a.webp"
+    assert (stored["size"], stored["error"]) == ("64 x 64", "")
+    assert (refused["size"], refused["error"]) == ("", "not \\u202eallowed")
+    assert refused["seed"] == str(2**62 + 1)
+    many = a_report("castle", a_result(images=[an_image(number) for number in range(100)]))
+    assert len(images_metadata(many)["flux/image_table"].records) == 20
+
+
+def test_a_line_says_what_became_of_a_partition() -> None:
+    report = a_report(
+        "castle",
+        a_result(usd=0.003),
+        a_result(ending=Ending.UNCHANGED),
+        a_result(images=[an_image(status=ImageStatus.REFUSED)]),
+    )
+    assert images_line(report) == "castle: 2 of 3 images, 1 unchanged, 1 refused, 0.0030 USD, 1.5 s"
+    content = Content(1, 2, 0.006, "a")
+    assert prompts_line("moon", content) == "moon: 1 request for 2 images, 0.0060 USD by estimate"

@@ -68,8 +68,8 @@ def test_only_the_prompts_change_with_the_file(tmp_path: Path) -> None:
 def test_model_version_and_warnings_are_shown(tmp_path: Path) -> None:
     metadata = specs(tmp_path, "prompts: {a: the same, b: the same}")["prompts"].metadata
     assert metadata["flux/model"] == MODEL
-    assert len(metadata["flux/version"]) == 64
-    assert len(metadata["flux/config_sha256"]) == 64
+    assert len(metadata["flux/version"]) == 16
+    assert len(metadata["flux/config_sha256"]) == 16
     quiet = specs(tmp_path, "prompts: {a: a}")["prompts"].metadata
     assert "flux/warnings" not in quiet
 
@@ -77,19 +77,20 @@ def test_model_version_and_warnings_are_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("Winter campaign", "Winter campaign"),
+        ("Winter campaign", "Winter campaign."),
+        ("Is it winter?", "Is it winter?"),
         ("![x](http://x)", "\\!\\[x\\]\\(http://x\\)"),
         ("<script>", "&lt;script\\>"),
-        ("a & b", "a &amp; b"),
-        ("# big", "\\# big"),
-        ("*bold* `code` ~no~ a|b", "\\*bold\\* \\`code\\` \\~no\\~ a\\|b"),
-        ("turn\u202eed", "turn\\\\u202eed"),
+        ("a & b", "a &amp; b."),
+        ("# big", "\\# big."),
+        ("*bold* `code` ~no~ a|b", "\\*bold\\* \\`code\\` \\~no\\~ a\\|b."),
+        ("turn\u202eed", "turn\\\\u202eed."),
     ],
 )
 def test_a_description_is_shown_as_text(tmp_path: Path, text: str, shown: str) -> None:
     (tmp_path / "winter.yaml").write_text("")
     found = specs(tmp_path, f"description: '{text}'\nprompts: {{a: a}}")
-    for name in ("prompts", "images"):
+    for name in ("prompts", "images", "gallery"):
         assert (found[name].description or "").split("\n")[0] == shown
 
 

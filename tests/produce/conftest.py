@@ -53,6 +53,7 @@ class Bench:
     folder: Path
     policy: Policy = POLICY
     has_list: bool | None = None
+    timeouts: Timeouts = IMPATIENT
     runs: int = 0
     reports: list[PartitionReport] = field(default_factory=list)
 
@@ -61,7 +62,7 @@ class Bench:
         config = ProviderConfig(
             base_url=self.server.origin,
             api_key="key-of-the-tests",
-            timeouts=IMPATIENT,
+            timeouts=self.timeouts,
             has_list=self.has_list,
             creates_per_minute=60_000,
             calls_per_minute=600_000,

@@ -15,6 +15,7 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import Ending, PartitionReport, Tally
+from flux_pipeline.provider.config import Timeouts
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 
 Open = Callable[..., Bench]
@@ -159,7 +160,8 @@ def test_without_a_list_a_lost_reply_is_sent_again_once_and_reported(open_bench:
 
 
 def test_an_interrupted_run_is_resumed_by_id(open_bench: Open) -> None:
-    bench = open_bench(None, EmulatorOptions(time_scale=0.2, creates_per_minute=None))
+    options = EmulatorOptions(time_scale=0.2, creates_per_minute=None)
+    bench = open_bench(None, options, timeouts=Timeouts())  # so that no create is given up
     requests = make_requests(40)
 
     with pytest.raises(KeyboardInterrupt):
@@ -217,6 +219,17 @@ def test_nothing_is_sent_without_a_ledger(bench: Bench) -> None:
     with pytest.raises(LedgerError):
         bench.run(make_requests(2))
     assert bench.received == 0
+
+
+def test_nothing_is_sent_where_the_ledgers_disk_is_full(bench: Bench) -> None:
+    assert bench.run(make_requests(2)).stored == 2
+    with bench.ledger.transaction() as calls:  # raised to what there is already
+        calls.connection.exec_driver_sql("PRAGMA max_page_count = 1")
+
+    with pytest.raises(LedgerError, match="the disk is full"):
+        bench.run(make_requests(2_000)[2:])
+    begun = {attempt.request_sha256 for attempt in bench.ledger.attempts()}
+    assert bench.received <= len(begun)
 
 
 def test_refused_images_keep_their_record_in_the_next_run(open_bench: Open) -> None:

@@ -1,0 +1,254 @@
+"""Runs that are killed, terminated and started again: whatever Dagster does, nothing is paid twice.
+
+Its three retry mechanisms are the op's policy (there is none), retries of runs (of crashed ones
+alone), and automation. Here the run's process dies while its step lives on, and the web interface
+ends a run politely and by force.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import dagster as dg
+import pytest
+import yaml
+
+from flux_pipeline.defs.build import build_definitions
+from flux_pipeline.defs.launch import open_instance
+from flux_pipeline.defs.partitions import range_tags
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.prompts import build_prompt_set
+from flux_pipeline.resources import ImageProducer
+from tests.defs.bench import QUIET, Bench
+
+ROOT = Path(__file__).parents[2]
+SIX = "prompts: {a: a, b: b, c: c, d: d, e: e, f: f}"
+ALL = range_tags(dg.PartitionKeyRange("a", "f"))
+SLOW = EmulatorOptions(latency_median=8.0, latency_spread=0.0, render="cheap")
+CODE_LOCATION = """
+import os
+from pathlib import Path
+import dagster as dg
+from flux_pipeline.defs.build import build_definitions
+from flux_pipeline.prompts import load_prompt_set
+from flux_pipeline.resources import ImageProducer
+resource = ImageProducer(provider=os.environ["ORIGIN"], api_key="a-key", settle_seconds=0.0,
+    store=f"file:{os.environ['FOLDER']}/store", ledger=f"sqlite:///{os.environ['FOLDER']}/ledger.db")
+built = build_definitions([load_prompt_set(Path(os.environ["PROMPTS"]))], resource)
+defs = dg.Definitions(assets=built.assets, jobs=built.jobs, resources=built.resources,
+    executor=dg.multiprocess_executor if os.environ.get("SPREAD") else dg.in_process_executor)
+"""
+
+
+def test_a_crashed_run_is_started_again_and_a_failed_one_is_not() -> None:
+    shipped = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert shipped["run_retries"] == {
+        "enabled": True,
+        "max_retries": 2,
+        "retry_on_asset_or_op_failure": False,
+    }
+    assert shipped["run_monitoring"]["enabled"]
+    assert shipped["run_monitoring"]["max_runtime_seconds"] >= 3600
+    with open_instance(ROOT / "tests") as plain:  # no such file there: Dagster's own defaults
+        assert plain.run_retries_enabled is False
+
+
+def test_no_op_has_a_retry_policy() -> None:
+    document = {"model": "lucataco/flux-schnell-lora", "prompts": {"a": "a"}}
+    built = build_definitions([build_prompt_set("winter", document)], ImageProducer())
+    jobs = built.get_repository_def().get_all_jobs()
+    nodes = [node for job in jobs for node in job.all_node_defs]
+    assert len(nodes) >= 4
+    for job in jobs:
+        assert job.get_retry_policy_for_handle is not None
+        for node in job.graph.nodes:
+            assert node.retry_policy is None, node.name
+    for node in nodes:
+        assert getattr(node, "retry_policy", None) is None, node.name
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
+    return folder
+
+
+@pytest.fixture
+def persistent(home: Path) -> Iterator[dg.DagsterInstance]:
+    with open_instance(home) as opened:
+        yield opened
+
+
+def environment(bench: Bench, home: Path, **more: str) -> dict[str, str]:
+    (bench.folder / "code_location.py").write_text(CODE_LOCATION)
+    return {
+        **os.environ,
+        "ORIGIN": bench.server.origin,
+        "FOLDER": str(bench.folder),
+        "PROMPTS": bench.write(SIX).path,
+        "DAGSTER_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        **more,
+    }
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = 60) -> Any:
+    """Other processes: there is no clock to pass in."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, what
+        assert process.poll() is None, "the process ended before"
+        time.sleep(0.05)
+    return found
+
+
+def children(process: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        own = [int(each) for each in (task / "children").read_text().split()]
+        found += own + [below for child in own for below in children(child)]
+    return found
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_retry_pays_nothing_twice_while_the_step_of_the_killed_run_lives_on(
+    bench: Bench, home: Path, persistent: dg.DagsterInstance
+) -> None:
+    bench.instance, bench.options = persistent, SLOW
+    environ = environment(bench, home, SPREAD="1")
+    command = ["-m", "dagster", "job", "execute", "-f", bench.folder / "code_location.py"]
+    worker = subprocess.Popen(
+        [sys.executable, *command, "-j", bench.keys.job, "--tags", json.dumps(dict(ALL))],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    steps: list[int] = []
+    try:
+        wait_for(lambda: bench.charged().creates_accepted >= 1, worker)
+        steps = children(worker.pid)
+        worker.kill()
+        worker.wait()
+        assert any(map(is_alive, steps))
+        (crashed,) = bench.instance.get_runs()
+        job = bench.definitions(bench.write(SIX)).resolve_job_def(bench.keys.job)
+        retry = job.execute_in_process(
+            instance=bench.instance,
+            run_config=QUIET,
+            tags={**ALL, "dagster/parent_run_id": crashed.run_id},
+        )
+        assert retry.success
+    finally:
+        for step in steps:
+            if is_alive(step):
+                os.kill(step, signal.SIGKILL)
+    assert set(bench.made(bench.write(SIX)).values()) == {"MATERIALIZED"}
+    charged = bench.charged()
+    assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
+
+
+class WebInterface:
+    """A webserver on this code location, whose runs are processes of their own."""
+
+    def __init__(self, environ: dict[str, str], file: Path) -> None:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            self.port = found.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dagster_webserver", "-f", file, "-p", str(self.port)],
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        url = f"http://127.0.0.1:{self.port}/graphql"
+        with urlopen(Request(url, body, {"content-type": "application/json"}), timeout=60) as reply:
+            return json.load(reply)["data"]
+
+    def repository(self) -> dict[str, str] | None:
+        try:
+            found = self.ask(
+                "{ repositoriesOrError { ... on RepositoryConnection { nodes"
+                " { name location { name } } } } }"
+            )
+        except (URLError, ConnectionError):
+            return None
+        nodes = found["repositoriesOrError"].get("nodes")
+        if not nodes:
+            return None
+        place = nodes[0]
+        return {
+            "repositoryName": place["name"],
+            "repositoryLocationName": place["location"]["name"],
+        }
+
+    def launch(self, job: str) -> str:
+        place = wait_for(self.repository, self.process)
+        tags = [{"key": key, "value": value} for key, value in ALL.items()]
+        launched = self.ask(
+            "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename"
+            " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }",
+            p={
+                "selector": {"jobName": job, **place},
+                "mode": "default",
+                "executionMetadata": {"tags": tags},
+            },
+        )["launchRun"]
+        return str(launched["run"]["runId"])
+
+    def terminate(self, run_id: str, policy: str) -> None:
+        ended = self.ask(
+            "mutation($r: String!, $p: TerminateRunPolicy) {"
+            " terminateRun(runId: $r, terminatePolicy: $p) { __typename } }",
+            r=run_id,
+            p=policy,
+        )
+        assert ended["terminateRun"]["__typename"] == "TerminateRunSuccess"
+
+
+@pytest.mark.parametrize("policy", ["SAFE_TERMINATE", "MARK_AS_CANCELED_IMMEDIATELY"])
+def test_a_run_ended_in_the_web_interface_is_resumed_by_id_and_nothing_is_paid_twice(
+    bench: Bench, home: Path, persistent: dg.DagsterInstance, policy: str
+) -> None:
+    bench.instance, bench.options = persistent, SLOW
+    ui = WebInterface(environment(bench, home), bench.folder / "code_location.py")
+    try:
+        run_id = ui.launch(bench.keys.job)
+        wait_for(lambda: bench.charged().creates_accepted >= 1, ui.process)
+        ui.terminate(run_id, policy)
+
+        def canceled() -> bool:
+            run = bench.instance.get_run_by_id(run_id)
+            return run is not None and run.status is dg.DagsterRunStatus.CANCELED
+
+        wait_for(canceled, ui.process)
+        assert bench.run(bench.write(SIX)).success
+    finally:
+        ui.process.send_signal(signal.SIGINT)
+        ui.process.wait(60)
+    charged = bench.charged()
+    assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
+    assert set(bench.made(bench.write(SIX)).values()) == {"MATERIALIZED"}
