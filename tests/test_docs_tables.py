@@ -21,6 +21,7 @@ from flux_pipeline.emulator.ledger import Ledger
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.spending import SPEND_SCHEMA
 from flux_pipeline.models import MODELS
 from flux_pipeline.prompts.form import PromptForm, PromptSetForm
 from tests import documents
@@ -107,6 +108,15 @@ def test_columns_of_the_lineage_table_are_listed() -> None:
     assert [row[:4] for row in rows] == expected
 
 
+def test_columns_of_spend_are_listed() -> None:
+    rows = table("docs/lineage.md", "column", "type", "unit", "meaning")
+    expected = [
+        [field.name, str(field.type), (field.metadata or {}).get(b"unit", b"").decode()]
+        for field in SPEND_SCHEMA
+    ]
+    assert [row[:3] for row in rows] == expected
+
+
 def test_states_and_findings_are_listed() -> None:
     states = table("docs/reliability.md", "state", "meaning", "next")
     assert [row[0] for row in states] == [state.value for state in State]
@@ -156,7 +166,7 @@ def test_jobs_schedules_and_checks_are_listed(
     there = {*repository.job_names, *(each.name for each in automated)} - {"make_other"}
     there = {name.replace("_set", "_<set>") for name in there if not name.startswith("__")}
     assert {row[0] for row in table("docs/dagster.md", "name", "what")} == there
-    shown = {row[0] for row in table("docs/dagster.md", "check", "holds if")}
+    shown = {row[0] for row in table("docs/dagster.md", "check", "holds if", "else")}
     assert shown == set(checks.CHECKS)
 
 

@@ -57,7 +57,7 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
                 for report in reports:
                     if outcome.add(report):
                         yield events.images(report)
-                    yield from partition_checks(single, report)
+                    yield from partition_checks(single, report, context.instance)
             evidence = Evidence(prompt_set.name, events.store, outcome, events.spent)
             yield from check_results(over_all, evidence)
             yield from events.gallery()

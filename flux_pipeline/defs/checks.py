@@ -16,6 +16,7 @@ from flux_pipeline.audit.recorded import find_unrecorded
 from flux_pipeline.defs.findings import Findings, missing_images
 from flux_pipeline.defs.metadata import Metadata
 from flux_pipeline.defs.outcome import Outcome
+from flux_pipeline.defs.provenance import find_target
 from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.ledger.base import Budget
@@ -92,9 +93,9 @@ def split_checks(
 
 
 def partition_checks(
-    selected: Iterable[dg.AssetCheckKey], report: PartitionReport
+    selected: Iterable[dg.AssetCheckKey], report: PartitionReport, instance: dg.DagsterInstance
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Evaluate COMPLETE for a finished partition, if it is among the selected."""
+    """Evaluate COMPLETE for a finished partition, if selected; after the event of its images."""
     for check in selected:
         verdict = _completeness(report.tally, dict(islice(missing_images(report), _MOST_NAMED)))
         yield dg.AssetCheckEvaluation(
@@ -105,6 +106,7 @@ def partition_checks(
             metadata=_metadata(verdict),
             description=_description(verdict, COMPLETE),
             partition=report.partition,
+            target_materialization_data=find_target(instance, check.asset_key, report.partition),
         )
 
 

@@ -125,30 +125,20 @@ def _row(record: ImageRecord) -> dg.TableRecord:
         {
             "prompt_name": record.prompt_name,
             "take": record.take,
-            "status": record.status.value,
             "seed": "" if record.seed is None else str(record.seed),
-            "size": f"{record.width} x {record.height}" if record.width else "",
-            "cost_usd": round(record.cost_usd, 6),
-            "predict_seconds": round(record.predict_seconds or 0.0, 3),
-            "prediction_id": plain_text(record.prediction_id or ""),
-            "uri": record.uri or "",
-            "error": plain_text(record.error or ""),
+            "size": f"{record.width}\N{MULTIPLICATION SIGN}{record.height}" if record.width else "",
+            "status": record.status.value,
         }
     )
 
 
-_COLUMNS = dg.TableSchema(
+_COLUMNS = dg.TableSchema(  # few: the UI shows no more beside each other, and cuts off the rest
     [
         dg.TableColumn("prompt_name", "string"),
         dg.TableColumn("take", "int"),
-        dg.TableColumn("status", "string"),
         dg.TableColumn("seed", "string", "Text: it may be greater than a browser's numbers."),
         dg.TableColumn("size", "string", "px"),
-        dg.TableColumn("cost_usd", "float", "By estimate."),
-        dg.TableColumn("predict_seconds", "float"),
-        dg.TableColumn("prediction_id", "string"),
-        dg.TableColumn("uri", "string"),
-        dg.TableColumn("error", "string"),
+        dg.TableColumn("status", "string"),
     ]
 )
 

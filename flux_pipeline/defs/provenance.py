@@ -1,7 +1,8 @@
 """Provenance tags: what makes Dagster's "stale" exact, partition by partition.
 
 Dagster writes them to the events that it emits itself. An event for one partition of many is ours,
-so its tags are ours too. The four names are Dagster's, and a test holds them against it.
+so its tags are ours too. The four names are Dagster's, and a test holds them against it; the class
+of a check's target has no public name, and a test looks at what Dagster makes of it.
 """
 
 import hashlib
@@ -9,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
@@ -34,6 +38,22 @@ def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
     """Look up the latest event of an asset, once a run and not once a partition."""
     latest = instance.fetch_materializations(key, limit=1).records
     return Upstream(key, str(latest[0].storage_id) if latest else "NULL")
+
+
+def find_target(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    """Look up what a check on a partition speaks of: its latest event.
+
+    Without it the UI takes the check for one of an older event, and the partition for unchecked.
+    """
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition])
+    latest = instance.fetch_materializations(wanted, limit=1).records
+    if not latest:
+        return None
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=latest[0].storage_id, run_id=latest[0].run_id, timestamp=latest[0].timestamp
+    )
 
 
 def version_tags(data_version: str, code_version: str) -> Mapping[str, str]:

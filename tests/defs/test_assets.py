@@ -12,7 +12,7 @@ from flux_pipeline.defs.beta import beta_accepted
 from flux_pipeline.defs.checks import CHECKS
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
-from tests.defs.bench import Bench, checks
+from tests.defs.bench import QUIET, Bench, checks
 
 FOUR = """
 prompts:
@@ -113,6 +113,37 @@ def test_a_failed_partition_fails_alone_and_is_named_with_its_reason(bench: Benc
     assert bench.shown("gallery")["dagster/row_count"] == 3
 
 
+def test_a_check_on_a_partition_speaks_of_its_latest_images(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    bench.run(winter)
+    bench.run(winter, keys=["harbour", "moon"])
+    check = dg.AssetCheckKey(bench.keys.images, "images_are_complete")
+    found = bench.instance.event_log_storage.get_asset_check_partition_info([check])
+    assert {info.partition_key for info in found} == set(winter.partition_keys())
+    for info in found:
+        assert info.latest_execution_status.value == "SUCCEEDED"
+        assert info.latest_target_materialization_storage_id is not None
+        assert (
+            info.latest_target_materialization_storage_id == info.latest_materialization_storage_id
+        )
+
+
+def test_checks_without_images_fail_and_say_so(bench: Bench) -> None:
+    winter = bench.write("prompts: {castle: a castle}")
+    key = dg.AssetCheckKey(bench.keys.images, "nothing_is_held")
+    job = dg.define_asset_job(
+        "only_checks", selection=dg.AssetSelection.checks(key), executor_def=dg.in_process_executor
+    )
+    definitions = dg.Definitions.merge(bench.definitions(winter), dg.Definitions(jobs=[job]))
+    result = definitions.resolve_job_def("only_checks").execute_in_process(
+        instance=bench.instance, run_config=QUIET, raise_on_error=False
+    )
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "what is unchanged costs nothing" in (data.description or "")
+
+
 def test_running_again_after_a_failure_pays_for_what_is_missing_alone(bench: Bench) -> None:
     bench.serve(FaultPlan(outcome={"failed_pa": 1.0}, only_prompts="moon", cap=100))
     winter = bench.write(FOUR)
@@ -122,6 +153,20 @@ def test_running_again_after_a_failure_pays_for_what_is_missing_alone(bench: Ben
     assert bench.run(winter).success
     assert set(bench.made(winter).values()) == {"MATERIALIZED"}
     assert bench.charged().creates_accepted == paid + 1
+
+
+def test_the_failed_partitions_alone_can_be_made_again(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_pa": 1.0}, only_prompts="moon", cap=100))
+    winter = bench.write(FOUR)
+    assert not bench.run(winter, raise_on_error=False).success
+    before = bench.charged().creates_accepted, bench.event("images", "zoo")
+    bench.serve(FaultPlan())
+    failed = [key for key, status in bench.made(winter).items() if status == "FAILED"]
+    assert failed == ["moon"]
+    assert bench.run(winter, keys=[failed[0], failed[0]]).success
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    assert bench.charged().creates_accepted == before[0] + 1
+    assert bench.event("images", "zoo") == before[1]
 
 
 def test_images_that_the_provider_refuses_are_named_and_do_not_fail_the_rest(

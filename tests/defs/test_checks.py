@@ -253,19 +253,19 @@ def test_only_the_checks_asked_for_are_evaluated(store: FolderStore) -> None:
     assert list(check_results([], evidence)) == []
 
 
-def test_one_check_is_evaluated_for_every_partition() -> None:
+def test_one_check_is_evaluated_for_every_partition(instance: dg.DagsterInstance) -> None:
     keys = [spec.key for spec in build_check_specs(IMAGES)]
     single, over_all = split_checks(keys, by_partition=True)
     assert [key.name for key in single] == [COMPLETE]
     assert len(over_all) == len(CHECKS) - 1
     assert split_checks(keys, by_partition=False) == ([], sorted(keys))
     missing = a_result(images=[an_image("x", ImageStatus.FAILED, error="cut short")])
-    (good,) = partition_checks(single, a_report("moon", a_result()))
-    (bad,) = partition_checks(single, a_report("castle", missing, a_result()))
+    (good,) = partition_checks(single, a_report("moon", a_result()), instance)
+    (bad,) = partition_checks(single, a_report("castle", missing, a_result()), instance)
     assert (good.partition, good.passed) == ("moon", True)
     assert (bad.partition, bad.passed, bad.severity) == ("castle", False, ERROR)
     assert bad.metadata["flux/wrong"].value == {"castle, image 0 of prediction-x": "cut short"}
-    assert list(partition_checks([], a_report("moon", a_result()))) == []
+    assert list(partition_checks([], a_report("moon", a_result()), instance)) == []
 
 
 def test_every_check_says_its_sentence_and_what_to_do() -> None:

@@ -1,5 +1,7 @@
 """The component: a prompt set from another project's YAML, by path or by its keys."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,9 +10,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 import flux_pipeline
-from flux_pipeline.defs.component import PromptSet, PromptSetAttributes
+from flux_pipeline.defs import component
+from flux_pipeline.defs.component import PromptSet, PromptSetAttributes, PromptSetScaffolder
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import json_schema, load_prompt_set
 
@@ -139,6 +143,95 @@ def test_a_path_stands_alone() -> None:
 def test_a_file_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigError, match=r"no-such\.yaml: no such file"):
         PromptSet.from_attributes_dict(attributes={"path": "no-such.yaml"})
+
+
+def dg_commands(folder: Path, *commands: str) -> list[str]:
+    """What these say, started at once: each takes seconds."""
+    pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
+    environ = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    running = [
+        subprocess.Popen(
+            [Path(sys.executable).parent / "dg", *command.split()],
+            cwd=folder,
+            env={**environ, "PYTHONPATH": str(folder / "src"), "PYTHONWARNINGS": "ignore"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in commands
+    ]
+    said = []
+    for process in running:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, output + errors
+        said.append(output)
+    return said
+
+
+def test_a_scaffolded_prompt_set_loads_as_it_is_by_dg_alone(project: Path) -> None:
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('registry_modules = ["flux_pipeline"]\n')
+    (project / "src/other/definitions.py").write_text(
+        "from pathlib import Path\nimport dagster as dg\n"
+        "@dg.definitions\ndef defs():\n"
+        "    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
+    )
+    dg_commands(project, "scaffold defs flux_pipeline.PromptSet winter")
+    listed, about = dg_commands(
+        project, "list defs --json", "utils inspect-component flux_pipeline.PromptSet"
+    )
+    assets = {each["asset_key"]: each for each in json.loads(listed)["assets"]}
+    assert set(assets) == {"winter/prompts", "winter/images", "winter/gallery"}
+    assert assets["winter/images"]["source"] == "src/other/defs/winter/defs.yaml:4"
+    assert assets["winter/images"]["kinds"] == ["image"]
+    assert "Images of a list of prompts" in about
+    assert "num_inference_steps" in about
+
+
+def scaffold(folder: Path, **given: Any) -> None:
+    request = dg.ScaffoldRequest(
+        type_name="flux_pipeline.PromptSet",
+        target_path=folder,
+        params=dg.ScaffoldRequest,
+        **{"scaffold_format": "yaml", "project_root": folder.parent, **given},
+    )
+    PromptSetScaffolder().scaffold(request)
+
+
+def test_scaffolding_appends_to_a_file_and_writes_python(tmp_path: Path) -> None:
+    (tmp_path / "defs.yaml").write_text("type: other.Thing\n")
+    scaffold(tmp_path / "defs.yaml", append=True)
+    kinds = [each["type"] for each in yaml.safe_load_all((tmp_path / "defs.yaml").read_text())]
+    assert kinds == ["other.Thing", "flux_pipeline.PromptSet"]
+    scaffold(tmp_path, scaffold_format="python")
+    assert "-> PromptSet" in (tmp_path / "component.py").read_text()
+
+
+def test_in_this_project_a_prompt_set_is_scaffolded_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "defs/winter").mkdir(parents=True)
+    monkeypatch.setattr(component, "__file__", str(tmp_path / "flux_pipeline/defs/component.py"))
+    with pytest.raises(SystemExit) as ended:
+        scaffold(tmp_path / "defs/winter", project_root=tmp_path)
+    assert ended.value.code == 0
+    assert not (tmp_path / "defs/winter").exists()
+    assert "winter.yaml" in capsys.readouterr().out
+    assert load_prompt_set(tmp_path / "configs/winter.yaml").partition_keys()
+    with pytest.raises(SystemExit, match="is there already"):
+        scaffold(tmp_path / "defs/winter", project_root=tmp_path)
+
+
+def test_mistakes_in_attributes_have_their_line(project: Path) -> None:
+    write_defs(project, "winter", indented(f"model: {MODEL}\nprompts: {{a: a}}\nfoo: 1"))
+    with pytest.raises(Exception, match="Error while loading component") as raised:
+        load(project)
+    error: BaseException | None = raised.value
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__
+    assert isinstance(error, ConfigError)
+    assert [(problem.key, problem.line) for problem in error.problems] == [("foo", 5)]
 
 
 def test_editors_get_the_form_of_the_file() -> None:

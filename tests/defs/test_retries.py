@@ -33,7 +33,13 @@ from tests.defs.bench import QUIET, Bench
 ROOT = Path(__file__).parents[2]
 SIX = "prompts: {a: a, b: b, c: c, d: d, e: e, f: f}"
 ALL = range_tags(dg.PartitionKeyRange("a", "f"))
-SLOW = EmulatorOptions(latency_median=8.0, latency_spread=0.0, render="cheap")
+SLOW = EmulatorOptions(latency_median=5.0, latency_spread=0.0, render="cheap")
+INSTANCE = """
+telemetry: {enabled: false}
+nux: {enabled: false}
+run_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordinator}
+"""
+"""Without the queue, which needs the daemon."""
 CODE_LOCATION = """
 import os
 from pathlib import Path
@@ -46,6 +52,7 @@ resource = ImageProducer(provider=os.environ["ORIGIN"], api_key="a-key", settle_
 built = build_definitions([load_prompt_set(Path(os.environ["PROMPTS"]))], resource)
 defs = dg.Definitions(assets=built.assets, jobs=built.jobs, resources=built.resources,
     executor=dg.multiprocess_executor if os.environ.get("SPREAD") else dg.in_process_executor)
+del built  # a module holds one
 """
 
 
@@ -80,7 +87,7 @@ def test_no_op_has_a_retry_policy() -> None:
 def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
-    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
+    (folder / "dagster.yaml").write_text(INSTANCE)
     return folder
 
 
@@ -205,9 +212,9 @@ class WebInterface:
             "repositoryLocationName": place["location"]["name"],
         }
 
-    def launch(self, job: str) -> str:
+    def launch(self, job: str, keys: dg.PartitionKeyRange) -> str:
         place = wait_for(self.repository, self.process)
-        tags = [{"key": key, "value": value} for key, value in ALL.items()]
+        tags = [{"key": key, "value": value} for key, value in range_tags(keys).items()]
         launched = self.ask(
             "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename"
             " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }",
@@ -229,26 +236,30 @@ class WebInterface:
         assert ended["terminateRun"]["__typename"] == "TerminateRunSuccess"
 
 
-@pytest.mark.parametrize("policy", ["SAFE_TERMINATE", "MARK_AS_CANCELED_IMMEDIATELY"])
-def test_a_run_ended_in_the_web_interface_is_resumed_by_id_and_nothing_is_paid_twice(
-    bench: Bench, home: Path, persistent: dg.DagsterInstance, policy: str
+def test_runs_ended_in_the_web_interface_are_resumed_by_id_and_nothing_is_paid_twice(
+    bench: Bench, home: Path, persistent: dg.DagsterInstance
 ) -> None:
     bench.instance, bench.options = persistent, SLOW
     ui = WebInterface(environment(bench, home), bench.folder / "code_location.py")
     try:
-        run_id = ui.launch(bench.keys.job)
-        wait_for(lambda: bench.charged().creates_accepted >= 1, ui.process)
-        ui.terminate(run_id, policy)
-
-        def canceled() -> bool:
-            run = bench.instance.get_run_by_id(run_id)
-            return run is not None and run.status is dg.DagsterRunStatus.CANCELED
-
-        wait_for(canceled, ui.process)
-        assert bench.run(bench.write(SIX)).success
+        for policy, first, last, paid in (
+            ("SAFE_TERMINATE", "a", "c", 1),
+            ("MARK_AS_CANCELED_IMMEDIATELY", "d", "f", 4),
+        ):
+            keys = dg.PartitionKeyRange(first, last)
+            run_id = ui.launch(bench.keys.job, keys)
+            wait_for(lambda paid=paid: bench.charged().creates_accepted >= paid, ui.process)
+            ui.terminate(run_id, policy)
+            wait_for(lambda run_id=run_id: is_canceled(bench.instance, run_id), ui.process)
+            assert bench.run(bench.write(SIX), keys=[first, last]).success
     finally:
         ui.process.send_signal(signal.SIGINT)
         ui.process.wait(60)
     charged = bench.charged()
     assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
     assert set(bench.made(bench.write(SIX)).values()) == {"MATERIALIZED"}
+
+
+def is_canceled(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status is dg.DagsterRunStatus.CANCELED

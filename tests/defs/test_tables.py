@@ -1,5 +1,6 @@
 """Lineage and spend over all sets, from what real runs recorded."""
 
+import base64
 import csv
 
 import dagster as dg
@@ -8,7 +9,8 @@ import pytest
 
 from flux_pipeline.defs.automation import BOOKS
 from flux_pipeline.emulator.faults import FaultPlan
-from tests.defs.bench import QUIET, Bench
+from flux_pipeline.lineage.spending import SPEND_SCHEMA
+from tests.defs.bench import QUIET, Bench, checks
 
 
 def keep_books(bench: Bench, *sets: str) -> dict[str, dg.AssetMaterialization]:
@@ -39,7 +41,7 @@ def test_the_books_hold_every_image_once(bench: Bench) -> None:
     assert shown["flux/cost_usd"].value == pytest.approx(0.009, abs=0.0031)
     with (bench.folder / "store/spend/by-day.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert (row["prompt_set"], row["stored"]) == (bench.name, "2")
+    assert (row["prompt_set"], row["images"]) == (bench.name, "2")
     assert int(row["refused"]) + int(row["failed"]) == 1
     assert shown["dagster/uri"].value.endswith("/spend/by-day.csv")
 
@@ -48,9 +50,66 @@ def test_the_table_in_the_ui_is_markdown_of_plain_cells(bench: Bench) -> None:
     text = "prompts: {castle: a castle}"
     bench.run(bench.write(text))
     table = keep_books(bench, text)["spend"].metadata["flux/by_day"].value.splitlines()
-    assert table[0] == "| day | prompt_set | model | stored | refused | failed | usd |"
-    assert table[1] == "| --- | --- | --- | --- | --- | --- | --- |"
-    assert table[2].endswith(f" | {bench.name} | lucataco/flux-schnell-lora | 1 | 0 | 0 | 0.0030 |")
+    assert table[0] == f"| {' | '.join(SPEND_SCHEMA.names)} |"
+    assert table[1] == f"|{' --- |' * len(SPEND_SCHEMA)}"
+    cells = table[2].strip("| ").split(" | ")
+    assert cells[1:8] == [bench.name, "lucataco/flux-schnell-lora", "1", "1", "0", "0", "0.0030"]
+
+
+def test_a_prediction_of_four_images_is_one_in_the_books_and_paid_once(bench: Bench) -> None:
+    text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 2}}"
+    bench.run(bench.write(text))
+    events = keep_books(bench, text)
+    shown = {name: value.value for name, value in events["spend"].metadata.items()}
+    assert (shown["flux/predictions"], shown["flux/stored_images"]) == (2, 8)
+    assert shown["flux/cost_usd"] == pytest.approx(0.024)
+    rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
+    seconds = {row["prediction_id"]: row["predict_seconds"] for row in rows}
+    assert shown["flux/predict_seconds"] == pytest.approx(sum(seconds.values()), abs=0.001)
+
+
+def test_the_plot_is_a_small_picture_in_the_event_and_a_page_in_the_store(bench: Bench) -> None:
+    text = "prompts: {castle: a castle}"
+    bench.run(bench.write(text))
+    shown = keep_books(bench, text)["spend"].metadata
+    plot = shown["flux/plot"]
+    assert isinstance(plot, dg.MarkdownMetadataValue)
+    data = plot.value.removeprefix("![USD a day](data:image/png;base64,").removesuffix(")")
+    assert base64.b64decode(data)[:4] == b"\x89PNG"
+    assert len(plot.value) < 40_000
+    page = bench.folder / "store/spend/index.html"
+    assert shown["flux/page_uri"].value == page.as_uri()
+    assert bench.name in page.read_text()
+
+
+def test_every_image_asked_for_has_a_row_whatever_became_of_it(bench: Bench) -> None:
+    faults = {"failed_nsfw": 0.25, "failed_permanent": 0.25, "images_refused": 0.25}
+    bench.serve(FaultPlan(outcome=faults, cap=100))
+    text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 12}}"
+    winter = bench.write(text)
+    bench.run(winter, raise_on_error=False)
+    keep_books(bench, text)
+    rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
+    asked = {(request.request_sha256, index) for request in winter.requests() for index in range(4)}
+    assert {(row["request_sha256"], row["output_index"]) for row in rows} == asked
+    assert len(rows) == len(asked) == 48
+    assert {row["status"] for row in rows} == {"stored", "refused", "failed"}
+    for row in rows:
+        assert (row["uri"] is None) == (row["status"] != "stored")
+        assert row["error"] or row["status"] == "stored"
+
+
+def test_what_is_held_has_rows_and_fails_its_check(bench: Bench) -> None:
+    bench.options = bench.options.model_copy(update={"list_enabled": False})
+    bench.limits = {"unknown": "hold"}
+    bench.serve(FaultPlan(create={"reset_after": 1.0}, cap=1))
+    text = "prompts: {castle: {prompt: a castle, num_outputs: 2}}"
+    result = bench.run(bench.write(text), raise_on_error=False)
+    assert not checks(result)["nothing_is_held"]
+    keep_books(bench, text)
+    rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
+    assert [(row["output_index"], row["status"]) for row in rows] == [(0, "failed"), (1, "failed")]
+    assert all("`flux-pipeline held`" in row["error"] for row in rows)
 
 
 def test_the_books_of_nothing_are_empty(bench: Bench) -> None:
@@ -75,3 +134,18 @@ def test_the_books_depend_on_the_images_of_every_set(bench: Bench) -> None:
     graph = definitions.resolve_asset_graph()
     assert graph.get(dg.AssetKey("lineage")).parent_keys == {bench.keys.images}
     assert graph.get(dg.AssetKey("spend")).parent_keys == {dg.AssetKey("lineage")}
+
+
+def test_every_column_of_spend_says_where_it_comes_from(bench: Bench) -> None:
+    definitions = bench.definitions(bench.write("prompts: {castle: a castle}"))
+    specs = {spec.key.path[-1]: spec for spec in definitions.resolve_all_asset_specs()}
+    columns = {
+        name: {column.name for column in specs[name].metadata["dagster/column_schema"].columns}
+        for name in ("spend", "lineage")
+    }
+    origins = specs["spend"].metadata["dagster/column_lineage"]
+    assert isinstance(origins, dg.TableColumnLineage)
+    assert set(origins.deps_by_column) == columns["spend"]
+    for deps in origins.deps_by_column.values():
+        assert {dep.asset_key.path[-1] for dep in deps} == {"lineage"}
+        assert {dep.column_name for dep in deps} <= columns["lineage"]

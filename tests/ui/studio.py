@@ -13,11 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dagster as dg
 import httpx
 import pytest
 
@@ -95,24 +96,13 @@ def running_studio(folder: Path) -> Iterator[Studio]:
         }
         # The instance first: web interface and daemon that make it at the same time get in each
         # other's way.
-        _run("instance", "info", folder=folder, environment=environment)
+        with chdir(folder), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+            instance.get_runs_count()
         port = free_port()
         with _web_interface(folder, environment, port) as process:
             studio = Studio(folder, f"http://127.0.0.1:{port}")
             studio.wait(lambda: _answers(studio, process), "web interface", START_SECONDS)
             yield studio
-
-
-def _run(*arguments: str, folder: Path, environment: Mapping[str, str]) -> None:
-    subprocess.run(
-        [PROGRAMS / "dagster", *arguments],
-        cwd=folder,
-        env=environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=START_SECONDS,
-    )
 
 
 @contextmanager
@@ -132,9 +122,6 @@ def _web_interface(
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

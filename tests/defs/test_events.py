@@ -1,0 +1,82 @@
+"""What a run says besides its partitions' events: tags, lines of progress, what is gone."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+import pytest
+
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.produce import producer
+from tests.defs.bench import Bench
+
+TWO = "prompts: {castle: a castle, moon: the moon}"
+
+
+def tags(bench: Bench, result: dg.ExecuteInProcessResult) -> Mapping[str, str]:
+    run = bench.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    return {name: value for name, value in run.tags.items() if name.startswith("flux/")}
+
+
+def test_a_run_is_tagged_with_set_model_estimate_and_cost(bench: Bench) -> None:
+    result = bench.run(bench.write(TWO))
+    assert tags(bench, result) == {
+        "flux/prompt_set": bench.name,
+        "flux/model": "lucataco/flux-schnell-lora",
+        "flux/estimate_usd": "0.0060",
+        "flux/cost_usd": "0.0060",
+    }
+    again = tags(bench, bench.run(bench.write(TWO)))
+    assert (again["flux/estimate_usd"], again["flux/cost_usd"]) == ("0.0060", "0.0000")
+
+
+def test_a_run_that_fails_says_what_it_spent(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="moon", cap=100))
+    result = bench.run(bench.write(TWO), raise_on_error=False)
+    assert not result.success
+    assert float(tags(bench, result)["flux/cost_usd"]) >= 0.003
+
+
+def test_partitions_that_are_gone_from_the_file_are_named_once_a_run(bench: Bench) -> None:
+    bench.run(bench.write(TWO))
+    result = bench.run(bench.write("prompts: {castle: a castle}"))
+    (gone,) = result.filter_events(lambda event: event.is_asset_observation)
+    observation = gone.asset_observation_data.asset_observation
+    assert observation.asset_key == bench.keys.prompts
+    assert observation.description == "removed: moon; the pictures stay"
+    assert observation.metadata["flux/removed_partitions"].value == ["moon"]
+    assert len(list((bench.folder / "store/images").rglob("*.webp"))) == 2
+    assert bench.shown("gallery")["dagster/row_count"] == 2
+
+
+def test_a_run_that_waits_says_so_every_few_seconds_and_never_once_a_poll(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "SAY_EVERY", 0.2)
+    bench.options = EmulatorOptions(latency_median=2.0, latency_spread=0.0, render="cheap")
+    result = bench.run(bench.write(TWO))
+    said = [
+        entry.user_message
+        for entry in bench.instance.all_logs(result.run_id)
+        if "images, " in entry.user_message and "USD" in entry.user_message
+    ]
+    assert 3 <= len(said) <= 30
+    assert any("2 at the provider" in line for line in said), said
+
+
+def test_a_partition_has_at_most_four_events(bench: Bench) -> None:
+    prompts = ", ".join(f"p{number}: number {number}" for number in range(20))
+    result = bench.run(bench.write(f"prompts: {{{prompts}}}"))
+    ours = [
+        event.event_type_value
+        for event in result.all_events
+        if event.event_type_value in {"ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"}
+        and "p7" in (event.partition, getattr(event.event_specific_data, "partition", None))
+    ]
+    # Dagster plans each of the assets besides.
+    assert sorted(ours) == [
+        "ASSET_CHECK_EVALUATION",
+        "ASSET_MATERIALIZATION",
+        "ASSET_MATERIALIZATION",
+    ]

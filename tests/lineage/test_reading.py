@@ -1,0 +1,53 @@
+"""What the documents show for a bucket is run on one: pandas, pyarrow and DuckDB on S3."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+
+from flux_pipeline.lineage.compact import compact
+from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.store.location import open_store
+from tests import documents
+from tests.documents import Block
+from tests.lineage.samples import NOON, a_failure, a_record
+from tests.servers.s3 import s3_server
+
+BLOCKS = [
+    block for block in documents.blocks("python", "docs/lineage.md") if "S3FileSystem" in block.text
+]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The name of a bucket with a lineage table under ``pictures``."""
+    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        name = server.new_bucket()
+        store = open_store(f"s3://{name}/pictures")
+        where = {"asset": "winter/images", "partition": "castle", "run_id": "run-1"}
+        write_part(store, [a_record("one"), a_failure("two")], day=NOON.date(), **where)
+        compact(store)
+        yield name
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_table_in_a_bucket_is_read_as_shown(
+    bucket: str, block: Block, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "import duckdb" in block.text and find_spec("duckdb") is None:
+        pytest.skip("needs duckdb: uv sync")
+    text = block.text.replace("my-bucket", bucket)
+    exec(compile(text, block.document, "exec"), {})  # noqa: S102  our own documents
+    shown = capsys.readouterr().out
+    assert "prompt-one" in shown or "winter" in shown
+
+
+def test_all_three_are_shown() -> None:
+    shown = "\n".join(block.text for block in BLOCKS)
+    assert [name for name in ("pandas", "pyarrow.parquet", "duckdb") if name in shown] == [
+        "pandas",
+        "pyarrow.parquet",
+        "duckdb",
+    ]

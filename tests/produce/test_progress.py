@@ -1,0 +1,33 @@
+"""The words of progress: what is done, what it costs, and what is waited for."""
+
+from flux_pipeline.produce.progress import Progress, progress_line
+from flux_pipeline.produce.report import Tally
+
+
+def test_a_line_says_done_and_asked_cost_rate_and_the_time_left() -> None:
+    tally = Tally(asked=50, stored=50, usd=0.15)
+    assert progress_line(tally, 200, 25.0) == "50/200 images, 0.1500 USD, 2.0/s, 75 s left"
+
+
+def test_early_and_unknown_things_are_not_guessed() -> None:
+    assert progress_line(Tally(), 200, 5.0) == "0/200 images, 0.0000 USD, 0.0/s"
+    assert progress_line(Tally(asked=3), 0, 1.0) == "3/? images, 0.0000 USD, 3.0/s"
+
+
+def test_what_was_not_made_is_counted() -> None:
+    line = progress_line(Tally(asked=9, refused=2, failed=3, held=4), 9, 1.0)
+    assert line.endswith("9.0/s, 2 refused, 3 failed, 4 held")
+
+
+def test_what_is_waited_for_is_named_with_its_count() -> None:
+    progress = Progress(200, clock=lambda: 7.0)
+    progress.doing.update({"AwaitPermit": 3, "AwaitPoll": 40, "Poll": 2, "Keep": 0, "Close": 5})
+    assert progress.line() == (
+        "0/200 images, 0.0000 USD, 0.0/s; 42 at the provider; 3 wait for the rate"
+    )
+
+
+def test_a_pause_that_the_provider_wants_comes_first() -> None:
+    progress = Progress(9, paused=lambda: 30.0, clock=lambda: 7.0)
+    progress.doing["AwaitPermit"] = 9
+    assert progress.line().endswith("; the provider wants a pause of 30 s; 9 wait for the rate")

@@ -1,0 +1,157 @@
+"""What a person sees and clicks in Dagster's web interface, in a real browser."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.studio import Studio
+
+SETS = ["castle", "doubtful", "harbour", "postcard", "storybook"]
+RUN_SECONDS = 180
+REASON = "NSFW content detected"
+
+RUNS = """{runsOrError {... on Runs {results {
+  runId status tags {key value} assetSelection {path}
+}}}}"""
+
+
+@dataclass(frozen=True)
+class Run:
+    id: str
+    status: str
+    tags: dict[str, str]
+
+
+def launch(studio: Studio, page: Page, prompt_set: str, *partitions: str) -> None:
+    """Click what makes these partitions of a prompt set; without any, all of them."""
+    page.goto(f'{studio.url}/asset-groups~group%3A"{prompt_set}"/')
+    page.get_by_role("button", name="Materialize all").click()
+    dialog = page.get_by_role("dialog")
+    if not partitions:
+        dialog.get_by_role("button", name="All", exact=True).click()
+    for partition in partitions:
+        dialog.get_by_text("Select a partition").click()
+        page.get_by_placeholder("Filter partitions").fill(partition)
+        page.get_by_text(partition, exact=True).locator("visible=true").last.click()
+        dialog.get_by_text("Launch runs to materialize").click()  # closes the list
+    dialog.get_by_role("button", name=re.compile("^Launch (1 run|backfill)$")).click()
+    expect(dialog).to_be_hidden()
+
+
+def end(studio: Studio, prompt_set: str) -> Run:
+    """Wait for the end of this prompt set's run."""
+
+    def ended() -> Run | None:
+        found: list[dict[str, Any]] = studio.ask(RUNS)["runsOrError"]["results"]
+        for run in found:
+            mine = any(key["path"][0] == prompt_set for key in run["assetSelection"] or ())
+            if mine and run["status"] in {"SUCCESS", "FAILURE", "CANCELED"}:
+                tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+                return Run(run["runId"], run["status"], tags)
+        return None
+
+    return studio.wait(ended, f"end of the run of {prompt_set}", RUN_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def launched(studio: Studio, page: Page) -> None:
+    """All that is made here, at once: several partitions wait half a minute for the daemon."""
+    launch(studio, page, "doubtful")
+    launch(studio, page, "harbour", "map")
+
+
+@pytest.fixture(scope="module")
+def made(studio: Studio, launched: None) -> Run:
+    """A partition that succeeded."""
+    return end(studio, "harbour")
+
+
+@pytest.fixture(scope="module")
+def failed(studio: Studio, launched: None) -> Run:
+    """Three partitions, two of which the provider refused."""
+    return end(studio, "doubtful")
+
+
+def test_the_graph_shows_a_group_for_every_prompt_set(studio: Studio, page: Page) -> None:
+    page.goto(f"{studio.url}/asset-groups")
+    for name in [*SETS, "books"]:
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    page.goto(f'{studio.url}/asset-groups~group%3A"storybook"/')
+    for name in ("prompts", "images", "gallery"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+
+
+def test_a_partition_is_made_by_clicking_and_seen(studio: Studio, page: Page, made: Run) -> None:
+    assert made.status == "SUCCESS"
+    page.goto(f"{studio.url}/assets/harbour/images?view=partitions&partition=map")
+    picture = page.locator("img[src^='data:image/webp']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 10
+    shown = page.locator("body")
+    expect(shown).to_contain_text("a hand-drawn map of a small harbour town")
+    expect(shown).to_contain_text("Materialized (1)")
+    cost = page.get_by_role("row", name="flux/cost_usd")
+    expect(cost).to_contain_text("0.003")
+    seconds = page.get_by_role("row", name="flux/run_seconds")
+    expect(seconds).to_contain_text(re.compile(r"\d"))
+
+
+def test_a_partition_shows_addresses_that_are_there(studio: Studio, page: Page, made: Run) -> None:
+    page.goto(f"{studio.url}/assets/harbour/images?view=partitions&partition=map")
+    image = page.get_by_text(re.compile("^file://.*/images/harbour/map-.*[.]webp$")).first
+    expect(image).to_be_visible()
+    page.goto(image.inner_text())
+    assert page.locator("img").evaluate("image => image.naturalWidth") == 1344
+    page.goto(f"{studio.url}/assets/harbour/gallery")
+    gallery = page.get_by_text(re.compile("^file://.*/galleries/harbour/index.html$")).first
+    expect(gallery).to_be_visible()
+    page.goto(gallery.inner_text() + "#partition=map")
+    expect(page.locator(".tile")).to_have_count(1)
+
+
+def test_checks_show_their_results(studio: Studio, page: Page, made: Run) -> None:
+    page.goto(f"{studio.url}/assets/harbour/images?view=checks")
+    for name in ("images_are_complete", "images_are_readable", "images_are_distinct"):
+        expect(page.get_by_text(name).first).to_be_visible()
+    expect(page.get_by_text("Succeeded").first).to_be_visible()
+    expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
+
+
+def test_a_run_says_what_it_made_and_what_it_cost(studio: Studio, page: Page, made: Run) -> None:
+    assert made.tags["flux/prompt_set"] == "harbour"
+    assert made.tags["flux/model"] == "lucataco/flux-schnell-lora"
+    assert made.tags["flux/cost_usd"] == "0.0030"
+    page.goto(f"{studio.url}/runs")
+    expect(page.get_by_text("flux/cost_usd: 0.0030").first).to_be_visible()
+    page.goto(f"{studio.url}/runs/{made.id}?logs=1+of+1+image")
+    expect(page.get_by_text(re.compile("^map: 1 of 1 image, 0.0030 USD, ")).first).to_be_visible()
+
+
+def test_a_failing_partition_says_why(studio: Studio, page: Page, failed: Run) -> None:
+    assert failed.status == "FAILURE"
+    page.goto(f"{studio.url}/assets/doubtful/images?view=partitions&partition=torn")
+    expect(page.locator("body")).to_contain_text("Failed (2)")
+    expect(page.locator("body")).to_contain_text("Materialized (1)")
+    page.get_by_role("button", name="View logs").click()
+    reason = page.get_by_role("dialog").get_by_text(re.compile(f"torn: .*{REASON}")).first
+    expect(reason).to_be_visible()
+
+
+def test_a_failed_runs_error_names_the_partitions(studio: Studio, page: Page, failed: Run) -> None:
+    page.goto(f"{studio.url}/runs/{failed.id}")
+    error = page.get_by_text(re.compile("2 of 3 partitions failed")).first
+    expect(error).to_be_visible()
+    for name in ("torn", "worn"):
+        expect(page.get_by_text(re.compile(f"{name}: .*{REASON}")).first).to_be_visible()
+
+
+def test_a_schedule_shows_its_next_tick_in_its_own_time_zone(studio: Studio, page: Page) -> None:
+    page.goto(f"{studio.url}/locations/flux_pipeline/schedules/make_postcard_on_time")
+    tick = page.get_by_role("row", name=re.compile("^Next tick"))
+    expect(tick).to_contain_text(re.compile(r"6:00:00 AM (GMT\+[12]|CES?T)"))
+    expect(page.get_by_role("row", name=re.compile("^Execution timezone"))).to_contain_text(
+        "Europe/Berlin"
+    )
