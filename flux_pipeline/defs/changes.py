@@ -126,7 +126,7 @@ def _read_again(
     """Ask for the prompts of every set that was edited since they were read; note it in ``read``.
 
     Prompts that nobody has read yet are left missing, and so are days: those that are made stay as
-    they were asked for.
+    they were asked for. With ``on_change`` the automation reads them.
     """
     for prompt_set in prompt_sets:
         name, version = prompt_set.name, prompts_version(prompt_set)
@@ -137,7 +137,8 @@ def _read_again(
         latest = instance.fetch_materializations(keys.prompts, limit=1).records
         event = latest[0].asset_materialization if latest else None
         was = (event.tags or {}).get("dagster/code_version") if event else version
-        if was == version or isinstance(prompt_set.partitions, ByDay):
+        automatic = prompt_set.automation == "on_change"
+        if was == version or automatic or isinstance(prompt_set.partitions, ByDay):
             continue
         known = prompt_set.partition_keys()
         for each in runs_for(prompt_set, known, known):

@@ -13,6 +13,7 @@ from flux_pipeline.defs.commit import find_commit
 from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.metadata import (
     PREVIEW,
+    count,
     images_line,
     images_metadata,
     prompts_line,
@@ -170,7 +171,7 @@ class SetEvents:
         used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)
         yield dg.AssetMaterialization(
             self.keys.gallery,
-            description=f"{built.summary.stored} images on {built.uri}",
+            description=f"{count(built.summary.stored, 'image')} on {built.uri}",
             metadata={
                 "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
                 "dagster/uri": built.uri,

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.requests import Content
+from flux_pipeline.images.decoding import miniature
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.models import redact
 from flux_pipeline.produce.report import PartitionReport
@@ -19,6 +20,8 @@ Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
 _MOST_CHARACTERS = 1_000
 _MOST_REASONS = 5
+_MOST_SHOWN = 1_000
+"""Characters from which on the UI hides Markdown behind a link."""
 _MOST_ROWS = 20
 """Images of the table in an event; the lineage table has all."""
 
@@ -39,9 +42,7 @@ def images_metadata(report: PartitionReport) -> Metadata:
     In the order in which a person asks; every number is there even if it is 0, for its plot.
     """
     tally = report.tally
-    shown: dict[str, Any] = {}
-    if preview := "\n".join(_pictures(report)):
-        shown[PREVIEW] = dg.MetadataValue.md(preview)
+    shown: dict[str, Any] = dict(_previews(report))
     if report.results:
         shown["flux/prompt"] = plain_text(str(report.results[0].request.input.get("prompt", "")))
     if reasons := reasons_of(report):
@@ -74,7 +75,7 @@ def images_metadata(report: PartitionReport) -> Metadata:
 def prompts_line(partition: str, content: Content) -> str:
     """What a partition asks for, as a line of the run's log."""
     return (
-        f"{partition}: {_count(content.requests, 'request')} for {_count(content.images, 'image')},"
+        f"{partition}: {count(content.requests, 'request')} for {count(content.images, 'image')},"
         f" {content.usd:.4f} USD by estimate"
     )
 
@@ -89,8 +90,8 @@ def images_line(report: PartitionReport) -> str:
         "held": tally.held,
     }
     parts = [
-        f"{tally.stored + tally.unchanged} of {_count(tally.asked, 'image')}",
-        *(f"{count} {name}" for name, count in odd.items() if count),
+        f"{tally.stored + tally.unchanged} of {count(tally.asked, 'image')}",
+        *(f"{number} {name}" for name, number in odd.items() if number),
         f"{tally.usd:.4f} USD",
         f"{report.seconds:.1f} s",
     ]
@@ -116,7 +117,8 @@ def plain_text(text: str) -> str:
     return visible if len(visible) <= _MOST_CHARACTERS else visible[:_MOST_CHARACTERS] + "…"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Give a number of things in words."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -143,9 +145,21 @@ _COLUMNS = dg.TableSchema(  # few: the UI shows no more beside each other, and c
 )
 
 
-def _pictures(report: PartitionReport) -> Iterator[str]:
+def _previews(report: PartitionReport) -> Iterator[tuple[str, dg.MetadataValue]]:
+    """Pictures: at once one that the UI shows by itself, and behind a click all, if it can't."""
+    pictures = [(r.request.source.prompt_name, r.thumbnail) for r in report.results if r.thumbnail]
+    everything = "\n".join(_picture(*each) for each in pictures)
+    if len(everything) < _MOST_SHOWN:
+        if everything:
+            yield PREVIEW, dg.MetadataValue.md(everything)
+        return
+    name, first = pictures[0]
+    room = (_MOST_SHOWN - 1 - len(_picture(name, b""))) // 4 * 3
+    if small := miniature(first, room):
+        yield PREVIEW, dg.MetadataValue.md(_picture(name, small))
+    yield "flux/previews", dg.MetadataValue.md(everything)
+
+
+def _picture(name: str, picture: bytes) -> str:
     # A prompt's name is made of a-z, 0-9, hyphen and underscore: nothing that Markdown reads.
-    for result in report.results:
-        if result.thumbnail:
-            data = base64.b64encode(result.thumbnail).decode()
-            yield f"![{result.request.source.prompt_name}](data:image/webp;base64,{data})"
+    return f"![{name}](data:image/webp;base64,{base64.b64encode(picture).decode()})"

@@ -116,6 +116,26 @@ def thumbnail(small: Image.Image) -> bytes:
     return out.getvalue()
 
 
+def miniature(picture: bytes, most_bytes: int) -> bytes:
+    """A thumbnail made smaller and coarser until it fits; empty where it can't."""
+    if len(picture) <= most_bytes:
+        return picture
+    with Image.open(io.BytesIO(picture), formats=["WEBP"]) as image:
+        whole = image.convert("RGB")
+    for side, quality in _MINIATURES:
+        small = whole.copy()
+        small.thumbnail((side, side))
+        out = io.BytesIO()
+        small.save(out, "WEBP", quality=quality, method=4)
+        if out.tell() <= most_bytes:
+            return out.getvalue()
+    return b""
+
+
+_MINIATURES = ((96, 40), (80, 30), (64, 30), (48, 20), (32, 20), (16, 10))
+"""Longer side in px, and quality."""
+
+
 def _shrink(image: Image.Image) -> Image.Image:
     """The small picture, in the order that costs least: average first, convert after."""
     factor = max(1, min(image.size) // _SMALL_SIDE)

@@ -8,7 +8,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -33,7 +38,7 @@ from flux_pipeline.produce.progress import Progress
 from flux_pipeline.produce.recording import Recorder
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.produce.signals import second_signal_exits
+from flux_pipeline.produce.signals import raise_signals, second_signal_exits, signals_deferred
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
@@ -100,14 +105,19 @@ class Producer:
                 engines.append(engine)
                 await engine.feed(partitions)
 
-        with _plain_errors(), receive, start_blocking_portal() as portal:
-            future = portal.start_task_soon(work)
+        with _plain_errors(), receive, ExitStack() as stack:
+            with signals_deferred() as came:
+                portal = stack.enter_context(start_blocking_portal())
+                future = portal.start_task_soon(work)
             try:
+                raise_signals(came)
                 yield _received(portal, receive, progress, say or _unheard)
                 future.result()
             finally:
                 if not future.done():
-                    _drain(portal, future, engines)
+                    with second_signal_exits():
+                        _drain(portal, future, engines)
+                        stack.close()
 
     @asynccontextmanager
     async def _engine(
@@ -207,8 +217,7 @@ def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engin
         portal.call(engine.drain)
     if not engines:
         future.cancel()  # not begun yet
-    with second_signal_exits():
-        wait([future])
+    wait([future])
     running = sum(engine.running for engine in engines)  # also what was accepted meanwhile
     if running:
         log.warning("stopped: %d predictions run on; the next run resumes them by id", running)

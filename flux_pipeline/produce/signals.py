@@ -1,13 +1,39 @@
-"""What a second signal means while a run drains: go at once."""
+"""Signals at two delicate moments: while a run's event loop starts, and while it drains."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def signals_deferred() -> Iterator[list[int]]:
+    """Let signals wait in this block, and give the list of those that came, for ``raise_signals``.
+
+    An interrupt while anyio waits for its loop to start leaves it waiting for ever.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    previous = {
+        number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def raise_signals(numbers: Sequence[int]) -> None:
+    """Let the signals that had to wait do what they would have done."""
+    for number in numbers:
+        signal.raise_signal(number)
 
 
 @contextmanager

@@ -155,20 +155,6 @@ def test_running_again_after_a_failure_pays_for_what_is_missing_alone(bench: Ben
     assert bench.charged().creates_accepted == paid + 1
 
 
-def test_the_failed_partitions_alone_can_be_made_again(bench: Bench) -> None:
-    bench.serve(FaultPlan(outcome={"failed_pa": 1.0}, only_prompts="moon", cap=100))
-    winter = bench.write(FOUR)
-    assert not bench.run(winter, raise_on_error=False).success
-    before = bench.charged().creates_accepted, bench.event("images", "zoo")
-    bench.serve(FaultPlan())
-    failed = [key for key, status in bench.made(winter).items() if status == "FAILED"]
-    assert failed == ["moon"]
-    assert bench.run(winter, keys=[failed[0], failed[0]]).success
-    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
-    assert bench.charged().creates_accepted == before[0] + 1
-    assert bench.event("images", "zoo") == before[1]
-
-
 def test_images_that_the_provider_refuses_are_named_and_do_not_fail_the_rest(
     bench: Bench,
 ) -> None:

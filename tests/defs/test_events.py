@@ -80,3 +80,17 @@ def test_a_partition_has_at_most_four_events(bench: Bench) -> None:
         "ASSET_MATERIALIZATION",
         "ASSET_MATERIALIZATION",
     ]
+
+
+def test_the_failed_partitions_alone_can_be_made_again(bench: Bench) -> None:
+    bench.serve(FaultPlan(outcome={"failed_pa": 1.0}, only_prompts="moon", cap=100))
+    winter = bench.write(TWO)
+    assert not bench.run(winter, raise_on_error=False).success
+    before = bench.charged().creates_accepted, bench.event("images", "castle")
+    bench.serve(FaultPlan())
+    failed = [key for key, status in bench.made(winter).items() if status == "FAILED"]
+    assert failed == ["moon"]
+    assert bench.run(winter, keys=[failed[0], failed[0]]).success
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    assert bench.charged().creates_accepted == before[0] + 1
+    assert bench.event("images", "castle") == before[1]

@@ -1,7 +1,11 @@
 """Metadata: numbers under known names, and text that stays text."""
 
+import base64
+import io
+
 import dagster as dg
 import pytest
+from PIL import Image
 
 from flux_pipeline.defs.metadata import (
     images_line,
@@ -131,3 +135,16 @@ def test_a_line_says_what_became_of_a_partition() -> None:
     assert images_line(report) == "castle: 2 of 3 images, 1 unchanged, 1 refused, 0.0030 USD, 1.5 s"
     content = Content(1, 2, 0.006, "a")
     assert prompts_line("moon", content) == "moon: 1 request for 2 images, 0.0060 USD by estimate"
+
+
+def test_a_picture_is_small_enough_to_be_shown_without_a_click() -> None:
+    noise = Image.effect_noise((100, 100), 80)
+    out = io.BytesIO()
+    noise.save(out, "WEBP", quality=80)
+    assert out.tell() > 2_000
+    shown = images_metadata(a_report("castle", *[a_result(thumbnail=out.getvalue())] * 3))
+    text = shown["flux/preview"].value
+    assert len(text) < 1_000
+    picture = base64.b64decode(text.removeprefix("![castle](data:image/webp;base64,")[:-1])
+    assert Image.open(io.BytesIO(picture)).width >= 16
+    assert shown["flux/previews"].value.count("![castle]") == 3

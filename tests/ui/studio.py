@@ -28,7 +28,6 @@ from flux_pipeline.emulator.server import EmulatorServer
 from tests.servers.s3 import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT
 PROGRAMS = Path(sys.executable).parent
 START_SECONDS = 90
 POLL_SECONDS = 0.25
@@ -92,7 +91,7 @@ def running_studio(folder: Path) -> Iterator[Studio]:
             "DAGSTER_HOME": str(folder / "home"),
             "FLUX_PROVIDER": f"{provider.origin}/replicate",
             "FLUX_API_KEY": "test-key",
-            "PYTHONPATH": str(SOURCE),
+            "PYTHONPATH": str(ROOT),
         }
         # The instance first: web interface and daemon that make it at the same time get in each
         # other's way.
