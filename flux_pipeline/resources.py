@@ -19,6 +19,7 @@ from flux_pipeline.alerts.webhooks import build_webhooks
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.rates import SqlRates
+from flux_pipeline.produce.ending import end_streams
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.provider.client import Provider
@@ -127,6 +128,10 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             c2pa_key=settings.c2pa_key,
             c2pa_tsa=settings.c2pa_tsa,
         )
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """End what an interrupted step has left: Dagster does not close its generator."""
+        end_streams()
 
     @contextmanager
     def open(self) -> Iterator[Producer]:

@@ -16,6 +16,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import anyio
@@ -29,6 +30,7 @@ from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.models.redact import redact_input
 from flux_pipeline.produce.budgets import Limits, micros
+from flux_pipeline.produce.ending import Ending
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.keeping import Keeper
 from flux_pipeline.produce.observing import Observer, current_observer
@@ -105,19 +107,18 @@ class Producer:
                 engines.append(engine)
                 await engine.feed(partitions)
 
-        with _plain_errors(), receive, ExitStack() as stack:
+        with _plain_errors(), receive:
+            stack = ExitStack()
             with signals_deferred() as came:
                 portal = stack.enter_context(start_blocking_portal())
                 future = portal.start_task_soon(work)
+                end = Ending(partial(_end, stack, portal, future, engines))
             try:
                 raise_signals(came)
                 yield _received(portal, receive, progress, say or _unheard)
                 future.result()
             finally:
-                if not future.done():
-                    with second_signal_exits():
-                        _drain(portal, future, engines)
-                        stack.close()
+                end()
 
     @asynccontextmanager
     async def _engine(
@@ -210,6 +211,18 @@ def _received(
 
 def _unheard(_line: str) -> None:
     """Nobody listens."""
+
+
+def _end(
+    stack: ExitStack, portal: BlockingPortal, future: Future[None], engines: Sequence[Engine]
+) -> None:
+    """Drain where the work is not done, and stop the event loop."""
+    if future.done():
+        stack.close()
+        return
+    with second_signal_exits():
+        _drain(portal, future, engines)
+        stack.close()
 
 
 def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engine]) -> None:

@@ -2,14 +2,21 @@
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio.from_thread
 import pytest
 
+from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import State
 from flux_pipeline.produce import signals
+from flux_pipeline.produce.ending import end_streams
+from flux_pipeline.produce.run import RunContext
+from flux_pipeline.provider.config import Timeouts
 from tests.produce.conftest import Bench, make_requests
+
+Open = Callable[..., Bench]
 
 
 @pytest.fixture
@@ -44,3 +51,23 @@ def test_signals_that_waited_are_raised_afterwards_and_in_order() -> None:
     finally:
         signal.signal(signal.SIGTERM, kept)
     assert seen == [signal.SIGTERM]
+
+
+def test_a_stream_that_nobody_closes_is_drained_and_can_be_closed_late(open_bench: Open) -> None:
+    options = EmulatorOptions(time_scale=0.2, creates_per_minute=None)
+    bench = open_bench(None, options, timeouts=Timeouts())
+    requests = make_requests(20)
+
+    def left_open() -> Iterator[object]:
+        work = [("first", requests[:1]), ("rest", requests[1:])]
+        with bench.producer.stream(work, run=RunContext("run")) as reports:
+            yield from reports
+
+    step = left_open()
+    next(step)
+    end_streams()
+
+    assert bench.ledger.in_state(State.INTENT) == []
+    created = bench.created
+    step.close()  # as the garbage collector may at last
+    assert bench.created == created

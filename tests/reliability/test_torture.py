@@ -67,7 +67,7 @@ def test_killed_workers_lose_nothing_and_pay_nothing_twice(
     assert (books.paid_twice, books.held, books.states[State.DUPLICATE]) == (0, 0, 0)
 
 
-NO_LIST = {"has_list": False, "faults": CALM_CREATES}
+NO_LIST = {"has_list": False, "faults": CALM_CREATES, "concurrency": 8}
 
 
 @lengths(short(120, 3, **NO_LIST), long(1_500, 40, **NO_LIST))
@@ -113,7 +113,7 @@ def test_a_drain_leaves_nothing_whose_fate_is_unknown(load: Load, tmp_path: Path
     assert here.slowest_exit < DRAIN_LIMIT
 
 
-STOPPED = {"faults": CALM_CREATES}
+STOPPED = {"faults": CALM_CREATES, "concurrency": 3, "latency": 0.5, "seconds": (0.1, 0.5)}
 
 
 @lengths(
