@@ -2,7 +2,7 @@
 
 The client never raises for an answer: it returns one of these values, so that the one question that
 costs money - was this create never sent, refused, or may it have been accepted? - is answered in
-one place (``provider.client``) and read in one place (``produce.core``).
+one place (``provider.classify``) and read in one place (``produce.core``).
 """
 
 from dataclasses import dataclass

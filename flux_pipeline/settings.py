@@ -25,10 +25,6 @@ Only the definitions and the command line hand it the real environment.
     FLUX_C2PA_CERT           PEM file of certificates: image files are signed (they are not)
     FLUX_C2PA_KEY            PEM file of the certificate's key, or module:function that signs
     FLUX_C2PA_TSA            URL of a timestamp authority (none)
-    FLUX_ALERT_URL           webhooks that failures are told to, several with commas (none)
-    FLUX_ALERT_FORMAT        json, slack, dingtalk or feishu (by the webhook's host)
-    FLUX_ALERT_SECRET        what DingTalk and Feishu sign with; one, or one for each webhook
-    FLUX_UI_URL              where Dagster's web interface is, for links (http://127.0.0.1:3000)
 """
 
 import difflib

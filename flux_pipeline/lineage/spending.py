@@ -1,6 +1,5 @@
 """Counts, cost and time by day, prompt set and model: the lineage table made small."""
 
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
@@ -52,23 +51,6 @@ SPEND_SOURCES = {
 _KEYS = SPEND_SCHEMA.names[:3]
 SUMS = SPEND_SCHEMA.names[3:]
 """The columns that can be added up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What one prompt set has come to."""
-
-    stored: int
-    """Images."""
-    missing: int
-    """Images that were refused or failed."""
-    usd: float
-
-
-def total_of(table: pa.Table, prompt_set: str) -> Totals:
-    """Add up one prompt set's rows of ``spending``."""
-    rows = total(table.filter(pc.equal(table.column("prompt_set"), pa.scalar(prompt_set))))
-    return Totals(int(rows["images"]), int(rows["refused"] + rows["failed"]), float(rows["usd"]))
 
 
 def spending(snapshot: Snapshot) -> pa.Table:

@@ -248,10 +248,5 @@ def _plain_errors() -> Iterator[None]:
         raise first from None
 
 
-def _redacted(request: Request) -> Request:
-    """What the ledger keeps: a rescue sends nothing, so it needs no secret."""
-    return replace(request, input=redact_input(request.input))
-
-
 def _now() -> datetime:
     return datetime.now(UTC)

@@ -20,12 +20,10 @@ from flux_pipeline.lineage.spending import (
     SPEND_SOURCES,
     SUMS,
     By,
-    Totals,
     group_spending,
     select_spending,
     spending,
     total,
-    total_of,
 )
 from flux_pipeline.store.folder import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record, digest
@@ -102,13 +100,6 @@ def test_nothing_is_an_empty_table_with_the_same_columns(store: FolderStore) -> 
     write(store, [a_record(1)])
     assert len(empty) == 0
     assert spending(open_snapshot(store)).schema == empty.schema
-
-
-def test_one_set_is_added_up(store: FolderStore) -> None:
-    write(store, [a_record(1), a_record(2, requested_at=NOON + timedelta(days=9)), a_failure(3)])
-    table = spending(open_snapshot(store))
-    assert total_of(table, "winter") == Totals(2, 1, pytest.approx(0.009))
-    assert total_of(table, "summer") == Totals(0, 0, 0.0)
 
 
 def four(word: str, **changes: Any) -> list[ImageRecord]:
