@@ -18,10 +18,10 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test lint format bench torture clean
+.PHONY: help run ui test test-ui lint format bench torture clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.synced: pyproject.toml uv.lock
 	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
@@ -36,6 +36,9 @@ ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.
 
 test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 	@$(BIN)/pytest -n auto
+
+test-ui: .venv/.synced ## Click through Dagster in a browser, a minute and a half
+	@FLUX_TEST_UI=1 $(BIN)/pytest -n 0 tests/ui
 
 lint: .venv/.synced ## Check format, lint, types and layers
 	@$(BIN)/ruff format --check .

@@ -29,7 +29,7 @@ def launch(studio: Studio, page: Page, prompt_set: str, *partitions: str) -> Non
     """Click what makes these partitions of a prompt set; without any, all of them."""
     page.goto(f'{studio.url}/asset-groups~group%3A"{prompt_set}"/')
     page.get_by_role("button", name="Materialize all").click()
-    dialog = page.get_by_role("dialog")
+    dialog = page.locator('[role="dialog"][aria-modal="true"]')
     if not partitions:
         dialog.get_by_role("button", name="All", exact=True).click()
     for partition in partitions:
