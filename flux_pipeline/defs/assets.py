@@ -9,18 +9,20 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.checks import (
-    Evidence,
     build_check_specs,
     check_results,
     is_partitioned,
+    partition_check_outputs,
     partition_checks,
     split_checks,
+    unasked_check,
 )
 from flux_pipeline.defs.events import SetEvents, reported_errors
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.outcome import Outcome
 from flux_pipeline.defs.partitions import build_partitions
 from flux_pipeline.defs.specs import build_specs
+from flux_pipeline.defs.verdicts import Evidence
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
 
@@ -58,8 +60,13 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
                     if outcome.add(report):
                         yield events.images(report)
                     yield from partition_checks(single, report, context.instance)
-            evidence = Evidence(prompt_set.name, events.store, outcome, events.spent)
+            yield from partition_check_outputs(single)
+            evidence = Evidence(
+                prompt_set.name, events.store, outcome, events.spent, events.behind()
+            )
             yield from check_results(over_all, evidence)
+            if events.selects_prompts and not events.checks:
+                yield unasked_check(events.keys.images, evidence, context.instance)
             yield from events.gallery()
         outcome.raise_if_failed()
 

@@ -7,59 +7,29 @@ evaluated once a run.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 import dagster as dg
 
-from flux_pipeline.audit.recorded import find_unrecorded
-from flux_pipeline.defs.findings import Findings, missing_images
-from flux_pipeline.defs.metadata import Metadata
-from flux_pipeline.defs.outcome import Outcome
+from flux_pipeline.defs import verdicts
+from flux_pipeline.defs.findings import missing_images
 from flux_pipeline.defs.provenance import find_target
-from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
-from flux_pipeline.images.inspection import inspect_image
-from flux_pipeline.ledger.base import Budget
-from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.produce.budgets import NAMES, usd
-from flux_pipeline.produce.report import PartitionReport, Stop, Tally
+from flux_pipeline.defs.verdicts import MOST_NAMED, Evidence, Verdict
+from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.store.base import Store
 
 COMPLETE = "images_are_complete"
+CURRENT = "images_follow_their_prompts"
 MOST_PARTITIONS = 1_000
 """Above, no check is partitioned: it would cost a run more than half a minute of CPU."""
-_NEAR = 0.8
-"""Of a budget, from which on it warns."""
-_MOST_NAMED = 20
-_BUDGETS = (Stop.RUN_BUDGET, Stop.MONTH_BUDGET, Stop.DAY_BUDGET)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that the checks of one run go by."""
-
-    prompt_set: str
-    store: Store
-    outcome: Outcome
-    spent: Sequence[tuple[Budget, int]] = ()
-    """The run's budgets, and the millionths of a USD that count against each."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    wrong: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong, by image, partition, request or budget; passed where there is none."""
-    shown: Metadata = field(default_factory=dict)
-    warn: bool = False
-    """Where the failure is of the milder kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
     sentence: str
     remedy: str
-    evaluate: Callable[[Evidence], _Verdict]
+    evaluate: Callable[[Evidence], Verdict]
     warns: bool = False
 
 
@@ -97,7 +67,8 @@ def partition_checks(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate COMPLETE for a finished partition, if selected; after the event of its images."""
     for check in selected:
-        verdict = _completeness(report.tally, dict(islice(missing_images(report), _MOST_NAMED)))
+        named = dict(islice(missing_images(report), MOST_NAMED))
+        verdict = verdicts.completeness(report.tally, named)
         yield dg.AssetCheckEvaluation(
             asset_key=check.asset_key,
             check_name=check.name,
@@ -108,6 +79,18 @@ def partition_checks(
             partition=report.partition,
             target_materialization_data=find_target(instance, check.asset_key, report.partition),
         )
+
+
+def partition_check_outputs(
+    selected: Iterable[dg.AssetCheckKey],
+) -> Iterator[dg.Output[None]]:
+    """Say that these checks were evaluated, as Dagster does for a result without a partition.
+
+    Otherwise every run's log ends with outputs that were expected and did not come.
+    """
+    for check in selected:
+        name = dg.AssetCheckSpec(check.name, asset=check.asset_key).get_python_identifier()
+        yield dg.Output(None, output_name=name)
 
 
 def check_results(
@@ -126,110 +109,33 @@ def check_results(
         )
 
 
-def _severity(verdict: _Verdict, name: str) -> dg.AssetCheckSeverity:
+def unasked_check(
+    images: dg.AssetKey, evidence: Evidence, instance: dg.DagsterInstance
+) -> dg.AssetCheckEvaluation:
+    """Evaluate CURRENT where prompts alone were read: nobody asked for it, and it may break now."""
+    verdict = verdicts.current(evidence)
+    return dg.AssetCheckEvaluation(
+        asset_key=images,
+        check_name=CURRENT,
+        passed=not verdict.wrong,
+        severity=_severity(verdict, CURRENT),
+        metadata=_metadata(verdict),
+        description=_description(verdict, CURRENT),
+        target_materialization_data=find_target(instance, images),
+    )
+
+
+def _severity(verdict: Verdict, name: str) -> dg.AssetCheckSeverity:
     warn = verdict.warn or CHECKS[name].warns
     return dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
 
 
-def _metadata(verdict: _Verdict) -> dict[str, dg.MetadataValue]:
+def _metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
     return {**verdict.shown, "flux/wrong": dg.MetadataValue.json(dict(verdict.wrong))}
 
 
-def _description(verdict: _Verdict, name: str) -> str | None:
+def _description(verdict: Verdict, name: str) -> str | None:
     return CHECKS[name].remedy if verdict.wrong else None
-
-
-def _complete(evidence: Evidence) -> _Verdict:
-    verdict = _completeness(evidence.outcome.tally, evidence.outcome.findings.missing)
-    partitions = dg.MetadataValue.json(evidence.outcome.incomplete)
-    return _Verdict(verdict.wrong, {**verdict.shown, "flux/partitions": partitions}, verdict.warn)
-
-
-def _completeness(tally: Tally, named: Mapping[str, str]) -> _Verdict:
-    missing = tally.asked - tally.stored - tally.unchanged
-    wrong = named or ({"images": "not made, and not named"} if missing else {})
-    shown = {"flux/asked_images": tally.asked, "flux/missing_images": missing}
-    refused_alone = not tally.failed and not tally.held
-    return _Verdict(wrong if missing else {}, shown, warn=refused_alone)
-
-
-def _found(pick: Callable[[Findings], Mapping[str, str]]) -> Callable[[Evidence], _Verdict]:
-    """A check of what was noticed while the images came."""
-    return lambda evidence: _Verdict(pick(evidence.outcome.findings))
-
-
-def _readable(evidence: Evidence) -> _Verdict:
-    sample = evidence.outcome.findings.sample
-    return _Verdict(dict(_broken(evidence.store, sample)), {"flux/read_images": len(sample)})
-
-
-def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
-    for record in sample:
-        uri = record.uri or ""
-        try:
-            seen = inspect_image(
-                store.get(uri.removeprefix(f"{store.uri}/")),
-                image_format=record.format,
-                width=record.width or 0,
-                height=record.height or 0,
-            )
-        except (StoreError, ImageError, ValueError) as error:
-            yield uri, str(error)
-        else:
-            if seen.image_sha256 != record.image_sha256:
-                yield uri, "holds other pixels than were recorded"
-
-
-def _distinct(evidence: Evidence) -> _Verdict:
-    twins = evidence.outcome.findings.likeness.twins
-    same = "has the pixels of an earlier image"
-    return _Verdict({one: f"{same}: {other}" if other else same for one, other in twins.items()})
-
-
-def _different(evidence: Evidence) -> _Verdict:
-    similar = evidence.outcome.findings.likeness.similar
-    return _Verdict({one: f"looks like {other}" for one, other in similar.items()})
-
-
-def _recorded(evidence: Evidence) -> _Verdict:
-    findings = evidence.outcome.findings
-    try:
-        found = find_unrecorded(
-            evidence.store, evidence.prompt_set, findings.hashes, findings.likeness.newest
-        )
-    except FluxPipelineError as error:
-        return _Verdict({"lineage": str(error)}, {"flux/images": len(findings.hashes)})
-    wrong = dict.fromkeys(found.unrecorded, "is stored and has no row")
-    wrong |= dict.fromkeys(found.lost, "has a row and is not in the store")
-    if found.rows > len(found.unrecorded):
-        wrong["and others"] = f"{found.rows - len(found.unrecorded)} stored images have no row"
-    shown = {
-        "flux/unrecorded_images": found.rows,
-        "flux/lost_images": len(found.lost),
-        "flux/images": len(findings.hashes),
-    }
-    return _Verdict(dict(list(wrong.items())[:_MOST_NAMED]), shown)
-
-
-def _within_budget(evidence: Evidence) -> _Verdict:
-    waiting = evidence.outcome.waiting
-    over: dict[str, str] = {
-        stop.value: f"{waiting[stop.value].requests} requests: {waiting[stop.value].reason}"
-        for stop in _BUDGETS
-        if stop.value in waiting
-    }
-    used, near = {}, {}
-    for budget, micros in evidence.spent:
-        limit = budget.limit_micros
-        if limit is None:
-            continue
-        name = NAMES.get(budget.scope.partition(":")[0], budget.scope)
-        used[name] = {"spent_usd": micros / 1e6, "limit_usd": limit / 1e6}
-        if micros > limit:
-            over[name] = f"{usd(micros)} of {usd(limit)} USD are spent"
-        elif micros >= _NEAR * limit:
-            near[name] = f"{usd(micros)} of {usd(limit)} USD are spent"
-    return _Verdict(over or near, {"flux/budgets": dg.MetadataValue.json(used)}, warn=not over)
 
 
 CHECKS: Mapping[str, _Check] = {
@@ -237,59 +143,66 @@ CHECKS: Mapping[str, _Check] = {
         "Every image asked for is stored. A warning where the provider refused some.",
         "Materialize the partition again: what was paid is resumed, and only what is missing is"
         " sent. What was refused stays refused until its prompt is changed.",
-        _complete,
+        verdicts.complete,
+    ),
+    CURRENT: _Check(
+        "Every partition's images are of its prompts as they were read last. A warning names the"
+        " partitions that were edited since, of all partitions and not of this run alone.",
+        "Materialize these partitions of the images: only what was edited in them is paid.",
+        verdicts.current,
+        warns=True,
     ),
     "images_are_readable": _Check(
         "A sample of the images, read back from the store, decodes whole and has the same "
         "pixels as were recorded.",
         "Somebody wrote over these objects or removed them, or the store is away. `flux-pipeline"
         " verify --deep` reads all; restore them from a version or a backup.",
-        _readable,
+        verdicts.readable,
     ),
     "images_have_the_asked_size_and_format": _Check(
         "Every image has the size and the format that its request asked for.",
         "The images are paid and kept. Change the prompt or its seed to have them made anew.",
-        _found(lambda findings: findings.misfits),
+        verdicts.found(lambda findings: findings.misfits),
     ),
     "images_are_not_blank": _Check(
         "No image is all of one colour, as a provider's safety filter leaves them.",
         "Look at them; change the prompt or its seed to have them made anew.",
-        _found(lambda findings: findings.blank),
+        verdicts.found(lambda findings: findings.blank),
         warns=True,
     ),
     "images_are_unsuspicious": _Check(
         "No image was kept in spite of a doubt, such as rows of one colour at its end.",
         "Look at them; change the prompt or its seed to have them made anew.",
-        _found(lambda findings: findings.doubted),
+        verdicts.found(lambda findings: findings.doubted),
         warns=True,
     ),
     "images_are_distinct": _Check(
         "No two requests of the run gave the same pixels.",
         "The provider gave one picture for two requests, and both were paid. Give one of them"
         " another seed, and ask the provider.",
-        _distinct,
+        verdicts.distinct,
     ),
     "images_look_different": _Check(
         "No image of the run looks like one right before it, as far as a difference hash sees.",
         "Look at both; another seed or a clearer prompt makes them differ.",
-        _different,
+        verdicts.different,
         warns=True,
     ),
     "images_are_recorded": _Check(
         "Every stored image of the run has its row in the lineage table, and its object.",
         "`flux-pipeline reindex` writes missing rows from the objects; `flux-pipeline verify` says"
         " what is lost.",
-        _recorded,
+        verdicts.recorded,
     ),
     "spend_is_within_budget": _Check(
         "No request was kept back by a budget. A warning from four fifths of one on.",
         "Raise the budget, or wait for the next month or day (UTC), and materialize again.",
-        _within_budget,
+        verdicts.within_budget,
     ),
     "nothing_is_held": _Check(
         "No request may have been paid without anybody knowing.",
         "`flux-pipeline held` shows what is held, and ends it.",
-        _found(lambda findings: findings.held),
+        verdicts.found(lambda findings: findings.held),
     ),
 }
 """Every check by its name."""

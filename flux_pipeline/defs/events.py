@@ -19,7 +19,13 @@ from flux_pipeline.defs.metadata import (
     prompts_line,
     prompts_metadata,
 )
-from flux_pipeline.defs.provenance import Upstream, find_upstream, images_version, version_tags
+from flux_pipeline.defs.provenance import (
+    Upstream,
+    find_behind,
+    find_upstream,
+    images_version,
+    version_tags,
+)
 from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
@@ -90,7 +96,7 @@ class SetEvents:
 
     def prompts(self) -> Iterator[dg.AssetMaterialization]:
         """Say what every partition asks for, and which are gone from the file."""
-        if not self._selects(self.keys.prompts):
+        if not self.selects_prompts:
             return
         self._tell_removed()
         for partition, content in self._contents.items():
@@ -157,6 +163,15 @@ class SetEvents:
             tags={**version_tags(images_version(report.records), IMAGES_VERSION), **used},
         )
 
+    def behind(self) -> Sequence[str]:
+        """Partitions of the set whose images are not of their prompts as they were read last."""
+        if not (self.selects_prompts or self._selects(self.keys.images)):
+            return []
+        behind = set(find_behind(self.context.instance, self.keys.images, self.keys.prompts))
+        if not isinstance(self.prompt_set.partitions, ByDay):
+            behind.intersection_update(self.prompt_set.partition_keys())
+        return sorted(behind)
+
     def gallery(self) -> Iterator[dg.AssetMaterialization]:
         """Add what is new to the page of all that the set has ever made, and say where it lies."""
         if not self._selects(self.keys.gallery):
@@ -183,6 +198,11 @@ class SetEvents:
             },
             tags={**version_tags(built.images_version, GALLERY_VERSION), **used},
         )
+
+    @property
+    def selects_prompts(self) -> bool:
+        """Whether the prompts are read."""
+        return self._selects(self.keys.prompts)
 
     def _selects(self, key: dg.AssetKey) -> bool:
         return key in self.context.selected_asset_keys

@@ -6,7 +6,7 @@ of a check's target has no public name, and a test looks at what Dagster makes o
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -15,6 +15,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+
+_DATA_VERSION = "dagster/data_version"
+_INPUT_VERSION = "dagster/input_data_version/"
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Upstream:
         """Say that this version of it was used."""
         name = self.key.to_user_string()
         return {
-            f"dagster/input_data_version/{name}": data_version,
+            f"{_INPUT_VERSION}{name}": data_version,
             f"dagster/input_event_pointer/{name}": self.pointer,
         }
 
@@ -41,13 +45,13 @@ def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
 
 
 def find_target(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
-    """Look up what a check on a partition speaks of: its latest event.
+    """Look up what a check on an asset, or on one of its partitions, speaks of: the latest event.
 
     Without it the UI takes the check for one of an older event, and the partition for unchecked.
     """
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition])
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
     latest = instance.fetch_materializations(wanted, limit=1).records
     if not latest:
         return None
@@ -56,9 +60,33 @@ def find_target(
     )
 
 
+def find_behind(
+    instance: dg.DagsterInstance, images: dg.AssetKey, prompts: dg.AssetKey
+) -> Iterator[str]:
+    """Partitions whose images are not of the prompts that were read again after they were made.
+
+    As Dagster reckons it, who shows it on the page of each partition alone. Costs three queries,
+    and the reading of an event for each partition whose prompts were read again.
+    """
+    storage, event = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    read = storage.get_latest_storage_id_by_partition(prompts, event)
+    made = storage.get_latest_storage_id_by_partition(images, event)
+    again = [made[key] for key in made.keys() & read.keys() if read[key] > made[key]]
+    versions = storage.get_latest_tags_by_partition(prompts, event, [_DATA_VERSION])
+    used = f"{_INPUT_VERSION}{prompts.to_user_string()}"
+    for start in range(0, len(again), _AT_ONCE):
+        ids = again[start : start + _AT_ONCE]
+        wanted = dg.AssetRecordsFilter(images, storage_ids=ids)
+        for record in instance.fetch_materializations(wanted, limit=len(ids)).records:
+            tags = (record.asset_materialization and record.asset_materialization.tags) or {}
+            key = record.partition_key or ""
+            if tags.get(used) != versions.get(key, {}).get(_DATA_VERSION):
+                yield key
+
+
 def version_tags(data_version: str, code_version: str) -> Mapping[str, str]:
     """Say what was made, and by which version of the code."""
-    return {"dagster/data_version": data_version, "dagster/code_version": code_version}
+    return {_DATA_VERSION: data_version, "dagster/code_version": code_version}
 
 
 def images_version(records: Iterable[ImageRecord]) -> str:

@@ -13,6 +13,8 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.prompts import PromptSet
 from tests.defs.bench import Bench
 
+FOLLOW = "images_follow_their_prompts"
+
 TWO = "prompts: {castle: a castle, moon: the moon}"
 EDITED = "prompts: {castle: a castle, moon: the full moon}"
 
@@ -26,6 +28,14 @@ def stale(bench: Bench, prompt_set: PromptSet, asset: str) -> Mapping[str, str]:
     if asset == "gallery":
         return {"": resolver.get_status(key).value}
     return {each: resolver.get_status(key, each).value for each in prompt_set.partition_keys()}
+
+
+def followed(result: dg.ExecuteInProcessResult) -> tuple[bool, Mapping[str, str]]:
+    """Whether the images follow their prompts, and which partitions don't, and why."""
+    (check,) = (each for each in result.get_asset_check_evaluations() if each.check_name == FOLLOW)
+    wrong = check.metadata["flux/wrong"].value
+    assert isinstance(wrong, dict)
+    return check.passed, wrong
 
 
 def test_nothing_is_stale_after_a_run(bench: Bench) -> None:
@@ -73,3 +83,32 @@ def test_a_new_prompt_is_missing_and_makes_no_other_stale(bench: Bench) -> None:
     assert stale(bench, more, "images") == {"castle": "FRESH", "moon": "FRESH", "zoo": "MISSING"}
     bench.run(more, "images")
     assert bench.charged().creates_accepted == 3
+
+
+def test_prompts_that_were_read_alone_name_the_partitions_that_were_edited(bench: Bench) -> None:
+    assert followed(bench.run(bench.write(TWO))) == (True, {})
+    edited = bench.write(EDITED)
+    late = {"moon": "its prompts were edited since"}
+    assert followed(bench.run(edited, "prompts")) == (False, late)
+    # Also where other partitions are made: it speaks of the whole set.
+    assert followed(bench.run(edited, "images", keys=["castle", "castle"])) == (False, late)
+    assert followed(bench.run(edited, "images", keys=["moon", "moon"])) == (True, {})
+
+
+def test_images_that_are_ahead_of_prompts_read_long_ago_are_not_behind(bench: Bench) -> None:
+    bench.run(bench.write(TWO))
+    edited = bench.write(EDITED)
+    assert followed(bench.run(edited, "images")) == (True, {})
+    assert stale(bench, edited, "images") == {"castle": "FRESH", "moon": "FRESH"}
+
+
+def test_a_removed_prompt_is_behind_nothing(bench: Bench) -> None:
+    bench.run(bench.write(TWO))
+    bench.run(bench.write(EDITED), "prompts")
+    assert followed(bench.run(bench.write("prompts: {castle: a castle}"), "prompts")) == (True, {})
+
+
+def test_a_run_asks_for_no_output_that_does_not_come(bench: Bench) -> None:
+    result = bench.run(bench.write(TWO))
+    logged = bench.instance.all_logs(result.run_id)
+    assert not [entry.user_message for entry in logged if "did not yield" in entry.user_message]
