@@ -57,8 +57,8 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
             with events.reports() as reports:
                 yield from events.prompts()
                 for report in reports:
-                    if outcome.add(report):
-                        yield events.images(report)
+                    done = outcome.add(report)
+                    yield events.images(report) if done else events.failure(report)
                     yield from partition_checks(single, report, context.instance)
             yield from partition_check_outputs(single)
             evidence = Evidence(

@@ -21,6 +21,7 @@ from flux_pipeline.prompts import PromptSet
 
 COMPLETE = "images_are_complete"
 CURRENT = "images_follow_their_prompts"
+_MOST_SHOWN = 3
 MOST_PARTITIONS = 1_000
 """Above, no check is partitioned: it would cost a run more than half a minute of CPU."""
 
@@ -131,7 +132,16 @@ def _severity(verdict: Verdict, name: str) -> dg.AssetCheckSeverity:
 
 
 def _metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
-    return {**verdict.shown, "flux/wrong": dg.MetadataValue.json(dict(verdict.wrong))}
+    """The first few in words, because the UI shows JSON behind a click; then all that are named."""
+    few = [f"{name}: {reason}" for name, reason in islice(verdict.wrong.items(), _MOST_SHOWN)]
+    if len(verdict.wrong) > len(few):
+        few.append(f"and {len(verdict.wrong) - len(few)} more")
+    examples = {"flux/examples": dg.MetadataValue.text("\n".join(few))} if few else {}
+    return {
+        **examples,
+        **verdict.shown,
+        "flux/wrong": dg.MetadataValue.json(dict(verdict.wrong)),
+    }
 
 
 def _description(verdict: Verdict, name: str) -> str | None:

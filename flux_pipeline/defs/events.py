@@ -163,6 +163,15 @@ class SetEvents:
             tags={**version_tags(images_version(report.records), IMAGES_VERSION), **used},
         )
 
+    def failure(self, report: PartitionReport) -> dg.AssetObservation:
+        """Say on a failed partition's own page why: else its reason is in the run's log alone."""
+        return dg.AssetObservation(
+            self.keys.images,
+            partition=report.partition,
+            description=f"failed: {images_line(report)}",
+            metadata=images_metadata(report),
+        )
+
     def behind(self) -> Sequence[str]:
         """Partitions of the set whose images are not of their prompts as they were read last."""
         if not (self.selects_prompts or self._selects(self.keys.images)):

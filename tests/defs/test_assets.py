@@ -108,6 +108,12 @@ def test_a_failed_partition_fails_alone_and_is_named_with_its_reason(bench: Benc
     assert data is not None
     assert data.description is not None
     assert data.description.startswith("1 of 4 partitions failed\nmoon: ")
+    (observed,) = bench.instance.fetch_observations(bench.keys.images, limit=5).records
+    assert observed.partition_key == "moon"
+    assert observed.asset_observation is not None
+    reasons = observed.asset_observation.metadata["flux/reasons"].value
+    assert isinstance(reasons, dict)
+    assert list(reasons) == [data.description.splitlines()[1].removeprefix("moon: ")]
     assert list(data.metadata["flux/failed_partitions"].value) == ["moon"]
     assert completeness(result) == {"castle": True, "harbour": True, "moon": False, "zoo": True}
     assert bench.shown("gallery")["dagster/row_count"] == 3

@@ -273,3 +273,12 @@ def test_every_check_says_its_sentence_and_what_to_do() -> None:
     assert all(spec.description and spec.description.endswith(".") for spec in specs)
     assert all(check.remedy.endswith(".") for check in CHECKS.values())
     assert {spec.asset_key for spec in specs} == {IMAGES}
+
+
+def test_a_failed_check_shows_the_first_few_in_words(store: FolderStore) -> None:
+    many = [an_image(number, ImageStatus.FAILED, error="cut short") for number in range(5)]
+    shown = evaluate(an_outcome(*many, ending=Ending.FAILED), store)[COMPLETE].metadata
+    lines = str(shown["flux/examples"].value).splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == [*["cut short"] * 3, "and 2 more"]
+    good = evaluate(an_outcome(stored(store, 1)), store)[DISTINCT].metadata
+    assert "flux/examples" not in good
