@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import dagster as dg
@@ -32,6 +32,7 @@ from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.ledger.base import Budget
 from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.prompts import ByDay, PromptSet
@@ -39,7 +40,7 @@ from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store
 
 COST_TAG = "flux/cost_usd"
-"""Of a run: 0 when it begins, what it spent or reserved when it ends, however it ends."""
+"""Of a run: what it has spent or reserved, as of its latest line of progress, or of its end."""
 ESTIMATE_TAG = "flux/estimate_usd"
 """Of a run: what it would cost if nothing of it were there yet."""
 _MOST_NAMED = 20
@@ -141,12 +142,11 @@ class SetEvents:
                     limits=limits,
                     asked=sum(content.requests for content in contents),
                     expected=sum(content.images for content in contents),
-                    say=self.context.log.info,
+                    say=partial(self._say, producer),
                 ) as reports:
                     yield reports
             finally:
-                spent = producer.ledger.spent_micros(f"run:{run.run_id}")
-                self._tag({COST_TAG: f"{spent / 1_000_000:.4f}"})
+                self._tag_cost(producer)
             budgets = limits.budgets(
                 run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
             )
@@ -240,6 +240,14 @@ class SetEvents:
         found = self.context.instance.fetch_materializations(wanted, limit=1).records
         event = found[0].asset_materialization if found else None
         return {PREVIEW: event.metadata[PREVIEW]} if event and PREVIEW in event.metadata else {}
+
+    def _say(self, producer: Producer, line: str) -> None:
+        self.context.log.info(line)
+        self._tag_cost(producer)  # a run that is killed says nothing at its end
+
+    def _tag_cost(self, producer: Producer) -> None:
+        spent = producer.ledger.spent_micros(f"run:{self.context.run.run_id}")
+        self._tag({COST_TAG: f"{spent / 1_000_000:.4f}"})
 
     def _tag(self, tags: Mapping[str, str]) -> None:
         """Tag the run: a re-execution has its parent's tags until it says otherwise."""

@@ -38,6 +38,24 @@ def test_a_run_that_fails_says_what_it_spent(bench: Bench) -> None:
     assert float(tags(bench, result)["flux/cost_usd"]) >= 0.003
 
 
+def test_a_run_that_is_killed_was_tagged_with_what_it_had_spent_by_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "SAY_EVERY", 0.05)
+    bench.options = EmulatorOptions(latency_median=1.0, latency_spread=0.0, render="cheap")
+    tagged: list[str] = []
+    add = bench.instance.add_run_tags
+
+    def noted(run_id: str, new_tags: Mapping[str, str]) -> None:
+        tagged.append(new_tags.get("flux/cost_usd", ""))
+        add(run_id, new_tags)
+
+    monkeypatch.setattr(bench.instance, "add_run_tags", noted)
+    bench.run(bench.write(TWO))
+    assert tagged[0] == "0"
+    assert "0.0060" in tagged[:-1]  # before its end, which a killed run does not come to
+
+
 def test_partitions_that_are_gone_from_the_file_are_named_once_a_run(bench: Bench) -> None:
     bench.run(bench.write(TWO))
     result = bench.run(bench.write("prompts: {castle: a castle}"))
