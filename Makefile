@@ -37,7 +37,7 @@ ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.
 test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 	@$(BIN)/pytest -n auto
 
-test-ui: .venv/.synced ## Click through Dagster in a browser, a minute and a half
+test-ui: .venv/.synced ## Click through Dagster in a browser, three minutes
 	@FLUX_TEST_UI=1 $(BIN)/pytest -n 0 tests/ui
 
 lint: .venv/.synced ## Check format, lint, types and layers

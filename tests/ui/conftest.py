@@ -19,7 +19,7 @@ _PATIENCE = 30_000  # ms, until what a page should show must be there
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     if not os.environ.get(ASKED):
-        pytest.skip(f"takes a minute and a half: {ASKED}=1 pytest -n 0 tests/ui")
+        pytest.skip(f"takes three minutes: {ASKED}=1 pytest -n 0 tests/ui")
     if importlib.util.find_spec("dagster_webserver") is None:
         pytest.skip("needs the web interface: uv sync --extra ui")
     program = shutil.which("chromium")

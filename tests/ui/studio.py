@@ -45,10 +45,23 @@ prompts:
 """
 
 
+# Two hundred, so that one is hard to find, and so that their run can be killed half-way.
+CROWD = "model: lucataco/flux-schnell-lora\nprompts:\n" + "".join(
+    f"  guest-{number:03d}: portrait number {number}\n" for number in range(200)
+)
+# Due every minute: fresh as soon as it was made once.
+OFTEN = """
+model: lucataco/flux-schnell-lora
+prompts: {tick: the time on a station clock}
+schedule: {cron: "* * * * *"}
+"""
+
+
 @dataclass(frozen=True)
 class Studio:
     folder: Path
     url: str
+    provider: EmulatorServer
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Ask the web interface's own API."""
@@ -74,7 +87,8 @@ class Studio:
 def fill(folder: Path) -> None:
     """Copy what a checkout has, with the prompt set whose prompts are refused."""
     shutil.copytree(ROOT / "configs", folder / "configs")
-    (folder / "configs" / "doubtful.yaml").write_text(DOUBTFUL)
+    for name, text in (("doubtful", DOUBTFUL), ("crowd", CROWD), ("often", OFTEN)):
+        (folder / "configs" / f"{name}.yaml").write_text(text)
     shutil.copy(ROOT / "workspace.yaml", folder)
     (folder / "home").mkdir()
     shutil.copy(ROOT / "dagster.yaml", folder / "home")
@@ -85,6 +99,7 @@ def running_studio(folder: Path) -> Iterator[Studio]:
     """Start provider and web interface on this folder; stop both with all that they started."""
     refusals = FaultPlan(outcome={"failed_nsfw": 1.0}, only_prompts="unwanted")
     options = EmulatorOptions(time_scale=0, render="picture")
+    port = free_port()
     with EmulatorServer(options, refusals) as provider:
         environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
@@ -92,14 +107,14 @@ def running_studio(folder: Path) -> Iterator[Studio]:
             "FLUX_PROVIDER": f"{provider.origin}/replicate",
             "FLUX_API_KEY": "test-key",
             "PYTHONPATH": str(ROOT),
+            "FLUX_UI_URL": f"http://127.0.0.1:{port}",
         }
         # The instance first: web interface and daemon that make it at the same time get in each
         # other's way.
         with chdir(folder), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
             instance.get_runs_count()
-        port = free_port()
         with _web_interface(folder, environment, port) as process:
-            studio = Studio(folder, f"http://127.0.0.1:{port}")
+            studio = Studio(folder, f"http://127.0.0.1:{port}", provider)
             studio.wait(lambda: _answers(studio, process), "web interface", START_SECONDS)
             yield studio
 

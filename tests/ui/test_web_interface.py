@@ -1,6 +1,8 @@
 """What a person sees and clicks in Dagster's web interface, in a real browser."""
 
+import os
 import re
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +11,25 @@ from playwright.sync_api import Page, expect
 
 from tests.ui.studio import Studio
 
-SETS = ["castle", "doubtful", "harbour", "postcard", "storybook"]
+SETS = ["castle", "crowd", "doubtful", "harbour", "often", "postcard", "storybook"]
 RUN_SECONDS = 180
 REASON = "NSFW content detected"
 
+STALE = """{assetNodeOrError(assetKey: {path: ["crowd", "images"]}) {
+  ... on AssetNode {staleStatusByPartition}
+}}"""
+AGAIN = """mutation($parent: String!) {
+  reexecutePartitionBackfill(reexecutionParams: {parentRunId: $parent, strategy: FROM_FAILURE}) {
+    ... on LaunchBackfillSuccess {backfillId}
+    ... on PythonError {message}
+  }
+}"""
+BACKFILL = """query($backfill: String!) {
+  partitionBackfillOrError(backfillId: $backfill) {... on PartitionBackfill {status}}
+}"""
+STARTED = """query($run: ID!) {runOrError(runId: $run) {... on Run {
+  eventConnection {events {... on MessageEvent {message}}}
+}}}"""
 RUNS = """{runsOrError {... on Runs {results {
   runId status tags {key value} assetSelection {path}
 }}}}"""
@@ -41,19 +58,37 @@ def launch(studio: Studio, page: Page, prompt_set: str, *partitions: str) -> Non
     expect(dialog).to_be_hidden()
 
 
-def end(studio: Studio, prompt_set: str) -> Run:
+def find_run(studio: Studio, prompt_set: str, *statuses: str, **tags: str) -> Run | None:
+    """The latest run that makes images of this prompt set and is so far, with these tags."""
+    found: list[dict[str, Any]] = studio.ask(RUNS)["runsOrError"]["results"]
+    for run in found:
+        chosen = [key["path"][-1] for key in run["assetSelection"] or ()]  # none: the whole job
+        known = {tag["key"].removeprefix("dagster/"): tag["value"] for tag in run["tags"]}
+        mine = known.get("flux/prompt_set") == prompt_set and (not chosen or "images" in chosen)
+        if mine and run["status"] in statuses and tags.items() <= known.items():
+            return Run(run["runId"], run["status"], known)
+    return None
+
+
+def end(studio: Studio, prompt_set: str, **tags: str) -> Run:
     """Wait for the end of this prompt set's run."""
+    ends = ("SUCCESS", "FAILURE", "CANCELED")
+    what = f"end of the run of {prompt_set}"
+    return studio.wait(lambda: find_run(studio, prompt_set, *ends, **tags), what, RUN_SECONDS)
 
-    def ended() -> Run | None:
-        found: list[dict[str, Any]] = studio.ask(RUNS)["runsOrError"]["results"]
-        for run in found:
-            mine = any(key["path"][0] == prompt_set for key in run["assetSelection"] or ())
-            if mine and run["status"] in {"SUCCESS", "FAILURE", "CANCELED"}:
-                tags = {tag["key"]: tag["value"] for tag in run["tags"]}
-                return Run(run["runId"], run["status"], tags)
-        return None
 
-    return studio.wait(ended, f"end of the run of {prompt_set}", RUN_SECONDS)
+def is_over(studio: Studio, backfill: str) -> bool | None:
+    """Whether the daemon has noticed that the runs of a backfill have ended."""
+    found = studio.ask(BACKFILL, backfill=backfill)["partitionBackfillOrError"]["status"]
+    return found not in {"REQUESTED", "FAILING", "CANCELING"} or None
+
+
+def worker_of(studio: Studio, run: Run) -> int | None:
+    """The process that a run lives in, once it has one."""
+    events = studio.ask(STARTED, run=run.id)["runOrError"]["eventConnection"]["events"]
+    said = " ".join(event.get("message", "") for event in events)
+    started = re.search(r"Started process for run \(pid: (\d+)\)", said)
+    return int(started[1]) if started else None
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +173,11 @@ def test_a_failing_partition_says_why(studio: Studio, page: Page, failed: Run) -
     page.get_by_role("button", name="View logs").click()
     reason = page.get_by_role("dialog").get_by_text(re.compile(f"torn: .*{REASON}")).first
     expect(reason).to_be_visible()
+    page.goto(f"{studio.url}/assets/doubtful/images?view=partitions&partition=torn")
+    page.get_by_role("button", name=re.compile("^View all historical events")).click()
+    events = page.get_by_role("dialog")
+    events.get_by_role("row", name=re.compile("torn.*Observation")).get_by_role("button").click()
+    expect(events).to_contain_text(REASON)
 
 
 def test_a_failed_runs_error_names_the_partitions(studio: Studio, page: Page, failed: Run) -> None:
@@ -146,6 +186,70 @@ def test_a_failed_runs_error_names_the_partitions(studio: Studio, page: Page, fa
     expect(error).to_be_visible()
     for name in ("torn", "worn"):
         expect(page.get_by_text(re.compile(f"{name}: .*{REASON}")).first).to_be_visible()
+
+
+def test_a_backfill_that_is_executed_again_takes_the_partitions_that_failed(
+    studio: Studio, page: Page, failed: Run
+) -> None:
+    parent = failed.tags["backfill"]
+    studio.wait(lambda: is_over(studio, parent), "end of the backfill", RUN_SECONDS)
+    launched = studio.ask(AGAIN, parent=parent)["reexecutePartitionBackfill"]
+    again = end(studio, "doubtful", backfill=launched["backfillId"])
+    taken = [again.tags[f"asset_partition_range_{edge}"] for edge in ("start", "end")]
+    assert taken == ["torn", "worn"]
+    charged = studio.provider.ledger()
+    assert charged.creates_accepted == charged.distinct_inputs
+
+
+@pytest.fixture(scope="module")
+def crowd(studio: Studio, page: Page, failed: Run) -> Run:
+    """Two hundred partitions, whose run's process was killed half-way and started again."""
+    paid = studio.provider.ledger().creates_accepted
+    launch(studio, page, "crowd")
+    run = studio.wait(lambda: find_run(studio, "crowd", "STARTED"), "run", RUN_SECONDS)
+    worker = studio.wait(lambda: worker_of(studio, run), "process of the run")
+
+    def is_half_way() -> bool | None:
+        return studio.provider.ledger().creates_accepted >= paid + 70 or None
+
+    studio.wait(is_half_way, "images", RUN_SECONDS)
+    os.kill(worker, signal.SIGKILL)
+    return end(studio, "crowd", parent_run_id=run.id)
+
+
+def test_a_killed_run_is_started_again_by_the_daemon_and_pays_nothing_twice(
+    studio: Studio, page: Page, crowd: Run
+) -> None:
+    assert (crowd.status, crowd.tags["retry_number"]) == ("SUCCESS", "1")
+    charged = studio.provider.ledger()
+    assert charged.creates_accepted == charged.distinct_inputs
+    page.goto(f"{studio.url}/assets/crowd/images?view=partitions")
+    expect(page.locator("body")).to_contain_text("Materialized (200)")
+
+
+def test_of_two_hundred_prompts_the_edited_one_is_unsynced_and_named(
+    studio: Studio, page: Page, crowd: Run
+) -> None:
+    file = studio.folder / "configs" / "crowd.yaml"
+    file.write_text(file.read_text().replace("portrait number 7\n", "portrait of the seventh\n"))
+
+    def unsynced() -> list[str] | None:
+        found = studio.ask(STALE)["assetNodeOrError"]["staleStatusByPartition"]
+        return [str(place) for place, status in enumerate(found) if status == "STALE"] or None
+
+    assert studio.wait(unsynced, "stale partition", RUN_SECONDS) == ["7"]
+    page.goto(f"{studio.url}/assets/crowd/images?view=partitions&partition=guest-007")
+    expect(page.get_by_text("Unsynced (1)").first).to_be_visible()
+    check = "images_follow_their_prompts"
+    page.goto(f"{studio.url}/assets/crowd/images?view=checks&checkDetail={check}")
+    expect(page.get_by_text("guest-007: its prompts were edited since").first).to_be_visible()
+
+
+def test_a_set_with_a_schedule_shows_that_it_is_fresh(studio: Studio, page: Page) -> None:
+    studio.wait(lambda: find_run(studio, "often", "SUCCESS"), "run on schedule", RUN_SECONDS)
+    page.goto(f"{studio.url}/assets/often/images")
+    expect(page.get_by_text("Freshness policy").first).to_be_visible()
+    expect(page.get_by_text("Passing").first).to_be_visible(timeout=60_000)
 
 
 def test_a_schedule_shows_its_next_tick_in_its_own_time_zone(studio: Studio, page: Page) -> None:
