@@ -20,7 +20,7 @@ from flux_pipeline.defs.checks import (
 from flux_pipeline.defs.events import SetEvents, reported_errors
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.outcome import Outcome
-from flux_pipeline.defs.partitions import build_partitions
+from flux_pipeline.defs.partitions import build_backfill_policy, build_partitions
 from flux_pipeline.defs.specs import build_specs
 from flux_pipeline.defs.verdicts import Evidence
 from flux_pipeline.prompts import PromptSet
@@ -44,7 +44,7 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
             SetKeys(prompt_set.name).images, build_partitions(prompt_set) if by_partition else None
         ),
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=build_backfill_policy(prompt_set),
         pool=POOL,
     )
     def make(context: dg.AssetExecutionContext, image_producer: ImageProducer) -> Any:

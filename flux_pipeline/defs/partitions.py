@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from flux_pipeline.prompts import ByDay, ByPrompt, PromptSet
+from flux_pipeline.prompts import ByDay, ByShard, PromptSet
 
-SHARDS_A_RUN = 100
-"""Of some hundred images each: a few hours at the usual rate, lost to nobody if a run dies."""
+MOST_SHARDS = 100
+"""In one run, where the file says nothing else: of some hundred images each, a few hours' work."""
 
 
 def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:
@@ -26,11 +26,29 @@ def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:
     return dg.StaticPartitionsDefinition(list(prompt_set.partition_keys()))
 
 
+def most_a_run(prompt_set: PromptSet) -> int | None:
+    """How many partitions one run takes; None for any number."""
+    cut = prompt_set.partitions
+    return cut.per_run or (MOST_SHARDS if isinstance(cut, ByShard) else None)
+
+
+def build_backfill_policy(prompt_set: PromptSet) -> dg.BackfillPolicy:
+    """Cut a backfill as ``runs_for`` cuts what a schedule or the command line asks for.
+
+    One run wherever it takes all: ``dg launch --partition-range`` refuses any other policy.
+    """
+    most = most_a_run(prompt_set)
+    fits = most is not None and 0 < len(prompt_set.partition_keys()) <= most
+    if most is None or fits:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(most)
+
+
 def runs_for(
     prompt_set: PromptSet, known: Sequence[str], chosen: Collection[str]
 ) -> Iterator[dg.PartitionKeyRange]:
     """Cut ``chosen`` into the ranges of as few runs as possible, in the order of ``known``."""
-    most = len(known) if isinstance(prompt_set.partitions, ByPrompt) else SHARDS_A_RUN
+    most = most_a_run(prompt_set) or len(known)
     wanted = frozenset(chosen)
     run: list[str] = []
     for key in known:

@@ -89,13 +89,24 @@ class Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class ByPrompt(Form):
+class _Cut(Form):
+    """What every way to cut a prompt set has."""
+
+    per_run: WholeNumber | None = Field(
+        default=None,
+        ge=1,
+        description="How many partitions one run takes. What asks for more is cut into several"
+        " runs, which several workers share. Left out: 100 shards; any number of prompts or days.",
+    )
+
+
+class ByPrompt(_Cut):
     """A partition for every prompt, named after it: the natural one in the UI, up to 1,000."""
 
     by: Literal["prompt"] = Field(description="A partition for every prompt.")
 
 
-class ByShard(Form):
+class ByShard(_Cut):
     """A fixed number of partitions; a prompt's name decides where it goes, whatever is added."""
 
     by: Literal["shard"] = Field(description="A fixed number of partitions, filled by hash.")
@@ -107,7 +118,7 @@ class ByShard(Form):
     )
 
 
-class ByDay(Form):
+class ByDay(_Cut):
     """A partition for every day: the same prompts with new seeds, and ``{date}`` in them."""
 
     by: Literal["day"] = Field(description="A partition for every day, with seeds of its own.")

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_pipeline.defs.beta import beta_accepted
-from flux_pipeline.defs.partitions import SHARDS_A_RUN, build_partitions, range_tags, runs_for
+from flux_pipeline.defs.partitions import (
+    MOST_SHARDS,
+    build_backfill_policy,
+    build_partitions,
+    range_tags,
+    runs_for,
+)
 from flux_pipeline.prompts import PromptSet, build_prompt_set
 
 MODEL = "lucataco/flux-schnell-lora"
@@ -73,10 +79,37 @@ def test_runs_take_each_chosen_partition_once_and_no_other(chosen: set[int], cou
 
 
 def test_many_shards_are_several_runs_and_many_prompts_are_one() -> None:
-    known = [f"k{number:04d}" for number in range(2 * SHARDS_A_RUN + 1)]
+    known = [f"k{number:04d}" for number in range(2 * MOST_SHARDS + 1)]
     shards = a_set(partitions={"by": "shard", "count": len(known)})
     assert [each.start for each in runs_for(shards, known, known)] == ["k0000", "k0100", "k0200"]
     assert ends(list(runs_for(a_set(), known, known))) == [("k0000", "k0200")]
+
+
+@pytest.mark.parametrize(
+    ("cut", "most"),
+    [
+        ({"by": "prompt"}, None),
+        ({"by": "prompt", "per_run": 1}, 1),
+        ({"by": "prompt", "per_run": 2}, None),  # both prompts fit into one run
+        ({"by": "shard", "count": MOST_SHARDS}, None),
+        ({"by": "shard", "count": MOST_SHARDS + 1}, MOST_SHARDS),
+        ({"by": "shard", "count": 8, "per_run": 3}, 3),
+        ({"by": "day", "start": "2026-11-01"}, None),
+        ({"by": "day", "start": "2026-11-01", "per_run": 7}, 7),
+    ],
+)
+def test_a_backfill_is_cut_into_runs_as_the_file_says(
+    cut: dict[str, object], most: int | None
+) -> None:
+    single, several = dg.BackfillPolicy.single_run(), dg.BackfillPolicy.multi_run
+    wanted = single if most is None else several(most)
+    assert build_backfill_policy(a_set(partitions=cut)) == wanted
+
+
+def test_the_command_line_and_schedules_cut_alike() -> None:
+    known = ["a", "b", "c", "d", "e"]
+    pairs = a_set(partitions={"by": "prompt", "per_run": 2})
+    assert ends(list(runs_for(pairs, known, known))) == [("a", "b"), ("c", "d"), ("e", "e")]
 
 
 def test_a_range_is_told_to_dagster_in_its_own_tags() -> None:
