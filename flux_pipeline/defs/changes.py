@@ -20,7 +20,7 @@ import dagster as dg
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.launch import CODE_LOCATION
 from flux_pipeline.defs.metadata import plain_text
-from flux_pipeline.defs.partitions import range_tags, runs_for
+from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.defs.specs import prompts_version
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
@@ -140,14 +140,13 @@ def _read_again(
         automatic = prompt_set.automation == "on_change"
         if was == version or automatic or isinstance(prompt_set.partitions, ByDay):
             continue
-        known = prompt_set.partition_keys()
-        for each in runs_for(prompt_set, known, known):
-            yield dg.RunRequest(
-                run_key=f"{name} {version} {each.start}",
-                job_name=keys.job,
-                asset_selection=[keys.prompts],
-                tags=range_tags(each),
-            )
+        known = prompt_set.partition_keys()  # all in one run: reading is one pass, and is free
+        yield dg.RunRequest(
+            run_key=f"{name} {version}",
+            job_name=keys.job,
+            asset_selection=[keys.prompts],
+            tags=range_tags(dg.PartitionKeyRange(known[0], known[-1])),
+        )
 
 
 def _take_up(

@@ -193,5 +193,17 @@ def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(bench:
     assert bench.charged().creates_accepted == paid
 
 
+def test_prompts_are_read_again_in_one_run_however_few_partitions_a_run_takes(
+    bench: Bench,
+) -> None:
+    few = "prompts: {a: a, b: B, c: c}\npartitions: {by: prompt, per_run: 1}"
+    bench.run(bench.write(few), "prompts")
+    bench.write(few.replace("B", "b"))
+    watched = Watched(bench.folder, NOWHERE, bench.instance)
+    (request,) = watched.tick()[1]
+    assert request.tags["dagster/asset_partition_range_start"] == "a"
+    assert request.tags["dagster/asset_partition_range_end"] == "c"
+
+
 def test_prompts_that_nobody_has_read_are_left_missing(watched: Watched) -> None:
     assert watched.tick()[1] == []
