@@ -10,17 +10,17 @@ import dagster as dg
 
 from flux_pipeline.defs.checks import (
     build_check_specs,
-    check_results,
+    check_outputs,
     is_partitioned,
-    partition_check_outputs,
     partition_checks,
+    run_checks,
     split_checks,
-    unasked_check,
 )
 from flux_pipeline.defs.events import SetEvents, reported_errors
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.outcome import Outcome
 from flux_pipeline.defs.partitions import build_backfill_policy, build_partitions
+from flux_pipeline.defs.provenance import find_target
 from flux_pipeline.defs.specs import build_specs
 from flux_pipeline.defs.verdicts import Evidence
 from flux_pipeline.prompts import PromptSet
@@ -60,13 +60,12 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
                     done = outcome.add(report)
                     yield events.images(report) if done else events.failure(report)
                     yield from partition_checks(single, report, context.instance)
-            yield from partition_check_outputs(single)
             evidence = Evidence(
                 prompt_set.name, events.store, outcome, events.spent, events.behind()
             )
-            yield from check_results(over_all, evidence)
-            if events.selects_prompts and not events.checks:
-                yield unasked_check(events.keys.images, evidence, context.instance)
+            target = find_target(context.instance, events.keys.images)
+            yield from run_checks(over_all or events.unasked_checks(), evidence, target)
+            yield from check_outputs(events.checks)
             yield from events.gallery()
         outcome.raise_if_failed()
 

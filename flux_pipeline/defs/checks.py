@@ -14,7 +14,7 @@ import dagster as dg
 
 from flux_pipeline.defs import verdicts
 from flux_pipeline.defs.findings import missing_images
-from flux_pipeline.defs.provenance import find_target
+from flux_pipeline.defs.provenance import Target, find_target
 from flux_pipeline.defs.verdicts import MOST_NAMED, Evidence, Verdict
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.prompts import PromptSet
@@ -70,59 +70,41 @@ def partition_checks(
     for check in selected:
         named = dict(islice(missing_images(report), MOST_NAMED))
         verdict = verdicts.completeness(report.tally, named)
-        yield dg.AssetCheckEvaluation(
-            asset_key=check.asset_key,
-            check_name=check.name,
-            passed=not verdict.wrong,
-            severity=_severity(verdict, COMPLETE),
-            metadata=_metadata(verdict),
-            description=_description(verdict, COMPLETE),
-            partition=report.partition,
-            target_materialization_data=find_target(instance, check.asset_key, report.partition),
-        )
+        target = find_target(instance, check.asset_key, report.partition)
+        yield _evaluation(check, verdict, target, report.partition)
 
 
-def partition_check_outputs(
-    selected: Iterable[dg.AssetCheckKey],
-) -> Iterator[dg.Output[None]]:
-    """Say that these checks were evaluated, as Dagster does for a result without a partition.
+def run_checks(
+    selected: Iterable[dg.AssetCheckKey], evidence: Evidence, target: Target | None
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Evaluate these checks over all partitions of the run; ``target`` is its latest event."""
+    for check in selected:
+        yield _evaluation(check, CHECKS[check.name].evaluate(evidence), target)
 
-    Otherwise every run's log ends with outputs that were expected and did not come.
+
+def check_outputs(selected: Iterable[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
+    """Say that these checks were evaluated, as Dagster itself does for an ``AssetCheckResult``.
+
+    That class has no partition, and fails in a run that names none. Without the outputs every run's
+    log ends with some that were expected and did not come.
     """
     for check in selected:
         name = dg.AssetCheckSpec(check.name, asset=check.asset_key).get_python_identifier()
         yield dg.Output(None, output_name=name)
 
 
-def check_results(
-    selected: Iterable[dg.AssetCheckKey], evidence: Evidence
-) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate these checks over all partitions of the run."""
-    for check in selected:
-        verdict = CHECKS[check.name].evaluate(evidence)
-        yield dg.AssetCheckResult(
-            asset_key=check.asset_key,
-            check_name=check.name,
-            passed=not verdict.wrong,
-            severity=_severity(verdict, check.name),
-            metadata=_metadata(verdict),
-            description=_description(verdict, check.name),
-        )
-
-
-def unasked_check(
-    images: dg.AssetKey, evidence: Evidence, instance: dg.DagsterInstance
+def _evaluation(
+    check: dg.AssetCheckKey, verdict: Verdict, target: Target | None, partition: str | None = None
 ) -> dg.AssetCheckEvaluation:
-    """Evaluate CURRENT where prompts alone were read: nobody asked for it, and it may break now."""
-    verdict = verdicts.current(evidence)
     return dg.AssetCheckEvaluation(
-        asset_key=images,
-        check_name=CURRENT,
+        asset_key=check.asset_key,
+        check_name=check.name,
         passed=not verdict.wrong,
-        severity=_severity(verdict, CURRENT),
+        severity=_severity(verdict, check.name),
         metadata=_metadata(verdict),
-        description=_description(verdict, CURRENT),
-        target_materialization_data=find_target(instance, images),
+        description=CHECKS[check.name].remedy if verdict.wrong else None,
+        partition=partition,
+        target_materialization_data=target,
     )
 
 
@@ -142,10 +124,6 @@ def _metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
         **verdict.shown,
         "flux/wrong": dg.MetadataValue.json(dict(verdict.wrong)),
     }
-
-
-def _description(verdict: Verdict, name: str) -> str | None:
-    return CHECKS[name].remedy if verdict.wrong else None
 
 
 CHECKS: Mapping[str, _Check] = {

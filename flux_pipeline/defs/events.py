@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from flux_pipeline.defs.checks import CURRENT
 from flux_pipeline.defs.commit import find_commit
 from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.metadata import (
@@ -89,6 +90,11 @@ class SetEvents:
                 allow_retries=False,
             )
         return selected
+
+    def unasked_checks(self) -> Sequence[dg.AssetCheckKey]:
+        """CURRENT, where prompts are read alone: nobody asks for it, and it may break now."""
+        alone = self.selects_prompts and not self.checks
+        return [dg.AssetCheckKey(self.keys.images, CURRENT)] if alone else []
 
     @cached_property
     def store(self) -> Store:
@@ -218,7 +224,20 @@ class SetEvents:
 
     @cached_property
     def _partitions(self) -> Sequence[str]:
-        return list(self.context.partition_keys)
+        """Those of the run; where it names none, as ``dagster job execute`` may, all of the file.
+
+        Raises:
+            dagster.Failure: They are days, which never end.
+        """
+        if self.context.has_partition_key or self.context.has_partition_key_range:
+            return list(self.context.partition_keys)
+        if isinstance(self.prompt_set.partitions, ByDay):
+            raise dg.Failure(
+                description=f"{self.prompt_set.name} is made by day: name a day, or a range of"
+                " days, as the run's partition",
+                allow_retries=False,
+            )
+        return self.prompt_set.partition_keys()
 
     @cached_property
     def _contents(self) -> Mapping[str, Content]:

@@ -8,6 +8,7 @@ of a check's target has no public name, and a test looks at what Dagster makes o
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -15,6 +16,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+
+Target: TypeAlias = AssetCheckEvaluationTargetMaterializationData
+"""The materialization that a check speaks of."""
 
 _DATA_VERSION = "dagster/data_version"
 _INPUT_VERSION = "dagster/input_data_version/"
@@ -46,7 +50,7 @@ def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
 
 def find_target(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
-) -> AssetCheckEvaluationTargetMaterializationData | None:
+) -> Target | None:
     """Look up what a check on an asset, or on one of its partitions, speaks of: the latest event.
 
     Without it the UI takes the check for one of an older event, and the partition for unchecked.
@@ -55,7 +59,7 @@ def find_target(
     latest = instance.fetch_materializations(wanted, limit=1).records
     if not latest:
         return None
-    return AssetCheckEvaluationTargetMaterializationData(
+    return Target(
         storage_id=latest[0].storage_id, run_id=latest[0].run_id, timestamp=latest[0].timestamp
     )
 

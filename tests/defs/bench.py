@@ -87,11 +87,15 @@ class Bench:
         *assets: str,
         keys: Sequence[str] | None = None,
         raise_on_error: bool = True,
+        named: bool = True,
     ) -> dg.ExecuteInProcessResult:
-        """Run the set's job over a range of partitions; of some of its assets, or of all."""
+        """Run the set's job over a range of partitions; of some of its assets, or of all.
+
+        With ``named`` False the run names no partitions.
+        """
         chosen = keys or prompt_set.partition_keys()
         selection = [dg.AssetKey([self.name, asset]) for asset in assets] or None
-        partitioned = not assets or assets != ("gallery",)
+        partitioned = named and (not assets or assets != ("gallery",))
         tags = range_tags(dg.PartitionKeyRange(chosen[0], chosen[-1])) if partitioned else {}
         return (
             self.definitions(prompt_set)

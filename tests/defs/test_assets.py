@@ -265,6 +265,23 @@ def test_days_are_made_with_seeds_of_their_own(bench: Bench) -> None:
     assert bench.charged().distinct_inputs == 3
 
 
+def test_a_run_that_names_no_partition_makes_all(bench: Bench) -> None:
+    winter = bench.write(FOUR)
+    assert bench.run(winter, named=False).success
+    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    assert bench.charged().distinct_inputs == 4
+
+
+def test_a_run_that_names_no_day_says_what_to_name_and_sends_nothing(bench: Bench) -> None:
+    diary = bench.write("partitions: {by: day, start: 2026-11-01}\nprompts: {a: 'on {date}'}\n")
+    result = bench.run(diary, named=False, raise_on_error=False)
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "is made by day: name a day" in (data.description or "")
+    assert bench.charged().creates_received == 0
+
+
 def test_what_lies_in_the_store_is_read_back(bench: Bench) -> None:
     winter = bench.write("prompts: {castle: a castle}")
     bench.run(winter)

@@ -13,8 +13,8 @@ from flux_pipeline.defs.checks import (
     COMPLETE,
     Evidence,
     build_check_specs,
-    check_results,
     partition_checks,
+    run_checks,
     split_checks,
 )
 from flux_pipeline.defs.findings import SAMPLE
@@ -63,10 +63,10 @@ def an_outcome(*images: ImageRecord, ending: Ending = Ending.STORED, **changes: 
 
 def evaluate(
     outcome: Outcome, store: FolderStore, *spent: tuple[Budget, int]
-) -> dict[str, dg.AssetCheckResult]:
+) -> dict[str, dg.AssetCheckEvaluation]:
     selected = [spec.key for spec in build_check_specs(IMAGES)]
     evidence = Evidence("winter", store, outcome, spent)
-    return {str(each.check_name): each for each in check_results(selected, evidence)}
+    return {each.check_name: each for each in run_checks(selected, evidence, None)}
 
 
 def broken(
@@ -79,7 +79,7 @@ def broken(
     return {name: check.severity for name, check in found if not check.passed}
 
 
-def wrong(check: dg.AssetCheckResult) -> dict[str, str]:
+def wrong(check: dg.AssetCheckEvaluation) -> dict[str, str]:
     return dict(check.metadata["flux/wrong"].value)  # type: ignore[arg-type]
 
 
@@ -248,9 +248,9 @@ def test_a_request_that_a_budget_kept_back_is_an_error(store: FolderStore) -> No
 def test_only_the_checks_asked_for_are_evaluated(store: FolderStore) -> None:
     selected = [dg.AssetCheckKey(IMAGES, DISTINCT)]
     evidence = Evidence("winter", store, an_outcome(stored(store, 1)))
-    (result,) = check_results(selected, evidence)
+    (result,) = run_checks(selected, evidence, None)
     assert (result.asset_key, result.check_name) == (IMAGES, DISTINCT)
-    assert list(check_results([], evidence)) == []
+    assert list(run_checks([], evidence, None)) == []
 
 
 def test_one_check_is_evaluated_for_every_partition(instance: dg.DagsterInstance) -> None:
