@@ -83,7 +83,8 @@ class SetEvents:
             dagster.Failure: They were asked for without the images, and would pass unseen.
         """
         selected: Collection[dg.AssetCheckKey] = self.context.selected_asset_check_keys
-        if selected and not self._selects(self.keys.images):
+        unseen = any(key.name != CURRENT for key in selected)
+        if unseen and not self._selects(self.keys.images):
             raise dg.Failure(
                 description="checks are evaluated while images are made: materialize"
                 f" {self.keys.images.to_user_string()}, what is unchanged costs nothing",
@@ -180,7 +181,7 @@ class SetEvents:
 
     def behind(self) -> Sequence[str]:
         """Partitions of the set whose images are not of their prompts as they were read last."""
-        if not (self.selects_prompts or self._selects(self.keys.images)):
+        if not (self.selects_prompts or self.checks):
             return []
         behind = set(find_behind(self.context.instance, self.keys.images, self.keys.prompts))
         if not isinstance(self.prompt_set.partitions, ByDay):

@@ -95,6 +95,18 @@ def test_prompts_that_were_read_alone_name_the_partitions_that_were_edited(bench
     assert followed(bench.run(edited, "images", keys=["moon", "moon"])) == (True, {})
 
 
+def test_whether_images_follow_their_prompts_can_be_asked_alone(bench: Bench) -> None:
+    bench.run(bench.write(TWO))
+    edited = bench.write(EDITED)
+    bench.run(edited, "prompts")
+    asked = dg.AssetSelection.checks(dg.AssetCheckKey(bench.keys.images, FOLLOW))
+    job = dg.define_asset_job("asked", selection=asked, executor_def=dg.in_process_executor)
+    both = dg.Definitions.merge(bench.definitions(edited), dg.Definitions(jobs=[job]))
+    result = both.resolve_job_def("asked").execute_in_process(instance=bench.instance)
+    assert followed(result) == (False, {"moon": "its prompts were edited since"})
+    assert bench.charged().creates_accepted == 2
+
+
 def test_images_that_are_ahead_of_prompts_read_long_ago_are_not_behind(bench: Bench) -> None:
     bench.run(bench.write(TWO))
     edited = bench.write(EDITED)
