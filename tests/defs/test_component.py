@@ -177,8 +177,11 @@ def test_a_scaffolded_prompt_set_loads_as_it_is_by_dg_alone(project: Path) -> No
         "    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
     )
     dg_commands(project, "scaffold defs flux_pipeline.PromptSet winter")
-    listed, about = dg_commands(
-        project, "list defs --json", "utils inspect-component flux_pipeline.PromptSet"
+    listed, about, usage = dg_commands(
+        project,
+        "list defs --json",
+        "utils inspect-component flux_pipeline.PromptSet",
+        "--help",
     )
     assets = {each["asset_key"]: each for each in json.loads(listed)["assets"]}
     assert set(assets) == {"winter/prompts", "winter/images", "winter/gallery"}
@@ -186,6 +189,7 @@ def test_a_scaffolded_prompt_set_loads_as_it_is_by_dg_alone(project: Path) -> No
     assert assets["winter/images"]["kinds"] == ["image"]
     assert "Images of a list of prompts" in about
     assert "num_inference_steps" in about
+    assert "scaffold" in usage, "some releases of typer leave dg's commands out"
 
 
 def scaffold(folder: Path, **given: Any) -> None:
