@@ -390,6 +390,7 @@ def test_commands_are_copied(root: Path, visit: Visiting, verb: str, clipboard: 
     page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
     expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
     page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()  # what is behind it takes no keys before
     page.get_by_label("Search prompts").fill("")
     page.keyboard.press("Control+V")
     expect(page.get_by_label("Search prompts")).to_have_value(
