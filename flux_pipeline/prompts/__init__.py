@@ -3,23 +3,27 @@
 from flux_pipeline.prompts.form import Budget, ByDay, ByPrompt, ByShard, Schedule
 from flux_pipeline.prompts.load import (
     build_prompt_set,
-    key_lines,
     load_prompt_set,
     load_prompt_sets,
+    read_part,
 )
 from flux_pipeline.prompts.prompt_set import PromptSet
 from flux_pipeline.prompts.schema import json_schema
+from flux_pipeline.prompts.yaml_document import Document
+from flux_pipeline.prompts.yaml_part import Part
 
 __all__ = [
     "Budget",
     "ByDay",
     "ByPrompt",
     "ByShard",
+    "Document",
+    "Part",
     "PromptSet",
     "Schedule",
     "build_prompt_set",
     "json_schema",
-    "key_lines",
     "load_prompt_set",
     "load_prompt_sets",
+    "read_part",
 ]

@@ -9,7 +9,8 @@ from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts.assemble import assemble
 from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.prompt_set import PromptSet
-from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, KeyPath, parse_yaml
+from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, parse_yaml
+from flux_pipeline.prompts.yaml_part import Part
 
 
 def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
@@ -49,35 +50,33 @@ def load_prompt_set(path: Path) -> PromptSet:
 
 def build_prompt_set(
     name: str,
-    document: Mapping[str, Any],
+    document: Mapping[str, Any] | Document,
     *,
     path: str = "",
     folder: Path | None = None,
-    lines: Mapping[KeyPath, int] | None = None,
 ) -> PromptSet:
     """The prompt set of a mapping, such as a component's attributes in another project.
 
-    Values may be text, as a file gives it, or numbers. Tables are looked for from ``folder`` on,
-    else from the folder of ``path``, else from the working folder. ``lines`` gives messages their
-    lines.
+    Values may be text, as a file gives it, or numbers; a ``Document`` gives messages their lines.
+    Tables are looked for from ``folder`` on, else from the folder of ``path``, else from the
+    working folder.
 
     Raises:
         ConfigError: with everything that is wrong.
     """
-    data = json.dumps(document, default=str).encode()
-    source = Document(path or name, document, lines or {})
+    source = document if isinstance(document, Document) else Document(path or name, document)
+    path = path or (source.path if source is document else "")
+    data = json.dumps(source.value, default=str).encode()
     return assemble(name, path, source, data, folder or Path(path).parent)
 
 
-def key_lines(path: Path) -> Mapping[KeyPath, int]:
-    """Where the keys of a YAML file stand, 1-based; empty for what can't be read or is no mapping.
+def read_part(path: Path, part: Part) -> Document:
+    """What a prompt set file would hold, where it is a part of another file: by the same rules.
 
-    For a caller who got the values from another reader and wants messages with lines.
+    Raises:
+        ConfigError: with everything that is wrong with that part's YAML.
     """
-    try:
-        return parse_yaml(_read(path), str(path)).lines
-    except ConfigError:
-        return {}
+    return parse_yaml(_read(path), str(path), part)
 
 
 def _yaml_files(folder: Path) -> list[Path]:

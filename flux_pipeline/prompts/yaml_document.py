@@ -16,6 +16,7 @@ import yaml
 from flux_pipeline.errors import Problem
 from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.shown import shown
+from flux_pipeline.prompts.yaml_part import Part
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
@@ -44,8 +45,8 @@ class Document:
         return 0
 
 
-def parse_yaml(data: bytes, path: str) -> Document:
-    """The document, every scalar as text.
+def parse_yaml(data: bytes, path: str, part: Part | None = None) -> Document:
+    """The document, or a part of one as if it stood alone, every scalar as text.
 
     Raises:
         ConfigError: not UTF-8, too large or deep, no YAML, not one mapping, or with aliases or
@@ -55,7 +56,8 @@ def parse_yaml(data: bytes, path: str) -> Document:
     text = _decoded(data, path, problems)
     builder = _Builder(path, problems)
     try:
-        for event in yaml.parse(text, Loader=_Loader):
+        events = yaml.parse(text, Loader=_Loader)
+        for event in part.of(events) if part else events:
             if not builder.take(event):
                 break
     except yaml.YAMLError as error:
@@ -67,7 +69,10 @@ def parse_yaml(data: bytes, path: str) -> Document:
         problems.add(path, 0, "", "is empty: no prompts")
     elif not isinstance(builder.root, dict):
         what = "a list" if isinstance(builder.root, list) else "a single value"
-        problems.add(path, 1, "", f"holds {what}; a prompt set is a mapping with the key prompts")
+        line = part.line if part else 1
+        problems.add(
+            path, line, "", f"holds {what}; a prompt set is a mapping with the key prompts"
+        )
     problems.raise_if_any()
     assert isinstance(builder.root, dict)  # noqa: S101 -- said for the type checker
     return Document(path, builder.root, builder.lines, builder.duplicates.as_tuple())
@@ -190,6 +195,8 @@ class _Builder:
     def _add_value(self, value: Any, line: int) -> KeyPath:
         """Put a value where it belongs; return its path."""
         if not self._open:
+            if self.root is not None:
+                self._problem(line, "stands twice: write all keys under one of them")
             self.root = value
             return ()
         parent = self._open[-1]

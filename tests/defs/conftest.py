@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from tests.defs import elsewhere
 from tests.defs.bench import Bench
 
 _numbers = count(1)
@@ -23,3 +24,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def bench(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[Bench]:
     with ExitStack() as stack:
         yield Bench(tmp_path, instance, f"winter_{next(_numbers)}", stack)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Another project, with its own resource."""
+    elsewhere.write_project(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    yield tmp_path
+    elsewhere.forget()

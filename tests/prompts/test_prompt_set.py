@@ -11,6 +11,7 @@ from flux_pipeline.prompts import (
     ByDay,
     ByPrompt,
     ByShard,
+    Document,
     build_prompt_set,
     load_prompt_set,
     load_prompt_sets,
@@ -406,7 +407,7 @@ def test_a_mapping_says_its_mistakes_with_its_name_and_given_lines() -> None:
         "prompts": {"a": {"prompt": 3.5, "takes": True}, 7: "x"},
     }
     with pytest.raises(ConfigError) as raised:
-        build_prompt_set("x", document, path="defs.yaml", lines={("prompts", "a"): 9})
+        build_prompt_set("x", Document("defs.yaml", document, {("prompts", "a"): 9}))
     assert str(raised.value).splitlines() == [
         "defs.yaml: prompts.7: must be text, not 7; put it in quotes",
         "defs.yaml:9: prompts.a.takes: true is not allowed (a whole number, 1 to 1000)",
