@@ -3,6 +3,8 @@
 from typing import Any
 
 _FOR_DAGSTER = {
+    "AlertSender": "flux_pipeline.resources",
+    "ImageBooks": "flux_pipeline.defs.books",
     "ImageProducer": "flux_pipeline.resources",
     "PromptSet": "flux_pipeline.defs.component",
 }

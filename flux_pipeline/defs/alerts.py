@@ -4,7 +4,7 @@ A run that failed is told by the sensor, or by the command line that ran it, who
 alert's key is noted as a tag of the run before it is sent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,9 +36,15 @@ _KINDS = {
 
 
 def build_alerts(
-    schedules: Sequence[dg.ScheduleDefinition], *, running: bool
+    schedules: Sequence[dg.ScheduleDefinition],
+    is_ours: Callable[[dg.DagsterRun], bool] = lambda _run: True,
+    *,
+    running: bool,
 ) -> Sequence[dg.SensorDefinition]:
-    """Build the sensors; ``running`` says whether they run without being turned on."""
+    """Build the sensors; ``running`` says whether they run without being turned on.
+
+    Runs that are not ours are another project's, whose definitions stand beside these.
+    """
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
     @dg.run_failure_sensor(
@@ -48,7 +54,7 @@ def build_alerts(
     )
     def on_failure(context: dg.RunFailureSensorContext, alert_sender: AlertSender) -> None:
         run = context.dagster_run
-        if run.tags.get(_WILL_RETRY) == "true":
+        if run.tags.get(_WILL_RETRY) == "true" or not is_ours(run):
             return
         reason, metadata = explain_failure(context.get_step_failure_events())
         reason = reason or str(context.failure_event.message or "")

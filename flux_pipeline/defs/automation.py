@@ -1,7 +1,7 @@
 """When assets are made without a person, as the file says: on change, on schedule, or not."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise, takewhile
@@ -66,6 +66,7 @@ def build_job(prompt_set: PromptSet) -> Any:  # what define_asset_job gives has 
         selection=dg.AssetSelection.assets(keys.prompts, keys.images, keys.gallery),
         description=f"Makes what is missing of {prompt_set.name}, and its gallery.",
         run_tags=set_tags(prompt_set),
+        executor_def=dg.in_process_executor,  # one step: a process more brings nothing
     )
 
 
@@ -165,6 +166,7 @@ def build_books() -> tuple[Any, dg.ScheduleDefinition]:
         BOOKS,
         selection=dg.AssetSelection.assets(LINEAGE, SPEND, GALLERY),
         description="Compacts the lineage table, adds up what was spent, makes the gallery of all.",
+        executor_def=dg.in_process_executor,
     )
     schedule = dg.ScheduleDefinition(
         name=f"{BOOKS}_hourly",
@@ -176,11 +178,19 @@ def build_books() -> tuple[Any, dg.ScheduleDefinition]:
     return job, schedule
 
 
-def build_automation() -> dg.AutomationConditionSensorDefinition:
-    """Build the sensor that looks after prompt sets with ``automation: on_change``."""
+def build_automation(
+    prompt_sets: Iterable[PromptSet],
+) -> dg.AutomationConditionSensorDefinition | None:
+    """Build the sensor that looks after the prompt sets with ``automation: on_change``, if any.
+
+    After no other asset: in another project those are for sensors of its own.
+    """
+    keys = [SetKeys(each.name).all for each in prompt_sets if each.automation == "on_change"]
+    if not keys:
+        return None
     return dg.AutomationConditionSensorDefinition(
         "on_change",
-        target=dg.AssetSelection.all(),
+        target=dg.AssetSelection.assets(*sorted(frozenset().union(*keys))),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for what was edited or is missing, where a file says on_change.",
     )

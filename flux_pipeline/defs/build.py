@@ -1,6 +1,6 @@
 """All that Dagster is told of prompt sets: their assets, jobs and schedules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
@@ -14,6 +14,7 @@ from flux_pipeline.defs.automation import (
 )
 from flux_pipeline.defs.beta import beta_accepted
 from flux_pipeline.defs.galleries import build_gallery_of_all
+from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.rescue import build_rescue
 from flux_pipeline.defs.tables import build_tables
 from flux_pipeline.prompts import PromptSet
@@ -35,37 +36,55 @@ def build_set(prompt_set: PromptSet) -> dg.Definitions:
     )
 
 
+def build_shared(
+    prompt_sets: Sequence[PromptSet],
+    image_producer: ImageProducer | None,
+    alert_sender: AlertSender | None = None,
+) -> dg.Definitions:
+    """Build what the prompt sets of a project share: tables, gallery of all, rescue, sensors.
+
+    Without an ``image_producer`` the project has one itself. The sensors that alert run where the
+    ``alert_sender`` has a webhook, and tell of these prompt sets and of what is built here alone.
+    """
+    names = [prompt_set.name for prompt_set in prompt_sets]
+    automation = build_automation(prompt_sets)
+    tables = [*build_tables(names), build_gallery_of_all(names)]
+    books, hourly = build_books()
+    rescue, often = build_rescue()
+    sender = alert_sender or AlertSender()
+    on_time = [each for each in map(build_schedule, prompt_sets) if each]
+    keys = {key for table in tables for key in table.keys}
+    for name in names:
+        keys |= SetKeys(name).all
+    jobs = {books.name, rescue.name, *(SetKeys(name).job for name in names)}
+
+    def is_ours(run: dg.DagsterRun) -> bool:
+        return run.job_name in jobs or not keys.isdisjoint(run.asset_selection or ())
+
+    alerts = build_alerts([*on_time, hourly, often], is_ours, running=bool(sender.url))
+    producer = {} if image_producer is None else {RESOURCE: image_producer}
+    return dg.Definitions(
+        assets=tables,
+        resources={**producer, ALERTS: sender},
+        jobs=[books, rescue],
+        schedules=[hourly, often],
+        sensors=[*([automation] if automation else []), *alerts],
+    )
+
+
 def build_definitions(
     prompt_sets: Iterable[PromptSet],
     image_producer: ImageProducer,
     alert_sender: AlertSender | None = None,
 ) -> dg.Definitions:
-    """Build everything: the prompt sets, the tables over all of them, and what they run with.
+    """Build everything: the prompt sets, what they share, and what they run with.
 
-    The sensors that alert run where the ``alert_sender`` has a webhook. Steps run in the run's own
-    process: each has one step that pays, and a process more would cost seconds and bring nothing.
+    Steps run in the run's own process: each has one step that pays, and a process more would cost
+    seconds and bring nothing.
     """
     sets = list(prompt_sets)
-    names = [prompt_set.name for prompt_set in sets]
-    sensors = [build_automation()] if any(s.automation == "on_change" for s in sets) else []
-    books, hourly = build_books()
-    rescue, often = build_rescue()
-    built = dg.Definitions.merge(
+    return dg.Definitions.merge(
         *map(build_set, sets),
-        dg.Definitions(
-            assets=[*build_tables(names), build_gallery_of_all(names)],
-            resources={RESOURCE: image_producer},
-            jobs=[books, rescue],
-            schedules=[hourly, often],
-            sensors=sensors,
-            executor=dg.in_process_executor,
-        ),
+        build_shared(sets, image_producer, alert_sender),
+        dg.Definitions(executor=dg.in_process_executor),
     )
-    sender = alert_sender or AlertSender()
-    alerts = build_alerts(_schedules(built), running=bool(sender.url))
-    return dg.Definitions.merge(built, dg.Definitions(sensors=alerts, resources={ALERTS: sender}))
-
-
-def _schedules(definitions: dg.Definitions) -> list[dg.ScheduleDefinition]:
-    each = definitions.schedules or ()
-    return [schedule for schedule in each if isinstance(schedule, dg.ScheduleDefinition)]

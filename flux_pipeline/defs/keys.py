@@ -34,6 +34,11 @@ class SetKeys:
         return dg.AssetKey([self.prompt_set, "gallery"])
 
     @property
+    def all(self) -> frozenset[dg.AssetKey]:
+        """All three."""
+        return frozenset((self.prompts, self.images, self.gallery))
+
+    @property
     def job(self) -> str:
         """The job that makes all three."""
         return f"make_{self.prompt_set}"

@@ -20,6 +20,10 @@ budget: {usd_per_run: 1}
 """
 """A prompt set to start from: it loads as it is, for less than a cent."""
 
+_BOOKS = """\
+image_producer: environment  # from FLUX_* variables; project: its definitions have the resource
+"""
+
 
 class PromptSetScaffolder(dg.Scaffolder):
     """Writes a prompt set that loads: a component's ``defs.yaml``, or here a file in ``configs/``.
@@ -36,13 +40,35 @@ class PromptSetScaffolder(dg.Scaffolder):
         if request.scaffold_format != "yaml":
             dg.scaffold_component(request)
             return
-        body = "".join(f"  {line}\n" for line in _START.splitlines())
-        text = f"type: {request.type_name}\n\nattributes:\n{body}"
-        if request.append:
-            with request.target_path.open("a", encoding="utf-8") as file:
-                file.write(f"---\n{text}")
-        else:
-            (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
+        _write(request, _START)
+
+
+class ImageBooksScaffolder(dg.Scaffolder):
+    """Writes a ``defs.yaml`` that loads.
+
+    Raises:
+        SystemExit: Here: this project has these books without a component.
+    """
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write the file; a component in Python is Dagster's own form."""
+        if _is_here(request):
+            _take_back(request.target_path)
+            raise SystemExit("Here the books are there already: this is for other projects.")
+        if request.scaffold_format != "yaml":
+            dg.scaffold_component(request)
+            return
+        _write(request, _BOOKS)
+
+
+def _write(request: dg.ScaffoldRequest[Any], attributes: str) -> None:
+    body = "".join(f"  {line}\n" for line in attributes.splitlines())
+    text = f"type: {request.type_name}\n\nattributes:\n{body}"
+    if request.append:
+        with request.target_path.open("a", encoding="utf-8") as file:
+            file.write(f"---\n{text}")
+    else:
+        (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
 
 
 def _is_here(request: dg.ScaffoldRequest[Any]) -> bool:

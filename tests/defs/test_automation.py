@@ -269,5 +269,14 @@ def test_the_books_are_kept_every_hour() -> None:
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
-def test_the_automation_sensor_runs_from_the_start() -> None:
-    assert build_automation().default_status is dg.DefaultSensorStatus.RUNNING
+def test_the_automation_sensor_runs_from_the_start_and_looks_after_on_change_alone() -> None:
+    sets = {
+        name: build_prompt_set(name, {"model": MODEL, "prompts": {"a": "a"}, **more})
+        for name, more in {"summer": {}, "winter": {"automation": "on_change"}}.items()
+    }
+    sensor = build_automation(sets.values())
+    assert sensor is not None
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    graph = build_definitions(sets.values(), ImageProducer()).resolve_asset_graph()
+    assert {key.path[0] for key in sensor.asset_selection.resolve(graph)} == {"winter"}
+    assert build_automation([sets["summer"]]) is None

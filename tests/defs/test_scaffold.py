@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flux_pipeline.defs import scaffold as scaffold_module
-from flux_pipeline.defs.scaffold import PromptSetScaffolder
+from flux_pipeline.defs.scaffold import ImageBooksScaffolder, PromptSetScaffolder
 from flux_pipeline.prompts import load_prompt_set
 from tests.defs.elsewhere import dg_commands
 
@@ -31,14 +31,14 @@ def test_a_scaffolded_prompt_set_loads_as_it_is_by_dg_alone(project: Path) -> No
     assert "scaffold" in usage, "some releases of typer leave dg's commands out"
 
 
-def scaffold(folder: Path, **given: Any) -> None:
+def scaffold(folder: Path, kind: str = "PromptSet", **given: Any) -> None:
     request = dg.ScaffoldRequest(
-        type_name="flux_pipeline.PromptSet",
+        type_name=f"flux_pipeline.{kind}",
         target_path=folder,
         params=dg.ScaffoldRequest,
         **{"scaffold_format": "yaml", "project_root": folder.parent, **given},
     )
-    PromptSetScaffolder().scaffold(request)
+    {"PromptSet": PromptSetScaffolder, "ImageBooks": ImageBooksScaffolder}[kind]().scaffold(request)
 
 
 def test_scaffolding_appends_to_a_file_and_writes_python(tmp_path: Path) -> None:
@@ -46,8 +46,12 @@ def test_scaffolding_appends_to_a_file_and_writes_python(tmp_path: Path) -> None
     scaffold(tmp_path / "defs.yaml", append=True)
     kinds = [each["type"] for each in yaml.safe_load_all((tmp_path / "defs.yaml").read_text())]
     assert kinds == ["other.Thing", "flux_pipeline.PromptSet"]
-    scaffold(tmp_path, scaffold_format="python")
-    assert "-> PromptSet" in (tmp_path / "component.py").read_text()
+    scaffold(tmp_path / "defs.yaml", "ImageBooks", append=True)
+    (*_, books) = yaml.safe_load_all((tmp_path / "defs.yaml").read_text())
+    assert books["attributes"] == {"image_producer": "environment"}
+    for kind in ("PromptSet", "ImageBooks"):
+        scaffold(tmp_path, kind, scaffold_format="python")
+        assert f"-> {kind}" in (tmp_path / "component.py").read_text()
 
 
 def test_in_this_project_a_prompt_set_is_scaffolded_as_a_file(
@@ -65,3 +69,7 @@ def test_in_this_project_a_prompt_set_is_scaffolded_as_a_file(
     assert load_prompt_set(tmp_path / "configs/winter.yaml").partition_keys()
     with pytest.raises(SystemExit, match="is there already"):
         scaffold(tmp_path / "defs/winter", project_root=tmp_path)
+    (tmp_path / "defs/books").mkdir()
+    with pytest.raises(SystemExit, match="the books are there already"):
+        scaffold(tmp_path / "defs/books", "ImageBooks", project_root=tmp_path)
+    assert not (tmp_path / "defs/books").exists()
