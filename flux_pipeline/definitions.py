@@ -1,4 +1,4 @@
-"""What Dagster loads; beside the command line the only reader of the environment."""
+"""What Dagster loads; with ``cli`` and ``defs.books`` the only reader of the environment."""
 
 import os
 

@@ -1,7 +1,7 @@
 """The settings of one process, read once from environment variables.
 
 ``Settings.from_environment`` is pure: it is given the variables, and finds every mistake at once.
-Only the definitions and the command line hand it the real environment.
+Only the definitions, here or in another project, and the command line hand it the real environment.
 
     FLUX_CONFIGS             folder of prompt sets (configs)
     FLUX_PROVIDER            emulator, replicate, anyapi, or a base URL with its prefix (emulator)

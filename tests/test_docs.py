@@ -148,6 +148,7 @@ def test_the_component_loads_in_another_project(
         for name in [name for name in sys.modules if name.split(".")[0] == "studio"]:
             del sys.modules[name]
     keys = {key.to_user_string() for key in loaded.resolve_all_asset_keys()}
-    assert {"winter/images", "summer/images"} <= keys
+    assert {"winter/images", "summer/images", "lineage"} <= keys
     assert loaded.resources is not None
-    assert "image_producer" in loaded.resources
+    assert loaded.resources["image_producer"].provider == "replicate"
+    dg.Definitions.validate_loadable(loaded)

@@ -37,7 +37,6 @@ def write_project(folder: Path) -> None:
     """An empty project named other, with the resource."""
     (folder / "pyproject.toml").write_text(
         '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "other"\n'
-        'registry_modules = ["flux_pipeline"]\n'
     )
     (folder / "src/other/defs").mkdir(parents=True)
     for package in ("src/other", "src/other/defs"):
