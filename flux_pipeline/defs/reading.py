@@ -52,14 +52,19 @@ def read_attributes(attributes: BaseModel | None, context: dg.ComponentLoadConte
 
 
 def _document(attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Document:
+    given = attributes.model_dump(exclude_unset=True) if attributes else {}
     tree = context.resolution_context.source_position_tree
-    if tree is None:  # from Python: there is no text
-        given = attributes.model_dump(exclude_unset=True) if attributes else {}
-        return Document(f"{context.path}", given)
+    if tree is None or _declared(context) != given:
+        return Document(f"{context.path}", given)  # made in Python: the text says something else
     part = Part(tree.position.start.line, "attributes")
-    return _Templates(context.resolution_context).fill(
-        read_part(Path(tree.position.filename), part)
-    )
+    document = read_part(Path(tree.position.filename), part)
+    return _Templates(context.resolution_context).fill(document)
+
+
+def _declared(context: dg.ComponentLoadContext) -> Mapping[str, Any] | None:
+    """The attributes of the ``defs.yaml``: another component that makes one has its own there."""
+    model = getattr(context.component_decl, "component_file_model", None)
+    return None if model is None else model.attributes or {}
 
 
 def _refuse_beside_path(document: Document, keys: list[str]) -> None:

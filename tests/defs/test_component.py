@@ -88,6 +88,25 @@ def test_a_component_is_made_in_python_too(project: Path) -> None:
     assert "winter/images" in keys
 
 
+def test_a_component_of_the_projects_own_may_make_one(project: Path) -> None:
+    """The text around is that component's, and is not read for this one's."""
+    (project / "src/other/studio.py").write_text(
+        "import dagster as dg\nfrom flux_pipeline import PromptSet\n"
+        "class Studio(dg.Component, dg.Model, dg.Resolvable):\n"
+        "    prompts: list[str]\n"
+        "    def build_defs(self, context):\n"
+        "        prompts = {each: each for each in self.prompts}\n"
+        f"        given = {{'model': '{MODEL}', 'prompts': prompts}}\n"
+        "        made = PromptSet.from_attributes_dict(attributes=given, context=context)\n"
+        "        return made.build_defs(context)\n"
+    )
+    path = write_defs(project, "winter", "prompts: [fox, owl]")
+    path.write_text(path.read_text().replace("flux_pipeline.PromptSet", "other.studio.Studio"))
+    images = load(project).resolve_asset_graph().get(dg.AssetKey(["winter", "images"]))
+    assert images.partitions_def is not None
+    assert images.partitions_def.get_partition_keys() == ["fox", "owl"]
+
+
 def test_a_path_stands_alone(project: Path) -> None:
     with pytest.raises(ConfigError, match="names a file, so prompts, name must stand there"):
         attributes(path="x.yaml", prompts={"a": "a"})
