@@ -16,6 +16,7 @@ from pydantic import Field
 from flux_pipeline.alerts.message import Alert
 from flux_pipeline.alerts.sender import Delivery, send
 from flux_pipeline.alerts.webhooks import build_webhooks
+from flux_pipeline.audit.belonging import claim_ledger
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.rates import SqlRates
@@ -25,7 +26,7 @@ from flux_pipeline.produce.producer import Producer
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.rates import Kind
-from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings
+from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.location import open_store
 
@@ -134,13 +135,15 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         end_streams()
 
     @contextmanager
-    def open(self) -> Iterator[Producer]:
+    def open(self, *, reading: bool = False) -> Iterator[Producer]:
         """Open ledger, store and provider, and close them at the end of the block.
+
+        For ``reading``, ledger and store need not belong to each other: nothing will be made.
 
         Raises:
             ConfigError: The provider's address or key, or what signs, can't be right.
-            StoreError: The store can't be written, and what is missing.
-            LedgerError: The ledger can't be written.
+            StoreError: The store can't be written, and what is missing; or is another provider's.
+            LedgerError: The ledger can't be written, or is another store's or provider's.
         """
         signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
         with ExitStack() as stack:
@@ -148,6 +151,8 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             store = self.open_store()
             store.check()
             ledger = stack.enter_context(open_ledger(self.ledger))
+            if not reading:
+                claim_ledger(ledger, store, emulated=is_emulated(self.provider))
             per_minute: dict[Kind, float] = {
                 "create": config.creates_per_minute,
                 "call": config.calls_per_minute,

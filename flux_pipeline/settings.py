@@ -221,6 +221,11 @@ def _page(text: str) -> str:
     return text.rstrip("/")
 
 
+def is_emulated(provider: str) -> bool:
+    """Whether a provider is the embedded emulator, or one on this machine, which is none to pay."""
+    return provider == EMULATOR or _is_loopback(urlsplit(provider).hostname or "")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.settings import Settings, parse_key
+from flux_pipeline.settings import Settings, is_emulated, parse_key
 
 CANARY = "r8_canary0123456789canary0123456789"
 
@@ -263,3 +263,19 @@ def test_secrets_are_one_or_one_for_each_webhook() -> None:
 
 def test_the_address_of_the_web_interface_is_a_page() -> None:
     assert set(mistakes({"FLUX_UI_URL": "dagster.example"})) == {"FLUX_UI_URL"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "emulated"),
+    [
+        ("emulator", True),
+        ("http://127.0.0.1:8900/replicate", True),
+        ("http://localhost:8900", True),
+        ("http://[::1]:8900", True),
+        ("replicate", False),
+        ("anyapi", False),
+        ("https://api.example.com/replicate", False),
+    ],
+)
+def test_a_provider_on_this_machine_is_none_to_pay(provider: str, *, emulated: bool) -> None:
+    assert is_emulated(provider) is emulated

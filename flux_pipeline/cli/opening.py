@@ -8,8 +8,10 @@ from flux_pipeline.settings import Settings
 
 
 @contextmanager
-def open_producer(settings: Settings) -> Iterator[Producer]:
+def open_producer(settings: Settings, *, reading: bool = False) -> Iterator[Producer]:
     """Open all three as a run does, with the secrets' values in place of their names.
+
+    ``reading``: as for ``ImageProducer.open``.
 
     Raises:
         ConfigError, StoreError, LedgerError: As ``ImageProducer.open``.
@@ -17,5 +19,6 @@ def open_producer(settings: Settings) -> Iterator[Producer]:
     from flux_pipeline.resources import ImageProducer
 
     secrets = {"api_key": settings.api_key, "ledger": settings.ledger}
-    with ImageProducer.from_settings(settings).model_copy(update=secrets).open() as producer:
+    resource = ImageProducer.from_settings(settings).model_copy(update=secrets)
+    with resource.open(reading=reading) as producer:
         yield producer

@@ -15,6 +15,7 @@ from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.changes import Before, Changes
 from flux_pipeline.produce.plan import Fit, SetForecast, forecast, open_fits
 from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.settings import is_emulated
 
 
 @click.command()
@@ -41,6 +42,7 @@ def plan(
     Costs are estimates from the model's price table; times assume the configured rate. With
     --changed-since, new is only what REV's prompt sets did not ask for.
     """
+    from flux_pipeline.audit.belonging import check_provider
     from flux_pipeline.ledger.opening import open_ledger
 
     if json_wanted and markdown:
@@ -49,6 +51,7 @@ def plan(
     chosen = choose_sets(settings, sets)
     day = Limits(usd_per_day=settings.budget_usd_per_day)
     with open_ledger(settings.ledger) as ledger:
+        check_provider(ledger, emulated=is_emulated(settings.provider))
         made = Plan(rate=settings.rate, day=open_fits(day, ledger, prompt_set="", now=_now()))
         if changed_since is None:
             for prompt_set in chosen:

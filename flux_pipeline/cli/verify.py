@@ -25,7 +25,8 @@ def verify(deep: bool, as_json: bool) -> None:
     """
     from flux_pipeline.audit.verify import verify as compare
 
-    with open_producer(read_settings(None)) as producer, counting("images read") as count:
+    opened = open_producer(read_settings(None), reading=True)
+    with opened as producer, counting("images read") as count:
         result = compare(producer, deep=deep, progress=count)
     click.echo(_json(result) if as_json else _text(result))
     sys.exit(0 if result.ok else 1)

@@ -110,7 +110,7 @@ def stored_version(connection: Connection) -> int | None:
         if ATTEMPTS.name in tables:
             raise LedgerError("holds attempts of an unknown version: restore it from a backup")
         return None
-    text = connection.scalar(sa.select(META.c.value).where(META.c.key == "schema_version"))
+    text = read_meta(connection, "schema_version")
     if text is None or not text.isdigit():
         raise LedgerError("holds no readable schema version: restore it from a backup")
     return int(text)
@@ -125,7 +125,7 @@ def prepare(connection: Connection, migrations: Migrations = MIGRATIONS) -> None
     version = stored_version(connection)
     if version is None:
         METADATA.create_all(connection)
-        connection.execute(META.insert().values(key="schema_version", value=str(SCHEMA_VERSION)))
+        write_meta(connection, "schema_version", str(SCHEMA_VERSION))
         return
     if version > SCHEMA_VERSION:
         raise LedgerError(
@@ -141,6 +141,16 @@ def prepare(connection: Connection, migrations: Migrations = MIGRATIONS) -> None
             )
         migrations[version](connection)
         version += 1
-        connection.execute(
-            META.update().where(META.c.key == "schema_version").values(value=str(version))
-        )
+        write_meta(connection, "schema_version", str(version))
+
+
+def read_meta(connection: Connection, key: str) -> str | None:
+    """Return what is noted about these tables under a key."""
+    value: str | None = connection.scalar(sa.select(META.c.value).where(META.c.key == key))
+    return value
+
+
+def write_meta(connection: Connection, key: str, value: str) -> None:
+    """Note something about these tables, within a transaction that has the write lock."""
+    if connection.execute(META.update().where(META.c.key == key).values(value=value)).rowcount == 0:
+        connection.execute(META.insert().values(key=key, value=value))

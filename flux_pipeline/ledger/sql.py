@@ -66,6 +66,25 @@ class SqlLedger:
             self._database.lock(connection)
             schema.prepare(connection)
 
+    def note(self, key: str) -> str | None:
+        """What was noted about the ledger itself under ``key``. Raises LedgerError."""
+        with self._begun(self._reader) as connection:
+            return schema.read_meta(connection, key)
+
+    def set_note(self, key: str, value: str) -> None:
+        """Note something about the ledger itself, in place of what stood there.
+
+        Raises LedgerError.
+        """
+        with self._writing, self._begun(self._database.engine) as connection:
+            self._database.lock(connection)
+            schema.write_meta(connection, key, value)
+
+    def is_empty(self) -> bool:
+        """Whether it holds no attempt at all. Raises LedgerError."""
+        with self._reading() as tx:
+            return not tx.page(("", 0), limit=1)
+
     def dispose(self) -> None:
         """Close every connection, and give up what is still claimed."""
         self._database.close()

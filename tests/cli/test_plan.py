@@ -23,3 +23,17 @@ def test_plan_counts_what_was_made_as_unchanged(command: Command) -> None:
 
     assert output["sets"]["tale"]["unchanged"] == 2
     assert output["total"]["new"] == 1
+
+
+def test_placeholders_of_the_emulator_do_not_count_as_made_for_a_real_provider(
+    command: Command, server: EmulatorServer
+) -> None:
+    command("run", "tale", "--json")
+    created = server.ledger().creates_accepted
+
+    for verb in ("plan", "run"):
+        code, _, errors = command(verb, "tale", "--json", FLUX_PROVIDER="replicate")
+        assert code == 1
+        assert "is for the emulator's placeholders, and the provider is a real one" in errors
+        assert "FLUX_STORE and FLUX_LEDGER" in errors
+    assert server.ledger().creates_accepted == created

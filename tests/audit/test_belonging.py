@@ -1,0 +1,107 @@
+"""A ledger is one store's and one kind of provider's, and says so before anything is sent."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flux_pipeline.audit.belonging import MARK, check_provider, claim_ledger
+from flux_pipeline.audit.reindex import reindex
+from flux_pipeline.errors import LedgerError, StoreError
+from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.store.location import open_store
+from tests.produce.conftest import Bench, make_requests
+
+
+@pytest.fixture
+def made(bench: Bench) -> Bench:
+    """A bench whose ledger holds two images made by the emulator."""
+    claim_ledger(bench.ledger, bench.store, emulated=True)
+    bench.run(make_requests(2))
+    return bench
+
+
+def test_a_new_ledger_is_anybodys_and_then_that_ones(bench: Bench) -> None:
+    claim_ledger(bench.ledger, bench.store, emulated=False)
+
+    assert bench.ledger.note("store") == bench.store.uri
+    assert bench.ledger.note("provider") == "real"
+    assert bench.store.get(MARK) == b"real"
+
+
+def test_where_nothing_was_made_the_next_may_have_it(bench: Bench, tmp_path: Path) -> None:
+    claim_ledger(bench.ledger, bench.store, emulated=True)
+
+    claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=False)
+
+    assert bench.ledger.note("provider") == "real"
+
+
+def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_round(
+    made: Bench,
+) -> None:
+    with pytest.raises(LedgerError, match=r"is for the emulator's placeholders.*FLUX_LEDGER"):
+        claim_ledger(made.ledger, made.store, emulated=False)
+    with pytest.raises(LedgerError, match="the emulator's placeholders"):
+        check_provider(made.ledger, emulated=False)
+
+    made.ledger.set_note("provider", "real")
+
+    with pytest.raises(LedgerError, match=r"a real provider's images.*Set FLUX_PROVIDER"):
+        claim_ledger(made.ledger, made.store, emulated=True)
+
+
+def test_another_store_without_the_images_is_refused(made: Bench, tmp_path: Path) -> None:
+    other = open_store(f"file:{tmp_path}/other")
+
+    with pytest.raises(LedgerError, match=r"stored in file:.*/store, and FLUX_STORE is .*/other"):
+        claim_ledger(made.ledger, other, emulated=True)
+
+    assert made.ledger.note("store") == made.store.uri
+
+
+def test_a_lost_ledger_does_not_pay_for_what_is_stored(made: Bench, tmp_path: Path) -> None:
+    with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
+        with pytest.raises(LedgerError, match=r"would be paid for again: run .* reindex"):
+            claim_ledger(new, made.store, emulated=True)
+
+        reindex(made.store, new)
+        claim_ledger(new, made.store, emulated=True)
+
+        assert new.note("store") == made.store.uri
+
+
+def test_a_new_ledger_does_not_make_placeholders_count(made: Bench, tmp_path: Path) -> None:
+    with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
+        reindex(made.store, new)
+        with pytest.raises(StoreError, match=r"/store: is for the emulator's placeholders"):
+            claim_ledger(new, made.store, emulated=False)
+
+
+def test_a_ledger_from_before_this_was_noted_is_asked_for_its_images(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.run(make_requests(1))
+
+    with pytest.raises(LedgerError, match="stored in another store"):
+        claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=True)
+    claim_ledger(bench.ledger, bench.store, emulated=True)
+
+    assert bench.ledger.note("store") == bench.store.uri
+
+
+def test_a_store_that_was_moved_is_noted_anew(made: Bench, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "store", tmp_path / "moved")
+    moved = open_store(f"file:{tmp_path}/moved")
+
+    claim_ledger(made.ledger, moved, emulated=True)
+
+    assert made.ledger.note("store") == moved.uri
+
+
+def test_a_ledger_that_says_so_already_is_only_read(made: Bench, tmp_path: Path) -> None:
+    made.ledger.dispose()
+    (tmp_path / "ledger.db").chmod(0o444)
+
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        claim_ledger(ledger, made.store, emulated=True)
