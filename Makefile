@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-ui lint format bench torture clean
+.PHONY: help run ui test test-ui test-cluster lint format bench torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 
 test-ui: .venv/.synced ## Click through Dagster in a browser, three minutes
 	@FLUX_TEST_UI=1 $(BIN)/pytest -n 0 tests/ui
+
+test-cluster: .venv/.synced ## Run backfills over two Celery workers and kill one, ten minutes
+	@FLUX_TEST_CLUSTER=1 $(BIN)/pytest -n 0 tests/cluster
 
 lint: .venv/.synced ## Check format, lint, types and layers
 	@$(BIN)/ruff format --check .
