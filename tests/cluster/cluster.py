@@ -185,14 +185,18 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
 
 def exported() -> set[str]:
     """The variables that the document sets."""
-    text = documents.blocks("sh", DOCUMENT)[0].text
-    return {word.partition("=")[0] for word in shlex.split(text) if "=" in word}
+    words = shlex.split(_shell("export "))
+    return {word.partition("=")[0] for word in words if "=" in word}
 
 
 def commands() -> list[list[str]]:
     """The commands that the document starts: tables, code, web interface, daemon, worker."""
-    text = documents.blocks("sh", DOCUMENT)[1].text
-    return [shlex.split(line) for line in text.splitlines()]
+    return [shlex.split(line) for line in _shell("dagster ").splitlines()]
+
+
+def _shell(start: str) -> str:
+    (text,) = [b.text for b in documents.blocks("sh", DOCUMENT) if b.text.startswith(start)]
+    return text
 
 
 def _programs(
