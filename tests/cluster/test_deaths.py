@@ -13,15 +13,15 @@ from tests.cluster.test_backfills import BACKFILL_SECONDS, shards
 
 IMAGES = 240
 MOST_SECONDS = 100
-"""A run may take: Dagster takes it for dead then. It takes 30 s here, and 60 s alone."""
+"""A run may take, where its worker dies: it takes 30 s here, and 60 s alone."""
 
 
-def start(cluster: Cluster, name: str) -> tuple[str, list[Run]]:
+def start(cluster: Cluster, name: str, **tags: str) -> tuple[str, list[Run]]:
     """Start two runs of one backfill, on a worker each, and come back when both are half-way."""
     prompts = [f"{name} number {number}" for number in range(IMAGES)]
     before = cluster.provider.ledger(predictions=False).creates_accepted
     cluster.load(name, shards(prompts, 8, 4))
-    backfill = cluster.backfill(name, max_runtime=str(MOST_SECONDS))
+    backfill = cluster.backfill(name, **tags)
 
     def half_way() -> list[Run] | None:
         runs = [run for run in cluster.runs(backfill) if cluster.worker_of(run)]
@@ -59,7 +59,7 @@ def test_the_run_of_a_killed_process_is_started_again(cluster: Cluster) -> None:
 
 
 def test_the_run_of_a_killed_worker_is_finished_by_another(cluster: Cluster) -> None:
-    backfill, (dying, _) = start(cluster, "ridge")
+    backfill, (dying, _) = start(cluster, "ridge", max_runtime=str(MOST_SECONDS))
     killed = cluster.worker_of(dying)
     assert killed is not None
     killed.kill()
