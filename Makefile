@@ -40,7 +40,7 @@ test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 test-ui: .venv/.synced ## Click through Dagster in a browser, three minutes
 	@FLUX_TEST_UI=1 $(BIN)/pytest -n 0 tests/ui
 
-test-cluster: .venv/.synced ## Run backfills over two Celery workers and kill one, ten minutes
+test-cluster: .venv/.synced ## Run backfills over two Celery workers and kill one, 13 minutes
 	@FLUX_TEST_CLUSTER=1 $(BIN)/pytest -n 0 tests/cluster
 
 lint: .venv/.synced ## Check format, lint, types and layers

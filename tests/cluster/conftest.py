@@ -15,7 +15,7 @@ ASKED = "FLUX_TEST_CLUSTER"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if not os.environ.get(ASKED):
-        pytest.skip(f"takes ten minutes: {ASKED}=1 pytest -n 0 tests/cluster")
+        pytest.skip(f"takes 13 minutes: {ASKED}=1 pytest -n 0 tests/cluster")
     if importlib.util.find_spec("dagster_celery") is None:
         pytest.skip("needs Celery: uv sync --extra celery")
     with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
