@@ -57,7 +57,8 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
 
 def _check_images(ledger: SqlLedger, store: Store) -> None:
     if ledger.is_empty():
-        if next(iter(store.list(IMAGES)), None):
+        # Asked again: meanwhile another worker may have begun, and stored its first image.
+        if next(iter(store.list(IMAGES)), None) and ledger.is_empty():
             raise LedgerError(
                 f"{ledger.name}: does not know the images in {store.uri}, which would be paid for"
                 " again: run flux-pipeline reindex, or set FLUX_STORE or FLUX_LEDGER to the other"
