@@ -48,7 +48,7 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
         return
     check_provider(ledger, emulated=emulated)
     _check_images(ledger, store)
-    _, is_new = store.put_new(MARK, kind.encode(), content_type="text/plain", metadata={})
+    _, is_new = store.put_new(MARK, f"{kind}\n".encode(), content_type="text/plain", metadata={})
     if not is_new and (noted := store.get(MARK).decode().strip()) != kind:
         raise StoreError(f"{store.uri}: {_mixed(noted)}")
     ledger.set_note(_STORE, store.uri)

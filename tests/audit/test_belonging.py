@@ -26,7 +26,7 @@ def test_a_new_ledger_is_anybodys_and_then_that_ones(bench: Bench) -> None:
 
     assert bench.ledger.note("store") == bench.store.uri
     assert bench.ledger.note("provider") == "real"
-    assert bench.store.get(MARK) == b"real"
+    assert bench.store.get(MARK) == b"real\n"
 
 
 def test_where_nothing_was_made_the_next_may_have_it(bench: Bench, tmp_path: Path) -> None:
