@@ -1,6 +1,5 @@
 """An interrupt at any moment ends the run; none makes it hang."""
 
-import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -22,8 +21,7 @@ Open = Callable[..., Bench]
 
 @pytest.fixture
 def python_handles_signals() -> Iterator[None]:
-    """Python's own handler, whatever a test before left: Dagster changes it in its generators."""
-    gc.collect()  # a generator that was left open puts a handler back when it is collected
+    """Python's own handler: a shell that starts pytest in the background has interrupts ignored."""
     kept = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, kept)
