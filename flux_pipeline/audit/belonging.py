@@ -55,6 +55,17 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
     ledger.set_note(_PROVIDER, kind)
 
 
+def noted_elsewhere(ledger: SqlLedger, store: Store) -> str | None:
+    """Say so where the ledger is noted as another store's: then it is no wonder what is missing.
+
+    Raises LedgerError.
+    """
+    noted = ledger.note(_STORE)
+    if noted in {None, store.uri}:
+        return None
+    return f"{ledger.name} belongs to {noted}, and FLUX_STORE is {store.uri}"
+
+
 def _check_images(ledger: SqlLedger, store: Store) -> None:
     if ledger.is_empty():
         # Asked again: meanwhile another worker may have begun, and stored its first image.

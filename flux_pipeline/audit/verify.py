@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import anyio
 
+from flux_pipeline.audit.belonging import noted_elsewhere
 from flux_pipeline.audit.census import IMAGES, Census, Known
 from flux_pipeline.audit.findings import Finding, Kind, Verification
 from flux_pipeline.audit.listed import REACH_SECONDS, ListCheck
@@ -43,7 +44,10 @@ def verify(
         _compare_list(producer, census, result, now())
         result.findings.extend(survey_lineage(store, census))
         census.add_stored_meanwhile(store.list(IMAGES))
-        result.findings.extend(_compare(census))
+        missing = list(_compare(census))
+        if missing and (elsewhere := noted_elsewhere(ledger, store)):
+            result.notes.append(elsewhere)
+        result.findings.extend(missing)
         if deep:
             for done, wrong in enumerate(reread(store, census.stored()), 1):
                 result.findings.extend(wrong)

@@ -1,12 +1,14 @@
 """A ledger is one store's and one kind of provider's, and says so before anything is sent."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flux_pipeline.audit.belonging import MARK, check_provider, claim_ledger
 from flux_pipeline.audit.reindex import reindex
+from flux_pipeline.audit.verify import verify
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.store.location import open_store
@@ -88,6 +90,16 @@ def test_a_ledger_from_before_this_was_noted_is_asked_for_its_images(
     claim_ledger(bench.ledger, bench.store, emulated=True)
 
     assert bench.ledger.note("store") == bench.store.uri
+
+
+def test_verify_says_that_the_ledger_is_another_stores(made: Bench, tmp_path: Path) -> None:
+    assert verify(made.producer).notes == []
+
+    other = replace(made, store=open_store(f"file:{tmp_path}/other"))
+    result = verify(other.producer)
+
+    assert not result.ok
+    assert any("/store, and FLUX_STORE is" in note for note in result.notes)
 
 
 def test_a_store_that_was_moved_is_noted_anew(made: Bench, tmp_path: Path) -> None:
