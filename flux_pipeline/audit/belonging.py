@@ -48,9 +48,7 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
         return
     check_provider(ledger, emulated=emulated)
     _check_images(ledger, store)
-    _, is_new = store.put_new(MARK, f"{kind}\n".encode(), content_type="text/plain", metadata={})
-    if not is_new and (noted := store.get(MARK).decode().strip()) != kind:
-        raise StoreError(f"{store.uri}: {_mixed(noted)}")
+    _mark_store(store, kind)
     ledger.set_note(_STORE, store.uri)
     ledger.set_note(_PROVIDER, kind)
 
@@ -82,6 +80,17 @@ def _check_images(ledger: SqlLedger, store: Store) -> None:
             " where they are not: copy them there, set FLUX_STORE back, or give the new store a"
             " ledger of its own: set FLUX_LEDGER"
         )
+
+
+def _mark_store(store: Store, kind: str) -> None:
+    """Write whose images these are; the mark of a store that holds none is nobody's."""
+    mark = f"{kind}\n".encode()
+    _, is_new = store.put_new(MARK, mark, content_type="text/plain", metadata={})
+    if is_new or (noted := store.get(MARK).decode(errors="replace").strip()) == kind:
+        return
+    if next(iter(store.list(IMAGES)), None):
+        raise StoreError(f"{store.uri}: {_mixed(noted)}")
+    store.put(MARK, mark, content_type="text/plain")
 
 
 def _holds_images(store: Store, ledger: SqlLedger) -> bool:

@@ -1,6 +1,8 @@
 """A ledger is one store's and one kind of provider's, and says so before anything is sent."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def test_where_nothing_was_made_the_next_may_have_it(bench: Bench, tmp_path: Pat
     claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=False)
 
     assert bench.ledger.note("provider") == "real"
+
+
+def test_a_store_in_which_nothing_lies_is_for_whoever_comes(bench: Bench, tmp_path: Path) -> None:
+    claim_ledger(bench.ledger, bench.store, emulated=True)
+
+    with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
+        claim_ledger(new, bench.store, emulated=False)
+
+    assert bench.store.get(MARK) == b"real\n"
 
 
 def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_round(
@@ -112,8 +123,12 @@ def test_a_store_that_was_moved_is_noted_anew(made: Bench, tmp_path: Path) -> No
 
 
 def test_a_ledger_that_says_so_already_is_only_read(made: Bench, tmp_path: Path) -> None:
-    made.ledger.dispose()
-    (tmp_path / "ledger.db").chmod(0o444)
-
-    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+    path = tmp_path / "ledger.db"
+    with (
+        open_ledger(f"sqlite:///{path}", patience_seconds=0.1) as ledger,
+        closing(sqlite3.connect(path)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")  # whoever writes now has to wait
         claim_ledger(ledger, made.store, emulated=True)
+        with pytest.raises(LedgerError):
+            ledger.set_note("store", "elsewhere")

@@ -20,9 +20,10 @@ import httpx
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from tests import documents
+from tests.servers.ports import free_port
 from tests.servers.postgres import running_postgres
 from tests.servers.redis import running_redis
-from tests.servers.s3 import free_port, s3_server
+from tests.servers.s3 import s3_server
 from tests.ui.studio import PROGRAMS, ROOT, Studio
 
 DOCUMENT = "docs/cluster.md"

@@ -1,16 +1,14 @@
 """A real Redis for tests, as Debian has it: in memory, on loopback, gone at the end."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.servers.s3 import free_port
+from tests.servers.ports import answers, free_port
 
 _SECONDS = 30
 
@@ -28,18 +26,9 @@ def running_redis() -> Iterator[str]:
             [program, *options.split()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         try:
-            _wait(server, port)
+            if not answers(server, port, _SECONDS):
+                raise RuntimeError(f"redis-server did not start on port {port}")
             yield f"redis://127.0.0.1:{port}"
         finally:
             server.kill()
             server.wait()
-
-
-def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"redis-server did not start on port {port}")

@@ -5,17 +5,17 @@ It keeps conditions, checksums and metadata as S3 does. What it doesn't do: chec
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+
+from tests.servers.ports import answers, free_port
 
 _SECONDS = 60
 
@@ -42,15 +42,6 @@ class S3Server:
         )
         session.client("s3", endpoint_url=self.endpoint).create_bucket(Bucket=name)
         return name
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to outgoing connections."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 @contextmanager
@@ -82,7 +73,8 @@ def s3_server() -> Iterator[S3Server]:
                 stderr=subprocess.STDOUT,
             )
         try:
-            _wait(server, port, log)
+            if not answers(server, port, _SECONDS):
+                raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}")
             yield S3Server(f"http://127.0.0.1:{port}")
         finally:
             server.terminate()
@@ -91,13 +83,3 @@ def s3_server() -> Iterator[S3Server]:
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-
-
-def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}")
