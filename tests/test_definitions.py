@@ -109,14 +109,21 @@ def test_the_shipped_prompt_sets_load(monkeypatch: pytest.MonkeyPatch) -> None:
     dg.Definitions.validate_loadable(definitions)
 
 
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
-    """What each tool says in a copy of the repository's root, all started at once."""
-    pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
-    root = tmp_path_factory.mktemp("root")
+def _copy_root(folder: Path) -> Path:
     shared = "configs dagster.yaml workspace.yaml pyproject.toml flux_pipeline README.md"
     for name in shared.split():
-        (root / name).symlink_to(ROOT / name)
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
+    """What each tool says in a copy of the repository's root, all started at once.
+
+    Each in a copy of its own: two processes that create one SQLite instance of Dagster's at the
+    same moment get in each other's way ("table already exists").
+    """
+    pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
     commands = (
         "dagster definitions validate -w workspace.yaml",
         "dg check defs",
@@ -129,7 +136,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, s
     running = {
         command: subprocess.Popen(
             [str(programs / command.split()[0]), *command.split()[1:]],
-            cwd=root,
+            cwd=_copy_root(tmp_path_factory.mktemp("root")),
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

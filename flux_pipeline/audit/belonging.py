@@ -5,21 +5,35 @@ stored would be paid for again; with the real provider behind the emulator's led
 placeholders would count as made. All of it is told before anything is sent.
 """
 
+import json
+import uuid
+from dataclasses import asdict, dataclass
+
 from flux_pipeline.audit.census import IMAGES
 from flux_pipeline.audit.surveying import key_of
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.schema import STORE_ID, STORE_URI
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.rows import records_from_json
 from flux_pipeline.store.base import Store
 
-MARK = "provider.txt"
-"""The object that says whose images a store holds."""
-_STORE, _PROVIDER = "store", "provider"
+MARK = "store.json"
+"""The object that says which store this is, wherever it lies, and whose images it holds."""
+_PROVIDER = "provider"
 _EMULATED, _REAL = "emulator", "real"
 _WHOSE = {_EMULATED: "the emulator's placeholders", _REAL: "a real provider's images"}
 _SAMPLE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    store_id: str
+    provider: str
+
+    def to_json(self) -> bytes:
+        return f"{json.dumps(asdict(self))}\n".encode()
 
 
 def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
@@ -34,9 +48,10 @@ def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
 
 
 def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
-    """Note in ledger and store whose they are; where the ledger says so, nothing more is asked.
+    """Note in ledger and store whose they are, and have the ledger see to it from now on.
 
-    A store that moved is noted anew, if one of a sample of what is stored lies there.
+    A ledger or a store that holds nothing is for whoever comes. Where two stores' workers come at
+    the same time, the later one has the ledger, and the other one's claims are refused.
 
     Raises:
         LedgerError: It belongs to another store, or to the other kind of provider, or it does not
@@ -44,27 +59,29 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
         StoreError: It can't be read or written, or belongs to the other kind of provider.
     """
     kind = _kind(emulated=emulated)
-    if (ledger.note(_STORE), ledger.note(_PROVIDER)) == (store.uri, kind):
-        return
-    check_provider(ledger, emulated=emulated)
-    _check_images(ledger, store)
-    _mark_store(store, kind)
-    ledger.set_note(_STORE, store.uri)
-    ledger.set_note(_PROVIDER, kind)
+    mark = _read_mark(store)
+    if mark is None or (ledger.note(STORE_ID), ledger.note(_PROVIDER)) != (mark.store_id, kind):
+        check_provider(ledger, emulated=emulated)
+        _check_images(ledger, store, mark)
+        mark = _mark_store(store, kind)
+        notes = {STORE_ID: mark.store_id, STORE_URI: store.uri, _PROVIDER: kind}
+        ledger.set_notes(notes)
+    ledger.serve(mark.store_id)
 
 
 def noted_elsewhere(ledger: SqlLedger, store: Store) -> str | None:
     """Say so where the ledger is noted as another store's: then it is no wonder what is missing.
 
-    Raises LedgerError.
+    Raises LedgerError, StoreError.
     """
-    noted = ledger.note(_STORE)
-    if noted in {None, store.uri}:
+    noted = ledger.note(STORE_ID)
+    mark = _read_mark(store)
+    if noted is None or (mark is not None and noted == mark.store_id):
         return None
-    return f"{ledger.name} belongs to {noted}, and FLUX_STORE is {store.uri}"
+    return f"{ledger.name} belongs to {ledger.note(STORE_URI)}, and FLUX_STORE is {store.uri}"
 
 
-def _check_images(ledger: SqlLedger, store: Store) -> None:
+def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None) -> None:
     if ledger.is_empty():
         # Asked again: meanwhile another worker may have begun, and stored its first image.
         if next(iter(store.list(IMAGES)), None) and ledger.is_empty():
@@ -73,8 +90,10 @@ def _check_images(ledger: SqlLedger, store: Store) -> None:
                 " again: run flux-pipeline reindex, or set FLUX_STORE or FLUX_LEDGER to the other"
                 " that belongs to it"
             )
-    elif ledger.note(_STORE) != store.uri and not _holds_images(store, ledger):
-        was = ledger.note(_STORE) or "another store"
+        return
+    is_noted = mark is not None and ledger.note(STORE_ID) == mark.store_id
+    if not is_noted and not _holds_images(store, ledger):
+        was = ledger.note(STORE_URI) or "another store"
         raise LedgerError(
             f"{ledger.name}: knows images that are stored in {was}, and FLUX_STORE is {store.uri},"
             " where they are not: copy them there, set FLUX_STORE back, or give the new store a"
@@ -82,15 +101,30 @@ def _check_images(ledger: SqlLedger, store: Store) -> None:
         )
 
 
-def _mark_store(store: Store, kind: str) -> None:
-    """Write whose images these are; the mark of a store that holds none is nobody's."""
-    mark = f"{kind}\n".encode()
-    _, is_new = store.put_new(MARK, mark, content_type="text/plain", metadata={})
-    if is_new or (noted := store.get(MARK).decode(errors="replace").strip()) == kind:
-        return
+def _read_mark(store: Store) -> _Mark | None:
+    if store.head(MARK) is None:
+        return None
+    text = store.get(MARK)
+    try:
+        return _Mark(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"{store.uri}/{MARK}: is not what was written there: take it back from a backup, or"
+            " delete it, and the next run writes a new one"
+        ) from error
+
+
+def _mark_store(store: Store, kind: str) -> _Mark:
+    """Write which store this is and whose; the mark of a store without an image is nobody's."""
+    new = _Mark(uuid.uuid4().hex, kind)
+    store.put_new(MARK, new.to_json(), content_type="application/json", metadata={})
+    found = _read_mark(store) or new
+    if found.provider == kind:
+        return found
     if next(iter(store.list(IMAGES)), None):
-        raise StoreError(f"{store.uri}: {_mixed(noted)}")
-    store.put(MARK, mark, content_type="text/plain")
+        raise StoreError(f"{store.uri}: {_mixed(found.provider)}")
+    store.put(MARK, new.to_json(), content_type="application/json")
+    return new
 
 
 def _holds_images(store: Store, ledger: SqlLedger) -> bool:

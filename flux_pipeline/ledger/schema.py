@@ -94,6 +94,9 @@ _index(
 )
 _index("flux_attempts_prediction", _c.prediction_id, where=_c.prediction_id.is_not(None))
 
+STORE_ID, STORE_URI = "store_id", "store_uri"
+"""Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
+
 Migrations = Mapping[int, Callable[[Connection], None]]
 MIGRATIONS: Migrations = {}
 """For each older version, the step that leads to the next one."""

@@ -1,8 +1,9 @@
 """The ledger in a database: one transaction a call, or several calls in one."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Self
 
 from sqlalchemy.engine import Connection, Engine
@@ -71,14 +72,19 @@ class SqlLedger:
         with self._begun(self._reader) as connection:
             return schema.read_meta(connection, key)
 
-    def set_note(self, key: str, value: str) -> None:
+    def set_notes(self, notes: Mapping[str, str]) -> None:
         """Note something about the ledger itself, in place of what stood there.
 
         Raises LedgerError.
         """
         with self._writing, self._begun(self._database.engine) as connection:
             self._database.lock(connection)
-            schema.write_meta(connection, key, value)
+            for key, value in notes.items():
+                schema.write_meta(connection, key, value)
+
+    def serve(self, store_id: str) -> None:
+        """From now on begin nothing unless the ledger is noted as this store's."""
+        self._claimer = replace(self._claimer, store_id=store_id)
 
     def is_empty(self) -> bool:
         """Whether it holds no attempt at all. Raises LedgerError."""

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import budgets as money
-from flux_pipeline.ledger import rules
+from flux_pipeline.ledger import rules, schema
 from flux_pipeline.ledger import statements as sql
 from flux_pipeline.ledger.base import (
     Attempt,
@@ -38,6 +38,8 @@ class Claimer:
     lease_seconds: float
     enter: Callable[[], str]
     is_dead: Callable[[str], bool]
+    store_id: str | None = None
+    """The store that it claims for; None asks nobody whose the ledger is."""
 
 
 class Transaction(Queries):
@@ -48,11 +50,13 @@ class Transaction(Queries):
     ) -> None:
         super().__init__(connection, read_clock)
         self._claimer = claimer
+        self._is_ours = claimer.store_id is None
 
     def claim(
         self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
     ) -> Claim:
         """See ``Ledger.claim``."""
+        self._check_store()
         row = self.connection.execute(sql.LATEST, {"sha": intent.request_sha256}).first()
         if row is None:
             if after:
@@ -131,6 +135,17 @@ class Transaction(Queries):
         for start in range(0, len(request_sha256s), _IN_ONE_QUERY):
             shas = list(request_sha256s[start : start + _IN_ONE_QUERY])
             self.connection.execute(sql.MARK_RECORDED, {"shas": shas})
+
+    def _check_store(self) -> None:
+        """Begin nothing where another store's worker has taken the ledger meanwhile."""
+        if not self._is_ours:
+            if schema.read_meta(self.connection, schema.STORE_ID) != self._claimer.store_id:
+                where = schema.read_meta(self.connection, schema.STORE_URI)
+                raise LedgerError(
+                    f"belongs to {where} since another worker began: nothing more is sent here. "
+                    "Give both the same FLUX_STORE, or each a FLUX_LEDGER of its own"
+                )
+            self._is_ours = True
 
     def _take_over(self, attempt: Attempt, holder: str) -> Claim:
         claims = attempt.claims + 1

@@ -1,5 +1,6 @@
 """A ledger is one store's and one kind of provider's, and says so before anything is sent."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -13,8 +14,15 @@ from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.store.base import Store
 from flux_pipeline.store.location import open_store
+from tests.ledger.actions import begin
 from tests.produce.conftest import Bench, make_requests
+
+
+def marked(store: Store) -> dict[str, str]:
+    mark: dict[str, str] = json.loads(store.get(MARK))
+    return mark
 
 
 @pytest.fixture
@@ -28,9 +36,10 @@ def made(bench: Bench) -> Bench:
 def test_a_new_ledger_is_anybodys_and_then_that_ones(bench: Bench) -> None:
     claim_ledger(bench.ledger, bench.store, emulated=False)
 
-    assert bench.ledger.note("store") == bench.store.uri
-    assert bench.ledger.note("provider") == "real"
-    assert bench.store.get(MARK) == b"real\n"
+    mark = marked(bench.store)
+    assert mark["provider"] == bench.ledger.note("provider") == "real"
+    assert mark["store_id"] == bench.ledger.note("store_id")
+    assert bench.ledger.note("store_uri") == bench.store.uri
 
 
 def test_where_nothing_was_made_the_next_may_have_it(bench: Bench, tmp_path: Path) -> None:
@@ -47,7 +56,7 @@ def test_a_store_in_which_nothing_lies_is_for_whoever_comes(bench: Bench, tmp_pa
     with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
         claim_ledger(new, bench.store, emulated=False)
 
-    assert bench.store.get(MARK) == b"real\n"
+    assert marked(bench.store)["provider"] == "real"
 
 
 def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_round(
@@ -58,7 +67,7 @@ def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_ro
     with pytest.raises(LedgerError, match="the emulator's placeholders"):
         check_provider(made.ledger, emulated=False)
 
-    made.ledger.set_note("provider", "real")
+    made.ledger.set_notes({"provider": "real"})
 
     with pytest.raises(LedgerError, match=r"a real provider's images.*Set FLUX_PROVIDER"):
         claim_ledger(made.ledger, made.store, emulated=True)
@@ -70,7 +79,7 @@ def test_another_store_without_the_images_is_refused(made: Bench, tmp_path: Path
     with pytest.raises(LedgerError, match=r"stored in file:.*/store, and FLUX_STORE is .*/other"):
         claim_ledger(made.ledger, other, emulated=True)
 
-    assert made.ledger.note("store") == made.store.uri
+    assert made.ledger.note("store_uri") == made.store.uri
 
 
 def test_a_lost_ledger_does_not_pay_for_what_is_stored(made: Bench, tmp_path: Path) -> None:
@@ -81,7 +90,7 @@ def test_a_lost_ledger_does_not_pay_for_what_is_stored(made: Bench, tmp_path: Pa
         reindex(made.store, new)
         claim_ledger(new, made.store, emulated=True)
 
-        assert new.note("store") == made.store.uri
+        assert new.note("store_id") == marked(made.store)["store_id"]
 
 
 def test_a_new_ledger_does_not_make_placeholders_count(made: Bench, tmp_path: Path) -> None:
@@ -100,7 +109,7 @@ def test_a_ledger_from_before_this_was_noted_is_asked_for_its_images(
         claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=True)
     claim_ledger(bench.ledger, bench.store, emulated=True)
 
-    assert bench.ledger.note("store") == bench.store.uri
+    assert bench.ledger.note("store_uri") == bench.store.uri
 
 
 def test_verify_says_that_the_ledger_is_another_stores(made: Bench, tmp_path: Path) -> None:
@@ -113,13 +122,41 @@ def test_verify_says_that_the_ledger_is_another_stores(made: Bench, tmp_path: Pa
     assert any("/store, and FLUX_STORE is" in note for note in result.notes)
 
 
-def test_a_store_that_was_moved_is_noted_anew(made: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_mark", [True, False])
+def test_a_store_that_was_moved_is_known_again(
+    made: Bench, tmp_path: Path, with_mark: bool
+) -> None:
+    """By its mark, or where only the images were moved, by one of them."""
     shutil.copytree(tmp_path / "store", tmp_path / "moved")
+    if not with_mark:
+        (tmp_path / "moved" / MARK).unlink()
     moved = open_store(f"file:{tmp_path}/moved")
 
     claim_ledger(made.ledger, moved, emulated=True)
 
-    assert made.ledger.note("store") == moved.uri
+    assert made.ledger.note("store_id") == marked(moved)["store_id"]
+
+
+def test_of_two_stores_that_come_to_a_new_ledger_at_once_one_has_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Both found it empty; not one request of the other's is sent."""
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as other:
+        claim_ledger(bench.ledger, bench.store, emulated=True)
+        claim_ledger(other, open_store(f"file:{tmp_path}/other"), emulated=True)
+
+        with pytest.raises(LedgerError, match=r"belongs to file:.*/other since another worker"):
+            bench.run(make_requests(1))
+        assert bench.ledger.is_empty()
+        assert bench.server.ledger().creates_received == 0
+        begin(other, 1)
+
+
+def test_a_mark_that_cannot_be_read_is_named(made: Bench) -> None:
+    for text in (b"emulator", b"[]", b'{"store_id": "a"}'):
+        made.store.put(MARK, text, content_type="application/json")
+        with pytest.raises(StoreError, match=rf"/store/{MARK}: is not what was written there"):
+            claim_ledger(made.ledger, made.store, emulated=True)
 
 
 def test_a_ledger_that_says_so_already_is_only_read(made: Bench, tmp_path: Path) -> None:
@@ -131,4 +168,4 @@ def test_a_ledger_that_says_so_already_is_only_read(made: Bench, tmp_path: Path)
         other.execute("BEGIN IMMEDIATE")  # whoever writes now has to wait
         claim_ledger(ledger, made.store, emulated=True)
         with pytest.raises(LedgerError):
-            ledger.set_note("store", "elsewhere")
+            ledger.set_notes({"store_id": "elsewhere"})

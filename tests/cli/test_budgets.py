@@ -46,6 +46,7 @@ def test_two_workers_together_stay_within_the_budget_of_the_day(
         "FLUX_API_KEY": "test-key",
         "FLUX_BUDGET_USD_PER_DAY": "0.021",
         "FLUX_LEDGER": f"sqlite:///{folder}/ledger.db",
+        "FLUX_STORE": f"file:{folder}/store",
     }
 
     def work(name: str) -> int:

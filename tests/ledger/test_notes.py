@@ -16,7 +16,7 @@ def test_a_note_stands_until_another_takes_its_place(
         wipe(ledger)
         assert ledger.note(f"of {database}") is None
         for value in ("first", "second"):
-            ledger.set_note(f"of {database}", value)
+            ledger.set_notes({f"of {database}": value})
 
     with open_ledger(url) as again:
         assert again.note(f"of {database}") == "second"
