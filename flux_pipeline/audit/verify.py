@@ -98,4 +98,4 @@ def _orphaned(known: Known) -> str:
     )
 
 
-_BACK = "restore it from a backup of the store"
+_BACK = "restore it from a backup of the store, or ask for it anew with another seed or take"

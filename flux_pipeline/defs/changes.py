@@ -107,7 +107,7 @@ def build_changes_sensor(
             context.update_cursor(json.dumps({"read": read}))
             if requests:
                 return dg.SensorResult(run_requests=requests)
-            return dg.SkipReason(f"{len(loaded.files)} files are as they were loaded.")
+            return dg.SkipReason(f"Files unchanged since they were loaded: {len(loaded.files)}.")
         state = hashlib.sha256(json.dumps(changed).encode()).hexdigest()
         if known.get("state") == state and known.get("final"):
             return dg.SkipReason(known["said"])

@@ -92,12 +92,12 @@ def watched(tmp_path: Path, instance: dg.DagsterInstance) -> Watched:
 
 
 def test_nothing_is_asked_where_nothing_changed(watched: Watched) -> None:
-    assert watched.said() == "1 files are as they were loaded."
+    assert watched.said() == "Files unchanged since they were loaded: 1."
 
 
 def test_a_file_that_was_merely_touched_is_unchanged(watched: Watched) -> None:
     os.utime(watched.folder / "winter.yaml", ns=(1, 1))
-    assert watched.said() == "1 files are as they were loaded."
+    assert watched.said() == "Files unchanged since they were loaded: 1."
 
 
 def test_an_edit_reloads_the_code_location_once(watched: Watched) -> None:
@@ -186,7 +186,7 @@ def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(bench:
     assert request.asset_selection == [bench.keys.prompts]
     assert request.tags["dagster/asset_partition_range_start"] == "a"
     assert request.tags["dagster/asset_partition_range_end"] == "c"
-    assert watched.tick() == ("1 files are as they were loaded.", [])
+    assert watched.tick() == ("Files unchanged since they were loaded: 1.", [])
     bench.run(edited, "prompts")
     watched.cursor = None
     assert watched.tick()[1] == []

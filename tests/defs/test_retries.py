@@ -8,7 +8,6 @@ ends a run politely and by force.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.prompts import build_prompt_set
 from flux_pipeline.resources import ImageProducer
 from tests.defs.bench import QUIET, Bench
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SIX = "prompts: {a: a, b: b, c: c, d: d, e: e, f: f}"
@@ -179,9 +179,7 @@ class WebInterface:
     """A webserver on this code location, whose runs are processes of their own."""
 
     def __init__(self, environ: dict[str, str], file: Path) -> None:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dagster_webserver", "-f", file, "-p", str(self.port)],
             env=environ,
