@@ -50,8 +50,8 @@ def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
 def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
     """Note in ledger and store whose they are, and have the ledger see to it from now on.
 
-    A ledger or a store that holds nothing is for whoever comes. Where two stores' workers come at
-    the same time, the later one has the ledger, and the other one's claims are refused.
+    A ledger or a store that holds nothing is for whoever comes. Where the workers of two stores
+    come to it at once, the later one has it, and the other one's claims are refused.
 
     Raises:
         LedgerError: It belongs to another store, or to the other kind of provider, or it does not
@@ -60,12 +60,13 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
     """
     kind = _kind(emulated=emulated)
     mark = _read_mark(store)
-    if mark is None or (ledger.note(STORE_ID), ledger.note(_PROVIDER)) != (mark.store_id, kind):
+    while mark is None or (ledger.note(STORE_ID), ledger.note(_PROVIDER)) != (mark.store_id, kind):
         check_provider(ledger, emulated=emulated)
-        _check_images(ledger, store, mark)
+        was_empty = ledger.is_empty()
+        _check_images(ledger, store, mark, is_empty=was_empty)
         mark = _mark_store(store, kind)
         notes = {STORE_ID: mark.store_id, STORE_URI: store.uri, _PROVIDER: kind}
-        ledger.set_notes(notes)
+        ledger.set_notes(notes, if_empty=was_empty)  # else somebody has begun, and is judged again
     ledger.serve(mark.store_id)
 
 
@@ -81,8 +82,8 @@ def noted_elsewhere(ledger: SqlLedger, store: Store) -> str | None:
     return f"{ledger.name} belongs to {ledger.note(STORE_URI)}, and FLUX_STORE is {store.uri}"
 
 
-def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None) -> None:
-    if ledger.is_empty():
+def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None, *, is_empty: bool) -> None:
+    if is_empty:
         # Asked again: meanwhile another worker may have begun, and stored its first image.
         if next(iter(store.list(IMAGES)), None) and ledger.is_empty():
             raise LedgerError(
@@ -95,9 +96,9 @@ def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None) -> None:
     if not is_noted and not _holds_images(store, ledger):
         was = ledger.note(STORE_URI) or "another store"
         raise LedgerError(
-            f"{ledger.name}: knows images that are stored in {was}, and FLUX_STORE is {store.uri},"
-            " where they are not: copy them there, set FLUX_STORE back, or give the new store a"
-            " ledger of its own: set FLUX_LEDGER"
+            f"{ledger.name}: knows images that are in {was} or on their way there, and FLUX_STORE"
+            f" is {store.uri}, where they are not: copy them there, set FLUX_STORE back, or give"
+            " the new store a ledger of its own: set FLUX_LEDGER"
         )
 
 
@@ -128,14 +129,17 @@ def _mark_store(store: Store, kind: str) -> _Mark:
 
 
 def _holds_images(store: Store, ledger: SqlLedger) -> bool:
-    """Whether an image that the ledger calls stored lies here; also where there is none."""
+    """Whether an image that the ledger calls stored lies here; or there is none, nor will be."""
     records = [
         record
         for attempt in ledger.in_state(State.STORED, limit=_SAMPLE)
         for record in records_from_json(attempt.images)
         if record.status is ImageStatus.STORED and record.uri
     ]
-    return not records or any(store.head(key_of(str(each.uri), store.uri)) for each in records)
+    if records:
+        return any(store.head(key_of(str(each.uri), store.uri)) for each in records)
+    is_here = ledger.note(STORE_URI) in {None, store.uri}
+    return is_here or not any(ledger.in_state(each, limit=1) for each in State if each.is_open)
 
 
 def _kind(*, emulated: bool) -> str:

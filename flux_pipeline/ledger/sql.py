@@ -17,6 +17,7 @@ from flux_pipeline.ledger.lease import Moment
 from flux_pipeline.ledger.transaction import Claimer, Transaction
 
 _PAGE = 1000
+_START = ("", 0)
 
 
 class SqlLedger:
@@ -72,15 +73,19 @@ class SqlLedger:
         with self._begun(self._reader) as connection:
             return schema.read_meta(connection, key)
 
-    def set_notes(self, notes: Mapping[str, str]) -> None:
+    def set_notes(self, notes: Mapping[str, str], *, if_empty: bool = False) -> bool:
         """Note something about the ledger itself, in place of what stood there.
+
+        With ``if_empty``, only where no attempt was written meanwhile; return whether it was noted.
 
         Raises LedgerError.
         """
-        with self._writing, self._begun(self._database.engine) as connection:
-            self._database.lock(connection)
+        with self.transaction() as tx:
+            if if_empty and tx.page(_START, limit=1):
+                return False
             for key, value in notes.items():
-                schema.write_meta(connection, key, value)
+                schema.write_meta(tx.connection, key, value)
+        return True
 
     def serve(self, store_id: str) -> None:
         """From now on begin nothing unless the ledger is noted as this store's."""
@@ -89,7 +94,7 @@ class SqlLedger:
     def is_empty(self) -> bool:
         """Whether it holds no attempt at all. Raises LedgerError."""
         with self._reading() as tx:
-            return not tx.page(("", 0), limit=1)
+            return not tx.page(_START, limit=1)
 
     def dispose(self) -> None:
         """Close every connection, and give up what is still claimed."""
@@ -185,7 +190,7 @@ class SqlLedger:
 
     def attempts(self) -> Iterator[Attempt]:
         """See ``Ledger.attempts``. Read in pages, so that a slow reader keeps nobody waiting."""
-        after = ("", 0)
+        after = _START
         while True:
             with self._reading() as tx:
                 page = tx.page(after, limit=_PAGE)

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from flux_pipeline.audit.belonging import MARK, check_provider, claim_ledger
 from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.errors import LedgerError, StoreError
+from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.location import open_store
@@ -76,7 +78,7 @@ def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_ro
 def test_another_store_without_the_images_is_refused(made: Bench, tmp_path: Path) -> None:
     other = open_store(f"file:{tmp_path}/other")
 
-    with pytest.raises(LedgerError, match=r"stored in file:.*/store, and FLUX_STORE is .*/other"):
+    with pytest.raises(LedgerError, match=r"are in file:.*/store or .*FLUX_STORE is .*/other"):
         claim_ledger(made.ledger, other, emulated=True)
 
     assert made.ledger.note("store_uri") == made.store.uri
@@ -105,7 +107,7 @@ def test_a_ledger_from_before_this_was_noted_is_asked_for_its_images(
 ) -> None:
     bench.run(make_requests(1))
 
-    with pytest.raises(LedgerError, match="stored in another store"):
+    with pytest.raises(LedgerError, match="images that are in another store"):
         claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=True)
     claim_ledger(bench.ledger, bench.store, emulated=True)
 
@@ -150,6 +152,41 @@ def test_of_two_stores_that_come_to_a_new_ledger_at_once_one_has_it(
         assert bench.ledger.is_empty()
         assert bench.server.ledger().creates_received == 0
         begin(other, 1)
+
+
+def test_a_run_that_has_stored_nothing_yet_keeps_its_ledger(bench: Bench, tmp_path: Path) -> None:
+    claim_ledger(bench.ledger, bench.store, emulated=True)
+    attempt = begin(bench.ledger, 1)
+    other = open_store(f"file:{tmp_path}/other")
+
+    with pytest.raises(LedgerError, match=r"on their way there, and FLUX_STORE is .*/other"):
+        claim_ledger(bench.ledger, other, emulated=True)
+
+    bench.ledger.close(attempt, State.UNSENT, holder=attempt.holder)
+    claim_ledger(bench.ledger, other, emulated=True)
+    assert bench.ledger.note("store_uri") == other.uri
+
+
+def test_who_begins_while_another_looks_is_seen(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at an empty ledger and the note in it, the first request is written."""
+    claim_ledger(bench.ledger, bench.store, emulated=True)
+    other = open_store(f"file:{tmp_path}/other")
+    put_new = type(other).put_new
+
+    def begin_meanwhile(store: Store, *given: Any, **named: Any) -> Any:
+        begin(bench.ledger, 1)
+        return put_new(store, *given, **named)
+
+    monkeypatch.setattr(type(other), "put_new", begin_meanwhile)
+    with (
+        open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger,
+        pytest.raises(LedgerError, match="on their way there"),
+    ):
+        claim_ledger(ledger, other, emulated=True)
+
+    assert bench.ledger.note("store_uri") == bench.store.uri
 
 
 def test_a_mark_that_cannot_be_read_is_named(made: Bench) -> None:
