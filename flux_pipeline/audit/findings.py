@@ -41,6 +41,8 @@ class Verification:
     images: int = 0
     """Objects below ``images/``."""
     findings: list[Finding] = field(default_factory=list)
+    known: list[Finding] = field(default_factory=list)
+    """Those that a person has looked into: they don't count."""
     notes: list[str] = field(default_factory=list)
     """What is no disagreement, and should be known."""
     complete: bool = True
@@ -48,7 +50,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether all four agree."""
+        """Whether all four agree, but for what is known."""
         return self.complete and not self.findings
 
     def ids(self, kind: Kind) -> list[str]:

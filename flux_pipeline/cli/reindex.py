@@ -7,6 +7,7 @@ import click
 
 from flux_pipeline.cli.counting import counting
 from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.wording import counted
 
 _MOST_LINES = 100
 
@@ -37,7 +38,8 @@ def reindex(as_json: bool) -> None:
         if len(done.failed) > _MOST_LINES:
             click.echo(f"and {len(done.failed) - _MOST_LINES} more; --json has all")
         click.echo(
-            f"{done.images} images, {done.rows} lineage rows and {done.entries} ledger entries"
-            f" written, {len(done.failed)} objects not used"
+            f"{counted(done.images, 'image')}, {counted(done.rows, 'lineage row')} and"
+            f" {counted(done.entries, 'ledger entry', 'ledger entries')} written,"
+            f" {counted(len(done.failed), 'object')} not used"
         )
     sys.exit(1 if done.failed else 0)

@@ -10,6 +10,7 @@ import click
 
 from flux_pipeline.cli.plain import plain, survive_any_encoding
 from flux_pipeline.cli.tracing import answer_to, open_table
+from flux_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from flux_pipeline.audit.reproduce import Plan, Reproduction
@@ -117,7 +118,7 @@ def _say_plan(plan: "Plan", *, as_json: bool) -> None:
 
 def _cost(plan: "Plan") -> str:
     request = plan.request
-    images = "1 image" if request.outputs == 1 else f"{request.outputs} images"
+    images = counted(request.outputs, "image")
     return f"{images} of {request.model}, {request.cost_usd:.4f} USD by estimate"
 
 

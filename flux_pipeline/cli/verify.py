@@ -2,13 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from flux_pipeline.audit.findings import Kind, Verification
+from flux_pipeline.audit.known import read_known, set_aside
 from flux_pipeline.cli.counting import counting
 from flux_pipeline.cli.opening import open_producer
 from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.wording import counted
 
 _MOST_LINES = 100
 """Of one kind; --json has all."""
@@ -16,8 +19,13 @@ _MOST_LINES = 100
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Read and decode every image, and compare its hashes.")
+@click.option(
+    "--known",
+    type=click.Path(path_type=Path),
+    help="File of findings that you have looked into, a line each as printed: they don't count.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
-def verify(deep: bool, as_json: bool) -> None:
+def verify(deep: bool, known: Path | None, as_json: bool) -> None:
     """Find what was paid and is not there, paid twice, orphaned, broken or held.
 
     Nothing is written. Exit code: 0 only if the provider's list (where it has one), the ledger, the
@@ -25,15 +33,19 @@ def verify(deep: bool, as_json: bool) -> None:
     """
     from flux_pipeline.audit.verify import verify as compare
 
+    listed = {} if known is None else read_known(known)
     opened = open_producer(read_settings(None), reading=True)
     with opened as producer, counting("images read") as count:
         result = compare(producer, deep=deep, progress=count)
+    if known is not None:
+        set_aside(result, listed, path=known, deep=deep)
     click.echo(_json(result) if as_json else _text(result))
     sys.exit(0 if result.ok else 1)
 
 
 def _json(result: Verification) -> str:
     lists = {kind.value: result.ids(kind) for kind in Kind}
+    lists |= {"known": [each.id for each in result.known]} if result.known else {}
     return json.dumps({"ok": result.ok, "images": result.images, **lists, "notes": result.notes})
 
 
@@ -45,7 +57,9 @@ def _text(result: Verification) -> str:
         if len(found) > _MOST_LINES:
             lines.append(f"{kind.value}: and {len(found) - _MOST_LINES} more; --json has all")
     lines += [f"note: {note}" for note in result.notes]
-    verdict = "all agree" if result.ok else f"{len(result.findings)} findings"
+    verdict = "all agree" if result.ok else counted(len(result.findings), "finding")
+    if result.known:
+        verdict += f" but for {counted(len(result.known), 'known finding')}"
     if not result.complete:
         verdict += ", and not everything could be compared"
-    return "\n".join([*lines, f"{result.images} images, {verdict}"])
+    return "\n".join([*lines, f"{counted(result.images, 'image')}, {verdict}"])

@@ -16,6 +16,7 @@ from flux_pipeline.defs.launch import Launched, explain_failure
 from flux_pipeline.defs.outcome import HELD
 from flux_pipeline.produce.report import Stop
 from flux_pipeline.resources import AlertSender
+from flux_pipeline.wording import counted
 
 TOLD = "flux/told"
 """The tag that holds the key of the alert about a run."""
@@ -97,7 +98,7 @@ def tell_held(
         alert = build_alert(
             Kind.HELD,
             f"rescue: {_KINDS[HELD][1]}",
-            [f"{requests} requests; {_ENDS_THEM}"],
+            [f"{counted(requests, 'request')}; {_ENDS_THEM}"],
             links={"run": f"{alert_sender.ui_url}/runs/{run_id}"},
             key=f"run {run_id}",
             run_id=run_id,

@@ -11,6 +11,7 @@ import dagster as dg
 from flux_pipeline.defs.findings import Findings
 from flux_pipeline.defs.metadata import plain_text, reasons_of
 from flux_pipeline.produce.report import Ending, PartitionReport, Result, Tally
+from flux_pipeline.wording import counted
 
 MOST_NAMED = 20
 """Partitions that a message names."""
@@ -79,7 +80,7 @@ class Outcome:
         """
         if self.failed:
             named = dict(list(self.failed.items())[:MOST_NAMED])
-            headline = f"{len(self.failed)} of {self.partitions} partitions failed"
+            headline = f"{len(self.failed):,} of {counted(self.partitions, 'partition')} failed"
             waiting = {name: asdict(each) for name, each in self.waiting.items()}
             raise dg.Failure(
                 description="\n".join([headline, *self._reasons(), *self._unsent()]),
@@ -109,7 +110,7 @@ class Outcome:
         unsent = [each for name, each in self.waiting.items() if name != HELD]
         if unsent:
             requests, usd = sum(e.requests for e in unsent), sum(e.usd for e in unsent)
-            yield f"{requests} requests of {usd:.4f} USD were not sent"
+            yield f"not sent: {counted(requests, 'request')} of {usd:.4f} USD"
 
     def _wait(self, result: Result) -> None:
         held = result.ending is Ending.HELD

@@ -40,6 +40,32 @@ def test_verify_prints_one_object_and_exits_0_only_if_all_agree(
     assert output["unreadable"] == output["wrong_hash"] != []
 
 
+def test_a_finding_that_is_known_counts_no_more_and_is_counted_apart(
+    command: Command, folder: Path
+) -> None:
+    command("run", "--json")
+    gone = images(folder)[0]
+    gone.unlink()
+    key = f"images/{gone.parent.name}/{gone.name}"
+    assert command("verify")[0] == 1
+    printed = (folder / "output.json").read_text()
+    (line,) = [each for each in printed.splitlines() if each.startswith("lost ")]
+
+    (folder / "known.txt").write_text(f"{line}\n")  # as it was printed
+
+    assert command("verify", "--known", "known.txt")[0] == 0
+    assert (folder / "output.json").read_text() == "2 images, all agree but for 1 known finding\n"
+    code, output, _ = command("verify", "--known", "known.txt", "--json")
+    assert (code, output["lost"], output["known"]) == (0, [], [key])
+
+    images(folder)[0].unlink()
+    assert command("verify", "--known", "known.txt")[0] == 1
+    (folder / "known.txt").write_text("gone\n")
+    code, _, errors = command("verify", "--known", "known.txt")
+    assert code == 2
+    assert "known.txt:1: not a finding as verify prints it" in errors
+
+
 def test_ledger_and_lineage_that_were_deleted_come_back_from_the_images(
     command: Command, folder: Path, server: EmulatorServer
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_budget_of_the_run_is_told_with_what_it_left_out(
     assert body["kind"] == "budget_reached"
     assert body["title"] == f"{bench.name}: the run's budget is reached"
     assert "budget usd_per_run 0.004 has 0.001 USD left" in body["text"]
-    assert "2 requests of 0.0060 USD were not sent" in body["text"]
+    assert "not sent: 2 requests of 0.0060 USD" in body["text"]
     assert bench.charged().creates_accepted == 1
 
 

@@ -83,7 +83,7 @@ def test_a_failed_run_says_why_and_the_next_is_started(bench: Bench) -> None:
     winter = bench.write(FOUR)
     failed, made = launch_set(bench.instance, bench.definitions(winter), winter, ["castle", "moon"])
     assert not failed.success
-    assert failed.reason.startswith("1 of 1 partitions failed\ncastle: ")
+    assert failed.reason.startswith("1 of 1 partition failed\ncastle: ")
     assert made.success
 
 

@@ -74,7 +74,7 @@ def test_a_failure_of_very_many_names_the_first() -> None:
     for number in range(1_000):
         result = a_result(ending=Ending.FAILED, images=[], reason=f"reason {number}")
         outcome.add(a_report(f"shard-{number:04d}", result))
-    with pytest.raises(dg.Failure, match="1000 of 1000 partitions failed") as raised:
+    with pytest.raises(dg.Failure, match="1,000 of 1,000 partitions failed") as raised:
         outcome.raise_if_failed()
     assert f"and {1_000 - MOST_NAMED} more" in (raised.value.description or "")
     assert len(raised.value.metadata["flux/failed_partitions"].value) == MOST_NAMED
@@ -101,7 +101,7 @@ def test_a_reason_is_said_once_with_the_partitions_that_have_it() -> None:
         "6 of 6 partitions failed",
         "a, b, c and 2 more: no budget",
         "f: fate unknown",
-        f"5 requests of {5 * cost:.4f} USD were not sent",
+        f"not sent: 5 requests of {5 * cost:.4f} USD",
     ]
     assert raised.value.metadata["flux/waiting"].value == {
         "run_budget": {"reason": "no budget", "requests": 5, "usd": pytest.approx(5 * cost)},
