@@ -5,8 +5,8 @@ import os
 import dagster as dg
 
 from flux_pipeline.defs.build import build_definitions
-from flux_pipeline.defs.changes import build_changes_sensor, load_watched
-from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.changes import build_changes_sensor
+from flux_pipeline.defs.watching import watch_folder
 from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 
@@ -19,13 +19,11 @@ def defs() -> dg.Definitions:
         ConfigError: With every mistake in the variables, or in all the files.
     """
     settings = Settings.from_environment(os.environ)
-    loaded = load_watched(settings.configs)
+    watched = watch_folder(settings.configs)
     built = build_definitions(
-        loaded.prompt_sets,
+        watched.prompt_sets,
         ImageProducer.from_settings(settings),
         AlertSender.from_settings(settings),
     )
-    makes = {SetKeys(each.name).job for each in loaded.prompt_sets}
-    jobs = [job for job in built.jobs or () if job.name in makes]
-    watching = build_changes_sensor(loaded, settings.ui_url, jobs)
+    watching = build_changes_sensor(watched, settings.ui_url)
     return dg.Definitions.merge(built, dg.Definitions(sensors=[watching]))

@@ -7,26 +7,20 @@ a mistake reloads nothing: what was loaded goes on.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import dagster as dg
 
-from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.launch import CODE_LOCATION
 from flux_pipeline.defs.metadata import plain_text
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.defs.specs import prompts_version
+from flux_pipeline.defs.watching import Watched
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
-
-Stamp: TypeAlias = tuple[int, int, str]
-"""Bytes, time of the last change in ns, SHA-256."""
+from flux_pipeline.prompts import ByDay, PromptSet
 
 _EVERY = 15  # s
 _PATIENCE = 120.0  # s: loading thousands of files takes its time
@@ -44,76 +38,38 @@ _RELOAD = """mutation($name: String!) {
 }"""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The prompt sets of one folder, and the state of their files when they were loaded."""
-
-    folder: Path
-    files: Mapping[str, Stamp]
-    prompt_sets: Sequence[PromptSet]
-
-    def changed_files(self) -> Mapping[str, str]:
-        """What is new, gone or other now, by path, with its hash (empty: gone).
-
-        A file that was merely touched is none. A thousand files cost some milliseconds.
-        """
-        changed = {}
-        now = dict(_stats(self.folder))
-        for name in sorted(now.keys() | self.files.keys()):
-            before = self.files.get(name)
-            if name not in now or before is None or now[name] != before[:2]:
-                digest = _sha256(self.folder / name) if name in now else ""
-                if before is None or digest != before[2]:
-                    changed[str(self.folder / name)] = digest
-        for entry in (e for s in self.prompt_sets for e in s.expansion.entries):
-            if entry.table is not None and not entry.table.is_unchanged():
-                changed[str(entry.table.path)] = _sha256(entry.table.path)
-        return changed
-
-
-def load_watched(folder: Path) -> Loaded:
-    """Load every prompt set of the folder; remember the files as they were before.
-
-    Raises:
-        ConfigError: As ``load_prompt_sets``.
-    """
-    stamps = {name: (*stat, _sha256(folder / name)) for name, stat in _stats(folder)}
-    return Loaded(folder, stamps, load_prompt_sets(folder))
-
-
-def build_changes_sensor(
-    loaded: Loaded, ui_url: str, jobs: Sequence[Any] = ()
-) -> dg.SensorDefinition:
+def build_changes_sensor(watched: Watched, ui_url: str) -> dg.SensorDefinition:
     """Build the sensor that reloads the code location, through the web interface, after an edit.
 
     Where that can't be reached, its tick names the file and says what to press. Then, in the
     location that was loaded anew, it has the prompts of edited sets read again: that costs nothing
-    and makes no image, so it does not depend on ``automation``. ``jobs`` are those of the sets.
+    and makes no image, so it does not depend on ``automation``.
     """
+    prompts = [SetKeys(prompt_set.name).prompts for prompt_set in watched.prompt_sets]
 
     @dg.sensor(
         name="configs_changed",
-        jobs=list(jobs) or None,
+        asset_selection=prompts or None,
         minimum_interval_seconds=_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reloads the code location when a prompt set or a table was edited, and reads"
         " its prompts again; where it can't, and where a file has a mistake, its tick says so.",
     )
     def on_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        changed, known = loaded.changed_files(), json.loads(context.cursor or "{}")
+        changed, known = watched.changed_files(), json.loads(context.cursor or "{}")
         if not changed:
             read = known.get("read", {})
-            requests = list(_read_again(context.instance, loaded.prompt_sets, read))
+            requests = list(_read_again(context.instance, watched.prompt_sets, read))
             context.update_cursor(json.dumps({"read": read}))
             if requests:
                 return dg.SensorResult(run_requests=requests)
-            return dg.SkipReason(f"Files unchanged since they were loaded: {len(loaded.files)}.")
+            return dg.SkipReason(f"Files unchanged since they were loaded: {len(watched.files)}.")
         state = hashlib.sha256(json.dumps(changed).encode()).hexdigest()
         if known.get("state") == state and known.get("final"):
             return dg.SkipReason(known["said"])
         origin = context.code_location_origin
         place = origin.location_name if origin else CODE_LOCATION
-        said, final = _take_up(loaded, changed, ui_url, place)
+        said, final = _take_up(watched, changed, ui_url, place)
         context.update_cursor(json.dumps(known | {"state": state, "final": final, "said": said}))
         return dg.SkipReason(said)
 
@@ -143,23 +99,25 @@ def _read_again(
         known = prompt_set.partition_keys()  # all in one run: reading is one pass, and is free
         yield dg.RunRequest(
             run_key=f"{name} {version}",
-            job_name=keys.job,
             asset_selection=[keys.prompts],
-            tags=range_tags(dg.PartitionKeyRange(known[0], known[-1])),
+            tags={
+                **set_tags(prompt_set),
+                **range_tags(dg.PartitionKeyRange(known[0], known[-1])),
+            },
         )
 
 
 def _take_up(
-    loaded: Loaded, changed: Mapping[str, str], ui_url: str, place: str
+    watched: Watched, changed: Mapping[str, str], ui_url: str, place: str
 ) -> tuple[str, bool]:
     """What to say of the changed files, and whether saying it again needs no other look."""
     files = _named(list(changed))
     try:
-        now = load_prompt_sets(loaded.folder)
+        now = watched.load()
     except ConfigError as error:
         said = "\n".join(plain_text(str(problem)) for problem in error.problems)
         return f"{files} changed; not loaded, the prompt sets before it go on:\n{said}", True
-    news = "; ".join(describe_changes(loaded.prompt_sets, now)) or "no request is another"
+    news = "; ".join(describe_changes(watched.prompt_sets, now)) or "no request is another"
     if problem := reload_location(ui_url, place):
         where = f"{ui_url}/locations"
         return f"{files} changed ({news}): press Reload at {where}, for {problem}", False
@@ -221,25 +179,6 @@ def reload_location(ui_url: str, name: str) -> str:
     if "message" in found:
         return plain_text(str(found["message"]).strip().partition("\n")[0])
     return ""
-
-
-def _stats(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith((".yaml", ".yml")):
-                    stat = entry.stat()
-                    yield entry.name, (stat.st_size, stat.st_mtime_ns)
-    except FileNotFoundError:  # also a file that vanished meanwhile: the next look tells
-        return
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _named(names: Sequence[str]) -> str:

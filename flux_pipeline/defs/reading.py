@@ -51,6 +51,12 @@ def read_attributes(attributes: BaseModel | None, context: dg.ComponentLoadConte
     return Given(replace(document, value=keys), folder, named, None if path is None else str(path))
 
 
+def source_files(context: dg.ComponentLoadContext) -> list[Path]:
+    """The ``defs.yaml`` of a component; none of one that Python makes."""
+    tree = context.resolution_context.source_position_tree
+    return [] if tree is None else [Path(tree.position.filename)]
+
+
 def _document(attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Document:
     given = attributes.model_dump(exclude_unset=True) if attributes else {}
     tree = context.resolution_context.source_position_tree

@@ -83,6 +83,7 @@ def test_the_automation_sensor_leaves_other_assets_to_the_project(books: Path) -
         "on_change",
         "alert_on_failure",
         "alert_on_late_schedules",
+        "configs_changed",
         "default_automation_condition_sensor",
     }
     graph = definitions.resolve_asset_graph()

@@ -2,59 +2,24 @@
 
 import json
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.automation import build_job
+from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.defs.changes import (
     build_changes_sensor,
     describe_changes,
-    load_watched,
     reload_location,
 )
+from flux_pipeline.defs.watching import watch_folder
 from flux_pipeline.prompts import load_prompt_sets
+from flux_pipeline.resources import ImageProducer
 from tests.defs.bench import HEAD, Bench
-
-NOWHERE = "http://127.0.0.1:9"
-RELOADED = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {}}
-
-
-@contextmanager
-def web_interface(*answers: dict[str, Any] | str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that gives these answers to the mutation, one after the other; and what it got."""
-    got: list[dict[str, Any]] = []
-    left = list(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            answer = left.pop(0)
-            page = {"data": {"reloadRepositoryLocation": answer}}
-            body = answer.encode() if isinstance(answer, str) else json.dumps(page).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", got
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+from tests.defs.reloads import NOWHERE, RELOADED, Ticking, web_interface
 
 
 class Watched:
@@ -62,25 +27,24 @@ class Watched:
 
     def __init__(self, folder: Path, ui_url: str, instance: dg.DagsterInstance) -> None:
         self.folder, self.ui_url, self.instance = folder, ui_url, instance
-        self.cursor: str | None = None
         self.load()
 
     def load(self) -> None:
-        loaded = load_watched(self.folder)
-        jobs = [build_job(each) for each in loaded.prompt_sets]
-        self.sensor = build_changes_sensor(loaded, self.ui_url, jobs)
+        watched = watch_folder(self.folder)
+        definitions = dg.Definitions.merge(
+            build_definitions(watched.prompt_sets, ImageProducer()),
+            dg.Definitions(sensors=[build_changes_sensor(watched, self.ui_url)]),
+        )
+        self.sensor = Ticking(definitions, self.instance)
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(HEAD + text)
 
     def tick(self) -> tuple[str, Sequence[dg.RunRequest]]:
-        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
-        result = self.sensor.evaluate_tick(context)
-        self.cursor = result.cursor
-        return result.skip_message or "", result.run_requests or []
+        return self.sensor.tick()
 
     def said(self) -> str:
-        return self.tick()[0]
+        return self.sensor.said()
 
 
 @pytest.fixture
@@ -138,7 +102,7 @@ def test_a_table_that_changed_is_noticed(watched: Watched) -> None:
     (watched.folder / "t.csv").write_text("x\nfox\n")
     watched.write("winter.yaml", 'prompts: {a: {prompt: "a {x}", table: t.csv, key: x}}\n')
     watched.load()
-    assert "as they were loaded" in watched.said()
+    assert "unchanged" in watched.said()
     (watched.folder / "t.csv").write_text("x\nfox\nowl\n")
     assert "winter: its table is another, 1 new (a-owl)" in watched.said()
 
@@ -182,13 +146,13 @@ def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(bench:
     path.write_bytes(Path(edited.path).read_bytes())
     watched = Watched(path.parent, NOWHERE, bench.instance)
     _, (request,) = watched.tick()
-    assert request.job_name == bench.keys.job
+    assert request.tags["flux/prompt_set"] == bench.name
     assert request.asset_selection == [bench.keys.prompts]
     assert request.tags["dagster/asset_partition_range_start"] == "a"
     assert request.tags["dagster/asset_partition_range_end"] == "c"
     assert watched.tick() == ("Files unchanged since they were loaded: 1.", [])
     bench.run(edited, "prompts")
-    watched.cursor = None
+    watched.load()
     assert watched.tick()[1] == []
     assert bench.charged().creates_accepted == paid
 

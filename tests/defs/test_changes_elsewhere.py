@@ -1,0 +1,155 @@
+"""Edited prompt sets of another project: noticed, reloaded, or told what is wrong with which."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.defs.elsewhere import MODEL, load, write_defs
+from tests.defs.reloads import NOWHERE, RELOADED, Ticking, web_interface
+
+pytestmark = pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")
+
+HEAD = f"model: {MODEL}\n"
+UNCHANGED = "Files unchanged since they were loaded: "
+
+
+@pytest.fixture
+def books(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a set in its file, one in a file elsewhere, and the books."""
+    monkeypatch.setenv("FLUX_UI_URL", NOWHERE)
+    write_defs(project, "ice", f"{HEAD}prompts: {{a: a, b: b}}\n")
+    (project / "sun.yaml").write_text(f"{HEAD}prompts: {{a: a}}\n")
+    write_defs(project, "sun", "path: ../../../../sun.yaml\n")
+    write_defs(project, "books", "image_producer: project", kind="ImageBooks")
+    return project
+
+
+def ticking(project: Path, instance: dg.DagsterInstance) -> Ticking:
+    return Ticking(load(project), instance)
+
+
+def test_nothing_is_asked_where_nothing_changed(books: Path, instance: dg.DagsterInstance) -> None:
+    assert ticking(books, instance).said() == f"{UNCHANGED}4."  # sun's own too
+
+
+def test_an_edit_reloads_the_code_location_once(
+    books: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_interface(RELOADED) as (ui_url, got):
+        monkeypatch.setenv("FLUX_UI_URL", ui_url)
+        sensor = ticking(books, instance)
+        write_defs(books, "ice", f"{HEAD}prompts: {{a: a, b: other, c: c}}\n")
+        said = sensor.said()
+        assert "ice/defs.yaml changed (ice: 1 edited (b), 1 new (c))" in said
+        assert said.endswith("was reloaded")
+        assert sensor.said() == said
+    assert len(got) == 1
+
+
+def test_the_file_that_a_component_names_is_watched(
+    books: Path, instance: dg.DagsterInstance
+) -> None:
+    sensor = ticking(books, instance)
+    (books / "sun.yaml").write_text(f"{HEAD}prompts: {{a: other}}\n")
+    said = sensor.said()
+    assert "sun.yaml changed (sun: 1 edited (a))" in said
+    assert f"press Reload at {NOWHERE}/locations" in said
+
+
+def test_a_table_in_the_components_folder_is_watched(
+    books: Path, instance: dg.DagsterInstance
+) -> None:
+    table = books / "src/other/defs/ice/t.csv"
+    table.write_text("x\nfox\n")
+    write_defs(books, "ice", HEAD + 'prompts: {a: {prompt: "a {x}", table: t.csv, key: x}}\n')
+    sensor = ticking(books, instance)
+    assert sensor.said().startswith(UNCHANGED)
+    table.write_text("x\nfox\nowl\n")
+    assert "ice: its table is another, 1 new (a-owl)" in sensor.said()
+
+
+def test_new_and_gone_components_are_noticed(books: Path, instance: dg.DagsterInstance) -> None:
+    sensor = ticking(books, instance)
+    write_defs(books, "rain", f"{HEAD}prompts: {{a: a}}\n")
+    (books / "src/other/defs/ice/defs.yaml").unlink()
+    assert "ice is gone, its pictures stay; rain is new" in sensor.said()
+
+
+def test_a_set_that_python_makes_of_a_file_is_watched(
+    books: Path, instance: dg.DagsterInstance
+) -> None:
+    (books / "fog.yaml").write_text(f"{HEAD}prompts: {{a: a}}\n")
+    (books / "src/other/defs/fog.py").write_text(
+        "import dagster as dg\nfrom flux_pipeline import PromptSet\n"
+        "@dg.component_instance\n"
+        "def load(context: dg.ComponentLoadContext) -> PromptSet:\n"
+        "    given = {'path': '../../../fog.yaml'}\n"
+        "    return PromptSet.from_attributes_dict(attributes=given, context=context)\n"
+    )
+    sensor = ticking(books, instance)
+    (books / "fog.yaml").write_text(f"{HEAD}prompts: {{a: a, b: b}}\n")
+    assert "fog: 1 new (b)" in sensor.said()
+
+
+def test_what_is_not_ours_is_left_to_the_project(books: Path, instance: dg.DagsterInstance) -> None:
+    theirs = books / "src/other/defs/theirs"
+    theirs.mkdir()
+    (theirs / "defs.yaml").write_text("type: dagster.DefsFolderComponent\n")
+    sensor = ticking(books, instance)
+    (theirs / "defs.yaml").write_text("type: dagster.DefsFolderComponent\nattributes: {}\n")
+    assert sensor.said() == f"{UNCHANGED}4."
+
+
+def test_a_mistake_is_told_with_its_line_and_nothing_is_reloaded(
+    books: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with web_interface() as (ui_url, got):
+        monkeypatch.setenv("FLUX_UI_URL", ui_url)
+        sensor = ticking(books, instance)
+        write_defs(books, "ice", f"{HEAD}prompts:\n  a: {{prompt: a, num_outputs: 9}}\n")
+        said = sensor.said()
+        assert "ice/defs.yaml changed; not loaded, the prompt sets before it go on:" in said
+        assert "ice/defs.yaml:5: prompts.a.num_outputs" in said
+    assert got == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("type: flux_pipeline.PromptSet\nattributes: [", "while parsing"),
+        ("type: flux_pipeline.PromptSat\n", "PromptSat"),
+    ],
+)
+def test_what_dagster_refuses_is_told_in_its_words(
+    books: Path, instance: dg.DagsterInstance, text: str, said: str
+) -> None:
+    sensor = ticking(books, instance)
+    (books / "src/other/defs/ice/defs.yaml").write_text(text)
+    told = sensor.said()
+    assert "ice/defs.yaml changed; not loaded" in told
+    assert said in told
+
+
+def test_two_sets_of_one_name_are_told(books: Path, instance: dg.DagsterInstance) -> None:
+    sensor = ticking(books, instance)
+    write_defs(books, "rain", f"name: ice\n{HEAD}prompts: {{a: a}}\n")
+    assert "is named ice, and so is one in " in sensor.said()
+
+
+def test_prompts_of_an_edited_set_are_read_again_once(books: Path) -> None:
+    prompts = dg.AssetKey(["ice", "prompts"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        for key in ("a", "b"):
+            job = load(books).resolve_implicit_global_asset_job_def()
+            assert job.execute_in_process(
+                instance=instance, asset_selection=[prompts], partition_key=key
+            ).success
+        write_defs(books, "ice", f"{HEAD}prompts: {{a: a, b: other}}\n")
+
+        sensor = ticking(books, instance)
+
+        (request,) = sensor.tick()[1]
+        assert request.asset_selection == [prompts]
+        assert request.tags["dagster/asset_partition_range_end"] == "b"
+        assert sensor.tick() == (f"{UNCHANGED}4.", [])
