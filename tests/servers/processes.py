@@ -16,6 +16,9 @@ from typing import Any
 
 from flux_pipeline.produce.performer import Performer
 
+_OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
+_SECONDS = 600
+"""A guard against hanging alone: a fork server that others have begun has imported less."""
 _PRELOADED = ["flux_pipeline.definitions", "flux_pipeline.cli.run", "pyarrow.parquet", __name__]
 
 
@@ -42,18 +45,23 @@ def run_command(
     environ: Mapping[str, str],
     death: Death | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Run ``flux-pipeline`` with these arguments; return its exit code and what it printed."""
+    """Run ``flux-pipeline`` with these arguments; return its exit code and what it printed.
+
+    Of our own variables it sees those in ``environ`` alone: the fork server has kept what was set
+    when it began, by whatever test that was.
+    """
     output = folder / "output.json"
     output.unlink(missing_ok=True)
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
     process = context().Process(
-        target=_command, args=(list(arguments), folder, dict(environ), death, output)
+        target=_command, args=(list(arguments), folder, {**inherited, **environ}, death, output)
     )
     process.start()
-    process.join(120)
+    process.join(_SECONDS)
     if process.exitcode is None:
         process.kill()
         process.join()
-        raise TimeoutError("the command did not end within 120 s")
+        raise TimeoutError(f"the command did not end within {_SECONDS} s")
     printed = output.read_text() if output.exists() else ""
     return process.exitcode, json.loads(printed) if printed.startswith("{") else {}
 
@@ -64,6 +72,7 @@ def _command(
     from flux_pipeline.cli import main
 
     os.chdir(folder)
+    os.environ.clear()
     os.environ.update(environ)
     with output.open("w") as out, (folder / "errors.txt").open("a") as errors:
         os.dup2(out.fileno(), 1)
