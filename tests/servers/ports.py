@@ -1,16 +1,27 @@
 """Ports of the servers that tests start: a free one, and whether somebody listens by now."""
 
+import os
 import secrets
 import socket
 import subprocess
 import time
 
+_EACH = 500
+"""Ports of each pytest worker; two that draw the same before either listens would have one."""
+_GIVEN: set[int] = set()
+
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to outgoing connections."""
+    """A port that nobody listens on, below those that the system gives to outgoing connections.
+
+    No other worker of this run is given it, and none twice.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % 24 * _EACH
     while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        if not _listens(port):
+        port = first + secrets.randbelow(_EACH)
+        if port not in _GIVEN and not _listens(port):
+            _GIVEN.add(port)
             return port
 
 
