@@ -4,7 +4,7 @@ import http.client
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -79,7 +79,6 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
     proxy: S3Proxy
-    backend: http.client.HTTPConnection | None = None
 
     def handle_one_request(self) -> None:
         """One request; whatever its method."""
@@ -98,19 +97,14 @@ class _Handler(BaseHTTPRequestHandler):
             reply = reply or answer
         self._answer(reply)
 
-    def finish(self) -> None:
-        super().finish()
-        if self.backend is not None:
-            self.backend.close()
-
     def _forward(self, body: bytes, headers: dict[str, str]) -> Reply:
-        if self.backend is None:
-            self.backend = http.client.HTTPConnection(self.proxy.backend, timeout=30)
+        """Over a connection of its own: a kept one may be closed at the other end by now."""
         forgotten = _HOP | self.proxy.forget
         kept = {name: value for name, value in headers.items() if name not in forgotten}
-        self.backend.request(self.command, self.path, self.proxy.spoil_request(body), kept)
-        answer = self.backend.getresponse()
-        content = self.proxy.spoil_answer(answer.read())
+        with closing(http.client.HTTPConnection(self.proxy.backend, timeout=300)) as backend:
+            backend.request(self.command, self.path, self.proxy.spoil_request(body), kept)
+            answer = backend.getresponse()
+            content = self.proxy.spoil_answer(answer.read())
         given = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
         if self.command == "HEAD":
             given["Content-Length"] = answer.headers.get("Content-Length", "0")
