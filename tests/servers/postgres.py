@@ -20,7 +20,7 @@ import pytest
 
 # Tests lose nothing with the machine, so the server need not wait for the disk.
 _OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
-_TIMEOUT = 60
+_TIMEOUT = 300
 _ROOM = 2 * 1024**3
 
 
@@ -63,6 +63,7 @@ class PostgresServer:
             "pg_ctl",
             *self._data,
             "--wait",
+            f"--timeout={_TIMEOUT}",
             "--log",
             str(self.folder / "log"),
             "-o",
@@ -72,7 +73,7 @@ class PostgresServer:
 
     def stop(self, mode: str = "fast") -> None:
         """Cut every connection and stop; ``immediate`` doesn't even write down what it holds."""
-        self._run("pg_ctl", *self._data, "--wait", "--mode", mode, "stop")
+        self._run("pg_ctl", *self._data, "--wait", f"--timeout={_TIMEOUT}", "--mode", mode, "stop")
 
     @property
     def _data(self) -> tuple[str, str]:
@@ -89,7 +90,7 @@ class PostgresServer:
             stderr=subprocess.PIPE,  # closed by pg_ctl itself: the server writes to the log
             cwd=self.folder,
             user=self.user,
-            timeout=_TIMEOUT,
+            timeout=2 * _TIMEOUT,  # its own come first, and say why
         )
 
 

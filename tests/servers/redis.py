@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.ports import answers, free_port
 
-_SECONDS = 30
+_SECONDS = 120
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import boto3
 
 from tests.servers.ports import answers, free_port
 
-_SECONDS = 60
+_SECONDS = 300
 
 
 @dataclass(frozen=True)
