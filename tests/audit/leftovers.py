@@ -1,25 +1,14 @@
 """Ways to leave things behind as a dead worker does: paid, written down in part, unfinished."""
 
-import time
-
 import anyio
 
 from flux_pipeline.ledger.base import Attempt, Claimed, Intent
 from flux_pipeline.ledger.codec import dump_request
-from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.outcomes import Accepted
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.request import Request
-from tests.produce.conftest import POLICY, Bench
-
-
-def reopen(bench: Bench, *, later: float = 0.0) -> None:
-    """The process is gone, and with it its claims; it is ``later`` seconds later."""
-    bench.ledger.dispose()
-    url = f"sqlite:///{bench.folder}/ledger.db"
-    clock = None if not later else lambda: time.time() + later
-    bench.ledger = open_ledger(url, lease_seconds=POLICY.lease, clock=clock)
+from tests.produce.conftest import Bench
 
 
 def create(bench: Bench, request: Request) -> Prediction:
@@ -37,7 +26,7 @@ def create(bench: Bench, request: Request) -> Prediction:
 def intend(bench: Bench, request: Request) -> Attempt:
     """Write an intent, and die."""
     attempt = _claim(bench, request)
-    reopen(bench)
+    bench.reopen()
     return attempt
 
 
@@ -46,7 +35,7 @@ def accept(bench: Bench, request: Request) -> Prediction:
     attempt = _claim(bench, request)
     prediction = create(bench, request)
     bench.ledger.accept(attempt, prediction_id=prediction.id, reply=dump_reply(prediction))
-    reopen(bench)
+    bench.reopen()
     return prediction
 
 

@@ -17,7 +17,7 @@ from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.request import Request
-from tests.audit.leftovers import accept, create, intend, reopen
+from tests.audit.leftovers import accept, create, intend
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys
 
@@ -36,7 +36,7 @@ def hold(bench: Bench, count: int = 1, **inputs: object) -> list[Request]:
     requests = make_requests(count, **inputs)
     tally = bench.run(requests)
     assert tally.held == tally.asked
-    reopen(bench)
+    bench.reopen()
     return requests
 
 

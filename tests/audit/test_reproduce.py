@@ -27,7 +27,7 @@ from flux_pipeline.produce.again import original_request
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.prompts import PromptSet, build_prompt_set
 from flux_pipeline.request import Request
-from tests.audit.leftovers import accept, create, intend, reopen
+from tests.audit.leftovers import accept, create, intend
 from tests.produce.conftest import QUICK, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys
 
@@ -196,7 +196,7 @@ class TestLostAnswers:
         (request,) = made(bench)
         original = row_of(bench, request).prediction_id
         change_ledger(bench, "DELETE FROM flux_attempts")
-        reopen(bench)
+        bench.reopen()
 
         done = make_again(bench, request)
 
@@ -208,7 +208,7 @@ class TestLostAnswers:
         (request,) = made(bench)
         original = str(row_of(bench, request).prediction_id)
         change_ledger(bench, "UPDATE flux_attempts SET prediction_id = 'another'")
-        reopen(bench)
+        bench.reopen()
         planned = plan(bench, request)
         intend(bench, planned.request)  # sent, perhaps; in fact never
 

@@ -19,7 +19,7 @@ from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.store.location import open_store
-from tests.audit.leftovers import accept, create, intend, reopen
+from tests.audit.leftovers import accept, create, intend
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys
 from tests.servers.processes import context
@@ -85,23 +85,26 @@ def test_what_was_claimed_within_two_minutes_is_left_to_its_run(bench: Bench) ->
     assert run_rescue(bench, older_than=120.0).found == 0
     assert bench.server.ledger().requests_by_route == calls
 
-    reopen(bench, later=130.0)
+    bench.reopen(later=130.0)
     assert dict(run_rescue(bench, older_than=120.0).states) == {State.STORED: 1}
 
 
 def test_what_another_worker_holds_is_waited_for_and_not_taken(bench: Bench) -> None:
     (request,) = make_requests(1)
     accept(bench, request)
+    sha = request.request_sha256
     url = f"sqlite:///{bench.folder}/ledger.db"
     with open_ledger(url, lease_seconds=1.0) as other:
-        intent = Intent(request.request_sha256, "set", "run-0", 3000, dump_request(request))
-        assert isinstance(other.claim(intent, holder="alive"), Claimed)
-        begun = time.monotonic()
+        intent = Intent(sha, "set", "run-0", 3000, dump_request(request))
+        held = other.claim(intent, holder="alive")
+        assert isinstance(held, Claimed)
 
         done = run_rescue(bench)
 
-        assert time.monotonic() - begun > 0.5
     assert dict(done.states) == {State.STORED: 1}
+    # By the ledger's own times: however slow we are, it was taken over after the lease.
+    taken_at = bench.ledger.find([sha])[sha].claimed_at
+    assert taken_at - held.attempt.claimed_at > 0.9
 
 
 def test_a_lost_answer_is_found_in_the_list_and_finished(bench: Bench) -> None:
@@ -202,7 +205,7 @@ def test_a_failing_store_leaves_everything_for_the_next_rescue(bench: Bench) -> 
     assert not first.complete
 
     blocked.unlink()
-    reopen(bench)
+    bench.reopen()
     assert dict(run_rescue(bench).states) == {State.STORED: 2}
     assert bench.created == 2
 
@@ -233,7 +236,7 @@ def make_images(folder: Path, origin: str, count: int) -> None:
 def wait_for_quiet(bench: Bench) -> int:
     """What the provider accepted, once all that a dead client had sent was read and answered."""
     httpx.get(f"{bench.server.origin}/v1/predictions", trust_env=False)
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 600
     while bench.received > bench.created and time.monotonic() < patience:
         time.sleep(0.01)
     return bench.created
@@ -248,7 +251,7 @@ def test_a_killed_worker_loses_nothing_and_pays_for_nothing_twice(
     arguments = (bench.folder, bench.server.origin, len(requests))
     worker = context().Process(target=make_images, args=arguments, daemon=True)
     worker.start()
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 600
     while bench.created < moment and time.monotonic() < patience:
         time.sleep(0.01)
     worker.kill()

@@ -1,5 +1,6 @@
 """The whole way, from requests to stored images, with real sockets, files and a database."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,11 @@ MODEL = find_model("lucataco/flux-schnell-lora")
 QUICK = EmulatorOptions(
     time_scale=0, creates_per_minute=None, calls_per_minute=None, render="cheap"
 )
-IMPATIENT = Timeouts(connect=0.5, create=0.6, call=0.6, download=1.0, silence=0.5)
-POLICY = Policy(lease=3.0, send_timeout=1.0, visibility=0.2, backoff=0.02, settle_patience=1.0)
+PATIENT = Timeouts(connect=20.0, create=50.0, call=50.0, download=100.0, silence=50.0)
+"""A machine that is busy for some seconds must not look like a provider that hangs."""
+IMPATIENT = Timeouts(connect=20.0, create=0.6, call=0.6, download=1.0, silence=0.5)
+"""Where a fault hangs, and only there."""
+POLICY = Policy(visibility=0.2, backoff=0.02, settle_patience=1.0)
 
 
 def make_requests(count: int, *, prompt_set: str = "set", **inputs: object) -> list[Request]:
@@ -53,7 +57,7 @@ class Bench:
     folder: Path
     policy: Policy = POLICY
     has_list: bool | None = None
-    timeouts: Timeouts = IMPATIENT
+    timeouts: Timeouts = PATIENT
     runs: int = 0
     reports: list[PartitionReport] = field(default_factory=list)
 
@@ -96,6 +100,13 @@ class Bench:
         for report in self.reports:
             total.merge(report.tally)
         return total
+
+    def reopen(self, *, later: float = 0.0) -> None:
+        """The process is gone, and with it its claims; it is ``later`` seconds later."""
+        self.ledger.dispose()
+        clock = None if not later else lambda: time.time() + later
+        url = f"sqlite:///{self.folder}/ledger.db"
+        self.ledger = open_ledger(url, lease_seconds=self.policy.lease, clock=clock)
 
     @property
     def created(self) -> int:

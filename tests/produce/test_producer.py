@@ -15,7 +15,6 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import Ending, PartitionReport, Tally
-from flux_pipeline.provider.config import Timeouts
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 
 Open = Callable[..., Bench]
@@ -161,12 +160,13 @@ def test_without_a_list_a_lost_reply_is_sent_again_once_and_reported(open_bench:
 
 def test_an_interrupted_run_is_resumed_by_id(open_bench: Open) -> None:
     options = EmulatorOptions(time_scale=0.2, creates_per_minute=None)
-    bench = open_bench(None, options, timeouts=Timeouts())  # so that no create is given up
+    bench = open_bench(None, options)
     requests = make_requests(40)
 
     with pytest.raises(KeyboardInterrupt):
         bench.run(requests, split=1, on_report=interrupt)
     assert bench.ledger.in_state(State.INTENT) == []
+    bench.reopen()
     tally = bench.run(requests)
 
     assert tally.stored + tally.unchanged == 40
@@ -209,6 +209,7 @@ def test_a_store_that_fails_keeps_what_is_paid_for_the_next_run(bench: Bench) ->
     assert all("next run resumes it" in r.reason for r in bench.reports[0].results)
 
     blocked.unlink()
+    bench.reopen()
     second = bench.run(requests)
     assert (second.stored, second.created, bench.created) == (2, 0, 2)
 

@@ -13,7 +13,6 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.produce import signals
 from flux_pipeline.produce.ending import end_streams
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.provider.config import Timeouts
 from tests.produce.conftest import Bench, make_requests
 
 Open = Callable[..., Bench]
@@ -63,7 +62,7 @@ def test_signals_that_waited_are_raised_afterwards_and_in_order() -> None:
 
 def test_a_stream_that_nobody_closes_is_drained_and_can_be_closed_late(open_bench: Open) -> None:
     options = EmulatorOptions(time_scale=0.2, creates_per_minute=None)
-    bench = open_bench(None, options, timeouts=Timeouts())
+    bench = open_bench(None, options)
     requests = make_requests(20)
 
     def left_open() -> Iterator[object]:

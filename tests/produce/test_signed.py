@@ -128,6 +128,7 @@ def test_an_image_that_could_not_be_signed_is_kept_by_id_and_never_paid_twice(
     assert all("the key service is away" in (r.error or "") for r in report.records)
     assert list(bench.store.list("images/")) == []
 
+    bench.reopen()
     assert run(bench, requests, signer).tally.stored == 2
     assert bench.created == 2
 
@@ -156,6 +157,7 @@ def test_an_image_that_was_stored_in_an_unfinished_run_is_taken_for_our_own(
     before = {key: bench.store.get(key) for key in bench.store.list("images/")}
     assert len(before) == 2
 
+    bench.reopen()
     report = run(bench, requests, signer)
 
     assert (report.tally.stored, bench.created) == (2, 2)

@@ -17,7 +17,15 @@ from flux_pipeline.emulator.faults import (
     FaultPlan,
     OutcomeFault,
 )
-from tests.produce.conftest import POLICY, QUICK, Bench, make_requests, open_bench  # noqa: F401
+from tests.produce.conftest import (
+    IMPATIENT,
+    PATIENT,
+    POLICY,
+    QUICK,
+    Bench,
+    make_requests,
+    open_bench,  # noqa: F401
+)
 
 REQUESTS = 3
 STOPS_THE_RUN = {"unauthorized", "payment_required"}
@@ -51,18 +59,21 @@ def test_a_fault_costs_nothing_and_loses_nothing(
     open_bench: Callable[..., Bench],  # noqa: F811
 ) -> None:
     plan = FaultPlan.model_validate({phase: {fault: 1.0}, "cap": 1})
-    policy = replace(POLICY, deadline=4.0)
-    # Finished at once, but where the fault is met on the way to the end.
-    options = (
-        QUICK.model_copy(update={"time_scale": 0.1}) if phase in {"outcome", "poll"} else QUICK
-    )
-    bench = open_bench(plan, options, policy=policy)
+    # A deadline and short timeouts only for what never ends without them.
+    policy = replace(POLICY, deadline=4.0) if fault == "stuck" else POLICY
+    endless = "hang" in fault or fault in {"slow", "endless"}
+    # Finished at once, but where the fault is met on the way to the end; what follows a stuck one
+    # must end before the same deadline.
+    gradual = phase in {"outcome", "poll"} and fault != "stuck"
+    options = QUICK.model_copy(update={"time_scale": 0.1}) if gradual else QUICK
+    bench = open_bench(plan, options, policy=policy, timeouts=IMPATIENT if endless else PATIENT)
     requests = make_requests(REQUESTS)
 
     first = bench.run(requests)
     tally: Any = first
     for _ in range(REQUESTS):
         if not tally.complete:
+            bench.reopen()
             tally = bench.run(requests)
 
     ledger = bench.server.ledger()
