@@ -4,6 +4,7 @@ A worker is a process with the real producer, over real sockets, on one SQLite l
 folder. What disturbs them is drawn from a seed; when, is up to the machine.
 """
 
+import math
 import os
 import random
 import resource
@@ -12,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ A_FIFTH: Mapping[str, Any] = {
 # Creates go through, so that only what the signals do makes their fate unknown.
 CALM_CREATES: Mapping[str, Any] = {**A_FIFTH, "create": {}}
 INTERRUPTED = 130
-DRAIN_LIMIT = 30.0
+PATIENCE = 600.0
+"""s, against hanging alone."""
 # By itself, drained, killed, or asked to stop before it had begun.
 _ENDS = (0, -INTERRUPTED, signal.SIGKILL, signal.SIGTERM)
 
@@ -81,10 +83,12 @@ class Load:
     """Between two disturbances, the shortest and the longest time."""
     latency: float = 0.15
     seed: int = 1
+    drain_limit: float = math.inf
+    """s from SIGTERM to the end; no limit where the suite runs on any machine."""
 
 
 def quick_policy(*, visibility: float, **changes: Any) -> Policy:
-    return Policy(lease=15.0, send_timeout=6.0, visibility=visibility, backoff=0.1, **changes)
+    return Policy(lease=60.0, send_timeout=30.0, visibility=visibility, backoff=0.1, **changes)
 
 
 @dataclass
@@ -146,10 +150,11 @@ def work(folder: Path, origin: str, load: Load, run_id: str) -> None:
             with producer.stream(partitions, run=run, asked=len(requests)) as reports:
                 for _ in reports:
                     pass
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        (folder / f"{run_id}.peak").write_text(str(peak))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it has ended by itself
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (folder / f"{run_id}.peak").write_text(str(peak))
 
 
 @contextmanager
@@ -157,7 +162,7 @@ def open_producer(folder: Path, origin: str, load: Load) -> Iterator[Producer]:
     config = ProviderConfig(
         base_url=origin,
         api_key="key-of-the-tests",
-        timeouts=Timeouts(connect=2.0, create=5.0, call=5.0, download=5.0, silence=3.0),
+        timeouts=Timeouts(create=0.8 * load.policy.send_timeout),
         has_list=load.has_list,
         creates_per_minute=60_000,
         calls_per_minute=600_000,
@@ -186,17 +191,18 @@ def terminate(scene: Scene, worker: Any) -> bool:
     """Ask it to stop, as a supervisor does, and see how long it takes."""
     begun = time.monotonic()
     worker.terminate()
-    worker.join(2 * DRAIN_LIMIT)
+    worker.join(PATIENCE)
     scene.slowest_exit = max(scene.slowest_exit, time.monotonic() - begun)
     return True
 
 
 def stop(scene: Scene, worker: Any) -> bool:
     """Stop it for up to twice its lease, and let it go on as if nothing had been."""
-    os.kill(worker.pid, signal.SIGSTOP)
     dice = random.Random(scene.disturbed)  # noqa: S311
-    worker.join(dice.uniform(0.1, 2 * scene.load.policy.lease))
-    os.kill(worker.pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):  # it may end by itself at this very moment
+        os.kill(worker.pid, signal.SIGSTOP)
+        worker.join(dice.uniform(0.1, 2 * scene.load.policy.lease))
+        os.kill(worker.pid, signal.SIGCONT)
     return False
 
 
