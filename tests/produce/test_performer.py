@@ -46,5 +46,5 @@ async def test_a_claim_is_kept_while_a_long_list_is_read(tmp_path: Path) -> None
             seams.ledger, seams.known_ids = writer, ledger.known_ids
             seams.policy = Policy(lease=LEASE, send_timeout=0.1)
             performer = Performer(seams, request, "me", intent, ())
-            with anyio.fail_after(30):
+            with anyio.fail_after(600):
                 assert await performer.perform(fx.FindInList(claim.attempt)) == Absent()
