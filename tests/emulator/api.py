@@ -1,7 +1,9 @@
 """A small client of the API, so that a test reads as what it asks."""
 
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -10,6 +12,8 @@ VERSION = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
 KEY = "r8_test"
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Made once: reading the machine's certificates takes longer than most tests here."""
+PATIENCE = 60
+"""s; nothing that is waited for takes as long, however busy the machine."""
 
 
 class ManualClock:
@@ -32,8 +36,8 @@ class Api:
         self.origin = origin
         self.path = f"{prefix}/predictions"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx.Client(base_url=origin, headers=headers, timeout=5, verify=_NO_TLS)
-        self.files = httpx.Client(timeout=5, verify=_NO_TLS)
+        self.http = httpx.Client(base_url=origin, headers=headers, timeout=PATIENCE, verify=_NO_TLS)
+        self.files = httpx.Client(timeout=PATIENCE, verify=_NO_TLS)
 
     def close(self) -> None:
         self.http.close()
@@ -73,3 +77,27 @@ def accepted(response: httpx.Response) -> dict[str, Any]:
     assert response.is_success, response.text
     body: dict[str, Any] = response.json()
     return body
+
+
+@contextmanager
+def impatient(client: httpx.Client, has_come: Callable[[], object]) -> Iterator[None]:
+    """Calls that get no reply end soon, but never before the server is seen to have the request.
+
+    A server that gets the time to read it only after the client has gone would do something else.
+    """
+
+    def wait(event: str, _: Any) -> None:
+        while event == "http11.receive_response_headers.started" and not has_come():
+            time.sleep(0.005)
+
+    def watch(request: httpx.Request) -> None:
+        request.extensions["trace"] = wait
+
+    before = client.timeout
+    client.timeout = httpx.Timeout(PATIENCE, read=0.2)
+    client.event_hooks["request"].append(watch)
+    try:
+        yield
+    finally:
+        client.event_hooks["request"].remove(watch)
+        client.timeout = before

@@ -12,7 +12,7 @@ import pytest
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.ledger import read_ledger
 from flux_pipeline.emulator.state import FILE_NAME, State, count, tally
-from tests.emulator.api import Api, ManualClock
+from tests.emulator.api import PATIENCE, Api, ManualClock
 from tests.emulator.conftest import Start
 
 
@@ -66,7 +66,7 @@ def test_processes_that_open_one_directory_at_once_lose_nothing(tmp_path: Path) 
     workers = [worker("create", str(tmp_path), f"worker {number}", "60") for number in range(2)]
     told = []
     for process in workers:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=10 * PATIENCE)
         assert (process.returncode, errors) == (0, "")
         told += output.split()
     ledger = read_ledger(tmp_path)

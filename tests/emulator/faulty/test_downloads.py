@@ -11,7 +11,7 @@ from PIL import Image
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.faulty import bombs
 from flux_pipeline.emulator.faulty.downloads import METADATA_SERVICE
-from tests.emulator.api import Api
+from tests.emulator.api import Api, impatient
 from tests.emulator.conftest import Start
 from tests.emulator.trap import Trap
 
@@ -49,7 +49,6 @@ def test_a_server_error_passes(start: Start) -> None:
     ("fault", "error"),
     [
         ("reset", httpx.ReadError),
-        ("hang", httpx.ReadTimeout),
         ("cut_with_length", httpx.RemoteProtocolError),
         ("cut_chunked", httpx.RemoteProtocolError),
     ],
@@ -58,8 +57,15 @@ def test_a_connection_that_ends_too_early_is_seen(
     start: Start, fault: str, error: type[Exception]
 ) -> None:
     api, url = spoiled(start, fault)
-    api.files.timeout = httpx.Timeout(0.2)
     with pytest.raises(error):
+        api.download(url)
+    good(api, url)
+
+
+def test_a_download_can_hang(start: Start) -> None:
+    server, api = start(FaultPlan(download={"hang": 1.0}, cap=1))
+    url = api.finished()["output"][0]
+    with impatient(api.files, lambda: server.ledger().faults), pytest.raises(httpx.ReadTimeout):
         api.download(url)
     good(api, url)
 

@@ -7,7 +7,7 @@ import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.faulty.wire import head
-from tests.emulator.api import KEY, VERSION
+from tests.emulator.api import KEY, PATIENCE, VERSION
 from tests.emulator.conftest import Start
 
 
@@ -15,7 +15,7 @@ def exchange(origin: str) -> bytes:
     """Everything that comes back for one create, until the connection ends."""
     body = json.dumps({"version": VERSION, "input": {"prompt": "x"}}).encode()
     port = int(origin.rsplit(":", maxsplit=1)[-1])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(
             b"POST /v1/predictions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n"
             b"authorization: Bearer %b\r\n\r\n%b" % (len(body), KEY.encode(), body)
