@@ -5,15 +5,22 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.provider import transport
+from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.request import Request
-from tests.provider.samples import KEY, make_request
+from tests.provider.samples import KEY, PATIENCE, make_request, patience
 from tests.provider.wire import Script, Wire
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def kept_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for some seconds parts no test from its connection."""
+    monkeypatch.setattr(transport, "IDLE_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def configured() -> Callable[..., ProviderConfig]:
             "api_key": KEY,
             "creates_per_minute": 1e6,
             "calls_per_minute": 1e6,
-            "timeouts": Timeouts(connect=10.0, create=15.0, call=15.0, download=15.0),
+            "timeouts": patience(),
         }
         return ProviderConfig(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -8,13 +8,22 @@ import pytest
 
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
+from flux_pipeline.provider.config import Timeouts
 from flux_pipeline.provider.download import Downloads
 from flux_pipeline.request import Request, Source, fingerprint
 
+PATIENCE = 60.0
+"""s; nothing that is waited for takes as long, however busy the machine."""
 KEY = "canary-b7Qx0vTz41-key"
 MODEL = "lucataco/flux-schnell-lora"
 VERSION = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
 ID = "nfg4nbtgm9rj00crankr6ft6t0"
+
+
+def patience(**changes: float) -> Timeouts:
+    """Limits that no test meets but those that it names."""
+    names = ("connect", "create", "call", "download", "silence")
+    return Timeouts(**{**dict.fromkeys(names, PATIENCE), **changes})
 
 
 def make_request(*, seed: int | None = 7, **changes: Any) -> Request:

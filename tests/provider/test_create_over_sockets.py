@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,11 @@ from flux_pipeline.outcomes import (
     Refused,
     Throttled,
 )
+from flux_pipeline.provider import transport
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.request import Request
-from tests.provider.samples import ID, KEY, MODEL, VERSION, http, prediction_fields
+from tests.provider.samples import ID, KEY, MODEL, VERSION, http, patience, prediction_fields
 from tests.provider.wire import (
     Connection,
     Script,
@@ -31,6 +33,7 @@ from tests.provider.wire import (
     partly,
     reset_after_request,
     reset_at_once,
+    time_stands_still_until,
     trickling,
 )
 
@@ -108,10 +111,27 @@ async def test_a_pool_without_a_free_connection_was_never_sent(
     async with wired(hang_after_request) as wire:
         config = configured(wire.origin, concurrency=1, timeouts=Timeouts(connect=0.2, create=0.8))
         async with Provider(config) as provider:
-            outcomes = await asyncio.gather(*(provider.create(request_) for _ in range(12)))
+            with time_stands_still_until(lambda: len(wire.requests) == 9):
+                outcomes = await asyncio.gather(
+                    *(provider.create(request_, permitted=True) for _ in range(12))
+                )
     assert len(wire.requests) == 9  # the configured one and the spare ones
     assert sum(isinstance(each, NeverSent) for each in outcomes) == 3
     assert sum(isinstance(each, Ambiguous) for each in outcomes) == 9
+
+
+@pytest.fixture
+def standing(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each connection that the client has got."""
+    had: list[object] = []
+    mark = transport._mark_connected
+
+    async def note(*arguments: Any) -> None:
+        await mark(*arguments)
+        had.append(arguments)
+
+    monkeypatch.setattr(transport, "_mark_connected", note)
+    return had
 
 
 @pytest.mark.parametrize(
@@ -152,12 +172,21 @@ async def test_a_pool_without_a_free_connection_was_never_sent(
     ],
 )
 async def test_whatever_breaks_after_the_connection_stands_may_have_been_paid(
-    wired: Wired, configured: Configured, request_: Request, script: Script, words: str
+    wired: Wired,
+    configured: Configured,
+    request_: Request,
+    standing: list[object],
+    *,
+    script: Script,
+    words: str,
 ) -> None:
-    async with wired(script) as wire:
-        config = configured(wire.origin, timeouts=Timeouts(connect=0.3, create=0.3, call=1.0))
-        async with Provider(config) as provider:
-            outcome = await provider.create(request_)
+    limits = patience(create=0.3) if words == "in time" else patience()
+    async with (
+        wired(script) as wire,
+        Provider(configured(wire.origin, timeouts=limits)) as provider,
+    ):
+        with time_stands_still_until(lambda: standing):
+            outcome = await provider.create(request_, permitted=True)
     assert isinstance(outcome, Ambiguous), outcome
     assert words in outcome.reason
     assert len(wire.requests) <= 1

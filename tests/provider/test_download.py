@@ -166,7 +166,7 @@ async def test_no_query_is_ever_logged(
         Downloads(configured(wire.origin)) as downloads,
     ):
         await downloads.fetch(Output(0, f"{wire.origin}/out-0.webp?sig=secret"))
-        logging.getLogger("httpx").setLevel(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, logger="httpx")
         await downloads.fetch(Output(0, f"{wire.origin}/out-0.webp?sig=secret"))
     assert "out-0.webp" in caplog.text
     assert "secret" not in caplog.text

@@ -22,7 +22,7 @@ from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.reply import Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
-from tests.provider.samples import http, prediction_fields
+from tests.provider.samples import PATIENCE, http, patience, prediction_fields
 from tests.provider.wire import Wire, answering, hang_at_once, partly, reset_after_request
 
 pytestmark = pytest.mark.anyio
@@ -114,11 +114,9 @@ async def test_the_deadline_holds_for_the_handshake_too(
     wired: Wired, configured: Configured, request_: Request
 ) -> None:
     async with wired(hang_at_once) as wire:
-        config = configured(
-            wire.origin.replace("http", "https"), timeouts=Timeouts(connect=9.0, create=0.2)
-        )
+        config = configured(wire.origin.replace("http", "https"), timeouts=patience(create=0.2))
         async with Provider(config) as provider:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE / 2):
                 outcome = await provider.create(request_)
     assert isinstance(outcome, NeverSent)
 
@@ -133,7 +131,7 @@ async def test_what_breaks_after_the_handshake_may_have_been_sent(
         async with Provider(config) as provider, ApiCalls(config, transport=transport) as calls:
             provider._calls = calls
             first = await provider.create(request_)
-            answer = await calls.send("GET", config.predictions_url, deadline=2.0)
+            answer = await calls.send("GET", config.predictions_url, deadline=PATIENCE)
     assert isinstance(first, Ambiguous)
     assert isinstance(answer, Reply)
     assert answer.status == 201
@@ -147,7 +145,7 @@ async def test_http2_is_never_offered(configured: Configured, certificate: Path)
     async with Wire([answering(GOOD)], tls=context) as wire:
         transport = AiohttpTransport(ssl_context=trusting)
         async with ApiCalls(configured(wire.origin), transport=transport) as calls:
-            answer = await calls.send("GET", f"{wire.origin}/v1", deadline=2.0)
+            answer = await calls.send("GET", f"{wire.origin}/v1", deadline=PATIENCE)
     assert isinstance(answer, Reply)
     assert wire.requests[0].startswith(b"GET /v1 HTTP/1.1\r\n")
     assert not isinstance(answer, httpx.HTTPError)

@@ -10,8 +10,11 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self, TypeAlias
+
+import pytest
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
@@ -99,6 +102,29 @@ class Wire:
         writer.close()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await writer.wait_closed()
+
+
+@contextmanager
+def time_stands_still_until(reached: Callable[[], object]) -> Iterator[None]:
+    """The running loop's timers begin to run when this is reached, however long it takes.
+
+    So a short limit can't end what comes before the moment that it is there for.
+    """
+    loop = asyncio.get_running_loop()
+    real, held = loop.time, loop.time()
+    lost: float | None = None
+
+    def time() -> float:
+        nonlocal lost
+        if lost is None:
+            if not reached():
+                return held
+            lost = real() - held
+        return real() - lost
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "time", time)
+        yield
 
 
 def answering(*replies: bytes) -> Script:
