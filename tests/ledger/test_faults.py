@@ -43,6 +43,10 @@ def begin_many(ledger: SqlLedger, numbers: Iterable[int], budget: Budget) -> Non
 def claim_with_a_stop_between(stopped: SqlLedger, other: SqlLedger) -> None:
     with stopped.transaction() as calls:
         calls.claim(intent(1), holder="a")
+        limit = calls.connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
+        assert limit.scalar() == "5min", "half of its patience"
+        # Only now so short that the machine's own stops may exceed it.
+        calls.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '0.5s'")
         begin(other, 2)  # waits until the server has ended the stopped one
         calls.claim(intent(3), holder="a")
 
@@ -147,12 +151,12 @@ class TestPostgres:
     def test_a_writer_that_hangs_is_an_error_for_others(self, postgres: PostgresServer) -> None:
         url = postgres.create_database()
         with (
-            open_ledger(url, patience_seconds=60) as hanging,
-            open_ledger(url, patience_seconds=1.0) as ledger,
+            open_ledger(url, patience_seconds=600) as hanging,
+            open_ledger(url, patience_seconds=4.0) as ledger,
             hanging.transaction() as calls,
         ):
             calls.claim(intent(1), holder="a")
-            with pytest.raises(LedgerError, match=r"was locked by another worker for 1 s"):
+            with pytest.raises(LedgerError, match=r"was locked by another worker for 4 s"):
                 begin(ledger, 2)
             assert not ledger.find([sha(1)])
 
@@ -161,27 +165,27 @@ class TestPostgres:
     ) -> None:
         url = postgres.create_database()
         with (
-            open_ledger(url) as ledger,
-            open_ledger(url, patience_seconds=1.0) as stopped,
+            open_ledger(url, patience_seconds=600) as ledger,
+            open_ledger(url, patience_seconds=600) as stopped,
         ):
             with pytest.raises(LedgerError, match="this worker was stopped"):
                 claim_with_a_stop_between(stopped, ledger)
             assert not ledger.find([sha(1), sha(3)])
 
     def test_time_is_the_servers(self, postgres: PostgresServer) -> None:
-        with open_ledger(postgres.create_database(), lease_seconds=100.0) as ledger:
+        with open_ledger(postgres.create_database(), lease_seconds=1000.0) as ledger:
             with ledger.transaction() as calls:
                 asked = calls.connection.exec_driver_sql(
                     "SELECT extract(epoch FROM clock_timestamp())::float8"
                 ).scalar_one()
             begin(ledger)
-            assert latest(ledger).claimed_at == pytest.approx(asked, abs=60)
+            assert latest(ledger).claimed_at == pytest.approx(asked, abs=600)
             claim = ledger.claim(intent(), holder="b")
             assert not isinstance(claim, Claimed)
-            run(ledger, "UPDATE flux_attempts SET claimed_at = claimed_at - 100")
+            run(ledger, "UPDATE flux_attempts SET claimed_at = claimed_at - 1000")
             assert isinstance(ledger.claim(intent(), holder="b"), Claimed)
             assert ledger.unfinished(older_than=0.0)
-            assert not ledger.unfinished(older_than=60.0)
+            assert not ledger.unfinished(older_than=600.0)
 
     def test_commits_are_durable_whatever_the_server_defaults_to(
         self, postgres: PostgresServer
@@ -208,7 +212,7 @@ def open_many_at_once(url: str) -> None:
 
     def work(number: int) -> None:
         start.wait()
-        with open_ledger(url) as ledger:
+        with open_ledger(url, patience_seconds=600) as ledger:
             begin(ledger, number)
 
     with ThreadPoolExecutor(6) as pool:

@@ -14,9 +14,13 @@ from typing import Any
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Budget, Claimed
 from flux_pipeline.ledger.opening import open_ledger
-from tests.ledger.actions import LEASE, begin, intent
+from flux_pipeline.ledger.sql import SqlLedger
+from tests.ledger.actions import begin, intent
 
-PATIENCE = 60
+PATIENCE = 900
+"""s; nothing is waited for as long, however slow the disk and the machine."""
+LEASE = 3600.0
+"""s; of claims by the real clock, which no test outlasts, also where it has to wait."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,14 @@ def child(work: Callable[..., None], *arguments: object) -> Iterator[Child]:
         ours.close()
 
 
+def open_patiently(url: str) -> SqlLedger:
+    """Open a ledger that gives others all the time that they need."""
+    return open_ledger(url, lease_seconds=LEASE, patience_seconds=PATIENCE)
+
+
 def claim_many(pipe: Connection, url: str, holder: str, count: int) -> None:
     """Claim requests 1 to ``count`` when told to, and say which were fresh."""
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         pipe.send("ready")
         pipe.recv()
         fresh = []
@@ -66,7 +75,7 @@ def claim_many(pipe: Connection, url: str, holder: str, count: int) -> None:
 
 def claim_and_stay(pipe: Connection, url: str, holder: str, count: int) -> None:
     """Claim requests 1 to ``count``, say so, and live until told to end."""
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         for number in range(1, count + 1):
             begin(ledger, number, holder=holder)
         pipe.send("claimed")
@@ -76,7 +85,7 @@ def claim_and_stay(pipe: Connection, url: str, holder: str, count: int) -> None:
 
 def stay_within(pipe: Connection, url: str) -> None:
     """Stay in the middle of a transaction."""
-    with open_ledger(url, lease_seconds=LEASE) as ledger, ledger.transaction() as calls:
+    with open_patiently(url) as ledger, ledger.transaction() as calls:
         calls.claim(intent(1), holder="a")
         pipe.send("claimed, not committed")
         pipe.recv()
@@ -84,7 +93,7 @@ def stay_within(pipe: Connection, url: str) -> None:
 
 def spend(pipe: Connection, url: str, holder: str, numbers: range, limit: int) -> None:
     """Claim all the numbers under one budget, and say how many were granted."""
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         pipe.send("ready")
         pipe.recv()
         budgets = [Budget("run:1", limit), Budget("month", None)]
@@ -95,7 +104,7 @@ def spend(pipe: Connection, url: str, holder: str, numbers: range, limit: int) -
 def claim_until_full(pipe: Connection, url: str, most_bytes: int) -> None:
     """Claim with files limited in size, as by a quota; say what was granted, and the error."""
     granted: list[int] = []
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         begin(ledger, 1)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
         try:
@@ -109,7 +118,7 @@ def claim_until_full(pipe: Connection, url: str, most_bytes: int) -> None:
 
 def die_after_claiming(pipe: Connection, url: str) -> None:
     """Say that a claim was granted, for the parent to kill this process at once."""
-    ledger = open_ledger(url, lease_seconds=LEASE)
+    ledger = open_patiently(url)
     for number in range(1, 1000):
         begin(ledger, number)
         pipe.send(number)
@@ -119,7 +128,7 @@ def read_then_write(pipe: Connection, url: str) -> None:
     """Read and then write as a user who may only read; root may write anywhere."""
     if os.geteuid() == 0:
         os.setuid(pwd.getpwnam("nobody").pw_uid)
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         pipe.send([each.state for each in ledger.attempts()])
         try:
             begin(ledger, 2)
@@ -131,13 +140,13 @@ def open_when_told(pipe: Connection, url: str, number: int) -> None:
     """Open a ledger that may not exist yet, and claim one request."""
     pipe.send("ready")
     pipe.recv()
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         begin(ledger, number)
     pipe.send("done")
 
 
 def claim_one(pipe: Connection, url: str) -> None:
     """Claim request 2 and end."""
-    with open_ledger(url, lease_seconds=LEASE) as ledger:
+    with open_patiently(url) as ledger:
         begin(ledger, 2)
     pipe.send("claimed")
