@@ -155,7 +155,7 @@ def test_a_forked_process_signs_while_threads_of_the_first_one_do(studio: Files)
         [sys.executable, "-c", FORKING, *studio.paths],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
         cwd=Path(__file__).parents[2],
     )

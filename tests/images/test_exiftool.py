@@ -32,7 +32,7 @@ LABEL = Label(
 
 def exiftool(*arguments: str | Path) -> str:
     command = ["exiftool", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     return done.stdout
 
 

@@ -55,7 +55,7 @@ def tool(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
         cwd=cwd,
     )
     return done.stdout

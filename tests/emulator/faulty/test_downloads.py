@@ -81,7 +81,7 @@ def test_half_a_file_can_look_like_a_whole_reply(start: Start, fault: str) -> No
 
 
 def test_a_slow_file_comes_whole(start: Start) -> None:
-    plan = FaultPlan(download={"slow": 1.0}, slow_bytes_per_second=50_000)
+    plan = FaultPlan(download={"slow": 1.0}, slow_bytes_per_second=10_000)
     _, api = start(plan)
     url = api.finished()["output"][0]
     with api.files.stream("GET", url) as reply:
