@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from flux_pipeline.images.containers import detect_format
+from flux_pipeline.images.forks import GATE
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.packet import SOURCE_TYPE
 
@@ -99,9 +100,12 @@ def inspect_manifest(body: bytes) -> Manifest | None:
         return None
     error = library.C2paError
     try:
-        with library.Reader(
-            media_type, io.BytesIO(body), context=_reading_context(os.getpid())
-        ) as reader:
+        with (
+            GATE.call(),
+            library.Reader(
+                media_type, io.BytesIO(body), context=_reading_context(os.getpid())
+            ) as reader,
+        ):
             return _manifest(json.loads(reader.json()))
     except error.ManifestNotFound:
         return None

@@ -34,6 +34,7 @@ from flux_pipeline.images.credentials import (
     load_credentials,
     setting_error,
 )
+from flux_pipeline.images.forks import GATE
 from flux_pipeline.images.label import Label
 from flux_pipeline.settings import parse_authority
 
@@ -47,7 +48,7 @@ class ManifestSigner:
     """Signs images with one certificate. Thread-safe.
 
     The native parts are made once a process, and again in a forked one, where the old ones are
-    dead.
+    dead. A fork waits for the signing under way, see ``forks``.
     """
 
     __slots__ = ("_authority", "_clock", "_credentials", "_native", "_resting_until", "_told")
@@ -107,8 +108,9 @@ class ManifestSigner:
         native, process = self._native, os.getpid()
         if native is None or native[0] != process:
             # Two threads may both make them; either's are as good.
-            plain = _context(self._credentials)
-            timed = _context(self._credentials, self._authority) if self._authority else None
+            with GATE.call():
+                plain = _context(self._credentials)
+                timed = _context(self._credentials, self._authority) if self._authority else None
             native = self._native = process, plain, timed
         return native[1:]
 
@@ -169,7 +171,7 @@ def _sign(context: Any, media_type: str, body: bytes, label: Label) -> bytes:
     library = native_library()
     signed = io.BytesIO()
     try:
-        with library.Builder(definition(label), context=context) as builder:
+        with GATE.call(), library.Builder(definition(label), context=context) as builder:
             builder.sign(media_type, io.BytesIO(body), signed)
     except library.C2paError as error:
         raise SigningError(f"image {label.produce_id} could not be signed ({error})") from None

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -13,8 +14,9 @@ from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from flux_pipeline.errors import ConfigError, SigningError
-from flux_pipeline.images.c2pa import read_manifest
+from flux_pipeline.images.c2pa import native_library, read_manifest
 from flux_pipeline.images.credentials import Sign
+from flux_pipeline.images.forks import GATE
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.signing import ManifestSigner, open_signer
 from tests.images.certificates import Files, issue
@@ -108,6 +110,26 @@ def test_a_function_that_fails_is_an_error_for_one_image(
     assert is_good(signer.sign(BODY, LABEL))
 
 
+def test_no_process_is_forked_while_an_image_is_signed_or_read(
+    studio: Files, elsewhere: Callable[[Sign], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign, signing, reading = held_key(studio), list[int](), list[int]()
+    library = native_library()
+    json_of = library.Reader.json
+
+    def noting(data: bytes) -> bytes:
+        signing.append(GATE.calls)
+        return sign(data)
+
+    def looking(reader: Any) -> Any:
+        reading.append(GATE.calls)
+        return json_of(reader)
+
+    monkeypatch.setattr(library.Reader, "json", looking)
+    assert is_good(must_open(str(studio.certificate), elsewhere(noting)).sign(BODY, LABEL))
+    assert set(signing) == set(reading) == {1}
+
+
 def test_threads_share_a_signer(studio: Files) -> None:
     signer = must_open(*studio.paths)
     bodies = [samples()[name] for name in ("rgb.png", "baseline.jpg", "lossy.webp")] * 40
@@ -121,7 +143,7 @@ FORKING = """
 import os, sys, threading, warnings
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.signing import open_signer
-from flux_pipeline.images.c2pa import read_manifest
+from flux_pipeline.images.c2pa import native_library, read_manifest
 from tests.images.samples import samples
 
 warnings.simplefilter("ignore")  # that a process with threads is forked
