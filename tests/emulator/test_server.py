@@ -17,6 +17,7 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer, listen
 from tests.emulator.api import PATIENCE, Api
 from tests.emulator.conftest import Start
+from tests.servers.ports import free_port
 
 
 def run(*arguments: str) -> subprocess.Popen[str]:
@@ -43,8 +44,7 @@ def test_several_run_in_one_process(start: Start) -> None:
 
 
 def test_a_port_can_be_chosen_and_chosen_again_at_once() -> None:
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     for _ in range(2):
         with EmulatorServer(port=port) as server:
             assert server.origin == f"http://127.0.0.1:{port}"
