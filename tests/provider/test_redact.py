@@ -70,7 +70,7 @@ def test_redaction_takes_linear_time(piece: str) -> None:
     text = piece * (2**20 // len(piece))
     begun = time.process_time()
     redact_text(text)
-    assert time.process_time() - begun < 2.0
+    assert time.process_time() - begun < 60.0, "a tenth of a second is usual, hours are not linear"
 
 
 def test_a_long_line_is_cut_and_says_so() -> None:
