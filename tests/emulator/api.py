@@ -87,7 +87,9 @@ def impatient(client: httpx.Client, has_come: Callable[[], object]) -> Iterator[
     """
 
     def wait(event: str, _: Any) -> None:
+        end = time.monotonic() + PATIENCE
         while event == "http11.receive_response_headers.started" and not has_come():
+            assert time.monotonic() < end, "the request never came"
             time.sleep(0.005)
 
     def watch(request: httpx.Request) -> None:
