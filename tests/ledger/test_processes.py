@@ -138,13 +138,14 @@ def test_a_leases_length_is_the_claimers(sqlite_url: str) -> None:
 
 
 def test_what_was_not_committed_dies_with_its_process(url: str) -> None:
-    with child(stay_within, url) as other, open_ledger(url) as ledger:
-        other.hear()
-        assert not ledger.find([sha(1)])
-        assert other.process.pid is not None
-        os.kill(other.process.pid, signal.SIGKILL)
-        other.process.join()
-        claimed(ledger.claim(intent(1), holder="b"), fresh=True)
+    with child(stay_within, url) as other:
+        other.hear()  # before opening: who finds no tables waits for the transaction to end
+        with open_ledger(url) as ledger:
+            assert not ledger.find([sha(1)])
+            assert other.process.pid is not None
+            os.kill(other.process.pid, signal.SIGKILL)
+            other.process.join()
+            claimed(ledger.claim(intent(1), holder="b"), fresh=True)
 
 
 def test_a_writer_that_hangs_is_an_error_that_says_so(sqlite_url: str) -> None:
