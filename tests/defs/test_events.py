@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import dagster as dg
 import pytest
 
+from flux_pipeline.defs.events import SetEvents
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce import producer
-from tests.defs.bench import Bench
+from tests.defs.bench import WAITING, Bench
 
 TWO = "prompts: {castle: a castle, moon: the moon}"
 
@@ -42,18 +42,20 @@ def test_a_run_that_is_killed_was_tagged_with_what_it_had_spent_by_then(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(producer, "SAY_EVERY", 0.05)
-    bench.options = EmulatorOptions(latency_median=1.0, latency_spread=0.0, render="cheap")
+    bench.options = WAITING
     tagged: list[str] = []
     add = bench.instance.add_run_tags
 
     def noted(run_id: str, new_tags: Mapping[str, str]) -> None:
         tagged.append(new_tags.get("flux/cost_usd", ""))
         add(run_id, new_tags)
+        if tagged[-1] == "0.0060":  # before its end, which a killed run does not come to
+            bench.hasten()
 
     monkeypatch.setattr(bench.instance, "add_run_tags", noted)
     bench.run(bench.write(TWO))
     assert tagged[0] == "0"
-    assert "0.0060" in tagged[:-1]  # before its end, which a killed run does not come to
+    assert "0.0060" in tagged[:-1]
 
 
 def test_partitions_that_are_gone_from_the_file_are_named_once_a_run(bench: Bench) -> None:
@@ -68,19 +70,37 @@ def test_partitions_that_are_gone_from_the_file_are_named_once_a_run(bench: Benc
     assert bench.shown("gallery")["dagster/row_count"] == 2
 
 
-def test_a_run_that_waits_says_so_every_few_seconds_and_never_once_a_poll(
+def progress(bench: Bench, run_id: str) -> list[str]:
+    """The lines of a run's log that say how far it is."""
+    said = [entry.user_message for entry in bench.instance.all_logs(run_id)]
+    return [line for line in said if "images, " in line and "USD" in line]
+
+
+def test_a_run_that_waits_says_so_again_and_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producer, "SAY_EVERY", 0.2)
-    bench.options = EmulatorOptions(latency_median=2.0, latency_spread=0.0, render="cheap")
+    monkeypatch.setattr(producer, "SAY_EVERY", 0.05)
+    bench.options = WAITING
+    say = SetEvents._say
+    lines: list[str] = []
+
+    def heard(self: SetEvents, made_by: producer.Producer, line: str) -> None:
+        say(self, made_by, line)
+        lines.append(line)
+        if sum("2 at the provider" in each for each in lines) == 3:
+            bench.hasten()
+
+    monkeypatch.setattr(SetEvents, "_say", heard)
     result = bench.run(bench.write(TWO))
-    said = [
-        entry.user_message
-        for entry in bench.instance.all_logs(result.run_id)
-        if "images, " in entry.user_message and "USD" in entry.user_message
-    ]
-    assert 3 <= len(said) <= 30
-    assert any("2 at the provider" in line for line in said), said
+    assert progress(bench, result.run_id) == lines
+
+
+def test_a_run_says_nothing_once_a_poll(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer, "SAY_EVERY", 3600.0)
+    bench.serve(FaultPlan(outcome={"null_output_once": 1.0}))
+    result = bench.run(bench.write(TWO))
+    assert bench.charged().requests_by_route["GET /v1/predictions/{id}"] >= 2
+    assert progress(bench, result.run_id) == []
 
 
 def test_a_partition_has_at_most_four_events(bench: Bench) -> None:
