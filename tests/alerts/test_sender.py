@@ -2,6 +2,8 @@
 
 import logging
 import socket
+import threading
+from http.client import parse_headers
 
 import pytest
 
@@ -68,12 +70,13 @@ def test_every_webhook_is_tried_though_one_is_away(
 
 def test_an_answer_that_is_lost_is_not_asked_for_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        import threading
 
         def hang_up() -> None:
             connection, _ = server.accept()
-            connection.recv(65_536)
-            connection.close()
+            with connection, connection.makefile("rb") as request:
+                request.readline()
+                length = int(parse_headers(request)["content-length"])
+                request.read(length)  # what is left unread would make the end a reset
 
         thread = threading.Thread(target=hang_up)
         thread.start()
