@@ -1,8 +1,8 @@
 """What is told of failed runs and late schedules, over a real socket, and told once."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
 
 import dagster as dg
 import pytest
@@ -22,16 +22,19 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from flux_pipeline.alerts.message import Kind
+from flux_pipeline.defs import alerts
 from flux_pipeline.defs.alerts import build_alerts, failure_alert, tell_held, tell_launched
 from flux_pipeline.defs.automation import build_schedule
 from flux_pipeline.defs.lateness import LATE, LONG, find_late
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_set, open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.produce import producer
 from flux_pipeline.resources import AlertSender
 from tests.alerts.receiver import Receiver, receiver
 from tests.defs.bench import Bench
 
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 THREE = "prompts: {castle: a castle, harbour: a harbour, moon: the moon}\n"
 
 
@@ -39,6 +42,19 @@ THREE = "prompts: {castle: a castle, harbour: a harbour, moon: the moon}\n"
 def webhook() -> Iterator[Receiver]:
     with receiver() as running:
         yield running
+
+
+@pytest.fixture
+def same_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still, for what is told once a day or a month."""
+
+    class StandingStill(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2026, 11, 20, 12, tzinfo=tz)
+
+    monkeypatch.setattr(alerts, "datetime", StandingStill)
+    monkeypatch.setattr(producer, "_now", lambda: NOW)
 
 
 @pytest.fixture
@@ -133,7 +149,7 @@ def test_a_budget_of_the_run_is_told_with_what_it_left_out(
 
 
 def test_the_budget_of_a_month_is_told_once_and_again_when_it_was_raised(
-    bench: Bench, webhook: Receiver, sender: AlertSender
+    bench: Bench, webhook: Receiver, sender: AlertSender, same_day: None
 ) -> None:
     for limit in (0.0, 0.0, 0.001):
         launched = failed_run(bench, THREE + f"budget: {{usd_per_month: {limit}}}\n")
@@ -143,7 +159,7 @@ def test_the_budget_of_a_month_is_told_once_and_again_when_it_was_raised(
 
 
 def test_a_provider_out_of_credit_is_told_once_a_day_over_all_sets(
-    bench: Bench, webhook: Receiver, sender: AlertSender
+    bench: Bench, webhook: Receiver, sender: AlertSender, same_day: None
 ) -> None:
     bench.options = EmulatorOptions(time_scale=0, render="cheap", credit_usd=0.0)
     for _ in range(2):
@@ -191,7 +207,6 @@ def test_a_webhook_that_is_away_fails_nothing(bench: Bench, webhook: Receiver) -
     assert len(webhook.bodies) == 1
 
 
-NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DUE = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
 
 
@@ -314,9 +329,14 @@ def test_a_run_that_hangs_is_late(
 
 
 def test_a_late_schedule_is_told_once(
-    bench: Bench, daily: dg.ScheduleDefinition, webhook: Receiver, sender: AlertSender
+    bench: Bench, lasting: dg.DagsterInstance, webhook: Receiver, sender: AlertSender
 ) -> None:
-    turned_on(bench, daily, since=datetime.now(UTC) - timedelta(days=3))
+    bench.instance = lasting
+    now = datetime.now(UTC)
+    far = f"{(now.hour + 12) % 24}"  # so that no other tick gets late while this runs
+    daily = build_schedule(bench.write(f"{THREE}schedule: {{cron: '0 {far} * * *'}}\n"))
+    assert daily is not None
+    turned_on(bench, daily, since=now - timedelta(days=3))
     on_late, cursor = build_alerts([daily], running=True)[1], None
     for _ in range(2):
         context = dg.build_sensor_context(

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +13,7 @@ from flux_pipeline.defs.beta import beta_accepted
 from flux_pipeline.defs.checks import CHECKS
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.produce import producer
 from tests.defs.bench import QUIET, Bench, checks
 
 FOUR = """
@@ -191,7 +193,10 @@ def test_a_budget_stops_before_the_request_that_would_exceed_it(bench: Bench) ->
     assert sorted(bench.made(winter).values()) == ["FAILED"] * 2 + ["MATERIALIZED"] * 2
 
 
-def test_the_budget_of_a_day_holds_over_all_runs(bench: Bench) -> None:
+def test_the_budget_of_a_day_holds_over_all_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "_now", lambda: datetime(2026, 11, 20, 12, tzinfo=UTC))
     bench.limits = {"usd_per_day": 0.0065}
     winter = bench.write(FOUR)
     bench.run(winter, keys=["castle", "castle"])

@@ -40,9 +40,10 @@ def test_the_books_hold_every_image_once(bench: Bench) -> None:
     assert shown["flux/stored_images"].value == 2
     assert shown["flux/cost_usd"].value == pytest.approx(0.009, abs=0.0031)
     with (bench.folder / "store/spend/by-day.csv").open() as file:
-        (row,) = csv.DictReader(file)
-    assert (row["prompt_set"], row["images"]) == (bench.name, "2")
-    assert int(row["refused"]) + int(row["failed"]) == 1
+        rows = list(csv.DictReader(file))  # two, if midnight came between
+    assert {row["prompt_set"] for row in rows} == {bench.name}
+    assert sum(int(row["images"]) for row in rows) == 2
+    assert sum(int(row["refused"]) + int(row["failed"]) for row in rows) == 1
     assert shown["dagster/uri"].value.endswith("/spend/by-day.csv")
 
 
