@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.gallery.counting import CountingStore
 
@@ -14,6 +14,8 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 )
+PATIENCE = 120_000
+"""ms, until what a page should show must be there: it guards against hanging alone."""
 
 
 @pytest.fixture
@@ -29,6 +31,9 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         pytest.skip("needs a browser: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS.split())
+        browser = playwright.chromium.launch(
+            executable_path=program, args=FLAGS.split(), timeout=PATIENCE
+        )
+        expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key
@@ -20,6 +21,7 @@ from flux_pipeline.gallery.overview import build_overview
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.folder import FolderStore
+from tests.gallery.conftest import PATIENCE
 from tests.gallery.samples import HOSTILE, SCRIPTS, an_image, pack, record
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 
@@ -42,6 +44,8 @@ class Visit:
 
     page: Page
     complaints: list[str] = field(default_factory=list)
+    held: list[Route] = field(default_factory=list)
+    """Requests that wait until they are let go."""
 
     def tiles(self) -> Sequence[str]:
         """The prompts of the tiles, in the order of the document."""
@@ -58,6 +62,28 @@ class Visit:
         self.page.wait_for_function(
             "q => new URLSearchParams(location.hash.slice(1)).get('q') == q", arg=text
         )
+
+    def hold(self, route: Route) -> None:
+        """Let a request wait."""
+        self.held.append(route)
+
+    def choose(self, label: str, value: str) -> None:
+        """Choose from a list, and wait until the page shows what was chosen."""
+        self.page.get_by_label(label).select_option(value)
+        expect(self.page).to_have_url(re.compile(rf"[#&]\w+={value}(&|$)"))
+
+    def leave(self, button: Locator) -> None:
+        """Close the viewer; once the focus is back on its tile, nothing is still to come."""
+        self.page.keyboard.press("Escape")
+        expect(self.page.locator("#viewer")).to_be_hidden()
+        expect(button).to_be_focused()
+
+    def wait(self, what: Callable[[], object]) -> None:
+        """Wait for what the browser tells by itself."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while not what():
+            assert time.monotonic() < deadline
+            self.page.wait_for_timeout(20)
 
     def count(self, words: str) -> None:
         expect(self.page.locator("#count")).to_have_text(words)
@@ -134,6 +160,7 @@ def visit(chromium: Browser) -> Iterator[Visiting]:
 
     def start(address: str, *, waiting: str = "", **options: Any) -> Visit:
         context = chromium.new_context(**options)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         seen = Visit(page)
         visits.append(seen)
@@ -141,8 +168,8 @@ def visit(chromium: Browser) -> Iterator[Visiting]:
         page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         page.on("dialog", lambda dialog: seen.complaints.append(dialog.message))
         page.add_init_script(WATCH)
-        if waiting:  # these files never come
-            page.route(waiting, lambda _route: None)
+        if waiting:  # these files don't come before they are let go
+            page.route(waiting, seen.hold)
         page.goto(address)
         page.wait_for_selector("html[data-ready]")
         return seen
@@ -178,7 +205,7 @@ def test_it_opens_from_a_folder_and_from_a_server_and_shows_the_images_themselve
     seen = visit(f"{served}/{key}" if over_http else (root / key).as_uri())
     first = seen.page.locator(".tile img").first
     expect(first).to_have_attribute("src", f"{'../' * key.count('/')}images/winter/13.webp")
-    assert first.evaluate("image => image.complete && image.naturalWidth") > 10
+    assert first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 10
 
 
 def test_thumbnails_come_first(served: str, visit: Visiting) -> None:
@@ -199,10 +226,11 @@ def test_no_text_runs_or_becomes_markup(root: Path, visit: Visiting) -> None:
     )
     assert set(names) <= allowed
     for number in range(len(SCRIPTS) + 2 * len(HOSTILE)):
-        seen.page.locator(".tile button").nth(number).click()
+        button = seen.page.locator(".tile button").nth(number)
+        button.click()
         expect(seen.page.locator("#panel pre")).to_be_visible()
         assert seen.page.locator("#viewer :is(script, svg, iframe)").count() == 0
-        seen.page.keyboard.press("Escape")
+        seen.leave(button)
     assert seen.page.locator("body script").count() == 2
 
 
@@ -268,7 +296,7 @@ def test_nothing_found_is_said_and_undone(root: Path, visit: Visiting) -> None:
     seen.count("0 of 22 images")
     seen.page.get_by_role("button", name="Clear the filters").click()
     seen.count("all 22")
-    assert "#" not in seen.page.url
+    expect(seen.page).not_to_have_url(re.compile("#"))
 
 
 @pytest.mark.parametrize(
@@ -291,15 +319,14 @@ def test_a_view_is_in_the_address_and_can_be_shared(
 ) -> None:
     seen = visit(f"{winter(root)}#{hash_}")
     seen.count(f"{count} of 22 images")
-    seen.page.get_by_label("Size").select_option("large")
-    expect(seen.page).to_have_url(re.compile("size=large$"))
+    seen.choose("Size", "large")
     assert all(part in seen.page.url for part in hash_.split("&"))
 
 
 def test_the_set_is_a_filter_of_the_page_over_all(root: Path, visit: Visiting) -> None:
     seen = visit((root / OVERVIEW).as_uri())
     seen.count("all 25")
-    seen.page.get_by_label("Set").select_option("summer")
+    seen.choose("Set", "summer")
     seen.count("3 of 25 images")
     assert not visit(winter(root)).page.get_by_label("Set").is_visible()
 
@@ -307,9 +334,9 @@ def test_the_set_is_a_filter_of_the_page_over_all(root: Path, visit: Visiting) -
 def test_order(root: Path, visit: Visiting) -> None:
     seen = visit(f"{winter(root)}#status=stored&sort=oldest")
     assert seen.tiles()[: len(SCRIPTS)] == list(SCRIPTS.values())
-    seen.page.get_by_label("Order").select_option("seed")
+    seen.choose("Order", "seed")
     assert seen.tiles()[-1] == SCRIPTS["chinese"]  # its seed is beyond what a double holds
-    seen.page.get_by_label("Order").select_option("name")
+    seen.choose("Order", "name")
     assert seen.tiles()[0] == SCRIPTS["chinese"]
 
 
@@ -331,9 +358,7 @@ def test_keys_lead_through_the_grid_and_focus_comes_back(root: Path, visit: Visi
     expect(page.locator("#viewer")).to_be_visible()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#viewer-place")).to_have_text("2 of 14")
-    page.keyboard.press("Escape")
-    expect(page.locator("#viewer")).to_be_hidden()
-    expect(buttons.nth(1)).to_be_focused()
+    seen.leave(buttons.nth(1))
     page.keyboard.press("/")
     expect(page.get_by_label("Search prompts")).to_be_focused()
 
@@ -389,8 +414,7 @@ def test_commands_are_copied(root: Path, visit: Visiting, verb: str, clipboard: 
     page.locator(".tile button").click()
     page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
     expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
-    page.keyboard.press("Escape")
-    expect(page.locator("#viewer")).to_be_hidden()  # what is behind it takes no keys before
+    seen.leave(page.locator(".tile button"))
     page.get_by_label("Search prompts").fill("")
     page.keyboard.press("Control+V")
     expect(page.get_by_label("Search prompts")).to_have_value(
@@ -491,15 +515,22 @@ def test_a_lost_file_of_data_is_named_and_the_rest_is_shown(large: Path, visit: 
     seen.complaints.clear()
 
 
-def test_a_lost_image_is_said_where_it_should_be(root: Path, visit: Visiting) -> None:
+def test_a_lost_image_leaves_its_thumbnail(root: Path, visit: Visiting) -> None:
     path = root / "images/summer/1.webp"
     hidden = path.rename(path.with_suffix(".away"))
     try:
-        seen = visit((root / gallery_key("summer")).as_uri())
-        expect(seen.page.locator(".tile img")).to_have_count(3)  # its thumbnail stays
+        seen = visit((root / gallery_key("summer")).as_uri(), waiting=f"**/{path.name}")
+        thumbnails = seen.page.locator(".tile img[src^='data:image/webp']")
+        expect(thumbnails).to_have_count(1)  # the other two have their pictures
+        seen.wait(lambda: seen.held)
+        seen.held[0].continue_()
+        seen.wait(lambda: seen.complaints)
     finally:
         hidden.rename(path)
-    seen.page.wait_for_timeout(0)
+    seen.page.evaluate("new Promise((next) => requestAnimationFrame(() => setTimeout(next)))")
+    expect(seen.page.locator(".tile img")).to_have_count(3)
+    expect(thumbnails).to_have_count(1)
+    assert all("ERR_FILE_NOT_FOUND" in said for said in seen.complaints)
     seen.complaints.clear()
 
 
