@@ -1,11 +1,21 @@
 """The commit of a prompt set's file, from real repositories."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from flux_pipeline.defs.commit import find_commit
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other repository: not that of a git hook which runs pytest, and none around the folder."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
 
 @pytest.fixture
