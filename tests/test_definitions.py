@@ -130,7 +130,8 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, s
         "dg list components --json",
     )
     programs = Path(sys.executable).parent
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("FLUX_")}
+    ours = ("DAGSTER_HOME", "FLUX_", "REPLICATE_")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environ |= {"VIRTUAL_ENV": sys.prefix, "COLUMNS": "200"}
     environ["PATH"] = f"{programs}{os.pathsep}{environ.get('PATH', '')}"
     running = {
@@ -145,9 +146,13 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, s
         for command in commands
     }
     said = {}
-    for command, process in running.items():
-        output, _ = process.communicate(timeout=120)
-        said[command] = process.returncode, output
+    try:
+        for command, process in running.items():
+            output, _ = process.communicate(timeout=600)
+            said[command] = process.returncode, output
+    finally:
+        for process in running.values():
+            process.kill()
     return said
 
 

@@ -99,7 +99,8 @@ def forget() -> None:
 def dg_commands(folder: Path, *commands: str) -> Iterator[str]:
     """What these say, started at once: each takes seconds."""
     pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
-    environ = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    ours = ("DAGSTER_HOME", "FLUX_", "REPLICATE_")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     running = [
         subprocess.Popen(
             [Path(sys.executable).parent / "dg", *command.split()],
@@ -111,7 +112,11 @@ def dg_commands(folder: Path, *commands: str) -> Iterator[str]:
         )
         for command in commands
     ]
-    done = [(process.communicate(timeout=120), process.returncode) for process in running]
+    try:
+        done = [(process.communicate(timeout=600), process.returncode) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     for (output, errors), code in done:
         assert code == 0, output + errors
         yield output
