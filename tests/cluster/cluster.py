@@ -31,7 +31,7 @@ RATE = 300
 """Creates a minute, over all workers."""
 WORKERS = ("worker-1", "worker-2", "worker-3")
 """One more than the pool lets make images: a rescue must find a free one."""
-_START_SECONDS = 120
+_START_SECONDS = 600
 
 READY = """{workspaceOrError {... on Workspace {locationEntries {
   locationOrLoadError {__typename}

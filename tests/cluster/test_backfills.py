@@ -4,7 +4,7 @@ import yaml
 
 from tests.cluster.cluster import RATE, Cluster
 
-BACKFILL_SECONDS = 300
+BACKFILL_SECONDS = 1200
 WINDOW = 10.0
 
 

@@ -13,7 +13,7 @@ from tests.ui.studio import Studio, fill, running_studio
 
 ASKED = "FLUX_TEST_UI"
 """A switch, because workers that share these tests would each start all of it."""
-_PATIENCE = 30_000  # ms, until what a page should show must be there
+_PATIENCE = 120_000  # ms, until what a page should show must be there
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from tests.servers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
-START_SECONDS = 90
+START_SECONDS = 300
 POLL_SECONDS = 0.25
 Found = TypeVar("Found")
 
@@ -66,12 +66,12 @@ class Studio:
     def ask(self, query: str, **variables: Any) -> Any:
         """Ask the web interface's own API."""
         body = {"query": query, "variables": variables}
-        reply = httpx.post(f"{self.url}/graphql", json=body, timeout=30)
+        reply = httpx.post(f"{self.url}/graphql", json=body, timeout=300)
         answer = reply.json()
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def wait(self, ask: Callable[[], Found | None], what: str, seconds: float = 60) -> Found:
+    def wait(self, ask: Callable[[], Found | None], what: str, seconds: float = 300) -> Found:
         """Ask again and again until there is an answer."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
