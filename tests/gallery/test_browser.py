@@ -387,6 +387,25 @@ def test_an_image_is_zoomed_moved_and_left(root: Path, visit: Visiting) -> None:
     expect(page.locator("#panel")).to_be_hidden()
 
 
+def test_an_image_that_is_opened_while_another_closes_stays_open(
+    root: Path, visit: Visiting
+) -> None:
+    page = visit(f"{winter(root)}#status=stored").page
+    page.locator(".tile button").first.click()
+    expect(page.locator("#panel pre")).to_be_visible()
+    page.evaluate(
+        """() => {
+          document.getElementById("viewer").close(); // the event of it comes later
+          document.querySelectorAll(".tile button")[1].click();
+        }"""
+    )
+    expect(page.locator("#viewer-place")).to_have_text("2 of 14")
+    expect(page.locator("#panel pre")).to_be_visible()
+    expect(page.locator("#stage img")).to_have_count(1)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#viewer-place")).to_have_text("3 of 14")
+
+
 def test_the_panel_has_the_lineage_and_the_address_leads_back(root: Path, visit: Visiting) -> None:
     seen = visit(f"{winter(root)}#q=城堡")
     seen.page.locator(".tile button").click()

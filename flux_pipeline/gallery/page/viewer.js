@@ -119,6 +119,7 @@ viewer.addEventListener("keydown", (event) => {
 });
 
 viewer.addEventListener("close", () => {
+  if (viewer.open) return; // the event comes later than the closing: another image is open by now
   const place = grid.items.indexOf(view.item);
   view.item = null;
   view.changed();
