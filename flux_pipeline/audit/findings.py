@@ -41,12 +41,12 @@ class Verification:
     images: int = 0
     """Objects below ``images/``."""
     findings: list[Finding] = field(default_factory=list)
-    known: list[Finding] = field(default_factory=list)
-    """Those that a person has looked into: they don't count."""
     notes: list[str] = field(default_factory=list)
     """What is no disagreement, and should be known."""
     complete: bool = True
     """False where one of the four could not be asked: then nothing agrees for sure."""
+    known: list[Finding] = field(default_factory=list)
+    """Those that a person has looked into: they don't count."""
 
     @property
     def ok(self) -> bool:
