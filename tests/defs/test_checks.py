@@ -242,7 +242,7 @@ def test_a_request_that_a_budget_kept_back_is_an_error(store: FolderStore) -> No
     outcome = an_outcome(unsent, ending=Ending.FAILED, **over)
     assert broken(outcome, store) == {COMPLETE: ERROR, BUDGET: ERROR}
     named = wrong(evaluate(outcome, store)[BUDGET])
-    assert named == {"run_budget": "1 requests: not sent: budget usd_per_run 1"}
+    assert named == {"run_budget": "1 request: not sent: budget usd_per_run 1"}
 
 
 def test_only_the_checks_asked_for_are_evaluated(store: FolderStore) -> None:

@@ -1,6 +1,5 @@
 """What other processes do in the ledger's tests: each function runs in a child of its own."""
 
-import multiprocessing
 import os
 import pwd
 import resource
@@ -16,6 +15,7 @@ from flux_pipeline.ledger.base import Budget, Claimed
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.actions import begin, intent
+from tests.servers.processes import context
 
 PATIENCE = 900
 """s; nothing is waited for as long, however slow the disk and the machine."""
@@ -39,10 +39,9 @@ class Child:
 @contextmanager
 def child(work: Callable[..., None], *arguments: object) -> Iterator[Child]:
     """Run ``work(pipe, *arguments)`` in a new process, ended at the latest with the block."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
+    spawning = context()
+    ours, theirs = spawning.Pipe()
+    process = spawning.Process(target=work, args=(theirs, *arguments), daemon=True)
     process.start()
     theirs.close()
     try:

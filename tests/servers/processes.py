@@ -18,7 +18,7 @@ from flux_pipeline.produce.performer import Performer
 
 _OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
 _SECONDS = 600
-"""A guard against hanging alone: a fork server that others have begun has imported less."""
+"""A guard against hanging alone."""
 _PRELOADED = ["flux_pipeline.definitions", "flux_pipeline.cli.run", "pyarrow.parquet", __name__]
 
 
@@ -32,7 +32,10 @@ class Death:
 
 
 def context() -> Any:
-    """A fork server with all imports done."""
+    """The one fork server of a test process, with all imports done.
+
+    The trap: what is preloaded is set by whoever uses it first, so all that use one come here.
+    """
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(_PRELOADED)
     return made
