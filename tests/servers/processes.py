@@ -19,7 +19,20 @@ from flux_pipeline.produce.performer import Performer
 _OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
 _SECONDS = 600
 """A guard against hanging alone."""
-_PRELOADED = ["flux_pipeline.definitions", "flux_pipeline.cli.run", "pyarrow.parquet", __name__]
+_PRELOADED = [
+    "flux_pipeline.definitions",
+    "flux_pipeline.audit.verify",
+    "flux_pipeline.cli.run",
+    "flux_pipeline.emulator.server",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    # What is imported where it is needed alone: by the plot, and by Dagster's storage.
+    "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
+    "alembic.command",
+    "dagster._core.storage.sqlite_storage",
+    __name__,
+]
 
 
 @dataclass(frozen=True)
