@@ -5,6 +5,7 @@ type: flux_pipeline.ImageBooks
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self
@@ -94,8 +95,9 @@ def _component_files(folder: Path) -> Iterator[Path]:
     """The files of components below a folder that name one of ours, also those that are new."""
     for name in _FILES:
         for path in folder.rglob(name):
-            if _OURS in path.read_bytes():
-                yield path
+            with suppress(OSError):  # it may be gone by now
+                if _OURS in path.read_bytes():
+                    yield path
 
 
 def _load_anew(tree: dg.ComponentTree) -> Sequence[LoadedPromptSet]:

@@ -98,7 +98,8 @@ def _read_again(
             continue
         known = prompt_set.partition_keys()  # all in one run: reading is one pass, and is free
         yield dg.RunRequest(
-            run_key=f"{name} {version}",
+            # With what was read last, so that an edit that is taken back is read again too.
+            run_key=f"{name} {version} {latest[0].storage_id}",
             asset_selection=[keys.prompts],
             tags={
                 **set_tags(prompt_set),

@@ -157,6 +157,19 @@ def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(bench:
     assert bench.charged().creates_accepted == paid
 
 
+def test_an_edit_that_is_taken_back_is_read_again_too(bench: Bench) -> None:
+    """Dagster starts no second run for a run key that a sensor has used before."""
+    texts = [f"prompts: {{a: a, b: {b}}}\n" for b in ("first", "second")] * 2
+    (folder := bench.folder / "configs").mkdir()
+    keys = []
+    for text in texts:
+        prompt_set = bench.write(text)
+        (folder / f"{bench.name}.yaml").write_bytes(Path(prompt_set.path).read_bytes())
+        keys += [request.run_key for request in Watched(folder, NOWHERE, bench.instance).tick()[1]]
+        bench.run(prompt_set, "prompts")
+    assert len(set(keys)) == len(keys) == len(texts) - 1
+
+
 def test_prompts_are_read_again_in_one_run_however_few_partitions_a_run_takes(
     bench: Bench,
 ) -> None:
