@@ -3,8 +3,12 @@
 The first poll comes after the running median of the model's own durations, the next ones after
 0.3 of the time passed, between 0.5 and 8 s. With a median of 2.5 s and 2 % cold starts of 40 to
 120 s that is less than 2.5 polls a prediction. Nothing here waits or reads a clock.
+
+A model that was cold lets all who came first wait, and nobody after them: where a prediction itself
+is quick, the first poll comes 8 s and twice its time later at the latest, whatever the others took.
 """
 
+import math
 from bisect import bisect_left, insort
 from collections import deque
 
@@ -43,12 +47,16 @@ class PollSchedule:
 
     def __init__(self) -> None:
         self._durations: dict[str, Durations] = {}
+        self._predicting: dict[str, Durations] = {}
+        """Without the time that they waited for a machine."""
 
     def observe(self, model: str, prediction: Prediction) -> None:
         """Learn from a prediction that succeeded, by the provider's own times."""
         seconds = _duration(prediction)
         if seconds is not None:
             self._of(model).add(seconds)
+        if prediction.predict_seconds is not None:
+            self._predicting.setdefault(model, Durations()).add(prediction.predict_seconds)
 
     def wait(self, model: str, *, elapsed: float, polls: int) -> float:
         """Seconds to wait now, ``elapsed`` s after the prediction was accepted.
@@ -57,9 +65,13 @@ class PollSchedule:
         """
         median = self._of(model).median
         if polls == 0:
-            return max(0.0, median - elapsed)
+            return max(0.0, min(median, self._latest_first(model)) - elapsed)
         shortest = min(_SHORTEST, max(median / 5, _AT_LEAST))
         return min(max(_GROWTH * elapsed, shortest), _LONGEST)
+
+    def _latest_first(self, model: str) -> float:
+        predicting = self._predicting.get(model)
+        return math.inf if predicting is None else _LONGEST + 2 * predicting.median
 
     def _of(self, model: str) -> Durations:
         return self._durations.setdefault(model, Durations())

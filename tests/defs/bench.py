@@ -30,7 +30,10 @@ WAITING = EmulatorOptions(
     calls_per_minute=None,
     retention_seconds=1e6,
 )
-"""Nothing ends before the bench hastens the provider, however slow the machine is."""
+"""Nothing ends before the bench hastens the provider, however slow the machine is.
+
+The trap: what is created after the first of these has ended is asked for in ten real minutes.
+"""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -85,6 +85,20 @@ def test_waits_stay_between_half_a_second_and_eight() -> None:
     assert schedule.wait("m", elapsed=500.0, polls=9) == 8.0
 
 
+def test_a_cold_start_of_all_who_came_first_lets_nobody_after_them_wait_as_long() -> None:
+    schedule = PollSchedule()
+    for _ in range(64):  # all that were in flight while the model was booted
+        schedule.observe("m", ended(90.0, predicted=1.5))
+    assert schedule.wait("m", elapsed=0, polls=0) == 11.0
+    assert schedule.wait("m", elapsed=20.0, polls=0) == 0.0
+
+
+def test_a_model_that_is_slow_itself_is_asked_after_its_own_time() -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", ended(45.0, predicted=40.0))
+    assert schedule.wait("m", elapsed=0, polls=0) == 45.0
+
+
 def test_a_quick_model_is_asked_quickly() -> None:
     schedule = PollSchedule()
     schedule.observe("m", ended(0.3))
