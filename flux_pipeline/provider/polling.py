@@ -6,6 +6,7 @@ The first poll comes after the running median of the model's own durations, the 
 
 A model that was cold lets all who came first wait, and nobody after them: where a prediction itself
 is quick, the first poll comes 8 s and twice its time later at the latest, whatever the others took.
+If it finds nothing, the wait is the queue's, and the second comes after the median: one poll more.
 """
 
 import math
@@ -64,8 +65,11 @@ class PollSchedule:
         ``polls`` counts those made already. A median below 2.5 s shortens the waits with it.
         """
         median = self._of(model).median
+        latest = self._latest_first(model)
         if polls == 0:
-            return max(0.0, min(median, self._latest_first(model)) - elapsed)
+            return max(0.0, min(median, latest) - elapsed)
+        if polls == 1 and latest < median and elapsed < median:
+            return median - elapsed
         shortest = min(_SHORTEST, max(median / 5, _AT_LEAST))
         return min(max(_GROWTH * elapsed, shortest), _LONGEST)
 

@@ -93,6 +93,18 @@ def test_a_cold_start_of_all_who_came_first_lets_nobody_after_them_wait_as_long(
     assert schedule.wait("m", elapsed=20.0, polls=0) == 0.0
 
 
+def test_a_queue_that_lasts_costs_one_poll_more() -> None:
+    schedule = PollSchedule()
+    for _ in range(64):
+        schedule.observe("m", ended(60.0, predicted=1.5))
+    elapsed, polls = 0.0, 0
+    while elapsed < 60.0:
+        elapsed += schedule.wait("m", elapsed=elapsed, polls=polls)
+        polls += 1
+    assert (elapsed, polls) == (60.0, 2)
+    assert schedule.wait("m", elapsed=elapsed, polls=polls) == 8.0
+
+
 def test_a_model_that_is_slow_itself_is_asked_after_its_own_time() -> None:
     schedule = PollSchedule()
     schedule.observe("m", ended(45.0, predicted=40.0))
