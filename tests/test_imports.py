@@ -1,0 +1,69 @@
+"""Which heavy libraries importing each command, the core and the definitions loads.
+
+Every row is what a person waits for. A library that is new in a row makes that command slower for
+everybody who starts it; one that has gone is taken out of its row.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "aiohttp",
+    "boto3",
+    "c2pa",
+    "dagster",
+    "duckdb",
+    "httpx",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "PIL",
+    "psycopg",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "starlette",
+    "yaml",
+)
+"""Libraries that take more than 20 ms of CPU to import."""
+
+
+_TABLE = {"numpy", "pyarrow", "pydantic", "yaml"}
+_PROVIDER = {"PIL", "aiohttp", "httpx", "rich", "sqlalchemy"}
+
+EXPECTED: dict[str, set[str]] = {
+    "flux_pipeline": set(),
+    "flux_pipeline.settings": set(),
+    "flux_pipeline.produce.core": {"pydantic"},
+    "flux_pipeline.emulator.options": {"pydantic"},
+    "flux_pipeline.cli": set(),
+    "flux_pipeline.cli.workspace": _TABLE,
+    "flux_pipeline.cli.run": _TABLE | {"rich"},
+    "flux_pipeline.cli.plan": _TABLE | {"rich"},
+    "flux_pipeline.cli.verify": _TABLE | _PROVIDER,
+    "flux_pipeline.cli.reindex": _TABLE | {"rich"},
+    "flux_pipeline.cli.rescue": _TABLE | _PROVIDER,
+    "flux_pipeline.cli.held": _TABLE | _PROVIDER,
+    "flux_pipeline.cli.trace": set(),
+    "flux_pipeline.cli.reproduce": set(),
+    "flux_pipeline.cli.spend": _TABLE,
+    "flux_pipeline.cli.alert": _TABLE,
+    "flux_pipeline.cli.schema": set(),
+    "flux_pipeline.cli.emulator": set(),
+    "flux_pipeline.definitions": _TABLE | _PROVIDER | {"dagster"},
+}
+
+
+@pytest.mark.parametrize("module", EXPECTED)
+def test_importing_it_loads_no_more_than_it_did(module: str) -> None:
+    assert loaded_by(module) == EXPECTED[module]
+
+
+def loaded_by(module: str) -> set[str]:
+    code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
