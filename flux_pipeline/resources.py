@@ -13,9 +13,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from flux_pipeline.alerts.message import Alert
-from flux_pipeline.alerts.sender import Delivery, send
-from flux_pipeline.alerts.webhooks import build_webhooks
+from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
 from flux_pipeline.audit.belonging import claim_ledger
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.opening import open_ledger
@@ -25,7 +23,7 @@ from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.rates import Kind
+from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.location import open_store

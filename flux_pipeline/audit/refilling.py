@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.models import build_request, find_model
-from flux_pipeline.models.redact import REDACTED
 from flux_pipeline.prompts import PromptSet
+from flux_pipeline.redaction import REDACTED
 from flux_pipeline.request import Request, Source
 
 

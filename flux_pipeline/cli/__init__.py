@@ -58,6 +58,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="flux-pipeline")
 def cli(log_level: str) -> None:
     """Declarative image production: prompt sets in, images with their lineage out."""
+    _escape_what_the_terminal_cannot_show()
     logging.basicConfig(
         stream=sys.stderr, format="%(levelname)s %(message)s", level=log_level.upper()
     )
@@ -75,3 +76,10 @@ def main() -> None:
     except FluxPipelineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _escape_what_the_terminal_cannot_show() -> None:
+    # Without it a prompt in Chinese ends the command on a terminal that is not UTF-8.
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")

@@ -15,9 +15,7 @@ def alert(test: bool) -> None:
 
     Exit code: 1 a webhook did not take it, 2 FLUX_ALERT_URL is not set.
     """
-    from flux_pipeline.alerts.message import Kind, build_alert
-    from flux_pipeline.alerts.sender import send
-    from flux_pipeline.alerts.webhooks import build_webhooks
+    from flux_pipeline.alerts import Kind, build_alert, build_webhooks, send
 
     settings = read_settings(None)
     if not settings.alert_url:

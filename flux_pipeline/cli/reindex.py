@@ -7,7 +7,7 @@ import click
 
 from flux_pipeline.cli.counting import counting
 from flux_pipeline.cli.workspace import read_settings
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun
 
 _MOST_LINES = 100
 
@@ -38,8 +38,8 @@ def reindex(as_json: bool) -> None:
         if len(done.failed) > _MOST_LINES:
             click.echo(f"and {len(done.failed) - _MOST_LINES} more; --json has all")
         click.echo(
-            f"{counted(done.images, 'image')}, {counted(done.rows, 'lineage row')} and"
-            f" {counted(done.entries, 'ledger entry', 'ledger entries')} written,"
-            f" {counted(len(done.failed), 'object')} not used"
+            f"{count_noun(done.images, 'image')}, {count_noun(done.rows, 'lineage row')} and"
+            f" {count_noun(done.entries, 'ledger entry', 'ledger entries')} written,"
+            f" {count_noun(len(done.failed), 'object')} not used"
         )
     sys.exit(1 if done.failed else 0)

@@ -8,9 +8,8 @@ from uuid import uuid4
 
 import click
 
-from flux_pipeline.cli.plain import plain, survive_any_encoding
 from flux_pipeline.cli.tracing import answer_to, open_table
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun, printable
 
 if TYPE_CHECKING:
     from flux_pipeline.audit.reproduce import Plan, Reproduction
@@ -30,7 +29,6 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
     The original stays as it is. All images of its prediction are made again. Exit code: 0 all are
     identical or similar, 1 one is different or did not come.
     """
-    survive_any_encoding()
     from flux_pipeline.settings import Settings, missing_key
 
     settings = Settings.from_environment(os.environ)
@@ -56,10 +54,10 @@ def _plan(settings: "Settings", target: str) -> "Plan":
     store, snapshot = open_table()
     answer, why = answer_to(store, snapshot, target)
     if answer is None or answer.record is None:
-        click.echo(f"not known: {plain(target)}: {plain(why or _notes(answer))}", err=True)
+        click.echo(f"not known: {printable(target)}: {printable(why or _notes(answer))}", err=True)
         sys.exit(1)
     if answer.certainty != "certain":
-        click.echo(f"note: {'; '.join(map(plain, answer.notes)) or answer.certainty}", err=True)
+        click.echo(f"note: {'; '.join(map(printable, answer.notes)) or answer.certainty}", err=True)
     from flux_pipeline.audit.reproduce import plan_reproduction
 
     return plan_reproduction(snapshot, store, answer.record, lambda name: _set(settings, name))
@@ -97,7 +95,7 @@ def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reprodu
 def _say_plan(plan: "Plan", *, as_json: bool) -> None:
     request = plan.request
     if as_json:
-        from flux_pipeline.models import redact_input
+        from flux_pipeline.redaction import redact_input
 
         found = {
             "dry_run": True,
@@ -118,19 +116,19 @@ def _say_plan(plan: "Plan", *, as_json: bool) -> None:
 
 def _cost(plan: "Plan") -> str:
     request = plan.request
-    images = counted(request.outputs, "image")
+    images = count_noun(request.outputs, "image")
     return f"{images} of {request.model}, {request.cost_usd:.4f} USD by estimate"
 
 
 def _say(done: "Reproduction") -> None:
     for image in done.images:
         bits = "" if image.distance is None else f", {image.distance} of 64 bits of looks differ"
-        reason = f": {plain(image.reason)}" if image.reason else ""
+        reason = f": {printable(image.reason)}" if image.reason else ""
         click.echo(f"output {image.output_index}  {image.verdict}{bits}{reason}")
         click.echo(f"  original   {image.original_uri or 'unknown'}")
         click.echo(f"  made now   {image.uri or 'nothing'}")
     for note in done.notes:
-        click.echo(f"note: {plain(note)}")
+        click.echo(f"note: {printable(note)}")
     click.echo(f"{done.verdict}; {done.usd:.4f} USD paid, by estimate")
 
 

@@ -9,12 +9,7 @@ import click
 
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.summary import print_summary, summary_json
-from flux_pipeline.cli.workspace import (
-    choose_partitions,
-    choose_sets,
-    dagster_home,
-    read_settings,
-)
+from flux_pipeline.cli.workspace import choose_partitions, choose_sets, dagster_home, read_settings
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.observing import observing
 from flux_pipeline.prompts import PromptSet

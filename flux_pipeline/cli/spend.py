@@ -44,12 +44,7 @@ def spend(
     once; a budget counts every attempt.
     """
     from flux_pipeline.lineage.snapshot import open_snapshot
-    from flux_pipeline.lineage.spending import (
-        group_spending,
-        select_spending,
-        spending,
-        total,
-    )
+    from flux_pipeline.lineage.spending import group_spending, select_spending, spending, total
     from flux_pipeline.store.location import open_store
 
     everything = spending(open_snapshot(open_store(read_settings(None).store)))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flux_pipeline.cli.plain import plain, survive_any_encoding
 from flux_pipeline.cli.tracing import answer_to, open_table, without_pandas
+from flux_pipeline.text import printable
 
 if TYPE_CHECKING:
     from flux_pipeline.audit.trace import Answer
@@ -48,7 +48,6 @@ def trace(
     image or a file, or at least 8 characters of its beginning. Nothing is sent or written. Exit
     code: 0, or 1 where it is not known.
     """
-    survive_any_encoding()
     without_pandas()
     wanted = {"prompt": prompt, "prompt_set": prompt_set, "run_id": run_id}
     asked = {name: value for name, value in wanted.items() if value is not None}
@@ -65,7 +64,7 @@ def _back(target: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_described(answer, why)))
     elif answer is None:
-        click.echo(f"not known: {plain(target)}: {plain(why)}", err=True)
+        click.echo(f"not known: {printable(target)}: {printable(why)}", err=True)
     else:
         _print(answer)
     sys.exit(0 if answer else 1)
@@ -95,9 +94,9 @@ def _print(answer: "Answer") -> None:
     looks = f", {answer.distance} of 64 bits differ" if answer.distance else ""
     click.echo(f"answered by  {_SAID[answer.answered_by]}; {answer.certainty}{looks}")
     for note in answer.notes:
-        click.echo(f"note         {plain(note)}")
+        click.echo(f"note         {printable(note)}")
     for name, value in _lines(row):
-        click.echo(f"{name:<13}{plain(value)}")
+        click.echo(f"{name:<13}{printable(value)}")
     click.echo(f"make again   {_command(answer) or 'not from this'}")
 
 
@@ -166,8 +165,8 @@ def _forward(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
 def _line(record: "ImageRecord") -> str:
     when = record.stored_at or record.completed_at or record.requested_at
     day = f"{when:%Y-%m-%d %H:%M}" if when else " " * 16
-    words = plain(" ".join(record.prompt.split()))
+    words = printable(" ".join(record.prompt.split()))
     short = words if len(words) <= _PROMPT else f"{words[:_PROMPT]}…"
-    where = plain(f"{record.prompt_set}/{record.prompt_name}")
-    ids = plain(f"{record.prediction_id or record.request_sha256[:12]}:{record.output_index}")
+    where = printable(f"{record.prompt_set}/{record.prompt_name}")
+    ids = printable(f"{record.prediction_id or record.request_sha256[:12]}:{record.output_index}")
     return f"{day}  {record.status:<7}  {ids:<28}  {record.seed or '':>10}  {where}  {short}"

@@ -11,7 +11,7 @@ from flux_pipeline.audit.known import read_known, set_aside
 from flux_pipeline.cli.counting import counting
 from flux_pipeline.cli.opening import open_producer
 from flux_pipeline.cli.workspace import read_settings
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun
 
 _MOST_LINES = 100
 """Of one kind; --json has all."""
@@ -57,9 +57,9 @@ def _text(result: Verification) -> str:
         if len(found) > _MOST_LINES:
             lines.append(f"{kind.value}: and {len(found) - _MOST_LINES} more; --json has all")
     lines += [f"note: {note}" for note in result.notes]
-    verdict = "all agree" if result.ok else counted(len(result.findings), "finding")
+    verdict = "all agree" if result.ok else count_noun(len(result.findings), "finding")
     if result.known:
-        verdict += f" but for {counted(len(result.known), 'known finding')}"
+        verdict += f" but for {count_noun(len(result.known), 'known finding')}"
     if not result.complete:
         verdict += ", and not everything could be compared"
-    return "\n".join([*lines, f"{counted(result.images, 'image')}, {verdict}"])
+    return "\n".join([*lines, f"{count_noun(result.images, 'image')}, {verdict}"])

@@ -10,13 +10,13 @@ from typing import Any
 
 import dagster as dg
 
-from flux_pipeline.alerts.message import Alert, Kind, build_alert
+from flux_pipeline.alerts import Alert, Kind, build_alert
 from flux_pipeline.defs.lateness import build_late_sensor
 from flux_pipeline.defs.launch import Launched, explain_failure
 from flux_pipeline.defs.outcome import HELD
 from flux_pipeline.produce.report import Stop
 from flux_pipeline.resources import AlertSender
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun
 
 TOLD = "flux/told"
 """The tag that holds the key of the alert about a run."""
@@ -98,7 +98,7 @@ def tell_held(
         alert = build_alert(
             Kind.HELD,
             f"rescue: {_KINDS[HELD][1]}",
-            [f"{counted(requests, 'request')}; {_ENDS_THEM}"],
+            [f"{count_noun(requests, 'request')}; {_ENDS_THEM}"],
             links={"run": f"{alert_sender.ui_url}/runs/{run_id}"},
             key=f"run {run_id}",
             run_id=run_id,

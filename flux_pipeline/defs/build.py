@@ -6,12 +6,7 @@ import dagster as dg
 
 from flux_pipeline.defs.alerts import ALERTS, build_alerts
 from flux_pipeline.defs.assets import build_assets
-from flux_pipeline.defs.automation import (
-    build_automation,
-    build_books,
-    build_job,
-    build_schedule,
-)
+from flux_pipeline.defs.automation import build_automation, build_books, build_job, build_schedule
 from flux_pipeline.defs.beta import beta_accepted
 from flux_pipeline.defs.galleries import build_gallery_of_all
 from flux_pipeline.defs.keys import SetKeys

@@ -15,12 +15,12 @@ import dagster as dg
 
 from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.launch import CODE_LOCATION
-from flux_pipeline.defs.metadata import plain_text
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.defs.specs import prompts_version
 from flux_pipeline.defs.watching import Watched
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.text import safe_text
 
 _EVERY = 15  # s
 _PATIENCE = 120.0  # s: loading thousands of files takes its time
@@ -116,7 +116,7 @@ def _take_up(
     try:
         now = watched.load()
     except ConfigError as error:
-        said = "\n".join(plain_text(str(problem)) for problem in error.problems)
+        said = "\n".join(safe_text(str(problem)) for problem in error.problems)
         return f"{files} changed; not loaded, the prompt sets before it go on:\n{said}", True
     news = "; ".join(describe_changes(watched.prompt_sets, now)) or "no request is another"
     if problem := reload_location(ui_url, place):
@@ -178,7 +178,7 @@ def reload_location(ui_url: str, name: str) -> str:
         return "what answered there is not Dagster's web interface"
     found = answer.get("locationOrLoadError") or answer
     if "message" in found:
-        return plain_text(str(found["message"]).strip().partition("\n")[0])
+        return safe_text(str(found["message"]).strip().partition("\n")[0])
     return ""
 
 

@@ -14,7 +14,6 @@ from flux_pipeline.defs.commit import find_commit
 from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.metadata import (
     PREVIEW,
-    count,
     images_line,
     images_metadata,
     prompts_line,
@@ -39,6 +38,7 @@ from flux_pipeline.produce.run import RunContext
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store
+from flux_pipeline.text import count_noun
 
 COST_TAG = "flux/cost_usd"
 """Of a run: what it has spent or reserved, as of its latest line of progress, or of its end."""
@@ -202,7 +202,7 @@ class SetEvents:
         used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)
         yield dg.AssetMaterialization(
             self.keys.gallery,
-            description=f"{count(built.summary.stored, 'image')} on {built.uri}",
+            description=f"{count_noun(built.summary.stored, 'image')} on {built.uri}",
             metadata={
                 "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
                 "dagster/uri": built.uri,

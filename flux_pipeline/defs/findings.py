@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flux_pipeline.defs.likeness import Likeness
-from flux_pipeline.defs.metadata import plain_text
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import Ending, PartitionReport, Result
+from flux_pipeline.text import safe_text
 
 MOST_NAMED = 20
 """Images that a check names."""
@@ -43,7 +43,7 @@ class Findings:
         """Take in one partition."""
         for result in report.results:
             if result.ending is Ending.HELD:
-                _name(self.held, _held_name(result), plain_text(result.reason))
+                _name(self.held, _held_name(result), safe_text(result.reason))
             for record in result.records:
                 if record.status is ImageStatus.STORED:
                     self._note(result, record)
@@ -62,7 +62,7 @@ class Findings:
             _name(self.misfits, address, misfit)
         is_blank = (record.error or "").startswith(_BLANK)
         if record.error:
-            _name(self.blank if is_blank else self.doubted, address, plain_text(record.error))
+            _name(self.blank if is_blank else self.doubted, address, safe_text(record.error))
         if not is_blank:  # what a filter left black is all alike
             self.likeness.add(record)
         # The smallest of random numbers are an even sample; the count keeps records uncompared.
@@ -86,10 +86,10 @@ def missing_images(report: PartitionReport) -> Iterator[tuple[str, str]]:
             if record.status is not ImageStatus.STORED:
                 whose = record.prediction_id or f"request {record.request_sha256[:12]}"
                 name = f"{record.prompt_name}, image {record.output_index} of {whose}"
-                yield name, plain_text(record.error or result.reason or "no reason known")
+                yield name, safe_text(record.error or result.reason or "no reason known")
         for index in range(named, result.request.outputs):
             name = f"{_held_name(result)}, image {index}"
-            yield name, plain_text(result.reason or "no reason known")
+            yield name, safe_text(result.reason or "no reason known")
 
 
 def _held_name(result: Result) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from flux_pipeline.alerts.message import Kind, build_alert
+from flux_pipeline.alerts import Kind, build_alert
 from flux_pipeline.defs.automation import due_times
 from flux_pipeline.defs.launch import CODE_LOCATION
 from flux_pipeline.resources import AlertSender

@@ -13,12 +13,12 @@ import dagster as dg
 from flux_pipeline.defs.requests import Content
 from flux_pipeline.images.decoding import miniature
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.models import redact
 from flux_pipeline.produce.report import PartitionReport
+from flux_pipeline.text import count_noun, safe_text
 
 Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
-_MOST_CHARACTERS = 1_000
+
 _MOST_REASONS = 5
 _MOST_SHOWN = 1_000
 """Characters from which on the UI hides Markdown behind a link."""
@@ -29,7 +29,7 @@ _MOST_ROWS = 20
 def prompts_metadata(content: Content) -> Metadata:
     """What a partition asks for."""
     return {
-        "flux/prompt": plain_text(content.prompt),
+        "flux/prompt": safe_text(content.prompt),
         "flux/images": content.images,
         "flux/estimate_usd": round(content.usd, 6),
         "dagster/row_count": content.requests,
@@ -44,10 +44,10 @@ def images_metadata(report: PartitionReport) -> Metadata:
     tally = report.tally
     shown: dict[str, Any] = dict(_previews(report))
     if report.results:
-        shown["flux/prompt"] = plain_text(str(report.results[0].request.input.get("prompt", "")))
+        shown["flux/prompt"] = safe_text(str(report.results[0].request.input.get("prompt", "")))
     if reasons := reasons_of(report):
         shown["flux/reasons"] = dg.MetadataValue.json(reasons)
-    if notices := [plain_text(notice) for result in report.results for notice in result.notices]:
+    if notices := [safe_text(notice) for result in report.results for notice in result.notices]:
         shown["flux/notices"] = dg.MetadataValue.json(notices[:_MOST_REASONS])
     shown |= {
         "flux/cost_usd": round(tally.usd, 6),
@@ -75,7 +75,8 @@ def images_metadata(report: PartitionReport) -> Metadata:
 def prompts_line(partition: str, content: Content) -> str:
     """What a partition asks for, as a line of the run's log."""
     return (
-        f"{partition}: {count(content.requests, 'request')} for {count(content.images, 'image')},"
+        f"{partition}: {count_noun(content.requests, 'request')} for"
+        f" {count_noun(content.images, 'image')},"
         f" {content.usd:.4f} USD by estimate"
     )
 
@@ -90,7 +91,7 @@ def images_line(report: PartitionReport) -> str:
         "held": tally.held,
     }
     parts = [
-        f"{tally.stored + tally.unchanged} of {count(tally.asked, 'image')}",
+        f"{tally.stored + tally.unchanged} of {count_noun(tally.asked, 'image')}",
         *(f"{number} {name}" for name, number in odd.items() if number),
         f"{tally.usd:.4f} USD",
         f"{report.seconds:.1f} s",
@@ -103,23 +104,9 @@ def reasons_of(report: PartitionReport) -> dict[str, int]:
     reasons: dict[str, int] = {}
     for result in report.results:
         if result.reason:
-            reason = plain_text(result.reason)
+            reason = safe_text(result.reason)
             reasons[reason] = reasons.get(reason, 0) + result.request.outputs
     return dict(list(reasons.items())[:_MOST_REASONS])
-
-
-def plain_text(text: str) -> str:
-    """Text as it may be shown to others: no secret, nothing invisible, not endless."""
-    visible = "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in redact(text[: 4 * _MOST_CHARACTERS])
-    )
-    return visible if len(visible) <= _MOST_CHARACTERS else visible[:_MOST_CHARACTERS] + "…"
-
-
-def count(number: int, noun: str) -> str:
-    """Give a number of things in words."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _row(record: ImageRecord) -> dg.TableRecord:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 import dagster as dg
 
 from flux_pipeline.defs.findings import Findings
-from flux_pipeline.defs.metadata import plain_text, reasons_of
+from flux_pipeline.defs.metadata import reasons_of
 from flux_pipeline.produce.report import Ending, PartitionReport, Result, Tally
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun, safe_text
 
 MOST_NAMED = 20
 """Partitions that a message names."""
@@ -80,7 +80,7 @@ class Outcome:
         """
         if self.failed:
             named = dict(list(self.failed.items())[:MOST_NAMED])
-            headline = f"{len(self.failed):,} of {counted(self.partitions, 'partition')} failed"
+            headline = f"{len(self.failed):,} of {count_noun(self.partitions, 'partition')} failed"
             waiting = {name: asdict(each) for name, each in self.waiting.items()}
             raise dg.Failure(
                 description="\n".join([headline, *self._reasons(), *self._unsent()]),
@@ -110,7 +110,7 @@ class Outcome:
         unsent = [each for name, each in self.waiting.items() if name != HELD]
         if unsent:
             requests, usd = sum(e.requests for e in unsent), sum(e.usd for e in unsent)
-            yield f"not sent: {counted(requests, 'request')} of {usd:.4f} USD"
+            yield f"not sent: {count_noun(requests, 'request')} of {usd:.4f} USD"
 
     def _wait(self, result: Result) -> None:
         held = result.ending is Ending.HELD
@@ -118,6 +118,6 @@ class Outcome:
             self.broken += result.ending is Ending.FAILED
             return
         name = HELD if result.stop is None else result.stop.value
-        waiting = self.waiting.setdefault(name, Waiting(plain_text(result.reason)))
+        waiting = self.waiting.setdefault(name, Waiting(safe_text(result.reason)))
         waiting.requests += 1
         waiting.usd += result.request.cost_usd

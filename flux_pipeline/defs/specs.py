@@ -8,9 +8,9 @@ import dagster as dg
 
 from flux_pipeline.defs.automation import build_conditions, build_freshness
 from flux_pipeline.defs.keys import SetKeys
-from flux_pipeline.defs.metadata import plain_text
 from flux_pipeline.defs.partitions import build_partitions
 from flux_pipeline.prompts import PromptSet
+from flux_pipeline.text import safe_text
 
 IMAGES_VERSION = "1"
 """Of the code that turns an answer into a stored image: raise it when the stored bytes change."""
@@ -82,7 +82,7 @@ def _prompts_metadata(prompt_set: PromptSet) -> dict[str, Any]:
         "flux/config_sha256": prompt_set.config_sha256[:_SHOWN],
     }
     if prompt_set.warnings:
-        warnings = [plain_text(str(warning)) for warning in prompt_set.warnings]
+        warnings = [safe_text(str(warning)) for warning in prompt_set.warnings]
         shown["flux/warnings"] = dg.MetadataValue.json(warnings)
     return shown
 
@@ -107,7 +107,7 @@ def _sentence(text: str) -> str:
 
 def _markdown_text(text: str) -> str:
     """Text in a place that is read as Markdown: it stays text."""
-    escaped = "".join(f"\\{char}" if char in _MARKS else char for char in plain_text(text))
+    escaped = "".join(f"\\{char}" if char in _MARKS else char for char in safe_text(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -20,7 +20,7 @@ from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.produce.budgets import NAMES, usd
 from flux_pipeline.produce.report import Stop, Tally
 from flux_pipeline.store.base import Store
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun
 
 MOST_NAMED = 20
 _NEAR = 0.8
@@ -134,7 +134,7 @@ def within_budget(evidence: Evidence) -> Verdict:
     """Whether no budget kept a request back, or is nearly reached."""
     waiting = evidence.outcome.waiting
     over: dict[str, str] = {
-        stop.value: f"{counted(waiting[stop.value].requests, 'request')}:"
+        stop.value: f"{count_noun(waiting[stop.value].requests, 'request')}:"
         f" {waiting[stop.value].reason}"
         for stop in _BUDGETS
         if stop.value in waiting

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from flux_pipeline.ledger.schema import RATES
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.rates import Grant, Kind, RateState, reserve, slow_down
+from flux_pipeline.rate_limit import Grant, Kind, RateState, reserve, slow_down
 
 _NUMBERS = tuple(field.name for field in fields(RateState))
 _AT = RATES.c.kind == sa.bindparam("at")

@@ -14,16 +14,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import budgets as money
 from flux_pipeline.ledger import rules, schema
 from flux_pipeline.ledger import statements as sql
-from flux_pipeline.ledger.base import (
-    Attempt,
-    Budget,
-    Busy,
-    Claim,
-    Claimed,
-    Intent,
-    Over,
-    State,
-)
+from flux_pipeline.ledger.base import Attempt, Budget, Busy, Claim, Claimed, Intent, Over, State
 from flux_pipeline.ledger.lease import Moment, remaining
 from flux_pipeline.ledger.queries import Queries
 from flux_pipeline.ledger.rows import COLUMNS, attempt_from, stamp_from, storable

@@ -16,12 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flux_pipeline.lineage.compacted import (
-    COMPACTED_SCHEMA,
-    PART,
-    CompactedTable,
-    write_compacted,
-)
+from flux_pipeline.lineage.compacted import COMPACTED_SCHEMA, PART, CompactedTable, write_compacted
 from flux_pipeline.lineage.current import KEY_COLUMNS, Candidates, Mask, image_groups, is_any_of
 from flux_pipeline.lineage.parts import read_parts
 from flux_pipeline.store.base import Store

@@ -18,7 +18,7 @@ import pyarrow as pa
 from flux_pipeline.lineage.spend_plot import DAYS, spend_svg
 from flux_pipeline.lineage.spending import SPEND_SCHEMA, group_spending, total
 from flux_pipeline.store.base import Store, StoredObject
-from flux_pipeline.wording import counted
+from flux_pipeline.text import count_noun
 
 CSV_KEY = "spend/by-day.csv"
 PAGE_KEY = "spend/index.html"
@@ -53,8 +53,8 @@ def build_page(table: pa.Table, *, store_uri: str, now: datetime) -> str:
     sums = total(table)
     facts = [
         f"{sums['usd']:,.4f} USD, estimated",
-        counted(int(sums["predictions"]), "prediction"),
-        counted(int(sums["images"]), "image"),
+        count_noun(int(sums["predictions"]), "prediction"),
+        count_noun(int(sums["images"]), "image"),
         f"{sums['refused']:,} refused",
         f"{sums['failed']:,} failed",
         f"{sums['seconds']:,.1f} s of prediction",

@@ -3,7 +3,6 @@
 from flux_pipeline.models.build import build_request, effective_input
 from flux_pipeline.models.catalog import MODELS, find_model
 from flux_pipeline.models.model import Model, ModelInput
-from flux_pipeline.models.redact import redact, redact_input, redact_url
 
 __all__ = [
     "MODELS",
@@ -12,7 +11,4 @@ __all__ = [
     "build_request",
     "effective_input",
     "find_model",
-    "redact",
-    "redact_input",
-    "redact_url",
 ]

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from flux_pipeline.models.fields import PromptText, WholeNumber
-from flux_pipeline.models.redact import redact_url
+from flux_pipeline.redaction import redact_url
 from flux_pipeline.request import JsonValue
 
 MAX_SEED = 2**32 - 1

@@ -7,14 +7,7 @@ from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.outcomes import AccessDenied, Gone, Polled, PollFailed, PollOutcome
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.course import Course, Stage, Step, close
-from flux_pipeline.produce.effects import (
-    AwaitPoll,
-    Cancel,
-    Poll,
-    RenewClaim,
-    Sleep,
-    WriteSucceeded,
-)
+from flux_pipeline.produce.effects import AwaitPoll, Cancel, Poll, RenewClaim, Sleep, WriteSucceeded
 from flux_pipeline.produce.failures import judge_failure
 from flux_pipeline.produce.report import Ending, Result, Stop
 

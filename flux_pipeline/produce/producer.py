@@ -28,7 +28,6 @@ from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.batch import LedgerWriter
 from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.models.redact import redact_input
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.ending import Ending
 from flux_pipeline.produce.engine import Engine
@@ -43,6 +42,7 @@ from flux_pipeline.produce.run import RunContext
 from flux_pipeline.produce.signals import raise_signals, second_signal_exits, signals_deferred
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
+from flux_pipeline.redaction import redact_input
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from flux_pipeline.models import Model, ModelInput
-from flux_pipeline.models.redact import looks_secret
 from flux_pipeline.models.tokens import estimate_tokens
+from flux_pipeline.redaction import looks_secret
 
 # Characters that turn or hide text. A joiner between emoji, or in scripts that need it, is fine:
 # it is one behind a Latin letter or digit that nobody typed.

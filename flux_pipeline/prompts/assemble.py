@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flux_pipeline.errors import ConfigError
+from flux_pipeline.errors import ConfigError, Problems
 from flux_pipeline.models import MODELS, Model, find_model
 from flux_pipeline.prompts.check import Findings, check
 from flux_pipeline.prompts.entries import read_entries
@@ -14,7 +14,6 @@ from flux_pipeline.prompts.expansion import Expansion
 from flux_pipeline.prompts.explain import explain
 from flux_pipeline.prompts.form import ByDay, ByPrompt, PromptSetForm
 from flux_pipeline.prompts.names import checked_set_name
-from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.prompt_set import PromptSet
 from flux_pipeline.prompts.version import checked_version
 from flux_pipeline.prompts.yaml_document import Document

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from flux_pipeline.errors import Problems
 from flux_pipeline.models import ModelInput
 from flux_pipeline.prompts.advice import advise
 from flux_pipeline.prompts.entry import Entry, SeedRule, Variant
 from flux_pipeline.prompts.expansion import Expansion
 from flux_pipeline.prompts.explain import explain
-from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.twins import Hashes, Twins, identity
 
 

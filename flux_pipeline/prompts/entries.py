@@ -11,17 +11,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model
 from flux_pipeline.prompts.entry import DATE, Entry, SeedRule
 from flux_pipeline.prompts.explain import explain, unknown_key
 from flux_pipeline.prompts.form import PromptForm
 from flux_pipeline.prompts.matrix import read_matrix
 from flux_pipeline.prompts.names import checked_prompt_name
-from flux_pipeline.prompts.problems import Problems
-from flux_pipeline.prompts.shown import shown
 from flux_pipeline.prompts.table import Table, open_table
 from flux_pipeline.prompts.template import Template, parse_template
 from flux_pipeline.prompts.yaml_document import Document
+from flux_pipeline.text import quoted
 
 _SHORT_FORM = PromptForm(prompt="-")
 
@@ -72,7 +72,7 @@ class _Reader:
                 return Entry(where[1], inputs, inherited=frozenset(defaults))
             return self._entry(where, _SHORT_FORM, inputs, inherited=set(defaults))
         if not isinstance(body, Mapping):
-            self._problem(where, f"must be a text or a mapping, not {shown(body)}")
+            self._problem(where, f"must be a text or a mapping, not {quoted(body)}")
             return None
         allowed = dict.fromkeys([*PromptForm.model_fields, *self.model.input_type.model_fields])
         self._refuse_unknown(where, body, [*allowed])

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.prompts.entry import Entry, Variant
 from flux_pipeline.prompts.explain import explain
-from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.yaml_document import Document
 
 

@@ -9,7 +9,7 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from flux_pipeline.prompts.shown import shown
+from flux_pipeline.text import quoted
 
 # By the first word of pydantic's name for the error.
 _NOUNS = {
@@ -42,9 +42,9 @@ def explain(error: ValidationError, form: type[BaseModel]) -> Iterator[tuple[tup
         elif kind == "too_short":
             yield path, "is empty"
         elif kind == "string_type" and not isinstance(value, str):
-            yield path, f"must be text, not {shown(value)}; put it in quotes"
+            yield path, f"must be text, not {quoted(value)}; put it in quotes"
         else:
-            yield path, f"{shown(value)} is not allowed ({_allowed(field, kind, value)})"
+            yield path, f"{quoted(value)} is not allowed ({_allowed(field, kind, value)})"
 
 
 def unknown_key(key: str, allowed: Iterable[str]) -> str:
@@ -52,7 +52,7 @@ def unknown_key(key: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     near = difflib.get_close_matches(key, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"
-    return f"unknown key {shown(key)}; {hint}"
+    return f"unknown key {quoted(key)}; {hint}"
 
 
 def _walk(

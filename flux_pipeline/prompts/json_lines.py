@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flux_pipeline.prompts.row import Reader, Report, Row
-from flux_pipeline.prompts.shown import shown
 from flux_pipeline.prompts.text_lines import text_lines
+from flux_pipeline.text import quoted
 
 
 def _columns(path: Path) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def _rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
                 if text is not None:
                     values[name] = text
                 elif name in value:
-                    report(line, f"row {number}: {name} is {shown(value[name])}, not text")
+                    report(line, f"row {number}: {name} is {quoted(value[name])}, not text")
                 else:
                     report(line, f"row {number} has no {name}")
             if len(values) == len(columns):
@@ -56,7 +56,7 @@ def _objects(file: Any, report: Report) -> Iterator[tuple[int, int, dict[str, An
             if isinstance(value, dict):
                 yield number, line, value
             else:
-                report(line, f"row {number} is {shown(value)}; every line must be a JSON object")
+                report(line, f"row {number} is {quoted(value)}; every line must be a JSON object")
 
 
 class _Literal(str):
@@ -80,7 +80,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
         twin = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {shown(twin)} stands twice")
+        raise ValueError(f"the key {quoted(twin)} stands twice")
     return value
 
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.prompts.assemble import assemble
-from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.prompt_set import PromptSet
 from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, parse_yaml
 from flux_pipeline.prompts.yaml_part import Part

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flux_pipeline.prompts.entry import Choice
 from flux_pipeline.prompts.names import slug
-from flux_pipeline.prompts.shown import shown
 from flux_pipeline.prompts.template import is_placeholder_name
+from flux_pipeline.text import quoted
 
 MAX_COMBINATIONS = 10_000
 
@@ -37,9 +37,9 @@ def read_matrix(
             if part not in by_slug:
                 by_slug[part] = value
             elif by_slug[part] == value:
-                problem("matrix", name, f"{shown(value)} stands twice; for more images use takes")
+                problem("matrix", name, f"{quoted(value)} stands twice; for more images use takes")
             else:
-                twins = f"{shown(by_slug[part])} and {shown(value)}"
+                twins = f"{quoted(by_slug[part])} and {quoted(value)}"
                 problem("matrix", name, f"{twins} give the same name ({part})")
         choices[name] = tuple(Choice(part, value) for part, value in by_slug.items())
     return choices

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flux_pipeline.prompts.row import Reader, Report, Row
-from flux_pipeline.prompts.shown import shown
+from flux_pipeline.text import quoted
 
 _BATCH_ROWS = 4_096
 
@@ -54,7 +54,7 @@ def _text(value: Any) -> str | None:
         return value
     if value is None or isinstance(value, list | dict | bytes):
         return None
-    return shown(value) if isinstance(value, bool) else str(value)
+    return quoted(value) if isinstance(value, bool) else str(value)
 
 
 PARQUET = Reader(_columns, _rows)

@@ -5,13 +5,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model, ModelInput, build_request
 from flux_pipeline.prompts.check import check
 from flux_pipeline.prompts.entry import Entry, SeedRule
 from flux_pipeline.prompts.expansion import Expansion
 from flux_pipeline.prompts.form import Budget, ByDay, ByShard, Schedule
-from flux_pipeline.prompts.problems import Problems
 from flux_pipeline.prompts.seeds import derived_seed
 from flux_pipeline.prompts.selection import Cut, Selection, partition_of, select
 from flux_pipeline.prompts.shards import shard_key

@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from flux_pipeline.errors import Problem
-from flux_pipeline.prompts.problems import Problems
-from flux_pipeline.prompts.shown import shown
+from flux_pipeline.errors import Problem, Problems
 from flux_pipeline.prompts.yaml_part import Part
+from flux_pipeline.text import quoted
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
@@ -188,7 +187,7 @@ class _Builder:
         parent.key = text
         where = (*parent.path, text)
         if text in parent.container:
-            said = f"duplicate key {shown(text)}: it stands in line {self.lines[where]} already"
+            said = f"duplicate key {quoted(text)}: it stands in line {self.lines[where]} already"
             self.duplicates.add(self._path, line, ".".join(where), said)
         self.lines.setdefault(where, line)
 
@@ -215,7 +214,7 @@ class _Builder:
         if event.anchor is not None:
             self._problem(line, f"aliases (&{event.anchor}) are not supported: write the value out")
         if event.tag is not None:
-            self._problem(line, f"the tag {shown(event.tag)} is refused: tags are not supported")
+            self._problem(line, f"the tag {quoted(event.tag)} is refused: tags are not supported")
 
     def _problem(self, line: int, message: str) -> None:
         where: KeyPath = ()

@@ -27,10 +27,10 @@ from flux_pipeline.outcomes import (
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.hints import retry_after
 from flux_pipeline.provider.parse import parse_prediction
-from flux_pipeline.provider.redact import redact_text
 from flux_pipeline.provider.refusal import error_code, error_text
 from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
 from flux_pipeline.provider.transport import NEVER_SENT
+from flux_pipeline.redaction import redact_untrusted
 
 Answer: TypeAlias = Reply | httpx.HTTPError
 
@@ -114,10 +114,10 @@ class Judge:
         return Ambiguous(self._say(what))
 
     def _say(self, what: str) -> str:
-        return f"{self._host}: {redact_text(what, self._secret)}"
+        return f"{self._host}: {redact_untrusted(what, self._secret)}"
 
     def _detail(self, body: Mapping[str, Any], answer: Reply) -> str:
-        return error_text(body, self._secret) or redact_text(answer.describe(), self._secret)
+        return error_text(body, self._secret) or redact_untrusted(answer.describe(), self._secret)
 
     def _hint(self, body: Mapping[str, Any], answer: Reply) -> float:
         return retry_after(answer.headers, body, now=self._clock())

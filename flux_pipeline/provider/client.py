@@ -30,7 +30,7 @@ from flux_pipeline.provider.listing import Known, Listing
 from flux_pipeline.provider.parse import is_id
 from flux_pipeline.provider.reading import Failure
 from flux_pipeline.provider.reply import Reply
-from flux_pipeline.rates import RateStore
+from flux_pipeline.rate_limit import RateStore
 from flux_pipeline.request import Request
 
 

@@ -18,9 +18,9 @@ from flux_pipeline.prediction import Output
 from flux_pipeline.provider.addresses import PublicResolver, is_address, is_public
 from flux_pipeline.provider.config import ProviderConfig, origin_of
 from flux_pipeline.provider.inline import decode_data_uri
-from flux_pipeline.provider.redact import shorten
 from flux_pipeline.provider.session import Session, read_body
 from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
+from flux_pipeline.text import shorten
 
 _HOPS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

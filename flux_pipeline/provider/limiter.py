@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from flux_pipeline.provider.hints import LONGEST_WAIT
-from flux_pipeline.rates import Grant, Kind, RateState, RateStore, reserve, slow_down
+from flux_pipeline.rate_limit import Grant, Kind, RateState, RateStore, reserve, slow_down
 
 _BATCH_SECONDS = 0.25
 _UNHINTED = 1.0  # s; the pause after a refusal without a hint

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from flux_pipeline.models import find_model
-from flux_pipeline.provider.redact import redact_json
+from flux_pipeline.redaction import redact_untrusted_json
 from flux_pipeline.request import Request
 
 _MISSING = object()
@@ -42,7 +42,9 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
         return Match.UNCLEAR
     if not _equal(request.seed, shown.get("seed", request.seed)):
         return Match.NO  # decides nearly always, before the costly comparison
-    compared = _compare(redact_json(request.input), redact_json(shown), request.model)
+    compared = _compare(
+        redact_untrusted_json(request.input), redact_untrusted_json(shown), request.model
+    )
     if compared is not Match.OURS:
         return compared
     version = entry.get("version")

@@ -15,7 +15,7 @@ from typing import Any
 
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.provider.outputs import is_complete, outputs_of, outputs_of_data
-from flux_pipeline.provider.redact import redact_json
+from flux_pipeline.redaction import redact_untrusted_json
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SEED = re.compile(r"Using seed: (\d{1,20})\b")
@@ -39,10 +39,10 @@ def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | N
     has_id = is_id(fields.get("id"))
     outputs = outputs_of_data(fields.get("data"))
     if has_id and ("status" in fields or not outputs):
-        return _with_id(fields, redact_json(fields, *secrets))
+        return _with_id(fields, redact_untrusted_json(fields, *secrets))
     if not outputs or _status(fields.get("status", "succeeded")) is not Status.SUCCEEDED:
         return None
-    clean = redact_json(fields, *secrets)
+    clean = redact_untrusted_json(fields, *secrets)
     return Prediction(
         id=fields["id"] if has_id else None,
         status=Status.SUCCEEDED,

@@ -18,9 +18,9 @@ from tenacity.wait import wait_random_exponential
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.provider.classify import DENIALS, THROTTLED, Answer
 from flux_pipeline.provider.hints import retry_after, unix_time
-from flux_pipeline.provider.redact import redact_text
 from flux_pipeline.provider.refusal import error_text
 from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
+from flux_pipeline.redaction import redact_untrusted
 
 Failure: TypeAlias = AccessDenied | ListFailed | NoList
 _MOST_PAGES = 2000
@@ -123,14 +123,14 @@ class Reading:
         status = answer.status
         detail = error_text(body, self._secret)
         if status in DENIALS:
-            return AccessDenied(status, detail or redact_text(answer.describe(), self._secret))
+            return AccessDenied(status, detail or redact_untrusted(answer.describe(), self._secret))
         if status not in _ASK_AGAIN and (status < _SERVER_ERROR or status == _NOT_IMPLEMENTED):
             return NoList()
         hint = retry_after(answer.headers, body, now=self._clock())
         return self._failed(f"the list answered {status}: {detail or answer.describe()}", hint)
 
     def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
-        return ListFailed(redact_text(reason, self._secret), hint)
+        return ListFailed(redact_untrusted(reason, self._secret), hint)
 
 
 def _last_failure(state: RetryCallState) -> Any:

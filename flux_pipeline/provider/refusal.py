@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flux_pipeline.provider.redact import redact_text, shorten
+from flux_pipeline.redaction import redact_untrusted
+from flux_pipeline.text import shorten
 
 _LONGEST = 300
 _DENIED = 401
@@ -29,7 +30,7 @@ def error_text(body: Any, *secrets: str) -> str:
     Reads ``{title, detail, status}``, ``{detail: [{loc, msg}]}``, ``{error: {message, …}}``,
     ``{error: "…"}``, ``{message}`` and ``invalid_fields``.
     """
-    return shorten(redact_text("; ".join(filter(None, _parts(body))), *secrets), _LONGEST)
+    return shorten(redact_untrusted("; ".join(filter(None, _parts(body))), *secrets), _LONGEST)
 
 
 def error_code(body: Mapping[str, Any], status: int) -> int:

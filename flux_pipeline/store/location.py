@@ -41,7 +41,10 @@ def open_store(uri: str, *, concurrency: int = 64, require_conditions: bool = Tr
             f" '.', and {_MAX_PREFIX} characters in all"
         )
     # Here, so that only a bucket's user pays for boto3.
-    from flux_pipeline.store.bucket import Bucket, open_client  # noqa: PLC0415
+    from flux_pipeline.store.bucket import (
+        Bucket,
+        open_client,
+    )
     from flux_pipeline.store.s3 import S3Store  # noqa: PLC0415
 
     bucket = Bucket(open_client(concurrency), name, prefix)

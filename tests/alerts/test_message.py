@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.alerts.message import Kind, build_alert, plain_line
+from flux_pipeline.alerts import Kind, build_alert, safe_line
 
 KEY = "r8_canary0123456789canary0123456789"
 
@@ -33,10 +33,10 @@ def test_lines_and_their_number_are_bounded() -> None:
 
 @given(st.text())
 def test_a_line_is_one_visible_line(text: str) -> None:
-    line = plain_line(text)
+    line = safe_line(text)
     assert line.isprintable()
     assert len(line) <= 300
 
 
 def test_what_turns_or_hides_text_is_shown_as_such() -> None:
-    assert plain_line("a\u202eb\u200bc") == "a\\u202eb\\u200bc"
+    assert safe_line("a\u202eb\u200bc") == "a\\u202eb\\u200bc"

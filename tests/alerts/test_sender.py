@@ -7,9 +7,7 @@ from http.client import parse_headers
 
 import pytest
 
-from flux_pipeline.alerts.message import Alert, Kind, build_alert
-from flux_pipeline.alerts.sender import send
-from flux_pipeline.alerts.webhooks import build_webhooks
+from flux_pipeline.alerts import Alert, Kind, build_alert, build_webhooks, send
 from tests.alerts.receiver import Receiver
 
 ALERT: Alert = build_alert(Kind.TEST, "a test", ["a line"], key="test")

@@ -9,9 +9,11 @@ from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
 
-from flux_pipeline.alerts.message import Alert, Kind, build_alert
-from flux_pipeline.alerts.webhooks import (
+from flux_pipeline.alerts import (
+    Alert,
+    Kind,
     Webhook,
+    build_alert,
     build_post,
     build_webhooks,
     dingtalk_sign,

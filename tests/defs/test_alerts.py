@@ -21,7 +21,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
-from flux_pipeline.alerts.message import Kind
+from flux_pipeline.alerts import Kind
 from flux_pipeline.defs import alerts
 from flux_pipeline.defs.alerts import build_alerts, failure_alert, tell_held, tell_launched
 from flux_pipeline.defs.automation import build_schedule

@@ -14,13 +14,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from flux_pipeline.defs.launch import (
-    CODE_LOCATION,
-    Launched,
-    launch_job,
-    launch_set,
-    open_instance,
-)
+from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_job, launch_set, open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce.observing import observing

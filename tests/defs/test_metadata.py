@@ -10,10 +10,10 @@ from PIL import Image
 from flux_pipeline.defs.metadata import (
     images_line,
     images_metadata,
-    plain_text,
     prompts_line,
     prompts_metadata,
     reasons_of,
+    safe_text,
 )
 from flux_pipeline.defs.requests import Content
 from flux_pipeline.lineage.record import ImageStatus
@@ -56,11 +56,11 @@ def test_the_preview_holds_pictures_and_no_text_from_outside() -> None:
     ],
 )
 def test_text_is_shown_without_what_hides_and_without_secrets(text: str, shown: str) -> None:
-    assert plain_text(text) == shown
+    assert safe_text(text) == shown
 
 
 def test_long_text_is_cut() -> None:
-    assert len(plain_text("x" * 1_000_000)) == 1_001
+    assert len(safe_text("x" * 1_000_000)) == 1_001
 
 
 def test_reasons_are_counted_in_images_and_are_few() -> None:

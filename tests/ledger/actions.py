@@ -3,15 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from flux_pipeline.ledger.base import (
-    Attempt,
-    Budget,
-    Claim,
-    Claimed,
-    Intent,
-    Ledger,
-    State,
-)
+from flux_pipeline.ledger.base import Attempt, Budget, Claim, Claimed, Intent, Ledger, State
 from flux_pipeline.ledger.schema import META, METADATA
 from flux_pipeline.ledger.sql import SqlLedger
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from flux_pipeline.errors import ConfigError, Problem
-from flux_pipeline.prompts.problems import MAX_PER_FILE, Problems
+from flux_pipeline.errors import MAX_PER_FILE, ConfigError, Problem, Problems
 
 
 def test_none_is_no_error() -> None:

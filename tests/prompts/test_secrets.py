@@ -2,8 +2,8 @@
 
 import json
 
-from flux_pipeline.models import redact_input
 from flux_pipeline.prompts import build_prompt_set
+from flux_pipeline.redaction import redact_input
 from tests.prompts.sets import Load
 
 TOKEN = "c4n4ry-t0k3n"

@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.outcomes import (
-    Accepted,
-    AccessDenied,
-    Ambiguous,
-    NeverSent,
-    Refused,
-    Throttled,
-)
+from flux_pipeline.outcomes import Accepted, AccessDenied, Ambiguous, NeverSent, Refused, Throttled
 from flux_pipeline.provider import transport
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts

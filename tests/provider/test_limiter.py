@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
-from flux_pipeline.rates import Grant, Kind
+from flux_pipeline.rate_limit import Grant, Kind
 from tests.provider.virtual import inline, run_virtually
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.rates import Grant, RateState, reserve, slow_down
+from flux_pipeline.rate_limit import Grant, RateState, reserve, slow_down
 
 START = 1_700_000_000.0
 

@@ -1,18 +1,24 @@
-"""How each kind of webhook wants a message and its signature, and what it answers. Pure.
-
-Text of others - a provider's reply, a prompt's name - is in every message. So what a format reads
-as markup, a link or a call to everybody is taken out or escaped.
-"""
+"""What is told: one alert about one thing, in words, with links. Pure, and without secrets."""
 
 import base64
 import hmac
 import json
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from flux_pipeline.alerts.message import Alert
+import httpx
+
+from flux_pipeline.text import safe_line
+
+"""Of one line."""
+
+_MOST_LINES = 12
 
 _HOSTS = {
     "hooks.slack.com": "slack",
@@ -22,6 +28,79 @@ _HOSTS = {
     "open.feishu.cn": "feishu",
     "open.larksuite.com": "feishu",
 }
+
+# Brackets make links and pictures, and DingTalk knows no way to escape them.
+_FLAT = str.maketrans("[]<>`*#", "(){}'~~")
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+
+_TRIES = 3
+
+_WAIT = 1.0  # s before the second try, doubled before the third
+
+_LATER = frozenset({429, 500, 502, 503, 504})
+
+_OK = range(200, 300)
+
+_MOST_BYTES = 64 * 1024
+
+
+class Kind(StrEnum):
+    """What an alert is about."""
+
+    RUN_FAILED = "run_failed"
+    BUDGET_REACHED = "budget_reached"
+    OUT_OF_CREDIT = "out_of_credit"
+    """The provider answered 402."""
+    KEY_REFUSED = "key_refused"
+    """The provider answered 401 or 403."""
+    HELD = "held"
+    """Requests that may have been paid wait for a person."""
+    SCHEDULE_LATE = "schedule_late"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One message. Made by ``build_alert``, which takes secrets out of every text."""
+
+    kind: Kind
+    title: str
+    """One line."""
+    lines: Sequence[str] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of pages by what they show; the first is where to look first."""
+    key: str = ""
+    """The same thing has the same key, and is told once."""
+    prompt_set: str = ""
+    run_id: str = ""
+
+
+def build_alert(
+    kind: Kind,
+    title: str,
+    lines: Sequence[str] = (),
+    *,
+    links: Mapping[str, str] | None = None,
+    key: str = "",
+    prompt_set: str = "",
+    run_id: str = "",
+) -> Alert:
+    """An alert in which no text holds a known secret, is endless, or hides characters."""
+    shown = [plain for line in lines if (plain := safe_line(line))]
+    if len(shown) > _MOST_LINES:
+        shown = [*shown[:_MOST_LINES], f"and {len(shown) - _MOST_LINES} more lines"]
+    return Alert(
+        kind=kind,
+        title=safe_line(title),
+        lines=tuple(shown),
+        links=dict(links or {}),
+        key=key,
+        prompt_set=prompt_set,
+        run_id=run_id,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +199,6 @@ def _slack_text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-# Brackets make links and pictures, and DingTalk knows no way to escape them.
-_FLAT = str.maketrans("[]<>`*#", "(){}'~~")
-
-
 def _dingtalk(alert: Alert) -> Mapping[str, Any]:
     title = alert.title.translate(_FLAT)
     lines = [f"### {title}", *(f"- {line.translate(_FLAT)}" for line in alert.lines)]
@@ -157,3 +232,70 @@ def _with_query(url: str, **more: str) -> str:
     parts = urlsplit(url)
     query = [*parse_qsl(parts.query, keep_blank_values=True), *more.items()]
     return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one message at one webhook."""
+
+    webhook: Webhook
+    problem: str = ""
+    """Why it was not taken; empty where it was."""
+
+
+def send(
+    alert: Alert, webhooks: Sequence[Webhook], *, wait: Callable[[float], None] = time.sleep
+) -> list[Delivery]:
+    """Send one alert to every webhook, and log what could not be delivered, once a webhook.
+
+    Never raises for a webhook that is away, wrong or slow; it takes a minute at most. A try is
+    repeated where the message was not taken, and not where the answer was lost: a message that
+    comes late is better than one that comes twice.
+    """
+    # httpx writes whole addresses at INFO, and these are secrets.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    headers = {
+        "user-agent": f"flux-pipeline/{version('flux-pipeline')}",
+        "content-type": "application/json; charset=utf-8",
+    }
+    done = []
+    with httpx.Client(timeout=_TIMEOUT, headers=headers, follow_redirects=False) as client:
+        for webhook in webhooks:
+            problem = _deliver(client, webhook, alert, wait)
+            if problem:
+                log.warning("alert %r not delivered to the %s: %s", alert.title, webhook, problem)
+            done.append(Delivery(webhook, problem))
+    return done
+
+
+def _deliver(
+    client: httpx.Client, webhook: Webhook, alert: Alert, wait: Callable[[float], None]
+) -> str:
+    problem = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            wait(_WAIT * 2.0 ** (attempt - 1))
+        problem, again = _post(client, webhook, alert)
+        if not again:
+            break
+    return problem
+
+
+def _post(client: httpx.Client, webhook: Webhook, alert: Alert) -> tuple[str, bool]:
+    """Why it was not taken, and whether another try may help."""
+    post = build_post(webhook, alert, now=time.time())
+    try:
+        with client.stream("POST", post.url, content=post.body) as reply:
+            body = b""
+            for chunk in reply.iter_bytes():
+                body += chunk
+                if len(body) > _MOST_BYTES:
+                    break
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        return f"it can't be reached ({type(error).__name__})", True
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # Only the kind: the message of some holds the address.
+        return f"no answer came ({type(error).__name__})", False
+    if reply.status_code not in _OK:
+        return f"it answered {reply.status_code}", reply.status_code in _LATER
+    return safe_line(refusal(webhook, body)), False

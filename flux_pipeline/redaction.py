@@ -1,0 +1,144 @@
+"""Takes secrets out of addresses, texts and JSON before anybody reads them or they are kept.
+
+Used for fingerprints, messages, lineage, logs and the replies in the ledger. It removes the secrets
+that it knows: users, passwords and key-like query parameters of a URL, ``data:`` URIs, bearer
+tokens, and the key formats of the providers that meet here. It is no proof that a text holds no
+secret. Every pattern takes linear time on any text.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from flux_pipeline.request import JsonValue
+
+REDACTED = "REDACTED"
+"""Stands where a secret was. Fingerprints contain it: another word would make images new."""
+
+_SECRET_PARAMETER = re.compile(
+    r"(?i)(.*[-_])?(token|key|apikey|(aws)?accesskey(id)?|secret|password|passwd|signature|sig|"
+    r"credential|auth|authorization|policy)([-_]id)?"
+)
+_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"r8_[A-Za-z0-9]{20,}"  # Replicate
+    r"|sk-(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{16,}"  # OpenAI, most aggregators
+    r"|hf_[A-Za-z0-9]{20,}"  # Hugging Face
+    r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"
+    r"|A(?:KIA|SIA)[A-Z0-9]{16}"  # AWS key ids
+    r"|xox[abprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|eyJ[A-Za-z0-9_-]{8,512}\.eyJ[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]*"  # JSON web tokens
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r")"
+)
+_KEY_MARKS = ("_", "-", "AKIA", "ASIA", "eyJ")
+"""Every key holds one of these, most texts none: to look for them costs a tenth of ``_KEY``."""
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]{8,}")
+_DATA_URI = re.compile(r"(?i)\bdata:[a-z0-9.+/-]*(?:;[a-z0-9=.+-]+)*,[^\s\"'<>]*")
+_URL = re.compile(r"(?i)https?://[^\s\"'<>]+")
+# NUL and lone surrogates can't be written to a database; the others act on a terminal.
+_UNSAFE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127, *range(0xD800, 0xE000)))
+
+
+def redact(text: str) -> str:
+    """A text of the user's own without its secrets; the rest of an address stays to the letter."""
+    return _redact(text, redact_url)
+
+
+def redact_untrusted(text: str, *secrets: str) -> str:
+    """A text that came from outside, such as a provider's error, fit to be logged and kept.
+
+    Beyond ``redact`` the whole query of an address is cut, because anything in it may be a
+    signature; ``secrets`` are removed to the letter wherever they stand; and control characters and
+    lone surrogates, which a database refuses, are dropped.
+    """
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, REDACTED)
+    text = _redact(text, _cut_query)
+    return text if text.isprintable() else text.translate(_UNSAFE)
+
+
+def redact_untrusted_json(value: Any, *secrets: str) -> Any:
+    """A copy of a JSON value with every string and name as ``redact_untrusted`` gives it."""
+    match value:
+        case str():
+            return redact_untrusted(value, *secrets)
+        case list():
+            return [redact_untrusted_json(each, *secrets) for each in value]
+        case Mapping():
+            return {
+                redact_untrusted(name, *secrets): redact_untrusted_json(each, *secrets)
+                for name, each in value.items()
+            }
+        case _:
+            return value
+
+
+def redact_input(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A prediction's input with ``redact`` applied to every text in it."""
+    return {name: _redact_value(value) for name, value in values.items()}
+
+
+def redact_url(url: str) -> str:
+    """The same address without user, password and the values of key-like query parameters.
+
+    Everything else stays to the letter, so that an address without secrets comes back unchanged.
+    The trap: a secret in the path is not recognised.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return REDACTED
+    query = "&".join(map(_redact_parameter, parts.query.split("&")))
+    host = parts.netloc.rpartition("@")[2]
+    if (query, host) == (parts.query, parts.netloc):
+        return url
+    return urlunsplit(SplitResult(parts.scheme, host, parts.path, query, parts.fragment))
+
+
+def looks_secret(text: str) -> bool:
+    """Whether the text holds something of the form of a key."""
+    if _may_hold_key(text) and _KEY.search(text) is not None:
+        return True
+    return "bearer" in text.lower() and _BEARER.search(text) is not None
+
+
+def _redact(text: str, redact_address: Callable[[str], str]) -> str:
+    # Each pattern is tried only where its mark stands: this runs for every text of every reply.
+    if "," in text and ":" in text:
+        text = _DATA_URI.sub(f"data:{REDACTED}", text)
+    if "://" in text:
+        text = _URL.sub(lambda found: redact_address(found[0]), text)
+    if "bearer" in text.lower():
+        text = _BEARER.sub(rf"\1{REDACTED}", text)
+    return _KEY.sub(REDACTED, text) if _may_hold_key(text) else text
+
+
+def _may_hold_key(text: str) -> bool:
+    return any(map(text.__contains__, _KEY_MARKS))
+
+
+def _cut_query(url: str) -> str:
+    address, mark, query = url.partition("?")
+    scheme, _, rest = address.partition("://")
+    authority, slash, path = rest.partition("/")
+    host = authority.rpartition("@")[2]
+    return f"{scheme}://{host}{slash}{path}{mark}{REDACTED if query else ''}"
+
+
+def _redact_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    secret = bool(value) and _SECRET_PARAMETER.fullmatch(name) is not None
+    return f"{name}{equals}{REDACTED}" if secret else parameter
+
+
+def _redact_value(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return redact_input(value)
+    if isinstance(value, list):
+        return [_redact_value(item) for item in value]
+    return value

@@ -1,0 +1,84 @@
+"""Text that people read: a number and its noun, one safe line, a value quoted in a message."""
+
+import unicodedata
+
+from flux_pipeline.redaction import redact
+
+_MAX_CHARACTERS = 60
+_MAX_READ = 10_000
+_MAX_DIGITS = 18
+_ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Categories of characters that a terminal acts upon, or that hide or turn text."""
+_HARMLESS = frozenset("\u200c\u200d\u200e\u200f")
+"""Joiners, without which emoji and Persian fall apart, and marks of direction."""
+
+
+def count_noun(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 image`` or ``1,200 images``; ``plural`` where an s does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def quoted(value: object) -> str:
+    """A value from a file in a few visible characters, for a message about it.
+
+    Numbers stand bare, text in double quotes. Secrets are redacted; control characters, ANSI
+    escapes and characters that turn or hide text are escaped.
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        # str() of an int of more than 4,300 digits is an error in Python.
+        return str(value) if abs(value) < 10**_MAX_DIGITS else "a number of more than 18 digits"
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
+    if isinstance(value, str):
+        text = escaped(redact(value[:_MAX_READ]))
+        text = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
+        return text if _is_number(text) else f'"{text}"'
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+def safe_text(text: str, limit: int = 1_000) -> str:
+    """A text fit to be shown to others: no secret, nothing invisible but line ends, not endless."""
+    visible = "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in redact(text[: 20 * limit])
+    )
+    return visible if len(visible) <= limit else f"{visible[:limit]}…"
+
+
+def safe_line(text: str, limit: int = 300) -> str:
+    """A text as ``safe_text`` gives it, on one line."""
+    return shorten(escaped(" ".join(redact(text[: 20 * limit]).split())), limit)
+
+
+def printable(text: object) -> str:
+    """The text on one line; controls, escapes, bidirectional overrides and tags are spelled out."""
+    return "".join(_spelled(char) for char in str(text))
+
+
+def escaped(text: str) -> str:
+    """The text with everything that can't be seen written as its code, joiners too."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most ``limit`` characters on one line; where the end is cut, a mark says so."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _spelled(char: str) -> str:
+    if char in _HARMLESS or unicodedata.category(char) not in _ACTING:
+        return char
+    return char.encode("unicode_escape").decode()
+
+
+def _is_number(text: str) -> bool:
+    digits = text.removeprefix("-").replace(".", "", 1)
+    return digits.isascii() and digits.isdigit()
