@@ -11,7 +11,7 @@ from flux_pipeline.produce.report import Tally
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 
 _RATE = 600_000.0  # calls a minute: the provider must not be what is measured
 

@@ -28,7 +28,7 @@ from flux_pipeline.lineage.compact import COMPACTED, compact
 from flux_pipeline.lineage.parts import part_key
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 
 _A_PART = 1000
 _DECODE = "import PIL.Image, io, numpy; i = PIL.Image.open({picture!r}); i.load();"

@@ -26,7 +26,7 @@ from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 
 _ORIGINS = {
     "replicate": "https://api.replicate.com",

@@ -4,9 +4,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.store.base import Store
-from flux_pipeline.store.keys import is_key
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.base import Store, is_key
+from flux_pipeline.store.open import open_store
 
 MAX_BYTES = 256 << 20
 """No picture of ours is a tenth of it; the whole file is held in memory."""

@@ -22,7 +22,7 @@ def reindex(as_json: bool) -> None:
     """
     from flux_pipeline.audit.reindex import reindex as rebuild
     from flux_pipeline.ledger.opening import open_ledger
-    from flux_pipeline.store.location import open_store
+    from flux_pipeline.store.open import open_store
 
     settings = read_settings(None)
     store = open_store(settings.store, concurrency=settings.concurrency)

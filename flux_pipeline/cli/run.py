@@ -97,7 +97,7 @@ def _launch(
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:
     from flux_pipeline.gallery.keys import OVERVIEW, gallery_key
-    from flux_pipeline.store.location import open_store
+    from flux_pipeline.store.open import open_store
 
     uri = open_store(settings.store).uri
     places = {"pictures": f"{uri}/images"}

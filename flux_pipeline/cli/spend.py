@@ -45,7 +45,7 @@ def spend(
     """
     from flux_pipeline.lineage.snapshot import open_snapshot
     from flux_pipeline.lineage.spending import group_spending, select_spending, spending, total
-    from flux_pipeline.store.location import open_store
+    from flux_pipeline.store.open import open_store
 
     everything = spending(open_snapshot(open_store(read_settings(None).store)))
     known = sorted({str(name) for name in everything.column("prompt_set").to_pylist()})

@@ -46,7 +46,7 @@ def open_table() -> "tuple[Store, Snapshot]":
         ConfigError, StoreError: As ``Settings.from_environment``, ``open_store``.
     """
     from flux_pipeline.lineage.snapshot import open_snapshot
-    from flux_pipeline.store.location import open_store
+    from flux_pipeline.store.open import open_store
 
     store = open_store(Settings.from_environment(os.environ).store)
     return store, open_snapshot(store)

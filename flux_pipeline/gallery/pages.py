@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.store.keys import is_key
+from flux_pipeline.store.base import is_key
 
 SCRIPT = "text/javascript; charset=utf-8"
 FIELDS = SCHEMA.names

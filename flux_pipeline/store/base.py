@@ -3,9 +3,35 @@
 Every implementation passes ``tests/store/contract.py``.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+MAX_KEY = 800
+"""Characters. S3 allows 1,024 bytes for the prefix and the key together."""
+
+MAX_PART = 180
+"""Characters between two slashes: a file name of at most 255 bytes with a checksum after it."""
+
+MAX_VALUE = 255
+"""Bytes of one metadata value: what the strictest S3-compatible server takes."""
+
+MAX_METADATA = 1950
+"""Bytes of all names and values: S3's 2 KB less the checksum that the store adds."""
+
+SHA256_NAME = "sha256"
+"""The metadata name under which a store keeps its own checksum; callers can't use it."""
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9._=-]*(?:/[a-z0-9_=-][a-z0-9._=-]*)*")
+
+_PREFIX = re.compile(r"(?:[a-z0-9][a-z0-9._=/-]*)?")
+
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+_TYPE = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+(?:; ?[a-z]+=[A-Za-z0-9._-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +92,49 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with ``prefix``, in order. Raises StoreError."""
         ...
+
+
+def is_key(key: str) -> bool:
+    """Whether ``key`` may name an object; a listing leaves out everything else that lies there."""
+    return (
+        len(key) <= MAX_KEY
+        and _KEY.fullmatch(key) is not None
+        and ".." not in key
+        and all(len(part) <= MAX_PART for part in key.split("/"))
+    )
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that could mean something else elsewhere. Raises ValueError."""
+    if not is_key(key):
+        raise ValueError(
+            f"store key {key[:200]!r}: only parts of a-z, 0-9 and '._=-' joined by '/', none empty,"
+            f" beginning with '.' or holding '..', at most {MAX_PART} characters a part and"
+            f" {MAX_KEY} in all"
+        )
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that no key can begin with. Raises ValueError."""
+    if _PREFIX.fullmatch(prefix) is None or ".." in prefix or "//" in prefix:
+        raise ValueError(f"store prefix {prefix[:200]!r}: no key can begin like this")
+
+
+def check_metadata(content_type: str, metadata: Mapping[str, str]) -> None:
+    """Refuse what some store would drop, change or answer with an error. Raises ValueError."""
+    if _TYPE.fullmatch(content_type) is None:
+        raise ValueError(f"content type {content_type[:100]!r}: not of the form type/subtype")
+    for name, value in metadata.items():
+        if _NAME.fullmatch(name) is None or name == SHA256_NAME:
+            raise ValueError(
+                f"metadata name {name[:100]!r}: only a-z and 0-9 joined by single hyphens, and not"
+                f" {SHA256_NAME!r}, which the store writes itself"
+            )
+        if len(value) > MAX_VALUE or _VALUE.fullmatch(value) is None:
+            raise ValueError(
+                f"metadata {name}: printable ASCII of 1 to {MAX_VALUE} characters without blanks at"
+                " the ends is allowed"
+            )
+    size = sum(len(name) + len(value) for name, value in metadata.items())
+    if size > MAX_METADATA:
+        raise ValueError(f"metadata: {size} bytes in all, at most {MAX_METADATA} are allowed")

@@ -17,7 +17,7 @@ from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.opening import open_ledger
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 from tests.ledger.actions import begin
 from tests.produce.conftest import Bench, make_requests
 

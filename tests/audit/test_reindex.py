@@ -23,7 +23,7 @@ from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.produce.run import RunContext
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 from tests.audit.test_verify import path_of, picture
 from tests.produce.conftest import POLICY, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys

@@ -18,7 +18,7 @@ from flux_pipeline.lineage.find import find_exact
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.report import Tally
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 from tests.audit.leftovers import accept, create, intend
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys

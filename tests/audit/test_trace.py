@@ -23,7 +23,7 @@ from flux_pipeline.images.xmp import strip_xmp
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.snapshot import Snapshot
 from flux_pipeline.produce.again import reproductions_of
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.audit.shelf import NAMES, Shelf, opened
 from tests.images.samples import encode, picture
 

@@ -14,7 +14,7 @@ from flux_pipeline.audit.findings import Kind, Verification
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.ledger.base import State
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 from tests.audit.leftovers import accept, create, intend
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 from tests.produce.test_producer import change_ledger, keys

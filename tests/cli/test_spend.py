@@ -14,7 +14,7 @@ from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 from tests.servers.s3 import s3_server
 

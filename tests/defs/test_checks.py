@@ -25,7 +25,7 @@ from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import Ending, Stop
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.defs.reports import a_report, a_result, an_image, digest
 from tests.images.samples import HEIGHT, WIDTH, encode, picture
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flux_pipeline.store.base import StoredObject
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 
 
 class CountingStore(FolderStore):

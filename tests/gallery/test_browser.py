@@ -20,7 +20,7 @@ from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key
 from flux_pipeline.gallery.overview import build_overview
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.gallery.conftest import PATIENCE
 from tests.gallery.samples import HOSTILE, SCRIPTS, an_image, pack, record
 from tests.lineage.samples import NOON, a_failure, a_record, digest

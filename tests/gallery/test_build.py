@@ -12,7 +12,7 @@ from flux_pipeline.gallery.build import Gallery, build_gallery
 from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key, manifest_key, summary_key
 from flux_pipeline.gallery.overview import build_overview
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.store.keys import check_key
+from flux_pipeline.store.base import check_key
 from tests.gallery.counting import CountingStore
 from tests.gallery.samples import HOSTILE, an_image, pack, record
 from tests.lineage.samples import NOON, a_failure

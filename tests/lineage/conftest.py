@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 
 
 @pytest.fixture

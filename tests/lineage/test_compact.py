@@ -19,7 +19,7 @@ from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record
 
 DAY = date(2026, 11, 1)

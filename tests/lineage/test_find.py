@@ -13,7 +13,7 @@ from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.snapshot import Snapshot, open_snapshot
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 
 LATER = NOON + timedelta(hours=1)

@@ -24,9 +24,8 @@ from flux_pipeline.lineage.parts import (
 )
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
-from flux_pipeline.store.base import Store
-from flux_pipeline.store.folder import FolderStore
-from flux_pipeline.store.keys import is_key
+from flux_pipeline.store.base import Store, is_key
+from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import a_failure, a_record
 
 DAY = date(2026, 11, 1)

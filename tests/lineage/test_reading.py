@@ -7,7 +7,7 @@ import pytest
 
 from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 from tests import documents
 from tests.documents import Block
 from tests.lineage.samples import NOON, a_failure, a_record

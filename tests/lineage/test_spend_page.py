@@ -24,7 +24,7 @@ from flux_pipeline.lineage.spend_page import (
 )
 from flux_pipeline.lineage.spend_plot import DAYS, spend_png, spend_svg
 from flux_pipeline.lineage.spending import SPEND_SCHEMA
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 
 DAY = date(2026, 11, 1)
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -25,7 +25,7 @@ from flux_pipeline.lineage.spending import (
     spending,
     total,
 )
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 
 DAY = date(2026, 11, 1)

@@ -22,7 +22,7 @@ from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.request import Request, Source
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.open import open_store
 
 MODEL = find_model("lucataco/flux-schnell-lora")
 QUICK = EmulatorOptions(

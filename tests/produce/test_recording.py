@@ -15,7 +15,7 @@ from flux_pipeline.produce.effects import Kept
 from flux_pipeline.produce.recording import Recorder
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.store.base import Store, StoredObject
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import a_record, digest
 
 

@@ -11,9 +11,8 @@ from uuid import uuid4
 import pytest
 from mypy_boto3_s3 import S3Client
 
-from flux_pipeline.store.bucket import Bucket, open_client
-from flux_pipeline.store.folder import FolderStore
-from flux_pipeline.store.s3 import S3Store
+from flux_pipeline.store.local import FolderStore
+from flux_pipeline.store.s3 import Bucket, S3Store, open_client
 from tests.servers.s3 import S3Server, s3_server
 from tests.servers.s3_proxy import S3Proxy, s3_proxy
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.store.contract import WEBP, head
 from tests.store.pictures import IDS, KEY, put
 

@@ -8,7 +8,7 @@ import pytest
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 from tests.store.contract import WEBP, StoreContract, head
 from tests.store.pictures import IDS, KEY, put
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.store.folder import FolderStore
-from flux_pipeline.store.keys import MAX_KEY, MAX_PART, is_key
+from flux_pipeline.store.base import MAX_KEY, MAX_PART, is_key
+from flux_pipeline.store.local import FolderStore
 
 PARTS = st.text("abz019._=-", min_size=1, max_size=8)
 NEAR_KEYS = st.lists(PARTS | st.sampled_from(["..", ".", "", "A", "é"]), max_size=5).map("/".join)

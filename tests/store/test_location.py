@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.store.folder import FolderStore
-from flux_pipeline.store.location import open_store
+from flux_pipeline.store.local import FolderStore
+from flux_pipeline.store.open import open_store
 from flux_pipeline.store.s3 import S3Store
 
 
@@ -103,7 +103,7 @@ def test_an_address_that_may_hold_a_secret_is_not_repeated(address: str) -> None
 
 def test_a_folder_costs_neither_boto3_nor_arrow() -> None:
     script = (
-        "import sys; from flux_pipeline.store.location import open_store; open_store('file:x');"
+        "import sys; from flux_pipeline.store.open import open_store; open_store('file:x');"
         "import flux_pipeline.lineage.rows, flux_pipeline.lineage.metadata;"
         "print({'boto3', 'botocore', 'pyarrow', 'pandas', 'numpy'} & set(sys.modules))"
     )

@@ -10,9 +10,8 @@ from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.bucket import Bucket, open_client
-from flux_pipeline.store.location import open_store
-from flux_pipeline.store.s3 import S3Store
+from flux_pipeline.store.open import open_store
+from flux_pipeline.store.s3 import Bucket, S3Store, open_client
 from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
 from tests.store.conftest import Open
 from tests.store.contract import WEBP

@@ -6,11 +6,14 @@ from urllib.parse import unquote
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.folder import FolderStore
+from flux_pipeline.store.local import FolderStore
 
 _FORMS = "write file:PATH, file:///PATH or s3://bucket/prefix"
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*")
+
 _MAX_PREFIX = 200
 
 
@@ -41,11 +44,7 @@ def open_store(uri: str, *, concurrency: int = 64, require_conditions: bool = Tr
             f" '.', and {_MAX_PREFIX} characters in all"
         )
     # Here, so that only a bucket's user pays for boto3.
-    from flux_pipeline.store.bucket import (
-        Bucket,
-        open_client,
-    )
-    from flux_pipeline.store.s3 import S3Store  # noqa: PLC0415
+    from flux_pipeline.store.s3 import Bucket, S3Store, open_client  # noqa: PLC0415
 
     bucket = Bucket(open_client(concurrency), name, prefix)
     return S3Store(bucket, require_conditions=require_conditions)
