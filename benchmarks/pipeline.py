@@ -4,8 +4,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.work import CONCURRENCY, make_requests
-from flux_pipeline.ledger.opening import open_ledger
-from flux_pipeline.ledger.rates import SqlRates
+from flux_pipeline.ledger.open import open_ledger
+from flux_pipeline.ledger.sql import SqlRates
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.produce.run import RunContext

@@ -17,7 +17,6 @@ import httpx
 from flux_pipeline.text import safe_line
 
 """Of one line."""
-
 _MOST_LINES = 12
 
 _HOSTS = {
@@ -31,19 +30,12 @@ _HOSTS = {
 
 # Brackets make links and pictures, and DingTalk knows no way to escape them.
 _FLAT = str.maketrans("[]<>`*#", "(){}'~~")
-
 log = logging.getLogger(__name__)
-
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-
 _TRIES = 3
-
 _WAIT = 1.0  # s before the second try, doubled before the third
-
 _LATER = frozenset({429, 500, 502, 503, 504})
-
 _OK = range(200, 300)
-
 _MOST_BYTES = 64 * 1024
 
 

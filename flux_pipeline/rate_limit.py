@@ -15,23 +15,14 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 Kind: TypeAlias = Literal["create", "call"]
 """A paid create, or any other call: providers limit them apart."""
-
 _SLACK = 0.998  # leaves 0.12 s a minute for permits that are used late, so that no minute overflows
-
 _PRICE, _MOST = 50.0, 100.0  # permits that a round of refusals costs, and that are saved for it
-
 _CUT, _DEEP_CUT = 0.95, 0.85  # of the share; deep where the last round is not long ago
-
 _NOT_LONG = 10.0  # s
-
 _ROUND = 2.0  # s; refusals of calls that were on their way belong to the first of them
-
 _FLOOR = 0.1  # of the configured rate: below that the pauses alone keep a limit
-
 _GROWTH = 0.0007  # 1/s; share after a refusal: share * exp(growth * (t + t² / 20 s))
-
 _GROWTH_TIME = 20.0  # s
-
 _FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
 
 

@@ -16,8 +16,8 @@ from pydantic import Field
 from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
 from flux_pipeline.audit.belonging import claim_ledger
 from flux_pipeline.images.signing import open_signer
-from flux_pipeline.ledger.opening import open_ledger
-from flux_pipeline.ledger.rates import SqlRates
+from flux_pipeline.ledger.open import open_ledger
+from flux_pipeline.ledger.sql import SqlRates
 from flux_pipeline.produce.ending import end_streams
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer

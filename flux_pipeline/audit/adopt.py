@@ -9,10 +9,10 @@ from flux_pipeline.audit.recognition import match_of
 from flux_pipeline.audit.rescue import Rescued, finish
 from flux_pipeline.errors import LedgerError, ProviderError
 from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.outcomes import AccessDenied, Gone, Polled, PollOutcome
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.provider.matching import Match
 from flux_pipeline.provider.parse import is_id
 

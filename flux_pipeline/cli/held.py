@@ -9,7 +9,7 @@ from flux_pipeline.audit.held import Held, find_held
 from flux_pipeline.cli.adopt import adopt
 from flux_pipeline.cli.held_requests import choose_held, held_json
 from flux_pipeline.cli.workspace import read_settings
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 
 _SHORT = 12

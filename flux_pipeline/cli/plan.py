@@ -43,7 +43,7 @@ def plan(
     --changed-since, new is only what REV's prompt sets did not ask for.
     """
     from flux_pipeline.audit.belonging import check_provider
-    from flux_pipeline.ledger.opening import open_ledger
+    from flux_pipeline.ledger.open import open_ledger
 
     if json_wanted and markdown:
         raise click.UsageError("--json and --markdown exclude each other")

@@ -21,7 +21,7 @@ def reindex(as_json: bool) -> None:
     Exit code: 0, or 1 where an image could not be entered.
     """
     from flux_pipeline.audit.reindex import reindex as rebuild
-    from flux_pipeline.ledger.opening import open_ledger
+    from flux_pipeline.ledger.open import open_ledger
     from flux_pipeline.store.open import open_store
 
     settings = read_settings(None)

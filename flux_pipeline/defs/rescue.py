@@ -12,7 +12,7 @@ from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
 from flux_pipeline.defs.alerts import tell_held
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.ledger.base import State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.resources import AlertSender, ImageProducer
 
 RESCUE = "rescue_predictions"

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from flux_pipeline.errors import LedgerError
+from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.request import Request, Source
 
 _FORM = 1
@@ -43,3 +44,23 @@ def load_request(text: str) -> Request:
             f"a request in the ledger can't be read ({type(error).__name__}): the database was "
             "changed by something else; restore it from a backup"
         ) from None
+
+
+def dump_reply(prediction: Prediction) -> str:
+    """One line of JSON."""
+    reply: dict[str, object] = {"status": prediction.status, "reply": prediction.raw}
+    if prediction.id is None:
+        reply["outputs"] = [[output.index, output.url] for output in prediction.outputs]
+    return json.dumps(reply, ensure_ascii=False)
+
+
+def load_prediction(prediction_id: str | None, reply: str) -> Prediction:
+    """The prediction as far as it can be resumed: to be polled, or, without an id, downloaded."""
+    if prediction_id is not None:
+        return Prediction(id=prediction_id, status=Status.UNKNOWN)
+    outputs = json.loads(reply)["outputs"] if reply else []
+    return Prediction(
+        id=None,
+        status=Status.SUCCEEDED,
+        outputs=tuple(Output(index=index, url=url) for index, url in outputs),
+    )

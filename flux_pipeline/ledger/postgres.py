@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.lease import Clock, Moment
+from flux_pipeline.ledger.leases import Clock, Moment
 
 _WRITERS = 7_362_915_404  # the advisory lock of all writers of attempts; any number does
 _LOCK = sa.text(

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from flux_pipeline.errors import LedgerError
+from flux_pipeline.ledger.base import Attempt, Intent, State
+from flux_pipeline.ledger.leases import Moment, Stamp
 
 SCHEMA_VERSION = 1
 """Raised by one whenever a table changes; ``MIGRATIONS`` then leads from the one before to it."""
-
 METADATA = sa.MetaData()
 
 ATTEMPTS = sa.Table(
@@ -72,6 +73,37 @@ META = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
+_c = ATTEMPTS.c
+STORE_ID, STORE_URI = "store_id", "store_uri"
+"""Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
+Migrations = Mapping[int, Callable[[Connection], None]]
+MIGRATIONS: Migrations = {}
+"""For each older version, the step that leads to the next one."""
+
+COLUMNS: tuple[sa.Column[Any], ...] = (
+    _c.request_sha256,
+    _c.number,
+    _c.state,
+    _c.holder,
+    _c.claimed_at,
+    _c.intent_at,
+    _c.prompt_set,
+    _c.run_id,
+    _c.cost_micros,
+    _c.request_json,
+    _c.prediction_id,
+    _c.reply,
+    _c.error,
+    _c.retryable,
+    _c.images,
+    _c.recorded,
+    _c.resolution,
+    _c.claims,
+)
+"""Positional on purpose: reading by name costs more than the rest of the loading."""
+CLAIM_COLUMNS = (*COLUMNS, _c.steady_at, _c.boot, _c.lease_seconds, _c.presence)
+_STATES = {state.value: state for state in State}
+
 
 def _index(
     name: str,
@@ -82,24 +114,19 @@ def _index(
     sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
-_c = ATTEMPTS.c
 # The database itself refuses a second latest attempt, whatever the code above it believes.
 _index("flux_attempts_latest", _c.request_sha256, where=_c.latest, unique=True)
+
 _index("flux_attempts_state", _c.state, _c.intent_at)
+
 _index(
     "flux_attempts_unrecorded",
     _c.intent_at,
     _c.request_sha256,
     where=sa.and_(sa.not_(_c.recorded), _c.latest),
 )
+
 _index("flux_attempts_prediction", _c.prediction_id, where=_c.prediction_id.is_not(None))
-
-STORE_ID, STORE_URI = "store_id", "store_uri"
-"""Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
-
-Migrations = Mapping[int, Callable[[Connection], None]]
-MIGRATIONS: Migrations = {}
-"""For each older version, the step that leads to the next one."""
 
 
 def stored_version(connection: Connection) -> int | None:
@@ -157,3 +184,42 @@ def write_meta(connection: Connection, key: str, value: str) -> None:
     """Note something about these tables, within a transaction that has the write lock."""
     if connection.execute(META.update().where(META.c.key == key).values(value=value)).rowcount == 0:
         connection.execute(META.insert().values(key=key, value=value))
+
+
+def attempt_from(row: Any) -> Attempt:
+    """Return the attempt of a row that starts with ``COLUMNS``."""
+    sha, number, state, holder, claimed_at, intent_at, prompt_set, run_id, cost, request = row[:10]
+    prediction_id, reply, error, retryable, images, recorded, resolution, claims = row[10:18]
+    return Attempt(
+        sha,
+        number,
+        _STATES[state],
+        holder,
+        claimed_at,
+        intent_at,
+        Intent(sha, prompt_set, run_id, cost, request),
+        prediction_id,
+        reply,
+        error,
+        retryable,
+        images,
+        recorded,
+        resolution,
+        claims,
+    )
+
+
+def stamp_from(row: Any) -> Stamp:
+    """Return the claim's stamp of a row of ``CLAIM_COLUMNS``."""
+    steady, boot, lease_seconds, presence = row[len(COLUMNS) :]
+    return Stamp(Moment(row[4], steady, boot), lease_seconds, presence)
+
+
+def storable(text: str) -> str:
+    """Return the text as every database takes it: without NUL and lone surrogates.
+
+    A provider may answer with either, and a paid id must not be lost for it.
+    """
+    if text.isascii():
+        return text.replace("\x00", "\\x00") if "\x00" in text else text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -3,21 +3,63 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Self
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Protocol, Self
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, State
-from flux_pipeline.ledger.database import Database
-from flux_pipeline.ledger.lease import Moment
+from flux_pipeline.ledger.leases import Moment
+from flux_pipeline.ledger.schema import RATES
 from flux_pipeline.ledger.transaction import Claimer, Transaction
+from flux_pipeline.rate_limit import Grant, Kind, RateState, reserve, slow_down
 
 _PAGE = 1000
 _START = ("", 0)
+_NUMBERS = tuple(field.name for field in fields(RateState))
+_AT = RATES.c.kind == sa.bindparam("at")
+_LOAD = sa.select(*(RATES.c[name] for name in ("boot", *_NUMBERS))).where(_AT)
+_FIRST = RATES.insert()
+_SAVE = RATES.update().where(_AT)
+
+
+class Database(Protocol):
+    """One database: its engines, its write lock, its clock and its errors in plain words."""
+
+    name: str
+    """Where it is, without credentials."""
+    engine: Engine
+    """Commits are durable when they return."""
+    hasty_engine: Engine
+    """Commits may be lost with the machine: for rates, which are worthless by then."""
+
+    def lock(self, connection: Connection, /) -> Moment | None:
+        """Wait until no other process writes attempts; return the time where it came along."""
+        ...
+
+    def now(self, connection: Connection, /) -> Moment:
+        """Read the ledger's clock."""
+        ...
+
+    def enter(self) -> str:
+        """Show that this process lives; return the name of its lock, or "" where none is used."""
+        ...
+
+    def is_dead(self, presence: str, /) -> bool:
+        """Return whether the process behind another lock is proven to be gone."""
+        ...
+
+    def explain(self, error: SQLAlchemyError) -> str:
+        """Say what is wrong and what to do, without a statement's values."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection, and show no longer that this process lives."""
+        ...
 
 
 class SqlLedger:
@@ -221,3 +263,56 @@ class SqlLedger:
             return self._database.now(connection) if moment is None else moment
 
         return Transaction(connection, read_clock, self._claimer)
+
+
+class SqlRates:
+    """``RateStore`` in the database of an open ledger: one limit for all workers that share it.
+
+    ``per_minute`` holds the configured rate of each kind; ``account`` keeps the limits of several
+    providers or keys apart. On SQLite the times are the host's steady clock's, so that a jump of
+    the wall clock neither stops nor frees anything; a limit starts anew with the next boot.
+    """
+
+    def __init__(
+        self, ledger: SqlLedger, per_minute: Mapping[Kind, float], *, account: str = ""
+    ) -> None:
+        self._ledger = ledger
+        self._per_minute = dict(per_minute)
+        self._account = account
+
+    def reserve(self, kind: Kind, count: int) -> Grant:
+        """See ``RateStore.reserve``. Raises LedgerError."""
+        with self._state(kind) as row:
+            row.state, grant = reserve(
+                row.state, per_minute=self._per_minute[kind], count=count, now=row.now
+            )
+        return grant
+
+    def slow_down(self, kind: Kind, seconds: float) -> None:
+        """See ``RateStore.slow_down``. Raises LedgerError."""
+        with self._state(kind) as row:
+            row.state = slow_down(row.state, seconds=seconds, now=row.now)
+
+    @contextmanager
+    def _state(self, kind: Kind) -> Iterator["_Row"]:
+        """Load a kind's state, let the caller change it, and write it back."""
+        name = f"{self._account}/{kind}"
+        with self._ledger.hasty_transaction() as (connection, moment):
+            found = connection.execute(_LOAD, {"at": name}).first()
+            same_clock = found is not None and found[0] == moment.boot
+            row = _Row(
+                RateState(*found[1:]) if found is not None and same_clock else RateState(),
+                moment.wall if moment.steady is None else moment.steady,
+            )
+            yield row
+            values = {**asdict(row.state), "boot": moment.boot}
+            if found is None:
+                connection.execute(_FIRST, {"kind": name, **values})
+            else:
+                connection.execute(_SAVE, {"at": name, **values})
+
+
+@dataclass(slots=True)
+class _Row:
+    state: RateState
+    now: float

@@ -17,8 +17,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.lease import HostClock, Moment
-from flux_pipeline.ledger.presence import Presence
+from flux_pipeline.ledger.leases import HostClock, Moment, Presence
 
 _OLDEST = (3, 35)  # RETURNING
 _RETRY_SECONDS = 0.01

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from flux_pipeline.ledger.base import Attempt, Busy, Claim, Claimed, Over, OverBudget, State
+from flux_pipeline.ledger.codec import load_prediction
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.outcomes import (
     Accepted,
@@ -26,7 +27,6 @@ from flux_pipeline.produce.course import Course, Stage, Step, close
 from flux_pipeline.produce.effects import AwaitPermit, ClaimAttempt, Send, Sleep, WriteAccepted
 from flux_pipeline.produce.follow import follow
 from flux_pipeline.produce.policy import Policy, ending_of
-from flux_pipeline.produce.reply import load_prediction
 from flux_pipeline.produce.report import Ending, Result, Stop
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.produce.settle import settle

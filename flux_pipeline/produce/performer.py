@@ -10,8 +10,9 @@ from anyio import to_thread
 
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
-from flux_pipeline.ledger.batch import LedgerWriter
+from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.transaction import Transaction
+from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.rows import records_to_json
 from flux_pipeline.outcomes import (
@@ -27,7 +28,6 @@ from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.keeping import Keeper
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.records import build_record
-from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule

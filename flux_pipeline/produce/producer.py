@@ -25,9 +25,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.base import Intent
-from flux_pipeline.ledger.batch import LedgerWriter
 from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.ending import Ending
 from flux_pipeline.produce.engine import Engine

@@ -10,8 +10,8 @@ import anyio
 from anyio import to_thread
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.ledger.batch import LedgerWriter
 from flux_pipeline.ledger.transaction import Transaction
+from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.thumbnails import write_pack
 from flux_pipeline.produce.effects import Kept

@@ -10,27 +10,18 @@ from typing import Protocol
 
 MAX_KEY = 800
 """Characters. S3 allows 1,024 bytes for the prefix and the key together."""
-
 MAX_PART = 180
 """Characters between two slashes: a file name of at most 255 bytes with a checksum after it."""
-
 MAX_VALUE = 255
 """Bytes of one metadata value: what the strictest S3-compatible server takes."""
-
 MAX_METADATA = 1950
 """Bytes of all names and values: S3's 2 KB less the checksum that the store adds."""
-
 SHA256_NAME = "sha256"
 """The metadata name under which a store keeps its own checksum; callers can't use it."""
-
 _KEY = re.compile(r"[a-z0-9][a-z0-9._=-]*(?:/[a-z0-9_=-][a-z0-9._=-]*)*")
-
 _PREFIX = re.compile(r"(?:[a-z0-9][a-z0-9._=/-]*)?")
-
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-
 _TYPE = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+(?:; ?[a-z]+=[A-Za-z0-9._-]+)*")
 
 

@@ -19,7 +19,6 @@ from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import StoredObject, check_key, check_metadata, check_prefix, is_key
 
 _TRIES = 8
-
 _STALE_SECONDS = 86_400
 
 _TYPES = {

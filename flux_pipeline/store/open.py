@@ -9,11 +9,8 @@ from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
 
 _FORMS = "write file:PATH, file:///PATH or s3://bucket/prefix"
-
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*")
-
 _MAX_PREFIX = 200
 
 

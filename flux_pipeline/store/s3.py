@@ -36,11 +36,8 @@ from flux_pipeline.store.base import (
 )
 
 _PROBE = ".probe"
-
 _TRIES = 6
-
 _LOCKS = 64
-
 _CUT_TRIES = 3
 
 _ACTIONS = {
@@ -52,9 +49,7 @@ _ACTIONS = {
 }
 
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
-
 _RENEW = "renew the credentials and run again: what was accepted is resumed"
-
 _BUSY = "the store is busy after 5 tries: lower the concurrency and run again, nothing is lost"
 
 _HINTS = {

@@ -3,10 +3,9 @@
 import anyio
 
 from flux_pipeline.ledger.base import Attempt, Claimed, Intent
-from flux_pipeline.ledger.codec import dump_request
+from flux_pipeline.ledger.codec import dump_reply, dump_request
 from flux_pipeline.outcomes import Accepted
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.request import Request
 from tests.produce.conftest import Bench
 

@@ -15,7 +15,7 @@ from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from tests.ledger.actions import begin

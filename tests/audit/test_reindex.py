@@ -15,7 +15,7 @@ from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.images.label import Label
 from flux_pipeline.images.labelling import label_image, read_label
 from flux_pipeline.ledger.base import Attempt, State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.find import find_exact
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.rows import records_from_json

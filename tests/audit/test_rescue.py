@@ -13,7 +13,7 @@ from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import Claimed, Intent, State
 from flux_pipeline.ledger.codec import dump_request
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.find import find_exact
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.snapshot import open_snapshot

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from tests.cluster.cluster import Cluster, Run
 from tests.cluster.test_backfills import BACKFILL_SECONDS, shards
 

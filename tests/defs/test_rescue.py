@@ -8,7 +8,7 @@ import dagster as dg
 from flux_pipeline.defs.rescue import RESCUE, build_rescue
 from flux_pipeline.ledger.base import Claimed, Intent, State
 from flux_pipeline.ledger.codec import dump_request
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from tests.defs.bench import QUIET, Bench
 
 TICK = datetime(2026, 11, 22, 20, 10, tzinfo=UTC)

@@ -1,6 +1,6 @@
 """The ledger in memory, for the simulator: the same contract, a few microseconds a call.
 
-It keeps plain dictionaries and decides by ``flux_pipeline.ledger.rules``, as the SQL one does.
+It keeps plain dictionaries and decides by ``flux_pipeline.ledger.base``, as the SQL one does.
 Time is whatever the clock says; ``bury`` says what a lock file shows elsewhere: a holder is dead.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger import rules
+from flux_pipeline.ledger import base as rules
 from flux_pipeline.ledger.base import (
     Attempt,
     Budget,
@@ -22,7 +22,7 @@ from flux_pipeline.ledger.base import (
     OverBudget,
     State,
 )
-from flux_pipeline.ledger.rows import storable
+from flux_pipeline.ledger.schema import storable
 
 
 @dataclass(slots=True)

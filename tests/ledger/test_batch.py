@@ -10,10 +10,10 @@ import pytest
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Budget, Claim, Claimed, Ledger, OverBudget, State
-from flux_pipeline.ledger.batch import LedgerWriter
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.transaction import Transaction
+from flux_pipeline.ledger.writer import LedgerWriter
 from tests.ledger.actions import COST, Clock, intent, latest, sha
 from tests.ledger.memory import MemoryLedger
 from tests.servers.postgres import PostgresServer

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Budget, Claimed, State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.actions import COST, begin, intent, latest, sha
 from tests.servers.postgres import PostgresServer

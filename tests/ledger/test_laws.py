@@ -29,7 +29,7 @@ from flux_pipeline.ledger.base import (
     OverBudget,
     State,
 )
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.actions import COST, LEASE, Clock, intent, sha, wipe
 from tests.ledger.memory import MemoryLedger

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.ledger.lease import (
+from flux_pipeline.ledger.leases import (
     UNREADABLE_CLOCK_SECONDS,
     HostClock,
     Moment,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from tests.ledger.actions import begin, wipe
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from tests.ledger.actions import begin, latest
 from tests.ledger.workers import child, claim_one, read_then_write
 from tests.servers.postgres import PostgresServer

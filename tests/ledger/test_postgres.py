@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.actions import LEASE, Clock, wipe
 from tests.ledger.contract import LedgerContract

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.presence import Presence
+from flux_pipeline.ledger.leases import Presence
 
 DAY = 86400
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from flux_pipeline import rate_limit as arithmetic
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.opening import open_ledger
-from flux_pipeline.ledger.rates import SqlRates
-from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.ledger.open import open_ledger
+from flux_pipeline.ledger.sql import SqlLedger, SqlRates
 from flux_pipeline.rate_limit import Kind, RateState, RateStore
 from tests.ledger.actions import Clock, wipe
 from tests.servers.postgres import PostgresServer

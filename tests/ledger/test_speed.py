@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from flux_pipeline.ledger import queries, statements
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger import transaction as queries
+from flux_pipeline.ledger import transaction as statements
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 
 

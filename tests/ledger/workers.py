@@ -12,7 +12,7 @@ from typing import Any
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Budget, Claimed
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.actions import begin, intent
 from tests.servers.processes import context

@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from flux_pipeline.ledger.base import Claimed, Intent
-from flux_pipeline.ledger.batch import LedgerWriter
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
+from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.outcomes import Absent
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.performer import Performer, Seams

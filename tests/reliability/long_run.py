@@ -22,7 +22,7 @@ from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.ledger.base import State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import read_batches
 from flux_pipeline.lineage.schema import batch_to_records

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from flux_pipeline.ledger.base import Attempt, Intent, State
+from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.outcomes import (
     Absent,
@@ -32,7 +33,6 @@ from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import produce
 from flux_pipeline.produce.policy import Policy
-from flux_pipeline.produce.reply import dump_reply
 from flux_pipeline.produce.report import Result
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Request, Source

@@ -8,7 +8,7 @@ import pytest
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.ledger.base import State
-from flux_pipeline.ledger.opening import open_ledger
+from flux_pipeline.ledger.open import open_ledger
 from tests.servers.processes import Death, run_command
 
 PROMPTS = 5

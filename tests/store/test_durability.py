@@ -164,7 +164,7 @@ def test_nothing_that_was_answered_is_lost_when_writers_are_killed(root: Path) -
     script = """
         import hashlib, sys
         from pathlib import Path
-        from flux_pipeline.store.folder import FolderStore
+        from flux_pipeline.store.local import FolderStore
         store = FolderStore(Path(sys.argv[1]))
         for number in range(int(sys.argv[2]), 10**9):
             body = str(number).encode() * 2000
@@ -194,7 +194,7 @@ def test_a_limit_on_file_size_is_an_error_that_names_the_object(root: Path) -> N
         import resource, sys
         from pathlib import Path
         from flux_pipeline.errors import StoreError
-        from flux_pipeline.store.folder import FolderStore
+        from flux_pipeline.store.local import FolderStore
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         store = FolderStore(Path(sys.argv[1]))
         try:

@@ -4,10 +4,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.database import Database
-from flux_pipeline.ledger.lease import Clock, HostClock, current_boot
+from flux_pipeline.ledger.leases import Clock, HostClock, current_boot
 from flux_pipeline.ledger.postgres import PostgresDatabase
-from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.ledger.sql import Database, SqlLedger
 from flux_pipeline.ledger.sqlite import SqliteDatabase
 
 LEASE_SECONDS = 120.0
