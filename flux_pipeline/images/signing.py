@@ -39,7 +39,6 @@ from flux_pipeline.images.label import Label
 from flux_pipeline.settings import parse_authority
 
 log = logging.getLogger(__name__)
-
 _REST_SECONDS = 300.0
 """How long an authority that failed is not asked: each try may cost a thread 30 s."""
 

@@ -6,10 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from flux_pipeline.models.addresses import checked_url, has_foreign_letters
-from flux_pipeline.models.fields import Number, Switch, Text, WholeNumber
-from flux_pipeline.models.lora import checked_lora, lora_warnings
-from flux_pipeline.models.model import Model, ModelInput
+from flux_pipeline.models.base import Model, ModelInput, Number, Switch, Text, WholeNumber
+from flux_pipeline.models.lora import checked_lora, checked_url, has_foreign_letters, lora_warnings
 
 SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {

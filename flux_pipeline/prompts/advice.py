@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from flux_pipeline.models import Model, ModelInput
-from flux_pipeline.models.tokens import estimate_tokens
+from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.redaction import looks_secret
 
 # Characters that turn or hide text. A joiner between emoji, or in scripts that need it, is fine:

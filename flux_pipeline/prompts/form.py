@@ -12,12 +12,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from flux_pipeline.models.fields import Number, Text, WholeNumber
+from flux_pipeline.models.base import Number, Text, WholeNumber
 from flux_pipeline.prompts.cron import checked_cron
 
 MAX_TAKES = 1_000
 MAX_SHARDS = 10_000
-
 _TAG_KEY = re.compile(r"(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _OWNER = re.compile(r"team:[^\s:][^\n]*|[^@\s]+@[^@\s]+\.[^@\s.]+")

@@ -33,7 +33,6 @@ from flux_pipeline.provider.transport import NEVER_SENT
 from flux_pipeline.redaction import redact_untrusted
 
 Answer: TypeAlias = Reply | httpx.HTTPError
-
 REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 415, 422, 429})
 """Codes that say that no prediction exists."""
 DENIALS = frozenset({401, 402, 403})

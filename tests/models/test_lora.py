@@ -2,8 +2,7 @@
 
 import pytest
 
-from flux_pipeline.models.addresses import checked_url, has_foreign_letters
-from flux_pipeline.models.lora import checked_lora, lora_warnings
+from flux_pipeline.models.lora import checked_lora, checked_url, has_foreign_letters, lora_warnings
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.models.tokens import estimate_tokens
+from flux_pipeline.models.base import estimate_tokens
 
 
 @pytest.mark.parametrize(

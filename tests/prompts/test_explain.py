@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from flux_pipeline.models.fields import Number, Switch, Text, WholeNumber
+from flux_pipeline.models.base import Number, Switch, Text, WholeNumber
 from flux_pipeline.prompts.explain import explain, unknown_key
 
 
