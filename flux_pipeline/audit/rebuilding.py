@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import detect_format, image_sha256
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import read_label
+from flux_pipeline.images.formats import detect_format, image_sha256
+from flux_pipeline.images.labels import Label, read_label
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.schema import records_to_batch
 from flux_pipeline.produce.keeping import image_key

@@ -13,7 +13,7 @@ from enum import StrEnum
 from flux_pipeline.audit.entering import enter_stored
 from flux_pipeline.audit.refilling import full_request
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.images.dhash import SAME_IMAGE, distance
+from flux_pipeline.images.inspection import SAME_IMAGE, distance
 from flux_pipeline.lineage.find import find_exact
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.snapshot import Snapshot

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from flux_pipeline.images.dhash import SAME_IMAGE, distance
-from flux_pipeline.images.label import Label
+from flux_pipeline.images.inspection import SAME_IMAGE, distance
+from flux_pipeline.images.labels import Label
 from flux_pipeline.lineage.find import Column, find_exact, find_prefix, find_similar
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.rows import record_values
@@ -21,7 +21,7 @@ from flux_pipeline.produce.again import original_request
 from flux_pipeline.request import JsonValue
 
 if TYPE_CHECKING:  # an id needs no decoder, and loading one takes longer than the search
-    from flux_pipeline.images.evidence import Evidence
+    from flux_pipeline.images.inspection import Evidence
 
 MIN_PREFIX = 8
 """Characters of a hash that are enough to look for it."""

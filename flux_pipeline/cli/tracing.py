@@ -68,7 +68,7 @@ def answer_to(store: "Store", snapshot: "Snapshot", target: str) -> "tuple[Answe
         if found is None and (count := matching_hashes(snapshot, target)):
             unread = f"{count} hashes begin with it: give more of it"
         return found and found.with_origin(), unread
-    from flux_pipeline.images.evidence import read_evidence
+    from flux_pipeline.images.inspection import read_evidence
 
     seen = read_evidence(body)
     if (answer := trace_image(snapshot, seen)) is not None:

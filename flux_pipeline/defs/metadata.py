@@ -11,14 +11,13 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.requests import Content
-from flux_pipeline.images.decoding import miniature
+from flux_pipeline.images.inspection import miniature
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.text import count_noun, safe_text
 
 Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
-
 _MOST_REASONS = 5
 _MOST_SHOWN = 1_000
 """Characters from which on the UI hides Markdown behind a link."""

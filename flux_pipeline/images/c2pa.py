@@ -8,7 +8,9 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,13 +18,12 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
 
-from flux_pipeline.images.containers import detect_format
-from flux_pipeline.images.forks import GATE
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.packet import SOURCE_TYPE
+from flux_pipeline.images.formats import detect_format
+from flux_pipeline.images.labels import SOURCE_TYPE, Label
 
 ASSERTION: Final = "flux-pipeline.label"
 """The name of our own assertion, which holds the ids."""
+
 _TEXTS = (
     "prompt",
     "prediction_id",
@@ -36,8 +37,10 @@ _TEXTS = (
     "version",
     "config_sha256",
 )
+
 _NUMBERS = ("output_index", "seed")
 MEDIA_TYPES: Final = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+
 SETTINGS: Final = {
     "version": 1,
     "builder": {"thumbnail": {"enabled": False}},  # it would be ten times the image's size
@@ -47,8 +50,10 @@ SETTINGS: Final = {
         "verify_after_sign": False,  # tried out once, when a signer is opened
     },
 }
+
 LOAD_ERRORS: Final = (ImportError, OSError, RuntimeError)
 _NEEDED = {"claimSignature.validated", "assertion.dataHash.match"}
+
 _SIGNER_ONLY = {
     "signingCredential.untrusted",
     "signingCredential.expired",
@@ -200,3 +205,79 @@ def _time(text: Any) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return found if found.tzinfo else None
+
+
+class ForkGate:
+    """Lets calls of any number of threads in at once, and no fork while there is one.
+
+    The trap: a fork waits for calls under way, as long as a timestamp authority takes. It does not
+    wait for a call of the thread that forks, whose child is on its own.
+    """
+
+    def __init__(self) -> None:
+        self._mine = threading.local()
+        self._reset(0)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Hold off forks; waits for one that is under way or waiting itself."""
+        depth = self._depth
+        with self._changed:
+            while self._forks and not depth:
+                self._changed.wait()
+            self._inside += 1
+        self._mine.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._mine.depth = depth
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+        return self._inside
+
+    def before(self) -> None:
+        """Wait for the calls of other threads, and let no more of them in."""
+        self._changed.acquire()
+        self._forks += 1
+        self._forks_inside += self._depth
+        while self._inside > self._forks_inside:
+            self._changed.wait()
+
+    def after_in_parent(self) -> None:
+        """Let calls in again."""
+        self._forks -= 1
+        self._forks_inside -= self._depth
+        self._changed.notify_all()
+        self._changed.release()
+
+    def after_in_child(self) -> None:
+        """Forget the threads that are not here."""
+        self._reset(self._depth)
+
+    @property
+    def _depth(self) -> int:
+        """How many calls within each other this thread has under way."""
+        depth: int = getattr(self._mine, "depth", 0)
+        return depth
+
+    def _reset(self, inside: int) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._inside = inside
+        self._forks = 0
+        self._forks_inside = 0
+        """Calls of threads that fork from within them: two of those don't wait for each other."""
+
+
+GATE = ForkGate()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=GATE.before,
+        after_in_parent=GATE.after_in_parent,
+        after_in_child=GATE.after_in_child,
+    )

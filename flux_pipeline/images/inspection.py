@@ -1,20 +1,63 @@
 """One look at an image that was downloaded: whole, what was asked for, and what it shows."""
 
+import io
+import struct
+import zlib
 from dataclasses import dataclass, field
-from typing import Final
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import file_sha256, image_sha256, read_structure
-from flux_pipeline.images.decoding import check_rows, decode, thumbnail
-from flux_pipeline.images.dhash import difference_hash
+from flux_pipeline.images import png
+from flux_pipeline.images.container import Structure
+from flux_pipeline.images.formats import file_sha256, image_sha256, read_structure
+from flux_pipeline.images.labels import Label, read_label
 
 MAX_PIXELS: Final = 16_777_216
 """4096 x 4096 px. Pillow's own limit lets 9,000 x 9,000 px pass, which take 324 MB."""
 _BLANK_SPREAD = 8
 """Grey levels of 255 between the darkest and the brightest part of a picture of one colour."""
+THUMBNAIL_SIDE: Final = 100
+"""px, the longer side"""
+_SMALL_SIDE = 128
+"""px, about, of the shorter side of the small picture"""
+_QUALITY = 60
+_PILLOW_NAMES = {"webp": "WEBP", "jpg": "JPEG", "png": "PNG"}
+
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Warning,
+)
+"""What Pillow's parsers can raise on hostile bytes; a warning only where warnings are errors."""
+_COMMON = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
+"""What people save pictures as, as far as this Pillow was built with it."""
+_FILLING = {("png", 0), ("jpg", 128)}
+"""What a decoder puts where coded rows are missing, and says nothing."""
+_MINIATURES = ((96, 40), (80, 30), (64, 30), (48, 20), (32, 20), (16, 10))
+"""Longer side in px, and quality."""
+SAME_IMAGE: Final = 6
+"""Bits. Two images at this distance or less are copies of each other, as far as this hash sees."""
+_ROWS, _COLUMNS = 8, 9
+_CERTAIN = 0.5
+"""Grey levels. A smaller step is what an encoder adds, and would make flat parts hash at random."""
+Carrier: TypeAlias = Literal["c2pa", "xmp"]
+"""What a label was read from."""
+_JUMBF = b"jumb"
+"""Stands in every C2PA manifest, so that only files with one load the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +130,213 @@ def inspect_image(
 def _is_blank(small: Image.Image) -> bool:
     spreads = np.ptp(np.asarray(small.getextrema()), axis=1)
     return bool(spreads.max() <= _BLANK_SPREAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What remains of a decoded image: the full pixels are let go at once."""
+
+    small: Image.Image
+    """Whole picture, RGB, on white where it was transparent, shorter side 128 to 255 px or less."""
+    ends_in_filling: bool
+    """Whether all of the last row has the value that a decoder fills missing rows with."""
+
+
+def decode(body: bytes, structure: Structure) -> Decoded:
+    """Decode every pixel once, with the decoder of this format and no other.
+
+    The size was checked before, so memory is bounded. What a decoder accepts can still be wrong:
+    one flipped bit decodes. Raises ImageError.
+    """
+    name = _PILLOW_NAMES[structure.image_format]
+    try:
+        with Image.open(io.BytesIO(body), formats=[name]) as image:
+            image.load()
+            if image.size != (structure.width, structure.height):
+                raise ImageError(
+                    f"{structure.image_format} decodes to {image.width} x {image.height} px, "
+                    f"its header says {structure.width} x {structure.height} px"
+                )
+            return Decoded(_shrink(image), _ends_in_filling(image, structure.image_format))
+    except _DECODER_ERRORS as error:
+        raise ImageError(
+            f"{structure.image_format} of {len(body)} bytes does not decode "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
+    """The small picture of a file of any common type, whole or followed by something else.
+
+    For files from elsewhere, which are compared and never stored. Raises ImageError.
+    """
+    Image.init()
+    known = [name for name in _COMMON if name in Image.OPEN]
+    try:
+        with Image.open(io.BytesIO(body), formats=known) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(f"{image.width} x {image.height} px: more than {max_pixels:,} px")
+            image.load()
+            return _shrink(image)
+    except _DECODER_ERRORS as error:
+        raise ImageError(f"{len(body)} bytes don't decode ({type(error).__name__})") from error
+
+
+def check_rows(body: bytes, structure: Structure, decoded: Decoded) -> str | None:
+    """Look for rows that were never there; return a remark where that can't be decided.
+
+    Raises ImageError where a PNG is proven to lack rows. A JPEG can't be: a grey last row is legal.
+    """
+    is_png = structure.image_format == "png"
+    if not decoded.ends_in_filling and not (is_png and png.is_interlaced(body, structure)):
+        return None
+    if not is_png:
+        return "the last row is the decoder's own grey: rows may be missing"
+    if not png.has_every_row(body, structure):
+        raise ImageError("png holds fewer rows than its header names")
+    return None
+
+
+def thumbnail(small: Image.Image) -> bytes:
+    """A WebP picture of the whole image, longer side 100 px, about 2 to 6 KB."""
+    scale = THUMBNAIL_SIDE / max(small.size)
+    if scale < 1:
+        size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
+        small = small.resize(size, Image.Resampling.BOX)
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=_QUALITY, method=0)
+    return out.getvalue()
+
+
+def miniature(picture: bytes, most_bytes: int) -> bytes:
+    """A thumbnail made smaller and coarser until it fits; empty where it can't."""
+    if len(picture) <= most_bytes:
+        return picture
+    with Image.open(io.BytesIO(picture), formats=["WEBP"]) as image:
+        whole = image.convert("RGB")
+    for side, quality in _MINIATURES:
+        small = whole.copy()
+        small.thumbnail((side, side))
+        out = io.BytesIO()
+        small.save(out, "WEBP", quality=quality, method=4)
+        if out.tell() <= most_bytes:
+            return out.getvalue()
+    return b""
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    """The small picture, in the order that costs least: average first, convert after."""
+    factor = max(1, min(image.size) // _SMALL_SIDE)
+    small = _averageable(image)
+    for step in (4, factor // 4) if factor % 4 == 0 else (factor,):  # 4 has a fast path in Pillow
+        small = small.reduce(step)
+    if small.mode in {"RGBA", "LA"}:
+        white = Image.new("RGBA", small.size, "white")
+        small = Image.alpha_composite(white, small.convert("RGBA"))
+    return small.convert("RGB")
+
+
+def _averageable(image: Image.Image) -> Image.Image:
+    """The image in a mode whose numbers may be averaged: no palette, no single bits, 8 bits."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in {"P", "PA"} or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _ends_in_filling(image: Image.Image, image_format: str) -> bool:
+    row = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
+    value = row[0]
+    return (image_format, value) in _FILLING and row.count(value) == len(row)
+
+
+def difference_hash(gray: npt.NDArray[np.uint8]) -> int:
+    """The hash of a picture of (height, width) grey levels; 0 for one without contrast.
+
+    Both sides should be 64 px or more and can be much smaller than the image: 128 px are plenty.
+    """
+    height, width = gray.shape
+    cells = _means(height, _ROWS) @ gray.astype(np.float32) @ _means(width, _COLUMNS).T
+    brighter = np.diff(cells, axis=1) > _CERTAIN
+    return int.from_bytes(np.packbits(brighter).tobytes())
+
+
+def distance(one: int, other: int) -> int:
+    """The number of bits, 0 to 64, in which two hashes differ."""
+    return (one ^ other).bit_count()
+
+
+@lru_cache(maxsize=64)
+def _means(length: int, cells: int) -> npt.NDArray[np.float32]:
+    """A matrix of (cells, length) that averages equal parts, splitting a pixel where it must."""
+    edges = np.linspace(0, length, cells + 1)
+    below = np.clip(edges[:, None] - np.arange(length)[None, :], 0, 1)
+    covered = np.diff(below, axis=0)
+    means: npt.NDArray[np.float32] = (covered / covered.sum(axis=1, keepdims=True)).astype("f4")
+    return means
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one file shows; None for what it does not."""
+
+    label: Label | None = None
+    """A hint: who can write the file can write its label."""
+    carrier: Carrier = "xmp"
+    """Where the label stood."""
+    image_sha256: str | None = None
+    """Of the coded pixels; None where the file is not one whole webp, jpg or png."""
+    dhash: int | None = None
+    """None where nothing of it decodes, and where the picture is too plain to be told by it."""
+    problem: str = ""
+    """Why the pixels could not be read as they should; a clause."""
+
+
+def read_evidence(body: bytes) -> Evidence:
+    """Read all that can be read; a broken file shows less, and raises nothing."""
+    try:
+        structure = read_structure(body)
+    except ImageError as error:
+        return Evidence(dhash=_looks(body, None), problem=str(error))
+    label, carrier = _label(body)
+    return Evidence(
+        label=label,
+        carrier=carrier,
+        image_sha256=image_sha256(body, structure),
+        dhash=_looks(body, structure),
+    )
+
+
+def _label(body: bytes) -> tuple[Label | None, Carrier]:
+    """The signed label if there is one, else the XMP packet's."""
+    try:
+        packet = read_label(body)
+        signed = _signed(body)
+    except ImageError:
+        return None, "xmp"
+    if signed is None:
+        return packet, "xmp"
+    # The signature covers the packet too, which says more.
+    same = packet is not None and packet.image_sha256 == signed.image_sha256
+    return (packet if same else signed), "c2pa"
+
+
+def _signed(body: bytes) -> Label | None:
+    if _JUMBF not in body:
+        return None
+    from flux_pipeline.images.c2pa import read_manifest  # noqa: PLC0415 - 40 ms for a rare file
+
+    return read_manifest(body)
+
+
+def _looks(body: bytes, structure: Structure | None) -> int | None:
+    """The difference hash; a picture without contrast has none that would tell it from others."""
+    try:
+        if structure is not None and structure.width * structure.height <= MAX_PIXELS:
+            small = decode(body, structure).small
+        else:
+            small = decode_anything(body, max_pixels=MAX_PIXELS)
+    except ImageError:
+        return None
+    return difference_hash(np.asarray(small.convert("L"))) or None

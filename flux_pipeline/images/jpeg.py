@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.structure import (
+from flux_pipeline.images.container import (
     Chunk,
     Structure,
     check_count,

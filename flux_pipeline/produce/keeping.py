@@ -12,8 +12,7 @@ from datetime import datetime
 
 from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
 from flux_pipeline.images.inspection import Inspection, inspect_image
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import label_image
+from flux_pipeline.images.labels import Label, label_image
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.lineage.metadata import object_metadata
 from flux_pipeline.lineage.record import ImageRecord

@@ -12,8 +12,7 @@ from flux_pipeline.audit.mending import Reindexed
 from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import label_image, read_label
+from flux_pipeline.images.labels import Label, label_image, read_label
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.find import find_exact

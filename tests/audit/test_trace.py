@@ -17,9 +17,9 @@ from flux_pipeline.audit.trace import (
     trace_id,
     trace_image,
 )
-from flux_pipeline.images.evidence import read_evidence
-from flux_pipeline.images.labelling import label_image, read_label
-from flux_pipeline.images.xmp import strip_xmp
+from flux_pipeline.images.formats import strip_xmp
+from flux_pipeline.images.inspection import read_evidence
+from flux_pipeline.images.labels import label_image, read_label
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.snapshot import Snapshot
 from flux_pipeline.produce.again import reproductions_of

@@ -12,7 +12,7 @@ import yaml
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.images.xmp import strip_xmp
+from flux_pipeline.images.formats import strip_xmp
 from flux_pipeline.lineage.schema import SCHEMA
 from tests.servers.processes import run_command
 

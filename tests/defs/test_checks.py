@@ -19,7 +19,7 @@ from flux_pipeline.defs.checks import (
 )
 from flux_pipeline.defs.findings import SAMPLE
 from flux_pipeline.defs.outcome import Outcome
-from flux_pipeline.images.containers import image_sha256
+from flux_pipeline.images.formats import image_sha256
 from flux_pipeline.ledger.base import Budget
 from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part

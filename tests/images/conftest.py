@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flux_pipeline.images.label import Label
+from flux_pipeline.images.labels import Label
 from tests.images.samples import samples
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flux_pipeline.images.label import Label
+from flux_pipeline.images.labels import Label
 
 PIECES = [
     "a beautiful castle",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.images.aigc import aigc_label
+from flux_pipeline.images.labels import aigc_label
 
 UPSTREAM = (
     '{"Label":"1","ContentProducer":"other","ProduceID":"77","ReservedCode1":"sig",'

@@ -15,12 +15,10 @@ from PIL import Image
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import c2pa
 from flux_pipeline.images.c2pa import inspect_manifest, read_manifest
-from flux_pipeline.images.containers import detect_format, image_sha256
+from flux_pipeline.images.formats import detect_format, image_sha256, insert_xmp, strip_xmp
 from flux_pipeline.images.inspection import inspect_image
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import label_image, read_label
+from flux_pipeline.images.labels import Label, label_image, read_label
 from flux_pipeline.images.signing import ManifestSigner, open_signer
-from flux_pipeline.images.xmp import insert_xmp, strip_xmp
 from tests.images.certificates import issue
 from tests.images.samples import encode, picture, pixels, samples
 from tests.images.strategies import LABELS

@@ -8,8 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization as pem
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.images.credentials import load_credentials
-from flux_pipeline.images.signing import open_signer
+from flux_pipeline.images.signing import load_credentials, open_signer
 from tests.images.certificates import SERVER, Files, issue
 from tests.images.test_c2pa_signing import BODY, LABEL, is_good, must_open
 

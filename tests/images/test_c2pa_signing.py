@@ -14,11 +14,9 @@ from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from flux_pipeline.errors import ConfigError, SigningError
-from flux_pipeline.images.c2pa import native_library, read_manifest
-from flux_pipeline.images.credentials import Sign
-from flux_pipeline.images.forks import GATE
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.signing import ManifestSigner, open_signer
+from flux_pipeline.images.c2pa import GATE, native_library, read_manifest
+from flux_pipeline.images.labels import Label
+from flux_pipeline.images.signing import ManifestSigner, Sign, open_signer
 from tests.images.certificates import Files, issue
 from tests.images.samples import samples
 
@@ -141,7 +139,7 @@ def test_threads_share_a_signer(studio: Files) -> None:
 
 FORKING = """
 import os, sys, threading, warnings
-from flux_pipeline.images.label import Label
+from flux_pipeline.images.labels import Label
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.images.c2pa import native_library, read_manifest
 from tests.images.samples import samples

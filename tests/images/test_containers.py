@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import detect_format, file_sha256, image_sha256, read_structure
+from flux_pipeline.images.formats import detect_format, file_sha256, image_sha256, read_structure
 from tests.images.samples import HEIGHT, WIDTH, animations, format_of, samples
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,8 +7,8 @@ from PIL import Image
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import png
-from flux_pipeline.images.containers import read_structure
-from flux_pipeline.images.decoding import check_rows, decode, thumbnail
+from flux_pipeline.images.formats import read_structure
+from flux_pipeline.images.inspection import check_rows, decode, thumbnail
 from tests.images.samples import (
     HEIGHT,
     WIDTH,

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
-from flux_pipeline.images.dhash import SAME_IMAGE, difference_hash, distance
-from flux_pipeline.images.inspection import inspect_image
+from flux_pipeline.images.inspection import SAME_IMAGE, difference_hash, distance, inspect_image
 from tests.images.samples import encode, picture
 
 SIDE = 384

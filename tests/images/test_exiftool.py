@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.images.containers import image_sha256
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import label_image, read_label
-from flux_pipeline.images.xmp import read_xmp
+from flux_pipeline.images.formats import image_sha256, read_xmp
+from flux_pipeline.images.labels import Label, label_image, read_label
 from tests.images.samples import samples
 
 pytestmark = pytest.mark.skipif(

@@ -1,7 +1,7 @@
 import pytest
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import detect_format
+from flux_pipeline.images.formats import detect_format
 
 HTML = b"<!DOCTYPE html><p>not found</p>\r\n"
 

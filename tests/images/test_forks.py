@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from flux_pipeline.images.forks import ForkGate
+from flux_pipeline.images.c2pa import ForkGate
 
 PATIENCE = 60
 

@@ -8,11 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import detect_format, image_sha256, read_structure
+from flux_pipeline.images.formats import (
+    detect_format,
+    image_sha256,
+    insert_xmp,
+    read_structure,
+    read_xmp,
+    strip_xmp,
+)
 from flux_pipeline.images.inspection import inspect_image
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import label_image, read_label
-from flux_pipeline.images.xmp import insert_xmp, read_xmp, strip_xmp
+from flux_pipeline.images.labels import Label, label_image, read_label
 from tests.images.samples import animations, repair, samples
 
 

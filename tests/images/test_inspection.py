@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import file_sha256, image_sha256, read_structure
+from flux_pipeline.images.formats import file_sha256, image_sha256, read_structure
 from flux_pipeline.images.inspection import MAX_PIXELS, Inspection, inspect_image
 from tests.images.samples import (
     HEIGHT,

@@ -4,7 +4,7 @@ import pytest
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
-from flux_pipeline.images.structure import MAX_CHUNKS
+from flux_pipeline.images.container import MAX_CHUNKS
 from tests.images.samples import OTHER_PACKET, encode, exif, icc, picture, samples
 
 

@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from flux_pipeline.images.label import Label
+from flux_pipeline.images.labels import Label
 
 
 def test_label_is_a_value(label: Label) -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.packet import Detail, build_packet, parse_packet, upstream_label
+from flux_pipeline.images.labels import Detail, Label, build_packet, parse_packet, upstream_label
 from flux_pipeline.request import JsonValue
 from tests.images.strategies import LABELS, TEXT, WITHOUT_PROMPT
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.images.rdf import MAX_PACKET, parse_properties
+from flux_pipeline.images.labels import MAX_PACKET, parse_properties
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 

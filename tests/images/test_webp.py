@@ -2,7 +2,7 @@ import pytest
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import webp
-from flux_pipeline.images.structure import MAX_CHUNKS
+from flux_pipeline.images.container import MAX_CHUNKS
 from tests.images.samples import riff, riff_chunk, samples
 
 

@@ -13,13 +13,10 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.images.c2pa import inspect_manifest, read_manifest
-from flux_pipeline.images.containers import image_sha256
-from flux_pipeline.images.dhash import SAME_IMAGE, distance
-from flux_pipeline.images.inspection import Inspection, inspect_image
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import label_image, read_label
+from flux_pipeline.images.formats import image_sha256, read_xmp
+from flux_pipeline.images.inspection import SAME_IMAGE, Inspection, distance, inspect_image
+from flux_pipeline.images.labels import Label, label_image, read_label
 from flux_pipeline.images.signing import open_signer
-from flux_pipeline.images.xmp import read_xmp
 from tests.images.certificates import issue
 from tests.images.samples import encode, picture
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flux_pipeline.images.xmltext import escape, from_xml, json_text, to_xml
+from flux_pipeline.images.labels import escape, from_xml, json_text, to_xml
 
 HOSTILE = [
     "",

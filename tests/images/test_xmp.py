@@ -6,8 +6,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.containers import image_sha256, read_structure
-from flux_pipeline.images.xmp import insert_xmp, read_xmp, strip_xmp
+from flux_pipeline.images.formats import (
+    image_sha256,
+    insert_xmp,
+    read_structure,
+    read_xmp,
+    strip_xmp,
+)
 from tests.images.samples import OTHER_PACKET, exif, icc, pixels, samples
 
 PACKETS = st.binary(max_size=2000)

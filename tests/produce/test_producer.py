@@ -10,7 +10,7 @@ from PIL import Image
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.images.labelling import read_label
+from flux_pipeline.images.labels import read_label
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.budgets import Limits

@@ -13,9 +13,8 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.errors import ConfigError, SigningError, StoreError
 from flux_pipeline.images.c2pa import read_manifest
-from flux_pipeline.images.containers import image_sha256
-from flux_pipeline.images.label import Label
-from flux_pipeline.images.labelling import read_label
+from flux_pipeline.images.formats import image_sha256
+from flux_pipeline.images.labels import Label, read_label
 from flux_pipeline.images.signing import ManifestSigner, open_signer
 from flux_pipeline.produce.report import PartitionReport, Tally
 from flux_pipeline.produce.run import RunContext

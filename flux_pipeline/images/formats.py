@@ -1,0 +1,129 @@
+"""Any of the three file formats, by its first bytes: structure and hashes of a whole file."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from flux_pipeline.errors import ImageError
+from flux_pipeline.images import jpeg, png, webp
+from flux_pipeline.images.container import Container, Structure
+
+CONTAINERS: Final[Mapping[str, Container]] = {"png": png, "jpg": jpeg, "webp": webp}
+
+_BINARY = (
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"\xff\x0a", "image/jxl"),
+    (b"\0\0\0\x0cJXL ", "image/jxl"),
+    (b"%!PS", "application/postscript"),
+    (b"\xc5\xd0\xd3\xc6", "application/postscript"),
+    (b"%PDF", "application/pdf"),
+    (b"\x1f\x8b", "application/gzip"),
+    (b"PK\x03\x04", "application/zip"),
+)
+
+_BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic"}
+_HEAD = 1024
+
+
+def detect_format(body: bytes) -> str:
+    """``png``, ``jpg`` or ``webp`` by the first bytes, whatever a name or a header says.
+
+    Raises ImageError that says what the bytes look like instead and how many there are, and
+    nothing of what they say.
+    """
+    if body.startswith(png.SIGNATURE):
+        return "png"
+    if body.startswith(jpeg.SIGNATURE):
+        return "jpg"
+    if body.startswith(webp.SIGNATURE) and body.startswith(webp.FORM, 8):
+        return "webp"
+    raise ImageError(describe(body))
+
+
+def read_structure(body: bytes, *, checksums: bool = False) -> Structure:
+    """Walk a file from its first byte to its last, which must be the image's last.
+
+    ``checksums`` also reads the checksums of a PNG's critical chunks. Nothing is decoded. Raises
+    ImageError for anything else than one whole file.
+    """
+    return CONTAINERS[detect_format(body)].walk(body, checksums=checksums)
+
+
+def image_sha256(body: bytes, structure: Structure | None = None) -> str:
+    """SHA-256, 64 hex digits, of the coded pixels alone.
+
+    The same value as ExifTool's ImageDataHash. Adding or removing XMP, EXIF, an ICC profile or a
+    C2PA manifest leaves it unchanged. Raises ImageError where the structure is broken.
+    """
+    found = structure or read_structure(body)
+    digest = hashlib.sha256()
+    for part in CONTAINERS[found.image_format].coded_pixels(body, found):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def file_sha256(body: bytes) -> str:
+    """SHA-256, 64 hex digits, of every byte of the file."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def describe(body: bytes) -> str:
+    """One clause that names the type and the size, and nothing of what the bytes say."""
+    if not body:
+        return "not an image (empty, 0 bytes)"
+    kind = _media_type(body)
+    if kind.startswith("image/"):
+        return f"an image that is neither webp, jpg nor png ({kind}, {len(body)} bytes)"
+    return f"not an image ({kind}, {len(body)} bytes)"
+
+
+def _media_type(body: bytes) -> str:
+    for magic, kind in _BINARY:
+        if body.startswith(magic):
+            return kind
+    if body[4:8] == b"ftyp":
+        return _BRANDS.get(body[8:12], "video/mp4")
+    return _text_type(body)
+
+
+def _text_type(body: bytes) -> str:
+    head = body[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if b"<svg" in head:
+        return "image/svg+xml"
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "text/html"
+    if head.startswith(b"<"):
+        return "application/xml"
+    if head.startswith((b"{", b"[")):
+        return "application/json"
+    try:
+        text = body[:_HEAD].decode("ascii")
+    except UnicodeDecodeError:
+        return "unknown type"
+    return "text/plain" if text.isprintable() or text.strip().isprintable() else "unknown type"
+
+
+def insert_xmp(body: bytes, packet: bytes) -> bytes:
+    """The same file with ``packet`` as its only XMP packet, in place of any that it had.
+
+    Pixels, ICC profile, EXIF, alpha and every other chunk stay as they are, byte for byte; doing it
+    twice changes nothing more. A signed C2PA manifest is broken by it: sign last. Raises ImageError
+    for a broken file, and for a jpg where the packet is longer than ``jpeg.MAX_PACKET``.
+    """
+    structure = read_structure(body)
+    return CONTAINERS[structure.image_format].replace_xmp(body, structure, packet)
+
+
+def read_xmp(body: bytes) -> bytes | None:
+    """The file's XMP packet as it stands there, or None. Raises ImageError for a broken file."""
+    structure = read_structure(body)
+    return CONTAINERS[structure.image_format].read_xmp(body, structure)
+
+
+def strip_xmp(body: bytes) -> bytes:
+    """The same file without XMP. Raises ImageError for a broken file."""
+    structure = read_structure(body)
+    return CONTAINERS[structure.image_format].replace_xmp(body, structure, None)

@@ -1,0 +1,369 @@
+"""Labels in and out of image files: the two calls that the rest of the package makes."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+from flux_pipeline.errors import ImageError
+from flux_pipeline.images import jpeg
+from flux_pipeline.images.formats import CONTAINERS, read_structure, read_xmp
+from flux_pipeline.request import JsonValue
+
+NAMESPACE: Final = "urn:flux-pipeline:label:1.0/"
+IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+XMP: Final = "http://ns.adobe.com/xap/1.0/"
+SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+AIGC_NAMESPACE: Final = "http://www.tc260.org.cn/ns/AIGC/1.0/"
+AIGC_NAME: Final = AIGC_NAMESPACE + "AIGC"
+
+_OPEN = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about=""'
+    f' xmlns:xmp="{XMP}" xmlns:Iptc4xmpExt="{IPTC}"'
+    f' xmlns:TC260="{AIGC_NAMESPACE}" xmlns:flux="{NAMESPACE}">'
+)
+
+_CLOSE = '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+_PREFIXES = {"Iptc4xmpExt": IPTC, "xmp": XMP, "flux": NAMESPACE}
+
+_TEXTS = {
+    "model": "Iptc4xmpExt:AISystemUsed",
+    "version": "Iptc4xmpExt:AISystemVersionUsed",
+    "prompt": "Iptc4xmpExt:AIPromptInformation",
+    "prediction_id": "flux:PredictionID",
+    "request_sha256": "flux:RequestSHA256",
+    "image_sha256": "flux:ImageSHA256",
+    "run_id": "flux:RunID",
+    "prompt_set": "flux:PromptSet",
+    "prompt_name": "flux:PromptName",
+    "partition": "flux:Partition",
+    "config_sha256": "flux:ConfigSHA256",
+    "producer": "flux:Producer",
+    "input": "flux:Input",
+}
+
+_NUMBERS = {"output_index": "flux:OutputIndex", "seed": "flux:Seed"}
+_CREATED, _EXTRA = "xmp:CreateDate", "flux:Extra"
+MAX_PACKET: Final = 1 << 20
+"""bytes; a longer packet is not read"""
+_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+_UNSAFE_ANYWHERE = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"
+_UNSAFE = re.compile(f"[{_UNSAFE_ANYWHERE}]")
+
+_SORTED, _AS_IS = (
+    json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, sort_keys=sort_keys, separators=(",", ":")
+    )
+    for sort_keys in (True, False)
+)
+
+MAX_UPSTREAM: Final = 8192
+"""Characters; what is longer is no label and is not carried on."""
+
+_KEYS = (
+    "Label",
+    "ContentProducer",
+    "ProduceID",
+    "ReservedCode1",
+    "ContentPropagator",
+    "PropagateID",
+    "ReservedCode2",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """The label of one image; every field may be left out, and reads back as it was written.
+
+    A label is published with its file: secrets must be redacted before. With ``prompt=None`` the
+    file holds no prompt: the member ``prompt`` of ``input`` and of ``extra`` is left out too.
+    """
+
+    prompt: str | None = None
+    """As IPTC AIPromptInformation; None where the configuration keeps prompts out of files."""
+    prediction_id: str | None = None
+    request_sha256: str = ""
+    output_index: int | None = None
+    """0-based place in the prediction's batch."""
+    image_sha256: str = ""
+    """Of the coded pixels alone; see ``containers.image_sha256``."""
+    seed: int | None = None
+    run_id: str = ""
+    prompt_set: str = ""
+    prompt_name: str = ""
+    partition: str = ""
+    model: str = ""
+    """``owner/name``; also as IPTC AISystemUsed."""
+    version: str = ""
+    """64 hex digits; also as IPTC AISystemVersionUsed."""
+    config_sha256: str = ""
+    input: str = ""
+    """The whole input that was sent, redacted, as canonical JSON."""
+    created_at: datetime | None = None
+    """With a time zone; also as xmp:CreateDate."""
+    producer: str = ""
+    """Code of the organisation for the TC260:AIGC label; empty for none."""
+    extra: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)
+    """Everything else of the lineage row."""
+
+    @property
+    def produce_id(self) -> str:
+        """The producer's own number of this image: prediction and place in its batch."""
+        if self.prediction_id is None or self.output_index is None:
+            return self.image_sha256
+        return f"{self.prediction_id}-{self.output_index}"
+
+
+def label_image(body: bytes, label: Label) -> bytes:
+    """The same image with this label in it, in place of any XMP that it had.
+
+    A TC260:AIGC label that the file had is kept. A jpg holds 64 KB of XMP: where the label is
+    longer, first the prompt's own property, then input and extra are left out, so that a paid image
+    never fails for a long prompt. Raises ImageError for a broken file, ValueError as
+    ``build_packet``.
+    """
+    structure = read_structure(body)
+    container = CONTAINERS[structure.image_format]
+    existing = container.read_xmp(body, structure)
+    upstream = None if existing is None else upstream_label(existing)
+    for detail in sorted(Detail, reverse=True):
+        packet = build_packet(label, upstream=upstream, detail=detail)
+        if structure.image_format != "jpg" or len(packet) <= jpeg.MAX_PACKET:
+            return container.replace_xmp(body, structure, packet)
+    raise ImageError(f"the label's ids alone are longer than {jpeg.MAX_PACKET} bytes")
+
+
+def read_label(body: bytes) -> Label | None:
+    """The label in an image file, or None; see ``parse_packet`` for what it can be trusted for.
+
+    Raises ImageError where the file itself is broken.
+    """
+    packet = read_xmp(body)
+    return None if packet is None else parse_packet(packet)
+
+
+_DEFAULTS = {name: getattr(Label(), name) for name in _TEXTS}
+
+
+class Detail(IntEnum):
+    """How much of a label goes into a packet, for files that can't hold all of it."""
+
+    IDS = 0
+    """Identities and names; neither input nor extra nor prompt."""
+    INPUT = 1
+    """All but the prompt's own property: the prompt stands in the input."""
+    ALL = 2
+
+
+def build_packet(
+    label: Label, *, upstream: str | None = None, detail: Detail = Detail.ALL
+) -> bytes:
+    """The XMP packet of a label: the same bytes for the same label, on any machine.
+
+    ``upstream`` is the TC260:AIGC label that the file has already. Raises ValueError for a time
+    without a zone, a number that JSON doesn't have, and, without a prompt, an ``input`` that is
+    not a JSON object.
+    """
+    written = {"Iptc4xmpExt:DigitalSourceType": SOURCE_TYPE}
+    texts = _texts(label, detail)
+    written |= {_TEXTS[name]: to_xml(text) for name, text in texts.items()}
+    for name, tag in _NUMBERS.items():
+        number = getattr(label, name)
+        if number is not None:
+            written[tag] = str(number)
+    if label.created_at is not None:
+        if label.created_at.tzinfo is None:
+            raise ValueError("created_at has no time zone")
+        written[_CREATED] = label.created_at.isoformat()
+    extra = {k: v for k, v in label.extra.items() if label.prompt is not None or k != "prompt"}
+    if extra and detail > Detail.IDS:
+        written[_EXTRA] = escape(json_text(extra))
+    synthetic = aigc_label(producer=label.producer, produce_id=label.produce_id, upstream=upstream)
+    if synthetic is not None:
+        written["TC260:AIGC"] = escape(synthetic)
+    elements = (f"<{tag}>{content}</{tag}>" for tag, content in written.items())
+    return "".join((_OPEN, *elements, _CLOSE)).encode()
+
+
+def _texts(label: Label, detail: Detail) -> dict[str, str]:
+    """The text fields that are to be written; those that say nothing are left out."""
+    texts = {name: getattr(label, name) for name in _TEXTS}
+    if label.prompt is None and label.input:
+        texts["input"] = _without_prompt(label.input)
+    if detail < Detail.ALL:
+        texts["prompt"] = None
+    if detail < Detail.INPUT:
+        texts["input"] = None
+    return {
+        name: text for name, text in texts.items() if text is not None and text != _DEFAULTS[name]
+    }
+
+
+def _without_prompt(text: str) -> str:
+    members = json.loads(text)
+    if not isinstance(members, dict):
+        raise ValueError("input is not a JSON object")  # noqa: TRY004 - the text's value is wrong
+    if "prompt" not in members:
+        return text
+    del members["prompt"]
+    return json_text(members)
+
+
+def parse_packet(packet: bytes) -> Label | None:
+    """The label in a packet, or None where it holds none of our properties.
+
+    Never raises: a field that can't be read keeps its default. Whoever can write the file can
+    write its label, so ids from it are a hint to be looked up and not a proof.
+    """
+    properties = parse_properties(packet)
+    if not any(name.startswith(NAMESPACE) for name in properties):
+        return None
+    fields: dict[str, Any] = {}
+    for name, tag in _TEXTS.items():
+        if (text := properties.get(_full(tag))) is not None:
+            fields[name] = from_xml(text)
+    for name, tag in _NUMBERS.items():
+        fields[name] = _number(properties.get(_full(tag)))
+    fields["created_at"] = _time(properties.get(_full(_CREATED)))
+    fields["extra"] = _members(properties.get(_full(_EXTRA)))
+    if "prompt" not in fields:
+        prompt = _members(fields.get("input")).get("prompt")
+        fields["prompt"] = prompt if isinstance(prompt, str) else None
+    return Label(**fields)
+
+
+def upstream_label(packet: bytes) -> str | None:
+    """The TC260:AIGC label in a packet, as it stands there; None where there is none."""
+    found = parse_properties(packet).get(AIGC_NAME)
+    return found if found and len(found) <= MAX_UPSTREAM else None
+
+
+def _full(tag: str) -> str:
+    prefix, _, name = tag.partition(":")
+    return _PREFIXES[prefix] + name
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def _members(text: str | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def parse_properties(packet: bytes) -> dict[str, str]:
+    """Namespace plus name to text, of elements and attributes alike; the first one counts.
+
+    Never raises: what is not well-formed UTF-8 XML has no properties. A document type is refused
+    before parsing, so there are no entities to expand and none to fetch.
+    """
+    if len(packet) > MAX_PACKET or b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
+        return {}
+    try:
+        # The encoding is given, so that UTF-16 can't carry a document type past the check above.
+        parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - no document type, no entities
+        parser.feed(packet.strip(b"\0 \t\r\n"))
+        root = parser.close()
+    except (ET.ParseError, ValueError, LookupError):
+        return {}
+    rdf = root if root.tag == f"{_RDF}RDF" else root.find(f"{_RDF}RDF")
+    properties: dict[str, str] = {}
+    for description in () if rdf is None else rdf.findall(f"{_RDF}Description"):
+        for name, value in description.attrib.items():
+            properties.setdefault(_plain(name), value)
+        for element in description:
+            if len(element) == 0:
+                properties.setdefault(_plain(element.tag), element.text or "")
+    return properties
+
+
+def _plain(qualified: str) -> str:
+    return qualified.removeprefix("{").replace("}", "", 1)
+
+
+def escape(text: str) -> str:
+    """The text with ``&``, ``<`` and ``>`` made harmless."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def json_text(value: JsonValue, *, sort_keys: bool = True) -> str:
+    """Compact JSON, in which unsafe characters are escaped as in ASCII JSON.
+
+    Raises ValueError for a number that JSON doesn't have.
+    """
+    text = (_SORTED if sort_keys else _AS_IS).encode(value)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def to_xml(text: str) -> str:
+    """``text`` for the content of an element."""
+    safe = not _UNSAFE.search(text) and not text.startswith('"') and text == text.strip()
+    return escape(text if safe else json_text(text))
+
+
+def from_xml(content: str) -> str:
+    """What ``to_xml`` was given, from the content as a parser returns it."""
+    if not content.startswith('"'):
+        return content
+    try:
+        text = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    return text if isinstance(text, str) else content
+
+
+def aigc_label(*, producer: str, produce_id: str, upstream: str | None) -> str | None:
+    """The label's JSON, or None where there is no producer and no label upstream.
+
+    ``upstream`` is the label that the file has already. It stays as it is, and only where it is
+    another producer's and its propagator half is empty, that half is filled in with ``producer``
+    and ``produce_id``.
+    """
+    if upstream is None:
+        return _own(producer, produce_id) if producer else None
+    kept = _parse(upstream)
+    if kept is None or producer in {"", kept.get("ContentProducer")}:
+        return upstream
+    if kept.get("ContentPropagator") or kept.get("PropagateID"):
+        return upstream
+    filled = kept | {"ContentPropagator": producer, "PropagateID": produce_id}
+    return json_text(filled, sort_keys=False)
+
+
+def _own(producer: str, produce_id: str) -> str:
+    values: dict[str, JsonValue] = dict.fromkeys(_KEYS, "")
+    values |= {"Label": "1", "ContentProducer": producer, "ProduceID": produce_id}
+    return json_text(values, sort_keys=False)
+
+
+def _parse(upstream: str) -> dict[str, JsonValue] | None:
+    """The members of a label, or None for anything that is not one object of strings."""
+    try:
+        found = json.loads(upstream)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+        return found
+    return None
