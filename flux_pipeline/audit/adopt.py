@@ -13,7 +13,7 @@ from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.outcomes import AccessDenied, Gone, Polled, PollOutcome
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.provider.matching import Match
+from flux_pipeline.provider.listing import Match
 from flux_pipeline.provider.parse import is_id
 
 _FORCE = "`--force` adopts it all the same"

@@ -12,7 +12,7 @@ from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.matching import Match
+from flux_pipeline.provider.listing import Match
 
 REACH_SECONDS = 3900.0
 """An hour, after which inputs vanish, and what two clocks may differ by."""

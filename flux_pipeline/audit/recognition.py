@@ -3,7 +3,7 @@
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.provider.matching import Match, matches
+from flux_pipeline.provider.listing import Match, matches
 
 
 def match_of(prediction: Prediction, attempt: Attempt) -> Match:

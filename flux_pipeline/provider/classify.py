@@ -5,8 +5,12 @@ the codes in ``REFUSALS``; every answer that is neither one of those nor a predi
 ambiguous, and whoever gets that must not send it again before it is settled.
 """
 
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 import httpx
@@ -25,12 +29,11 @@ from flux_pipeline.outcomes import (
     Throttled,
 )
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.provider.hints import retry_after
+from flux_pipeline.provider.http import Reply, UnreadableReply, load_object
 from flux_pipeline.provider.parse import parse_prediction
-from flux_pipeline.provider.refusal import error_code, error_text
-from flux_pipeline.provider.reply import Reply, UnreadableReply, load_object
 from flux_pipeline.provider.transport import NEVER_SENT
 from flux_pipeline.redaction import redact_untrusted
+from flux_pipeline.text import shorten
 
 Answer: TypeAlias = Reply | httpx.HTTPError
 REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 415, 422, 429})
@@ -39,6 +42,29 @@ DENIALS = frozenset({401, 402, 403})
 """Those of them that no other request will escape."""
 THROTTLED = 429
 _GONE = frozenset({404, 410})
+_LONGEST = 300
+_DENIED = 401
+_NO_CREDIT = 402
+_THROTTLED = 429
+
+_WORDS = {
+    "authentication_error": _DENIED,
+    "invalid_api_key": _DENIED,
+    "invalid_token": _DENIED,
+    "insufficient_credit": _NO_CREDIT,
+    "insufficient_quota": _NO_CREDIT,
+    "insufficient_user_quota": _NO_CREDIT,
+    "pre_consume_token_quota_failed": _NO_CREDIT,
+    "rate_limit_error": _THROTTLED,
+    "rate_limit_exceeded": _THROTTLED,
+    "too_many_requests": _THROTTLED,
+}
+
+LONGEST_WAIT = 60.0
+"""s; a provider that asks for a day is asked again after a minute."""
+_RESETS_IN = re.compile(r"(?i)resets in ~?\s{0,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(ms|m|s)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_EPOCH = 1e9  # a ratelimit-reset above this is a moment, below it a duration
 
 
 class Judge:
@@ -134,3 +160,114 @@ def _same_seed(prediction: Prediction, seed: int) -> bool:
     """Whether the input that the reply shows has this seed, or none, or none that is a number."""
     shown = prediction.input.get("seed")
     return not isinstance(shown, (int, float)) or isinstance(shown, bool) or shown == seed
+
+
+def error_text(body: Any, *secrets: str) -> str:
+    """What the error object says, redacted, on one line of at most 300 characters; may be empty.
+
+    Reads ``{title, detail, status}``, ``{detail: [{loc, msg}]}``, ``{error: {message, …}}``,
+    ``{error: "…"}``, ``{message}`` and ``invalid_fields``.
+    """
+    return shorten(redact_untrusted("; ".join(filter(None, _parts(body))), *secrets), _LONGEST)
+
+
+def error_code(body: Mapping[str, Any], status: int) -> int:
+    """The HTTP code that an error object under ``status`` stands for.
+
+    Aggregators pass an upstream's error on under HTTP 200: there the object's own code counts, as
+    a number or as one of the known words. ``status`` where it says nothing.
+    """
+    error = body.get("error")
+    if not isinstance(error, Mapping):
+        return status
+    for name in ("code", "status", "type"):
+        value = error.get(name)
+        if isinstance(value, str):
+            value = _WORDS.get(value.lower(), int(value) if value.isdecimal() else None)
+        if isinstance(value, int) and 400 <= value <= 599:  # noqa: PLR2004
+            return value
+    return status
+
+
+def _parts(body: Any) -> Iterator[str]:
+    if isinstance(body, str):
+        yield body
+    if not isinstance(body, Mapping):
+        return
+    error = body.get("error")
+    yield from _parts(error)
+    detail = body.get("detail")
+    for text in (body.get("title"), detail, body.get("message")):
+        if isinstance(text, str) and text:
+            yield text
+    for problems in (detail, body.get("invalid_fields")):
+        if isinstance(problems, list):
+            yield from (_field_problem(each) for each in problems[:20] if isinstance(each, Mapping))
+
+
+def _field_problem(problem: Mapping[str, Any]) -> str:
+    """One problem of one field, such as ``input.num_outputs: must be at most 4``."""
+    where = problem.get("loc") or problem.get("field") or ""
+    place = ".".join(map(str, where)) if isinstance(where, list) else str(where)
+    what = problem.get("msg") or problem.get("description") or problem.get("type") or ""
+    return f"{place}: {what}" if place else str(what)
+
+
+def retry_after(headers: Mapping[str, str], body: Any, *, now: float) -> float:
+    """Seconds to wait, 0 to 60; 0 where nothing is said. ``now`` is unix seconds by our clock.
+
+    A date is read against the reply's own ``Date`` where there is one, so that a wrong clock on
+    either side does not matter.
+    """
+    fields: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    hints = (
+        _from_header(headers.get("retry-after"), headers.get("date"), now),
+        _number(fields.get("retry_after")),
+        _from_text(fields.get("detail")),
+        _from_reset(headers.get("ratelimit-reset"), now),
+    )
+    for hint in hints:
+        if hint is not None:
+            return min(max(hint, 0.0), LONGEST_WAIT)
+    return 0.0
+
+
+def unix_time(date: str | None) -> float | None:
+    """Unix seconds of an HTTP date, or None where it is none."""
+    try:
+        moment = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _from_header(text: str | None, date: str | None, now: float) -> float | None:
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    moment = unix_time(text)
+    if moment is None:
+        return None
+    reference = unix_time(date)
+    return moment - (now if reference is None else reference)
+
+
+def _from_text(detail: object) -> float | None:
+    found = _RESETS_IN.search(detail[:2000]) if isinstance(detail, str) else None
+    return float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else None
+
+
+def _from_reset(text: str | None, now: float) -> float | None:
+    seconds = _number(text)
+    return seconds - now if seconds is not None and seconds > _EPOCH else seconds
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number of seconds, from JSON or from a header."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

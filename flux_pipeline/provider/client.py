@@ -21,15 +21,13 @@ from flux_pipeline.outcomes import (
     Throttled,
 )
 from flux_pipeline.prediction import Output, Prediction
-from flux_pipeline.provider.calls import ApiCalls
 from flux_pipeline.provider.classify import THROTTLED, Judge
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.download import Downloads
+from flux_pipeline.provider.http import ApiCalls, Reply
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
-from flux_pipeline.provider.listing import Known, Listing
+from flux_pipeline.provider.listing import Failure, Known, Listing
 from flux_pipeline.provider.parse import is_id
-from flux_pipeline.provider.reading import Failure
-from flux_pipeline.provider.reply import Reply
 from flux_pipeline.rate_limit import RateStore
 from flux_pipeline.request import Request
 

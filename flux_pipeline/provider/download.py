@@ -5,11 +5,13 @@ address. Only the configured provider's own origin may be anything else, because
 trusted to it anyway.
 """
 
+import base64
+import binascii
 import re
 import time
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import httpx
 
@@ -17,8 +19,7 @@ from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.addresses import PublicResolver, is_address, is_public
 from flux_pipeline.provider.config import ProviderConfig, origin_of
-from flux_pipeline.provider.inline import decode_data_uri
-from flux_pipeline.provider.session import Session, read_body
+from flux_pipeline.provider.http import Session, read_body
 from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
 from flux_pipeline.text import shorten
 
@@ -146,3 +147,23 @@ def _allows(pattern: str, host: str) -> bool:
     if pattern.startswith("*."):
         return host.endswith(pattern[1:])
     return pattern in ("*", host)
+
+
+def decode_data_uri(uri: str, limit: int) -> bytes:
+    """Return the bytes of a ``data:`` URI, at most ``limit``.
+
+    Raises:
+        DownloadError: For one that is too long, or damaged.
+    """
+    head, comma, data = uri.partition(",")
+    if not comma:
+        raise DownloadError("a data URI without data", retryable=True)
+    if len(data) > limit * 4 // 3 + 4:
+        raise DownloadError(f"a data URI of {len(data)} characters: more than {limit} bytes")
+    if not head.lower().endswith(";base64"):
+        return unquote_to_bytes(data)
+    coded = b"".join(unquote_to_bytes(data).split()).rstrip(b"=")
+    try:
+        return base64.b64decode(coded + b"=" * (-len(coded) % 4), validate=True)
+    except binascii.Error:
+        raise DownloadError("a data URI whose base64 is damaged", retryable=True) from None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from flux_pipeline.provider.hints import LONGEST_WAIT
+from flux_pipeline.provider.classify import LONGEST_WAIT
 from flux_pipeline.rate_limit import Grant, Kind, RateState, RateStore, reserve, slow_down
 
 _BATCH_SECONDS = 0.25

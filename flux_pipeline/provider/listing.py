@@ -7,31 +7,149 @@ find it proves absence only where the list shows every input back to the moment 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from tenacity.wait import wait_random_exponential
 
-from flux_pipeline.outcomes import Absent, FindOutcome, Found, ListFailed, NoList
+from flux_pipeline.models import find_model
+from flux_pipeline.outcomes import Absent, AccessDenied, FindOutcome, Found, ListFailed, NoList
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.provider.calls import ApiCalls
-from flux_pipeline.provider.classify import THROTTLED
+from flux_pipeline.provider.classify import (
+    DENIALS,
+    THROTTLED,
+    Answer,
+    error_text,
+    retry_after,
+    unix_time,
+)
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.hints import retry_after
+from flux_pipeline.provider.http import ApiCalls, Reply, UnreadableReply, load_object
 from flux_pipeline.provider.limiter import Limiter
-from flux_pipeline.provider.matching import Match, matches
 from flux_pipeline.provider.parse import parse_moment, parse_prediction
-from flux_pipeline.provider.reading import Failure, Reading
-from flux_pipeline.provider.reply import Reply
+from flux_pipeline.redaction import redact_untrusted, redact_untrusted_json
 from flux_pipeline.request import Request
 
 Known: TypeAlias = Collection[str] | Callable[[Sequence[str]], Collection[str]]
-
 _MARGIN = 300.0  # s before ``since`` that are looked through: no clock is exact
 _MARGIN_BLIND = 600.0  # s, where the provider sends no ``Date``
 _JUMP = 30.0  # s by which our clock may drift from the steady one before it is mistrusted
 _REACH = 3300.0  # s; inputs vanish after an hour, then nothing can be proven
+Failure: TypeAlias = AccessDenied | ListFailed | NoList
+_MOST_PAGES = 2000
+_SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
+_ASK_AGAIN = frozenset({408, 425, THROTTLED})
+_MISSING = object()
+
+
+class Reading:
+    """The entries read so far, and the way to the next page.
+
+    ``fetch`` asks for one page by its query; ``secret`` is cut out of what is said.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Mapping[str, str]], Awaitable[Answer]],
+        *,
+        clock: Callable[[], float],
+        secret: str,
+        page_tries: int,
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._secret = secret
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(self._may_pass),
+            stop=stop_after_attempt(page_tries),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            retry_error_callback=_last_failure,
+        )
+        self._turn = asyncio.Lock()
+        self._query: dict[str, str] | None = {}
+        self._seen: set[str] = set()
+        self.entries: list[Mapping[str, Any]] = []
+        self.started_at: float | None = None
+        """Monotonic seconds: what was accepted before is in the list, if it is listed at once."""
+        self.skew: float | None = None
+        """The provider's clock minus ours in seconds, by its ``Date`` header."""
+        self.failure: Failure | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further page."""
+        return self._query is None
+
+    async def read_beyond(self, count: int) -> Failure | None:
+        """Make sure that more than ``count`` entries are read, or that the list has ended.
+
+        Returns what went wrong, for everybody who shares this reading.
+        """
+        async with self._turn:
+            while len(self.entries) <= count and self._query is not None and not self.failure:
+                if self.started_at is None:
+                    self.started_at = time.monotonic()
+                self.failure = await self._retrying(self._read_page)
+        return self.failure
+
+    async def _read_page(self) -> Failure | None:
+        return self._take(await self._fetch(self._query or {}))
+
+    def _may_pass(self, failure: Failure | None) -> bool:
+        """Whether the page may come if it is asked for again; the limiter obeys a hint to wait."""
+        return isinstance(failure, ListFailed) and self._query is not None
+
+    def _take(self, answer: Answer) -> Failure | None:
+        """Take in one page."""
+        if isinstance(answer, httpx.HTTPError):
+            return self._failed(f"the list: {answer}")
+        try:
+            body, unreadable = load_object(answer), ""
+        except UnreadableReply as error:
+            body, unreadable = {}, str(error)
+        if not answer.succeeded:
+            return self._refusal(answer, body)
+        results = body.get("results")
+        if not isinstance(results, list):
+            return self._failed(f"the list: {unreadable}") if unreadable else NoList()
+        self.entries += [each for each in results if isinstance(each, Mapping)]
+        date = unix_time(answer.headers.get("date"))
+        if self.skew is None and date is not None:
+            self.skew = date - self._clock()
+        return self._turn_page(body.get("next"))
+
+    def _turn_page(self, link: object) -> ListFailed | None:
+        """Note where the next page is, if there is one."""
+        self._query = None
+        if not isinstance(link, str) or not link:
+            return None
+        try:
+            query = urlsplit(link).query
+        except ValueError:
+            return ListFailed("the list's next page has no readable cursor")
+        if not query or query in self._seen or len(self._seen) >= _MOST_PAGES:
+            return ListFailed("the list's pages repeat themselves")
+        self._seen.add(query)
+        self._query = dict(parse_qsl(query))
+        return None
+
+    def _refusal(self, answer: Reply, body: Mapping[str, Any]) -> Failure:
+        status = answer.status
+        detail = error_text(body, self._secret)
+        if status in DENIALS:
+            return AccessDenied(status, detail or redact_untrusted(answer.describe(), self._secret))
+        if status not in _ASK_AGAIN and (status < _SERVER_ERROR or status == _NOT_IMPLEMENTED):
+            return NoList()
+        hint = retry_after(answer.headers, body, now=self._clock())
+        return self._failed(f"the list answered {status}: {detail or answer.describe()}", hint)
+
+    def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
+        return ListFailed(redact_untrusted(reason, self._secret), hint)
 
 
 class Listing:
@@ -197,3 +315,84 @@ def _is_before(entries: Sequence[Mapping[str, Any]], bound: float) -> bool:
     """Whether the last of the entries, newest first, says that it was made before the bound."""
     created_at = parse_moment(entries[-1].get("created_at")) if entries else None
     return created_at is not None and created_at.timestamp() < bound
+
+
+def _last_failure(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome else None
+
+
+class Match(Enum):
+    """How an entry of the list relates to a request."""
+
+    OURS = "ours"
+    """Same version, and its input is ours, but for defaults."""
+    OTHER_VERSION = "other version"
+    """The same but for the version: the provider served another one."""
+    UNCLEAR = "unclear"
+    """It does not show enough of its input to tell."""
+    NO = "no"
+
+
+def matches(entry: Mapping[str, Any], request: Request) -> Match:
+    """Compare one entry with a request that has a seed of its own.
+
+    Both inputs are redacted first: a provider may show ours with its secrets blanked out. It may
+    add the model's own defaults, and nothing else; a part of ours that it leaves out makes the
+    answer unclear.
+    """
+    model = entry.get("model")
+    if isinstance(model, str) and model and model.partition(":")[0] != request.model:
+        return Match.NO
+    shown = entry.get("input")
+    if not isinstance(shown, Mapping):
+        return Match.UNCLEAR
+    if not _equal(request.seed, shown.get("seed", request.seed)):
+        return Match.NO  # decides nearly always, before the costly comparison
+    compared = _compare(
+        redact_untrusted_json(request.input), redact_untrusted_json(shown), request.model
+    )
+    if compared is not Match.OURS:
+        return compared
+    version = entry.get("version")
+    same = isinstance(version, str) and version.rpartition(":")[2] == request.version
+    return Match.OURS if same else Match.OTHER_VERSION
+
+
+def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], model: str) -> Match:
+    """Compare two redacted inputs; what they have beyond ours must be the model's defaults.
+
+    Anything else there is an earlier or later form of an edited prompt, which kept its seed.
+    """
+    hidden = False
+    for name, value in ours.items():
+        given = theirs.get(name, _MISSING)
+        if given is _MISSING:
+            hidden = hidden or value is not None
+        elif not _equal(value, given):
+            return Match.NO
+    defaults = _defaults(model)
+    for name in theirs.keys() & defaults.keys() - ours.keys():
+        if theirs[name] is not None and not _equal(theirs[name], defaults[name]):
+            return Match.NO
+    return Match.UNCLEAR if hidden else Match.OURS
+
+
+def _defaults(model: str) -> Mapping[str, Any]:
+    try:
+        fields = find_model(model).input_type.model_fields
+    except KeyError:
+        return {}
+    return {name: field.default for name, field in fields.items()}
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    """Whether two JSON values are the same; 1 and 1.0 are, 1 and true are not."""
+    if isinstance(ours, bool) or isinstance(theirs, bool):
+        return ours is theirs
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return ours.keys() == theirs.keys() and all(
+            _equal(value, theirs[name]) for name, value in ours.items()
+        )
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    return bool(ours == theirs)

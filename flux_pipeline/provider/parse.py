@@ -9,12 +9,12 @@ from it.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from flux_pipeline.prediction import Output, Prediction, Status
-from flux_pipeline.provider.outputs import is_complete, outputs_of, outputs_of_data
 from flux_pipeline.redaction import redact_untrusted_json
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -22,6 +22,8 @@ _SEED = re.compile(r"Using seed: (\d{1,20})\b")
 _LOGS = 64 * 1024  # characters kept of logs, from the end
 _ERROR = 4096
 _RAW = 256 * 1024
+_NAME = re.compile(r"out-(\d{1,3})\.[A-Za-z0-9]+")
+_MOST = 64  # no model makes more; a longer list is cut
 
 
 def is_id(value: object) -> bool:
@@ -135,3 +137,53 @@ def _raw(clean: Mapping[str, Any]) -> str:
         known = {name: clean[name] for name in ("id", "status") if name in clean}
         raw = json.dumps({**known, "cut": len(raw)}, separators=(",", ":"))
     return raw if len(raw) <= _RAW else "{}"
+
+
+def outputs_of(value: Any) -> tuple[Output, ...]:
+    """The images of ``output``: null, a string, or a list of URLs, data URIs or ``{url}`` objects.
+
+    In the order of their numbers. Anything else in the list is no image and is left out.
+    """
+    return _numbered([value] if isinstance(value, (str, Mapping)) else value)
+
+
+def outputs_of_data(value: Any) -> tuple[Output, ...]:
+    """The images of ``data``: a list of ``{url}`` or ``{b64_json}``."""
+    return _numbered(value)
+
+
+def _numbered(values: Any) -> tuple[Output, ...]:
+    if not isinstance(values, list):
+        return ()
+    placed = [(place, url) for place, each in enumerate(values[:_MOST]) for url in _urls(each)]
+    named = {number: url for _, url in placed if (number := _number_in(url)) is not None}
+    numbered = sorted(named.items()) if len(named) == len(placed) else placed
+    return tuple(Output(index=index, url=url) for index, url in numbered)
+
+
+def _urls(value: Any) -> Iterator[str]:
+    """Yield the one URL or data URI of an element, or nothing."""
+    if isinstance(value, Mapping):
+        inline = value.get("b64_json")
+        if isinstance(inline, str) and inline:
+            yield inline if inline.startswith("data:") else f"data:;base64,{inline}"
+            return
+        value = value.get("url")
+    if isinstance(value, str) and value.startswith(("https://", "http://", "data:")):
+        yield value
+
+
+def _number_in(url: str) -> int | None:
+    if url.startswith("data:"):
+        return None
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return None
+    name = _NAME.fullmatch(path.rpartition("/")[2])
+    return int(name[1]) if name else None
+
+
+def is_complete(outputs: Sequence[Output], asked: object) -> bool:
+    """Whether a prediction that still runs has all its images: as many as its input asks for."""
+    return isinstance(asked, int) and not isinstance(asked, bool) and 0 < asked <= len(outputs)

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from flux_pipeline.outcomes import FindOutcome, Found
-from flux_pipeline.provider.calls import ApiCalls
 from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.provider.http import ApiCalls
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
 from flux_pipeline.provider.listing import Known, Listing
 from tests.provider.samples import MODEL, VERSION, make_request

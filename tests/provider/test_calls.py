@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from flux_pipeline.outcomes import Accepted, Ambiguous, Refused
-from flux_pipeline.provider.calls import ApiCalls
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.provider.http import ApiCalls
 from flux_pipeline.request import Request
 from tests.provider.samples import http, prediction_fields
 from tests.provider.wire import Connection, Wire, answering

@@ -21,7 +21,7 @@ from flux_pipeline.outcomes import (
 )
 from flux_pipeline.prediction import Status
 from flux_pipeline.provider.classify import REFUSALS, Answer, Judge
-from flux_pipeline.provider.reply import Reply
+from flux_pipeline.provider.http import Reply
 from tests.provider.samples import ID, KEY, prediction_fields
 
 JUDGE = Judge("api.example", KEY, lambda: 1_000_000.0)

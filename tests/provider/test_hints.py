@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.provider.hints import retry_after
+from flux_pipeline.provider.classify import retry_after
 
 NOW = 1_753_779_490.0  # Tue, 29 Jul 2025 08:58:10 GMT
 SOON = "Tue, 29 Jul 2025 08:58:40 GMT"

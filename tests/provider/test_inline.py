@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.download import Downloads
-from flux_pipeline.provider.inline import decode_data_uri
+from flux_pipeline.provider.download import Downloads, decode_data_uri
 from tests.provider.samples import KEY
 
 

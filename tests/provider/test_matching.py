@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flux_pipeline.models import build_request, find_model
-from flux_pipeline.provider.matching import Match, matches
+from flux_pipeline.provider.listing import Match, matches
 from flux_pipeline.request import Source
 from tests.provider.samples import MODEL, VERSION, make_request
 

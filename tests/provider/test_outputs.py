@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux_pipeline.provider.outputs import outputs_of, outputs_of_data
+from flux_pipeline.provider.parse import outputs_of, outputs_of_data
 
 
 def numbers(*urls: object) -> list[int]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.provider.refusal import error_code, error_text
+from flux_pipeline.provider.classify import error_code, error_text
 
 
 @pytest.mark.parametrize(

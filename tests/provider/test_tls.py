@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from flux_pipeline.outcomes import Ambiguous, NeverSent
-from flux_pipeline.provider.calls import ApiCalls
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from flux_pipeline.provider.reply import Reply
+from flux_pipeline.provider.http import ApiCalls, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
 from tests.provider.samples import PATIENCE, http, patience, prediction_fields
