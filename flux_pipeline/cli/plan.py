@@ -79,7 +79,7 @@ def _compared(
     configs: Path, rev: str, partition: str | None, made: Plan
 ) -> Iterator[tuple[Before, dict[str, PromptSet]]]:
     """What was asked for at the revision, and its prompt sets while their files are there."""
-    from flux_pipeline.prompts.revision import open_revision
+    from flux_pipeline.prompts.git import open_revision
 
     with open_revision(configs, rev) as revision:
         made.rev, made.commit = revision.rev, revision.commit

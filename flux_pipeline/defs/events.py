@@ -10,7 +10,6 @@ from pathlib import Path
 import dagster as dg
 
 from flux_pipeline.defs.checks import CURRENT
-from flux_pipeline.defs.commit import find_commit
 from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.metadata import (
     PREVIEW,
@@ -36,6 +35,7 @@ from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.run import RunContext
 from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.prompts.git import find_commit
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store
 from flux_pipeline.text import count_noun

@@ -1,6 +1,8 @@
 """Prompt sets: YAML files and their tables, checked whole, expanded into requests."""
 
+from flux_pipeline.prompts.document import Document, Part
 from flux_pipeline.prompts.form import Budget, ByDay, ByPrompt, ByShard, Schedule
+from flux_pipeline.prompts.json_schema import json_schema
 from flux_pipeline.prompts.load import (
     build_prompt_set,
     load_prompt_set,
@@ -8,9 +10,6 @@ from flux_pipeline.prompts.load import (
     read_part,
 )
 from flux_pipeline.prompts.prompt_set import PromptSet
-from flux_pipeline.prompts.schema import json_schema
-from flux_pipeline.prompts.yaml_document import Document
-from flux_pipeline.prompts.yaml_part import Part
 
 __all__ = [
     "Budget",

@@ -4,29 +4,153 @@ Inputs are only taken apart here; their values are checked when they are expande
 depend on the row and the combination.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model
-from flux_pipeline.prompts.entry import DATE, Entry, SeedRule
-from flux_pipeline.prompts.explain import explain, unknown_key
-from flux_pipeline.prompts.form import PromptForm
-from flux_pipeline.prompts.matrix import read_matrix
-from flux_pipeline.prompts.names import checked_prompt_name
-from flux_pipeline.prompts.table import Table, open_table
-from flux_pipeline.prompts.template import Template, parse_template
-from flux_pipeline.prompts.yaml_document import Document
+from flux_pipeline.prompts.document import Document
+from flux_pipeline.prompts.form import PromptForm, checked_prompt_name, join_name, slug
+from flux_pipeline.prompts.messages import explain, unknown_key
+from flux_pipeline.prompts.tables import Report, Row, Table, open_table
 from flux_pipeline.text import quoted
 
 _SHORT_FORM = PromptForm(prompt="-")
-
 NO_VALUE = "none"
 """Switches off a seed, or a default of an input that may be left out."""
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+DATE = "date"
+"""The placeholder that partitions by day give."""
+MAX_COMBINATIONS = 10_000
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_NAME = re.compile(r"[^\W_]\w*(?:[ -]\w+)*")
+
+
+class SeedRule(StrEnum):
+    """Where the seed of a request comes from."""
+
+    DERIVED = "derived"
+    """From the names of set and prompt, the take and the day."""
+    GIVEN = "given"
+    """From the file; take n sends the seed plus n - 1."""
+    NONE = "none"
+    """Nowhere: the provider draws one."""
+
+
+class Choice(NamedTuple):
+    """One value of a matrix variable."""
+
+    slug: str
+    value: str
+
+
+class Variant(NamedTuple):
+    """One prompt with its name and the values of its placeholders."""
+
+    name: str
+    variables: Mapping[str, str]
+    row: Row | None
+
+    def described(self) -> str:
+        """Where it comes from, for a message; empty where that is clear from the prompt's key."""
+        if self.row is not None:
+            return f" (row {self.row.number})"
+        values = ", ".join(f"{name}: {value}" for name, value in self.variables.items())
+        return f" (with {values})" if values else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text with placeholders, taken apart."""
+
+    parts: tuple[tuple[str, str | None], ...]
+    """Pairs of literal text and the placeholder behind it; None behind the last literal."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The placeholders."""
+        return frozenset(name for _, name in self.parts if name is not None)
+
+    def render(self, values: Mapping[str, str]) -> str:
+        """The text with every placeholder replaced by its value, to the letter."""
+        return "".join(
+            literal if name is None else literal + values[name] for literal, name in self.parts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key under ``prompts``, taken apart."""
+
+    key: str
+    constants: Mapping[str, Any]
+    """Inputs of the model without placeholders, as they stand in the file."""
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    """Inputs with placeholders."""
+    inherited: frozenset[str] = frozenset()
+    """Those of both that come from ``defaults``."""
+    matrix: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+    takes: int = 1
+    table: Table | None = None
+    key_column: str | None = None
+    seed: SeedRule = SeedRule.DERIVED
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the table that are used, the key first."""
+        if self.table is None:
+            return []
+        names = set().union(*(template.names for template in self.templates.values()))
+        used = [name for name in self.table.columns if name in names and name != self.key_column]
+        return used if self.key_column is None else [self.key_column, *used]
+
+    def variants(self, report: Report, *, max_rows: int | None = None) -> Iterator[Variant]:
+        """Every variant in the order of the file: rows outside, combinations inside.
+
+        Streams: at any time one row and one combination are held.
+        """
+        if self.table is None and not self.matrix:
+            yield Variant(self.key, _NOTHING, None)
+            return
+        for part, row in self._rows(report, max_rows):
+            for choices in itertools.product(*self.matrix.values()):
+                variables = dict(row.values) if row else {}
+                variables.update(
+                    zip(self.matrix, (choice.value for choice in choices), strict=True)
+                )
+                parts = [self.key, *part, *(choice.slug for choice in choices)]
+                yield Variant(join_name(*parts), variables, row)
+
+    def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
+        """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
+        if not self.templates:
+            return dict(self.constants)
+        values = {**variant.variables, DATE: day} if day else variant.variables
+        rendered = {name: template.render(values) for name, template in self.templates.items()}
+        return {**self.constants, **rendered}
+
+    def _rows(
+        self, report: Report, max_rows: int | None
+    ) -> Iterator[tuple[tuple[str, ...], Row | None]]:
+        if self.table is None:
+            yield (), None
+            return
+        for row in itertools.islice(self.table.rows(self.columns, report), max_rows):
+            if self.key_column is None:
+                yield (f"row-{row.number:06d}",), row
+            elif text := row.values[self.key_column].strip():
+                yield (slug(text),), row
+            else:
+                report(row.line, f"row {row.number}: the key column {self.key_column} is blank")
 
 
 def read_entries(
@@ -226,3 +350,75 @@ def _allowed(names: set[str]) -> str:
     if names:
         return f"allowed: {', '.join(sorted(names))}; a brace is written {{{{"
     return "a matrix, a table or partitions by day give placeholders; a brace is written {{"
+
+
+def read_matrix(
+    matrix: Mapping[str, Sequence[str]], reserved: set[str], problem: Callable[..., None]
+) -> dict[str, tuple[Choice, ...]]:
+    """The choices of every variable.
+
+    ``problem`` takes the keys below the prompt and, last, the message. Nothing is multiplied out
+    here: the number of combinations is computed first.
+    """
+    count = math.prod(len(values) for values in matrix.values())
+    if count > MAX_COMBINATIONS:
+        problem("matrix", f"has {count:,} combinations; at most {MAX_COMBINATIONS:,}: use a table")
+        return {}
+    choices = {}
+    for name, values in matrix.items():
+        if not is_placeholder_name(name):
+            problem("matrix", name, "a variable's name is made of letters, digits, _ and spaces")
+        if name in reserved:
+            problem(
+                "matrix", name, "is taken: the table or the partitions give a value of this name"
+            )
+        by_slug: dict[str, str] = {}
+        for value in values:
+            part = slug(value)
+            if part not in by_slug:
+                by_slug[part] = value
+            elif by_slug[part] == value:
+                problem("matrix", name, f"{quoted(value)} stands twice; for more images use takes")
+            else:
+                twins = f"{quoted(by_slug[part])} and {quoted(value)}"
+                problem("matrix", name, f"{twins} give the same name ({part})")
+        choices[name] = tuple(Choice(part, value) for part, value in by_slug.items())
+    return choices
+
+
+def parse_template(text: str) -> Template:
+    """Take a text apart.
+
+    Raises:
+        ValueError: a lone brace, or a placeholder that is no plain name; says what to write.
+    """
+    parts: list[tuple[str, str | None]] = []
+    literal, end = "", 0
+    for token in _TOKEN.finditer(text):
+        literal += text[end : token.start()]
+        end = token.end()
+        name = token[1]
+        if token[0] in {"{{", "}}"}:
+            literal += token[0][0]
+        elif name is None:
+            brace, where = token[0], token.start() + 1
+            raise ValueError(f"a lone {brace} at character {where}: write {brace * 2} for a brace")
+        elif not _NAME.fullmatch(name):
+            raise ValueError(_why_no_name(name, token.start() + 1))
+        else:
+            parts.append((literal, name))
+            literal = ""
+    parts.append((literal + text[end:], None))
+    return Template(tuple(parts))
+
+
+def _why_no_name(name: str, where: int) -> str:
+    what = f"{{{name[:40]}}} at character {where} is no placeholder"
+    if re.search(r"[.\[\]!:]|__", name):
+        return f"{what}: a plain name is allowed, no attribute, index or format"
+    return f"{what}: write {{{{ and }}}} for braces that shall stay"
+
+
+def is_placeholder_name(name: str) -> bool:
+    """Whether a matrix variable or a column of this name can be put into a text."""
+    return _NAME.fullmatch(name) is not None

@@ -1,20 +1,40 @@
 """A prompt set: what a file asks for, as requests, cut into partitions."""
 
+import difflib
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model, ModelInput, build_request
-from flux_pipeline.prompts.check import check
-from flux_pipeline.prompts.entry import Entry, SeedRule
-from flux_pipeline.prompts.expansion import Expansion
-from flux_pipeline.prompts.form import Budget, ByDay, ByShard, Schedule
-from flux_pipeline.prompts.seeds import derived_seed
-from flux_pipeline.prompts.selection import Cut, Selection, partition_of, select
-from flux_pipeline.prompts.shards import shard_key
+from flux_pipeline.prompts.checks import Expansion, check
+from flux_pipeline.prompts.entries import Entry, SeedRule
+from flux_pipeline.prompts.form import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
 from flux_pipeline.request import Request, Source
+
+Cut: TypeAlias = ByPrompt | ByShard | ByDay
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Some partitions, or (None) all of them."""
+
+    cut: Cut
+    keys: frozenset[str] | None
+
+    @property
+    def days(self) -> tuple[str, ...]:
+        """The days in order; one empty text where partitions aren't days."""
+        if not isinstance(self.cut, ByDay):
+            return ("",)
+        return (self.cut.start.isoformat(),) if self.keys is None else tuple(sorted(self.keys))
+
+    def wants(self, prompt_name: str) -> bool:
+        """Whether a prompt is in any of the partitions."""
+        if self.keys is None or isinstance(self.cut, ByDay):
+            return True
+        return partition_of(self.cut, prompt_name, "") in self.keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,3 +183,52 @@ class PromptSet:
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
+
+
+def partition_of(cut: Cut, prompt_name: str, day: str) -> str:
+    """The partition of a prompt; with partitions by day, the day itself."""
+    if isinstance(cut, ByShard):
+        return shard_key(shard_of(prompt_name, cut.count))
+    return day if isinstance(cut, ByDay) else prompt_name
+
+
+def select(cut: Cut, known: Collection[str], partitions: str | Collection[str] | None) -> Selection:
+    """The selection of one partition, of several or of all; ``known`` are the keys, if not days.
+
+    Raises:
+        ValueError: no such partition; names the nearest.
+    """
+    if partitions is None:
+        return Selection(cut, None)
+    keys = frozenset([partitions] if isinstance(partitions, str) else partitions)
+    known = frozenset(known)
+    for key in sorted(keys):
+        if isinstance(cut, ByDay):
+            if parse_day(key) < cut.start:
+                raise ValueError(f"{key} is before the first day, {cut.start}")
+        elif key not in known:
+            near = difflib.get_close_matches(key, known, n=3)
+            hint = f"near it: {', '.join(near)}" if near else f"{len(known)} others exist"
+            raise ValueError(f"no partition {key}; {hint}")
+    return Selection(cut, keys)
+
+
+def shard_of(prompt_name: str, count: int) -> int:
+    """The index of the prompt's shard, 0 to ``count`` - 1; the same on every machine."""
+    digest = hashlib.sha256(prompt_name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % count
+
+
+def shard_key(index: int) -> str:
+    """The partition key of a shard, such as ``shard-0007``."""
+    return f"shard-{index:04d}"
+
+
+def derived_seed(prompt_set: str, prompt_name: str, take: int, date: str = "") -> int:
+    """A seed of 31 bits that depends on these four alone: stable over machines and versions.
+
+    ``date`` is ``YYYY-MM-DD`` where partitions are days and empty elsewhere; how a set is cut
+    into prompts or shards changes no seed.
+    """
+    text = "\0".join((prompt_set, prompt_name, str(take), date))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

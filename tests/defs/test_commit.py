@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.defs.commit import find_commit
+from flux_pipeline.prompts.git import find_commit
 
 
 @pytest.fixture(autouse=True)

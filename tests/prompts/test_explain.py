@@ -7,7 +7,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from flux_pipeline.models.base import Number, Switch, Text, WholeNumber
-from flux_pipeline.prompts.explain import explain, unknown_key
+from flux_pipeline.prompts.messages import explain, unknown_key
 
 
 def refuse(_value: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts import PromptSet, assemble
+from flux_pipeline.prompts import PromptSet
+from flux_pipeline.prompts import load as assemble
 from tests.prompts.sets import Load, ProblemsOf, Write
 
 TABLE = """\

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.prompts import PromptSet, build_prompt_set
-from flux_pipeline.prompts.seeds import derived_seed
-from flux_pipeline.prompts.shards import shard_key, shard_of
+from flux_pipeline.prompts.prompt_set import derived_seed, shard_key, shard_of
 
 keys = st.text(alphabet="abcdefgh0123456789", min_size=1, max_size=6)
 texts = st.text(alphabet="abc é城{}\"', \n", min_size=1, max_size=12).filter(str.strip)

@@ -5,8 +5,7 @@ from datetime import date
 import pytest
 
 from flux_pipeline.prompts.form import ByDay, ByPrompt, ByShard
-from flux_pipeline.prompts.selection import partition_of, select
-from flux_pipeline.prompts.shards import shard_key, shard_of
+from flux_pipeline.prompts.prompt_set import partition_of, select, shard_key, shard_of
 
 PROMPT = ByPrompt(by="prompt")
 SHARD = ByShard(by="shard", count=5)

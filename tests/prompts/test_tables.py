@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.prompts.table import open_table
+from flux_pipeline.prompts.tables import open_table
 from tests.prompts.sets import Load, Write
 
 TRICKY = [

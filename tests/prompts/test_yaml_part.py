@@ -3,8 +3,7 @@
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts.yaml_document import Document, parse_yaml
-from flux_pipeline.prompts.yaml_part import Part
+from flux_pipeline.prompts.document import Document, Part, parse_yaml
 
 TEXT = b"""\
 # a note

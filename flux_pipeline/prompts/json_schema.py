@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_pipeline.models import MODELS, Model
-from flux_pipeline.prompts.form import PromptForm, PromptSetForm
-from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
+from flux_pipeline.prompts.form import MAX_KEY_CHARACTERS, PromptForm, PromptSetForm
 
 _WITH_PLACEHOLDER = {"type": "string", "pattern": r"\{[^{}]+\}"}
 _NONE = {"const": "none"}

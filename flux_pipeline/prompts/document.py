@@ -7,21 +7,18 @@ which PyYAML's loaders drop silently, is reported with both lines.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import yaml
 
 from flux_pipeline.errors import Problem, Problems
-from flux_pipeline.prompts.yaml_part import Part
 from flux_pipeline.text import quoted
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
-
 KeyPath: TypeAlias = tuple[str, ...]
-
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
@@ -42,6 +39,36 @@ class Document:
             if (line := self.lines.get(keys[:end])) is not None:
                 return line
         return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is read of a file: the value of ``key`` in the document that starts in ``line``."""
+
+    line: int
+    """1-based, of the document's first key: several documents may share a file (``---``)."""
+    key: str
+
+    def of(self, events: Iterable[yaml.Event]) -> Iterator[yaml.Event]:
+        """The events of the value alone; of both values, where the key stands twice."""
+        level, is_here, is_value, is_wanted = 0, False, False, False
+        for event in events:
+            ends = isinstance(event, yaml.CollectionEndEvent)
+            starts = isinstance(event, yaml.CollectionStartEvent)
+            level -= ends
+            if level == 0:
+                mark = event.start_mark
+                is_here = starts and mark is not None and mark.line + 1 == self.line
+                is_value = is_wanted = False
+            else:
+                if level == 1 and not is_value:
+                    key = event.value if isinstance(event, yaml.ScalarEvent) else None
+                    is_wanted = is_here and key == self.key
+                elif is_wanted:
+                    yield event
+                if level == 1 and not starts:
+                    is_value = not is_value
+            level += starts
 
 
 def parse_yaml(data: bytes, path: str, part: Part | None = None) -> Document:
