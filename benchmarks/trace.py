@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from flux_pipeline.lineage.compact import COMPACTED, compact
 from flux_pipeline.lineage.parts import part_key
 from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.table import COMPACTED, compact
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 

@@ -21,7 +21,7 @@ from flux_pipeline.emulator.ledger import Ledger
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.spending import SPEND_SCHEMA
+from flux_pipeline.lineage.spend import SPEND_SCHEMA
 from flux_pipeline.models import MODELS
 from flux_pipeline.prompts.form import PromptForm, PromptSetForm
 from tests import documents

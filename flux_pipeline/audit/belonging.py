@@ -15,8 +15,7 @@ from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.schema import STORE_ID, STORE_URI
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.store.base import Store
 
 MARK = "store.json"

@@ -6,8 +6,7 @@ from dataclasses import replace
 from flux_pipeline.audit.rebuilding import rebuild_request
 from flux_pipeline.ledger.base import Claimed, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply, dump_request
-from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.lineage.rows import records_to_json
+from flux_pipeline.lineage.record import ImageRecord, records_to_json
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.budgets import micros
 

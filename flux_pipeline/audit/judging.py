@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from flux_pipeline.audit.findings import Finding, Kind
 from flux_pipeline.ledger.base import Attempt, State
-from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.prediction import Status
 
 

@@ -12,8 +12,7 @@ from flux_pipeline.audit.regrouping import Group
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import write_part
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_from_json
 from flux_pipeline.store.base import Store
 
 

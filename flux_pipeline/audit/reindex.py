@@ -15,7 +15,7 @@ from flux_pipeline.audit.rereading import Progress, ahead, ignore
 from flux_pipeline.audit.surveying import survey_ledger, survey_lineage
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.store.base import Store
 
 T = TypeVar("T")

@@ -14,9 +14,8 @@ from flux_pipeline.audit.entering import enter_stored
 from flux_pipeline.audit.refilling import full_request
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.images.inspection import SAME_IMAGE, distance
-from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.query import Snapshot, find_exact
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.lineage.snapshot import Snapshot
 from flux_pipeline.produce.again import again, original_request, reproductions_of
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import ending_of

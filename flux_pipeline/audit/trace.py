@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 
 from flux_pipeline.images.inspection import SAME_IMAGE, distance
 from flux_pipeline.images.labels import Label
-from flux_pipeline.lineage.find import Column, find_exact, find_prefix, find_similar
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.lineage.rows import record_values
+from flux_pipeline.lineage.query import Column, Snapshot, find_exact, find_prefix, find_similar
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus, record_values
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.snapshot import Snapshot
 from flux_pipeline.produce.again import original_request
 from flux_pipeline.request import JsonValue
 

@@ -12,7 +12,7 @@ from flux_pipeline.cli.workspace import read_settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flux_pipeline.lineage.spending import By
+    from flux_pipeline.lineage.spend import By
 
 _MOST_DAYS = 31
 """Rows of the table, the newest days; --json has all."""
@@ -43,8 +43,8 @@ def spend(
     USD are estimates from the models' price tables. What was sent again after it had failed counts
     once; a budget counts every attempt.
     """
-    from flux_pipeline.lineage.snapshot import open_snapshot
-    from flux_pipeline.lineage.spending import group_spending, select_spending, spending, total
+    from flux_pipeline.lineage.query import open_snapshot
+    from flux_pipeline.lineage.spend import group_spending, select_spending, spending, total
     from flux_pipeline.store.open import open_store
 
     everything = spending(open_snapshot(open_store(read_settings(None).store)))

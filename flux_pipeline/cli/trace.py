@@ -144,8 +144,8 @@ def _parameters(text: object) -> str:
 
 
 def _forward(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
-    from flux_pipeline.lineage.find import find_all
-    from flux_pipeline.lineage.rows import record_values
+    from flux_pipeline.lineage.query import find_all
+    from flux_pipeline.lineage.record import record_values
 
     _, snapshot = open_table()
     found = find_all(snapshot, **asked, limit=limit + 1)

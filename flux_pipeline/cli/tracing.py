@@ -12,7 +12,7 @@ from flux_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from flux_pipeline.audit.trace import Answer
-    from flux_pipeline.lineage.snapshot import Snapshot
+    from flux_pipeline.lineage.query import Snapshot
     from flux_pipeline.store.base import Store
 
 _NAMES = 256
@@ -45,7 +45,7 @@ def open_table() -> "tuple[Store, Snapshot]":
     Raises:
         ConfigError, StoreError: As ``Settings.from_environment``, ``open_store``.
     """
-    from flux_pipeline.lineage.snapshot import open_snapshot
+    from flux_pipeline.lineage.query import open_snapshot
     from flux_pipeline.store.open import open_store
 
     store = open_store(Settings.from_environment(os.environ).store)

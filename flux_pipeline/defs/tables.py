@@ -10,18 +10,11 @@ import pyarrow as pa
 
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.defs.keys import LINEAGE, SPEND, SetKeys
-from flux_pipeline.lineage.compact import compact
+from flux_pipeline.lineage.query import open_snapshot
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.snapshot import open_snapshot
-from flux_pipeline.lineage.spend_page import PAGE_KEY, write_spending
-from flux_pipeline.lineage.spend_plot import spend_png
-from flux_pipeline.lineage.spending import (
-    SPEND_SCHEMA,
-    SPEND_SOURCES,
-    group_spending,
-    spending,
-    total,
-)
+from flux_pipeline.lineage.spend import SPEND_SCHEMA, SPEND_SOURCES, group_spending, spending, total
+from flux_pipeline.lineage.spend_report import PAGE_KEY, spend_png, write_spending
+from flux_pipeline.lineage.table import compact
 from flux_pipeline.resources import ImageProducer
 
 _GROUP = "books"

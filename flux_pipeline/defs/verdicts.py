@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from flux_pipeline.audit.recorded import find_unrecorded
 from flux_pipeline.defs.findings import Findings
 from flux_pipeline.defs.metadata import Metadata
 from flux_pipeline.defs.outcome import Outcome
 from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.ledger.base import Budget
+from flux_pipeline.lineage.query import find_unrecorded
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.produce.budgets import NAMES, usd
 from flux_pipeline.produce.report import Stop, Tally

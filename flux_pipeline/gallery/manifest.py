@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flux_pipeline.lineage.current import KEY_COLUMNS, Candidates
 from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.table import KEY_COLUMNS, Candidates
 from flux_pipeline.store.base import Store
 
 _ABOUT = b"flux-pipeline.gallery"

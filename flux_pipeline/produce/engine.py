@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectSendStream
 
 from flux_pipeline.ledger.base import Attempt
-from flux_pipeline.lineage.rows import records_from_json
+from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.outcomes import NeverSent
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import produce

@@ -14,8 +14,7 @@ from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, Store
 from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, label_image
 from flux_pipeline.images.signing import ManifestSigner
-from flux_pipeline.lineage.metadata import object_metadata
-from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.lineage.record import ImageRecord, object_metadata
 from flux_pipeline.produce.effects import KeepOutcome, Kept, NotKept
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store, StoredObject

@@ -13,8 +13,7 @@ from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, St
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.ledger.writer import LedgerWriter
-from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.lineage.rows import records_to_json
+from flux_pipeline.lineage.record import ImageStatus, records_to_json
 from flux_pipeline.outcomes import (
     AccessDenied,
     CreateOutcome,

@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.lineage.query import Snapshot, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.lineage.snapshot import Snapshot, open_snapshot
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.effects import Kept

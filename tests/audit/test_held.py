@@ -12,9 +12,8 @@ from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import LedgerError, ProviderError
 from flux_pipeline.ledger.base import State
-from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.request import Request
 from tests.audit.leftovers import accept, create, intend

@@ -15,10 +15,8 @@ from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.images.labels import Label, label_image, read_label
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.open import open_ledger
-from flux_pipeline.lineage.find import find_exact
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.lineage.rows import records_from_json
-from flux_pipeline.lineage.snapshot import open_snapshot
+from flux_pipeline.lineage.query import find_exact, open_snapshot
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_from_json
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.produce.run import RunContext

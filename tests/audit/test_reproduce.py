@@ -20,9 +20,8 @@ from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import ConfigError, LedgerError
 from flux_pipeline.ledger.base import State
-from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.again import original_request
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.prompts import PromptSet, build_prompt_set

@@ -14,9 +14,8 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import Claimed, Intent, State
 from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.open import open_ledger
-from flux_pipeline.lineage.find import find_exact
+from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.lineage.snapshot import open_snapshot
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.store.open import open_store
 from tests.audit.leftovers import accept, create, intend

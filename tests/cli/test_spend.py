@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flux_pipeline.cli import cli
-from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.table import compact
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from tests.lineage.samples import NOON, a_failure, a_record, digest

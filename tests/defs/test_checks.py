@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from flux_pipeline.audit import recorded
 from flux_pipeline.defs.checks import (
     CHECKS,
     COMPLETE,
@@ -21,9 +20,10 @@ from flux_pipeline.defs.findings import SAMPLE
 from flux_pipeline.defs.outcome import Outcome
 from flux_pipeline.images.formats import image_sha256
 from flux_pipeline.ledger.base import Budget
-from flux_pipeline.lineage.compact import compact
+from flux_pipeline.lineage import query as recorded
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.table import compact
 from flux_pipeline.produce.report import Ending, Stop
 from flux_pipeline.store.local import FolderStore
 from tests.defs.reports import a_report, a_result, an_image, digest

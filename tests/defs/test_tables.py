@@ -9,7 +9,7 @@ import pytest
 
 from flux_pipeline.defs.automation import BOOKS
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.lineage.spending import SPEND_SCHEMA
+from flux_pipeline.lineage.spend import SPEND_SCHEMA
 from tests.defs.bench import QUIET, Bench, checks
 
 

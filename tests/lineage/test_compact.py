@@ -12,12 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.lineage import compacted
-from flux_pipeline.lineage.compact import COMPACTED, compact, load_compacted
-from flux_pipeline.lineage.compacted import COMPACTED_SCHEMA, PART, CompactedTable
+from flux_pipeline.lineage import table as compacted
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
+from flux_pipeline.lineage.table import (
+    COMPACTED,
+    COMPACTED_SCHEMA,
+    PART,
+    CompactedTable,
+    compact,
+    load_compacted,
+)
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record

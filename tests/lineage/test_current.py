@@ -6,10 +6,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.current import Candidates, is_any_of
 from flux_pipeline.lineage.parts import part_day, part_key
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import records_to_batch
+from flux_pipeline.lineage.table import Candidates, is_any_of
 from tests.lineage.samples import NOON, a_failure, a_record
 
 LATER = NOON + timedelta(hours=1)

@@ -6,12 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage import compacted
-from flux_pipeline.lineage.compact import compact
-from flux_pipeline.lineage.find import find_exact, find_prompt, find_similar
+from flux_pipeline.lineage import table as compacted
 from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.lineage.query import (
+    Snapshot,
+    find_exact,
+    find_prompt,
+    find_similar,
+    open_snapshot,
+)
 from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.lineage.snapshot import Snapshot, open_snapshot
+from flux_pipeline.lineage.table import compact
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record, digest

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.metadata import object_metadata
+from flux_pipeline.lineage.record import object_metadata
 from flux_pipeline.store.base import check_metadata
 from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import a_failure, a_record, digest

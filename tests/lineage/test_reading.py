@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from flux_pipeline.lineage.compact import compact
 from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.lineage.table import compact
 from flux_pipeline.store.open import open_store
 from tests import documents
 from tests.documents import Block

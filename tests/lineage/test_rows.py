@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.lineage.rows import (
+from flux_pipeline.lineage.record import (
+    ImageRecord,
     record_from_json,
     record_to_json,
     records_from_json,

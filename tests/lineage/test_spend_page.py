@@ -14,16 +14,18 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from flux_pipeline.lineage.spend_page import (
+from flux_pipeline.lineage.spend import SPEND_SCHEMA
+from flux_pipeline.lineage.spend_report import (
     CSV_KEY,
+    DAYS,
     MOST_ROWS,
     PAGE_KEY,
     build_csv,
     build_page,
+    spend_png,
+    spend_svg,
     write_spending,
 )
-from flux_pipeline.lineage.spend_plot import DAYS, spend_png, spend_svg
-from flux_pipeline.lineage.spending import SPEND_SCHEMA
 from flux_pipeline.store.local import FolderStore
 
 DAY = date(2026, 11, 1)

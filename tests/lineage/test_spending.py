@@ -9,13 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flux_pipeline.lineage import compacted
-from flux_pipeline.lineage.compact import compact
+from flux_pipeline.lineage import table as compacted
 from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.lineage.query import open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.snapshot import open_snapshot
-from flux_pipeline.lineage.spending import (
+from flux_pipeline.lineage.spend import (
     SPEND_SCHEMA,
     SPEND_SOURCES,
     SUMS,
@@ -25,6 +24,7 @@ from flux_pipeline.lineage.spending import (
     spending,
     total,
 )
+from flux_pipeline.lineage.table import compact
 from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 

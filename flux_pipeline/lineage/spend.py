@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flux_pipeline.lineage.current import Integers, is_any_of
+from flux_pipeline.lineage.query import Snapshot
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.lineage.snapshot import Snapshot
+from flux_pipeline.lineage.table import Integers, is_any_of
 
 By: TypeAlias = Literal["day", "set", "model"]
 """What rows of ``spending`` can be added up by."""
 _TIMES = ["requested_at", "completed_at", "stored_at"]
+
 _STATUSES = {
     "images": ImageStatus.STORED,
     "refused": ImageStatus.REFUSED,
@@ -38,6 +39,7 @@ SPEND_SCHEMA = pa.schema(
         _column("seconds", pa.float64(), "time of the predictions at the provider", "s"),
     ]
 )
+
 SPEND_SOURCES = {
     "day": _TIMES,
     "prompt_set": ["prompt_set"],

@@ -1,0 +1,328 @@
+"""Images found again among all that were recorded: by a hash, an id, their prompt, their looks."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flux_pipeline.lineage.parts import list_parts
+from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
+from flux_pipeline.lineage.table import (
+    COMPACTED_SCHEMA,
+    KEY_COLUMNS,
+    PART,
+    Candidates,
+    CompactedTable,
+    Integers,
+    Mask,
+    is_any_of,
+    load_compacted,
+    merge,
+)
+from flux_pipeline.store.base import Store
+
+Column: TypeAlias = Literal[
+    "asset",
+    "config_sha256",
+    "file_sha256",
+    "image_sha256",
+    "partition",
+    "prediction_id",
+    "prompt_name",
+    "prompt_set",
+    "request_sha256",
+    "run_id",
+    "status",
+    "uri",
+]
+"""What can be searched for an exact value."""
+NEAR = 6
+"""Bits of 64 in which the difference hashes of an image and its resized copy differ at most."""
+LIMIT = 100
+Test: TypeAlias = Callable[[Any], Any]
+"""From one column's values, a chunked array, to booleans or nulls, an Arrow array as long."""
+_Place: TypeAlias = tuple[int, int]
+"""The number of a table and of a row group in it."""
+_REQUEST = "request_sha256"
+_THREADS = 4
+"""A row group decodes in 2 ms, so that more threads wait for each other."""
+_ASKED_SINGLY = 256
+"""Images that are looked up one by one; for more the whole set is listed, 1,000 keys a request."""
+_READERS = 8
+_BATCH = 4_096
+
+
+class Snapshot:
+    """The current rows of a compacted table and, beside it, of one of what was written since.
+
+    Holds the tables as they are compressed, about 0.2 KB a row; those in a folder are mapped.
+    """
+
+    def __init__(self, compacted: CompactedTable, fresh: CompactedTable | None = None) -> None:
+        self._tables = [compacted] if fresh is None else [compacted, fresh]
+        self._hidden: dict[_Place, Mask] = {}
+        self._hidden = self._superseded()
+
+    def find(self, column: str, test: Test, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns of the rows whose ``column`` passes the test, the last row first.
+
+        Reads one column of everything, and the others only of row groups with a hit.
+        """
+        for place, rows in self._matches(column, test):
+            yield self._read(place, columns).take(rows)
+
+    def _matches(self, column: str, test: Test) -> Iterator[tuple[_Place, Integers]]:
+        def look(place: _Place) -> Integers:
+            passed = test(self._read(place, [column]).column(0)).fill_null(False)  # noqa: FBT003
+            hidden = self._hidden.get(place, np.zeros(len(passed), np.bool_))
+            return np.flatnonzero(np.asarray(passed) & ~hidden)[::-1]
+
+        places = [
+            (number, group)
+            for number, table in reversed(list(enumerate(self._tables)))
+            for group in reversed(table.groups)
+        ]
+        for place, rows in zip(places, _ahead(places, look), strict=True):
+            if len(rows):
+                yield place, rows
+
+    def _read(self, place: _Place, columns: Sequence[str]) -> pa.Table:
+        number, group = place
+        return self._tables[number].read(group, columns)
+
+    def _superseded(self) -> dict[_Place, Mask]:
+        """The rows of one table that rows of the other supersede.
+
+        The rows of one table are current among themselves, so only the requests that both know
+        have to be looked at: mostly none.
+        """
+        if len(self._tables) == 1 or not len(both := _shared_requests(*self._tables)):
+            return {}
+        found = list(self._matches(_REQUEST, lambda values: pc.is_in(values, both)))
+        candidates = Candidates()
+        for place, rows in found:
+            table = self._read(place, [*KEY_COLUMNS, PART]).take(rows)
+            candidates.add(table, [str(part) for part in table.column(PART).to_pylist()])
+        current = candidates.current()
+        hidden = {}
+        for place, rows in found:
+            hidden[place] = np.zeros(len(self._read(place, ["output_index"])), np.bool_)
+            hidden[place][rows] = ~current[: len(rows)]
+            current = current[len(rows) :]
+        return hidden
+
+
+def find_exact(
+    snapshot: Snapshot, column: Column, value: str, *, limit: int | None = LIMIT
+) -> list[ImageRecord]:
+    """The images with exactly this value in this column, last first, at most ``limit``."""
+    wanted = pa.scalar(value)
+    return list(islice(_records(snapshot, column, lambda values: pc.equal(values, wanted)), limit))
+
+
+def find_prefix(
+    snapshot: Snapshot, column: Column, prefix: str, *, limit: int | None = LIMIT
+) -> list[ImageRecord]:
+    """The images whose value in this column begins so, last first, at most ``limit``."""
+    found = _records(snapshot, column, lambda values: pc.starts_with(values, prefix))
+    return list(islice(found, limit))
+
+
+def find_prompt(snapshot: Snapshot, text: str, *, limit: int | None = LIMIT) -> list[ImageRecord]:
+    """The images whose prompt contains this text in any case, last first, at most ``limit``."""
+    found = _records(
+        snapshot,
+        "prompt",
+        lambda values: pc.match_substring(values, text, ignore_case=True),
+    )
+    return list(islice(found, limit))
+
+
+def find_all(
+    snapshot: Snapshot,
+    *,
+    prompt: str | None = None,
+    run_id: str | None = None,
+    prompt_set: str | None = None,
+    limit: int | None = LIMIT,
+) -> list[ImageRecord]:
+    """The images of this run and set whose prompt contains this text; of any that is not given."""
+    if prompt is not None:
+        found = _records(
+            snapshot, "prompt", lambda values: pc.match_substring(values, prompt, ignore_case=True)
+        )
+    else:
+        column = "run_id" if run_id is not None else "prompt_set"
+        wanted = pa.scalar(run_id or prompt_set or "")
+        found = _records(snapshot, column, lambda values: pc.equal(values, wanted))
+    fitting = (
+        record
+        for record in found
+        if run_id in {None, record.run_id} and prompt_set in {None, record.prompt_set}
+    )
+    return list(islice(fitting, limit))
+
+
+def find_similar(
+    snapshot: Snapshot, dhash: int, *, distance: int = NEAR, limit: int | None = LIMIT
+) -> list[tuple[int, ImageRecord]]:
+    """The images that look like this one, each with the number of bits that differ, least first.
+
+    A difference hash proves nothing, and a cropped copy is not found: look at what comes.
+    """
+    found = [
+        (((record.dhash or 0) ^ dhash).bit_count(), record)
+        for record in _records(snapshot, "dhash", partial(_near, dhash, distance))
+    ]
+    return sorted(found, key=lambda pair: pair[0])[:limit]
+
+
+def _near(dhash: int, distance: int, values: Any) -> Any:
+    bits = np.bitwise_count(values.fill_null(0).to_numpy() ^ np.uint64(dhash))
+    return pa.array((bits <= distance) & values.is_valid().to_numpy())
+
+
+def _records(snapshot: Snapshot, column: str, test: Test) -> Iterator[ImageRecord]:
+    for table in snapshot.find(column, test, SCHEMA.names):
+        for batch in table.to_batches(max_chunksize=LIMIT):
+            yield from batch_to_records(batch)
+
+
+def _ahead(places: Sequence[_Place], look: Callable[[_Place], Integers]) -> Iterator[Integers]:
+    """Look at the places in their order, on a few threads, a few places ahead and no more."""
+    threads = min(_THREADS, os.cpu_count() or 1)
+    if threads == 1 or len(places) <= threads:
+        yield from map(look, places)
+        return
+    remaining = iter(places)
+    with ThreadPoolExecutor(threads, thread_name_prefix="lineage") as pool:
+        running = deque(pool.submit(look, place) for place in islice(remaining, 2 * threads))
+        try:
+            while running:
+                yield running.popleft().result()
+                running.extend(pool.submit(look, place) for place in islice(remaining, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _shared_requests(compacted: CompactedTable, fresh: CompactedTable) -> Any:
+    recent = _distinct(fresh.read_all([_REQUEST]))
+    shared = (
+        table.filter(pc.is_in(table.column(0), recent)) for table in compacted.read_all([_REQUEST])
+    )
+    return _distinct(shared)
+
+
+def _distinct(tables: Iterable[pa.Table]) -> Any:
+    nothing = COMPACTED_SCHEMA.empty_table().select([_REQUEST])
+    return pa.concat_tables([nothing, *tables]).column(0).unique()
+
+
+def open_snapshot(store: Store) -> Snapshot:
+    """Everything recorded so far. Raises StoreError.
+
+    Takes as long as it takes to read the parts that were not compacted yet. The trap: a part that
+    was compacted and then written again is seen as it was, until the next compaction.
+    """
+    compacted = load_compacted(store)
+    included = compacted.parts if compacted else frozenset()
+    fresh = [key for key in list_parts(store) if key not in included]
+    if compacted and not fresh:
+        return Snapshot(compacted)
+    merged = BytesIO()
+    merge(store, None, fresh, merged)
+    added = CompactedTable(merged.getvalue())
+    return Snapshot(compacted, added) if compacted else Snapshot(added)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """What is missing of a run's images; addresses where they are known."""
+
+    rows: int
+    """Stored images that have no row."""
+    unrecorded: Sequence[str]
+    """Those of them that are still known by address."""
+    lost: Sequence[str]
+    """Images that the table says are stored, and the store has not."""
+
+
+def find_unrecorded(
+    store: Store, prompt_set: str, hashes: Iterable[int], newest: Sequence[str]
+) -> Unrecorded:
+    """Look for the row and the object of every image that a run stored or found stored.
+
+    ``hashes`` are Python's own of the addresses, in this process: 8 bytes an image, so that a run
+    of any size can be asked about. ``newest`` are the last addresses in full. Raises StoreError.
+    """
+    known = np.unique(np.fromiter(hashes, np.int64))
+    if not len(known):
+        return Unrecorded(0, (), ())
+    snapshot, wanted = open_snapshot(store), pa.scalar(prompt_set)
+    recorded = _in_table(snapshot, "prompt_set", lambda values: pc.equal(values, wanted), known)
+    if not recorded.all():  # the row may be another set's, which asked for the same before
+        recorded |= _in_table(snapshot, "uri", pc.is_valid, known)
+    names = {hash(address): address for address in newest}
+    lost = _lost(store, _to_look_up(store, prompt_set, snapshot, known, names))
+    without = known[~recorded].tolist()
+    return Unrecorded(len(without), [names[one] for one in without if one in names], lost)
+
+
+def _in_table(snapshot: Snapshot, column: str, test: Test, known: Integers) -> Mask:
+    found = np.zeros(len(known), np.bool_)
+    for table in snapshot.find(column, test, ["uri"]):
+        found |= is_any_of(known, np.sort(_hashes(table.column(0))))
+    return found
+
+
+def _to_look_up(
+    store: Store, prompt_set: str, snapshot: Snapshot, known: Integers, names: dict[int, str]
+) -> list[str]:
+    """The addresses whose objects have to be asked for one by one."""
+    if len(known) <= _ASKED_SINGLY and all(one in names for one in known.tolist()):
+        return [names[one] for one in known.tolist()]
+    there = np.zeros(len(known), np.bool_)
+    for keys in _batches(store.list(f"images/{prompt_set}/")):
+        listed = np.array([hash(f"{store.uri}/{key}") for key in keys], np.int64)
+        there |= is_any_of(known, np.sort(listed))
+    rest = known[~there]
+    if not len(rest):
+        return []
+    tables = snapshot.find("uri", lambda values: _is_one_of(values, rest), ["uri"])
+    return [str(uri) for table in tables for uri in table.column(0).to_pylist()]
+
+
+def _lost(store: Store, addresses: Sequence[str]) -> list[str]:
+    """Those that lie in another store, or nowhere."""
+
+    def is_lost(address: str) -> bool:
+        key = address.removeprefix(f"{store.uri}/")
+        return key == address or store.head(key) is None
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="recorded") as pool:
+        gone = pool.map(is_lost, addresses)
+        return [address for address, lost in zip(addresses, gone, strict=True) if lost]
+
+
+def _hashes(values: Any) -> Integers:
+    found = values.to_pylist()
+    return np.fromiter((hash(one) for one in found), np.int64, len(found))
+
+
+def _is_one_of(values: Any, known: Integers) -> Any:
+    return pa.array(is_any_of(_hashes(values), known))
+
+
+def _batches(keys: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(islice(keys, _BATCH)):
+        yield batch

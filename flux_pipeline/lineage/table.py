@@ -1,0 +1,353 @@
+"""The compacted table: the current rows of all parts as one Parquet object.
+
+It is derived: it can be deleted at any time, and is made again from the parts. It is replaced whole
+by one PUT, so a reader sees the earlier table or the new one; two compactions at once both leave a
+right table, and what the slower one had not seen comes with the next.
+"""
+
+import hashlib
+import threading
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from io import BufferedRandom
+from itertools import chain
+from tempfile import TemporaryFile
+from typing import BinaryIO, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flux_pipeline.lineage.parts import list_parts, part_day, read_parts
+from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.store.base import Store
+
+COMPACTED = "lineage/current.parquet"
+"""The key of the compacted table: ``pandas.read_parquet`` and DuckDB read it as it is."""
+_REWRITTEN_WITHIN = timedelta(days=2)
+PART = "part"
+"""The column that names the part a row is from."""
+
+COMPACTED_SCHEMA = SCHEMA.append(
+    pa.field(PART, pa.string(), nullable=False, metadata={"description": "the row's part, a key"})
+)
+
+_ROWS = 16_384
+"""Rows of a row group: what is decoded at once, about 15 MB."""
+_INCLUDED = "flux-pipeline.parts"
+
+_REPETITIVE = [
+    "aspect_ratio",
+    "asset",
+    "code_version",
+    "config_path",
+    "config_sha256",
+    "error",
+    "format",
+    "hf_lora",
+    "model",
+    "partition",
+    "prompt_name",
+    "prompt_set",
+    "run_id",
+    "seed_source",
+    "served_version",
+    "status",
+    "version",
+    PART,
+]
+"""Columns that are decoded as dictionaries, which halves the cost of a row."""
+
+KEY_COLUMNS = (
+    "request_sha256",
+    "prediction_id",
+    "output_index",
+    "stored_at",
+    "completed_at",
+    "requested_at",
+)
+"""The columns that decide."""
+Integers: TypeAlias = npt.NDArray[np.int64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What ``compact`` did."""
+
+    uri: str
+    rows: int
+    parts_read: int
+    changed: bool
+    """False where the table was already exactly this."""
+
+
+def compact(store: Store, *, full: bool = False) -> Compaction:
+    """Bring the compacted table up to date; a second call changes nothing.
+
+    Reads the parts that it does not include yet, and again those of the newest day and the two days
+    before it, because a retried run may have written them again; ``full`` reads all of them. Safe
+    while others write parts. Raises StoreError.
+    """
+    keys = list(list_parts(store))
+    earlier = None if full else load_compacted(store)
+    included = earlier.parts if earlier else frozenset()
+    since = part_day(keys[-1]) - _REWRITTEN_WITHIN if keys else date.min
+    todo = [key for key in keys if key not in included or part_day(key) >= since]
+    with TemporaryFile() as result:
+        rows = merge(store, earlier, todo, result)
+        del earlier  # so that only one of the two tables is held at a time
+        result.seek(0)
+        body = result.read()
+    before = store.head(COMPACTED)
+    changed = before is None or before.sha256 != hashlib.sha256(body).hexdigest()
+    if changed:
+        store.put(COMPACTED, body, content_type="application/vnd.apache.parquet")
+    return Compaction(f"{store.uri}/{COMPACTED}", rows, len(todo), changed)
+
+
+class CompactedTable:
+    """A compacted table in memory, compressed as it is stored. For any number of threads."""
+
+    def __init__(self, body: bytes | pa.Buffer) -> None:
+        """Raise ValueError where ``body`` is no compacted table of this version."""
+        self._body = body
+        self._readers = threading.local()
+        try:
+            self._file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=_REPETITIVE)
+            packed = (self._file.metadata.metadata or {})[_INCLUDED.encode()]
+            parts = zlib.decompress(b64decode(packed)).decode().split("\n")
+        except (pa.ArrowException, OSError, KeyError, TypeError, zlib.error) as error:
+            raise ValueError(f"no compacted table: {error}") from error
+        if self._file.schema_arrow.names != COMPACTED_SCHEMA.names:
+            raise ValueError("a compacted table of another version")
+        self.parts = frozenset(parts) - {""}
+        """The keys of all parts that were merged into it, also of those without a current row."""
+        self.groups = range(self._file.num_row_groups)
+        """The numbers of its row groups."""
+
+    def read(self, group: int, columns: Sequence[str]) -> pa.Table:
+        """Some columns of one row group; repetitive ones are dictionaries."""
+        # On one thread: the columns are too small for more to pay.
+        return self._reader().read_row_group(group, columns=list(columns), use_threads=False)
+
+    def _reader(self) -> pq.ParquetFile:
+        """This thread's own: one reader can't be shared. All have the metadata in common."""
+        try:
+            found: pq.ParquetFile = self._readers.file
+        except AttributeError:
+            found = self._readers.file = pq.ParquetFile(
+                pa.BufferReader(self._body),
+                metadata=self._file.metadata,
+                read_dictionary=_REPETITIVE,
+            )
+        return found
+
+    def read_all(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of all rows, one row group at a time."""
+        return (self.read(group, columns) for group in self.groups)
+
+
+def load_compacted(store: Store) -> CompactedTable | None:
+    """The compacted table, None where there is none that can be read. Raises StoreError."""
+    if COMPACTED not in store.list(COMPACTED):
+        return None
+    try:
+        return CompactedTable(_opened(store))
+    except ValueError:
+        return None
+
+
+def _opened(store: Store) -> pa.Buffer:
+    """The table's bytes; those of a file are mapped, so that only what is looked at is read.
+
+    A table is replaced by a new file, never written into, so what is mapped stays as it was.
+    """
+    address = urlsplit(f"{store.uri}/{COMPACTED}")
+    if address.scheme == "file":
+        with suppress(OSError), pa.memory_map(unquote(address.path)) as file:
+            return file.read_buffer()
+    return pa.py_buffer(store.get(COMPACTED))
+
+
+def write_compacted(into: BinaryIO, tables: Iterable[pa.Table], parts: Iterable[str]) -> int:
+    """Write a compacted table of these rows and parts; return the number of rows.
+
+    The same rows make the same bytes, however they come divided.
+    """
+    rows, held = 0, 0
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(into, COMPACTED_SCHEMA, compression="zstd") as writer:
+        for table in tables:
+            waiting.append(table.cast(COMPACTED_SCHEMA))
+            held += len(table)
+            while held >= _ROWS:
+                whole = pa.concat_tables(waiting).combine_chunks()
+                writer.write_table(whole.slice(0, _ROWS))
+                waiting, held, rows = [whole.slice(_ROWS)], held - _ROWS, rows + _ROWS
+        if held:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+        packed = b64encode(zlib.compress("\n".join(sorted(parts)).encode()))
+        writer.add_key_value_metadata({_INCLUDED: packed.decode()})
+    return rows + held
+
+
+def merge(
+    store: Store, earlier: CompactedTable | None, parts: Sequence[str], into: BinaryIO
+) -> int:
+    """Write the current rows of ``earlier`` and of these parts as a compacted table; count them.
+
+    A part that ``earlier`` includes already is taken as it is now, and its earlier rows are
+    dropped. Raises StoreError.
+    """
+    candidates = Candidates()
+    with TemporaryFile() as spool:
+        fresh = _spool(store, parts, spool, candidates)
+        copied = _spooled(spool)
+        if earlier is None:
+            return write_compacted(into, _kept(copied, candidates.current()), parts)
+        keep, touched = _look_at(earlier, parts, candidates)
+        current = candidates.current()
+        keep[touched] = current[fresh:]
+        before = earlier.read_all(COMPACTED_SCHEMA.names)
+        kept = chain(_kept(before, keep), _kept(copied, current[:fresh]))
+        return write_compacted(into, kept, earlier.parts.union(parts))
+
+
+class Candidates:
+    """Rows that may supersede each other: 32 bytes are kept of each, whatever its size."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, int] = {}
+        self._groups: list[Integers] = []
+        self._predictions: list[Integers] = []
+        self._times: list[Integers] = []
+        self._origins: list[Integers] = []
+
+    def add(self, table: pa.Table, parts: Sequence[str]) -> None:
+        """Add rows with KEY_COLUMNS and, for each, the key of the part that it lies in."""
+        ids = table.column("prediction_id").to_pylist()
+        origins = [self._parts.setdefault(part, len(self._parts)) for part in parts]
+        self._groups.append(image_groups(table))
+        self._predictions.append(
+            np.fromiter((hash(one) or 1 if one else 0 for one in ids), np.int64, len(table))
+        )
+        self._times.append(_times(table, parts))
+        self._origins.append(np.array(origins, np.int64))
+
+    def groups(self) -> Integers:
+        """The distinct groups of all rows, sorted."""
+        return np.unique(_join(self._groups))
+
+    def current(self) -> Mask:
+        """For each row, in the order added, whether it is current."""
+        groups, predictions = _join(self._groups), _join(self._predictions)
+        ranks = np.empty(len(self._parts), np.int64)
+        ranks[[self._parts[part] for part in sorted(self._parts)]] = np.arange(len(self._parts))
+        origins = _join(self._origins)
+        # lexsort is stable: equal rows keep the order in which they were added.
+        order = np.lexsort((ranks[origins], _join(self._times), groups))
+        last_of_group = _last_of_runs(groups[order])
+        current = np.zeros(len(groups), np.bool_)
+        current[order[last_of_group]] = True
+        order = order[np.lexsort((predictions[order], groups[order]))]
+        last_of_key = order[_last_of_runs(groups[order], predictions[order])]
+        current[last_of_key[predictions[last_of_key] != 0]] = True
+        return current
+
+
+def _spool(
+    store: Store, parts: Iterable[str], spool: BufferedRandom, candidates: Candidates
+) -> int:
+    """Copy parts to the spool and their keys to the candidates; return the number of rows."""
+    rows = 0
+    field = COMPACTED_SCHEMA.field(PART)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(spool, COMPACTED_SCHEMA, options=options) as writer:
+        for key, table in read_parts(store, parts):
+            origins = [key] * len(table)
+            writer.write_table(table.append_column(field, pa.array(origins, pa.string())))
+            candidates.add(table, origins)
+            rows += len(table)
+    return rows
+
+
+def _spooled(spool: BufferedRandom) -> Iterator[pa.Table]:
+    spool.seek(0)
+    with pa.ipc.open_stream(spool) as reader:
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+def _look_at(
+    earlier: CompactedTable, again: Iterable[str], candidates: Candidates
+) -> tuple[Mask, Mask]:
+    """For each earlier row whether its part is not read again, and whether it is now a candidate.
+
+    The earlier rows are current among themselves, so only those of an image that the parts speak
+    of too become candidates.
+    """
+    groups = candidates.groups()
+    read_again = pa.array(sorted(again), pa.string())
+    keep, touched = [np.empty(0, np.bool_)], [np.empty(0, np.bool_)]
+    for table in earlier.read_all([*KEY_COLUMNS, PART]):
+        keep.append(~pc.is_in(table.column(PART), read_again).to_numpy())
+        touched.append(keep[-1] & is_any_of(image_groups(table), groups))
+        found = table.filter(pa.array(touched[-1]))
+        candidates.add(found, [str(part) for part in found.column(PART).to_pylist()])
+    return np.concatenate(keep), np.concatenate(touched)
+
+
+def _kept(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
+    start = 0
+    for table in tables:
+        mask = keep[start : (start := start + len(table))]
+        yield table if mask.all() else table.filter(pa.array(mask))
+
+
+def image_groups(table: pa.Table) -> Integers:
+    """For each row a number that stands for its request and output index, within this process."""
+    pairs = zip(
+        table.column("request_sha256").to_pylist(),
+        table.column("output_index").to_pylist(),
+        strict=True,
+    )
+    return np.fromiter(map(hash, pairs), np.int64, len(table))
+
+
+def is_any_of(values: Integers, known: Integers) -> Mask:
+    """For each value whether it is among ``known``, which is sorted."""
+    if not len(known):
+        return np.zeros(len(values), np.bool_)
+    nearest = known[np.minimum(np.searchsorted(known, values), len(known) - 1)]
+    return np.equal(nearest, values)
+
+
+def _times(table: pa.Table, parts: Sequence[str]) -> Integers:
+    """Milliseconds since 1970."""
+    known = pc.coalesce(*(table.column(name) for name in KEY_COLUMNS[3:])).cast(pa.int64())
+    if known.null_count:
+        days = [_midnight(part) for part in parts]
+        known = pc.coalesce(known, pa.chunked_array([days], pa.int64()))
+    return known.to_numpy()
+
+
+def _midnight(part: str) -> int:
+    return int(datetime.combine(part_day(part), time(), UTC).timestamp()) * 1000
+
+
+def _join(chunks: list[Integers]) -> Integers:
+    return np.concatenate(chunks) if chunks else np.empty(0, np.int64)
+
+
+def _last_of_runs(*columns: Integers) -> Mask:
+    """Where the next row differs in some column."""
+    changes = [column[1:] != column[:-1] for column in columns]
+    return np.append(np.logical_or.reduce(changes), True)[: len(columns[0])]
