@@ -6,9 +6,9 @@ from pathlib import Path
 from benchmarks.work import CONCURRENCY, make_requests
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlRates
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import Tally
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.store.open import open_store

@@ -18,9 +18,9 @@ from flux_pipeline.audit.belonging import claim_ledger
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlRates
-from flux_pipeline.produce.ending import end_streams
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.shutdown import end_streams
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.rate_limit import Kind

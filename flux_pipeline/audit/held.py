@@ -8,8 +8,8 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.lineage.record import ImageStatus, records_to_json
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.records import build_record
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Request
 
 MOST = 10_000

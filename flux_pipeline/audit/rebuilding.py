@@ -10,7 +10,7 @@ from flux_pipeline.images.formats import detect_format, image_sha256
 from flux_pipeline.images.labels import Label, read_label
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.schema import records_to_batch
-from flux_pipeline.produce.keeping import image_key
+from flux_pipeline.produce.ingest import image_key
 from flux_pipeline.request import JsonValue, Request, Source
 from flux_pipeline.store.base import StoredObject
 

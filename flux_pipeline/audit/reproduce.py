@@ -18,10 +18,9 @@ from flux_pipeline.lineage.query import Snapshot, find_exact
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.again import again, original_request, reproductions_of
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.policy import ending_of
+from flux_pipeline.produce.policy import RunContext, ending_of
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import Ending, Result
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store

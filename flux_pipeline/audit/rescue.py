@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
-from flux_pipeline.produce.observing import Observer
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.run import RunContext
+from flux_pipeline.produce.report import Observer
 from flux_pipeline.request import Request
 
 RESCUE_AFTER = 120.0

@@ -13,7 +13,7 @@ from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.record import ImageStatus, records_from_json
-from flux_pipeline.produce.keeping import image_key
+from flux_pipeline.produce.ingest import image_key
 from flux_pipeline.store.base import Store
 
 _COLUMNS = [

@@ -12,8 +12,7 @@ from flux_pipeline.cli.plan_output import Plan, SetPlan, as_json, as_markdown, p
 from flux_pipeline.cli.workspace import choose_partitions, choose_sets, read_settings
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.changes import Before, Changes
-from flux_pipeline.produce.plan import Fit, SetForecast, forecast, open_fits
+from flux_pipeline.produce.plan import Before, Changes, Fit, SetForecast, forecast, open_fits
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.settings import is_emulated
 

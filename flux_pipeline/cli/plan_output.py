@@ -9,8 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from flux_pipeline.produce.changes import Changes
-from flux_pipeline.produce.plan import Fit, Forecast, SetForecast
+from flux_pipeline.produce.plan import Changes, Fit, Forecast, SetForecast
 
 MARK = "<!-- flux-pipeline plan -->"
 """The first line of the Markdown: by it a comment is found again, and updated."""

@@ -17,8 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from flux_pipeline.produce.progress import progress_line
-from flux_pipeline.produce.report import Result, Tally
+from flux_pipeline.produce.report import Result, Tally, progress_line
 
 _EVERY = 5.0  # s between two plain lines
 

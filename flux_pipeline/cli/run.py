@@ -11,7 +11,7 @@ from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.summary import print_summary, summary_json
 from flux_pipeline.cli.workspace import choose_partitions, choose_sets, dagster_home, read_settings
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.produce.observing import observing
+from flux_pipeline.produce.report import observing
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings, missing_key
 

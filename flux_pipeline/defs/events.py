@@ -31,9 +31,9 @@ from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.ledger.base import Budget
 from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.git import find_commit
 from flux_pipeline.resources import ImageProducer

@@ -20,13 +20,10 @@ from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.outcomes import NeverSent
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.core import produce
-from flux_pipeline.produce.course import Stage
-from flux_pipeline.produce.performer import Performer, Seams
-from flux_pipeline.produce.progress import Progress
-from flux_pipeline.produce.recording import Recorder
-from flux_pipeline.produce.report import PartitionReport, Result
-from flux_pipeline.produce.tracking import Item, Tracked, Tracker, track
+from flux_pipeline.produce.core import Stage, produce
+from flux_pipeline.produce.handler import Performer, Seams
+from flux_pipeline.produce.recorder import Item, Recorder, Tracked, Tracker, track
+from flux_pipeline.produce.report import PartitionReport, Progress, Result
 from flux_pipeline.request import Request
 
 DRAIN_SECONDS = 20.0

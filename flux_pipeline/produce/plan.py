@@ -1,13 +1,17 @@
 """What a run would make, what exists already and what it costs: known before anything is sent."""
 
+import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
+
+import numpy as np
+import numpy.typing as npt
 
 from flux_pipeline.ledger.base import Attempt, Ledger
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
-from flux_pipeline.produce.changes import Before
 from flux_pipeline.produce.policy import Policy, ending_of
 from flux_pipeline.produce.report import Ending
 from flux_pipeline.request import Request
@@ -15,6 +19,7 @@ from flux_pipeline.request import Request
 _BATCH = 1000
 _POLICY = Policy()
 _KINDS = {Ending.UNCHANGED: "unchanged", Ending.HELD: "held"}
+_BITS = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -111,6 +116,68 @@ class SetForecast:
     partitions: dict[str, Forecast] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Changes:
+    """The names of one set's prompts that a change touches, each list in the order of the file."""
+
+    added: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.edited or self.removed)
+
+
+class Before:
+    """What was asked for before the change: 8 bytes a request, 17 a prompt."""
+
+    def __init__(self) -> None:
+        self._requests = array("Q")
+        self._sorted: npt.NDArray[np.uint64] | None = None
+        self._prompts: dict[str, _Prompts] = {}
+
+    def add(self, prompt_set: str, requests: Iterable[Request]) -> None:
+        """Take in one set as it was; a prompt's takes stand together."""
+        names, versions = array("Q"), array("Q")
+        for name, takes in groupby(requests, key=_name):
+            version = 0
+            for request in takes:
+                self._requests.append(_short(request))
+                version += self._requests[-1]
+            names.append(_hash(name))
+            versions.append(version & _BITS)
+        self._sorted = None
+        self._prompts[prompt_set] = _Prompts(names, versions)
+
+    def asked(self, request: Request) -> bool:
+        """Whether the same request was asked for, in whichever set."""
+        if self._sorted is None:
+            self._sorted = np.sort(np.array(self._requests, np.uint64))
+        at = int(np.searchsorted(self._sorted, np.uint64(_short(request))))
+        return at < len(self._sorted) and int(self._sorted[at]) == _short(request)
+
+    def watch(
+        self, prompt_set: str, requests: Iterable[Request], changes: Changes
+    ) -> Iterator[Request]:
+        """Pass on a set's requests as they are now, and note what is added and edited."""
+        prompts = self._prompts.setdefault(prompt_set, _Prompts(array("Q"), array("Q")))
+        for name, takes in groupby(requests, key=_name):
+            version = 0
+            for request in takes:
+                version += _short(request)
+                yield request
+            known = prompts.find(_hash(name))
+            if known is None:
+                changes.added.append(name)
+            elif known != version & _BITS:
+                changes.edited.append(name)
+
+    def gone(self, prompt_set: str, names: Iterable[str]) -> Iterator[str]:
+        """Those of the earlier names that ``watch`` has not come across."""
+        prompts = self._prompts[prompt_set]
+        return (name for name in names if prompts.is_unseen(_hash(name)))
+
+
 def forecast(
     requests: Iterable[Request],
     ledger: Ledger,
@@ -152,3 +219,40 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
     iterator = iter(requests)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
+
+
+class _Prompts:
+    """Names and versions as they were, sorted; and which of them were asked for since."""
+
+    def __init__(self, names: "array[int]", versions: "array[int]") -> None:
+        order = np.argsort(np.array(names, np.uint64), kind="stable")
+        self._names = np.array(names, np.uint64)[order]
+        self._versions = np.array(versions, np.uint64)[order]
+        self._seen = np.zeros(len(order), np.bool_)
+
+    def find(self, name: int) -> int | None:
+        at = self._place(name)
+        if at is None:
+            return None
+        self._seen[at] = True
+        return int(self._versions[at])
+
+    def is_unseen(self, name: int) -> bool:
+        at = self._place(name)
+        return at is not None and not self._seen[at]
+
+    def _place(self, name: int) -> int | None:
+        at = int(np.searchsorted(self._names, np.uint64(name)))
+        return at if at < len(self._names) and int(self._names[at]) == name else None
+
+
+def _name(request: Request) -> str:
+    return request.source.prompt_name
+
+
+def _short(request: Request) -> int:
+    return int(request.request_sha256[:16], 16)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")

@@ -6,6 +6,12 @@ from typing import Literal
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.produce.report import Ending
 
+_ENDINGS = {
+    State.STORED: Ending.UNCHANGED,
+    State.REFUSED: Ending.REFUSED,
+    State.HELD: Ending.HELD,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -64,8 +70,12 @@ def ending_of(latest: Attempt, policy: Policy) -> Ending | None:
     return None if goes_on else _ENDINGS.get(latest.state, Ending.FAILED)
 
 
-_ENDINGS = {
-    State.STORED: Ending.UNCHANGED,
-    State.REFUSED: Ending.REFUSED,
-    State.HELD: Ending.HELD,
-}
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One run of one asset."""
+
+    run_id: str
+    asset: str = ""
+    """``<set>/images``"""
+    code_version: str = ""
+    """The git commit of the configuration, where there is one."""

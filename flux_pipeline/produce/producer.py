@@ -29,17 +29,18 @@ from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.produce.budgets import Limits, micros
-from flux_pipeline.produce.ending import Ending
 from flux_pipeline.produce.engine import Engine
-from flux_pipeline.produce.keeping import Keeper
-from flux_pipeline.produce.observing import Observer, current_observer
-from flux_pipeline.produce.performer import Performer, Seams
-from flux_pipeline.produce.policy import Policy
-from flux_pipeline.produce.progress import Progress
-from flux_pipeline.produce.recording import Recorder
-from flux_pipeline.produce.report import PartitionReport
-from flux_pipeline.produce.run import RunContext
-from flux_pipeline.produce.signals import raise_signals, second_signal_exits, signals_deferred
+from flux_pipeline.produce.handler import Performer, Seams
+from flux_pipeline.produce.ingest import Keeper
+from flux_pipeline.produce.policy import Policy, RunContext
+from flux_pipeline.produce.recorder import Recorder
+from flux_pipeline.produce.report import Observer, PartitionReport, Progress, current_observer
+from flux_pipeline.produce.shutdown import (
+    Ending,
+    raise_signals,
+    second_signal_exits,
+    signals_deferred,
+)
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.redaction import redact_input
@@ -47,11 +48,9 @@ from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 
 log = logging.getLogger(__name__)
-
 SAY_EVERY = 5.0
 """s between two lines of progress; in Dagster's log each costs 2-4 ms."""
 _THREADS = 8  # that decode and store: more hold more pixels in memory, and are no faster
-
 Partitions = Iterable[tuple[str, Iterable[Request]]]
 
 

@@ -9,7 +9,7 @@ from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.models import effective_input
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.produce.run import RunContext
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.redaction import redact_input
 from flux_pipeline.request import Request
 

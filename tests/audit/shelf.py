@@ -13,9 +13,9 @@ from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.effects import Kept
-from flux_pipeline.produce.keeping import Keeper
+from flux_pipeline.produce.ingest import Keeper
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.records import build_record
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Source
 from flux_pipeline.store.base import Store
 from tests.images.samples import encode, picture

@@ -18,8 +18,8 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_from_json
 from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import Tally
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.store.open import open_store
 from tests.audit.test_verify import path_of, picture
 from tests.produce.conftest import POLICY, Bench, make_requests

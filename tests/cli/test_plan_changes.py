@@ -15,8 +15,7 @@ import yaml
 from flux_pipeline.cli import cli
 from flux_pipeline.cli.plan_output import MARK, MOST_CHARACTERS, Plan, SetPlan, as_markdown
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.produce.changes import Changes
-from flux_pipeline.produce.plan import SetForecast
+from flux_pipeline.produce.plan import Changes, SetForecast
 from tests.cli.conftest import Command
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,7 @@ import yaml
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_job, launch_set, open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
-from flux_pipeline.produce.observing import observing
-from flux_pipeline.produce.report import Result
+from flux_pipeline.produce.report import Result, observing
 from tests.defs.bench import Bench
 
 ROOT = Path(__file__).parents[2]

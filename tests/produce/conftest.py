@@ -14,10 +14,9 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport, Tally
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.request import Request, Source

@@ -11,7 +11,7 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.outcomes import Absent
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.performer import Performer, Seams
+from flux_pipeline.produce.handler import Performer, Seams
 from flux_pipeline.produce.policy import Policy
 from tests.produce.conftest import make_requests
 

@@ -1,7 +1,6 @@
 """The words of progress: what is done, what it costs, and what is waited for."""
 
-from flux_pipeline.produce.progress import Progress, progress_line
-from flux_pipeline.produce.report import Tally
+from flux_pipeline.produce.report import Progress, Tally, progress_line
 
 
 def test_a_line_says_done_and_asked_cost_rate_and_the_time_left() -> None:

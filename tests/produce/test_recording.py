@@ -10,10 +10,10 @@ import pytest
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.lineage.thumbnails import list_packs, read_pack
-from flux_pipeline.produce import recording
+from flux_pipeline.produce import recorder as recording
 from flux_pipeline.produce.effects import Kept
-from flux_pipeline.produce.recording import Recorder
-from flux_pipeline.produce.run import RunContext
+from flux_pipeline.produce.policy import RunContext
+from flux_pipeline.produce.recorder import Recorder
 from flux_pipeline.store.base import Store, StoredObject
 from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import a_record, digest

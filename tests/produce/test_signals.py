@@ -10,9 +10,9 @@ import pytest
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import State
-from flux_pipeline.produce import signals
-from flux_pipeline.produce.ending import end_streams
-from flux_pipeline.produce.run import RunContext
+from flux_pipeline.produce import shutdown as signals
+from flux_pipeline.produce.policy import RunContext
+from flux_pipeline.produce.shutdown import end_streams
 from tests.produce.conftest import Bench, make_requests
 
 Open = Callable[..., Bench]

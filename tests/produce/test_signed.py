@@ -16,8 +16,8 @@ from flux_pipeline.images.c2pa import read_manifest
 from flux_pipeline.images.formats import image_sha256
 from flux_pipeline.images.labels import Label, read_label
 from flux_pipeline.images.signing import ManifestSigner, open_signer
+from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import PartitionReport, Tally
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Request
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store, StoredObject

@@ -26,9 +26,8 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import read_batches
 from flux_pipeline.lineage.schema import batch_to_records
-from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.store.base import Store

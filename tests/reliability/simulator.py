@@ -32,9 +32,8 @@ from flux_pipeline.outcomes import (
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import produce
-from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.report import Result
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.request import Request, Source
 from tests.ledger.memory import MemoryLedger
 

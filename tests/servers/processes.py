@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flux_pipeline.produce.performer import Performer
+from flux_pipeline.produce.handler import Performer
 
 _OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
 _SECONDS = 600

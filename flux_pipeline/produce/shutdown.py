@@ -1,10 +1,12 @@
 """Signals at two delicate moments: while a run's event loop starts, and while it drains."""
 
+import atexit
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -57,3 +59,33 @@ def second_signal_exits() -> Iterator[None]:
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
+
+
+@dataclass(eq=False, slots=True)
+class Ending:
+    """What ends one stream, once."""
+
+    end: Callable[[], None]
+    thread: int = field(default_factory=threading.get_ident)
+    """The one that began it."""
+
+    def __post_init__(self) -> None:
+        _OPEN.add(self)
+
+    def __call__(self) -> None:
+        """End the stream; does nothing the second time."""
+        if self in _OPEN:
+            _OPEN.discard(self)
+            self.end()
+
+
+_OPEN: set[Ending] = set()
+
+
+def end_streams() -> None:
+    """End what this thread has begun and left: nothing new is sent, and ids are written."""
+    for ending in [each for each in _OPEN if each.thread == threading.get_ident()]:
+        ending()
+
+
+atexit.register(end_streams)

@@ -1,10 +1,12 @@
 """What a run leaves for its readers: lineage parts, noted in the ledger, and thumbnail packs."""
 
 import logging
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import anyio
 from anyio import to_thread
@@ -15,15 +17,57 @@ from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.thumbnails import write_pack
 from flux_pipeline.produce.effects import Kept
-from flux_pipeline.produce.run import RunContext
-from flux_pipeline.produce.tracking import Tracker
+from flux_pipeline.produce.policy import RunContext
+from flux_pipeline.produce.report import PartitionReport, Result
+from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 
 log = logging.getLogger(__name__)
-
 PACK = 256
 """Thumbnails of one pack, about 1 MB: a PUT for each image would cost more than making it."""
 _PATIENCE = 10.0  # s that a run which is stopped gives its last packs
+THUMBNAILS = 12
+"""Kept for one partition's report: more would make its event heavy."""
+
+
+@dataclass(slots=True)
+class Tracker:
+    """One partition on its way."""
+
+    partition: str
+    begun_at: float = field(default_factory=time.monotonic)
+    begun: int = 0
+    exhausted: bool = False
+    reported: bool = False
+    results: list[Result] = field(default_factory=list)
+    unrecorded: list[Result] = field(default_factory=list)
+    """Results whose rows are not in the lineage table yet."""
+    thumbnails: int = 0
+
+    def end(self, result: Result, *, recorded: bool) -> None:
+        """Note a result; its thumbnail is dropped where the report has enough."""
+        if result.thumbnail:
+            self.thumbnails += 1
+            if self.thumbnails > THUMBNAILS:
+                result = replace(result, thumbnail=b"")
+        self.results.append(result)
+        if not recorded:
+            self.unrecorded.append(result)
+
+    def take_finished(self) -> bool:
+        """Whether every request was read and has ended; True once only."""
+        finished = self.exhausted and len(self.results) == self.begun and not self.reported
+        self.reported |= finished
+        return finished
+
+    def report(self, lineage_uri: str | None) -> PartitionReport:
+        """The finished partition."""
+        return PartitionReport(
+            partition=self.partition,
+            results=self.results,
+            seconds=time.monotonic() - self.begun_at,
+            lineage_uri=lineage_uri,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +140,32 @@ class Recorder:
             )
         except StoreError as error:  # no image is lost by it
             log.warning("%d thumbnails were not stored: %s", len(waiting), error)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One request of a partition."""
+
+    tracker: Tracker
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """A partition of which every request was read."""
+
+    tracker: Tracker
+
+
+Item: TypeAlias = Tracked | Exhausted
+
+
+def track(partitions: Iterable[tuple[str, Iterable[Request]]]) -> Iterator[Item]:
+    """One flat, lazy stream over all partitions, so that batches may span them."""
+    for partition, requests in partitions:
+        tracker = Tracker(partition)
+        for request in requests:
+            tracker.begun += 1
+            yield Tracked(tracker, request)
+        tracker.exhausted = True
+        yield Exhausted(tracker)

@@ -132,6 +132,7 @@ _LABEL_FIELDS = (
     "config_sha256",
     "input",
 )
+
 # Known only after storing, or different for whoever stores: they would change the bytes.
 _NOT_IN_FILE = frozenset(
     {"file_sha256", "uri", "bytes", "stored_at", "polls", "attempts", "status"}

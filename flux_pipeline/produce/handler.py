@@ -24,10 +24,9 @@ from flux_pipeline.outcomes import (
 )
 from flux_pipeline.prediction import Status
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.keeping import Keeper
-from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.ingest import Keeper
+from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.records import build_record
-from flux_pipeline.produce.run import RunContext
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request

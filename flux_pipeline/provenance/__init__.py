@@ -1,0 +1,1 @@
+"""Where an image comes from, and the same image made again."""
