@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
-from flux_pipeline.audit.belonging import claim_ledger
+from flux_pipeline.audit.ownership import claim_ledger
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlRates

@@ -40,6 +40,7 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.settings": set(),
     "flux_pipeline.produce.core": {"pydantic"},
     "flux_pipeline.emulator.options": {"pydantic"},
+    "flux_pipeline.provenance.trace": {"numpy", "pyarrow"},
     "flux_pipeline.cli": set(),
     "flux_pipeline.cli.workspace": _TABLE,
     "flux_pipeline.cli.run": _TABLE | {"rich"},

@@ -26,7 +26,7 @@ def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
     The provider must show it with the request's whole input. REQUEST may be any request's whole
     fingerprint too, as `verify` names it.
     """
-    from flux_pipeline.audit.adopt import adopt as take
+    from flux_pipeline.audit.held import adopt as take
 
     with open_producer(read_settings(None)) as producer:
         sha = request

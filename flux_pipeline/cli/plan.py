@@ -41,7 +41,7 @@ def plan(
     Costs are estimates from the model's price table; times assume the configured rate. With
     --changed-since, new is only what REV's prompt sets did not ask for.
     """
-    from flux_pipeline.audit.belonging import check_provider
+    from flux_pipeline.audit.ownership import check_provider
     from flux_pipeline.ledger.open import open_ledger
 
     if json_wanted and markdown:

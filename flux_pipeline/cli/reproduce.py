@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import click
 
-from flux_pipeline.cli.tracing import answer_to, open_table
+from flux_pipeline.cli.trace import open_table
 from flux_pipeline.text import count_noun, printable
 
 if TYPE_CHECKING:
-    from flux_pipeline.audit.reproduce import Plan, Reproduction
     from flux_pipeline.prompts import PromptSet
+    from flux_pipeline.provenance.reproduce import Plan, Reproduction
     from flux_pipeline.settings import Settings
 
 INTERRUPTED = 130
@@ -51,6 +51,8 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
 
 
 def _plan(settings: "Settings", target: str) -> "Plan":
+    from flux_pipeline.provenance.trace import answer_to
+
     store, snapshot = open_table()
     answer, why = answer_to(store, snapshot, target)
     if answer is None or answer.record is None:
@@ -58,7 +60,7 @@ def _plan(settings: "Settings", target: str) -> "Plan":
         sys.exit(1)
     if answer.certainty != "certain":
         click.echo(f"note: {'; '.join(map(printable, answer.notes)) or answer.certainty}", err=True)
-    from flux_pipeline.audit.reproduce import plan_reproduction
+    from flux_pipeline.provenance.reproduce import plan_reproduction
 
     return plan_reproduction(snapshot, store, answer.record, lambda name: _set(settings, name))
 
@@ -75,11 +77,11 @@ def _set(settings: "Settings", name: str) -> "PromptSet":
 
 
 def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reproduction":
-    from flux_pipeline.audit.reproduce import as_json as described
-    from flux_pipeline.audit.reproduce import reproduce as send_again
-    from flux_pipeline.audit.reproduce import write_report
     from flux_pipeline.cli.opening import open_producer
     from flux_pipeline.produce.budgets import Limits
+    from flux_pipeline.provenance.reproduce import as_json as described
+    from flux_pipeline.provenance.reproduce import reproduce as send_again
+    from flux_pipeline.provenance.reproduce import write_report
 
     limits = Limits(usd_per_day=settings.budget_usd_per_day)
     with open_producer(settings) as producer:

@@ -1,19 +1,25 @@
 """`flux-pipeline trace`: where a picture comes from, and which pictures came of something."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flux_pipeline.cli.tracing import answer_to, open_table, without_pandas
+from flux_pipeline.settings import Settings
 from flux_pipeline.text import printable
 
 if TYPE_CHECKING:
-    from flux_pipeline.audit.trace import Answer
+    from flux_pipeline.lineage.query import Snapshot
     from flux_pipeline.lineage.record import ImageRecord
+    from flux_pipeline.provenance.trace import Answer
+    from flux_pipeline.store.base import Store
 
 _PROMPT = 60
 _SAID = {
@@ -60,6 +66,8 @@ def trace(
 
 
 def _back(target: str, *, as_json: bool) -> None:
+    from flux_pipeline.provenance.trace import answer_to
+
     answer, why = answer_to(*open_table(), target)
     if as_json:
         click.echo(json.dumps(_described(answer, why)))
@@ -170,3 +178,36 @@ def _line(record: "ImageRecord") -> str:
     where = printable(f"{record.prompt_set}/{record.prompt_name}")
     ids = printable(f"{record.prediction_id or record.request_sha256[:12]}:{record.output_index}")
     return f"{day}  {record.status:<7}  {ids:<28}  {record.seed or '':>10}  {where}  {short}"
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Finds no pandas: pyarrow loads it for a look at its types, for longer than a search takes."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Refuse pandas, and leave everything else to others."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not needed here", name=fullname)
+        return None
+
+
+def without_pandas() -> None:
+    """Keep pandas out of this process, for commands that must be quick and don't need it."""
+    sys.meta_path.insert(0, _WithoutPandas())
+
+
+def open_table() -> "tuple[Store, Snapshot]":
+    """The store of the settings, and all that is recorded in it.
+
+    Raises:
+        ConfigError, StoreError: As ``Settings.from_environment``, ``open_store``.
+    """
+    from flux_pipeline.lineage.query import open_snapshot
+    from flux_pipeline.store.open import open_store
+
+    store = open_store(Settings.from_environment(os.environ).store)
+    return store, open_snapshot(store)

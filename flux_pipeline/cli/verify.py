@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from flux_pipeline.audit.findings import Kind, Verification
-from flux_pipeline.audit.known import read_known, set_aside
+from flux_pipeline.audit.findings import Kind, Verification, read_known, set_aside
 from flux_pipeline.cli.counting import counting
 from flux_pipeline.cli.opening import open_producer
 from flux_pipeline.cli.workspace import read_settings

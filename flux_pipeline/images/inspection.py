@@ -49,8 +49,6 @@ _FILLING = {("png", 0), ("jpg", 128)}
 """What a decoder puts where coded rows are missing, and says nothing."""
 _MINIATURES = ((96, 40), (80, 30), (64, 30), (48, 20), (32, 20), (16, 10))
 """Longer side in px, and quality."""
-SAME_IMAGE: Final = 6
-"""Bits. Two images at this distance or less are copies of each other, as far as this hash sees."""
 _ROWS, _COLUMNS = 8, 9
 _CERTAIN = 0.5
 """Grey levels. A smaller step is what an encoder adds, and would make flat parts hash at random."""
@@ -260,11 +258,6 @@ def difference_hash(gray: npt.NDArray[np.uint8]) -> int:
     cells = _means(height, _ROWS) @ gray.astype(np.float32) @ _means(width, _COLUMNS).T
     brighter = np.diff(cells, axis=1) > _CERTAIN
     return int.from_bytes(np.packbits(brighter).tobytes())
-
-
-def distance(one: int, other: int) -> int:
-    """The number of bits, 0 to 64, in which two hashes differ."""
-    return (one ^ other).bit_count()
 
 
 @lru_cache(maxsize=64)

@@ -46,7 +46,7 @@ Column: TypeAlias = Literal[
     "uri",
 ]
 """What can be searched for an exact value."""
-NEAR = 6
+SAME_IMAGE = 6
 """Bits of 64 in which the difference hashes of an image and its resized copy differ at most."""
 LIMIT = 100
 Test: TypeAlias = Callable[[Any], Any]
@@ -174,7 +174,7 @@ def find_all(
 
 
 def find_similar(
-    snapshot: Snapshot, dhash: int, *, distance: int = NEAR, limit: int | None = LIMIT
+    snapshot: Snapshot, dhash: int, *, distance: int = SAME_IMAGE, limit: int | None = LIMIT
 ) -> list[tuple[int, ImageRecord]]:
     """The images that look like this one, each with the number of bits that differ, least first.
 
@@ -185,6 +185,11 @@ def find_similar(
         for record in _records(snapshot, "dhash", partial(_near, dhash, distance))
     ]
     return sorted(found, key=lambda pair: pair[0])[:limit]
+
+
+def hamming_distance(one: int, other: int) -> int:
+    """The number of bits, 0 to 64, in which two difference hashes differ."""
+    return (one ^ other).bit_count()
 
 
 def _near(dhash: int, distance: int, values: Any) -> Any:

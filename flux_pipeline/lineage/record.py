@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,6 +85,8 @@ class ImageRecord:
 
 _DEFAULTS = tuple((field.name, field.default) for field in dataclasses.fields(ImageRecord))
 _FIELDS = tuple(name for name, _ in _DEFAULTS)
+_REPRODUCTION = "reproduction-of-"
+_OF_REPRODUCTION = re.compile(rf"{_REPRODUCTION}([0-9a-f]{{64}})")
 _NAMES = frozenset(name for name, _ in _DEFAULTS)
 
 
@@ -167,3 +170,14 @@ def object_metadata(record: ImageRecord) -> dict[str, str]:
         "seed": None if record.seed is None else str(record.seed),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def reproductions_of(request_sha256: str) -> str:
+    """The partition of every reproduction of a request."""
+    return f"{_REPRODUCTION}{request_sha256}"
+
+
+def original_request(record: ImageRecord) -> str | None:
+    """The fingerprint of the request that a record reproduces; None where it is an original."""
+    found = _OF_REPRODUCTION.fullmatch(record.partition)
+    return found[1] if found else None

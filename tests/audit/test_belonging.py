@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.audit.belonging import MARK, check_provider, claim_ledger
+from flux_pipeline.audit.ownership import MARK, check_provider, claim_ledger
 from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.errors import LedgerError, StoreError

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from flux_pipeline.audit.adopt import Adopted, adopt
 from flux_pipeline.audit.findings import Kind
-from flux_pipeline.audit.held import Held, choose, drop, find_held, resend
+from flux_pipeline.audit.held import Adopted, Held, adopt, choose, drop, find_held, resend
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import LedgerError, ProviderError

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from flux_pipeline.audit.findings import Finding, Kind, Verification
-from flux_pipeline.audit.judging import judge
-from flux_pipeline.audit.listed import judge_unknown
-from flux_pipeline.audit.surveying import key_of
+from flux_pipeline.audit.inventory import judge, key_of
+from flux_pipeline.audit.verify import judge_unknown
 from flux_pipeline.cli.verify import _text
 from flux_pipeline.ledger.base import Attempt, Intent, State
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.audit.findings import Finding, Kind, Verification
-from flux_pipeline.audit.known import read_known, set_aside
+from flux_pipeline.audit.findings import Finding, Kind, Verification, read_known, set_aside
 from flux_pipeline.errors import ConfigError
 
 GONE = Finding(Kind.LOST, "images/a/b-0.webp", "it is not there")

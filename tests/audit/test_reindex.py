@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from flux_pipeline.audit.findings import Kind
-from flux_pipeline.audit.mending import Reindexed
-from flux_pipeline.audit.reindex import reindex
+from flux_pipeline.audit.reindex import Reindexed, reindex
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.images.labels import Label, label_image, read_label

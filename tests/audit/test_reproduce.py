@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from flux_pipeline.audit.reproduce import (
+from flux_pipeline.audit.rescue import rescue
+from flux_pipeline.audit.verify import verify
+from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.errors import ConfigError, LedgerError
+from flux_pipeline.ledger.base import State
+from flux_pipeline.lineage.query import find_exact, open_snapshot
+from flux_pipeline.lineage.record import ImageRecord, original_request
+from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.prompts import PromptSet, build_prompt_set
+from flux_pipeline.provenance.reproduce import (
     Plan,
     Reproduction,
     Verdict,
@@ -15,16 +24,6 @@ from flux_pipeline.audit.reproduce import (
     reproduce,
     write_report,
 )
-from flux_pipeline.audit.rescue import rescue
-from flux_pipeline.audit.verify import verify
-from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.errors import ConfigError, LedgerError
-from flux_pipeline.ledger.base import State
-from flux_pipeline.lineage.query import find_exact, open_snapshot
-from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.produce.again import original_request
-from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.prompts import PromptSet, build_prompt_set
 from flux_pipeline.request import Request
 from tests.audit.leftovers import accept, create, intend
 from tests.produce.conftest import QUICK, Bench, make_requests

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flux_pipeline.audit.trace import (
+from flux_pipeline.images.formats import strip_xmp
+from flux_pipeline.images.inspection import read_evidence
+from flux_pipeline.images.labels import label_image, read_label
+from flux_pipeline.lineage.query import Snapshot
+from flux_pipeline.lineage.record import reproductions_of
+from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.provenance.trace import (
     Answer,
     Certainty,
     Witness,
@@ -17,12 +23,6 @@ from flux_pipeline.audit.trace import (
     trace_id,
     trace_image,
 )
-from flux_pipeline.images.formats import strip_xmp
-from flux_pipeline.images.inspection import read_evidence
-from flux_pipeline.images.labels import label_image, read_label
-from flux_pipeline.lineage.query import Snapshot
-from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.produce.again import reproductions_of
 from flux_pipeline.store.local import FolderStore
 from tests.audit.shelf import NAMES, Shelf, opened
 from tests.images.samples import encode, picture

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw
 
-from flux_pipeline.images.inspection import SAME_IMAGE, difference_hash, distance, inspect_image
+from flux_pipeline.images.inspection import difference_hash, inspect_image
+from flux_pipeline.lineage.query import SAME_IMAGE, hamming_distance
 from tests.images.samples import encode, picture
 
 SIDE = 384
@@ -69,19 +70,19 @@ def test_copy_of_quality_60_or_half_the_size_is_found(
     again = Image.open(io.BytesIO(encode(image, name, quality=60)))
     half = image.resize((SIDE // 2, SIDE // 2))
     for copy in (again, half, again.convert("L"), half.resize((300, 300))):
-        assert distance(original, dhash(copy, name, quality=60)) <= SAME_IMAGE
+        assert hamming_distance(original, dhash(copy, name, quality=60)) <= SAME_IMAGE
 
 
 def test_other_images_are_far_away() -> None:
     hashes = [dhash(soft_noise(seed)) for seed in range(8)]
-    apart = [distance(a, b) for i, a in enumerate(hashes) for b in hashes[:i]]
+    apart = [hamming_distance(a, b) for i, a in enumerate(hashes) for b in hashes[:i]]
     assert min(apart) > 2 * SAME_IMAGE
 
 
 def test_crop_is_another_image() -> None:
     image = soft_noise(1)
     cropped = image.crop((SIDE // 5, SIDE // 5, SIDE, SIDE))
-    assert distance(dhash(image), dhash(cropped)) > SAME_IMAGE
+    assert hamming_distance(dhash(image), dhash(cropped)) > SAME_IMAGE
 
 
 def test_brighter_to_the_right_sets_every_bit_and_to_the_left_none() -> None:
@@ -117,11 +118,11 @@ def test_hash_of_a_picture_enlarged_pixel_by_pixel_is_the_same(
 ) -> None:
     larger = np.kron(gray, np.ones((factor, factor), dtype=np.uint8))
     # Means are rounded differently, so a step of exactly the threshold may fall on either side.
-    assert distance(difference_hash(gray), difference_hash(larger)) <= 2
+    assert hamming_distance(difference_hash(gray), difference_hash(larger)) <= 2
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-def test_distance_is_a_distance(one: int, other: int) -> None:
-    assert distance(one, one) == 0
-    assert distance(one, other) == distance(other, one)
-    assert distance(0, 2**64 - 1) == 64
+def test_distance_is_a_hamming_distance(one: int, other: int) -> None:
+    assert hamming_distance(one, one) == 0
+    assert hamming_distance(one, other) == hamming_distance(other, one)
+    assert hamming_distance(0, 2**64 - 1) == 64

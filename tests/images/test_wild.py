@@ -14,9 +14,10 @@ from PIL import Image
 
 from flux_pipeline.images.c2pa import inspect_manifest, read_manifest
 from flux_pipeline.images.formats import image_sha256, read_xmp
-from flux_pipeline.images.inspection import SAME_IMAGE, Inspection, distance, inspect_image
+from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, label_image, read_label
 from flux_pipeline.images.signing import open_signer
+from flux_pipeline.lineage.query import SAME_IMAGE, hamming_distance
 from tests.images.certificates import issue
 from tests.images.samples import encode, picture
 
@@ -92,7 +93,7 @@ def assert_similar(path: Path, file: Path, *, label: Label | None) -> None:
     before = look(file.read_bytes(), file.suffix[1:])
     after = look(path.read_bytes(), path.suffix[1:])
     assert after.image_sha256 != before.image_sha256
-    assert distance(after.dhash, before.dhash) <= SAME_IMAGE
+    assert hamming_distance(after.dhash, before.dhash) <= SAME_IMAGE
     assert read_label(path.read_bytes()) == label
 
 
@@ -207,7 +208,7 @@ def test_an_image_saved_again_by_pillow_is_found_by_its_looks(
     before = look(file.read_bytes(), file.suffix[1:])
     for suffix in _PILLOW:
         again = save(file.read_bytes(), suffix)
-        assert distance(look(again, suffix[1:]).dhash, before.dhash) <= SAME_IMAGE
+        assert hamming_distance(look(again, suffix[1:]).dhash, before.dhash) <= SAME_IMAGE
         assert read_label(again) is None
 
 
@@ -226,7 +227,7 @@ def test_a_crop_of_a_fifth_is_lost(originals: Mapping[str, bytes]) -> None:
     with Image.open(io.BytesIO(originals["png"])) as image:
         cropped = encode(image.crop((WIDTH // 5, HEIGHT // 5, WIDTH, HEIGHT)), "PNG")
     before, after = look(originals["png"], "png"), look(cropped, "png")
-    assert distance(before.dhash, after.dhash) > SAME_IMAGE
+    assert hamming_distance(before.dhash, after.dhash) > SAME_IMAGE
 
 
 @pytest.mark.parametrize("keep", ["none", "xmp"])

@@ -8,18 +8,31 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
-from flux_pipeline.images.inspection import SAME_IMAGE, distance
+from flux_pipeline.errors import StoreError
 from flux_pipeline.images.labels import Label
-from flux_pipeline.lineage.query import Column, Snapshot, find_exact, find_prefix, find_similar
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus, record_values
+from flux_pipeline.lineage.query import (
+    SAME_IMAGE,
+    Column,
+    Snapshot,
+    find_exact,
+    find_prefix,
+    find_similar,
+    hamming_distance,
+)
+from flux_pipeline.lineage.record import (
+    ImageRecord,
+    ImageStatus,
+    original_request,
+    record_values,
+)
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.produce.again import original_request
 from flux_pipeline.request import JsonValue
-
-if TYPE_CHECKING:  # an id needs no decoder, and loading one takes longer than the search
-    from flux_pipeline.images.inspection import Evidence
+from flux_pipeline.store.base import Store, is_key
+from flux_pipeline.store.open import open_store
 
 MIN_PREFIX = 8
 """Characters of a hash that are enough to look for it."""
@@ -30,6 +43,13 @@ _SHOWN = 3
 _HASH = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 _NAMED: tuple[Column, ...] = ("prediction_id", "run_id", "uri")
 _HASHES: tuple[Column, ...] = ("request_sha256", "image_sha256", "file_sha256")
+MAX_BYTES = 256 << 20
+"""No picture of ours is a tenth of it; the whole file is held in memory."""
+_NAMES = 256
+"""Characters; what is longer is no id."""
+
+if TYPE_CHECKING:  # an id needs no decoder, and loading one takes longer than the search
+    from flux_pipeline.images.inspection import Evidence
 
 
 class Witness(StrEnum):
@@ -79,7 +99,7 @@ class Answer:
         if self.record is not None:
             return record_values(self.record)
         # Here, because mostly there is a row, and this loads all that stores an image.
-        from flux_pipeline.audit.rebuilding import labelled_values  # noqa: PLC0415
+        from flux_pipeline.audit.reindex import labelled_values  # noqa: PLC0415
 
         said = labelled_values(self.label or Label())
         return dict.fromkeys(SCHEMA.names) | {
@@ -100,6 +120,27 @@ class Answer:
         if self.record is None or self.record.status is not ImageStatus.STORED:
             return None
         return original_request(self.record) or self.record.request_sha256
+
+
+def answer_to(store: Store, snapshot: Snapshot, target: str) -> tuple[Answer | None, str]:
+    """The image that a file, URI, key or id names, and why it is not known where it is not."""
+    unread = "no file, no key in the store, and no id in the lineage table"
+    try:
+        body = read_target(store, target)
+    except StoreError as error:
+        body, unread = None, str(error)
+    if body is None:
+        found = trace_id(snapshot, target) if len(target) <= _NAMES or ":" in target else None
+        if found is None and (count := matching_hashes(snapshot, target)):
+            unread = f"{count} hashes begin with it: give more of it"
+        return found and found.with_origin(), unread
+    # Here, because an id needs no decoder, and loading one takes longer than the search.
+    from flux_pipeline.images.inspection import read_evidence  # noqa: PLC0415
+
+    seen = read_evidence(body)
+    if (answer := trace_image(snapshot, seen)) is not None:
+        return answer.with_origin(), ""
+    return None, _why_unknown(seen.image_sha256, seen.dhash, seen.problem)
 
 
 def trace_image(snapshot: Snapshot, seen: "Evidence") -> Answer | None:
@@ -278,7 +319,7 @@ def _from_label(seen: "Evidence", doubts: Sequence[str]) -> Answer:
 def _bits(row: ImageRecord, seen: "Evidence") -> int | None:
     if row.dhash is None or seen.dhash is None:
         return None
-    return distance(row.dhash, seen.dhash)
+    return hamming_distance(row.dhash, seen.dhash)
 
 
 def _originals_first(row: ImageRecord) -> tuple[bool, bool, str, int]:
@@ -296,3 +337,76 @@ def _also(rows: Sequence[ImageRecord]) -> list[str]:
     named = [f"{row.prediction_id or row.request_sha256}:{row.output_index}" for row in rows[1:]]
     more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
     return [f"the same image: {', '.join(named[:_SHOWN])}{more}"] if named else []
+
+
+def read_target(store: Store, target: str) -> bytes | None:
+    """The bytes of the picture; None where the words name none, as an id does.
+
+    An address of the store as it was before it was moved is looked for where it lies today.
+
+    Raises:
+        StoreError: What is meant can't be read; says what was looked for.
+    """
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in {"http", "https"}:
+        raise StoreError("nothing is fetched from the web: save the picture, and give the file")
+    if colon and scheme in {"file", "s3"}:
+        # Here, because it loads all that compares a whole store, and a plain file needs none of it.
+        from flux_pipeline.audit.inventory import key_of  # noqa: PLC0415
+
+        key = key_of(target, store.uri)
+        if key != target and is_key(key):
+            return store.get(key)
+        return _elsewhere(target) if scheme == "s3" else _read(Path(_path(rest)))
+    path = Path(target)
+    if _exists(path):
+        return _read(path)
+    return store.get(target) if "/" in target and _is_stored(store, target) else None
+
+
+def _elsewhere(address: str) -> bytes:
+    """An object of another bucket, with the same keys and endpoint."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not is_key(key):
+        raise StoreError(f"{address}: not below {bucket} as this pipeline names objects")
+    return open_store(f"s3://{bucket}").get(key)
+
+
+def _path(rest: str) -> str:
+    if not rest.startswith("//"):
+        return rest
+    return unquote(rest.removeprefix("//").removeprefix("localhost"))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL: an id perhaps
+        return False
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            body = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such name"
+        raise StoreError(f"{path}: can't be read ({reason})") from None
+    if len(body) > MAX_BYTES:
+        raise StoreError(f"{path}: larger than {MAX_BYTES >> 20} MB, which no picture is")
+    return body
+
+
+def _is_stored(store: Store, key: str) -> bool:
+    return is_key(key) and store.head(key) is not None
+
+
+def _why_unknown(image_sha256: str | None, dhash: int | None, problem: str) -> str:
+    looked = ["no label of ours"]
+    if image_sha256 is not None:
+        looked.append("no image with these pixels in the lineage table")
+    if dhash is not None:
+        looked.append("none that looks like it (a crop of a fifth is another image)")
+    elif not problem:
+        looked.append("and it is too plain to be told by its looks")
+    return "; ".join([*looked, *([problem] if problem else [])])

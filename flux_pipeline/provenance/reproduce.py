@@ -1,28 +1,36 @@
 """Sends what once made an image again, on purpose, and compares what comes with the original.
 
 A reproduction is paid for. It has a place of its own in ledger, store and table (see
-``produce.again``), so nothing of the original is touched. Its report is written last: as long as
+``again``), so nothing of the original is touched. Its report is written last: as long as
 there is none, asking again goes on with the same take, by id, and pays nothing twice.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
-from flux_pipeline.audit.entering import enter_stored
-from flux_pipeline.audit.refilling import full_request
-from flux_pipeline.errors import LedgerError
-from flux_pipeline.images.inspection import SAME_IMAGE, distance
-from flux_pipeline.lineage.query import Snapshot, find_exact
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.again import again, original_request, reproductions_of
+import rfc8785
+from pydantic import ValidationError
+
+from flux_pipeline.audit.reindex import enter_stored
+from flux_pipeline.errors import ConfigError, LedgerError, Problem
+from flux_pipeline.lineage.query import SAME_IMAGE, Snapshot, find_exact, hamming_distance
+from flux_pipeline.lineage.record import (
+    ImageRecord,
+    ImageStatus,
+    original_request,
+    reproductions_of,
+)
+from flux_pipeline.models import build_request, find_model
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import RunContext, ending_of
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import Ending, Result
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.request import Request
+from flux_pipeline.redaction import REDACTED
+from flux_pipeline.request import Request, Source
 from flux_pipeline.store.base import Store
 
 _REPORTS = "reproductions"
@@ -245,7 +253,7 @@ def _compared(original: ImageRecord, made: ImageRecord | None, reason: str) -> C
     else:
         why = made.error or ""
         if original.dhash is not None and made.dhash is not None:
-            bits = distance(original.dhash, made.dhash)
+            bits = hamming_distance(original.dhash, made.dhash)
         verdict = Verdict.SIMILAR if bits is not None and bits <= SAME_IMAGE else Verdict.DIFFERENT
         if made.image_sha256 is not None and made.image_sha256 == original.image_sha256:
             verdict, bits = Verdict.IDENTICAL, 0
@@ -261,3 +269,99 @@ def _compared(original: ImageRecord, made: ImageRecord | None, reason: str) -> C
 
 def _prediction(records: Sequence[ImageRecord]) -> str | None:
     return next((row.prediction_id for row in records if row.prediction_id), None)
+
+
+def full_request(
+    record: ImageRecord, load_set: Callable[[str], PromptSet]
+) -> tuple[Request, tuple[str, ...]]:
+    """The request that a record is of, and what is doubtful about sending it again.
+
+    A seed that the provider drew is sent, if its log told it. Where the record's input was
+    redacted, the prompt set must still make the same request, by its fingerprint.
+
+    Raises:
+        ConfigError: It does not, or the model is not known any more; says what to do.
+    """
+    request = _from_record(record)
+    if request is None or _is_redacted(record, request):
+        request = _from_set(record, load_set)
+    if request.seed is not None:
+        return request, ()
+    if record.seed is None:
+        return request, ("no seed is known: the provider draws one, so expect another image",)
+    seeded = replace(request, input={**request.input, "seed": record.seed})
+    return seeded, ("the provider drew the seed: it is taken from its log",)
+
+
+def _from_record(record: ImageRecord) -> Request | None:
+    """The request as it was recorded; None where what was recorded is no input any more."""
+    try:
+        model = find_model(record.model)
+    except KeyError as error:
+        message = f"{record.model}: {error.args[0]}; use the release that made it"
+        raise _problem(record, "model", message) from None
+    try:
+        values = model.input_type.model_validate(json.loads(record.input))
+    except (ValidationError, ValueError) as error:
+        if REDACTED in record.input:
+            return None
+        count = error.error_count() if isinstance(error, ValidationError) else 1
+        message = f"the recorded input has {count} values that the model refuses"
+        raise _problem(record, "input", message) from None
+    source = Source(
+        prompt_set=record.prompt_set,
+        prompt_name=record.prompt_name,
+        take=record.take,
+        partition=record.partition,
+        config_path=record.config_path,
+        config_sha256=record.config_sha256,
+    )
+    built = build_request(model, values, source, version=record.version)
+    if REDACTED in record.input and built.request_sha256 != record.request_sha256:
+        return None  # more than an address was redacted, such as a part of the prompt
+    return replace(built, request_sha256=record.request_sha256)
+
+
+def _is_redacted(record: ImageRecord, request: Request) -> bool:
+    """Whether an address lacks its secret; the rest is proven whole by the fingerprint."""
+    fields = find_model(record.model).input_type.address_fields
+    return any(REDACTED in str(request.input.get(name, "")) for name in fields)
+
+
+def _from_set(record: ImageRecord, load_set: Callable[[str], PromptSet]) -> Request:
+    """The same request as the prompt set makes it today, secrets and all."""
+    prompt_set = load_set(record.prompt_set)
+    for request in prompt_set.requests([record.partition] if record.partition else None):
+        if request.request_sha256 == record.request_sha256:
+            return request
+    message = (
+        "was recorded without its secret, such as a token in an address, and"
+        f" {prompt_set.path or prompt_set.name} does not make this request any more: put it back as"
+        f" it was (its SHA-256 was {record.config_sha256[:12] or 'not recorded'}), with the secret"
+    )
+    raise _problem(record, "input", message)
+
+
+def _problem(record: ImageRecord, key: str, message: str) -> ConfigError:
+    place = record.config_path or record.prompt_set
+    return ConfigError([Problem(place, 0, f"prompts.{record.prompt_name}.{key}", message)])
+
+
+def again(request: Request, take: int) -> Request:
+    """The ``take``-th reproduction (1-based) of a request; the same for the same two.
+
+    What says that it is one is in its source: the partition names the original's fingerprint, the
+    prompt's name ends in ``(reproduction)``, and the take is the reproduction's.
+    """
+    original = request.request_sha256
+    slot = rfc8785.dumps({"reproduction_of": original, "take": take})
+    return replace(
+        request,
+        request_sha256=hashlib.sha256(slot).hexdigest(),
+        source=replace(
+            request.source,
+            prompt_name=f"{request.source.prompt_name} (reproduction)",
+            take=take,
+            partition=reproductions_of(original),
+        ),
+    )

@@ -9,8 +9,7 @@ import json
 import uuid
 from dataclasses import asdict, dataclass
 
-from flux_pipeline.audit.census import IMAGES
-from flux_pipeline.audit.surveying import key_of
+from flux_pipeline.audit.inventory import IMAGES, key_of
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.schema import STORE_ID, STORE_URI

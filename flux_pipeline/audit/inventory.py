@@ -1,0 +1,369 @@
+"""Every image as store, ledger and lineage know it, one row each, in a temporary database.
+
+What is compared are any number of keys in three different orders. The database is SQLite's own
+temporary one, which moves to disk as soon as it is large, so that memory stays flat.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from types import TracebackType
+from typing import Any, Self
+
+from flux_pipeline.audit.findings import Finding, Kind
+from flux_pipeline.errors import LedgerError, StoreError
+from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.ledger.codec import load_request
+from flux_pipeline.lineage.parts import list_parts, read_parts
+from flux_pipeline.lineage.record import ImageStatus, records_from_json
+from flux_pipeline.prediction import Status
+from flux_pipeline.produce.ingest import image_key
+from flux_pipeline.store.base import Store
+
+IMAGES = "images/"
+"""Where the images lie in a store."""
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE images (
+    key TEXT PRIMARY KEY,
+    listed INTEGER NOT NULL DEFAULT 0, -- in the first listing of the store
+    present INTEGER NOT NULL DEFAULT 0, -- in any listing of the store
+    open INTEGER NOT NULL DEFAULT 0, -- of an attempt that is not over
+    ledger_file TEXT, ledger_pixels TEXT, recorded INTEGER,
+    lineage_file TEXT, lineage_pixels TEXT, lineage_at TEXT
+) WITHOUT ROWID;
+CREATE TABLE rows (
+    sha TEXT, place INTEGER, stored INTEGER NOT NULL, PRIMARY KEY (sha, place)
+) WITHOUT ROWID;
+CREATE TABLE requests (seed INTEGER NOT NULL, sha TEXT NOT NULL);
+CREATE INDEX requests_by_seed ON requests (seed);
+"""
+
+_LIST = "INSERT INTO images (key, listed, present) VALUES (?, 1, 1)"
+
+_LIST_AGAIN = (
+    "INSERT INTO images (key, present) VALUES (?, 1) ON CONFLICT DO UPDATE SET present = 1"
+)
+
+_OPEN = "INSERT INTO images (key, open) VALUES (?, 1) ON CONFLICT DO UPDATE SET open = 1"
+
+_LEDGER = (
+    "INSERT INTO images (key, ledger_file, ledger_pixels, recorded) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET ledger_file = excluded.ledger_file,"
+    " ledger_pixels = excluded.ledger_pixels, recorded = excluded.recorded"
+)
+
+_LINEAGE = (
+    "INSERT INTO images (key, lineage_file, lineage_pixels, lineage_at) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET lineage_file = excluded.lineage_file,"
+    " lineage_pixels = excluded.lineage_pixels, lineage_at = excluded.lineage_at"
+    " WHERE lineage_at IS NULL OR excluded.lineage_at >= lineage_at"
+)
+
+_ROW = (
+    "INSERT INTO rows VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)"
+)
+
+_HAS_ROW = "SELECT 1 FROM rows WHERE sha = ? AND place = ? AND stored >= ?"
+_COLUMNS = "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels"
+
+_SURVEYING_COLUMNS = [
+    "request_sha256",
+    "output_index",
+    "status",
+    "uri",
+    "file_sha256",
+    "image_sha256",
+    "stored_at",
+]
+
+_KEY_PARTS = 3
+
+_HELD = (
+    "may have been paid, and nothing can prove it; look for it at the provider, then end it with"
+    " `flux-pipeline held adopt`, `resend` or `drop`"
+)
+
+_DUPLICATE = (
+    "accepted after it had been given up, and another prediction of the same request was paid too;"
+    " ask the provider for the money"
+)
+
+_RESENT = (
+    "possibly: an earlier create of this request was never answered and it was sent again; if the"
+    " provider shows two, `flux-pipeline held adopt` notes the other one"
+)
+
+_NEW_SEED = "to have it, ask for it anew with another seed or take"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is recorded of one image; None where there is no record, empty where it has no hash."""
+
+    key: str
+    ledger_file: str | None = None
+    ledger_pixels: str | None = None
+    recorded: bool = False
+    """Whether the ledger believes that the lineage table has it."""
+    lineage_file: str | None = None
+    lineage_pixels: str | None = None
+
+
+class Census:
+    """Filled from each side, then asked; for one thread."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(_TABLES)
+        self._db.execute("BEGIN")  # one transaction for all of it, which nobody else reads
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def add_stored(self, keys: Iterable[str]) -> None:
+        """Add the store's keys; to be called first, and once."""
+        self._db.executemany(_LIST, ((key,) for key in keys))
+
+    def add_stored_meanwhile(self, keys: Iterable[str]) -> None:
+        """Add the store's keys once more: what has come since then is not missing."""
+        self._db.executemany(_LIST_AGAIN, ((key,) for key in keys))
+
+    def add_open(self, key: str) -> None:
+        """Add a key under which an attempt that is not over may store something any moment."""
+        self._db.execute(_OPEN, (key,))
+
+    def add_ledger(self, key: str, file: str, pixels: str, *, recorded: bool) -> None:
+        """Add what the ledger knows as stored."""
+        self._db.execute(_LEDGER, (key, file, pixels, recorded))
+
+    def add_lineage(self, key: str, file: str, pixels: str, at: str) -> None:
+        """Add a lineage row; of several with one key the last by time counts."""
+        self._db.execute(_LINEAGE, (key, file, pixels, at))
+
+    def add_row(self, request_sha256: str, output_index: int, *, stored: bool) -> None:
+        """Note that the lineage table says what became of an image."""
+        self._db.execute(_ROW, (request_sha256, output_index, stored))
+
+    def has_row(self, request_sha256: str, output_index: int, *, stored: bool) -> bool:
+        """Whether the table has a row of this image; with ``stored``, one that says it is there."""
+        values = (request_sha256, output_index, stored)
+        return self._db.execute(_HAS_ROW, values).fetchone() is not None
+
+    def add_request(self, seed: int, request_sha256: str) -> None:
+        """Remember a request by its seed, by which ``requests`` finds it."""
+        self._db.execute("INSERT INTO requests VALUES (?, ?)", (seed, request_sha256))
+
+    def requests(self, seed: int) -> list[str]:
+        """The requests with this seed: one, or very few."""
+        rows = self._db.execute("SELECT DISTINCT sha FROM requests WHERE seed = ?", (seed,))
+        return [sha for (sha,) in rows]
+
+    def count(self) -> int:
+        """How many objects the first listing had."""
+        row = self._db.execute("SELECT count(*) FROM images WHERE listed").fetchone()
+        return int(row[0])
+
+    def stored(self) -> Iterator[Known]:
+        """Every object of the first listing, by key."""
+        return self._select("listed")
+
+    def missing(self) -> Iterator[Known]:
+        """What is recorded as stored and was in no listing, by key."""
+        return self._select("NOT present AND (ledger_file NOT NULL OR lineage_file NOT NULL)")
+
+    def orphaned(self) -> Iterator[Known]:
+        """Objects that ledger or lineage don't know, unless an open attempt explains them."""
+        return self._select("listed AND NOT open AND (ledger_file IS NULL OR lineage_file IS NULL)")
+
+    def unentered(self) -> Iterator[Known]:
+        """Those of them that the ledger doesn't know."""
+        return self._select("listed AND NOT open AND ledger_file IS NULL")
+
+    def contradictory(self) -> Iterator[Known]:
+        """Objects of which ledger and lineage have recorded different hashes."""
+        return self._select(
+            "listed AND (ledger_file <> '' AND lineage_file <> '' AND ledger_file <> lineage_file"
+            " OR ledger_pixels <> '' AND lineage_pixels <> '' AND ledger_pixels <> lineage_pixels)"
+        )
+
+    def _select(self, condition: str) -> Iterator[Known]:
+        statement = f"SELECT {_COLUMNS} FROM images WHERE {condition} ORDER BY key"
+        for key, file, pixels, recorded, row_file, row_pixels in self._db.execute(statement):
+            yield Known(key, file, pixels, bool(recorded), row_file, row_pixels)
+
+
+def survey_ledger(
+    attempts: Iterable[Attempt],
+    census: Census,
+    *,
+    store_uri: str,
+    listed_since: float = math.inf,
+) -> Iterator[Finding]:
+    """Add every attempt to the census, and judge each request by its own attempts.
+
+    ``attempts`` are ordered by request. ``listed_since``: unix seconds; the requests of attempts
+    since then are remembered by their seeds, to be compared with the provider's list.
+    """
+    for _, group in groupby(attempts, key=lambda attempt: attempt.request_sha256):
+        history = list(group)
+        yield from judge(history)
+        for attempt in history:
+            if attempt.state is State.STORED:
+                _add_stored(attempt, census, store_uri)
+            if attempt.state.is_open or attempt.intent_at > listed_since:
+                _add_request(attempt, census)
+
+
+def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
+    """Add every row of the lineage table; name the parts that can't be read.
+
+    The parts and not the compacted table, which is derived from them.
+
+    Raises:
+        StoreError: Where the store can't be listed.
+    """
+    keys = list(list_parts(store))
+    while keys:
+        read = 0
+        try:
+            for _, table in read_parts(store, keys):
+                read += 1
+                for row in table.select(_SURVEYING_COLUMNS).to_pylist():
+                    _add_row(row, census, store.uri)
+        except StoreError as error:
+            if keys[read] in store.list(keys[read]):
+                yield Finding(Kind.UNREADABLE, keys[read], str(error))
+        keys = keys[read + 1 :]
+
+
+def _add_row(row: dict[str, Any], census: Census, store_uri: str) -> None:
+    stored = row["status"] == ImageStatus.STORED
+    census.add_row(row["request_sha256"], row["output_index"], stored=stored)
+    if stored and (uri := row["uri"]):
+        census.add_lineage(
+            key_of(uri, store_uri),
+            row["file_sha256"] or "",
+            row["image_sha256"] or "",
+            str(row["stored_at"] or ""),
+        )
+
+
+def _add_stored(attempt: Attempt, census: Census, store_uri: str) -> None:
+    try:
+        records = records_from_json(attempt.images)
+    except ValueError:
+        return  # judged as unreadable
+    for record in records:
+        if record.status is ImageStatus.STORED and record.uri:
+            census.add_ledger(
+                key_of(record.uri, store_uri),
+                record.file_sha256 or "",
+                record.image_sha256 or "",
+                recorded=attempt.recorded,
+            )
+
+
+def _add_request(attempt: Attempt, census: Census) -> None:
+    try:
+        request = load_request(attempt.intent.request_json)
+    except LedgerError:
+        return  # a rescue names it
+    if request.seed is not None:
+        census.add_request(request.seed, request.request_sha256)
+    if attempt.state.is_open:
+        for index in range(request.outputs):
+            census.add_open(image_key(request, index))
+
+
+def key_of(uri: str, store_uri: str) -> str:
+    """The key of an object in a store, from its address; also where the store was moved since.
+
+    A store that lies elsewhere today holds the same keys, and an image's key has three parts.
+    """
+    if uri.startswith(f"{store_uri}/"):
+        return uri[len(store_uri) + 1 :]
+    parts = uri.rsplit("/", _KEY_PARTS)[-_KEY_PARTS:]
+    return "/".join(parts) if f"{parts[0]}/" == IMAGES else uri
+
+
+def judge(attempts: Sequence[Attempt]) -> Iterator[Finding]:
+    """Judge all attempts of one request, oldest first.
+
+    What is open is no finding: a run is at work on it, or a rescue will be.
+    """
+    for place, attempt in enumerate(attempts):
+        named = attempt.prediction_id or attempt.request_sha256
+        match attempt.state:
+            case State.HELD:
+                yield Finding(Kind.HELD, attempt.request_sha256, _HELD)
+            case State.DUPLICATE:
+                yield Finding(Kind.PAID_TWICE, named, _DUPLICATE)
+            case State.RESENT:
+                yield Finding(Kind.PAID_TWICE, attempt.request_sha256, _RESENT)
+            case State.STORED:
+                yield from _missing(attempt, named)
+            case _ if is_paid_in_vain(attempt):
+                yield from _in_vain(attempt, attempts[place + 1 :], named)
+
+
+def is_paid_in_vain(attempt: Attempt) -> bool:
+    """Whether the attempt is over, was paid for, and left no image at all."""
+    if attempt.state is State.EXPIRED:
+        return True
+    return attempt.state is State.FAILED and _status(attempt.reply) == Status.SUCCEEDED
+
+
+def _in_vain(attempt: Attempt, later: Sequence[Attempt], named: str) -> Iterator[Finding]:
+    """Name what was paid: as lost, or as one too many where it was paid for again."""
+    followers = [each for each in later if each.state is not State.DUPLICATE]
+    if any(_is_paid(each) for each in followers):
+        yield Finding(Kind.PAID_TWICE, named, f"{_reason(attempt)}; and made again, paid again")
+    elif not any(each.state is State.INTENT for each in followers):
+        yield Finding(Kind.LOST, named, f"{_reason(attempt)}; {_NEW_SEED}")
+
+
+def _missing(attempt: Attempt, named: str) -> Iterator[Finding]:
+    """Name the images that a finished attempt paid for and could not keep."""
+    try:
+        records = records_from_json(attempt.images)
+    except ValueError:
+        what = "its records in the ledger can't be read; restore the ledger from a backup"
+        yield Finding(Kind.UNREADABLE, attempt.request_sha256, what)
+        return
+    for record in records:
+        if record.status is ImageStatus.FAILED:
+            what = f"image {record.output_index}: {record.error or 'no reason given'}; {_NEW_SEED}"
+            yield Finding(Kind.LOST, named, what)
+
+
+def _is_paid(attempt: Attempt) -> bool:
+    paid = attempt.state in {State.ACCEPTED, State.SUCCEEDED, State.STORED}
+    return paid or is_paid_in_vain(attempt)
+
+
+def _reason(attempt: Attempt) -> str:
+    return attempt.error or "paid, and not stored"
+
+
+def _status(reply: str) -> str:
+    """The status word of the ledger's copy of a reply."""
+    try:
+        found = json.loads(reply or "{}")
+    except ValueError:
+        return ""
+    return str(found.get("status", "")) if isinstance(found, dict) else ""
