@@ -96,7 +96,7 @@ def _launch(
 
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:
-    from flux_pipeline.gallery.keys import OVERVIEW, gallery_key
+    from flux_pipeline.gallery.manifest import OVERVIEW, gallery_key
     from flux_pipeline.store.open import open_store
 
     uri = open_store(settings.store).uri

@@ -8,7 +8,7 @@ import dagster as dg
 
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.defs.keys import GALLERY, SetKeys
-from flux_pipeline.gallery.overview import build_overview
+from flux_pipeline.gallery.build import build_overview
 from flux_pipeline.resources import ImageProducer
 
 _GROUP = "books"  # with the tables over all prompt sets

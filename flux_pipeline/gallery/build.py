@@ -7,24 +7,44 @@ build at the same time is found by the next build, and made again from the parts
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flux_pipeline.gallery.keys import data_key, gallery_key, manifest_key, summary_key
-from flux_pipeline.gallery.manifest import COLUMNS, ROWS, PageHashes, load_manifest
-from flux_pipeline.gallery.pages import SCRIPT, detailed, lines_of, listed, script, when
-from flux_pipeline.gallery.shell import render_page
-from flux_pipeline.gallery.spool import Spool
-from flux_pipeline.gallery.summary import Summary, page_data
+from flux_pipeline.gallery.manifest import (
+    COLUMNS,
+    GALLERIES,
+    OVERVIEW,
+    ROWS,
+    PageHashes,
+    data_key,
+    gallery_key,
+    load_manifest,
+    manifest_key,
+    summary_key,
+)
+from flux_pipeline.gallery.page import (
+    SCRIPT,
+    Summary,
+    detailed,
+    lines_of,
+    listed,
+    page_data,
+    render_page,
+    script,
+    when,
+)
 from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.thumbnails import list_packs
+from flux_pipeline.lineage.thumbnails import list_packs, read_pack
 from flux_pipeline.store.base import Store
 
 PAGE = 200
@@ -32,6 +52,7 @@ PAGE = 200
 _AT_ONCE = 5_000
 """New rows held at most, about 2 KB each, unless one part has more."""
 _THREADS = 8
+_TITLE = "All prompt sets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +85,44 @@ def build_gallery(
         builder.mend()
         builder.write_rows()
         return builder.finish(description, now)
+
+
+class Spool:
+    """Thumbnails by the hash of their image. A context; for one thread."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 - closed by this context
+        self._places: dict[str, tuple[int, int]] = {}
+        self.packs: dict[str, str] = {}
+        """For each image the pack that its thumbnail is from."""
+
+    def read(self, store: Store, packs: Iterable[str]) -> None:
+        """Copy the thumbnails of these packs. Raises StoreError."""
+        for pack in packs:
+            for image, thumbnail in read_pack(store, pack):
+                self._places[image] = self._file.seek(0, 2), len(thumbnail)
+                self._file.write(thumbnail)
+                self.packs[image] = pack
+
+    def get(self, images: Iterable[str | None]) -> Mapping[str, bytes]:
+        """The thumbnails of those images that have one."""
+        found = {}
+        for image in images:
+            if image is not None and (place := self._places.get(image)):
+                self._file.seek(place[0])
+                found[image] = self._file.read(place[1])
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
 
 
 class _Builder:
@@ -269,3 +328,54 @@ def _images_version(rows: pa.Table) -> str:
     stored = rows.filter(pc.equal(rows.column("status"), pa.scalar("stored")))
     images = sorted(str(image) for image in stored.column("image_sha256").drop_null().to_pylist())
     return hashlib.sha256("".join(images).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The page over all prompt sets, as it was built."""
+
+    uri: str
+    size: int
+    """bytes"""
+    sets: int
+    stored: int
+    """Images."""
+    missing: int
+
+
+def build_overview(store: Store, *, now: datetime) -> Overview:
+    """Write the page over every prompt set that has a gallery, also those without a file today.
+
+    A gallery without a readable summary is built again. Raises StoreError.
+    """
+    summaries = [_summary(store, name, now) for name in _names(store)]
+    data = page_data(_TITLE, summaries, root="../", folders=True, now=now)
+    body = render_page(_TITLE, data)
+    stored = store.put(OVERVIEW, body, content_type="text/html; charset=utf-8")
+    return Overview(
+        stored.uri,
+        stored.size,
+        len(summaries),
+        sum(summary.stored for summary in summaries),
+        sum(summary.missing for summary in summaries),
+    )
+
+
+def _names(store: Store) -> Iterator[str]:
+    """The prompt sets that have a manifest or a page, in order."""
+    seen = ""
+    for key in store.list(GALLERIES):
+        name, _, file = key.removeprefix(GALLERIES).partition("/")
+        if file in ("index.html", "manifest.parquet", "summary.json") and name != seen:
+            seen = name
+            yield name
+
+
+def _summary(store: Store, name: str, now: datetime) -> Summary:
+    key = summary_key(name)
+    if key in store.list(key):
+        try:
+            return Summary.load(store.get(key))
+        except ValueError:
+            pass
+    return build_gallery(store, name, now=now).summary

@@ -37,6 +37,7 @@ LISTED = (
 )
 """What the page searches, filters and lays out, beside the row's id and time."""
 COLUMNS = tuple(dict.fromkeys((*KEY_COLUMNS, *LISTED, "image_sha256", "cost_usd")))
+
 ROWS = pa.schema(
     [
         *(SCHEMA.field(name) for name in COLUMNS),
@@ -46,6 +47,10 @@ ROWS = pa.schema(
         pa.field("pack", pa.string()),
     ]
 )
+
+GALLERIES = "galleries/"
+OVERVIEW = f"{GALLERIES}index.html"
+"""The page over all prompt sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +141,23 @@ def _decode(body: bytes) -> Manifest:
         set(about["packs"]),
         {int(number): PageHashes(*hashes) for number, hashes in about["pages"].items()},
     )
+
+
+def gallery_key(prompt_set: str) -> str:
+    """The page of one prompt set: what a person opens."""
+    return f"{GALLERIES}{prompt_set}/index.html"
+
+
+def manifest_key(prompt_set: str) -> str:
+    """What its pages hold."""
+    return f"{GALLERIES}{prompt_set}/manifest.parquet"
+
+
+def summary_key(prompt_set: str) -> str:
+    """What the page over all prompt sets needs to know of this one."""
+    return f"{GALLERIES}{prompt_set}/summary.json"
+
+
+def data_key(kind: str, prompt_set: str, page: int) -> str:
+    """A file of data; ``kind`` is ``rows`` or ``details``."""
+    return f"{GALLERIES}{prompt_set}/{kind}-{page:05d}.js"

@@ -23,12 +23,7 @@ from flux_pipeline.lineage.query import (
     find_similar,
     hamming_distance,
 )
-from flux_pipeline.lineage.record import (
-    ImageRecord,
-    ImageStatus,
-    original_request,
-    record_values,
-)
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus, original_request, record_values
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.request import JsonValue
 from flux_pipeline.store.base import Store, is_key

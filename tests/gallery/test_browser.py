@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from flux_pipeline.gallery.build import build_gallery
-from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key
-from flux_pipeline.gallery.overview import build_overview
+from flux_pipeline.gallery.build import build_gallery, build_overview
+from flux_pipeline.gallery.manifest import OVERVIEW, data_key, gallery_key
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from flux_pipeline.gallery import build
-from flux_pipeline.gallery.build import Gallery, build_gallery
-from flux_pipeline.gallery.keys import OVERVIEW, data_key, gallery_key, manifest_key, summary_key
-from flux_pipeline.gallery.overview import build_overview
+from flux_pipeline.gallery.build import Gallery, build_gallery, build_overview
+from flux_pipeline.gallery.manifest import (
+    OVERVIEW,
+    data_key,
+    gallery_key,
+    manifest_key,
+    summary_key,
+)
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.store.base import check_key
 from tests.gallery.counting import CountingStore

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.gallery.pages import lines_of, script, to_json
-from flux_pipeline.gallery.shell import render_page
+from flux_pipeline.gallery.page import lines_of, render_page, script, to_json
 from tests.gallery.samples import HOSTILE, SCRIPTS
 
 LINES = st.lists(st.lists(st.text(max_size=30), min_size=1, max_size=3), max_size=5)

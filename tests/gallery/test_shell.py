@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 
-from flux_pipeline.gallery.shell import render_page
+from flux_pipeline.gallery.page import render_page
 
 PAGE = render_page("winter", {"title": "winter"}).decode()
 

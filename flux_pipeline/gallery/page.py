@@ -1,0 +1,224 @@
+"""The page itself: one HTML file with its style and script inside, the same for every gallery.
+
+Its policy allows this script and this style by their hashes, and the files that the script adds;
+no other script, no other host, no form. What differs is data: a title and a block of JSON.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flux_pipeline.gallery.manifest import Manifest
+from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.store.base import is_key
+
+_SCRIPTS = ("words.js", "data.js", "filters.js", "grid.js", "panel.js", "viewer.js", "page.js")
+SCRIPT = "text/javascript; charset=utf-8"
+FIELDS = SCHEMA.names
+"""What the lineage panel is given of each image, in this order."""
+_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f\x85"}
+_MOST_REASON = 300
+"""Characters of a reason on a tile; the panel has all of it."""
+_MOST_THUMBNAIL = 65_536
+_HELD = "held: "
+"""What the reason of a failed image begins with, where `flux-pipeline held` ends it."""
+_END = "\n"
+_FORM = 1
+
+
+def render_page(title: str, data: Mapping[str, Any]) -> bytes:
+    """The page with this title, that shows what ``data`` lists."""
+    style = _read("page.css")
+    code = "".join(map(_read, _SCRIPTS))
+    script = f'"use strict";\n(() => {{\n{code}}})();\n'
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}' 'strict-dynamic'; style-src"
+        f" '{_hash(style)}'; img-src 'self' file: data:; base-uri 'none'; form-action 'none';"
+        " require-trusted-types-for 'script'; trusted-types flux-gallery"
+    )
+    values = {
+        "policy": policy,
+        "title": escape(title),
+        "style": style,
+        "script": script,
+        "data": to_json(data),
+    }
+    # In one pass: a title that looks like a place is not filled in again.
+    page = re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], _read("page.html"))
+    return page.encode()
+
+
+def _read(name: str) -> str:
+    return (files("flux_pipeline.gallery") / "page" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def to_json(value: Any) -> str:
+    """JSON that is safe in a script, inside HTML too, and reads back as the same value."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.translate(_ESCAPES)
+
+
+def script(kind: str, prompt_set: str, page: int, lines: Iterable[str]) -> bytes:
+    """A file of data: each line is one row as JSON."""
+    head = to_json([kind, prompt_set, page])[1:-1]
+    return f"fluxGallery({head},[\n{f',{_END}'.join(lines)}\n]);\n".encode()
+
+
+def lines_of(body: bytes) -> list[str]:
+    """The lines that ``script`` was given. Raises ValueError where there are none."""
+    text = body.decode()
+    _, start, rest = text.partition("[\n")
+    lines, end, _ = rest.rpartition("\n]);")
+    if not (start and end):
+        raise ValueError("no file of a gallery's data")
+    return lines.split(f",{_END}") if lines else []
+
+
+def listed(rows: pa.Table, store_uri: str) -> list[str]:
+    """The rows of the manifest as the page's grid needs them."""
+    return [to_json(_listed(row, store_uri)) for row in rows.to_pylist()]
+
+
+def detailed(rows: pa.Table, ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> list[str]:
+    """Whole records with their thumbnails, as the lineage panel needs them."""
+    lines = []
+    for row_id, row in zip(ids, rows.select(FIELDS).to_pylist(), strict=True):
+        thumbnail = _data(thumbnails.get(row["image_sha256"] or "", b""))
+        lines.append(to_json([row_id, thumbnail, *(_plain(name, row[name]) for name in FIELDS)]))
+    return lines
+
+
+def when(rows: pa.Table) -> Any:
+    """For each row the time it speaks of, as ``lineage.current`` has it; null where unknown."""
+    return pc.coalesce(*(rows.column(n) for n in ("stored_at", "completed_at", "requested_at")))
+
+
+def _listed(row: Mapping[str, Any], store_uri: str) -> list[Any]:
+    status, reason = row["status"], row["error"] or ""
+    if reason.startswith(_HELD):
+        status, reason = "held", reason.removeprefix(_HELD)
+    time = row["stored_at"] or row["completed_at"] or row["requested_at"]
+    uri = row["uri"] or ""
+    key = uri.removeprefix(f"{store_uri}/")
+    if status != "stored" or key == uri or not is_key(key):
+        reason = reason if status != "stored" else f"lies in another store: {uri}"
+        key = ""
+    return [
+        row["id"],
+        row["prompt_name"],
+        row["partition"],
+        row["take"],
+        row["prompt"],
+        None if row["seed"] is None else str(row["seed"]),  # JavaScript rounds above 2^53
+        status,
+        reason[:_MOST_REASON],
+        key,
+        row["width"] or 0,
+        row["height"] or 0,
+        int(time.timestamp() * 1000) if time else 0,
+    ]
+
+
+def _data(thumbnail: bytes) -> str:
+    """Base64 of a WebP; empty for anything else."""
+    if thumbnail[8:12] != b"WEBP" or len(thumbnail) > _MOST_THUMBNAIL:
+        return ""
+    return base64.b64encode(thumbnail).decode()
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if name == "dhash" and value is not None:
+        return f"{value:016x}"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One prompt set's gallery in some lines."""
+
+    name: str
+    description: str
+    stored: int
+    """Images."""
+    missing: int
+    """Images that were refused, failed or are held."""
+    usd: float
+    """By estimate."""
+    pages: tuple[tuple[int, int, str, str], ...]
+    """Number, rows, and of its two files the hashes' beginnings, which tell versions apart."""
+    form: int = _FORM
+
+    @classmethod
+    def of(cls, name: str, description: str, manifest: Manifest) -> "Summary":
+        """Add up a manifest."""
+        rows = Counter(manifest.rows.column("page").to_pylist())
+        statuses = Counter(manifest.rows.column("status").to_pylist())
+        stored = statuses.pop("stored", 0)
+        usd = pc.sum(manifest.rows.column("cost_usd")).as_py() or 0.0
+        pages = sorted(manifest.pages.items())
+        return cls(
+            name,
+            description,
+            stored,
+            statuses.total(),
+            round(usd, 6),
+            tuple(
+                (number, rows[number], page.rows[:8], page.details[:8]) for number, page in pages
+            ),
+        )
+
+    @classmethod
+    def load(cls, body: bytes) -> "Summary":
+        """Read what ``to_bytes`` wrote. Raises ValueError for anything else."""
+        try:
+            found = json.loads(body)
+            pages = tuple((int(n), int(rows), *map(str, tags)) for n, rows, *tags in found["pages"])
+            summary = cls(**{**found, "pages": pages})
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"no summary of a gallery: {error}") from None
+        if summary.form != _FORM:
+            raise ValueError("a summary of another version")
+        return summary
+
+    def to_bytes(self) -> bytes:
+        """JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
+
+
+def page_data(
+    title: str, summaries: Sequence[Summary], *, root: str, folders: bool, now: datetime
+) -> Mapping[str, Any]:
+    """What the page's script is given.
+
+    ``root`` leads from the page to the store's keys; with ``folders`` each prompt set's files lie
+    in a folder of its name.
+    """
+    return {
+        "title": title,
+        "root": root,
+        "folders": folders,
+        "asOf": now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "fields": FIELDS,
+        "sets": [asdict(summary) for summary in summaries],
+    }
