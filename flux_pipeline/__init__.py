@@ -4,9 +4,9 @@ from typing import Any
 
 _FOR_DAGSTER = {
     "AlertSender": "flux_pipeline.resources",
-    "ImageBooks": "flux_pipeline.defs.books",
+    "ImageBooks": "flux_pipeline.defs.components",
     "ImageProducer": "flux_pipeline.resources",
-    "PromptSet": "flux_pipeline.defs.component",
+    "PromptSet": "flux_pipeline.defs.components",
 }
 
 

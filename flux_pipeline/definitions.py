@@ -5,8 +5,7 @@ import os
 import dagster as dg
 
 from flux_pipeline.defs.build import build_definitions
-from flux_pipeline.defs.changes import build_changes_sensor
-from flux_pipeline.defs.watching import watch_folder
+from flux_pipeline.defs.change_sensor import build_changes_sensor, watch_folder
 from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 

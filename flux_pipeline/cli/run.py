@@ -76,7 +76,7 @@ def _launch(
 ) -> None:
     """Run every set, then the tables over all of them; note, and alert, why one went wrong."""
     from flux_pipeline.definitions import defs
-    from flux_pipeline.defs.alerts import tell_launched
+    from flux_pipeline.defs.alert_sensors import tell_launched
     from flux_pipeline.defs.automation import BOOKS
     from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
     from flux_pipeline.resources import AlertSender

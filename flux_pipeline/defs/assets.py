@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.checks import (
+    Evidence,
     build_check_specs,
     check_outputs,
     is_partitioned,
@@ -16,13 +17,12 @@ from flux_pipeline.defs.checks import (
     run_checks,
     split_checks,
 )
+from flux_pipeline.defs.data_versions import find_target
 from flux_pipeline.defs.events import SetEvents, reported_errors
 from flux_pipeline.defs.keys import SetKeys
-from flux_pipeline.defs.outcome import Outcome
 from flux_pipeline.defs.partitions import build_backfill_policy, build_partitions
-from flux_pipeline.defs.provenance import find_target
+from flux_pipeline.defs.run_summary import Outcome
 from flux_pipeline.defs.specs import build_specs
-from flux_pipeline.defs.verdicts import Evidence
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
 

@@ -11,20 +11,17 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, set_tags
-from flux_pipeline.defs.partitions import range_tags, runs_for
+from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
 
 BOOKS = "keep_books"
 """The job that keeps the tables over all prompt sets."""
-
 MOST_MISSED = 7
 """Days that a daily set's tick looks back for: a longer outage is for a person to look at."""
 GRACE = timedelta(hours=1)
 """A scheduled set that has not made anything for so long after its tick is overdue."""
 _SAMPLES = 40  # ticks: a month of days, and the longest pause of most weeks
 _ONE_TIME = re.compile(r"([0-9]+) ([0-9]|1[0-9]|2[0-2]) (.+)")  # an hour later is the same day
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
 AC = dg.AutomationCondition
 Condition: TypeAlias = dg.AutomationCondition[Any]
 
@@ -123,23 +120,6 @@ def days_due(prompt_set: PromptSet, tick: datetime, made: Collection[str]) -> Se
         days |= {time.astimezone(zone).date() for time in missed}
     first = max(cut.start, date.fromisoformat(last) + timedelta(days=1)) if last else cut.start
     return [f"{day}" for day in sorted(days) if first <= day <= today]
-
-
-def due_times(cron: str, timezone: str, until: datetime) -> Iterator[datetime]:
-    """When a cron line was due, from ``until`` back to the year 2000, in its own time zone.
-
-    As Dagster's scheduler reckons: an hour that a clock change skips or repeats is due once.
-    """
-    # Partitions that begin with every tick: Dagster's public way to read a cron line.
-    ticks = dg.TimeWindowPartitionsDefinition(
-        start=_EPOCH, fmt="%Y-%m-%dT%H:%M", cron_schedule=cron, timezone=timezone
-    )
-    window = ticks.get_prev_partition_window(until)
-    if window is not None:
-        yield window.end
-    while window is not None:
-        yield window.start
-        window = ticks.get_prev_partition_window(window.start)
 
 
 def build_freshness(prompt_set: PromptSet) -> dg.FreshnessPolicy | None:

@@ -1,17 +1,22 @@
 """All that Dagster is told of prompt sets: their assets, jobs and schedules."""
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import dagster as dg
 
-from flux_pipeline.defs.alerts import ALERTS, build_alerts
+from flux_pipeline.defs.alert_sensors import ALERTS, build_alerts
 from flux_pipeline.defs.assets import build_assets
-from flux_pipeline.defs.automation import build_automation, build_books, build_job, build_schedule
-from flux_pipeline.defs.beta import beta_accepted
-from flux_pipeline.defs.galleries import build_gallery_of_all
+from flux_pipeline.defs.automation import (
+    build_automation,
+    build_books,
+    build_job,
+    build_schedule,
+)
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.rescue import build_rescue
-from flux_pipeline.defs.tables import build_tables
+from flux_pipeline.defs.shared_assets import build_gallery_of_all, build_tables
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import AlertSender, ImageProducer
 
@@ -83,3 +88,17 @@ def build_definitions(
         build_shared(sets, image_producer, alert_sender),
         dg.Definitions(executor=dg.in_process_executor),
     )
+
+
+@contextmanager
+def beta_accepted() -> Iterator[None]:
+    """Build with BackfillPolicy and code references, which are beta, without a warning each time.
+
+    Partitioned checks are preview, and warn as such.
+
+    A test names what is relied on of each; warnings of other classes come through.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        yield

@@ -10,6 +10,13 @@ from pathlib import Path
 import dagster as dg
 
 from flux_pipeline.defs.checks import CURRENT
+from flux_pipeline.defs.data_versions import (
+    Upstream,
+    find_behind,
+    find_upstream,
+    images_version,
+    version_tags,
+)
 from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.metadata import (
     PREVIEW,
@@ -18,14 +25,7 @@ from flux_pipeline.defs.metadata import (
     prompts_line,
     prompts_metadata,
 )
-from flux_pipeline.defs.provenance import (
-    Upstream,
-    find_behind,
-    find_upstream,
-    images_version,
-    version_tags,
-)
-from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
+from flux_pipeline.defs.partitions import Content, read_contents, requests_by_partition
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from flux_pipeline.defs.requests import Content
+from flux_pipeline.defs.partitions import Content
 from flux_pipeline.images.inspection import miniature
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import PartitionReport

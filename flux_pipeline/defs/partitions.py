@@ -3,16 +3,23 @@
 One run takes one unbroken range of keys, so that chosen keys become one range for each gap.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from flux_pipeline.prompts import ByDay, ByShard, PromptSet
+from flux_pipeline.request import Request
 
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 MOST_SHARDS = 100
 """In one run, where the file says nothing else: of some hundred images each, a few hours' work."""
+AT_ONCE = 20_000
+"""Requests held at most (about 2 KB each), unless one shard alone has more."""
 
 
 def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:
@@ -67,3 +74,76 @@ def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
         "dagster/asset_partition_range_start": keys.start,
         "dagster/asset_partition_range_end": keys.end,
     }
+
+
+def due_times(cron: str, timezone: str, until: datetime) -> Iterator[datetime]:
+    """When a cron line was due, from ``until`` back to the year 2000, in its own time zone.
+
+    As Dagster's scheduler reckons: an hour that a clock change skips or repeats is due once.
+    """
+    # Partitions that begin with every tick: Dagster's public way to read a cron line.
+    ticks = dg.TimeWindowPartitionsDefinition(
+        start=_EPOCH, fmt="%Y-%m-%dT%H:%M", cron_schedule=cron, timezone=timezone
+    )
+    window = ticks.get_prev_partition_window(until)
+    if window is not None:
+        yield window.end
+    while window is not None:
+        yield window.start
+        window = ticks.get_prev_partition_window(window.start)
+
+
+@dataclass(slots=True)
+class Content:
+    """What one partition asks for."""
+
+    requests: int = 0
+    images: int = 0
+    usd: float = 0.0
+    """By estimate, if all of it had to be made."""
+    prompt: str = ""
+    """Of the first request, as it is sent."""
+
+
+def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str, Content]:
+    """Count what the partitions ask for, in one pass; an empty shard has a content too.
+
+    Raises:
+        ConfigError: As ``PromptSet.requests``.
+    """
+    contents = {key: Content() for key in partitions}
+    for request in prompt_set.requests(partitions):
+        content = contents[request.source.partition]
+        content.requests += 1
+        content.images += request.outputs
+        content.usd += request.cost_usd
+        content.prompt = content.prompt or str(request.input.get("prompt", ""))
+    return contents
+
+
+def requests_by_partition(
+    prompt_set: PromptSet, partitions: Sequence[str]
+) -> Iterator[tuple[str, Iterable[Request]]]:
+    """Give each partition with its requests; read one whole before the next is taken.
+
+    Raises:
+        ConfigError: As ``PromptSet.requests``.
+    """
+    if isinstance(prompt_set.partitions, ByShard):
+        yield from _by_shard(prompt_set, deque(partitions))
+    else:
+        # A prompt's takes, and a day's prompts, follow each other.
+        requests = prompt_set.requests(partitions)
+        yield from groupby(requests, key=lambda request: request.source.partition)
+
+
+def _by_shard(prompt_set: PromptSet, todo: deque[str]) -> Iterator[tuple[str, Iterable[Request]]]:
+    at_once = 1
+    while todo:
+        shards: dict[str, list[Request]] = {
+            todo.popleft(): [] for _ in range(min(at_once, len(todo)))
+        }
+        for request in prompt_set.requests(shards):
+            shards[request.source.partition].append(request)
+        at_once = max(1, AT_ONCE * len(shards) // max(1, sum(map(len, shards.values()))))
+        yield from shards.items()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
-from flux_pipeline.defs.alerts import tell_held
+from flux_pipeline.defs.alert_sensors import tell_held
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.component import PromptSet
+from flux_pipeline.defs.components import PromptSet
 from flux_pipeline.errors import ConfigError, Problem
 
 MODEL = "lucataco/flux-schnell-lora"

@@ -22,10 +22,17 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from flux_pipeline.alerts import Kind
-from flux_pipeline.defs import alerts
-from flux_pipeline.defs.alerts import build_alerts, failure_alert, tell_held, tell_launched
+from flux_pipeline.defs import alert_sensors as alerts
+from flux_pipeline.defs.alert_sensors import (
+    LATE,
+    LONG,
+    build_alerts,
+    failure_alert,
+    find_late,
+    tell_held,
+    tell_launched,
+)
 from flux_pipeline.defs.automation import build_schedule
-from flux_pipeline.defs.lateness import LATE, LONG, find_late
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_set, open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from flux_pipeline.defs.assets import POOL, build_assets
-from flux_pipeline.defs.beta import beta_accepted
+from flux_pipeline.defs.build import beta_accepted
 from flux_pipeline.defs.checks import CHECKS
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions

@@ -16,9 +16,9 @@ from flux_pipeline.defs.automation import (
     build_freshness,
     build_schedule,
     days_due,
-    due_times,
 )
 from flux_pipeline.defs.build import build_definitions
+from flux_pipeline.defs.partitions import due_times
 from flux_pipeline.prompts import PromptSet, build_prompt_set
 from flux_pipeline.resources import ImageProducer
 from tests.defs.bench import Bench

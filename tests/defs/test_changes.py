@@ -10,8 +10,12 @@ import dagster as dg
 import pytest
 
 from flux_pipeline.defs.build import build_definitions
-from flux_pipeline.defs.changes import build_changes_sensor, describe_changes, reload_location
-from flux_pipeline.defs.watching import watch_folder
+from flux_pipeline.defs.change_sensor import (
+    build_changes_sensor,
+    describe_changes,
+    reload_location,
+    watch_folder,
+)
 from flux_pipeline.prompts import load_prompt_sets
 from flux_pipeline.resources import ImageProducer
 from tests.defs.bench import HEAD, Bench

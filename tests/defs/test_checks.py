@@ -16,8 +16,7 @@ from flux_pipeline.defs.checks import (
     run_checks,
     split_checks,
 )
-from flux_pipeline.defs.findings import SAMPLE
-from flux_pipeline.defs.outcome import Outcome
+from flux_pipeline.defs.run_summary import SAMPLE, Outcome
 from flux_pipeline.images.formats import image_sha256
 from flux_pipeline.ledger.base import Budget
 from flux_pipeline.lineage import query as recorded

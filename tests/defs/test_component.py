@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 import flux_pipeline
-from flux_pipeline.defs.component import PromptSet
+from flux_pipeline.defs.components import PromptSet
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import load_prompt_set
 from tests.defs.elsewhere import MODEL, load, load_sets, problems, write_defs

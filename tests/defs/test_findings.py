@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.defs.findings import MOST_NAMED, SAMPLE, Findings, missing_images
-from flux_pipeline.defs.likeness import ALIKE, WINDOW, Likeness
+from flux_pipeline.defs.run_summary import (
+    ALIKE,
+    MOST_NAMED,
+    SAMPLE,
+    WINDOW,
+    Findings,
+    Likeness,
+    missing_images,
+)
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import Ending, PartitionReport
 from tests.defs.reports import a_report, a_result, an_image

@@ -15,7 +15,7 @@ from flux_pipeline.defs.metadata import (
     reasons_of,
     safe_text,
 )
-from flux_pipeline.defs.requests import Content
+from flux_pipeline.defs.partitions import Content
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import Ending
 from tests.defs.reports import a_report, a_result, an_image

@@ -5,7 +5,7 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.outcome import MOST_NAMED, Outcome
+from flux_pipeline.defs.run_summary import MOST_NAMED, Outcome
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import Ending, PartitionReport, Stop
 from tests.defs.reports import a_report, a_result, an_image

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.defs.beta import beta_accepted
+from flux_pipeline.defs.build import beta_accepted
 from flux_pipeline.defs.partitions import (
     MOST_SHARDS,
     build_backfill_policy,

@@ -11,7 +11,7 @@ from dagster._core.definitions.data_version import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.defs.provenance import Upstream, find_upstream, images_version, version_tags
+from flux_pipeline.defs.data_versions import Upstream, find_upstream, images_version, version_tags
 from flux_pipeline.lineage.record import ImageStatus
 from tests.defs.bench import Bench
 from tests.defs.reports import an_image

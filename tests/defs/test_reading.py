@@ -11,7 +11,7 @@ from dagster_shared.yaml_utils import parse_yaml_with_source_position
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.defs.attributes import PromptSetAttributes
+from flux_pipeline.defs.components import PromptSetAttributes
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, json_schema, load_prompt_set
 from flux_pipeline.prompts import PromptSet as LoadedPromptSet

@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 import pytest
 
-from flux_pipeline.defs import requests
-from flux_pipeline.defs.requests import Content, read_contents, requests_by_partition
+from flux_pipeline.defs import partitions as requests
+from flux_pipeline.defs.partitions import Content, read_contents, requests_by_partition
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import PromptSet, build_prompt_set
 

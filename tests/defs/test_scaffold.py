@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from flux_pipeline.defs import scaffold as scaffold_module
-from flux_pipeline.defs.scaffold import ImageBooksScaffolder, PromptSetScaffolder
+from flux_pipeline.defs import components as scaffold_module
+from flux_pipeline.defs.components import ImageBooksScaffolder, PromptSetScaffolder
 from flux_pipeline.prompts import load_prompt_set
 from tests.defs.elsewhere import dg_commands
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.beta import beta_accepted
+from flux_pipeline.defs.build import beta_accepted
 from flux_pipeline.defs.specs import build_specs
 from flux_pipeline.prompts import build_prompt_set, load_prompt_set
 

@@ -19,7 +19,6 @@ from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
 Target: TypeAlias = AssetCheckEvaluationTargetMaterializationData
 """The materialization that a check speaks of."""
-
 _DATA_VERSION = "dagster/data_version"
 _INPUT_VERSION = "dagster/input_data_version/"
 _AT_ONCE = 500

@@ -9,7 +9,8 @@ import dagster as dg
 import pyarrow as pa
 
 from flux_pipeline.defs.events import reported_errors
-from flux_pipeline.defs.keys import LINEAGE, SPEND, SetKeys
+from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys
+from flux_pipeline.gallery.build import build_overview
 from flux_pipeline.lineage.query import open_snapshot
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA, SPEND_SOURCES, group_spending, spending, total
@@ -20,6 +21,13 @@ from flux_pipeline.resources import ImageProducer
 _GROUP = "books"
 _MOST_ROWS = 60
 """Rows of the table in the UI, the newest; the file holds all."""
+
+_COLUMN_LINEAGE = dg.TableColumnLineage(
+    {
+        column: [dg.TableColumnDep(asset_key=LINEAGE, column_name=name) for name in sources]
+        for column, sources in SPEND_SOURCES.items()
+    }
+)
 
 
 def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
@@ -82,14 +90,6 @@ def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
     return [lineage, spend]
 
 
-_COLUMN_LINEAGE = dg.TableColumnLineage(
-    {
-        column: [dg.TableColumnDep(asset_key=LINEAGE, column_name=name) for name in sources]
-        for column, sources in SPEND_SOURCES.items()
-    }
-)
-
-
 def _sums(table: pa.Table) -> dict[str, int | float]:
     sums = total(table)
     return {
@@ -132,3 +132,30 @@ def _columns(schema: pa.Schema) -> dg.TableSchema:
         description = f"{about.get('description', '')}{unit}"
         columns.append(dg.TableColumn(field.name, str(field.type), description))
     return dg.TableSchema(columns)
+
+
+def build_gallery_of_all(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
+    """Build ``gallery`` over the galleries of the prompt sets of these names."""
+
+    @dg.asset(
+        key=GALLERY,
+        deps=[SetKeys(name).gallery for name in prompt_sets],
+        group_name=_GROUP,
+        kinds={"html"},
+    )
+    def gallery(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
+        """Every image of every prompt set on one page, from the pages of their own galleries."""
+        with reported_errors():
+            built = build_overview(image_producer.open_store(), now=datetime.now(UTC))
+        return dg.MaterializeResult(
+            metadata={
+                "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
+                "dagster/uri": built.uri,
+                "dagster/row_count": built.stored,
+                "dagster/size_bytes": built.size,
+                "flux/missing_images": built.missing,
+                "flux/prompt_sets": built.sets,
+            }
+        )
+
+    return gallery

@@ -1,0 +1,447 @@
+"""The ``PromptSet`` component: a prompt set in another project's ``defs.yaml``.
+
+    type: flux_pipeline.PromptSet
+    attributes:
+      path: ../../prompts/winter.yaml     # a file as in ``configs/``
+
+or the keys of such a file in place of ``path``, with the same meaning. The project's definitions
+need an ``ImageProducer`` as the resource ``image_producer``.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import dagster as dg
+import yaml
+from dagster.components.resolved.errors import ResolutionException
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from flux_pipeline.defs.build import build_set, build_shared
+from flux_pipeline.defs.change_sensor import Stamps, Watched, build_changes_sensor, stamp_files
+from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.prompts import (
+    Document,
+    Part,
+    build_prompt_set,
+    json_schema,
+    load_prompt_set,
+    read_part,
+)
+from flux_pipeline.prompts import PromptSet as LoadedPromptSet
+from flux_pipeline.resources import AlertSender, ImageProducer
+from flux_pipeline.settings import Settings
+
+_FILES = ("defs.yaml", "component.yaml")
+_OURS = b"flux_pipeline."
+"""What stands in a file of components, of which one may be ours."""
+_SCALARS: list[JsonValue] = ["string", "number", "boolean", "null"]
+"""What YAML may make of a text without quotes."""
+_NUMBER = r"\{\{|^[-+.\deE_]+$"
+"""A number as a text: one of Dagster's templates, or digits, also where YAML sees none (1e3)."""
+_WITH_BRACES = ("prompts", "defaults")
+"""Where ``{{`` is a brace, as in a file; elsewhere it begins one of Dagster's templates."""
+
+_START = """\
+model: lucataco/flux-schnell-lora
+description: What these images are for
+prompts:
+  castle: a castle in the snow
+  moon: {prompt: "the {phase} moon over a harbour", matrix: {phase: [full, new]}}
+budget: {usd_per_run: 1}
+# owners: ["team:studio"]
+# defaults: {hf_lora: alvdansen/frosting_lane_flux, aspect_ratio: 16:9}
+# partitions: {by: shard, count: 8}
+# schedule: {cron: "0 6 * * *", timezone: Europe/Berlin}
+# automation: on_change
+"""
+"""A prompt set to start from: it loads as it is, for less than a cent."""
+
+_BOOKS = """\
+image_producer: environment  # from FLUX_* variables; project: its definitions have the resource
+"""
+
+
+class PromptSetScaffolder(dg.Scaffolder):
+    """Writes a prompt set that loads: a component's ``defs.yaml``, or here a file in ``configs/``.
+
+    Raises:
+        SystemExit: With 0, where the file was written to ``configs/``: Dagster would go on and
+            look for a ``defs.yaml``. With 1, where that file is there already.
+    """
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write the file; a component in Python is Dagster's own form."""
+        if _is_here(request):
+            _start_config(request)
+        if request.scaffold_format != "yaml":
+            dg.scaffold_component(request)
+            return
+        _write(request, _START)
+
+
+def _write(request: dg.ScaffoldRequest[Any], attributes: str) -> None:
+    body = "".join(f"  {line}\n" for line in attributes.splitlines())
+    text = f"type: {request.type_name}\n\nattributes:\n{body}"
+    if request.append:
+        with request.target_path.open("a", encoding="utf-8") as file:
+            file.write(f"---\n{text}")
+    else:
+        (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
+
+
+def _is_here(request: dg.ScaffoldRequest[Any]) -> bool:
+    root = request.project_root
+    return root is not None and root.resolve() == Path(__file__).parents[2]
+
+
+def _start_config(request: dg.ScaffoldRequest[Any]) -> None:
+    """This project loads files from ``configs/`` and no folders below ``defs/``."""
+    folder = request.target_path
+    path = Path(request.project_root or ".") / "configs" / f"{folder.name}.yaml"
+    _take_back(folder)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_START)
+    except FileExistsError:
+        raise SystemExit(f"{path} is there already") from None
+    print(f"Here a prompt set is a file: wrote {path}. It has the same keys.")  # noqa: T201
+    raise SystemExit(0)
+
+
+def _take_back(folder: Path) -> None:
+    """Remove the folder that Dagster made for the component."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+@dg.scaffold_with(PromptSetScaffolder)
+class PromptSet(dg.Component):
+    """Images of a list of prompts: made once, kept with their lineage, shown in a gallery."""
+
+    def __init__(self, prompt_set: LoadedPromptSet, files: Stamps | None = None) -> None:
+        self.prompt_set = prompt_set
+        self.files = files or {}
+        """What it was read from, besides tables, and how that was before."""
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Give the attributes' form."""
+        return PromptSetAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Load the file, or take the attributes for one.
+
+        Raises:
+            ConfigError: With everything that is wrong.
+        """
+        files = stamp_files(source_files(context))
+        given = read_attributes(attributes, context)
+        if given.path is None:
+            return cls(build_prompt_set(given.name, given.document, folder=given.folder), files)
+        path = given.folder / given.path
+        return cls(load_prompt_set(path), {**files, **stamp_files([path])})
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build assets, checks, job and schedule."""
+        del context
+        return build_set(self.prompt_set)
+
+
+class ImageBooksAttributes(BaseModel):
+    """Where the resource comes from; all else is found."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_producer: Literal["environment", "project"] = Field(
+        default="environment",
+        description="Where the resource image_producer comes from: environment, the FLUX_*"
+        " variables; or project, where the project's own definitions have it.",
+    )
+
+
+class ImageBooksScaffolder(dg.Scaffolder):
+    """Writes a ``defs.yaml`` that loads.
+
+    Raises:
+        SystemExit: Here: this project has these books without a component.
+    """
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write the file; a component in Python is Dagster's own form."""
+        if _is_here(request):
+            _take_back(request.target_path)
+            raise SystemExit("Here the books are there already: this is for other projects.")
+        if request.scaffold_format != "yaml":
+            dg.scaffold_component(request)
+            return
+        _write(request, _BOOKS)
+
+
+@dg.scaffold_with(ImageBooksScaffolder)
+class ImageBooks(dg.Component):
+    """What all prompt sets share: lineage and spend, a gallery of all, the rescue, and alerts."""
+
+    def __init__(self, attributes: ImageBooksAttributes | None = None) -> None:
+        self.attributes = attributes or ImageBooksAttributes()
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Give the attributes' form."""
+        return ImageBooksAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Take the attributes; none is needed."""
+        del context
+        return cls(attributes if isinstance(attributes, ImageBooksAttributes) else None)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build it over every ``PromptSet`` component of the project.
+
+        Raises:
+            ConfigError: The project has these books or the name of a prompt set twice, or a FLUX_*
+                variable is wrong.
+        """
+        tree = context.component_tree
+        if len(tree.get_all_components(ImageBooks)) > 1:
+            message = "a project has one ImageBooks, over all its prompt sets: remove the others"
+            raise ConfigError([Problem(str(context.path), 0, "", message)])
+        watched = _watch(tree)
+        settings = Settings.from_environment(os.environ)
+        brings = self.attributes.image_producer == "environment"
+        shared = build_shared(
+            watched.prompt_sets,
+            ImageProducer.from_settings(settings) if brings else None,
+            AlertSender.from_settings(settings),
+        )
+        changes = build_changes_sensor(watched, settings.ui_url)
+        return dg.Definitions.merge(shared, dg.Definitions(sensors=[changes]))
+
+
+def _watch(tree: dg.ComponentTree) -> Watched:
+    """Remember the files of the project's prompt sets as they were before they were read."""
+    find = partial(_component_files, tree.defs_module_path)
+    files = dict(stamp_files(find()))
+    components = tree.get_all_components(PromptSet)
+    for each in components:
+        files |= each.files
+    return Watched(files, _distinct(components), find, partial(_load_anew, tree))
+
+
+def _component_files(folder: Path) -> Iterator[Path]:
+    """The files of components below a folder that name one of ours, also those that are new."""
+    for name in _FILES:
+        for path in folder.rglob(name):
+            with suppress(OSError):  # it may be gone by now
+                if _OURS in path.read_bytes():
+                    yield path
+
+
+def _load_anew(tree: dg.ComponentTree) -> Sequence[LoadedPromptSet]:
+    """Load the prompt sets as their files are now; Python modules stay as they were imported.
+
+    Raises:
+        ConfigError: With everything that is wrong, also in the words of Dagster.
+    """
+    try:
+        again = dg.ComponentTree.from_module(tree.defs_module, tree.project_root)
+        return _distinct(again.get_all_components(PromptSet))
+    except Exception as error:  # whatever Dagster raises
+        raise _as_config_error(error, tree.defs_module_path) from error
+
+
+def _as_config_error(error: BaseException, place: Path) -> ConfigError:
+    while not isinstance(error, ConfigError):
+        if error.__cause__ is None:
+            return ConfigError([Problem(str(place), 0, "", str(error).strip())])
+        error = error.__cause__
+    return error
+
+
+def _distinct(components: Sequence[PromptSet]) -> Sequence[LoadedPromptSet]:
+    """Name the files of two sets with one name: Dagster would name the assets alone."""
+    prompt_sets = [component.prompt_set for component in components]
+    places: dict[str, str] = {}
+    problems = []
+    for each in prompt_sets:
+        if each.name in places:
+            message = f"is named {each.name}, and so is one in {places[each.name]}: give it a name"
+            problems.append(Problem(each.path, 0, "name", message))
+        places.setdefault(each.name, each.path)
+    if problems:
+        raise ConfigError(problems)
+    return prompt_sets
+
+
+def _add_form(schema: dict[str, Any]) -> None:
+    """Show editors the form of the file, from where it is defined."""
+    form = json_schema()
+    schema["properties"] |= _inlined(form["properties"], form["$defs"])
+    schema["allOf"] = _inlined(form["allOf"], form["$defs"])
+    schema["additionalProperties"] = False
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """A part of a schema with its definitions in place: ``dg`` puts it into another schema."""
+    if isinstance(part, list):
+        return [_inlined(each, definitions) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if reference := part.get("$ref"):
+        part = {**definitions[reference.removeprefix("#/$defs/")], **part}
+    kept = {key: value for key, value in part.items() if key not in ("$ref", "discriminator")}
+    return _as_yaml_reads({key: _inlined(value, definitions) for key, value in kept.items()})
+
+
+def _as_yaml_reads(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a schema that takes a text also where YAML makes something else of it."""
+    if isinstance(choices := part.get("enum"), list):
+        return part | {"enum": [*choices, *_made_of(choices)]} | {"type": _SCALARS}
+    if part.get("type") == "string":
+        return part | {"type": _SCALARS}
+    if part.get("type") in {"integer", "number"}:
+        return part | {"type": [part["type"], "string"], "pattern": _NUMBER}
+    return part
+
+
+def _made_of(choices: list[Any]) -> Iterator[Any]:
+    for choice in choices:
+        made = yaml.safe_load(choice) if isinstance(choice, str) else choice
+        if made != choice:
+            yield made
+
+
+class PromptSetAttributes(BaseModel):
+    """A file's path, or a file's keys; the keys are checked where files are checked.
+
+    Dagster fills it with what YAML makes of them: ``reading.py`` has what they say.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_add_form)
+
+    path: Any = Field(
+        default=None,
+        description="A prompt set file, from this folder on; then nothing else.",
+        json_schema_extra={"type": "string"},
+    )
+    name: Any = Field(
+        default=None,
+        description="The prompt set's name; left out, that of this folder.",
+        json_schema_extra={"type": _SCALARS},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the attributes say."""
+
+    document: Document
+    """The keys of a prompt set file; none where ``path`` names one."""
+    folder: Path
+    """From where on a path and tables are looked for."""
+    name: str
+    path: str | None
+
+
+def read_attributes(attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Given:
+    """Read them from the text of their file; where there is none, take them as they are.
+
+    Raises:
+        ConfigError: With everything that is wrong.
+    """
+    place = context.path
+    folder = place if place.is_dir() else place.parent
+    document = _document(attributes, context)
+    keys = dict(document.value)
+    path, name = keys.pop("path", None), keys.pop("name", None)
+    if path is not None:
+        _refuse_beside_path(document, [*keys, *(["name"] if name else [])])
+    named = str(name or (place.name if place == folder else place.stem))
+    return Given(replace(document, value=keys), folder, named, None if path is None else str(path))
+
+
+def source_files(context: dg.ComponentLoadContext) -> list[Path]:
+    """The ``defs.yaml`` of a component; none of one that Python makes."""
+    tree = context.resolution_context.source_position_tree
+    return [] if tree is None else [Path(tree.position.filename)]
+
+
+def _document(attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Document:
+    given = attributes.model_dump(exclude_unset=True) if attributes else {}
+    tree = context.resolution_context.source_position_tree
+    if tree is None or _declared(context) != given:
+        return Document(f"{context.path}", given)  # made in Python: the text says something else
+    part = Part(tree.position.start.line, "attributes")
+    document = read_part(Path(tree.position.filename), part)
+    return _Templates(context.resolution_context).fill(document)
+
+
+def _declared(context: dg.ComponentLoadContext) -> Mapping[str, Any] | None:
+    """The attributes of the ``defs.yaml``: another component that makes one has its own there."""
+    model = getattr(context.component_decl, "component_file_model", None)
+    return None if model is None else model.attributes or {}
+
+
+def _refuse_beside_path(document: Document, keys: list[str]) -> None:
+    problems = list(document.duplicates)
+    if keys:
+        message = f"names a file, so {', '.join(keys)} must stand there and not here"
+        problems.append(Problem(document.path, document.line("path"), "path", message))
+    if problems:
+        raise ConfigError(problems)
+
+
+class _Templates:
+    """Dagster's templates, such as ``{{ env.CRON }}``, which are Jinja."""
+
+    def __init__(self, resolution: dg.ResolutionContext) -> None:
+        self._resolution = resolution
+        names = "|".join(map(re.escape, resolution.scope))
+        self._meant = re.compile(rf"\{{\{{-?\s*(?:{names})\b[^}}]*\}}\}}")
+
+    def fill(self, document: Document) -> Document:
+        """The document with every template filled in.
+
+        Raises:
+            ConfigError: With each that can't be, or that stands where none is filled in: as braces
+                they would be paid for.
+        """
+        problems: list[Problem] = []
+
+        def filled(part: Any, keys: tuple[str, ...]) -> Any:
+            if isinstance(part, Mapping):
+                return {key: filled(value, (*keys, key)) for key, value in part.items()}
+            if isinstance(part, list):
+                return [filled(value, (*keys, str(at))) for at, value in enumerate(part)]
+            try:
+                return self._one(part, is_brace=keys[0] in _WITH_BRACES)
+            except ValueError as mistake:
+                key, line = ".".join(keys), document.line(*keys)
+                problems.append(Problem(document.path, line, key, str(mistake)))
+
+        value = filled(document.value, ())
+        if problems:
+            raise ConfigError([*document.duplicates, *problems])
+        return replace(document, value=value)
+
+    def _one(self, text: str, *, is_brace: bool) -> Any:
+        if is_brace:
+            if found := self._meant.search(text):
+                raise ValueError(f"{found[0]} is not filled in: here {{{{ is a brace, as in a file")
+            return text
+        if "{{" not in text:
+            return text
+        try:
+            value = self._resolution.resolve_value(text, as_type=object)
+        except ResolutionException as error:
+            raise ValueError(str(error).strip().splitlines()[-1]) from error
+        if value is None:
+            raise ValueError(f"{text} gives nothing: is it set?")
+        return value if isinstance(value, Mapping | list) else str(value)
