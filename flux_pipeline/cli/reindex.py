@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from flux_pipeline.cli.counting import counting
+from flux_pipeline.cli.progress import counting
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import count_noun
 

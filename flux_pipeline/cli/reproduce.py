@@ -77,7 +77,7 @@ def _set(settings: "Settings", name: str) -> "PromptSet":
 
 
 def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reproduction":
-    from flux_pipeline.cli.opening import open_producer
+    from flux_pipeline.cli.producer import open_producer
     from flux_pipeline.produce.budgets import Limits
     from flux_pipeline.provenance.reproduce import as_json as described
     from flux_pipeline.provenance.reproduce import reproduce as send_again

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import click
 
-from flux_pipeline.cli.opening import open_producer
+from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.workspace import read_settings
 
 _MOST_REASONS = 10

@@ -1,24 +1,28 @@
 """`flux-pipeline run`: materialize prompt sets through Dagster, in this process."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from flux_pipeline.cli.progress import Watch, watching
-from flux_pipeline.cli.summary import print_summary, summary_json
 from flux_pipeline.cli.workspace import choose_partitions, choose_sets, dagster_home, read_settings
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.produce.report import observing
+from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings, missing_key
 
+INTERRUPTED = 130
+_MOST_REASONS = 10
+
 if TYPE_CHECKING:  # it imports Dagster, which what is refused at once need not wait for
     from flux_pipeline.defs.launch import Launched
-
-INTERRUPTED = 130
 
 
 @click.command()
@@ -108,3 +112,43 @@ def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str
         "lineage": f"{uri}/lineage",
         "see the runs": "make ui, or dagster dev; then http://127.0.0.1:3000",
     }
+
+
+def summary_json(tallies: Mapping[str, Tally], total: Tally) -> str:
+    """``{sets: {name: counts}, total: counts}`` on one line; USD rounded to a millionth."""
+    return json.dumps(
+        {"sets": {name: _counts(tally) for name, tally in tallies.items()}, "total": _counts(total)}
+    )
+
+
+def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
+    """The table, then why images are missing, then where the things that were made lie."""
+    table = Table("prompt set", box=None, pad_edge=False)
+    for heading in ("images", "new", "unchanged", "refused", "failed", "held", "USD"):
+        table.add_column(heading, justify="right")
+    total = watch.total
+    for name, tally in sorted(watch.tallies.items()):
+        table.add_row(name, *_cells(tally))
+    if len(watch.tallies) > 1:
+        table.add_row("total", *_cells(total), style="bold")
+    console = Console()
+    console.print(table)
+    for reason, count in list(watch.reasons.items())[:_MOST_REASONS]:
+        click.echo(f"{count} x {reason}")
+    if len(watch.reasons) > _MOST_REASONS:
+        click.echo(f"and {len(watch.reasons) - _MOST_REASONS} more reasons: see the lineage table")
+    for notice in watch.notices[:_MOST_REASONS]:
+        click.echo(f"note: {notice}")
+    width = max(map(len, places)) + 2
+    click.echo()
+    for what, where in places.items():
+        click.echo(f"{what:<{width}}{where}")
+
+
+def _counts(tally: Tally) -> dict[str, int | float]:
+    return asdict(tally) | {"usd": round(tally.usd, 6)}
+
+
+def _cells(tally: Tally) -> list[str]:
+    counts = (tally.stored, tally.unchanged, tally.refused, tally.failed, tally.held)
+    return [str(tally.asked), *map(str, counts), f"{tally.usd:.4f}"]

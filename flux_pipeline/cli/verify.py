@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from flux_pipeline.audit.findings import Kind, Verification, read_known, set_aside
-from flux_pipeline.cli.counting import counting
-from flux_pipeline.cli.opening import open_producer
+from flux_pipeline.cli.producer import open_producer
+from flux_pipeline.cli.progress import counting
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import count_noun
 

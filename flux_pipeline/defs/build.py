@@ -8,12 +8,7 @@ import dagster as dg
 
 from flux_pipeline.defs.alert_sensors import ALERTS, build_alerts
 from flux_pipeline.defs.assets import build_assets
-from flux_pipeline.defs.automation import (
-    build_automation,
-    build_books,
-    build_job,
-    build_schedule,
-)
+from flux_pipeline.defs.automation import build_automation, build_books, build_job, build_schedule
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.rescue import build_rescue
 from flux_pipeline.defs.shared_assets import build_gallery_of_all, build_tables

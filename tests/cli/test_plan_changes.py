@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from flux_pipeline.cli import cli
-from flux_pipeline.cli.plan_output import MARK, MOST_CHARACTERS, Plan, SetPlan, as_markdown
+from flux_pipeline.cli.plan import MARK, MOST_CHARACTERS, Plan, SetPlan, as_markdown
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.produce.plan import Changes, SetForecast
 from tests.cli.conftest import Command

@@ -55,7 +55,7 @@ _SERVER_ERRORS = ((500, False), (502, True), (503, False), (504, True))
 def _cut(call: Call) -> Response:
     body = bytes(call.good.body)
     status = HTTPStatus(call.good.status_code)
-    head = wire.head(
+    head = wire.response_head(
         f"{status} {status.phrase}",
         content_type="application/json",
         content_length=str(len(body)),

@@ -18,7 +18,6 @@ from flux_pipeline.emulator.records import Record
 
 METADATA_SERVICE = "http://169.254.169.254/latest/meta-data/"
 """Where a redirect leads that wants a cloud's credentials."""
-
 _ENDLESS_BYTES = 2**30
 """Where even the endless body ends, should nobody stop reading."""
 
@@ -49,7 +48,9 @@ class Download:
 
     def raw(self, body: bytes, **headers: str) -> Response:
         """Other bytes after these headers, and then the end of the connection."""
-        return wire.Raw(wire.head("200 OK", content_type=self.content_type, **headers) + body)
+        return wire.Raw(
+            wire.response_head("200 OK", content_type=self.content_type, **headers) + body
+        )
 
     def refused(self, refusal: refusals.Refusal) -> Response:
         """A refusal in the configured shape."""

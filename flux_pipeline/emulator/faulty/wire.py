@@ -72,8 +72,8 @@ class Raw(Abrupt):
         await _disconnected(receive)
 
 
-def head(status: str, **headers: str) -> bytes:
-    """A status line and headers, such as ``head("200 OK", content_type="image/png")``."""
+def response_head(status: str, **headers: str) -> bytes:
+    """A status line and headers, such as ``response_head("200 OK", content_type="image/png")``."""
     lines = [f"HTTP/1.1 {status}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")

@@ -43,53 +43,55 @@ def _mountains(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> No
     for nearness in (0.0, 0.25, 0.5, 0.75, 1.0):
         level = canvas.height * (0.5 + 0.42 * nearness)
         relief = canvas.height * (0.26 - 0.14 * nearness)
-        ridge = silhouettes.ridge(canvas.width, rng, roughness=0.52)
+        ridge = silhouettes.draw_ridge(canvas.width, rng, roughness=0.52)
         canvas.layer(level - relief * ridge, *palette.land(nearness))
 
 
 def _dunes(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
     for nearness in (0.0, 0.3, 0.6, 1.0):
         level = canvas.height * (0.56 + 0.34 * nearness)
-        ridge = silhouettes.ridge(canvas.width, rng, roughness=0.2)
+        ridge = silhouettes.draw_ridge(canvas.width, rng, roughness=0.2)
         canvas.layer(level - canvas.height * 0.14 * ridge, *palette.land(nearness))
 
 
 def _wood(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
     for nearness in (0.0, 0.35, 0.7, 1.0):
         level = canvas.height * (0.56 + 0.36 * nearness)
-        ground = level - canvas.height * 0.05 * silhouettes.ridge(canvas.width, rng, roughness=0.4)
+        ground = level - canvas.height * 0.05 * silhouettes.draw_ridge(
+            canvas.width, rng, roughness=0.4
+        )
         tall = canvas.height * (0.08 + 0.2 * nearness)
-        trees = silhouettes.pines(ground, rng, count=round(26 - 18 * nearness), tall=tall)
+        trees = silhouettes.draw_pines(ground, rng, count=round(26 - 18 * nearness), tall=tall)
         canvas.layer(trees, *palette.land(nearness))
 
 
 def _town(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
-    hills = silhouettes.ridge(canvas.width, rng, roughness=0.4)
+    hills = silhouettes.draw_ridge(canvas.width, rng, roughness=0.4)
     canvas.layer(canvas.height * (0.66 - 0.12 * hills), *palette.land(0.1))
     for nearness, count in ((0.35, 11), (0.7, 8)):
         ground = np.full(canvas.width, canvas.height * (0.7 + 0.12 * nearness), np.float32)
         tall = canvas.height * (0.22 + 0.14 * nearness)
-        towers, windows = silhouettes.towers(ground, rng, count=count, tall=tall)
+        towers, windows = silhouettes.draw_towers(ground, rng, count=count, tall=tall)
         canvas.layer(towers, *palette.land(nearness))
         for x, y in windows:
             canvas.disc(x, y, canvas.width * 0.004, palette.hour.light, 0.85)
-    near = silhouettes.ridge(canvas.width, rng, roughness=0.3)
+    near = silhouettes.draw_ridge(canvas.width, rng, roughness=0.3)
     canvas.layer(canvas.height * (0.9 - 0.06 * near), *palette.land(1.0))
 
 
 def _sea(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
     horizon = canvas.height * 0.57
-    coast = np.maximum(silhouettes.ridge(canvas.width, rng, roughness=0.45) - 0.4, -0.05)
+    coast = np.maximum(silhouettes.draw_ridge(canvas.width, rng, roughness=0.45) - 0.4, -0.05)
     canvas.layer(horizon - canvas.height * 0.3 * coast, *palette.land(0.1))
     for step in range(8):
         nearness = step / 7
         level = horizon + (canvas.height - horizon) * 0.9 * nearness**1.4
         length = canvas.width * (0.02 + 0.1 * nearness)
         swell = canvas.height * (0.001 + 0.011 * nearness)
-        sea = level + swell * silhouettes.waves(canvas.width, rng, length=length)
+        sea = level + swell * silhouettes.draw_waves(canvas.width, rng, length=length)
         canvas.layer(sea, *palette.land(0.25 + 0.75 * nearness))
         if step in (2, 4):
-            boat = silhouettes.boat(canvas.width, rng, level=level + swell, long=length * 1.6)
+            boat = silhouettes.draw_boat(canvas.width, rng, level=level + swell, long=length * 1.6)
             canvas.layer(boat, palette.bright(1.0), palette.bright(0.6), base=sea)
 
 
@@ -100,7 +102,7 @@ def _orbs(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
         radius = short * rng.uniform(0.05, 0.22)
         canvas.disc(x, y, radius, palette.bright(float(share)), 0.82)
         canvas.glow(x - radius * 0.3, y - radius * 0.35, radius * 0.6, palette.hour.light, 0.6)
-    floor = canvas.height * 0.92 - canvas.height * 0.06 * silhouettes.ridge(
+    floor = canvas.height * 0.92 - canvas.height * 0.06 * silhouettes.draw_ridge(
         canvas.width, rng, roughness=0.2
     )
     canvas.layer(floor, *palette.land(0.9))

@@ -10,12 +10,11 @@ from flux_pipeline.emulator.pictures.canvas import Floats
 
 _SMOOTH_OCTAVES = 3
 """Of a ridge: hills are round, and what lies on them is rough."""
-
 _LIT = 0.4
 """Share of windows with a light."""
 
 
-def ridge(width: int, rng: np.random.Generator, *, roughness: float) -> Floats:
+def draw_ridge(width: int, rng: np.random.Generator, *, roughness: float) -> Floats:
     """A line of hills from 0 to 1; ``roughness`` (0 to 1) is how much the finer octaves count."""
     places = np.linspace(0, 1, width, dtype=np.float32)
     line: Floats = np.zeros(width, np.float32)
@@ -31,7 +30,7 @@ def ridge(width: int, rng: np.random.Generator, *, roughness: float) -> Floats:
     return line
 
 
-def pines(ground: Floats, rng: np.random.Generator, *, count: int, tall: float) -> Floats:
+def draw_pines(ground: Floats, rng: np.random.Generator, *, count: int, tall: float) -> Floats:
     """Conifers on a ground: cones whose edge steps in and out like branches."""
     line = ground.copy()
     columns = np.arange(len(ground), dtype=np.float32)
@@ -45,7 +44,7 @@ def pines(ground: Floats, rng: np.random.Generator, *, count: int, tall: float) 
     return line.astype(np.float32)
 
 
-def towers(
+def draw_towers(
     ground: Floats, rng: np.random.Generator, *, count: int, tall: float
 ) -> tuple[Floats, list[tuple[float, float]]]:
     """Houses and towers with flat, pointed or round tops, and the places of their windows."""
@@ -67,7 +66,7 @@ def towers(
     return line.astype(np.float32), [at for at, on in zip(windows, lit, strict=True) if on]
 
 
-def waves(width: int, rng: np.random.Generator, *, length: float) -> Floats:
+def draw_waves(width: int, rng: np.random.Generator, *, length: float) -> Floats:
     """Two swells over each other, from -1 to 1; ``length`` in px."""
     columns = np.arange(width, dtype=np.float32) / np.float32(length)
     first, second = rng.uniform(0, 7, 2).astype(np.float32)
@@ -76,7 +75,7 @@ def waves(width: int, rng: np.random.Generator, *, length: float) -> Floats:
     return swell
 
 
-def boat(width: int, rng: np.random.Generator, *, level: float, long: float) -> Floats:
+def draw_boat(width: int, rng: np.random.Generator, *, level: float, long: float) -> Floats:
     """A boat with two sails on the water at ``level``; elsewhere the profile is far below."""
     along = (np.arange(width) - width * rng.uniform(0.15, 0.85)) / long
     above = [np.interp(along, places, heights, -1e6, -1e6) for places, heights in _BOAT]
