@@ -17,8 +17,8 @@ from flux_pipeline.cli.emulator import emulator
 from flux_pipeline.definitions import defs
 from flux_pipeline.defs import checks
 from flux_pipeline.emulator import faults
-from flux_pipeline.emulator.ledger import Ledger
 from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.usage import Ledger
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA

@@ -1,19 +1,43 @@
 """The importable ASGI app: routes of both prefixes, files, the oracle and the API document."""
 
+import asyncio
+import base64
+import binascii
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flux_pipeline.emulator import refusals
-from flux_pipeline.emulator.creates import Creates
+from flux_pipeline.emulator import records, replies
+from flux_pipeline.emulator import replies as outputs
+from flux_pipeline.emulator import replies as refusals
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.files import Files
-from flux_pipeline.emulator.gate import admit
+from flux_pipeline.emulator.fault_replies import Download, broken_reply, spoiled_file
+from flux_pipeline.emulator.faults import Phase
+from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.openapi import PREFIXES, document
-from flux_pipeline.emulator.predictions import Predictions
-from flux_pipeline.emulator.refusals import Refusal, json_response
+from flux_pipeline.emulator.pictures import CONTENT_TYPES
+from flux_pipeline.emulator.records import Record
+from flux_pipeline.emulator.replies import Refusal, channel_refused, error_object, json_response
+from flux_pipeline.emulator.requests import (
+    MAX_WAIT_SECONDS,
+    accept,
+    admit,
+    read_order,
+    wait_seconds,
+)
+
+_LOOK_EVERY = 0.02
+"""s between two looks at the clock while a reply is held."""
+_NEWEST = 2**62
 
 
 def create_app(emulator: Emulator) -> Starlette:
@@ -58,3 +82,221 @@ def create_app(emulator: Emulator) -> Starlette:
     app.router.default = elsewhere
     app.router.redirect_slashes = False
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class Creates:
+    """Makes predictions."""
+
+    emulator: Emulator
+
+    async def post(self, request: Request) -> Response:
+        """Buy one prediction."""
+        admit(self.emulator, request, "creates")
+        order = await read_order(request)
+        options = self.emulator.options
+        if options.reply_shape == "error_object":
+            return json_response(error_object(channel_refused()))
+        purchase = accept(self.emulator, order)
+        if purchase.record is None:
+            return broken_reply(self.emulator, purchase.fault or "", order.input_sha)
+        if purchase.fault == "data_uri":
+            return await self._at_once(purchase.record)
+        if options.reply_shape == "prediction":
+            moment = await self._held(purchase.record, wait_seconds(request))
+            reply = await self._prediction(request, purchase.record, moment)
+        else:
+            moment = await self._held(purchase.record, MAX_WAIT_SECONDS)
+            reply = await self._without_id(request, purchase.record, moment)
+        if purchase.fault is None:
+            return reply
+        return broken_reply(self.emulator, purchase.fault, order.input_sha, reply)
+
+    async def _held(self, record: Record, seconds: float) -> Moment:
+        """The prediction at its end, or when ``seconds`` of real time have passed."""
+        retention = self.emulator.options.retention_seconds
+        moment = record.life.at(self.emulator.clock(), retention)
+        patience = time.monotonic() + seconds
+        while moment.completed_at is None and time.monotonic() < patience:
+            await asyncio.sleep(_LOOK_EVERY)
+            current = self.emulator.find(record.id) or record  # it may be cancelled meanwhile
+            moment = current.life.at(self.emulator.clock(), retention)
+        return moment
+
+    async def _prediction(self, request: Request, record: Record, moment: Moment) -> Response:
+        options = self.emulator.options
+        output = None
+        if moment.outputs is not None and not moment.removed:
+            output = await outputs.output_value(self.emulator, request, record, moment.outputs)
+        body = replies.prediction(record, moment, output, options.trap_origin)
+        return json_response(body, options.create_status)
+
+    async def _at_once(self, record: Record) -> Response:
+        """What was recorded once: 201, "processing", and the output already complete."""
+        shown = Moment("processing", started_at=record.plan.starts_at)
+        images = range(record.typed_input.num_outputs)
+        output = [await outputs.data_uri(self.emulator, record, index) for index in images]
+        body = replies.prediction(record, shown, output, self.emulator.options.trap_origin)
+        return json_response(body, 201)
+
+    async def _without_id(self, request: Request, record: Record, moment: Moment) -> Response:
+        options = self.emulator.options
+        if moment.outputs is None:
+            refusal = Refusal(500, moment.status, moment.error or "The prediction did not succeed.")
+            return json_response(error_object(refusal))
+        if options.reply_shape == "data_b64":
+            items = [
+                {"b64_json": await outputs.base64_image(self.emulator, record, index)}
+                for index in moment.outputs
+            ]
+        else:
+            items = [
+                {"url": outputs.output_url(request, options, record, index)}
+                for index in moment.outputs
+            ]
+        return json_response(replies.without_id(record.created_at, items))
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Shows, lists and cancels predictions."""
+
+    emulator: Emulator
+
+    async def get(self, request: Request) -> Response:
+        """One prediction as it is now."""
+        admit(self.emulator, request, "calls")
+        record = self._record(request)
+        return self._faulty("poll", record, await self._shown(request, record))
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a prediction that runs; one that has ended stays as it is."""
+        admit(self.emulator, request, "calls")
+        record = self._record(request)
+        now, options = self.emulator.clock(), self.emulator.options
+        moment = record.life.at(now, options.retention_seconds)
+        if moment.completed_at is None:
+            with self.emulator.state.transaction() as connection:
+                records.cancel(connection, record.id, now)
+        elif options.cancel_finished == "refused":
+            raise refusals.not_cancelable()
+        reply = await self._shown(request, self._record(request))
+        return self._faulty("cancel", record, reply)
+
+    async def list(self, request: Request) -> Response:
+        """A page of predictions, newest first."""
+        admit(self.emulator, request, "calls")
+        options = self.emulator.options
+        if not options.list_enabled:
+            raise refusals.not_found()
+        after, before, older_than = _window(request)
+        visible = math.nextafter(self.emulator.clock() - options.list_delay_seconds, math.inf)
+        with self.emulator.state.reading() as connection:
+            found = records.page(
+                connection,
+                after=after,
+                before=min(before, visible),
+                older_than=older_than,
+                limit=options.page_size + 1,
+            )
+        shown = found[: options.page_size]
+        results = [await self._object(request, record, count=False) for record in shown]
+        following = self._next(request, shown) if len(found) > len(shown) else None
+        body = {"next": following, "previous": None, "results": results}
+        return self._faulty("list", None, json_response(body))
+
+    def _record(self, request: Request) -> Record:
+        record = self.emulator.find(request.path_params["id"])
+        if record is None:
+            raise refusals.not_found()
+        return record
+
+    async def _shown(self, request: Request, record: Record) -> Response:
+        return json_response(await self._object(request, record, count=True))
+
+    async def _object(self, request: Request, record: Record, *, count: bool) -> dict[str, object]:
+        options = self.emulator.options
+        moment = record.life.at(self.emulator.clock(), options.retention_seconds)
+        output = None
+        if moment.outputs is not None and not moment.removed:
+            output = await outputs.output_value(self.emulator, request, record, moment.outputs)
+        elif count and moment.completed_at is not None and record.plan.null_reads:
+            with self.emulator.state.transaction() as connection:
+                records.count_read(connection, record.id)
+        return replies.prediction(record, moment, output, options.trap_origin)
+
+    def _faulty(self, phase: Phase, record: Record | None, reply: Response) -> Response:
+        fault = self.emulator.fault_of_call(phase, record)
+        if fault is None:
+            return reply
+        identity = phase if record is None else record.identity
+        return broken_reply(self.emulator, fault, identity, reply)
+
+    def _next(self, request: Request, shown: Sequence[Record]) -> str:
+        """The next page's address: on the trap, like every URL of a reply."""
+        kept = {
+            name: value
+            for name, value in request.query_params.items()
+            if name in ("created_after", "created_before")
+        }
+        query = urlencode({**kept, "cursor": _cursor(shown[-1].seq)})
+        return f"{self.emulator.options.trap_origin}{request.url.path}?{query}"
+
+
+def _window(request: Request) -> tuple[float, float, int]:
+    """``created_after``, ``created_before`` in s since the epoch, and the cursor's position."""
+    query = request.query_params
+    after = _time(query.get("created_after"), -math.inf)
+    before = _time(query.get("created_before"), math.inf)
+    cursor = query.get("cursor")
+    if cursor is None:
+        return after, before, _NEWEST
+    try:
+        position = int(base64.urlsafe_b64decode(cursor.encode()).decode())
+    except (ValueError, binascii.Error):
+        raise refusals.malformed("The cursor is not one of this list.") from None
+    return after, before, min(max(position, 0), _NEWEST)
+
+
+def _time(text: str | None, missing: float) -> float:
+    if text is None:
+        return missing
+    try:
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise refusals.malformed("created_after and created_before are RFC 3339 times.") from None
+
+
+def _cursor(seq: int) -> str:
+    return base64.urlsafe_b64encode(str(seq).encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Serves outputs."""
+
+    emulator: Emulator
+
+    async def get(self, request: Request) -> Response:
+        """One image; no key is needed, and none should come."""
+        admit(self.emulator, request, "open")
+        record = self.emulator.find(request.path_params["id"])
+        if record is None:
+            raise refusals.not_found()
+        moment = record.life.at(self.emulator.clock(), self.emulator.options.retention_seconds)
+        names = {outputs.file_name(record, index): index for index in moment.outputs or ()}
+        index = names.get(request.path_params["name"])
+        if index is None or moment.removed:
+            raise refusals.not_found()
+        body = await outputs.image_bytes(self.emulator, record, index)
+        fault = self.emulator.fault_of_call("download", record, part=f"/{index}")
+        if fault is not None:
+            return self._spoiled(fault, Download(self.emulator, record, request.url.path, body))
+        return Response(body, media_type=CONTENT_TYPES[record.typed_input.output_format])
+
+    def _spoiled(self, fault: str, download: Download) -> Response:
+        if fault == "expired":
+            with self.emulator.state.transaction() as connection:
+                records.expire(connection, download.record.id)
+        return spoiled_file(fault, download)

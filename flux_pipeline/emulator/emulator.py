@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 from flux_pipeline.emulator import records
 from flux_pipeline.emulator.faults import FaultPlan, Phase, draw_fault
-from flux_pipeline.emulator.ledger import Ledger, build_ledger
 from flux_pipeline.emulator.options import EmulatorOptions
-from flux_pipeline.emulator.records import Record
-from flux_pipeline.emulator.state import State
+from flux_pipeline.emulator.records import Record, State
+from flux_pipeline.emulator.usage import Ledger, build_ledger
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""

@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flux_pipeline.emulator import chance
-from flux_pipeline.emulator.state import tally
+from flux_pipeline.emulator import lifecycle as chance
+from flux_pipeline.emulator.records import tally
 
 Phase = Literal["create", "outcome", "poll", "list", "cancel", "download"]
 
@@ -111,10 +111,8 @@ DownloadFault = Literal[
     "expired",
 ]
 Rate = Annotated[float, Field(ge=0, le=1)]
-
 _FOR_GOOD = frozenset({"failed_nsfw", "failed_permanent", "images_refused"})
 """Outcomes that belong to the input: the same input meets them again."""
-
 _NEVER_TWICE = frozenset({"not_found", "forbidden"})
 """Faults that don't follow another one: clients give up at the second."""
 

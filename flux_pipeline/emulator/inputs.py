@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from flux_pipeline.emulator import chance
+from flux_pipeline.emulator import lifecycle as chance
 
 SIZES: dict[str, tuple[int, int]] = {
     "1:1": (1024, 1024),
@@ -37,7 +37,6 @@ SIZES: dict[str, tuple[int, int]] = {
     "9:21": (640, 1536),
 }
 """Width and height in px of each aspect ratio."""
-
 ImageFormat = Literal["webp", "jpg", "png"]
 
 

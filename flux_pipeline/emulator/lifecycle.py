@@ -4,17 +4,18 @@ Nothing runs in the background: a status is a function of the plan and the time,
 survives a restart and a test can move the clock instead of waiting.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Literal
 
-from flux_pipeline.emulator import chance
 from flux_pipeline.emulator.options import EmulatorOptions
 
 End = Literal["succeeded", "failed", "canceled", "aborted", "stuck"]
-
 _QUEUED_SHARE = 0.2
 """Of a warm prediction's time, the part it spends in ``starting``."""
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ class Timing:
     @classmethod
     def drawn(cls, options: EmulatorOptions, created_at: float, *identity: object) -> "Timing":
         """The timing that these options give to this identity: the same in every run."""
-        noise = options.latency_spread * chance.normal(options.seed, "latency", *identity)
+        noise = options.latency_spread * normal(options.seed, "latency", *identity)
         latency = options.latency_median * math.exp(noise)
         queued = latency * _QUEUED_SHARE
-        if chance.uniform(options.seed, "cold", *identity) < options.cold_start_rate:
+        if uniform(options.seed, "cold", *identity) < options.cold_start_rate:
             shortest, longest = options.cold_start_seconds
-            share = chance.uniform(options.seed, "cold seconds", *identity)
+            share = uniform(options.seed, "cold seconds", *identity)
             queued += shortest + share * (longest - shortest)
         running = latency * (1 - _QUEUED_SHARE)
         starts_at = created_at + queued * options.time_scale
@@ -127,3 +128,23 @@ class Life:
         if self.reads < self.plan.null_reads or since_end < self.plan.late_seconds:
             return None
         return tuple(index for index in range(self.images) if index not in self.plan.refused)
+
+
+def digest(*parts: object) -> bytes:
+    """32 bytes that depend on the parts and their order."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "replace")).digest()
+
+
+def number(*parts: object) -> int:
+    """An integer in [0, 2**64)."""
+    return int.from_bytes(digest(*parts)[:8], "big")
+
+
+def uniform(*parts: object) -> float:
+    """A float in [0, 1)."""
+    return (number(*parts) >> 11) / 2**53
+
+
+def normal(*parts: object) -> float:
+    """A float of the standard normal distribution, never infinite."""
+    return _NORMAL.inv_cdf(min(max(uniform(*parts), 1e-9), 1 - 1e-9))

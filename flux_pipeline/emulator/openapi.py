@@ -3,9 +3,9 @@
 from typing import Any
 
 from flux_pipeline.emulator.inputs import SIZES, ModelInput
-from flux_pipeline.emulator.ledger import Ledger
-from flux_pipeline.emulator.orders import DURATION
-from flux_pipeline.emulator.pictures.encode import CONTENT_TYPES
+from flux_pipeline.emulator.pictures import CONTENT_TYPES
+from flux_pipeline.emulator.requests import DURATION
+from flux_pipeline.emulator.usage import Ledger
 
 PREFIXES = ("/v1", "/replicate/v1")
 """Replicate's own, and the aggregator's."""

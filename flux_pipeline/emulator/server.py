@@ -21,13 +21,12 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from flux_pipeline.emulator.app import create_app
 from flux_pipeline.emulator.emulator import Clock, Emulator
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.ledger import Ledger
 from flux_pipeline.emulator.options import EmulatorOptions
-from flux_pipeline.emulator.state import State
+from flux_pipeline.emulator.records import State
+from flux_pipeline.emulator.usage import Ledger
 
 _IDLE_SECONDS = 75
 """Kept open as gateways do: a short time would reset calls that no fault plan asked for."""
-
 _QUIET = 100
 """A log level above all others: faults are meant, and need no report."""
 

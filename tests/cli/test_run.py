@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flux_pipeline.emulator.ledger import read_ledger
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.emulator.usage import read_ledger
 from tests.cli.conftest import Command
 
 COUNTS = {"asked", "stored", "unchanged", "refused", "failed", "held", "created", "usd"}

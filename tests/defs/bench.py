@@ -13,9 +13,9 @@ from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.ledger import Ledger
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.emulator.usage import Ledger
 from flux_pipeline.prompts import PromptSet, load_prompt_set
 from flux_pipeline.resources import ImageProducer
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator import chance
+from flux_pipeline.emulator import lifecycle as chance
 
 
 @given(st.lists(st.one_of(st.text(), st.integers())))

@@ -8,6 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from flux_pipeline.emulator import (
+    fault_replies as calls,
+)
+from flux_pipeline.emulator import (
+    fault_replies as downloads,
+)
+from flux_pipeline.emulator import (
+    fault_replies as outcomes,
+)
 from flux_pipeline.emulator.faults import (
     CallFault,
     CreateFault,
@@ -17,8 +26,7 @@ from flux_pipeline.emulator.faults import (
     draw_fault,
     load_fault_plan,
 )
-from flux_pipeline.emulator.faulty import calls, downloads, outcomes
-from flux_pipeline.emulator.state import State
+from flux_pipeline.emulator.records import State
 
 NAMES = [f"input-{number}" for number in range(400)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.ledger import Ledger, fingerprint_key, read_ledger
+from flux_pipeline.emulator.usage import Ledger, fingerprint_key, read_ledger
 from tests.emulator.api import KEY, VERSION, Api, ManualClock
 from tests.emulator.conftest import Start
 

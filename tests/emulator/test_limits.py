@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator.limits import LOW_CREDIT, bucket
-from flux_pipeline.emulator.state import State
+from flux_pipeline.emulator.records import State
+from flux_pipeline.emulator.requests import LOW_CREDIT, bucket
 
 
 def test_a_bucket_gives_its_capacity_at_once_and_then_says_how_long() -> None:

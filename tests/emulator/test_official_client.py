@@ -10,8 +10,8 @@ from replicate.exceptions import ReplicateError
 from replicate.helpers import FileOutput
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.ledger import fingerprint_key
 from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.emulator.usage import fingerprint_key
 from tests.emulator.api import VERSION
 from tests.emulator.conftest import Start
 

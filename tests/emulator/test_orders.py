@@ -3,7 +3,7 @@
 import pytest
 from starlette.requests import Request
 
-from flux_pipeline.emulator.orders import wait_seconds
+from flux_pipeline.emulator.requests import wait_seconds
 from tests.emulator.api import ManualClock
 from tests.emulator.conftest import Start
 

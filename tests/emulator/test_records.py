@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from flux_pipeline.emulator import records
 from flux_pipeline.emulator.lifecycle import Plan
-from flux_pipeline.emulator.records import Record
-from flux_pipeline.emulator.state import State
+from flux_pipeline.emulator.records import Record, State
 
 
 def made(prediction_id: str = "", *, created_at: float = 0, plan: Plan | None = None) -> Record:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.ledger import read_ledger
-from flux_pipeline.emulator.state import FILE_NAME, State, count, tally
+from flux_pipeline.emulator.records import FILE_NAME, State, count, tally
+from flux_pipeline.emulator.usage import read_ledger
 from tests.emulator.api import PATIENCE, Api, ManualClock
 from tests.emulator.conftest import Start
 

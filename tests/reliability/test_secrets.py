@@ -7,9 +7,9 @@ import boto3
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.ledger import fingerprint_key
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.emulator.usage import fingerprint_key
 from tests.emulator.trap import Trap
 from tests.servers.processes import run_command
 from tests.servers.s3 import S3Server, s3_server

@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from flux_pipeline.emulator.faulty import bombs
+from flux_pipeline.emulator import fault_replies as bombs
 from flux_pipeline.emulator.inputs import ImageFormat
 
 

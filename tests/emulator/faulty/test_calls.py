@@ -12,8 +12,8 @@ import pytest
 from flux_pipeline.emulator.app import create_app
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.faults import CallFault, CreateFault, FaultPlan
+from flux_pipeline.emulator.records import State
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.emulator.state import State
 from tests.emulator.api import Api, ManualClock, impatient
 from tests.emulator.conftest import Start
 

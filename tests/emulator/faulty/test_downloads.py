@@ -8,9 +8,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from flux_pipeline.emulator import fault_replies as bombs
+from flux_pipeline.emulator.fault_replies import METADATA_SERVICE
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.faulty import bombs
-from flux_pipeline.emulator.faulty.downloads import METADATA_SERVICE
 from tests.emulator.api import Api, impatient
 from tests.emulator.conftest import Start
 from tests.emulator.trap import Trap

@@ -2,8 +2,8 @@
 
 import pytest
 
+from flux_pipeline.emulator.fault_replies import MESSAGES
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.faulty.outcomes import MESSAGES
 from tests.emulator.api import ManualClock
 from tests.emulator.conftest import Start
 

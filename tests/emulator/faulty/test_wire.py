@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from flux_pipeline.emulator.fault_replies import response_head
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.faulty.wire import head
 from tests.emulator.api import KEY, PATIENCE, VERSION
 from tests.emulator.conftest import Start
 
@@ -48,4 +48,4 @@ def test_garbage_is_no_http(start: Start) -> None:
 
 def test_a_head_is_a_status_line_and_headers() -> None:
     expected = b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n\r\n"
-    assert head("200 OK", content_type="image/png") == expected
+    assert response_head("200 OK", content_type="image/png") == expected

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator.pictures.canvas import Canvas, Floats
+from flux_pipeline.emulator.scenes import Canvas, Floats
 
 BLACK, WHITE, RED = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0), (255.0, 0.0, 0.0)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flux_pipeline.emulator.inputs import ImageFormat
-from flux_pipeline.emulator.pictures.encode import CONTENT_TYPES, TAG_BYTES, encode, tagged
+from flux_pipeline.emulator.pictures import CONTENT_TYPES, TAG_BYTES, encode, tagged
 
 FORMATS: tuple[ImageFormat, ...] = ("webp", "jpg", "png")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator.pictures.palette import HOURS, blend, palette_for, rgb
+from flux_pipeline.emulator.scenes import HOURS, blend, palette_for, rgb
 
 shares = st.floats(0, 1)
 colours = st.tuples(*[st.floats(0, 255)] * 3)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.emulator.inputs import SIZES, ModelInput
-from flux_pipeline.emulator.pictures.render import Picture
+from flux_pipeline.emulator.pictures import Picture
 
 MODES = {"webp": "WEBP", "jpg": "JPEG", "png": "PNG"}
 PROMPTS = ["a castle", "a red fox in a forest", "harbour at dusk", "the alps", "dunes", "a bottle"]

@@ -3,8 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator.pictures.palette import HOURS, first_match, words_of
-from flux_pipeline.emulator.pictures.scenes import draw
+from flux_pipeline.emulator.scenes import HOURS, draw, first_match, words_of
 
 WORDS = st.sampled_from(["castle", "sea", "forest", "alps", "desert", "bottle", "night", "red", ""])
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator.pictures import silhouettes
+from flux_pipeline.emulator import scenes as silhouettes
 
 seeds = st.integers(0, 2**32)
 widths = st.integers(64, 400)

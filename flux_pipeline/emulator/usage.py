@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from flux_pipeline.emulator import records
-from flux_pipeline.emulator.state import FILE_NAME, State, tally
+from flux_pipeline.emulator.records import FILE_NAME, State, tally
 
 
 class Duplicate(BaseModel):

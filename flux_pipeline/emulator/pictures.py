@@ -1,25 +1,49 @@
-"""Pixels to files, and one file to many: the three formats of the API.
-
-WebP is written with its fastest method: the default takes four times as long, and nobody looks for
-the last kilobyte of a demo picture.
-"""
+"""The bytes of one output: the same for the same version, input, seed and batch number."""
 
 import io
+import json
 import struct
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image
 
-from flux_pipeline.emulator.inputs import ImageFormat
+from flux_pipeline.emulator import lifecycle as chance
+from flux_pipeline.emulator.inputs import ImageFormat, ModelInput
+from flux_pipeline.emulator.scenes import draw
 
+_NOT_IN_PICTURE = frozenset({"seed", "num_outputs", "output_format", "output_quality"})
 TAG_BYTES = 32
 """Length of the tag that makes one encoded base into distinct files."""
-
 _NAME = b"fpTg"
 """Of the tag; its letters' cases make a PNG chunk ancillary, private and safe to copy."""
-
 CONTENT_TYPES: dict[str, str] = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that one output depends on."""
+
+    version: str
+    input: ModelInput
+    seed: int
+    """The one sent, or the one drawn."""
+    index: int
+    """Batch number, from 0."""
+
+    def digest(self) -> bytes:
+        """32 bytes that name the picture, whatever its format and quality."""
+        fields = {name: value for name, value in self.input if name not in _NOT_IN_PICTURE}
+        return chance.digest(self.version, json.dumps(fields), self.seed, self.index)
+
+    def file(self, *, cheap: bool, size: tuple[int, int] | None = None) -> bytes:
+        """The encoded file; ``size`` in px is the input's unless a fault wants another."""
+        wanted = size or self.input.size
+        if cheap:
+            return tagged(wanted, self.input.output_format, self.digest())
+        image = draw(self.digest(), self.input.prompt, wanted)
+        return encode(image, self.input.output_format, self.input.output_quality)
 
 
 def encode(image: Image.Image, image_format: ImageFormat, quality: int) -> bytes:

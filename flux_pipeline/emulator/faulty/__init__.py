@@ -1,1 +1,0 @@
-"""What goes wrong, in detail: faulty replies, outcomes, files and connections, by their names."""

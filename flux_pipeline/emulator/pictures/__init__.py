@@ -1,1 +1,0 @@
-"""Demo pictures: drawn from a digest and a prompt, and encoded as the API would."""

@@ -1,0 +1,287 @@
+"""A POST as it comes, made into an order: body, version, ``Prefer`` and ``Cancel-After``."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from starlette.requests import Request
+
+from flux_pipeline.emulator import fault_replies as outcomes
+from flux_pipeline.emulator import lifecycle as chance
+from flux_pipeline.emulator import records
+from flux_pipeline.emulator import replies as refusals
+from flux_pipeline.emulator.emulator import Emulator
+from flux_pipeline.emulator.faults import draw_fault
+from flux_pipeline.emulator.inputs import (
+    InvalidField,
+    InvalidInput,
+    ModelInput,
+    input_sha,
+    read_input,
+)
+from flux_pipeline.emulator.lifecycle import Plan
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.records import Record, count
+from flux_pipeline.emulator.replies import Refusal
+from flux_pipeline.emulator.usage import CREATE_ROUTES, fingerprint_key, note_request
+
+MAX_WAIT_SECONDS = 60.0
+_VERSION = re.compile(r"(?:(?P<model>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+):)?(?P<version>[0-9a-f]{64})")
+_WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*([0-9]+))?\s*(?:,.*)?")
+DURATION = r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?"
+"""A time such as ``90``, ``90s``, ``1m`` or ``1h30m``; its groups are hours, minutes, seconds."""
+
+_BAD_VERSION = InvalidField(
+    "version", "invalid_version", "Expected a version id of 64 hex digits, or owner/name:id"
+)
+
+_ROUNDING = 1e-9
+"""USD that sums of prices may be off by."""
+_ACCEPTED_ALL_THE_SAME = frozenset({"other_version", "data_uri"})
+Kind = Literal["creates", "calls", "open"]
+"""Which bucket a call takes from; ``open`` calls need no key."""
+_IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
+_LONGEST = 120
+"""Characters kept of an unknown path."""
+_BEARER = re.compile(r"(?:Bearer|Token)\s+(.*\S)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A valid create, not yet accepted."""
+
+    model: str
+    """``owner/name``, or empty where only the version was named."""
+    version: str
+    """64 hex digits."""
+    typed: ModelInput
+    echoed: Mapping[str, Any] = field(hash=False)
+    """The input without what the model doesn't know."""
+    input_sha: str
+    cancel_after: float | None = None
+    """s from acceptance, or None."""
+
+
+async def read_order(request: Request) -> Order:
+    """The order in a create's body and headers.
+
+    Raises:
+        Refusal: 400 for what can't be read, 422 for values out of range.
+    """
+    body = await _read_body(request)
+    found = _VERSION.fullmatch(str(body.get("version", "")))
+    if found is None:
+        raise refusals.invalid((_BAD_VERSION,))
+    try:
+        typed, echoed = read_input(body.get("input"))
+    except InvalidInput as error:
+        raise refusals.invalid(error.fields) from None
+    version = found.group("version")
+    return Order(
+        model=found.group("model") or "",
+        version=version,
+        typed=typed,
+        echoed=echoed,
+        input_sha=input_sha(version, echoed),
+        cancel_after=_cancel_after(request.headers.get("cancel-after")),
+    )
+
+
+def wait_seconds(request: Request) -> float:
+    """How long ``Prefer: wait`` holds the reply, 0 to 60 s."""
+    found = _WAIT.fullmatch(request.headers.get("prefer", ""))
+    if found is None:
+        return 0.0
+    return min(float(found.group(1) or MAX_WAIT_SECONDS), MAX_WAIT_SECONDS)
+
+
+async def _read_body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise refusals.malformed("The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise refusals.malformed("The request body is not a JSON object.")
+    return body
+
+
+def _cancel_after(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(DURATION, text, re.ASCII)
+    if found is None:
+        raise refusals.malformed("Cancel-After is no duration such as 30s, 5m or 1h30m.")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What came of an order: a record if it was accepted, a fault if the reply goes wrong."""
+
+    record: Record | None
+    fault: str | None
+
+
+def accept(emulator: Emulator, order: Order) -> Purchase:
+    """Accept an order and charge for it, unless the fault drawn for it comes first.
+
+    Raises:
+        Refusal: 402, where the credit doesn't cover it.
+    """
+    concerned = emulator.faults.concerns(order.typed.prompt)
+    cost = emulator.options.usd_per_image * order.typed.num_outputs
+    with emulator.state.transaction() as connection:
+        credit = credit_left(connection, emulator.options)
+        if credit is not None and cost > credit + _ROUNDING:
+            raise refusals.out_of_credit()
+        fault = None
+        if concerned:
+            fault = draw_fault(connection, emulator.faults, "create", order.input_sha)
+        if fault is not None and not _is_accepted(fault):
+            return Purchase(None, fault)
+        record = _record(emulator, connection, order, cost, fault)
+        records.insert(connection, record)
+    return Purchase(record, fault)
+
+
+def _record(
+    emulator: Emulator,
+    connection: sqlite3.Connection,
+    order: Order,
+    cost: float,
+    fault: str | None,
+) -> Record:
+    now, faults = emulator.clock(), emulator.faults
+    ordinal = records.count_same(connection, order.input_sha)
+    plan = outcomes.plan_for(emulator.options, order.typed, order.input_sha, ordinal, now)
+    if faults.concerns(order.typed.prompt):
+        outcome = draw_fault(connection, faults, "outcome", order.input_sha)
+        if outcome is not None:
+            images = order.typed.num_outputs
+            plan = outcomes.spoil_plan(plan, outcome, faults, order.input_sha, images)
+    return Record(
+        id=records.new_id(),
+        input_sha=order.input_sha,
+        ordinal=ordinal,
+        created_at=now,
+        model=order.model,
+        version=order.version,
+        input=order.echoed,
+        plan=_bent(plan, fault, now, order.version),
+        cost_usd=cost,
+        deadline_at=None if order.cancel_after is None else now + order.cancel_after,
+    )
+
+
+def _bent(plan: Plan, fault: str | None, now: float, version: str) -> Plan:
+    """The plan of a create whose reply is unusual but true."""
+    if fault == "other_version":
+        return replace(plan, served_version=chance.digest("other than", version).hex())
+    if fault == "data_uri":
+        return replace(plan, starts_at=now, ends_at=now, late_seconds=0, null_reads=0)
+    return plan
+
+
+def _is_accepted(fault: str) -> bool:
+    return fault.endswith("_after") or fault in _ACCEPTED_ALL_THE_SAME
+
+
+def admit(emulator: Emulator, request: Request, kind: Kind) -> None:
+    """Let a request in, or don't.
+
+    Raises:
+        Refusal: 401, 402 or 429.
+    """
+    key = key_of(request)
+    host = request.headers.get("host", "")
+    with emulator.state.transaction() as connection:
+        note_request(connection, host, route_of(request), key)
+        if kind == "open":
+            return
+        refusal = _refusal(emulator, connection, key, kind)
+    if refusal is not None:
+        raise refusal
+
+
+def key_of(request: Request) -> str:
+    """The API key that came with a request, or an empty text."""
+    found = _BEARER.fullmatch(request.headers.get("authorization", ""))
+    return found.group(1) if found else ""
+
+
+def route_of(request: Request) -> str:
+    """Method and path with ids cut out, such as ``GET /v1/predictions/{id}``."""
+    return f"{request.method} {_IDS.sub('{id}', request.scope['path'])[:_LONGEST]}"
+
+
+def credit_left(connection: sqlite3.Connection, options: EmulatorOptions) -> float | None:
+    """Credit in USD, or None where it has no end."""
+    if options.credit_usd is None:
+        return None
+    return options.credit_usd - records.charged(connection)
+
+
+def _refusal(
+    emulator: Emulator, connection: sqlite3.Connection, key: str, kind: Literal["creates", "calls"]
+) -> Refusal | None:
+    options, faults = emulator.options, emulator.faults
+    if not key or (options.accepted_keys and key not in options.accepted_keys):
+        return refusals.unauthenticated()
+    if faults.unauthorized_after is not None or faults.payment_required_after is not None:
+        received = sum(count(connection, "route", route) for route in CREATE_ROUTES)
+        if _beyond(faults.unauthorized_after, received):
+            return refusals.unauthenticated()
+        if kind == "creates" and _beyond(faults.payment_required_after, received):
+            return refusals.out_of_credit()
+    per_minute = options.creates_per_minute if kind == "creates" else options.calls_per_minute
+    if per_minute is None:
+        return None
+    limit = bucket(per_minute, options.burst_seconds)
+    credit = credit_left(connection, options)
+    if kind == "creates" and credit is not None and credit < options.low_credit_usd:
+        limit = LOW_CREDIT
+    now = emulator.clock()
+    wait = limit.take(connection, f"{kind} {fingerprint_key(key)}", now)
+    return refusals.throttled(wait, options.rate_hint, now) if wait else None
+
+
+def _beyond(limit: int | None, received: int) -> bool:
+    return limit is not None and received > limit
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A limit: what flows in a minute, and what may be taken at once."""
+
+    per_minute: float
+    capacity: float
+
+    def take(self, connection: sqlite3.Connection, name: str, now: float) -> float:
+        """Take one token; returns 0, or the seconds until there is one (then nothing is taken)."""
+        row = connection.execute(
+            "SELECT tokens, filled_at FROM buckets WHERE name = ?", (name,)
+        ).fetchone()
+        per_second = self.per_minute / 60
+        tokens = self.capacity
+        if row is not None:
+            elapsed = max(0.0, now - row["filled_at"])
+            tokens = min(self.capacity, row["tokens"] + elapsed * per_second)
+        allowed = tokens >= 1
+        connection.execute(
+            "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?)",
+            (name, tokens - 1 if allowed else tokens, now),
+        )
+        return 0.0 if allowed else (1 - tokens) / per_second
+
+
+LOW_CREDIT = Bucket(per_minute=6, capacity=1)
+"""What is left to an account that is nearly out of credit."""
+
+
+def bucket(per_minute: float, burst_seconds: float) -> Bucket:
+    """A bucket that holds what flows in during ``burst_seconds``, at least one token."""
+    return Bucket(per_minute, max(1.0, per_minute * burst_seconds / 60))
