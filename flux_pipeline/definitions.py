@@ -1,4 +1,4 @@
-"""What Dagster loads; with ``cli`` and ``defs.books`` the only reader of the environment."""
+"""What Dagster loads; with ``cli`` and ``defs.components`` the only reader of the environment."""
 
 import os
 

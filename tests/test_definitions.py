@@ -42,9 +42,9 @@ def test_every_file_of_the_folder_is_a_group_of_assets(folder: Path) -> None:
         for asset in ("prompts", "images", "gallery")
     } | {"gallery", "lineage", "spend"}
     repository = definitions.get_repository_def()
-    assert set(repository.job_names) >= {"make_winter", "make_summer", "keep_books"}
+    assert set(repository.job_names) >= {"make_winter", "make_summer", "refresh_shared_assets"}
     schedules = {each.name for each in repository.schedule_defs}
-    assert schedules >= {"make_summer_on_time", "keep_books_hourly"}
+    assert schedules >= {"make_summer_on_time", "refresh_shared_assets_hourly"}
     assert "make_winter_on_time" not in schedules
     assert {each.name for each in repository.sensor_defs} == SENSORS
     dg.Definitions.validate_loadable(definitions)

@@ -18,7 +18,7 @@ from flux_pipeline.definitions import defs
 from flux_pipeline.defs import checks
 from flux_pipeline.emulator import faults
 from flux_pipeline.emulator.options import EmulatorOptions
-from flux_pipeline.emulator.usage import Ledger
+from flux_pipeline.emulator.usage import Usage
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
@@ -137,7 +137,7 @@ def test_what_the_emulator_offers_is_listed() -> None:
     )
     assert options == list(EmulatorOptions.model_fields)
     assert [phase for row in faulty for phase in names(row)] == list(get_args(faults.Phase))
-    assert ledger == list(Ledger.model_fields)
+    assert ledger == list(Usage.model_fields)
     given = [p.opts[0] for p in emulator.params if isinstance(p, click.Option)]
     assert command == given
 

@@ -104,7 +104,7 @@ _NEW_SEED = "to have it, ask for it anew with another seed or take"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class InventoryRow:
     """What is recorded of one image; None where there is no record, empty where it has no hash."""
 
     key: str
@@ -116,7 +116,7 @@ class Known:
     lineage_pixels: str | None = None
 
 
-class Census:
+class Inventory:
     """Filled from each side, then asked; for one thread."""
 
     def __init__(self) -> None:
@@ -178,38 +178,38 @@ class Census:
         row = self._db.execute("SELECT count(*) FROM images WHERE listed").fetchone()
         return int(row[0])
 
-    def stored(self) -> Iterator[Known]:
+    def stored(self) -> Iterator[InventoryRow]:
         """Every object of the first listing, by key."""
         return self._select("listed")
 
-    def missing(self) -> Iterator[Known]:
+    def missing(self) -> Iterator[InventoryRow]:
         """What is recorded as stored and was in no listing, by key."""
         return self._select("NOT present AND (ledger_file NOT NULL OR lineage_file NOT NULL)")
 
-    def orphaned(self) -> Iterator[Known]:
+    def orphaned(self) -> Iterator[InventoryRow]:
         """Objects that ledger or lineage don't know, unless an open attempt explains them."""
         return self._select("listed AND NOT open AND (ledger_file IS NULL OR lineage_file IS NULL)")
 
-    def unentered(self) -> Iterator[Known]:
+    def unentered(self) -> Iterator[InventoryRow]:
         """Those of them that the ledger doesn't know."""
         return self._select("listed AND NOT open AND ledger_file IS NULL")
 
-    def contradictory(self) -> Iterator[Known]:
+    def contradictory(self) -> Iterator[InventoryRow]:
         """Objects of which ledger and lineage have recorded different hashes."""
         return self._select(
             "listed AND (ledger_file <> '' AND lineage_file <> '' AND ledger_file <> lineage_file"
             " OR ledger_pixels <> '' AND lineage_pixels <> '' AND ledger_pixels <> lineage_pixels)"
         )
 
-    def _select(self, condition: str) -> Iterator[Known]:
+    def _select(self, condition: str) -> Iterator[InventoryRow]:
         statement = f"SELECT {_COLUMNS} FROM images WHERE {condition} ORDER BY key"
         for key, file, pixels, recorded, row_file, row_pixels in self._db.execute(statement):
-            yield Known(key, file, pixels, bool(recorded), row_file, row_pixels)
+            yield InventoryRow(key, file, pixels, bool(recorded), row_file, row_pixels)
 
 
 def survey_ledger(
     attempts: Iterable[Attempt],
-    census: Census,
+    census: Inventory,
     *,
     store_uri: str,
     listed_since: float = math.inf,
@@ -229,7 +229,7 @@ def survey_ledger(
                 _add_request(attempt, census)
 
 
-def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
+def survey_lineage(store: Store, census: Inventory) -> Iterator[Finding]:
     """Add every row of the lineage table; name the parts that can't be read.
 
     The parts and not the compacted table, which is derived from them.
@@ -251,7 +251,7 @@ def survey_lineage(store: Store, census: Census) -> Iterator[Finding]:
         keys = keys[read + 1 :]
 
 
-def _add_row(row: dict[str, Any], census: Census, store_uri: str) -> None:
+def _add_row(row: dict[str, Any], census: Inventory, store_uri: str) -> None:
     stored = row["status"] == ImageStatus.STORED
     census.add_row(row["request_sha256"], row["output_index"], stored=stored)
     if stored and (uri := row["uri"]):
@@ -263,7 +263,7 @@ def _add_row(row: dict[str, Any], census: Census, store_uri: str) -> None:
         )
 
 
-def _add_stored(attempt: Attempt, census: Census, store_uri: str) -> None:
+def _add_stored(attempt: Attempt, census: Inventory, store_uri: str) -> None:
     try:
         records = records_from_json(attempt.images)
     except ValueError:
@@ -278,7 +278,7 @@ def _add_stored(attempt: Attempt, census: Census, store_uri: str) -> None:
             )
 
 
-def _add_request(attempt: Attempt, census: Census) -> None:
+def _add_request(attempt: Attempt, census: Inventory) -> None:
     try:
         request = load_request(attempt.intent.request_json)
     except LedgerError:

@@ -12,7 +12,7 @@ from itertools import chain, groupby, islice
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from flux_pipeline.audit.inventory import IMAGES, Census, survey_ledger, survey_lineage
+from flux_pipeline.audit.inventory import IMAGES, Inventory, survey_ledger, survey_lineage
 from flux_pipeline.audit.verify import Progress, ahead, ignore
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.formats import detect_format, image_sha256
@@ -70,9 +70,9 @@ def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = ignore) -> 
     Raises:
         StoreError, LedgerError: What was written before stays; run it again.
     """
-    with Census() as census:
+    with Inventory() as census:
         census.add_stored(store.list(IMAGES))
-        mender = Mender(store, ledger, census, Reindexed(images=census.count()))
+        mender = Reindexer(store, ledger, census, Reindexed(images=census.count()))
         for broken in survey_lineage(store, census):
             mender.result.failed[broken.id] = broken.what
         surveyed = survey_ledger(ledger.attempts(), census, store_uri=store.uri)
@@ -104,7 +104,7 @@ def _has_records(attempt: Attempt) -> bool:
         return False  # `verify` names it
 
 
-def _unentered(census: Census) -> Iterator[list[str]]:
+def _unentered(census: Inventory) -> Iterator[list[str]]:
     """The keys of each request that the ledger doesn't know: they follow one another."""
     keys = (known.key for known in census.unentered())
     for _, group in groupby(keys, key=lambda key: key.rpartition("-")[0]):
@@ -134,12 +134,12 @@ class Group:
 
 
 @dataclass(slots=True)
-class Mender:
+class Reindexer:
     """Writes rows before entries, as a run does: a crash in between costs nothing."""
 
     store: Store
     ledger: SqlLedger
-    census: Census
+    census: Inventory
     result: Reindexed
     run_id: str = field(default_factory=lambda: f"reindex-{uuid4().hex[:12]}")
     parts: int = 0

@@ -18,8 +18,8 @@ import anyio
 from flux_pipeline.audit.findings import Finding, Kind, Verification
 from flux_pipeline.audit.inventory import (
     IMAGES,
-    Census,
-    Known,
+    Inventory,
+    InventoryRow,
     is_paid_in_vain,
     survey_ledger,
     survey_lineage,
@@ -70,7 +70,7 @@ def verify(
         StoreError, LedgerError: Where one of them can't be asked at all.
     """
     store, ledger = producer.store, producer.ledger
-    with Census() as census:
+    with Inventory() as census:
         census.add_stored(store.list(IMAGES))
         result = Verification(images=census.count())
         since = now() - REACH_SECONDS
@@ -91,8 +91,8 @@ def verify(
     return result
 
 
-def _compare_list(producer: Producer, census: Census, result: Verification, now: float) -> None:
-    check = ListCheck(producer.ledger, census)
+def _compare_list(producer: Producer, census: Inventory, result: Verification, now: float) -> None:
+    check = ProviderListCheck(producer.ledger, census)
 
     async def run() -> None:
         async with producer.open_provider() as provider:
@@ -104,7 +104,7 @@ def _compare_list(producer: Producer, census: Census, result: Verification, now:
     result.complete = check.complete
 
 
-def _compare(census: Census) -> Iterator[Finding]:
+def _compare(census: Inventory) -> Iterator[Finding]:
     """Hold the three sides of the census against each other."""
     for known in census.missing():
         yield Finding(Kind.LOST, known.key, f"{_who(known)} it is stored, and it is not; {_BACK}")
@@ -115,13 +115,13 @@ def _compare(census: Census) -> Iterator[Finding]:
         yield Finding(Kind.WRONG_HASH, known.key, f"{what} says which one is right")
 
 
-def _who(known: Known) -> str:
+def _who(known: InventoryRow) -> str:
     if known.ledger_file is None:
         return "the lineage says that"
     return "the ledger says that" if known.lineage_file is None else "ledger and lineage say that"
 
 
-def _orphaned(known: Known) -> str:
+def _orphaned(known: InventoryRow) -> str:
     if known.ledger_file is None and known.lineage_file is None:
         return "neither ledger nor lineage knows it; `flux-pipeline reindex` enters it in both"
     if known.ledger_file is None:
@@ -135,11 +135,11 @@ def _orphaned(known: Known) -> str:
 
 
 @dataclass(slots=True)
-class ListCheck:
+class ProviderListCheck:
     """One reading of the list, compared as it comes."""
 
     ledger: Ledger
-    census: Census
+    census: Inventory
     """Filled from the ledger."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -231,7 +231,7 @@ def _is_of(prediction: Prediction, attempt: Attempt) -> bool:
         return False
 
 
-def reread(store: Store, stored: Iterable[Known]) -> Iterator[list[Finding]]:
+def reread(store: Store, stored: Iterable[InventoryRow]) -> Iterator[list[Finding]]:
     """Read and decode each object; yield what is wrong with it, an empty list for nothing.
 
     A few are held in memory at once.
@@ -253,7 +253,7 @@ def ahead(items: Iterable[Item], work: Callable[[Item], T]) -> Iterator[T]:
             pool.shutdown(cancel_futures=True)
 
 
-def _check(store: Store, known: Known) -> Iterator[Finding]:
+def _check(store: Store, known: InventoryRow) -> Iterator[Finding]:
     try:
         body = store.get(known.key)
     except StoreError as error:
@@ -271,7 +271,7 @@ def _check(store: Store, known: Known) -> Iterator[Finding]:
         yield Finding(Kind.WRONG_HASH, known.key, f"{', '.join(differing)}; {_RESTORE}")
 
 
-def _differing(found: str, what: str, known: Known, store: Store) -> list[str]:
+def _differing(found: str, what: str, known: InventoryRow, store: Store) -> list[str]:
     """Where other bytes, or other pixels, are recorded than were found."""
     if what == "bytes":
         recorded = {"the ledger": known.ledger_file, "the lineage": known.lineage_file}

@@ -17,9 +17,9 @@ from flux_pipeline.cli.workspace import choose_partitions, choose_sets, read_set
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.plan import (
-    Before,
+    Baseline,
+    BudgetFit,
     Changes,
-    Fit,
     Forecast,
     SetForecast,
     forecast,
@@ -98,7 +98,7 @@ class SetPlan:
 
     name: str
     forecast: SetForecast
-    fits: Sequence[Fit] = ()
+    fits: Sequence[BudgetFit] = ()
     changes: Changes | None = None
     """None where nothing is compared."""
     is_new: bool = False
@@ -111,7 +111,7 @@ class Plan:
 
     rate: float
     """Creates a minute."""
-    day: Sequence[Fit] = ()
+    day: Sequence[BudgetFit] = ()
     """The budget of the day over all sets, if there is one."""
     sets: list[SetPlan] = field(default_factory=list)
     total: Forecast = field(default_factory=Forecast)
@@ -125,7 +125,7 @@ class Plan:
         self.total.merge(each.forecast.total)
 
     @property
-    def short(self) -> list[tuple[str, Fit]]:
+    def short(self) -> list[tuple[str, BudgetFit]]:
         """The budgets in which not everything fits, each with whose it is."""
         found = [(each.name, fit) for each in self.sets for fit in each.fits]
         found += [("all prompt sets", fit) for fit in self.day]
@@ -135,13 +135,13 @@ class Plan:
 @contextmanager
 def _compared(
     configs: Path, rev: str, partition: str | None, made: Plan
-) -> Iterator[tuple[Before, dict[str, PromptSet]]]:
+) -> Iterator[tuple[Baseline, dict[str, PromptSet]]]:
     """What was asked for at the revision, and its prompt sets while their files are there."""
     from flux_pipeline.prompts.git import open_revision
 
     with open_revision(configs, rev) as revision:
         made.rev, made.commit = revision.rev, revision.commit
-        before, earlier = Before(), {each.name: each for each in revision.prompt_sets}
+        before, earlier = Baseline(), {each.name: each for each in revision.prompt_sets}
         for name, prompt_set in earlier.items():
             before.add(name, prompt_set.requests(_days(prompt_set, partition)))
         yield before, earlier
@@ -152,7 +152,7 @@ def _forecast_changes(
     partition: str | None,
     ledger: Ledger,
     made: Plan,
-    before: Before,
+    before: Baseline,
     earlier: dict[str, PromptSet],
 ) -> None:
     for prompt_set in chosen:
@@ -187,7 +187,7 @@ def _days(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
     return [day.isoformat()] if day >= cut.start else []
 
 
-def _fits(prompt_set: PromptSet, ledger: Ledger) -> list[Fit]:
+def _fits(prompt_set: PromptSet, ledger: Ledger) -> list[BudgetFit]:
     budget = prompt_set.budget
     limits = Limits(usd_per_run=budget.usd_per_run, usd_per_month=budget.usd_per_month)
     return open_fits(limits, ledger, prompt_set=prompt_set.name, now=_now())
@@ -295,7 +295,7 @@ def _counts(forecast: Forecast, rate: float) -> dict[str, int | float]:
     }
 
 
-def _fit_json(fit: Fit) -> dict[str, Any]:
+def _fit_json(fit: BudgetFit) -> dict[str, Any]:
     return {
         "budget": fit.name,
         "limit_usd": fit.limit_micros / 1e6,

@@ -81,7 +81,7 @@ def _launch(
     """Run every set, then the tables over all of them; note, and alert, why one went wrong."""
     from flux_pipeline.definitions import defs
     from flux_pipeline.defs.alert_sensors import tell_launched
-    from flux_pipeline.defs.automation import BOOKS
+    from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
     from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
     from flux_pipeline.resources import AlertSender
 
@@ -96,7 +96,7 @@ def _launch(
         for prompt_set in chosen:
             for run in launch_set(instance, definitions, prompt_set, asked[prompt_set.name]):
                 note(prompt_set.name, run)
-        note("lineage and spend", launch_job(instance, definitions, BOOKS))
+        note("lineage and spend", launch_job(instance, definitions, REFRESH_SHARED_ASSETS))
 
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.checks import (
-    Evidence,
+    CheckInput,
     build_check_specs,
     check_outputs,
     is_partitioned,
@@ -60,7 +60,7 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
                     done = outcome.add(report)
                     yield events.images(report) if done else events.failure(report)
                     yield from partition_checks(single, report, context.instance)
-            evidence = Evidence(
+            evidence = CheckInput(
                 prompt_set.name, events.store, outcome, events.spent, events.behind()
             )
             target = find_target(context.instance, events.keys.images)

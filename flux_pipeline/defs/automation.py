@@ -14,7 +14,7 @@ from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, set_tags
 from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
 
-BOOKS = "keep_books"
+REFRESH_SHARED_ASSETS = "refresh_shared_assets"
 """The job that keeps the tables over all prompt sets."""
 MOST_MISSED = 7
 """Days that a daily set's tick looks back for: a longer outage is for a person to look at."""
@@ -140,16 +140,16 @@ def build_freshness(prompt_set: PromptSet) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(fail_window=max(pauses) + GRACE) if pauses else None
 
 
-def build_books() -> tuple[Any, dg.ScheduleDefinition]:
+def build_shared_assets_job() -> tuple[Any, dg.ScheduleDefinition]:
     """Build the job that keeps lineage and spend up to date, and its schedule: it costs nothing."""
     job = dg.define_asset_job(
-        BOOKS,
+        REFRESH_SHARED_ASSETS,
         selection=dg.AssetSelection.assets(LINEAGE, SPEND, GALLERY),
         description="Compacts the lineage table, adds up what was spent, makes the gallery of all.",
         executor_def=dg.in_process_executor,
     )
     schedule = dg.ScheduleDefinition(
-        name=f"{BOOKS}_hourly",
+        name=f"{REFRESH_SHARED_ASSETS}_hourly",
         description="Keeps the tables and the gallery over all prompt sets; costs nothing.",
         job=job,
         cron_schedule="0 * * * *",

@@ -8,7 +8,12 @@ import dagster as dg
 
 from flux_pipeline.defs.alert_sensors import ALERTS, build_alerts
 from flux_pipeline.defs.assets import build_assets
-from flux_pipeline.defs.automation import build_automation, build_books, build_job, build_schedule
+from flux_pipeline.defs.automation import (
+    build_automation,
+    build_job,
+    build_schedule,
+    build_shared_assets_job,
+)
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.rescue import build_rescue
 from flux_pipeline.defs.shared_assets import build_gallery_of_all, build_tables
@@ -44,14 +49,14 @@ def build_shared(
     names = [prompt_set.name for prompt_set in prompt_sets]
     automation = build_automation(prompt_sets)
     tables = [*build_tables(names), build_gallery_of_all(names)]
-    books, hourly = build_books()
+    shared_job, hourly = build_shared_assets_job()
     rescue, often = build_rescue()
     sender = alert_sender or AlertSender()
     on_time = [each for each in map(build_schedule, prompt_sets) if each]
     keys = {key for table in tables for key in table.keys}
     for name in names:
         keys |= SetKeys(name).all
-    jobs = {books.name, rescue.name, *(SetKeys(name).job for name in names)}
+    jobs = {shared_job.name, rescue.name, *(SetKeys(name).job for name in names)}
 
     def is_ours(run: dg.DagsterRun) -> bool:
         return run.job_name in jobs or not keys.isdisjoint(run.asset_selection or ())
@@ -61,7 +66,7 @@ def build_shared(
     return dg.Definitions(
         assets=tables,
         resources={**producer, ALERTS: sender},
-        jobs=[books, rescue],
+        jobs=[shared_job, rescue],
         schedules=[hourly, often],
         sensors=[*([automation] if automation else []), *alerts],
     )

@@ -14,7 +14,7 @@ import dagster as dg
 
 from flux_pipeline.defs.data_versions import Target, find_target
 from flux_pipeline.defs.metadata import Metadata
-from flux_pipeline.defs.run_summary import Findings, Outcome, missing_images
+from flux_pipeline.defs.run_summary import Outcome, RunFindings, missing_images
 from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.ledger.base import Budget
@@ -38,7 +38,7 @@ _BUDGETS = (Stop.RUN_BUDGET, Stop.MONTH_BUDGET, Stop.DAY_BUDGET)
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class CheckInput:
     """All that the checks of one run go by."""
 
     prompt_set: str
@@ -65,7 +65,7 @@ class Verdict:
 class _Check:
     sentence: str
     remedy: str
-    evaluate: Callable[[Evidence], Verdict]
+    evaluate: Callable[[CheckInput], Verdict]
     warns: bool = False
 
 
@@ -110,7 +110,7 @@ def partition_checks(
 
 
 def run_checks(
-    selected: Iterable[dg.AssetCheckKey], evidence: Evidence, target: Target | None
+    selected: Iterable[dg.AssetCheckKey], evidence: CheckInput, target: Target | None
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate these checks over all partitions of the run; ``target`` is its latest event."""
     for check in selected:
@@ -161,7 +161,7 @@ def _metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
     }
 
 
-def complete(evidence: Evidence) -> Verdict:
+def complete(evidence: CheckInput) -> Verdict:
     """Whether every image asked for is stored, over all partitions."""
     verdict = completeness(evidence.outcome.tally, evidence.outcome.findings.missing)
     partitions = dg.MetadataValue.json(evidence.outcome.incomplete)
@@ -177,12 +177,12 @@ def completeness(tally: Tally, named: Mapping[str, str]) -> Verdict:
     return Verdict(wrong if missing else {}, shown, warn=refused_alone)
 
 
-def found(pick: Callable[[Findings], Mapping[str, str]]) -> Callable[[Evidence], Verdict]:
+def found(pick: Callable[[RunFindings], Mapping[str, str]]) -> Callable[[CheckInput], Verdict]:
     """A check of what was noticed while the images came."""
     return lambda evidence: Verdict(pick(evidence.outcome.findings))
 
 
-def readable(evidence: Evidence) -> Verdict:
+def readable(evidence: CheckInput) -> Verdict:
     """Whether a sample, read back from the store, is what was recorded."""
     sample = evidence.outcome.findings.sample
     return Verdict(dict(_broken(evidence.store, sample)), {"flux/read_images": len(sample)})
@@ -205,20 +205,20 @@ def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, 
                 yield uri, "holds other pixels than were recorded"
 
 
-def distinct(evidence: Evidence) -> Verdict:
+def distinct(evidence: CheckInput) -> Verdict:
     """Whether no two requests gave the same pixels."""
     twins = evidence.outcome.findings.likeness.twins
     same = "has the pixels of an earlier image"
     return Verdict({one: f"{same}: {other}" if other else same for one, other in twins.items()})
 
 
-def different(evidence: Evidence) -> Verdict:
+def different(evidence: CheckInput) -> Verdict:
     """Whether no image looks like one before it."""
     similar = evidence.outcome.findings.likeness.similar
     return Verdict({one: f"looks like {other}" for one, other in similar.items()})
 
 
-def recorded(evidence: Evidence) -> Verdict:
+def recorded(evidence: CheckInput) -> Verdict:
     """Whether lineage and store hold the same images."""
     findings = evidence.outcome.findings
     try:
@@ -239,7 +239,7 @@ def recorded(evidence: Evidence) -> Verdict:
     return Verdict(dict(list(wrong.items())[:MOST_NAMED]), shown)
 
 
-def within_budget(evidence: Evidence) -> Verdict:
+def within_budget(evidence: CheckInput) -> Verdict:
     """Whether no budget kept a request back, or is nearly reached."""
     waiting = evidence.outcome.waiting
     over: dict[str, str] = {
@@ -262,7 +262,7 @@ def within_budget(evidence: Evidence) -> Verdict:
     return Verdict(over or near, {"flux/budgets": dg.MetadataValue.json(used)}, warn=not over)
 
 
-def current(evidence: Evidence) -> Verdict:
+def current(evidence: CheckInput) -> Verdict:
     """Whether every partition's images are of its prompts as they were read last."""
     wrong = dict.fromkeys(evidence.behind[:MOST_NAMED], "its prompts were edited since")
     return Verdict(wrong, {"flux/behind_partitions": len(evidence.behind)})

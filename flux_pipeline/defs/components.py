@@ -62,7 +62,7 @@ budget: {usd_per_run: 1}
 """
 """A prompt set to start from: it loads as it is, for less than a cent."""
 
-_BOOKS = """\
+_SHARED_ASSETS = """\
 image_producer: environment  # from FLUX_* variables; project: its definitions have the resource
 """
 
@@ -142,7 +142,7 @@ class PromptSet(dg.Component):
             ConfigError: With everything that is wrong.
         """
         files = stamp_files(source_files(context))
-        given = read_attributes(attributes, context)
+        given = read_component_attributes(attributes, context)
         if given.path is None:
             return cls(build_prompt_set(given.name, given.document, folder=given.folder), files)
         path = given.folder / given.path
@@ -154,7 +154,7 @@ class PromptSet(dg.Component):
         return build_set(self.prompt_set)
 
 
-class ImageBooksAttributes(BaseModel):
+class SharedAssetsAttributes(BaseModel):
     """Where the resource comes from; all else is found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -166,52 +166,54 @@ class ImageBooksAttributes(BaseModel):
     )
 
 
-class ImageBooksScaffolder(dg.Scaffolder):
+class SharedAssetsScaffolder(dg.Scaffolder):
     """Writes a ``defs.yaml`` that loads.
 
     Raises:
-        SystemExit: Here: this project has these books without a component.
+        SystemExit: Here: this project has the shared assets without a component.
     """
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         """Write the file; a component in Python is Dagster's own form."""
         if _is_here(request):
             _take_back(request.target_path)
-            raise SystemExit("Here the books are there already: this is for other projects.")
+            raise SystemExit(
+                "Here the shared assets are there already: this is for other projects."
+            )
         if request.scaffold_format != "yaml":
             dg.scaffold_component(request)
             return
-        _write(request, _BOOKS)
+        _write(request, _SHARED_ASSETS)
 
 
-@dg.scaffold_with(ImageBooksScaffolder)
-class ImageBooks(dg.Component):
+@dg.scaffold_with(SharedAssetsScaffolder)
+class SharedAssets(dg.Component):
     """What all prompt sets share: lineage and spend, a gallery of all, the rescue, and alerts."""
 
-    def __init__(self, attributes: ImageBooksAttributes | None = None) -> None:
-        self.attributes = attributes or ImageBooksAttributes()
+    def __init__(self, attributes: SharedAssetsAttributes | None = None) -> None:
+        self.attributes = attributes or SharedAssetsAttributes()
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
         """Give the attributes' form."""
-        return ImageBooksAttributes
+        return SharedAssetsAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Take the attributes; none is needed."""
         del context
-        return cls(attributes if isinstance(attributes, ImageBooksAttributes) else None)
+        return cls(attributes if isinstance(attributes, SharedAssetsAttributes) else None)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build it over every ``PromptSet`` component of the project.
 
         Raises:
-            ConfigError: The project has these books or the name of a prompt set twice, or a FLUX_*
-                variable is wrong.
+            ConfigError: The project has the shared assets, or the name of a prompt set, twice, or a
+                FLUX_* variable is wrong.
         """
         tree = context.component_tree
-        if len(tree.get_all_components(ImageBooks)) > 1:
-            message = "a project has one ImageBooks, over all its prompt sets: remove the others"
+        if len(tree.get_all_components(SharedAssets)) > 1:
+            message = "a project has one SharedAssets, over all its prompt sets: remove the others"
             raise ConfigError([Problem(str(context.path), 0, "", message)])
         watched = _watch(tree)
         settings = Settings.from_environment(os.environ)
@@ -339,7 +341,7 @@ class PromptSetAttributes(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ComponentAttributes:
     """What the attributes say."""
 
     document: Document
@@ -350,7 +352,9 @@ class Given:
     path: str | None
 
 
-def read_attributes(attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Given:
+def read_component_attributes(
+    attributes: BaseModel | None, context: dg.ComponentLoadContext
+) -> ComponentAttributes:
     """Read them from the text of their file; where there is none, take them as they are.
 
     Raises:
@@ -364,7 +368,9 @@ def read_attributes(attributes: BaseModel | None, context: dg.ComponentLoadConte
     if path is not None:
         _refuse_beside_path(document, [*keys, *(["name"] if name else [])])
     named = str(name or (place.name if place == folder else place.stem))
-    return Given(replace(document, value=keys), folder, named, None if path is None else str(path))
+    return ComponentAttributes(
+        replace(document, value=keys), folder, named, None if path is None else str(path)
+    )
 
 
 def source_files(context: dg.ComponentLoadContext) -> list[Path]:

@@ -63,7 +63,7 @@ def find_target(
     )
 
 
-def find_behind(
+def find_stale_partitions(
     instance: dg.DagsterInstance, images: dg.AssetKey, prompts: dg.AssetKey
 ) -> Iterator[str]:
     """Partitions whose images are not of the prompts that were read again after they were made.

@@ -12,7 +12,7 @@ import dagster as dg
 from flux_pipeline.defs.checks import CURRENT
 from flux_pipeline.defs.data_versions import (
     Upstream,
-    find_behind,
+    find_stale_partitions,
     find_upstream,
     images_version,
     version_tags,
@@ -183,7 +183,9 @@ class SetEvents:
         """Partitions of the set whose images are not of their prompts as they were read last."""
         if not (self.selects_prompts or self.checks):
             return []
-        behind = set(find_behind(self.context.instance, self.keys.images, self.keys.prompts))
+        behind = set(
+            find_stale_partitions(self.context.instance, self.keys.images, self.keys.prompts)
+        )
         if not isinstance(self.prompt_set.partitions, ByDay):
             behind.intersection_update(self.prompt_set.partition_keys())
         return sorted(behind)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from flux_pipeline.defs.metadata import reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.report import Ending, PartitionReport, Result, Tally
+from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus, Tally
 from flux_pipeline.text import count_noun, safe_text
 
 MOST_NAMED = 20
@@ -100,7 +100,7 @@ class Likeness:
 
 
 @dataclass(slots=True)
-class Findings:
+class RunFindings:
     """What one run's images showed; each dictionary says what is wrong, by image or request."""
 
     run_id: str
@@ -119,7 +119,7 @@ class Findings:
     def add(self, report: PartitionReport) -> None:
         """Take in one partition."""
         for result in report.results:
-            if result.ending is Ending.HELD:
+            if result.status is ResultStatus.HELD:
                 _name(self.held, _held_name(result), safe_text(result.reason))
             for record in result.records:
                 if record.status is ImageStatus.STORED:
@@ -166,11 +166,11 @@ class Outcome:
     """Requests that failed for another reason than these."""
     incomplete: list[str] = field(default_factory=list)
     """The first partitions in which an image is missing."""
-    findings: Findings = field(init=False)
+    findings: RunFindings = field(init=False)
     """What the checks go by."""
 
     def __post_init__(self) -> None:
-        self.findings = Findings(self.run_id)
+        self.findings = RunFindings(self.run_id)
 
     def add(self, report: PartitionReport) -> bool:
         """Take in one partition; return whether it is done with, so that it counts as made.
@@ -234,9 +234,9 @@ class Outcome:
             yield f"not sent: {count_noun(requests, 'request')} of {usd:.4f} USD"
 
     def _wait(self, result: Result) -> None:
-        held = result.ending is Ending.HELD
+        held = result.status is ResultStatus.HELD
         if result.stop is None and not held:
-            self.broken += result.ending is Ending.FAILED
+            self.broken += result.status is ResultStatus.FAILED
             return
         name = HELD if result.stop is None else result.stop.value
         waiting = self.waiting.setdefault(name, Waiting(safe_text(result.reason)))

@@ -18,7 +18,7 @@ from flux_pipeline.lineage.spend_report import PAGE_KEY, spend_png, write_spendi
 from flux_pipeline.lineage.table import compact
 from flux_pipeline.resources import ImageProducer
 
-_GROUP = "books"
+_GROUP = "shared"
 _MOST_ROWS = 60
 """Rows of the table in the UI, the newest; the file holds all."""
 

@@ -8,7 +8,7 @@ from flux_pipeline.emulator import records
 from flux_pipeline.emulator.faults import FaultPlan, Phase, draw_fault
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import Record, State
-from flux_pipeline.emulator.usage import Ledger, build_ledger
+from flux_pipeline.emulator.usage import Usage, build_ledger
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -23,7 +23,7 @@ class Emulator:
     faults: FaultPlan = field(default_factory=FaultPlan)
     clock: Clock = time.time
 
-    def ledger(self, *, predictions: bool = True) -> Ledger:
+    def ledger(self, *, predictions: bool = True) -> Usage:
         """The oracle as it is now."""
         return build_ledger(self.state, self.clock(), predictions=predictions)
 

@@ -309,37 +309,6 @@ def gif() -> bytes:
     return buffer.getvalue()
 
 
-_SPOILED: dict[str, Callable[[Download], Response]] = {
-    "reset": lambda _: Reset(),
-    "hang": lambda download: Hang(download.emulator.faults.hang_seconds),
-    "not_found": lambda download: download.refused(refusals.not_found()),
-    "expired": lambda download: download.refused(refusals.not_found()),
-    "forbidden": lambda download: download.refused(refusals.forbidden()),
-    "server_error": lambda download: server_error(download.emulator, download.record.identity),
-    "slow": _slow,
-    "cut_with_length": _cut_with_length,
-    "cut_without_length": lambda download: download.raw(_half(download.body), connection="close"),
-    "cut_chunked": _cut_chunked,
-    "half_file": lambda download: download.file(_half(download.body)),
-    "trailing_bytes": lambda download: download.file(download.body + b"<script>alert(1)</script>"),
-    "empty": lambda download: download.file(b""),
-    "wrong_type": _wrong_type,
-    "wrong_format": _wrong_format,
-    "html": lambda _: HTMLResponse(PAGE),
-    "gzip_bomb": _gzip_bomb,
-    "pixel_bomb": lambda download: download.file(pixel_bomb(download.image_format)),
-    "endless": _endless,
-    "wrong_size": _wrong_size,
-    "blank": lambda download: download.file(
-        download.painted(download.image_format, download.record.typed_input.size)
-    ),
-    "redirect_private": lambda _: RedirectResponse(METADATA_SERVICE, 302),
-    "redirect_other_host": lambda download: RedirectResponse(
-        download.emulator.options.trap_origin + download.path, 302
-    ),
-}
-
-
 @lru_cache(maxsize=3)
 def pixel_bomb(image_format: ImageFormat) -> bytes:
     """A few hundred bytes whose header claims gigapixels, or as many as the format can say."""
@@ -418,3 +387,34 @@ def _refusing(plan: Plan, images: int, seed: int, input_sha: str) -> Plan:
     left_out = 1 + chance.number(seed, "how many", input_sha) % (images - 1)
     order = sorted(range(images), key=lambda index: chance.number(seed, input_sha, index))
     return replace(plan, refused=tuple(sorted(order[:left_out])))
+
+
+_SPOILED: dict[str, Callable[[Download], Response]] = {
+    "reset": lambda _: Reset(),
+    "hang": lambda download: Hang(download.emulator.faults.hang_seconds),
+    "not_found": lambda download: download.refused(refusals.not_found()),
+    "expired": lambda download: download.refused(refusals.not_found()),
+    "forbidden": lambda download: download.refused(refusals.forbidden()),
+    "server_error": lambda download: server_error(download.emulator, download.record.identity),
+    "slow": _slow,
+    "cut_with_length": _cut_with_length,
+    "cut_without_length": lambda download: download.raw(_half(download.body), connection="close"),
+    "cut_chunked": _cut_chunked,
+    "half_file": lambda download: download.file(_half(download.body)),
+    "trailing_bytes": lambda download: download.file(download.body + b"<script>alert(1)</script>"),
+    "empty": lambda download: download.file(b""),
+    "wrong_type": _wrong_type,
+    "wrong_format": _wrong_format,
+    "html": lambda _: HTMLResponse(PAGE),
+    "gzip_bomb": _gzip_bomb,
+    "pixel_bomb": lambda download: download.file(pixel_bomb(download.image_format)),
+    "endless": _endless,
+    "wrong_size": _wrong_size,
+    "blank": lambda download: download.file(
+        download.painted(download.image_format, download.record.typed_input.size)
+    ),
+    "redirect_private": lambda _: RedirectResponse(METADATA_SERVICE, 302),
+    "redirect_other_host": lambda download: RedirectResponse(
+        download.emulator.options.trap_origin + download.path, 302
+    ),
+}

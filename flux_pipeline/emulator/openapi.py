@@ -5,7 +5,7 @@ from typing import Any
 from flux_pipeline.emulator.inputs import SIZES, ModelInput
 from flux_pipeline.emulator.pictures import CONTENT_TYPES
 from flux_pipeline.emulator.requests import DURATION
-from flux_pipeline.emulator.usage import Ledger
+from flux_pipeline.emulator.usage import Usage
 
 PREFIXES = ("/v1", "/replicate/v1")
 """Replicate's own, and the aggregator's."""
@@ -31,7 +31,7 @@ def document() -> dict[str, Any]:
         paths[collection + "/{id}/cancel"] = {"post": _cancel()}
     paths["/output/{id}/{name}"] = {"get": _file()}
     paths["/_emulator/ledger"] = {"get": _ledger()}
-    ledger = Ledger.model_json_schema(ref_template="#/components/schemas/{model}")
+    ledger = Usage.model_json_schema(ref_template="#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Emulated prediction API", "version": "1.0.0"},
@@ -41,7 +41,7 @@ def document() -> dict[str, Any]:
             "schemas": {
                 "Prediction": _PREDICTION,
                 "Error": {"type": "object"},
-                "Ledger": ledger,
+                "Usage": ledger,
                 **ledger.pop("$defs"),
             },
         },
@@ -137,7 +137,7 @@ def _ledger() -> dict[str, Any]:
                 "schema": {"type": "string"},
             }
         ],
-        "responses": {"200": _json("The ledger.", _reference("Ledger"))},
+        "responses": {"200": _json("The ledger.", _reference("Usage"))},
     }
 
 

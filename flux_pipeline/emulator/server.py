@@ -23,7 +23,7 @@ from flux_pipeline.emulator.emulator import Clock, Emulator
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import State
-from flux_pipeline.emulator.usage import Ledger
+from flux_pipeline.emulator.usage import Usage
 
 _IDLE_SECONDS = 75
 """Kept open as gateways do: a short time would reset calls that no fault plan asked for."""
@@ -81,7 +81,7 @@ class EmulatorServer:
             self._thread.join()
         self.emulator.state.close()
 
-    def ledger(self, *, predictions: bool = True) -> Ledger:
+    def ledger(self, *, predictions: bool = True) -> Usage:
         """The oracle as it is now; after the block read the directory with ``read_ledger``."""
         return self.emulator.ledger(predictions=predictions)
 

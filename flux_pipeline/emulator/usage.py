@@ -42,7 +42,7 @@ class LedgerPrediction(BaseModel):
     cost_usd: float
 
 
-class Ledger(BaseModel):
+class Usage(BaseModel):
     """Everything that happened to one state since it was made, over all processes."""
 
     model_config = ConfigDict(frozen=True)
@@ -79,7 +79,7 @@ def note_request(connection: sqlite3.Connection, host: str, route: str, key: str
     return tally(connection, "route", route)
 
 
-def build_ledger(state: State, now: float, *, predictions: bool = True) -> Ledger:
+def build_ledger(state: State, now: float, *, predictions: bool = True) -> Usage:
     """The ledger as it is; ``now`` tells the statuses."""
     with state.reading() as connection:
         tallies = {
@@ -91,7 +91,7 @@ def build_ledger(state: State, now: float, *, predictions: bool = True) -> Ledge
             " count(DISTINCT input_sha) AS distinct_inputs FROM predictions"
         ).fetchone()
         rows = connection.execute("SELECT * FROM predictions ORDER BY seq") if predictions else ()
-        return Ledger(
+        return Usage(
             creates_received=sum(tallies.get(("route", name), 0) for name in CREATE_ROUTES),
             creates_accepted=totals["accepted"],
             charged_usd=round(totals["charged"], 9),
@@ -105,7 +105,7 @@ def build_ledger(state: State, now: float, *, predictions: bool = True) -> Ledge
         )
 
 
-def read_ledger(directory: Path, *, predictions: bool = True, now: float | None = None) -> Ledger:
+def read_ledger(directory: Path, *, predictions: bool = True, now: float | None = None) -> Usage:
     """The ledger of the state kept in a directory; no emulator need be running.
 
     Raises:

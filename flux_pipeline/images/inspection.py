@@ -271,7 +271,7 @@ def _means(length: int, cells: int) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class FileEvidence:
     """What one file shows; None for what it does not."""
 
     label: Label | None = None
@@ -286,14 +286,14 @@ class Evidence:
     """Why the pixels could not be read as they should; a clause."""
 
 
-def read_evidence(body: bytes) -> Evidence:
+def read_evidence(body: bytes) -> FileEvidence:
     """Read all that can be read; a broken file shows less, and raises nothing."""
     try:
         structure = read_structure(body)
     except ImageError as error:
-        return Evidence(dhash=_looks(body, None), problem=str(error))
+        return FileEvidence(dhash=_looks(body, None), problem=str(error))
     label, carrier = _label(body)
-    return Evidence(
+    return FileEvidence(
         label=label,
         carrier=carrier,
         image_sha256=image_sha256(body, structure),

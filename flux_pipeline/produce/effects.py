@@ -123,8 +123,8 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
-    """Download, decode, hash, label and store one output. Outcome: ``KeepOutcome``."""
+class StoreOutput:
+    """Download, decode, hash, label and store one output. Outcome: ``StoreOutcome``."""
 
     attempt: Attempt
     prediction: Prediction
@@ -154,13 +154,13 @@ Effect: TypeAlias = (
     | AwaitPoll
     | Poll
     | Cancel
-    | Keep
+    | StoreOutput
     | Sleep
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Stored:
     """The image lies in the store."""
 
     record: ImageRecord
@@ -168,7 +168,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class NotKept:
+class NotStored:
     """The image does not lie in the store.
 
     ``because`` says what may help: ``again`` the same call, ``gone`` a new URL from the provider,
@@ -180,4 +180,4 @@ class NotKept:
     reason: str
 
 
-KeepOutcome: TypeAlias = Kept | NotKept
+StoreOutcome: TypeAlias = Stored | NotStored

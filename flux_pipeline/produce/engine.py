@@ -21,7 +21,7 @@ from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.outcomes import NeverSent
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import Stage, produce
-from flux_pipeline.produce.handler import Performer, Seams
+from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.recorder import Item, Recorder, Tracked, Tracker, track
 from flux_pipeline.produce.report import PartitionReport, Progress, Result
 from flux_pipeline.request import Request
@@ -39,9 +39,9 @@ _UNDIVIDED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Clos
 class Engine:
     """One run's stream of requests. Lives on one event loop; made anew for every run."""
 
-    seams: Seams
+    services: RunServices
     recorder: Recorder
-    make_performer: Callable[[Request], Performer]
+    make_handler: Callable[[Request], EffectHandler]
     observe: Callable[[Result], None]
     progress: Progress
     reports: MemoryObjectSendStream[PartitionReport]
@@ -71,15 +71,15 @@ class Engine:
 
     async def _latest(self, batch: list[Item]) -> Mapping[str, Attempt]:
         wanted = [item.request.request_sha256 for item in batch if isinstance(item, Tracked)]
-        return await self.seams.ledger.call(lambda ledger: ledger.find(wanted))
+        return await self.services.ledger.call(lambda ledger: ledger.find(wanted))
 
     async def _begin(self, item: Tracked, attempt: Attempt | None) -> None:
         stage = produce(
             item.request,
             latest=attempt,
-            run=self.seams.run,
-            policy=self.seams.policy,
-            clock=self.seams.clock,
+            run=self.services.run,
+            policy=self.services.policy,
+            clock=self.services.clock,
             load_records=records_from_json,
         )
         try:
@@ -92,14 +92,14 @@ class Engine:
         self.group.start_soon(self._drive, item, stage, effect)
 
     async def _drive(self, item: Tracked, stage: Stage[Result], effect: fx.Effect) -> None:
-        performer = self.make_performer(item.request)
+        handler = self.make_handler(item.request)
         accepted = False
         try:
             while True:
-                outcome = await self._counted(performer, effect)
+                outcome = await self._counted(handler, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1
-                if isinstance(outcome, fx.Kept):
+                if isinstance(outcome, fx.Stored):
                     await self.recorder.keep_thumbnail(outcome)
                 effect = stage.send(outcome)
         except StopIteration as ended:
@@ -108,24 +108,24 @@ class Engine:
         finally:
             self.slots.release()
 
-    async def _counted(self, performer: Performer, effect: fx.Effect) -> Any:
+    async def _counted(self, handler: EffectHandler, effect: fx.Effect) -> Any:
         name = type(effect).__name__
         self.progress.doing[name] += 1
         try:
-            return await self._perform(performer, effect)
+            return await self._perform(handler, effect)
         finally:
             self.progress.doing[name] -= 1
 
-    async def _perform(self, performer: Performer, effect: fx.Effect) -> Any:
+    async def _perform(self, handler: EffectHandler, effect: fx.Effect) -> Any:
         if not isinstance(effect, _UNDIVIDED):
-            return await performer.perform(effect)
+            return await handler.perform(effect)
         if self._draining and isinstance(effect, fx.Send):
             return NeverSent("the run was stopped")
         deadline = anyio.current_time() + DRAIN_SECONDS if self._draining else math.inf
         with anyio.CancelScope(shield=True, deadline=deadline) as shield:
             self._shields.add(shield)
             try:
-                return await performer.perform(effect)
+                return await handler.perform(effect)
             finally:
                 self._shields.discard(shield)
         await checkpoint()  # the drain's time is over: here the cancel takes hold

@@ -24,7 +24,7 @@ from flux_pipeline.outcomes import (
 )
 from flux_pipeline.prediction import Status
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.ingest import Keeper
+from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.records import build_record
 from flux_pipeline.provider.client import Provider
@@ -33,14 +33,14 @@ from flux_pipeline.request import Request
 
 
 @dataclass(slots=True)
-class Seams:
+class RunServices:
     """What all requests of one run share."""
 
     provider: Provider
     ledger: LedgerWriter[Transaction]
     known_ids: Callable[[Sequence[str]], set[str]]
     """Which of these ids the ledger holds already; blocking, and seldom asked."""
-    keeper: Keeper
+    ingest: ImageIngest
     schedule: PollSchedule
     policy: Policy
     run: RunContext
@@ -52,10 +52,10 @@ class Seams:
 
 
 @dataclass(slots=True)
-class Performer:
+class EffectHandler:
     """One request's hands."""
 
-    seams: Seams
+    services: RunServices
     request: Request
     holder: str
     """This request's own: two of one name could renew for each other."""
@@ -69,35 +69,35 @@ class Performer:
 
     @perform.register
     async def _(self, _effect: fx.AwaitPermit) -> None:
-        if self.seams.denied is None:
-            await self.seams.provider.permit()
+        if self.services.denied is None:
+            await self.services.provider.permit()
 
     @perform.register
     async def _(self, effect: fx.ClaimAttempt) -> Claim:
         claim = partial(_claim, self.intent, self.holder, effect.after, self.budgets)
-        return await self.seams.ledger.call(claim)
+        return await self.services.ledger.call(claim)
 
     @perform.register
     async def _(self, effect: fx.RenewClaim) -> bool:
-        return await self.seams.ledger.call(
+        return await self.services.ledger.call(
             lambda ledger: ledger.renew(effect.attempt, holder=self.holder)
         )
 
     @perform.register
     async def _(self, effect: fx.Send) -> CreateOutcome:
-        if self.seams.denied is not None:
-            return self.seams.denied
-        if self.seams.clock() > effect.not_after:
+        if self.services.denied is not None:
+            return self.services.denied
+        if self.services.clock() > effect.not_after:
             return NeverSent("the claim had grown too old before the request could be sent")
-        outcome = await self.seams.provider.create(self.request, permitted=True)
+        outcome = await self.services.provider.create(self.request, permitted=True)
         if isinstance(outcome, AccessDenied):
-            self.seams.denied = outcome
+            self.services.denied = outcome
         return outcome
 
     @perform.register
     async def _(self, effect: fx.WriteAccepted) -> State:
         prediction = effect.prediction
-        return await self.seams.ledger.call(
+        return await self.services.ledger.call(
             lambda ledger: ledger.accept(
                 effect.attempt, prediction_id=prediction.id, reply=dump_reply(prediction)
             )
@@ -114,19 +114,19 @@ class Performer:
             ledger.accept(attempt, prediction_id=prediction.id, reply=reply)
             return True
 
-        return await self.seams.ledger.call(write)
+        return await self.services.ledger.call(write)
 
     @perform.register
     async def _(self, effect: fx.WriteSucceeded) -> bool:
         reply = dump_reply(effect.prediction)
-        return await self.seams.ledger.call(
+        return await self.services.ledger.call(
             lambda ledger: ledger.succeed(effect.attempt, reply=reply)
         )
 
     @perform.register
     async def _(self, effect: fx.Close) -> bool:
         images = records_to_json(effect.records)
-        return await self.seams.ledger.call(
+        return await self.services.ledger.call(
             lambda ledger: ledger.close(
                 effect.attempt,
                 effect.state,
@@ -140,54 +140,54 @@ class Performer:
 
     @perform.register
     async def _(self, _effect: fx.ReadHistory) -> Sequence[Attempt]:
-        return await self.seams.ledger.call(
+        return await self.services.ledger.call(
             lambda ledger: ledger.history(self.request.request_sha256)
         )
 
     @perform.register
     async def _(self, _effect: fx.TakeResend) -> bool:
-        self.seams.resends_left -= 1
-        return self.seams.resends_left >= 0
+        self.services.resends_left -= 1
+        return self.services.resends_left >= 0
 
     @perform.register
     async def _(self, effect: fx.FindInList) -> FindOutcome:
         async with anyio.create_task_group() as group:
             group.start_soon(self._keep_claim, effect.attempt)
-            outcome = await self.seams.provider.find(
-                self.request, since=effect.attempt.intent_at, known=self.seams.known_ids
+            outcome = await self.services.provider.find(
+                self.request, since=effect.attempt.intent_at, known=self.services.known_ids
             )
             group.cancel_scope.cancel()
         return outcome
 
     @perform.register
     async def _(self, effect: fx.AwaitPoll) -> None:
-        schedule, model = self.seams.schedule, self.request.model
+        schedule, model = self.services.schedule, self.request.model
         await anyio.sleep(schedule.wait(model, elapsed=effect.elapsed, polls=effect.polls))
 
     @perform.register
     async def _(self, effect: fx.Poll) -> PollOutcome:
-        outcome = await self.seams.provider.poll(effect.prediction_id)
+        outcome = await self.services.provider.poll(effect.prediction_id)
         if isinstance(outcome, Polled) and outcome.prediction.status is Status.SUCCEEDED:
-            self.seams.schedule.observe(self.request.model, outcome.prediction)
+            self.services.schedule.observe(self.request.model, outcome.prediction)
         return outcome
 
     @perform.register
     async def _(self, effect: fx.Cancel) -> PollOutcome:
-        return await self.seams.provider.cancel(effect.prediction_id)
+        return await self.services.provider.cancel(effect.prediction_id)
 
     @perform.register
-    async def _(self, effect: fx.Keep) -> fx.KeepOutcome:
-        seams = self.seams
+    async def _(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
+        services = self.services
         try:
-            body = await seams.provider.download(effect.output)
+            body = await services.provider.download(effect.output)
         except DownloadError as error:
             reason = f"output {effect.output.index}: {error}"
             if error.gone:
-                return fx.NotKept("gone", reason)
-            return fx.NotKept("again" if error.retryable else "unusable", reason)
+                return fx.NotStored("gone", reason)
+            return fx.NotStored("again" if error.retryable else "unusable", reason)
         record = build_record(
             self.request,
-            seams.run,
+            services.run,
             index=effect.output.index,
             status=ImageStatus.STORED,
             attempt=effect.attempt,
@@ -195,7 +195,7 @@ class Performer:
             polls=effect.polls,
         )
         return await to_thread.run_sync(
-            seams.keeper.keep, self.request, record, body, limiter=seams.threads
+            services.ingest.ingest, self.request, record, body, limiter=services.threads
         )
 
     @perform.register
@@ -205,8 +205,8 @@ class Performer:
     async def _keep_claim(self, attempt: Attempt) -> None:
         """Renew the claim while a list of many pages is read, which may take longer than it."""
         while True:
-            await anyio.sleep(self.seams.policy.lease / 3)
-            if not await self.seams.ledger.call(
+            await anyio.sleep(self.services.policy.lease / 3)
+            if not await self.services.ledger.call(
                 lambda ledger: ledger.renew(attempt, holder=self.holder)
             ):
                 return

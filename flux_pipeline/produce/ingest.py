@@ -15,7 +15,7 @@ from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, label_image
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.lineage.record import ImageRecord, object_metadata
-from flux_pipeline.produce.effects import KeepOutcome, Kept, NotKept
+from flux_pipeline.produce.effects import NotStored, Stored, StoreOutcome
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store, StoredObject
 
@@ -30,7 +30,7 @@ def image_key(request: Request, index: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class ImageIngest:
     """Keeps images of one run. Thread-safe."""
 
     store: Store
@@ -43,7 +43,7 @@ class Keeper:
     signer: ManifestSigner | None = None
     """Adds a C2PA manifest, last; None for none."""
 
-    def keep(self, request: Request, record: ImageRecord, body: bytes) -> KeepOutcome:
+    def ingest(self, request: Request, record: ImageRecord, body: bytes) -> StoreOutcome:
         """Inspect, label and store one image; ``record`` holds all that is known without it."""
         try:
             seen = inspect_image(
@@ -54,9 +54,9 @@ class Keeper:
                 with_thumbnail=True,
             )
         except ImageError as error:
-            return NotKept("again", f"output {record.output_index}: {error}")
+            return NotStored("again", f"output {record.output_index}: {error}")
         if not _as_asked(request, seen):
-            return NotKept("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
+            return NotStored("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
         found = self._describe(record, seen)
         label = self._label(found)
         labelled = label_image(body, label)
@@ -65,7 +65,7 @@ class Keeper:
                 labelled = self.signer.sign(labelled, label)
             return self._put(request, found, labelled, seen)
         except (SigningError, StoreError) as error:
-            return NotKept("store", str(error))
+            return NotStored("store", str(error))
 
     def _describe(self, record: ImageRecord, seen: Inspection) -> ImageRecord:
         return replace(
@@ -95,7 +95,7 @@ class Keeper:
 
     def _put(
         self, request: Request, record: ImageRecord, labelled: bytes, seen: Inspection
-    ) -> Kept:
+    ) -> Stored:
         key = image_key(request, record.output_index)
         record = replace(record, file_sha256=hashlib.sha256(labelled).hexdigest())
         stored, new = self.store.put_new(
@@ -113,7 +113,7 @@ class Keeper:
             bytes=stored.size,
             stored_at=self.now(),
         )
-        return Kept(record, seen.thumbnail or b"")
+        return Stored(record, seen.thumbnail or b"")
 
 
 _LABEL_FIELDS = (

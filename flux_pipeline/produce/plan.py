@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from flux_pipeline.ledger.base import Attempt, Ledger
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
-from flux_pipeline.produce.policy import Policy, ending_of
-from flux_pipeline.produce.report import Ending
+from flux_pipeline.produce.policy import Policy, status_of
+from flux_pipeline.produce.report import ResultStatus
 from flux_pipeline.request import Request
 
 _BATCH = 1000
 _POLICY = Policy()
-_KINDS = {Ending.UNCHANGED: "unchanged", Ending.HELD: "held"}
+_KINDS = {ResultStatus.UNCHANGED: "unchanged", ResultStatus.HELD: "held"}
 _BITS = (1 << 64) - 1
 
 
@@ -58,7 +58,7 @@ class Forecast:
 
 
 @dataclass(slots=True)
-class Fit:
+class BudgetFit:
     """How far one budget reaches, in millionths of a USD."""
 
     name: str
@@ -96,10 +96,10 @@ class Fit:
         )
 
 
-def open_fits(limits: Limits, ledger: Ledger, *, prompt_set: str, now: datetime) -> list[Fit]:
+def open_fits(limits: Limits, ledger: Ledger, *, prompt_set: str, now: datetime) -> list[BudgetFit]:
     """The budgets that limit one set, with what is spent of them. One run has all of its own."""
     return [
-        Fit(NAMES[scope.partition(":")[0]], limit, ledger.spent_micros(scope))
+        BudgetFit(NAMES[scope.partition(":")[0]], limit, ledger.spent_micros(scope))
         for scope, limit in (
             (budget.scope, budget.limit_micros)
             for budget in limits.budgets(run_id="plan", prompt_set=prompt_set, now=now)
@@ -128,7 +128,7 @@ class Changes:
         return bool(self.added or self.edited or self.removed)
 
 
-class Before:
+class Baseline:
     """What was asked for before the change: 8 bytes a request, 17 a prompt."""
 
     def __init__(self) -> None:
@@ -182,8 +182,8 @@ def forecast(
     requests: Iterable[Request],
     ledger: Ledger,
     *,
-    fits: Sequence[Fit] = (),
-    before: Before | None = None,
+    fits: Sequence[BudgetFit] = (),
+    before: Baseline | None = None,
 ) -> SetForecast:
     """Hold the requests against the ledger; nothing is sent or written.
 
@@ -209,9 +209,9 @@ def forecast(
 def _kind(latest: Attempt | None) -> str:
     if latest is None:
         return "new"
-    ending = ending_of(latest, _POLICY)
-    if ending is not None:
-        return _KINDS.get(ending, "refused")
+    status = status_of(latest, _POLICY)
+    if status is not None:
+        return _KINDS.get(status, "refused")
     return "resumed" if latest.state.is_open else "new"
 
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flux_pipeline.ledger.base import Attempt, State
-from flux_pipeline.produce.report import Ending
+from flux_pipeline.produce.report import ResultStatus
 
 _ENDINGS = {
-    State.STORED: Ending.UNCHANGED,
-    State.REFUSED: Ending.REFUSED,
-    State.HELD: Ending.HELD,
+    State.STORED: ResultStatus.UNCHANGED,
+    State.REFUSED: ResultStatus.REFUSED,
+    State.HELD: ResultStatus.HELD,
 }
 
 
@@ -56,7 +56,7 @@ class Policy:
         return min(self.backoff * 2.0 ** (failures - 1), self.backoff_limit)
 
 
-def ending_of(latest: Attempt, policy: Policy) -> Ending | None:
+def status_of(latest: Attempt, policy: Policy) -> ResultStatus | None:
     """How a request has ended by its latest attempt; None where there is still something to do.
 
     That is: the attempt is open, or it is closed in a way that lets another one follow.
@@ -67,7 +67,7 @@ def ending_of(latest: Attempt, policy: Policy) -> Ending | None:
         or (latest.state is State.FAILED and latest.retryable)
         or (latest.state is State.EXPIRED and policy.remake_expired)
     )
-    return None if goes_on else _ENDINGS.get(latest.state, Ending.FAILED)
+    return None if goes_on else _ENDINGS.get(latest.state, ResultStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True)

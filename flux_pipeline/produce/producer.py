@@ -30,13 +30,13 @@ from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.engine import Engine
-from flux_pipeline.produce.handler import Performer, Seams
-from flux_pipeline.produce.ingest import Keeper
+from flux_pipeline.produce.handler import EffectHandler, RunServices
+from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.recorder import Recorder
 from flux_pipeline.produce.report import Observer, PartitionReport, Progress, current_observer
 from flux_pipeline.produce.shutdown import (
-    Ending,
+    OpenStream,
     raise_signals,
     second_signal_exits,
     signals_deferred,
@@ -111,7 +111,7 @@ class Producer:
             with signals_deferred() as came:
                 portal = stack.enter_context(start_blocking_portal())
                 future = portal.start_task_soon(work)
-                end = Ending(partial(_end, stack, portal, future, engines))
+                end = OpenStream(partial(_end, stack, portal, future, engines))
             try:
                 raise_signals(came)
                 yield _received(portal, receive, progress, say or _unheard)
@@ -137,11 +137,13 @@ class Producer:
             anyio.create_task_group() as group,
         ):
             progress.paused = provider.paused
-            seams = Seams(
+            services = RunServices(
                 provider=provider,
                 ledger=ledger,
                 known_ids=self._known_ids,
-                keeper=Keeper(self.store, _now, self.aigc_producer, self.embed_prompt, self.signer),
+                ingest=ImageIngest(
+                    self.store, _now, self.aigc_producer, self.embed_prompt, self.signer
+                ),
                 schedule=PollSchedule(),
                 policy=self.policy,
                 run=run,
@@ -149,10 +151,10 @@ class Producer:
                 resends_left=max(5, asked // 100),
             )
 
-            def perform_for(request: Request) -> Performer:
+            def perform_for(request: Request) -> EffectHandler:
                 name = request.source.prompt_set
-                return Performer(
-                    seams=seams,
+                return EffectHandler(
+                    services=services,
                     request=request,
                     holder=uuid4().hex,
                     intent=Intent(
@@ -168,9 +170,9 @@ class Producer:
                 )
 
             yield Engine(
-                seams=seams,
+                services=services,
                 recorder=recorder,
-                make_performer=perform_for,
+                make_handler=perform_for,
                 observe=observe,
                 progress=progress,
                 reports=reports,

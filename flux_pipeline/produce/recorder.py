@@ -16,7 +16,7 @@ from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.thumbnails import write_pack
-from flux_pipeline.produce.effects import Kept
+from flux_pipeline.produce.effects import Stored
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import PartitionReport, Result
 from flux_pipeline.request import Request
@@ -103,7 +103,7 @@ class Recorder:
         await self.ledger.call(lambda ledger: ledger.mark_recorded(written))
         return part.uri
 
-    async def keep_thumbnail(self, kept: Kept) -> None:
+    async def keep_thumbnail(self, kept: Stored) -> None:
         """Take a stored image's thumbnail; write a pack when there are enough for one.
 
         A crash loses those that wait: the gallery then shows the images themselves.

@@ -18,7 +18,7 @@ _WORDS: Mapping[str, str] = {
     "Send": "being sent",
     "AwaitPoll": "at the provider",
     "Poll": "at the provider",
-    "Keep": "being fetched",
+    "StoreOutput": "being fetched",
     "FindInList": "looked for at the provider",
     "Sleep": "wait for another run or a next try",
 }
@@ -27,7 +27,7 @@ _EARLY = 10.0  # s within which a rate says nothing of the time left
 _PAUSE = 1.0  # s; a shorter pause of the provider is not worth a word
 
 
-class Ending(StrEnum):
+class ResultStatus(StrEnum):
     """How a request ended in this run."""
 
     STORED = "stored"
@@ -68,7 +68,7 @@ class Result:
     """One request's end, with a record for every image asked for."""
 
     request: Request
-    ending: Ending
+    status: ResultStatus
     records: tuple[ImageRecord, ...]
     reason: str = ""
     stop: Stop | None = None
@@ -100,12 +100,12 @@ class Tally:
         self.asked += result.request.outputs
         self.created += result.created
         self.usd += result.usd
-        if result.ending is Ending.HELD:
+        if result.status is ResultStatus.HELD:
             self.held += result.request.outputs
             return
         by_status = Counter(record.status for record in result.records)
         kept = by_status[ImageStatus.STORED]
-        if result.ending is Ending.UNCHANGED:
+        if result.status is ResultStatus.UNCHANGED:
             self.unchanged += kept
         else:
             self.stored += kept

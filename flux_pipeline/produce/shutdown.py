@@ -62,7 +62,7 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 @dataclass(eq=False, slots=True)
-class Ending:
+class OpenStream:
     """What ends one stream, once."""
 
     end: Callable[[], None]
@@ -79,13 +79,13 @@ class Ending:
             self.end()
 
 
-_OPEN: set[Ending] = set()
+_OPEN: set[OpenStream] = set()
 
 
 def end_streams() -> None:
     """End what this thread has begun and left: nothing new is sent, and ids are written."""
-    for ending in [each for each in _OPEN if each.thread == threading.get_ident()]:
-        ending()
+    for stream in [each for each in _OPEN if each.thread == threading.get_ident()]:
+        stream()
 
 
 atexit.register(end_streams)

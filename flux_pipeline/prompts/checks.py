@@ -29,7 +29,7 @@ _INVISIBLE = re.compile(
 
 
 @dataclass(slots=True)
-class Findings:
+class ExpansionReport:
     """What a check found."""
 
     names: list[str] = field(default_factory=list)
@@ -102,13 +102,13 @@ def check(
     wants: Callable[[str], bool],
     max_rows: int | None = None,
     max_names: int = 0,
-) -> Findings:
+) -> ExpansionReport:
     """Check the inputs of all prompts, or of those that ``wants`` takes by name.
 
     Names are made, and must be unique, over the whole set. Of every table ``max_rows`` are looked
     at. Memory: 16 bytes a prompt, and some 40 more while they are sorted.
     """
-    findings = Findings()
+    findings = ExpansionReport()
     names, inputs = Hashes(), Hashes()
     for entry, variant in expansion.variants(findings.problems, max_rows=max_rows):
         names.add(variant.name)
@@ -121,17 +121,17 @@ def check(
         if values is None:
             continue
         inputs.add(identity(values))
-        for name, message in advise(expansion.model, values):
+        for name, message in find_warnings(expansion.model, values):
             expansion.add(findings.warnings, entry, variant, name, message)
         if entry.seed is SeedRule.GIVEN and entry.takes > 1:
             _check_last_seed(expansion, entry, variant, values, findings.problems)
-    twins = Twins(names.repeated(), inputs.repeated())
+    twins = DuplicateFinder(names.repeated(), inputs.repeated())
     if twins:
         _name_twins(expansion, twins, findings, day=day, wants=wants, max_rows=max_rows)
     return findings
 
 
-class Twins:
+class DuplicateFinder:
     """Second pass: remembers the first prompt of every name and input that comes again."""
 
     def __init__(self, names: frozenset[int], inputs: frozenset[int]) -> None:
@@ -173,8 +173,8 @@ class Twins:
 
 def _name_twins(
     expansion: Expansion,
-    twins: Twins,
-    findings: Findings,
+    twins: DuplicateFinder,
+    findings: ExpansionReport,
     *,
     day: str,
     wants: Callable[[str], bool],
@@ -224,7 +224,7 @@ def identity(values: ModelInput) -> Hashable:
     return tuple({**values.__dict__, "prompt": normal}.values())
 
 
-def advise(model: Model, values: ModelInput) -> Iterator[tuple[str, str]]:
+def find_warnings(model: Model, values: ModelInput) -> Iterator[tuple[str, str]]:
     """Pairs of input and warning for one prompt; no warning holds the prompt's text."""
     yield from values.warnings()
     text = values.prompt

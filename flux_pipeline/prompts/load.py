@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import MODELS, Model, find_model
-from flux_pipeline.prompts.checks import Expansion, Findings, check
+from flux_pipeline.prompts.checks import Expansion, ExpansionReport, check
 from flux_pipeline.prompts.document import MAX_BYTES, Document, Part, parse_yaml
 from flux_pipeline.prompts.entries import Entry, read_entries
 from flux_pipeline.prompts.form import (
@@ -215,7 +215,7 @@ def _is_small(entry: Entry) -> bool:
 
 
 def _refuse_many(
-    document: Document, findings: Findings, problems: Problems, *, is_small: bool
+    document: Document, findings: ExpansionReport, problems: Problems, *, is_small: bool
 ) -> None:
     if findings.count > MAX_BY_PROMPT:
         many = f"{findings.count:,}" if is_small else f"more than {MAX_BY_PROMPT:,}"

@@ -25,9 +25,9 @@ from flux_pipeline.lineage.record import (
 )
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.policy import RunContext, ending_of
+from flux_pipeline.produce.policy import RunContext, status_of
 from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.report import Ending, Result
+from flux_pipeline.produce.report import Result, ResultStatus
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.redaction import REDACTED
 from flux_pipeline.request import Request, Source
@@ -154,8 +154,8 @@ def reproduce(
     with careful.stream(work, run=run, limits=limits, asked=1) as reports:
         (result,) = [result for report in reports for result in report.results]
     latest = producer.ledger.find([plan.request.request_sha256])
-    ended = [ending_of(attempt, careful.policy) for attempt in latest.values()]
-    finished = any(ending not in {None, Ending.HELD} for ending in ended)
+    ended = [status_of(attempt, careful.policy) for attempt in latest.values()]
+    finished = any(status not in {None, ResultStatus.HELD} for status in ended)
     return _judged(plan, result, run_id, finished=finished)
 
 
@@ -226,7 +226,7 @@ def _judged(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Repro
         for original in plan.originals
     )
     notes = [*plan.doubts, *result.notices]
-    if result.ending is Ending.UNCHANGED:
+    if result.status is ResultStatus.UNCHANGED:
         notes.append("it had been made already by an earlier try, and is compared only now")
     order = list(Verdict)
     return Reproduction(

@@ -44,7 +44,7 @@ _NAMES = 256
 """Characters; what is longer is no id."""
 
 if TYPE_CHECKING:  # an id needs no decoder, and loading one takes longer than the search
-    from flux_pipeline.images.inspection import Evidence
+    from flux_pipeline.images.inspection import FileEvidence
 
 
 class Witness(StrEnum):
@@ -138,7 +138,7 @@ def answer_to(store: Store, snapshot: Snapshot, target: str) -> tuple[Answer | N
     return None, _why_unknown(seen.image_sha256, seen.dhash, seen.problem)
 
 
-def trace_image(snapshot: Snapshot, seen: "Evidence") -> Answer | None:
+def trace_image(snapshot: Snapshot, seen: "FileEvidence") -> Answer | None:
     """Find the row of a picture: by its label, its pixels, its looks, in this order.
 
     A label is overruled where its row has other pixels and another row has these. None where
@@ -228,7 +228,7 @@ def _labelled_row(snapshot: Snapshot, label: Label) -> ImageRecord | None:
     return None
 
 
-def _judge_label(row: ImageRecord, seen: "Evidence") -> Answer:
+def _judge_label(row: ImageRecord, seen: "FileEvidence") -> Answer:
     """The label's row, as sure as the pixels make it."""
     bits = _bits(row, seen)
     certainty, notes = Certainty.UNVERIFIED, []
@@ -250,7 +250,7 @@ def _judge_label(row: ImageRecord, seen: "Evidence") -> Answer:
     return Answer(answered_by=witness, certainty=certainty, distance=bits, record=row, notes=notes)
 
 
-def _doubts(row: ImageRecord | None, seen: "Evidence") -> list[str]:
+def _doubts(row: ImageRecord | None, seen: "FileEvidence") -> list[str]:
     """What is to be said of a label that does not decide."""
     if seen.label is None:
         return []
@@ -260,7 +260,7 @@ def _doubts(row: ImageRecord | None, seen: "Evidence") -> list[str]:
     return [f"label and pixels disagree: its label names {named}, output {row.output_index}"]
 
 
-def _by_pixels(snapshot: Snapshot, seen: "Evidence", doubts: Sequence[str]) -> Answer | None:
+def _by_pixels(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) -> Answer | None:
     if seen.image_sha256 is None:
         return None
     rows = sorted(find_exact(snapshot, "image_sha256", seen.image_sha256), key=_originals_first)
@@ -275,7 +275,7 @@ def _by_pixels(snapshot: Snapshot, seen: "Evidence", doubts: Sequence[str]) -> A
     )
 
 
-def _by_looks(snapshot: Snapshot, seen: "Evidence", doubts: Sequence[str]) -> Answer | None:
+def _by_looks(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) -> Answer | None:
     if seen.dhash is None:
         return None
     found = find_similar(snapshot, seen.dhash, distance=SAME_IMAGE)
@@ -296,7 +296,7 @@ def _by_looks(snapshot: Snapshot, seen: "Evidence", doubts: Sequence[str]) -> An
     )
 
 
-def _from_label(seen: "Evidence", doubts: Sequence[str]) -> Answer:
+def _from_label(seen: "FileEvidence", doubts: Sequence[str]) -> Answer:
     """Nothing but the label: what it says, and that nothing confirms it."""
     label = seen.label or Label()
     fits = "it fits" if label.image_sha256 == seen.image_sha256 else "it does not fit"
@@ -311,7 +311,7 @@ def _from_label(seen: "Evidence", doubts: Sequence[str]) -> Answer:
     )
 
 
-def _bits(row: ImageRecord, seen: "Evidence") -> int | None:
+def _bits(row: ImageRecord, seen: "FileEvidence") -> int | None:
     if row.dhash is None or seen.dhash is None:
         return None
     return hamming_distance(row.dhash, seen.dhash)

@@ -67,7 +67,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _EPOCH = 1e9  # a ratelimit-reset above this is a moment, below it a duration
 
 
-class Judge:
+class ResponseClassifier:
     """Classifies the answers of one host. ``secret`` is cut out of what is said about them."""
 
     def __init__(self, host: str, secret: str, clock: Callable[[], float]) -> None:

@@ -21,7 +21,7 @@ from flux_pipeline.outcomes import (
     Throttled,
 )
 from flux_pipeline.prediction import Output, Prediction
-from flux_pipeline.provider.classify import THROTTLED, Judge
+from flux_pipeline.provider.classify import THROTTLED, ResponseClassifier
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.download import Downloads
 from flux_pipeline.provider.http import ApiCalls, Reply
@@ -46,7 +46,7 @@ class Provider:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
-        self._judge = Judge(config.origin[1], config.api_key, clock)
+        self._judge = ResponseClassifier(config.origin[1], config.api_key, clock)
         self._limiter = Limiter(
             rates
             or MemoryRates({"create": config.creates_per_minute, "call": config.calls_per_minute})

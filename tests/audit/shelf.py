@@ -12,8 +12,8 @@ from flux_pipeline.lineage.query import Snapshot, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.prediction import Prediction, Status
-from flux_pipeline.produce.effects import Kept
-from flux_pipeline.produce.ingest import Keeper
+from flux_pipeline.produce.effects import Stored
+from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.records import build_record
 from flux_pipeline.request import Source
@@ -47,8 +47,8 @@ class Shelf:
             prediction=Prediction(f"prediction-{name}", Status.SUCCEEDED, completed_at=NOON),
         )
         body = encode(picture(WIDTH, HEIGHT, seed=seed), NAMES[image_format])
-        kept = Keeper(self.store, lambda: NOON).keep(request, record, body)
-        assert isinstance(kept, Kept)
+        kept = ImageIngest(self.store, lambda: NOON).ingest(request, record, body)
+        assert isinstance(kept, Stored)
         self.records[name] = replace(kept.record, cost_usd=0.003)
         return self.records[name]
 

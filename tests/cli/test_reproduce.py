@@ -89,7 +89,7 @@ def test_a_dry_run_says_the_cost_and_sends_nothing(folder: Path, server: Emulato
     [
         ("oak", Death("Send", after=True)),
         ("elm", Death("WriteAccepted", after=True)),
-        ("ash", Death("Keep", after=True)),
+        ("ash", Death("StoreOutput", after=True)),
     ],
 )
 def test_one_that_died_is_resumed_and_paid_once(

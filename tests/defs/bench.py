@@ -15,7 +15,7 @@ from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.emulator.usage import Ledger
+from flux_pipeline.emulator.usage import Usage
 from flux_pipeline.prompts import PromptSet, load_prompt_set
 from flux_pipeline.resources import ImageProducer
 
@@ -154,7 +154,7 @@ class Bench:
         found = {key: (statuses or {}).get(key) for key in keys}
         return {key: status.value if status else "MISSING" for key, status in found.items()}
 
-    def charged(self) -> Ledger:
+    def charged(self) -> Usage:
         """What the provider was asked and charged."""
         return self.server.ledger()
 

@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.report import Ending, PartitionReport, Result
+from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus
 from flux_pipeline.request import Request, Source
 
 
@@ -49,7 +49,7 @@ def an_image(
 
 def a_result(
     *,
-    ending: Ending = Ending.STORED,
+    status: ResultStatus = ResultStatus.STORED,
     images: Sequence[ImageRecord] | None = None,
     outputs: int = 1,
     prompt: str = "a castle",
@@ -69,7 +69,7 @@ def a_result(
         source=Source("winter", "castle", partition="castle"),
     )
     records = tuple([an_image()] if images is None else images)
-    return Result(request, ending, records, **changes)
+    return Result(request, status, records, **changes)
 
 
 def a_report(partition: str, *results: Result) -> PartitionReport:

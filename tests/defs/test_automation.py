@@ -11,10 +11,10 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from flux_pipeline.defs.automation import (
     build_automation,
-    build_books,
     build_conditions,
     build_freshness,
     build_schedule,
+    build_shared_assets_job,
     days_due,
 )
 from flux_pipeline.defs.build import build_definitions
@@ -263,8 +263,8 @@ def test_reading_the_prompts_again_asks_for_no_image(bench: Bench) -> None:
 
 
 def test_the_books_are_kept_every_hour() -> None:
-    job, schedule = build_books()
-    assert schedule.job_name == job.name == "keep_books"
+    job, schedule = build_shared_assets_job()
+    assert schedule.job_name == job.name == "refresh_shared_assets"
     assert schedule.cron_schedule == "0 * * * *"
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 

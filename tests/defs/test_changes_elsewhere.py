@@ -21,7 +21,7 @@ def books(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_defs(project, "ice", f"{HEAD}prompts: {{a: a, b: b}}\n")
     (project / "sun.yaml").write_text(f"{HEAD}prompts: {{a: a}}\n")
     write_defs(project, "sun", "path: ../../../../sun.yaml\n")
-    write_defs(project, "books", "image_producer: project", kind="ImageBooks")
+    write_defs(project, "books", "image_producer: project", kind="SharedAssets")
     return project
 
 

@@ -10,7 +10,7 @@ import pytest
 from flux_pipeline.defs.checks import (
     CHECKS,
     COMPLETE,
-    Evidence,
+    CheckInput,
     build_check_specs,
     partition_checks,
     run_checks,
@@ -23,7 +23,7 @@ from flux_pipeline.lineage import query as recorded
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.table import compact
-from flux_pipeline.produce.report import Ending, Stop
+from flux_pipeline.produce.report import ResultStatus, Stop
 from flux_pipeline.store.local import FolderStore
 from tests.defs.reports import a_report, a_result, an_image, digest
 from tests.images.samples import HEIGHT, WIDTH, encode, picture
@@ -53,9 +53,11 @@ def write_rows(store: FolderStore, *images: ImageRecord) -> None:
     write_part(store, images, day=date(2026, 11, 1), **where)
 
 
-def an_outcome(*images: ImageRecord, ending: Ending = Ending.STORED, **changes: Any) -> Outcome:
+def an_outcome(
+    *images: ImageRecord, status: ResultStatus = ResultStatus.STORED, **changes: Any
+) -> Outcome:
     outcome = Outcome("run")
-    result = a_result(outputs=len(images), images=images, ending=ending, size=(0, 0), **changes)
+    result = a_result(outputs=len(images), images=images, status=status, size=(0, 0), **changes)
     outcome.add(a_report("castle", result))
     return outcome
 
@@ -64,7 +66,7 @@ def evaluate(
     outcome: Outcome, store: FolderStore, *spent: tuple[Budget, int]
 ) -> dict[str, dg.AssetCheckEvaluation]:
     selected = [spec.key for spec in build_check_specs(IMAGES)]
-    evidence = Evidence("winter", store, outcome, spent)
+    evidence = CheckInput("winter", store, outcome, spent)
     return {each.check_name: each for each in run_checks(selected, evidence, None)}
 
 
@@ -107,7 +109,9 @@ def test_a_failed_image_is_an_error_that_says_what_to_do(store: FolderStore) -> 
 
 
 def test_what_is_held_is_an_error_of_its_own(store: FolderStore) -> None:
-    outcome = an_outcome(an_image("x", status=ImageStatus.FAILED), ending=Ending.HELD, reason="why")
+    outcome = an_outcome(
+        an_image("x", status=ImageStatus.FAILED), status=ResultStatus.HELD, reason="why"
+    )
     assert broken(outcome, store) == {COMPLETE: ERROR, "nothing_is_held": ERROR}
     check = evaluate(outcome, store)["nothing_is_held"]
     assert list(wrong(check).values()) == ["why"]
@@ -238,7 +242,7 @@ def test_a_budget_warns_before_it_is_spent(
 def test_a_request_that_a_budget_kept_back_is_an_error(store: FolderStore) -> None:
     unsent = an_image("x", status=ImageStatus.FAILED)
     over: dict[str, Any] = {"stop": Stop.RUN_BUDGET, "reason": "not sent: budget usd_per_run 1"}
-    outcome = an_outcome(unsent, ending=Ending.FAILED, **over)
+    outcome = an_outcome(unsent, status=ResultStatus.FAILED, **over)
     assert broken(outcome, store) == {COMPLETE: ERROR, BUDGET: ERROR}
     named = wrong(evaluate(outcome, store)[BUDGET])
     assert named == {"run_budget": "1 request: not sent: budget usd_per_run 1"}
@@ -246,7 +250,7 @@ def test_a_request_that_a_budget_kept_back_is_an_error(store: FolderStore) -> No
 
 def test_only_the_checks_asked_for_are_evaluated(store: FolderStore) -> None:
     selected = [dg.AssetCheckKey(IMAGES, DISTINCT)]
-    evidence = Evidence("winter", store, an_outcome(stored(store, 1)))
+    evidence = CheckInput("winter", store, an_outcome(stored(store, 1)))
     (result,) = run_checks(selected, evidence, None)
     assert (result.asset_key, result.check_name) == (IMAGES, DISTINCT)
     assert list(run_checks([], evidence, None)) == []
@@ -276,7 +280,7 @@ def test_every_check_says_its_sentence_and_what_to_do() -> None:
 
 def test_a_failed_check_shows_the_first_few_in_words(store: FolderStore) -> None:
     many = [an_image(number, ImageStatus.FAILED, error="cut short") for number in range(5)]
-    shown = evaluate(an_outcome(*many, ending=Ending.FAILED), store)[COMPLETE].metadata
+    shown = evaluate(an_outcome(*many, status=ResultStatus.FAILED), store)[COMPLETE].metadata
     lines = str(shown["flux/examples"].value).splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == [*["cut short"] * 3, "and 2 more"]
     good = evaluate(an_outcome(stored(store, 1)), store)[DISTINCT].metadata

@@ -121,7 +121,7 @@ def test_a_file_that_is_not_there_is_told() -> None:
 
 def test_the_package_offers_what_projects_name_and_nothing_else() -> None:
     assert flux_pipeline.PromptSet is PromptSet
-    offered = {"PromptSet", "ImageBooks", "ImageProducer", "AlertSender"}
+    offered = {"PromptSet", "SharedAssets", "ImageProducer", "AlertSender"}
     assert {name for name in dir(flux_pipeline) if not name.startswith("_")} >= offered
     assert all(getattr(flux_pipeline, name).__name__ == name for name in offered)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

@@ -1,4 +1,4 @@
-"""Findings: what is missing or odd is named, and nothing else of a run is kept."""
+"""RunFindings: what is missing or odd is named, and nothing else of a run is kept."""
 
 import tracemalloc
 from itertools import count
@@ -11,19 +11,19 @@ from flux_pipeline.defs.run_summary import (
     MOST_NAMED,
     SAMPLE,
     WINDOW,
-    Findings,
     Likeness,
+    RunFindings,
     missing_images,
 )
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.report import Ending, PartitionReport
+from flux_pipeline.produce.report import PartitionReport, ResultStatus
 from tests.defs.reports import a_report, a_result, an_image
 
 LOOKS = 0x0F0F_1234_5678_9ABC
 
 
-def found(*images: ImageRecord, **changes: Any) -> Findings:
-    findings = Findings("run")
+def found(*images: ImageRecord, **changes: Any) -> RunFindings:
+    findings = RunFindings("run")
     findings.add(a_report("castle", a_result(images=images, outputs=len(images), **changes)))
     return findings
 
@@ -97,8 +97,8 @@ def test_every_missing_image_is_named_with_its_reason() -> None:
     report = a_report(
         "castle",
         a_result(outputs=2, images=[an_image(), refused]),
-        a_result(ending=Ending.FAILED, images=[lost]),
-        a_result(ending=Ending.HELD, images=[], reason="held: nobody knows"),
+        a_result(status=ResultStatus.FAILED, images=[lost]),
+        a_result(status=ResultStatus.HELD, images=[], reason="held: nobody knows"),
     )
     names = dict(missing_images(report))
     assert list(names.values()) == ["left out", "not sent", "held: nobody knows"]
@@ -109,7 +109,7 @@ def test_every_missing_image_is_named_with_its_reason() -> None:
 
 
 def test_what_is_held_is_named_by_its_request() -> None:
-    held = found(ending=Ending.HELD, reason="held: attempt 1 may have been paid").held
+    held = found(status=ResultStatus.HELD, reason="held: attempt 1 may have been paid").held
     assert list(held.values()) == ["held: attempt 1 may have been paid"]
 
 
@@ -119,7 +119,7 @@ def test_of_very_many_the_first_are_named() -> None:
 
 
 def fill(run_id: str, images: int) -> list[ImageRecord]:
-    findings = Findings(run_id)
+    findings = RunFindings(run_id)
     for number in range(images):
         image = an_image(number, uri=f"file:///{number}.webp")
         findings.add(a_report("a", a_result(images=[image])))
@@ -152,7 +152,7 @@ def test_no_report_is_kept() -> None:
         named = (an_image(next(numbers), dhash=LOOKS) for _ in range(images))
         return [a_report("a", a_result(images=[image])) for image in named]
 
-    findings = Findings("run")
+    findings = RunFindings("run")
     for report in some(WINDOW + 1_000):  # the sets have just grown
         findings.add(report)
     reports = some(2_000)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from flux_pipeline.defs.automation import BOOKS
+from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
 from tests.defs.bench import QUIET, Bench
 
 TEXT = "prompts: {castle: a castle, moon: the moon}"
@@ -11,7 +11,7 @@ TEXT = "prompts: {castle: a castle, moon: the moon}"
 def test_it_is_made_with_the_books_from_the_galleries_of_the_sets(bench: Bench) -> None:
     winter = bench.write(TEXT)
     bench.run(winter)
-    job = bench.definitions(winter).resolve_job_def(BOOKS)
+    job = bench.definitions(winter).resolve_job_def(REFRESH_SHARED_ASSETS)
     result = job.execute_in_process(instance=bench.instance, run_config=QUIET)
     events = {
         each.asset_key.to_user_string(): each.step_materialization_data.materialization

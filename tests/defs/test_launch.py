@@ -104,7 +104,7 @@ def test_nothing_is_said_on_the_terminal(bench: Bench, capfd: pytest.CaptureFixt
 
 def test_any_job_can_be_launched(bench: Bench) -> None:
     winter = bench.write(FOUR)
-    assert launch_job(bench.instance, bench.definitions(winter), "keep_books").success
+    assert launch_job(bench.instance, bench.definitions(winter), "refresh_shared_assets").success
 
 
 def test_days_are_those_that_have_begun(bench: Bench) -> None:
@@ -119,7 +119,7 @@ def a_run(bench: Bench, process: int, *, copied: bool = False) -> dg.DagsterRun:
     """A run that seems to be under way in some process of this host."""
     definitions = bench.definitions(bench.write(FOUR))
     run = bench.instance.create_run_for_job(
-        definitions.resolve_job_def("keep_books"), status=dg.DagsterRunStatus.STARTED
+        definitions.resolve_job_def("refresh_shared_assets"), status=dg.DagsterRunStatus.STARTED
     )
     run_id = "another run" if copied else run.run_id
     place = {"flux/process": f"{socket.gethostname()}:{process}:{run_id}"}
@@ -132,7 +132,7 @@ def test_a_run_whose_process_is_gone_is_canceled_by_the_next(bench: Bench) -> No
     copied = a_run(bench, NOBODY, copied=True)
     alive = a_run(bench, os.getpid())
     init = a_run(bench, 1)
-    launch_job(bench.instance, bench.definitions(bench.write(FOUR)), "keep_books")
+    launch_job(bench.instance, bench.definitions(bench.write(FOUR)), "refresh_shared_assets")
     found = [bench.instance.get_run_by_id(run.run_id) for run in (dead, copied, alive, init)]
     statuses = [run.status for run in found if run is not None]
     assert statuses == [dg.DagsterRunStatus.CANCELED, *[dg.DagsterRunStatus.STARTED] * 3]

@@ -17,7 +17,7 @@ from flux_pipeline.defs.metadata import (
 )
 from flux_pipeline.defs.partitions import Content
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.produce.report import Ending
+from flux_pipeline.produce.report import ResultStatus
 from tests.defs.reports import a_report, a_result, an_image
 
 HOSTILE = "![x](http://evil.example/x.png) <script>alert(1)</script> | a | b |"
@@ -65,7 +65,7 @@ def test_long_text_is_cut() -> None:
 
 def test_reasons_are_counted_in_images_and_are_few() -> None:
     results = [
-        a_result(ending=Ending.FAILED, images=[], outputs=2, reason=f"reason {number % 7}")
+        a_result(status=ResultStatus.FAILED, images=[], outputs=2, reason=f"reason {number % 7}")
         for number in range(14)
     ]
     found = reasons_of(a_report("castle", *results))
@@ -83,8 +83,8 @@ def test_counts_are_those_of_the_tally() -> None:
     report = a_report(
         "castle",
         a_result(outputs=2, images=[an_image(), an_image(status=ImageStatus.REFUSED)], usd=0.006),
-        a_result(ending=Ending.UNCHANGED),
-        a_result(ending=Ending.HELD, images=[], outputs=3),
+        a_result(status=ResultStatus.UNCHANGED),
+        a_result(status=ResultStatus.HELD, images=[], outputs=3),
     )
     shown = images_metadata(report)
     assert shown["dagster/row_count"] == 2
@@ -97,7 +97,9 @@ def test_counts_are_those_of_the_tally() -> None:
 
 
 def test_what_a_person_looks_for_comes_first() -> None:
-    report = a_report("castle", a_result(thumbnail=b"RIFF", ending=Ending.FAILED, reason="why"))
+    report = a_report(
+        "castle", a_result(thumbnail=b"RIFF", status=ResultStatus.FAILED, reason="why")
+    )
     assert list(images_metadata(report))[:4] == [
         "flux/preview",
         "flux/prompt",
@@ -129,7 +131,7 @@ def test_a_line_says_what_became_of_a_partition() -> None:
     report = a_report(
         "castle",
         a_result(usd=0.003),
-        a_result(ending=Ending.UNCHANGED),
+        a_result(status=ResultStatus.UNCHANGED),
         a_result(images=[an_image(status=ImageStatus.REFUSED)]),
     )
     assert images_line(report) == "castle: 2 of 3 images, 1 unchanged, 1 refused, 0.0030 USD, 1.5 s"

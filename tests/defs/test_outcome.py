@@ -7,7 +7,7 @@ import pytest
 
 from flux_pipeline.defs.run_summary import MOST_NAMED, Outcome
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.produce.report import Ending, PartitionReport, Stop
+from flux_pipeline.produce.report import PartitionReport, ResultStatus, Stop
 from tests.defs.reports import a_report, a_result, an_image
 
 
@@ -23,7 +23,7 @@ def test_an_empty_partition_is_done() -> None:
 
 
 def test_what_was_unchanged_is_done() -> None:
-    assert Outcome("run").add(a_report("castle", a_result(ending=Ending.UNCHANGED)))
+    assert Outcome("run").add(a_report("castle", a_result(status=ResultStatus.UNCHANGED)))
 
 
 def test_some_refused_images_leave_a_partition_done_and_incomplete() -> None:
@@ -34,16 +34,18 @@ def test_some_refused_images_leave_a_partition_done_and_incomplete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "status"),
+    ("result_status", "status"),
     [
-        (Ending.REFUSED, ImageStatus.REFUSED),
-        (Ending.FAILED, ImageStatus.FAILED),
-        (Ending.HELD, ImageStatus.FAILED),
+        (ResultStatus.REFUSED, ImageStatus.REFUSED),
+        (ResultStatus.FAILED, ImageStatus.FAILED),
+        (ResultStatus.HELD, ImageStatus.FAILED),
     ],
 )
-def test_a_partition_without_any_image_has_failed(ending: Ending, status: ImageStatus) -> None:
+def test_a_partition_without_any_image_has_failed(
+    result_status: ResultStatus, status: ImageStatus
+) -> None:
     outcome = Outcome("run")
-    nothing = a_result(ending=ending, images=[an_image(status=status)], reason="because")
+    nothing = a_result(status=result_status, images=[an_image(status=status)], reason="because")
     assert not outcome.add(a_report("castle", nothing))
     assert outcome.failed == {"castle": "because"}
 
@@ -51,7 +53,7 @@ def test_a_partition_without_any_image_has_failed(ending: Ending, status: ImageS
 def test_one_failed_image_among_many_fails_its_partition() -> None:
     outcome = Outcome("run")
     broken = a_result(
-        ending=Ending.FAILED, images=[an_image(status=ImageStatus.FAILED)], reason="cut short"
+        status=ResultStatus.FAILED, images=[an_image(status=ImageStatus.FAILED)], reason="cut short"
     )
     assert not outcome.add(a_report("castle", a_result(), broken, a_result()))
     assert outcome.failed == {"castle": "cut short"}
@@ -60,7 +62,9 @@ def test_one_failed_image_among_many_fails_its_partition() -> None:
 def test_a_failure_names_partitions_and_reasons_and_is_retried_by_nobody() -> None:
     outcome = Outcome("run")
     outcome.add(a_report("castle", a_result(usd=0.003)))
-    outcome.add(a_report("moon", a_result(ending=Ending.HELD, images=[], reason="fate unknown")))
+    outcome.add(
+        a_report("moon", a_result(status=ResultStatus.HELD, images=[], reason="fate unknown"))
+    )
     with pytest.raises(dg.Failure) as raised:
         outcome.raise_if_failed()
     assert raised.value.description == "1 of 2 partitions failed\nmoon: fate unknown"
@@ -72,7 +76,7 @@ def test_a_failure_names_partitions_and_reasons_and_is_retried_by_nobody() -> No
 def test_a_failure_of_very_many_names_the_first() -> None:
     outcome = Outcome("run")
     for number in range(1_000):
-        result = a_result(ending=Ending.FAILED, images=[], reason=f"reason {number}")
+        result = a_result(status=ResultStatus.FAILED, images=[], reason=f"reason {number}")
         outcome.add(a_report(f"shard-{number:04d}", result))
     with pytest.raises(dg.Failure, match="1,000 of 1,000 partitions failed") as raised:
         outcome.raise_if_failed()
@@ -89,11 +93,11 @@ def test_a_report_without_reasons_says_at_least_that_nothing_came() -> None:
 
 def test_a_reason_is_said_once_with_the_partitions_that_have_it() -> None:
     outcome = Outcome("run")
-    failed = a_result(ending=Ending.FAILED, images=[], reason="no budget")
+    failed = a_result(status=ResultStatus.FAILED, images=[], reason="no budget")
     full = replace(failed, stop=Stop.RUN_BUDGET)
     for key in ("a", "b", "c", "d", "e"):
         outcome.add(a_report(key, full))
-    outcome.add(a_report("f", a_result(ending=Ending.HELD, images=[], reason="fate unknown")))
+    outcome.add(a_report("f", a_result(status=ResultStatus.HELD, images=[], reason="fate unknown")))
     cost = full.request.cost_usd
     with pytest.raises(dg.Failure) as raised:
         outcome.raise_if_failed()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flux_pipeline.defs import components as scaffold_module
-from flux_pipeline.defs.components import ImageBooksScaffolder, PromptSetScaffolder
+from flux_pipeline.defs.components import PromptSetScaffolder, SharedAssetsScaffolder
 from flux_pipeline.prompts import load_prompt_set
 from tests.defs.elsewhere import dg_commands
 
@@ -38,7 +38,9 @@ def scaffold(folder: Path, kind: str = "PromptSet", **given: Any) -> None:
         params=dg.ScaffoldRequest,
         **{"scaffold_format": "yaml", "project_root": folder.parent, **given},
     )
-    {"PromptSet": PromptSetScaffolder, "ImageBooks": ImageBooksScaffolder}[kind]().scaffold(request)
+    {"PromptSet": PromptSetScaffolder, "SharedAssets": SharedAssetsScaffolder}[kind]().scaffold(
+        request
+    )
 
 
 def test_scaffolding_appends_to_a_file_and_writes_python(tmp_path: Path) -> None:
@@ -46,10 +48,10 @@ def test_scaffolding_appends_to_a_file_and_writes_python(tmp_path: Path) -> None
     scaffold(tmp_path / "defs.yaml", append=True)
     kinds = [each["type"] for each in yaml.safe_load_all((tmp_path / "defs.yaml").read_text())]
     assert kinds == ["other.Thing", "flux_pipeline.PromptSet"]
-    scaffold(tmp_path / "defs.yaml", "ImageBooks", append=True)
+    scaffold(tmp_path / "defs.yaml", "SharedAssets", append=True)
     (*_, books) = yaml.safe_load_all((tmp_path / "defs.yaml").read_text())
     assert books["attributes"] == {"image_producer": "environment"}
-    for kind in ("PromptSet", "ImageBooks"):
+    for kind in ("PromptSet", "SharedAssets"):
         scaffold(tmp_path, kind, scaffold_format="python")
         assert f"-> {kind}" in (tmp_path / "component.py").read_text()
 
@@ -69,7 +71,7 @@ def test_in_this_project_a_prompt_set_is_scaffolded_as_a_file(
     assert load_prompt_set(tmp_path / "configs/winter.yaml").partition_keys()
     with pytest.raises(SystemExit, match="is there already"):
         scaffold(tmp_path / "defs/winter", project_root=tmp_path)
-    (tmp_path / "defs/books").mkdir()
-    with pytest.raises(SystemExit, match="the books are there already"):
-        scaffold(tmp_path / "defs/books", "ImageBooks", project_root=tmp_path)
-    assert not (tmp_path / "defs/books").exists()
+    (tmp_path / "defs/shared").mkdir()
+    with pytest.raises(SystemExit, match="the shared assets are there already"):
+        scaffold(tmp_path / "defs/shared", "SharedAssets", project_root=tmp_path)
+    assert not (tmp_path / "defs/shared").exists()

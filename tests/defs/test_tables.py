@@ -7,17 +7,17 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from flux_pipeline.defs.automation import BOOKS
+from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
 from tests.defs.bench import QUIET, Bench, checks
 
 
-def keep_books(bench: Bench, *sets: str) -> dict[str, dg.AssetMaterialization]:
+def refresh_shared_assets(bench: Bench, *sets: str) -> dict[str, dg.AssetMaterialization]:
     loaded = [bench.write(text) for text in sets]
     result = (
         bench.definitions(*loaded)
-        .resolve_job_def(BOOKS)
+        .resolve_job_def(REFRESH_SHARED_ASSETS)
         .execute_in_process(instance=bench.instance, run_config=QUIET)
     )
     return {
@@ -33,7 +33,7 @@ def test_the_books_hold_every_image_once(bench: Bench) -> None:
     winter = bench.write(text)
     bench.run(winter, raise_on_error=False)
     bench.run(winter, raise_on_error=False)
-    events = keep_books(bench, text)
+    events = refresh_shared_assets(bench, text)
     table = pq.read_table(bench.folder / "store/lineage/current.parquet")
     assert len(table) == events["lineage"].metadata["dagster/row_count"].value == 3
     shown = events["spend"].metadata
@@ -50,7 +50,7 @@ def test_the_books_hold_every_image_once(bench: Bench) -> None:
 def test_the_table_in_the_ui_is_markdown_of_plain_cells(bench: Bench) -> None:
     text = "prompts: {castle: a castle}"
     bench.run(bench.write(text))
-    table = keep_books(bench, text)["spend"].metadata["flux/by_day"].value.splitlines()
+    table = refresh_shared_assets(bench, text)["spend"].metadata["flux/by_day"].value.splitlines()
     assert table[0] == f"| {' | '.join(SPEND_SCHEMA.names)} |"
     assert table[1] == f"|{' --- |' * len(SPEND_SCHEMA)}"
     cells = table[2].strip("| ").split(" | ")
@@ -60,7 +60,7 @@ def test_the_table_in_the_ui_is_markdown_of_plain_cells(bench: Bench) -> None:
 def test_a_prediction_of_four_images_is_one_in_the_books_and_paid_once(bench: Bench) -> None:
     text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 2}}"
     bench.run(bench.write(text))
-    events = keep_books(bench, text)
+    events = refresh_shared_assets(bench, text)
     shown = {name: value.value for name, value in events["spend"].metadata.items()}
     assert (shown["flux/predictions"], shown["flux/stored_images"]) == (2, 8)
     assert shown["flux/cost_usd"] == pytest.approx(0.024)
@@ -72,7 +72,7 @@ def test_a_prediction_of_four_images_is_one_in_the_books_and_paid_once(bench: Be
 def test_the_plot_is_a_small_picture_in_the_event_and_a_page_in_the_store(bench: Bench) -> None:
     text = "prompts: {castle: a castle}"
     bench.run(bench.write(text))
-    shown = keep_books(bench, text)["spend"].metadata
+    shown = refresh_shared_assets(bench, text)["spend"].metadata
     plot = shown["flux/plot"]
     assert isinstance(plot, dg.MarkdownMetadataValue)
     data = plot.value.removeprefix("![USD a day](data:image/png;base64,").removesuffix(")")
@@ -89,7 +89,7 @@ def test_every_image_asked_for_has_a_row_whatever_became_of_it(bench: Bench) -> 
     text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 12}}"
     winter = bench.write(text)
     bench.run(winter, raise_on_error=False)
-    keep_books(bench, text)
+    refresh_shared_assets(bench, text)
     rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
     asked = {(request.request_sha256, index) for request in winter.requests() for index in range(4)}
     assert {(row["request_sha256"], row["output_index"]) for row in rows} == asked
@@ -107,14 +107,14 @@ def test_what_is_held_has_rows_and_fails_its_check(bench: Bench) -> None:
     text = "prompts: {castle: {prompt: a castle, num_outputs: 2}}"
     result = bench.run(bench.write(text), raise_on_error=False)
     assert not checks(result)["nothing_is_held"]
-    keep_books(bench, text)
+    refresh_shared_assets(bench, text)
     rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
     assert [(row["output_index"], row["status"]) for row in rows] == [(0, "failed"), (1, "failed")]
     assert all("`flux-pipeline held`" in row["error"] for row in rows)
 
 
 def test_the_books_of_nothing_are_empty(bench: Bench) -> None:
-    events = keep_books(bench, "prompts: {castle: a castle}")
+    events = refresh_shared_assets(bench, "prompts: {castle: a castle}")
     assert events["lineage"].metadata["dagster/row_count"].value == 0
     assert events["spend"].metadata["dagster/row_count"].value == 0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.usage import Ledger, fingerprint_key, read_ledger
+from flux_pipeline.emulator.usage import Usage, fingerprint_key, read_ledger
 from tests.emulator.api import KEY, VERSION, Api, ManualClock
 from tests.emulator.conftest import Start
 
@@ -102,7 +102,7 @@ def test_it_is_read_over_http_without_a_key_and_without_being_counted(start: Sta
     api.create()
     for query, predictions in (("", 0), ("?predictions=1", 1)):
         reply = api.files.get(f"{server.origin}/_emulator/ledger{query}")
-        ledger = Ledger.model_validate_json(reply.content)
+        ledger = Usage.model_validate_json(reply.content)
         assert len(ledger.predictions) == predictions
         assert ledger.creates_accepted == 1
     assert len(server.ledger().requests_by_route) == 1

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flux_pipeline.ledger.base import Budget, Claimed, Intent, OverBudget
 from flux_pipeline.produce.budgets import Limits, over_budget, usd
-from flux_pipeline.produce.plan import Fit, open_fits
+from flux_pipeline.produce.plan import BudgetFit, open_fits
 from tests.ledger.memory import MemoryLedger
 
 costs = st.lists(st.integers(1, 20_000), max_size=30)
@@ -34,17 +34,17 @@ def test_what_fits_is_what_the_ledger_would_let_through(
 
 @given(costs, st.integers(0, 100_000), st.integers(0, 50_000))
 def test_all_fit_under_the_limit_that_is_proposed(each: list[int], limit: int, used: int) -> None:
-    short = Fit("usd_per_run", limit, used)
+    short = BudgetFit("usd_per_run", limit, used)
     for cost in each:
         short.add(cost)
-    raised = Fit("usd_per_run", max(limit, short.needed_micros), used)
+    raised = BudgetFit("usd_per_run", max(limit, short.needed_micros), used)
     for cost in each:
         raised.add(cost)
     assert raised.fits == len(each)
 
 
 def test_a_budget_is_said_with_what_fits() -> None:
-    fit = Fit("usd_per_run", 50_000)
+    fit = BudgetFit("usd_per_run", 50_000)
     for _ in range(40):
         fit.add(4_000)
     assert str(fit) == "budget usd_per_run 0.05: 12 of 40 new requests fit; raise it to 0.16"

@@ -14,7 +14,7 @@ from flux_pipeline.images.labels import read_label
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.report import Ending, PartitionReport, Tally
+from flux_pipeline.produce.report import PartitionReport, ResultStatus, Tally
 from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
 
 Open = Callable[..., Bench]
@@ -242,6 +242,6 @@ def test_refused_images_keep_their_record_in_the_next_run(open_bench: Open) -> N
 
     assert (first.refused, second.refused, bench.created) == (2, 2, 2)
     result = bench.reports[0].results[0]
-    assert result.ending is Ending.REFUSED
+    assert result.status is ResultStatus.REFUSED
     assert all(record.status is ImageStatus.REFUSED for record in result.records)
     assert "NSFW" in result.reason

@@ -20,7 +20,9 @@ def test_what_was_not_made_is_counted() -> None:
 
 def test_what_is_waited_for_is_named_with_its_count() -> None:
     progress = Progress(200, clock=lambda: 7.0)
-    progress.doing.update({"AwaitPermit": 3, "AwaitPoll": 40, "Poll": 2, "Keep": 0, "Close": 5})
+    progress.doing.update(
+        {"AwaitPermit": 3, "AwaitPoll": 40, "Poll": 2, "StoreOutput": 0, "Close": 5}
+    )
     assert progress.line() == (
         "0/200 images, 0.0000 USD, 0.0/s; 42 at the provider; 3 wait for the rate"
     )

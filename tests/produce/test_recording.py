@@ -11,7 +11,7 @@ import pytest
 from flux_pipeline.errors import StoreError
 from flux_pipeline.lineage.thumbnails import list_packs, read_pack
 from flux_pipeline.produce import recorder as recording
-from flux_pipeline.produce.effects import Kept
+from flux_pipeline.produce.effects import Stored
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.recorder import Recorder
 from flux_pipeline.store.base import Store, StoredObject
@@ -26,7 +26,7 @@ def recorder(store: Store) -> Recorder:
 async def keep(store: Store, count: int, **changes: Any) -> None:
     async with recorder(store) as recording_:
         for number in range(count):
-            await recording_.keep_thumbnail(Kept(a_record(number, **changes), b"webp"))
+            await recording_.keep_thumbnail(Stored(a_record(number, **changes), b"webp"))
 
 
 def packed(store: Store) -> list[Mapping[str, bytes]]:
@@ -54,7 +54,7 @@ def test_what_waits_is_written_when_the_run_is_stopped(store: FolderStore) -> No
     async def stopped() -> None:
         with anyio.CancelScope() as scope:
             async with recorder(store) as each:
-                await each.keep_thumbnail(Kept(a_record(1), b"webp"))
+                await each.keep_thumbnail(Stored(a_record(1), b"webp"))
                 scope.cancel()
                 await anyio.sleep_forever()
 

@@ -185,7 +185,7 @@ def test_a_run_killed_after_storing_a_signed_image_takes_it_for_its_own(
             ["run", "--json"],
             folder=tmp_path,
             environ=environ,
-            death=Death("Keep", after=True, nth=1),
+            death=Death("StoreOutput", after=True, nth=1),
         )
         before = {path: path.read_bytes() for path in (tmp_path / "data/store").rglob("*.png")}
         code, done = run_command(["run", "--json"], folder=tmp_path, environ=environ)

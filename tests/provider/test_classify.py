@@ -20,11 +20,11 @@ from flux_pipeline.outcomes import (
     Throttled,
 )
 from flux_pipeline.prediction import Status
-from flux_pipeline.provider.classify import REFUSALS, Answer, Judge
+from flux_pipeline.provider.classify import REFUSALS, Answer, ResponseClassifier
 from flux_pipeline.provider.http import Reply
 from tests.provider.samples import ID, KEY, prediction_fields
 
-JUDGE = Judge("api.example", KEY, lambda: 1_000_000.0)
+JUDGE = ResponseClassifier("api.example", KEY, lambda: 1_000_000.0)
 ERROR = {"title": "Title", "detail": "what is wrong", "status": 0}
 PREDICTION = prediction_fields()
 

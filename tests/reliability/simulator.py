@@ -371,11 +371,11 @@ class World:
     def Cancel(self, slot: Slot, effect: fx.Cancel) -> tuple[float, object]:
         return self.Poll(slot, fx.Poll(effect.prediction_id))
 
-    def Keep(self, slot: Slot, effect: fx.Keep) -> tuple[float, object]:
+    def StoreOutput(self, slot: Slot, effect: fx.StoreOutput) -> tuple[float, object]:
         if not self.calm and self.random.random() < 0.1:
-            return 0.3, fx.NotKept("again", "cut")
+            return 0.3, fx.NotStored("again", "cut")
         self.stored[slot.request] += 1
-        return 0.3, fx.Kept(RECORD)
+        return 0.3, fx.Stored(RECORD)
 
     def Sleep(self, slot: Slot, effect: fx.Sleep) -> tuple[float, None]:
         return max(effect.seconds, 0.001), None

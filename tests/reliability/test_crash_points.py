@@ -26,7 +26,7 @@ EFFECTS = [
     "AwaitPoll",
     "Poll",
     "WriteSucceeded",
-    "Keep",
+    "StoreOutput",
     "Close",
 ]
 

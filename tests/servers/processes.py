@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flux_pipeline.produce.handler import Performer
+from flux_pipeline.produce.handler import EffectHandler
 
 _OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
 _SECONDS = 600
@@ -101,18 +101,18 @@ def _command(
 
 
 def _arm(death: Death) -> None:
-    perform = Performer.__dict__["perform"]  # the dispatcher itself, not what it binds to
+    perform = EffectHandler.__dict__["perform"]  # the dispatcher itself, not what it binds to
     seen = 0
 
-    async def dying(self: Performer, effect: Any) -> Any:
+    async def dying(self: EffectHandler, effect: Any) -> Any:
         nonlocal seen
         seen += type(effect).__name__ == death.effect
         mine = type(effect).__name__ == death.effect and seen == death.nth
         if mine and not death.after:
             os.kill(os.getpid(), signal.SIGKILL)
-        outcome = await perform.__get__(self, Performer)(effect)
+        outcome = await perform.__get__(self, EffectHandler)(effect)
         if mine and death.after:
             os.kill(os.getpid(), signal.SIGKILL)
         return outcome
 
-    Performer.perform = dying  # type: ignore[method-assign,assignment]
+    EffectHandler.perform = dying  # type: ignore[method-assign,assignment]

@@ -112,7 +112,7 @@ def failed(studio: Studio, launched: None) -> Run:
 
 def test_the_graph_shows_a_group_for_every_prompt_set(studio: Studio, page: Page) -> None:
     page.goto(f"{studio.url}/asset-groups")
-    for name in [*SETS, "books"]:
+    for name in [*SETS, "shared"]:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     page.goto(f'{studio.url}/asset-groups~group%3A"storybook"/')
     for name in ("prompts", "images", "gallery"):

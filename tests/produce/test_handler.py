@@ -1,4 +1,4 @@
-"""What the performer does beside the one call that an effect asks for."""
+"""What the handler does beside the one call that an effect asks for."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.outcomes import Absent
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.handler import Performer, Seams
+from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.policy import Policy
 from tests.produce.conftest import make_requests
 
@@ -41,10 +41,10 @@ async def test_a_claim_is_kept_while_a_long_list_is_read(tmp_path: Path) -> None
         claim = ledger.claim(intent, holder="me")
         assert isinstance(claim, Claimed)
         async with LedgerWriter(ledger) as writer:
-            seams: Any = Seams.__new__(Seams)
-            seams.provider = SlowList(ledger, claim.attempt.claimed_at)
-            seams.ledger, seams.known_ids = writer, ledger.known_ids
-            seams.policy = Policy(lease=LEASE, send_timeout=0.1)
-            performer = Performer(seams, request, "me", intent, ())
+            services: Any = RunServices.__new__(RunServices)
+            services.provider = SlowList(ledger, claim.attempt.claimed_at)
+            services.ledger, services.known_ids = writer, ledger.known_ids
+            services.policy = Policy(lease=LEASE, send_timeout=0.1)
+            handler = EffectHandler(services, request, "me", intent, ())
             with anyio.fail_after(600):
-                assert await performer.perform(fx.FindInList(claim.attempt)) == Absent()
+                assert await handler.perform(fx.FindInList(claim.attempt)) == Absent()

@@ -1,4 +1,4 @@
-"""The component ImageBooks: what the prompt sets of another project share, over all it finds."""
+"""The component SharedAssets: what the prompt sets of another project share, over all it finds."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def make_coffee(): ...
 
 
 @pytest.fixture
-def books(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shared(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with sets of every kind, whose resource comes from the environment."""
     (project / "src/other/defs/resources.py").unlink()
     (project / "src/other/defs/theirs.py").write_text(OTHER)
@@ -43,7 +43,7 @@ def books(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_defs(
         project, "two", f"name: snow\n{HEAD}", f"name: rain\n{HEAD}schedule: {{cron: 0 6 * * *}}\n"
     )
-    write_defs(project, "books", "", kind="ImageBooks")
+    write_defs(project, "shared", "", kind="SharedAssets")
     monkeypatch.setenv("FLUX_STORE", "file:elsewhere")
     return project
 
@@ -56,8 +56,8 @@ def mistakes(project: Path) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_books_are_over_every_set_of_the_project(books: Path) -> None:
-    definitions = load(books)
+def test_the_shared_assets_are_over_every_set_of_the_project(shared: Path) -> None:
+    definitions = load(shared)
     graph = definitions.resolve_asset_graph()
 
     def of_each(asset: str) -> set[dg.AssetKey]:
@@ -67,17 +67,21 @@ def test_the_books_are_over_every_set_of_the_project(books: Path) -> None:
     assert graph.get(dg.AssetKey("gallery")).parent_keys == of_each("gallery")
     assert graph.get(dg.AssetKey("spend")).parent_keys == {dg.AssetKey("lineage")}
     repository = definitions.get_repository_def()
-    assert set(repository.job_names) >= {"keep_books", "rescue_predictions", "make_coffee"}
+    assert set(repository.job_names) >= {
+        "refresh_shared_assets",
+        "rescue_predictions",
+        "make_coffee",
+    }
     assert {each.name for each in repository.schedule_defs} == {
-        "keep_books_hourly",
+        "refresh_shared_assets_hourly",
         "rescue_predictions_every_ten_minutes",
         "make_rain_on_time",
     }
     dg.Definitions.validate_loadable(definitions)
 
 
-def test_the_automation_sensor_leaves_other_assets_to_the_project(books: Path) -> None:
-    definitions = load(books)
+def test_the_automation_sensor_leaves_other_assets_to_the_project(shared: Path) -> None:
+    definitions = load(shared)
     sensors = {each.name: each for each in definitions.get_repository_def().sensor_defs}
     assert set(sensors) == {
         "on_change",
@@ -98,9 +102,9 @@ def test_the_automation_sensor_leaves_other_assets_to_the_project(books: Path) -
 
 
 def test_the_resource_comes_from_the_environment_and_the_executor_from_the_project(
-    books: Path,
+    shared: Path,
 ) -> None:
-    definitions = load(books)
+    definitions = load(shared)
     assert definitions.resources is not None
     producer = definitions.resources["image_producer"]
     assert isinstance(producer, ImageProducer)
@@ -108,52 +112,52 @@ def test_the_resource_comes_from_the_environment_and_the_executor_from_the_proje
     assert definitions.executor is None
 
 
-def test_a_resource_of_the_projects_own_is_said_in_the_component(books: Path) -> None:
-    (books / "src/other/defs/resources.py").write_text(
+def test_a_resource_of_the_projects_own_is_said_in_the_component(shared: Path) -> None:
+    (shared / "src/other/defs/resources.py").write_text(
         "import dagster as dg\nfrom flux_pipeline import ImageProducer\n"
         "@dg.definitions\ndef resources():\n"
         "    producer = ImageProducer(store='file:own')\n"
         "    return dg.Definitions(resources={'image_producer': producer})\n"
     )
     with pytest.raises(Exception, match="Error while building") as raised:
-        load(books)
+        load(shared)
     assert "different resources with same key 'image_producer'" in str(raised.value.__cause__)
-    write_defs(books, "books", "image_producer: project", kind="ImageBooks")
-    definitions = load(books)
+    write_defs(shared, "shared", "image_producer: project", kind="SharedAssets")
+    definitions = load(shared)
     assert definitions.resources is not None
     assert definitions.resources["image_producer"].store == "file:own"
     dg.Definitions.validate_loadable(definitions)
 
 
-def test_what_is_there_twice_is_named_with_its_place(books: Path) -> None:
-    write_defs(books, "more", f"name: snow\n{HEAD}")
-    ((place, said),) = mistakes(books)
+def test_what_is_there_twice_is_named_with_its_place(shared: Path) -> None:
+    write_defs(shared, "more", f"name: snow\n{HEAD}")
+    ((place, said),) = mistakes(shared)
     assert place == "defs.yaml"
     assert said.startswith("is named snow, and so is one in ")
-    write_defs(books, "more", "", kind="ImageBooks")
-    assert mistakes(books)[0][1].startswith("a project has one ImageBooks")
+    write_defs(shared, "more", "", kind="SharedAssets")
+    assert mistakes(shared)[0][1].startswith("a project has one SharedAssets")
 
 
 def test_a_mistake_in_the_environment_is_named(
-    books: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLUX_STORE", "nowhere")
-    ((place, said),) = mistakes(books)
+    ((place, said),) = mistakes(shared)
     assert place == "environment"
     assert "is no address of a store" in said
 
 
-def test_alerts_are_of_our_runs_alone(books: Path) -> None:
+def test_alerts_are_of_our_runs_alone(shared: Path) -> None:
     with receiver() as webhook, dg.DagsterInstance.ephemeral() as instance:
         sender = flux_pipeline.AlertSender(url=f"{webhook.origin}/hook")
-        repository = load(books).get_repository_def()
+        repository = load(shared).get_repository_def()
         on_failure: Any = repository.get_sensor_def("alert_on_failure")
         for job_name, selection in (
             ("make_coffee", None),
             ("__ASSET_JOB", {dg.AssetKey("theirs")}),
             ("__ASSET_JOB", {dg.AssetKey("theirs"), dg.AssetKey(["ice", "images"])}),
             ("make_snow", None),
-            ("keep_books", None),
+            ("refresh_shared_assets", None),
         ):
             run = instance.create_run_for_job(
                 repository.get_job(job_name), asset_selection=frozenset(selection or ()) or None
@@ -172,24 +176,24 @@ def test_alerts_are_of_our_runs_alone(books: Path) -> None:
     assert [each["title"].split()[0] for each in webhook.bodies] == [
         "__ASSET_JOB",
         "make_snow",
-        "keep_books",
+        "refresh_shared_assets",
     ]
 
 
-def test_what_is_scaffolded_makes_images_and_keeps_the_books(project: Path) -> None:
+def test_what_is_scaffolded_makes_images_and_refreshes_the_shared_assets(project: Path) -> None:
     """As a newcomer does it: dg alone, the emulator, and the executor that Dagster has."""
     (project / "src/other/defs/resources.py").unlink()
     for command in (
-        "scaffold defs flux_pipeline.ImageBooks books",
+        "scaffold defs flux_pipeline.SharedAssets shared",
         "scaffold defs flux_pipeline.PromptSet winter",
         "launch --job make_winter",
-        "launch --job keep_books",
+        "launch --job refresh_shared_assets",
     ):
         list(dg_commands(project, command))
     listed, about, _ = dg_commands(
         project,
         "list defs --json",
-        "utils inspect-component flux_pipeline.ImageBooks",
+        "utils inspect-component flux_pipeline.SharedAssets",
         "check yaml",
     )
     assert {each["asset_key"] for each in json.loads(listed)["assets"]} == {
@@ -204,11 +208,20 @@ def test_what_is_scaffolded_makes_images_and_keeps_the_books(project: Path) -> N
 
 
 def test_books_are_made_in_python_too(project: Path) -> None:
-    (project / "src/other/defs/books.py").write_text(
-        "import dagster as dg\nfrom flux_pipeline import ImageBooks\n"
+    (project / "src/other/defs/shared.py").write_text(
+        "import dagster as dg\nfrom flux_pipeline import SharedAssets\n"
         "@dg.component_instance\n"
-        "def load(context: dg.ComponentLoadContext) -> ImageBooks:\n"
+        "def load(context: dg.ComponentLoadContext) -> SharedAssets:\n"
         "    given = {'image_producer': 'project'}\n"
-        "    return ImageBooks.from_attributes_dict(attributes=given, context=context)\n"
+        "    return SharedAssets.from_attributes_dict(attributes=given, context=context)\n"
     )
     assert dg.AssetKey("lineage") in load(project).resolve_all_asset_keys()
+
+
+def test_the_name_of_version_0_1_is_accepted_for_one_release(shared: Path) -> None:
+    (shared / "src/other/defs/shared/defs.yaml").write_text("type: flux_pipeline.ImageBooks\n")
+
+    with pytest.warns(DeprecationWarning, match="ImageBooks is flux_pipeline.SharedAssets now"):
+        definitions = load(shared)
+
+    assert "refresh_shared_assets" in definitions.get_repository_def().job_names
