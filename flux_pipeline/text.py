@@ -1,6 +1,7 @@
 """Text that people read: a number and its noun, one safe line, a value quoted in a message."""
 
 import unicodedata
+from collections.abc import Sequence
 
 from flux_pipeline.redaction import redact
 
@@ -71,6 +72,12 @@ def shorten(text: str, limit: int) -> str:
     """At most ``limit`` characters on one line; where the end is cut, a mark says so."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def first_of(names: Sequence[str], limit: int) -> str:
+    """The first ``limit`` names with commas, and how many more there are: ``a, b and 3 more``."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{', '.join(names[:limit])}{more}"
 
 
 def _spelled(char: str) -> str:

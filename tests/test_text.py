@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.text import count_noun, printable, quoted, safe_line, safe_text, shorten
+from flux_pipeline.text import (
+    count_noun,
+    first_of,
+    printable,
+    quoted,
+    safe_line,
+    safe_text,
+    shorten,
+)
 
 
 def test_one_is_singular_and_everything_else_is_not() -> None:
@@ -17,6 +25,15 @@ def test_one_is_singular_and_everything_else_is_not() -> None:
         "1,200 images",
     ]
     assert [count_noun(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]
+
+
+def test_of_many_names_the_first_are_given_and_the_rest_is_counted() -> None:
+    assert [first_of(list(names), 2) for names in ("", "a", "ab", "abcd")] == [
+        "",
+        "a",
+        "a, b",
+        "a, b and 2 more",
+    ]
 
 
 @pytest.mark.parametrize(
