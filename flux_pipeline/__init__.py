@@ -1,32 +1,22 @@
 """Declarative image production on Dagster: every image paid once, kept, and traceable."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-_FOR_DAGSTER = {
-    "AlertSender": "flux_pipeline.resources",
-    "ImageProducer": "flux_pipeline.resources",
-    "PromptSet": "flux_pipeline.defs.components",
-    "SharedAssets": "flux_pipeline.defs.components",
-}
-_RENAMED = {"ImageBooks": "SharedAssets"}
-"""Names until 0.1.0; they go with 0.3.0."""
+from flux_pipeline.faces import lazy_names
 
+if TYPE_CHECKING:
+    from flux_pipeline.defs.components import PromptSet, SharedAssets
+    from flux_pipeline.resources import AlertSender, ImageProducer
+else:  # the rest of the package needs no Dagster
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "AlertSender": "flux_pipeline.resources",
+            "ImageProducer": "flux_pipeline.resources",
+            "PromptSet": "flux_pipeline.defs.components",
+            "SharedAssets": "flux_pipeline.defs.components",
+        },
+        renamed={"ImageBooks": "SharedAssets"},  # the name until 0.1; it goes with 0.3
+    )
 
-def __getattr__(name: str) -> Any:
-    """Import what Dagster projects use when it is asked for: the rest needs no Dagster."""
-    from importlib import import_module  # noqa: PLC0415  as lazy as the rest of this function
-
-    if name in _RENAMED:
-        from warnings import warn  # noqa: PLC0415
-
-        new = _RENAMED[name]
-        warn(f"flux_pipeline.{name} is flux_pipeline.{new} now", DeprecationWarning, stacklevel=2)
-        name = new
-    if name not in _FOR_DAGSTER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_FOR_DAGSTER[name]), name)
-
-
-def __dir__() -> list[str]:
-    """List them too: this is how ``dg list components`` finds the component."""
-    return sorted([*globals(), *_FOR_DAGSTER])
+__all__ = ["AlertSender", "ImageProducer", "PromptSet", "SharedAssets"]

@@ -1,1 +1,20 @@
-"""Objects in a folder or in S3, written once and checked."""
+"""Objects, written once and never changed: in a folder or an S3 bucket."""
+
+from typing import TYPE_CHECKING
+
+from flux_pipeline.faces import lazy_names
+
+if TYPE_CHECKING:
+    from flux_pipeline.store.base import Store, StoredObject
+    from flux_pipeline.store.open import open_store
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Store": "flux_pipeline.store.base",
+            "StoredObject": "flux_pipeline.store.base",
+            "open_store": "flux_pipeline.store.open",
+        },
+    )
+
+__all__ = ["Store", "StoredObject", "open_store"]
