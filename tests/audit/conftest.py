@@ -1,5 +1,5 @@
-"""The same bench as for producing: what is verified was produced before."""
+"""The same pipeline as for producing: what is verified was produced before."""
 
-from tests.produce.conftest import bench, open_bench
+from tests.produce.conftest import open_pipeline, pipeline
 
-__all__ = ["bench", "open_bench"]
+__all__ = ["open_pipeline", "pipeline"]

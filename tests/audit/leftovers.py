@@ -7,14 +7,14 @@ from flux_pipeline.ledger.codec import dump_reply, dump_request
 from flux_pipeline.outcomes import Accepted
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.request import Request
-from tests.produce.conftest import Bench
+from tests.produce.pipeline import Pipeline
 
 
-def create(bench: Bench, request: Request) -> Prediction:
+def create(pipeline: Pipeline, request: Request) -> Prediction:
     """Pay for a prediction behind the ledger's back."""
 
     async def send() -> Prediction:
-        async with bench.producer.open_provider() as provider:
+        async with pipeline.producer.open_provider() as provider:
             outcome = await provider.create(request)
             assert isinstance(outcome, Accepted)
             return outcome.prediction
@@ -22,25 +22,25 @@ def create(bench: Bench, request: Request) -> Prediction:
     return anyio.run(send)
 
 
-def intend(bench: Bench, request: Request) -> Attempt:
+def intend(pipeline: Pipeline, request: Request) -> Attempt:
     """Write an intent, and die."""
-    attempt = _claim(bench, request)
-    bench.reopen()
+    attempt = _claim(pipeline, request)
+    pipeline.reopen()
     return attempt
 
 
-def accept(bench: Bench, request: Request) -> Prediction:
+def accept(pipeline: Pipeline, request: Request) -> Prediction:
     """Pay, write the id down, and die."""
-    attempt = _claim(bench, request)
-    prediction = create(bench, request)
-    bench.ledger.accept(attempt, prediction_id=prediction.id, reply=dump_reply(prediction))
-    bench.reopen()
+    attempt = _claim(pipeline, request)
+    prediction = create(pipeline, request)
+    pipeline.ledger.accept(attempt, prediction_id=prediction.id, reply=dump_reply(prediction))
+    pipeline.reopen()
     return prediction
 
 
-def _claim(bench: Bench, request: Request) -> Attempt:
+def _claim(pipeline: Pipeline, request: Request) -> Attempt:
     sha, name = request.request_sha256, request.source.prompt_set
     intent = Intent(sha, name, "run-0", 3000 * request.outputs, dump_request(request))
-    claim = bench.ledger.claim(intent, holder="dead")
+    claim = pipeline.ledger.claim(intent, holder="dead")
     assert isinstance(claim, Claimed)
     return claim.attempt

@@ -19,7 +19,7 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from tests.ledger.actions import begin
-from tests.produce.conftest import Bench, make_requests
+from tests.produce.pipeline import Pipeline, make_requests
 
 
 def marked(store: Store) -> dict[str, str]:
@@ -28,41 +28,43 @@ def marked(store: Store) -> dict[str, str]:
 
 
 @pytest.fixture
-def made(bench: Bench) -> Bench:
-    """A bench whose ledger holds two images made by the emulator."""
-    claim_ledger(bench.ledger, bench.store, emulated=True)
-    bench.run(make_requests(2))
-    return bench
+def made(pipeline: Pipeline) -> Pipeline:
+    """A pipeline whose ledger holds two images made by the emulator."""
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
+    pipeline.run(make_requests(2))
+    return pipeline
 
 
-def test_a_new_ledger_is_anybodys_and_then_that_ones(bench: Bench) -> None:
-    claim_ledger(bench.ledger, bench.store, emulated=False)
+def test_a_new_ledger_is_anybodys_and_then_that_ones(pipeline: Pipeline) -> None:
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=False)
 
-    mark = marked(bench.store)
-    assert mark["provider"] == bench.ledger.note("provider") == "real"
-    assert mark["store_id"] == bench.ledger.note("store_id")
-    assert bench.ledger.note("store_uri") == bench.store.uri
-
-
-def test_where_nothing_was_made_the_next_may_have_it(bench: Bench, tmp_path: Path) -> None:
-    claim_ledger(bench.ledger, bench.store, emulated=True)
-
-    claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=False)
-
-    assert bench.ledger.note("provider") == "real"
+    mark = marked(pipeline.store)
+    assert mark["provider"] == pipeline.ledger.note("provider") == "real"
+    assert mark["store_id"] == pipeline.ledger.note("store_id")
+    assert pipeline.ledger.note("store_uri") == pipeline.store.uri
 
 
-def test_a_store_in_which_nothing_lies_is_for_whoever_comes(bench: Bench, tmp_path: Path) -> None:
-    claim_ledger(bench.ledger, bench.store, emulated=True)
+def test_where_nothing_was_made_the_next_may_have_it(pipeline: Pipeline, tmp_path: Path) -> None:
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
+
+    claim_ledger(pipeline.ledger, open_store(f"file:{tmp_path}/other"), emulated=False)
+
+    assert pipeline.ledger.note("provider") == "real"
+
+
+def test_a_store_in_which_nothing_lies_is_for_whoever_comes(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
 
     with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
-        claim_ledger(new, bench.store, emulated=False)
+        claim_ledger(new, pipeline.store, emulated=False)
 
-    assert marked(bench.store)["provider"] == "real"
+    assert marked(pipeline.store)["provider"] == "real"
 
 
 def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_round(
-    made: Bench,
+    made: Pipeline,
 ) -> None:
     with pytest.raises(LedgerError, match=r"is for the emulator's placeholders.*FLUX_LEDGER"):
         claim_ledger(made.ledger, made.store, emulated=False)
@@ -75,7 +77,7 @@ def test_the_emulators_ledger_is_refused_to_a_real_provider_and_the_other_way_ro
         claim_ledger(made.ledger, made.store, emulated=True)
 
 
-def test_another_store_without_the_images_is_refused(made: Bench, tmp_path: Path) -> None:
+def test_another_store_without_the_images_is_refused(made: Pipeline, tmp_path: Path) -> None:
     other = open_store(f"file:{tmp_path}/other")
 
     with pytest.raises(LedgerError, match=r"are in file:.*/store or .*FLUX_STORE is .*/other"):
@@ -84,7 +86,7 @@ def test_another_store_without_the_images_is_refused(made: Bench, tmp_path: Path
     assert made.ledger.note("store_uri") == made.store.uri
 
 
-def test_a_lost_ledger_does_not_pay_for_what_is_stored(made: Bench, tmp_path: Path) -> None:
+def test_a_lost_ledger_does_not_pay_for_what_is_stored(made: Pipeline, tmp_path: Path) -> None:
     with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
         with pytest.raises(LedgerError, match=r"would be paid for again: run .* reindex"):
             claim_ledger(new, made.store, emulated=True)
@@ -95,7 +97,7 @@ def test_a_lost_ledger_does_not_pay_for_what_is_stored(made: Bench, tmp_path: Pa
         assert new.note("store_id") == marked(made.store)["store_id"]
 
 
-def test_a_new_ledger_does_not_make_placeholders_count(made: Bench, tmp_path: Path) -> None:
+def test_a_new_ledger_does_not_make_placeholders_count(made: Pipeline, tmp_path: Path) -> None:
     with open_ledger(f"sqlite:///{tmp_path}/new.db") as new:
         reindex(made.store, new)
         with pytest.raises(StoreError, match=r"/store: is for the emulator's placeholders"):
@@ -103,18 +105,18 @@ def test_a_new_ledger_does_not_make_placeholders_count(made: Bench, tmp_path: Pa
 
 
 def test_a_ledger_from_before_this_was_noted_is_asked_for_its_images(
-    bench: Bench, tmp_path: Path
+    pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    bench.run(make_requests(1))
+    pipeline.run(make_requests(1))
 
     with pytest.raises(LedgerError, match="images that are in another store"):
-        claim_ledger(bench.ledger, open_store(f"file:{tmp_path}/other"), emulated=True)
-    claim_ledger(bench.ledger, bench.store, emulated=True)
+        claim_ledger(pipeline.ledger, open_store(f"file:{tmp_path}/other"), emulated=True)
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
 
-    assert bench.ledger.note("store_uri") == bench.store.uri
+    assert pipeline.ledger.note("store_uri") == pipeline.store.uri
 
 
-def test_verify_says_that_the_ledger_is_another_stores(made: Bench, tmp_path: Path) -> None:
+def test_verify_says_that_the_ledger_is_another_stores(made: Pipeline, tmp_path: Path) -> None:
     assert verify(made.producer).notes == []
 
     other = replace(made, store=open_store(f"file:{tmp_path}/other"))
@@ -126,7 +128,7 @@ def test_verify_says_that_the_ledger_is_another_stores(made: Bench, tmp_path: Pa
 
 @pytest.mark.parametrize("with_mark", [True, False])
 def test_a_store_that_was_moved_is_known_again(
-    made: Bench, tmp_path: Path, with_mark: bool
+    made: Pipeline, tmp_path: Path, with_mark: bool
 ) -> None:
     """By its mark, or where only the images were moved, by one of them."""
     shutil.copytree(tmp_path / "store", tmp_path / "moved")
@@ -140,43 +142,45 @@ def test_a_store_that_was_moved_is_known_again(
 
 
 def test_of_two_stores_that_come_to_a_new_ledger_at_once_one_has_it(
-    bench: Bench, tmp_path: Path
+    pipeline: Pipeline, tmp_path: Path
 ) -> None:
     """Both found it empty; not one request of the other's is sent."""
     with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as other:
-        claim_ledger(bench.ledger, bench.store, emulated=True)
+        claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
         claim_ledger(other, open_store(f"file:{tmp_path}/other"), emulated=True)
 
         with pytest.raises(LedgerError, match=r"belongs to file:.*/other since another worker"):
-            bench.run(make_requests(1))
-        assert bench.ledger.is_empty()
-        assert bench.server.ledger().creates_received == 0
+            pipeline.run(make_requests(1))
+        assert pipeline.ledger.is_empty()
+        assert pipeline.server.ledger().creates_received == 0
         begin(other, 1)
 
 
-def test_a_run_that_has_stored_nothing_yet_keeps_its_ledger(bench: Bench, tmp_path: Path) -> None:
-    claim_ledger(bench.ledger, bench.store, emulated=True)
-    attempt = begin(bench.ledger, 1)
+def test_a_run_that_has_stored_nothing_yet_keeps_its_ledger(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
+    attempt = begin(pipeline.ledger, 1)
     other = open_store(f"file:{tmp_path}/other")
 
     with pytest.raises(LedgerError, match=r"on their way there, and FLUX_STORE is .*/other"):
-        claim_ledger(bench.ledger, other, emulated=True)
+        claim_ledger(pipeline.ledger, other, emulated=True)
 
-    bench.ledger.close(attempt, State.UNSENT, holder=attempt.holder)
-    claim_ledger(bench.ledger, other, emulated=True)
-    assert bench.ledger.note("store_uri") == other.uri
+    pipeline.ledger.close(attempt, State.UNSENT, holder=attempt.holder)
+    claim_ledger(pipeline.ledger, other, emulated=True)
+    assert pipeline.ledger.note("store_uri") == other.uri
 
 
 def test_who_begins_while_another_looks_is_seen(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at an empty ledger and the note in it, the first request is written."""
-    claim_ledger(bench.ledger, bench.store, emulated=True)
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
     other = open_store(f"file:{tmp_path}/other")
     put_new = type(other).put_new
 
     def begin_meanwhile(store: Store, *given: Any, **named: Any) -> Any:
-        begin(bench.ledger, 1)
+        begin(pipeline.ledger, 1)
         return put_new(store, *given, **named)
 
     monkeypatch.setattr(type(other), "put_new", begin_meanwhile)
@@ -186,17 +190,17 @@ def test_who_begins_while_another_looks_is_seen(
     ):
         claim_ledger(ledger, other, emulated=True)
 
-    assert bench.ledger.note("store_uri") == bench.store.uri
+    assert pipeline.ledger.note("store_uri") == pipeline.store.uri
 
 
-def test_a_mark_that_cannot_be_read_is_named(made: Bench) -> None:
+def test_a_mark_that_cannot_be_read_is_named(made: Pipeline) -> None:
     for text in (b"emulator", b"[]", b'{"store_id": "a"}'):
         made.store.put(MARK, text, content_type="application/json")
         with pytest.raises(StoreError, match=rf"/store/{MARK}: is not what was written there"):
             claim_ledger(made.ledger, made.store, emulated=True)
 
 
-def test_a_ledger_that_says_so_already_is_only_read(made: Bench, tmp_path: Path) -> None:
+def test_a_ledger_that_says_so_already_is_only_read(made: Pipeline, tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with (
         open_ledger(f"sqlite:///{path}", patience_seconds=0.1) as ledger,

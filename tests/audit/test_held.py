@@ -16,53 +16,54 @@ from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.request import Request
 from tests.audit.leftovers import accept, create, intend
-from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
-from tests.produce.test_producer import change_ledger, keys
+from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 
-Open = Callable[..., Bench]
+Open = Callable[..., Pipeline]
 NO_LIST = QUICK.model_copy(update={"list_enabled": False})
 
 
 @pytest.fixture
-def bench(open_bench: Open) -> Bench:
+def pipeline(open_pipeline: Open) -> Pipeline:
     """Every first answer is lost, there is no list, and nothing is sent again unasked."""
     plan = FaultPlan(create={"reset_after": 1.0}, cap=1)
-    return open_bench(plan, NO_LIST, policy=replace(POLICY, unknown="hold"))
+    return open_pipeline(plan, NO_LIST, policy=replace(POLICY, unknown="hold"))
 
 
-def hold(bench: Bench, count: int = 1, **inputs: object) -> list[Request]:
+def hold(pipeline: Pipeline, count: int = 1, **inputs: object) -> list[Request]:
     requests = make_requests(count, **inputs)
-    tally = bench.run(requests)
+    tally = pipeline.run(requests)
     assert tally.held == tally.asked
-    bench.reopen()
+    pipeline.reopen()
     return requests
 
 
-def paid_id(bench: Bench, request: Request) -> str:
+def paid_id(pipeline: Pipeline, request: Request) -> str:
     """What a person finds at the provider."""
-    for each in bench.server.ledger().predictions:
+    for each in pipeline.server.ledger().predictions:
         if each.input["seed"] == request.seed:
             return each.id
     raise AssertionError("nothing was paid")
 
 
-def take(bench: Bench, request: Request, prediction_id: str, *, force: bool = False) -> Adopted:
+def take(
+    pipeline: Pipeline, request: Request, prediction_id: str, *, force: bool = False
+) -> Adopted:
     sha = request.request_sha256
-    return adopt(bench.producer, sha, prediction_id, run_id="adopt-1", force=force)
+    return adopt(pipeline.producer, sha, prediction_id, run_id="adopt-1", force=force)
 
 
-def state_of(bench: Bench, request: Request) -> State:
-    return bench.ledger.find([request.request_sha256])[request.request_sha256].state
+def state_of(pipeline: Pipeline, request: Request) -> State:
+    return pipeline.ledger.find([request.request_sha256])[request.request_sha256].state
 
 
-def test_nothing_is_held_at_first(bench: Bench) -> None:
-    assert find_held(bench.ledger) == []
+def test_nothing_is_held_at_first(pipeline: Pipeline) -> None:
+    assert find_held(pipeline.ledger) == []
 
 
-def test_what_is_held_is_shown_with_prompt_time_and_cost(bench: Bench) -> None:
-    (request,) = hold(bench, num_outputs=2)
+def test_what_is_held_is_shown_with_prompt_time_and_cost(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline, num_outputs=2)
 
-    (held,) = find_held(bench.ledger)
+    (held,) = find_held(pipeline.ledger)
 
     assert held.request_sha256 == request.request_sha256
     assert held.prompt == "prompt 0"
@@ -71,187 +72,188 @@ def test_what_is_held_is_shown_with_prompt_time_and_cost(bench: Bench) -> None:
     assert held.attempt.error is not None
 
 
-def test_a_request_that_can_not_be_read_is_shown_all_the_same(bench: Bench) -> None:
-    (request,) = hold(bench)
-    change_ledger(bench, "UPDATE flux_attempts SET request_json = ''")
+def test_a_request_that_can_not_be_read_is_shown_all_the_same(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
+    change_ledger(pipeline, "UPDATE flux_attempts SET request_json = ''")
 
-    (held,) = find_held(bench.ledger)
+    (held,) = find_held(pipeline.ledger)
 
     assert (held.request_sha256, held.prompt) == (request.request_sha256, "")
-    assert drop(bench.ledger, [held]) == [held]
+    assert drop(pipeline.ledger, [held]) == [held]
 
 
-def test_an_adopted_prediction_is_finished_and_nothing_is_paid_again(bench: Bench) -> None:
-    (request,) = hold(bench, num_outputs=2)
+def test_an_adopted_prediction_is_finished_and_nothing_is_paid_again(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline, num_outputs=2)
 
-    done = take(bench, request, paid_id(bench, request))
+    done = take(pipeline, request, paid_id(pipeline, request))
 
     assert done.state is State.ACCEPTED
     assert dict(done.rescued.states) == {State.STORED: 1}
-    assert find_held(bench.ledger) == []
-    assert verify(bench.producer, deep=True).ok
-    assert bench.run([request]) == Tally(asked=2, unchanged=2)
-    assert bench.created == 1
+    assert find_held(pipeline.ledger) == []
+    assert verify(pipeline.producer, deep=True).ok
+    assert pipeline.run([request]) == Tally(asked=2, unchanged=2)
+    assert pipeline.created == 1
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_prediction_of_another_input_is_adopted_by_force_alone(
-    bench: Bench, *, force: bool
+    pipeline: Pipeline, *, force: bool
 ) -> None:
-    first, second = hold(bench, 2)
-    other = paid_id(bench, second)
+    first, second = hold(pipeline, 2)
+    other = paid_id(pipeline, second)
 
     if force:
-        take(bench, first, other, force=True)
-        assert state_of(bench, first) is State.STORED
+        take(pipeline, first, other, force=True)
+        assert state_of(pipeline, first) is State.STORED
     else:
         with pytest.raises(ProviderError, match="it was made of another input; `--force`"):
-            take(bench, first, other)
-        assert state_of(bench, first) is State.HELD
+            take(pipeline, first, other)
+        assert state_of(pipeline, first) is State.HELD
 
 
-def test_another_model_setting_is_another_input(bench: Bench) -> None:
-    (request,) = hold(bench)
-    (finer,) = hold(bench, num_inference_steps=8)
+def test_another_model_setting_is_another_input(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
+    (finer,) = hold(pipeline, num_inference_steps=8)
     paid = {
-        each.input.get("num_inference_steps"): each.id for each in bench.server.ledger().predictions
+        each.input.get("num_inference_steps"): each.id
+        for each in pipeline.server.ledger().predictions
     }
 
     with pytest.raises(ProviderError, match="another input"):
-        take(bench, request, paid[8])
+        take(pipeline, request, paid[8])
     with pytest.raises(ProviderError, match="doesn't show its whole input"):
-        take(bench, finer, paid[None])
+        take(pipeline, finer, paid[None])
 
 
-def test_a_prediction_that_the_provider_does_not_know_is_refused(bench: Bench) -> None:
-    (request,) = hold(bench)
+def test_a_prediction_that_the_provider_does_not_know_is_refused(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
 
     with pytest.raises(ProviderError, match="the provider doesn't know it"):
-        take(bench, request, "nosuchprediction")
-    assert state_of(bench, request) is State.HELD
+        take(pipeline, request, "nosuchprediction")
+    assert state_of(pipeline, request) is State.HELD
 
 
-def test_a_prediction_that_is_gone_can_be_noted_as_lost_by_force(bench: Bench) -> None:
-    (request,) = hold(bench)
+def test_a_prediction_that_is_gone_can_be_noted_as_lost_by_force(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
 
-    take(bench, request, "nosuchprediction", force=True)
+    take(pipeline, request, "nosuchprediction", force=True)
 
-    assert state_of(bench, request) is State.EXPIRED
-    assert verify(bench.producer).ids(Kind.LOST) == ["nosuchprediction"]
+    assert state_of(pipeline, request) is State.EXPIRED
+    assert verify(pipeline.producer).ids(Kind.LOST) == ["nosuchprediction"]
 
 
-def test_what_shows_no_input_any_more_is_adopted_by_force_alone(open_bench: Open) -> None:
-    bench = open_bench(
+def test_what_shows_no_input_any_more_is_adopted_by_force_alone(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(
         FaultPlan(create={"reset_after": 1.0}, cap=1),
         NO_LIST.model_copy(update={"retention_seconds": 0.0}),
         policy=replace(POLICY, unknown="hold"),
     )
-    (request,) = hold(bench)
+    (request,) = hold(pipeline)
 
     with pytest.raises(ProviderError, match="doesn't show its whole input any more"):
-        take(bench, request, paid_id(bench, request))
+        take(pipeline, request, paid_id(pipeline, request))
 
 
-def test_without_an_answer_of_the_provider_nothing_is_adopted(bench: Bench) -> None:
-    (request,) = hold(bench)
-    bench.server.origin = "http://127.0.0.1:9"
+def test_without_an_answer_of_the_provider_nothing_is_adopted(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
+    pipeline.server.origin = "http://127.0.0.1:9"
 
     with pytest.raises(ProviderError, match="the provider gave no answer"):
-        take(bench, request, "someprediction")
+        take(pipeline, request, "someprediction")
 
 
 @pytest.mark.parametrize("wrong", ["", "../x", "a b", "x" * 65])
-def test_what_can_not_be_an_id_is_refused_by_force_too(bench: Bench, wrong: str) -> None:
-    (request,) = hold(bench)
+def test_what_can_not_be_an_id_is_refused_by_force_too(pipeline: Pipeline, wrong: str) -> None:
+    (request,) = hold(pipeline)
 
     with pytest.raises(ProviderError, match="can't be a prediction's id"):
-        take(bench, request, wrong, force=True)
+        take(pipeline, request, wrong, force=True)
 
 
-def test_one_prediction_is_adopted_once(bench: Bench) -> None:
-    first, second = hold(bench, 2)
-    paid = paid_id(bench, first)
-    take(bench, first, paid)
+def test_one_prediction_is_adopted_once(pipeline: Pipeline) -> None:
+    first, second = hold(pipeline, 2)
+    paid = paid_id(pipeline, first)
+    take(pipeline, first, paid)
 
     with pytest.raises(LedgerError, match="in the ledger already"):
-        take(bench, second, paid, force=True)
+        take(pipeline, second, paid, force=True)
 
 
-def test_an_unknown_request_is_said_to_be_unknown(bench: Bench) -> None:
+def test_an_unknown_request_is_said_to_be_unknown(pipeline: Pipeline) -> None:
     (request,) = make_requests(1)
 
     with pytest.raises(LedgerError, match="no request"):
-        take(bench, request, "someprediction")
+        take(pipeline, request, "someprediction")
 
 
-def test_a_request_under_way_is_left_to_its_run(bench: Bench) -> None:
+def test_a_request_under_way_is_left_to_its_run(pipeline: Pipeline) -> None:
     (request,) = make_requests(1)
-    intend(bench, request)
+    intend(pipeline, request)
 
     with pytest.raises(LedgerError, match="is under way"):
-        take(bench, request, "someprediction")
+        take(pipeline, request, "someprediction")
 
 
-def test_what_was_resent_and_then_found_is_noted_as_paid_twice(bench: Bench) -> None:
-    (request,) = hold(bench)
-    first = paid_id(bench, request)
-    resend(bench.ledger, find_held(bench.ledger))
-    bench.run([request])
-    assert verify(bench.producer).ids(Kind.PAID_TWICE) == [request.request_sha256]
+def test_what_was_resent_and_then_found_is_noted_as_paid_twice(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
+    first = paid_id(pipeline, request)
+    resend(pipeline.ledger, find_held(pipeline.ledger))
+    pipeline.run([request])
+    assert verify(pipeline.producer).ids(Kind.PAID_TWICE) == [request.request_sha256]
 
-    done = take(bench, request, first)
+    done = take(pipeline, request, first)
 
     assert (done.state, done.rescued.found) == (State.DUPLICATE, 0)
-    assert verify(bench.producer).ids(Kind.PAID_TWICE) == [first]
-    assert state_of(bench, request) is State.STORED
+    assert verify(pipeline.producer).ids(Kind.PAID_TWICE) == [first]
+    assert state_of(pipeline, request) is State.STORED
 
 
-def test_what_was_resent_and_not_sent_yet_can_still_be_adopted(bench: Bench) -> None:
-    (request,) = hold(bench)
-    resend(bench.ledger, find_held(bench.ledger))
+def test_what_was_resent_and_not_sent_yet_can_still_be_adopted(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline)
+    resend(pipeline.ledger, find_held(pipeline.ledger))
 
-    assert take(bench, request, paid_id(bench, request)).state is State.ACCEPTED
+    assert take(pipeline, request, paid_id(pipeline, request)).state is State.ACCEPTED
 
-    assert bench.run([request]) == Tally(asked=1, unchanged=1)
-    assert bench.created == 1
-    assert verify(bench.producer).ok
+    assert pipeline.run([request]) == Tally(asked=1, unchanged=1)
+    assert pipeline.created == 1
+    assert verify(pipeline.producer).ok
 
 
-def test_a_second_prediction_of_a_stored_request_is_noted(open_bench: Open) -> None:
-    bench = open_bench()
+def test_a_second_prediction_of_a_stored_request_is_noted(open_pipeline: Open) -> None:
+    pipeline = open_pipeline()
     (request,) = make_requests(1)
-    bench.run([request])
-    second = create(bench, request).id
-    assert verify(bench.producer).ids(Kind.PAID_TWICE) == [second]
+    pipeline.run([request])
+    second = create(pipeline, request).id
+    assert verify(pipeline.producer).ids(Kind.PAID_TWICE) == [second]
 
-    assert take(bench, request, second).state is State.DUPLICATE
-    assert verify(bench.producer).ids(Kind.PAID_TWICE) == [second]
-    assert state_of(bench, request) is State.STORED
+    assert take(pipeline, request, second).state is State.DUPLICATE
+    assert verify(pipeline.producer).ids(Kind.PAID_TWICE) == [second]
+    assert state_of(pipeline, request) is State.STORED
 
 
-def test_what_the_next_run_sends_again_is_paid_again_and_said(bench: Bench) -> None:
-    requests = hold(bench, 2)
-    held = find_held(bench.ledger)
+def test_what_the_next_run_sends_again_is_paid_again_and_said(pipeline: Pipeline) -> None:
+    requests = hold(pipeline, 2)
+    held = find_held(pipeline.ledger)
 
-    assert resend(bench.ledger, held) == held
+    assert resend(pipeline.ledger, held) == held
 
-    assert find_held(bench.ledger) == []
-    assert bench.created == 2
-    assert bench.run(requests).stored == 2
-    assert bench.created == 4
-    twice = verify(bench.producer).ids(Kind.PAID_TWICE)
+    assert find_held(pipeline.ledger) == []
+    assert pipeline.created == 2
+    assert pipeline.run(requests).stored == 2
+    assert pipeline.created == 4
+    twice = verify(pipeline.producer).ids(Kind.PAID_TWICE)
     assert set(twice) == {each.request_sha256 for each in requests}
 
 
-def test_what_is_dropped_is_never_sent_again_and_named(bench: Bench) -> None:
-    (request,) = hold(bench, num_outputs=2)
-    held = find_held(bench.ledger)
+def test_what_is_dropped_is_never_sent_again_and_named(pipeline: Pipeline) -> None:
+    (request,) = hold(pipeline, num_outputs=2)
+    held = find_held(pipeline.ledger)
 
-    assert drop(bench.ledger, held) == held
+    assert drop(pipeline.ledger, held) == held
 
-    tally = bench.run([request])
-    assert (tally.failed, tally.created, bench.created) == (2, 0, 1)
-    found = find_exact(open_snapshot(bench.store), "request_sha256", request.request_sha256)
+    tally = pipeline.run([request])
+    assert (tally.failed, tally.created, pipeline.created) == (2, 0, 1)
+    found = find_exact(open_snapshot(pipeline.store), "request_sha256", request.request_sha256)
     assert [
         (row.output_index, row.status) for row in sorted(found, key=lambda r: r.output_index)
     ] == [
@@ -259,31 +261,31 @@ def test_what_is_dropped_is_never_sent_again_and_named(bench: Bench) -> None:
         (1, ImageStatus.FAILED),
     ]
     assert all((row.error or "").startswith("dropped by hand") for row in found)
-    assert verify(bench.producer).ok
-    assert keys(bench, "images/") == []
+    assert verify(pipeline.producer).ok
+    assert keys(pipeline, "images/") == []
 
 
 @pytest.mark.parametrize("end", [resend, drop])
 def test_what_changed_meanwhile_is_not_ended_again(
-    bench: Bench, end: Callable[..., list[Held]]
+    pipeline: Pipeline, end: Callable[..., list[Held]]
 ) -> None:
-    hold(bench, 2)
-    first, second = find_held(bench.ledger)
-    drop(bench.ledger, [first])
+    hold(pipeline, 2)
+    first, second = find_held(pipeline.ledger)
+    drop(pipeline.ledger, [first])
 
-    assert end(bench.ledger, [first, second]) == [second]
-
-
-def test_only_what_is_held_is_ended(open_bench: Open) -> None:
-    bench = open_bench()
-    accept(bench, make_requests(1)[0])
-
-    assert find_held(bench.ledger) == []
+    assert end(pipeline.ledger, [first, second]) == [second]
 
 
-def test_requests_are_chosen_by_the_beginning_of_their_fingerprints(bench: Bench) -> None:
-    hold(bench, 3)
-    held = find_held(bench.ledger)
+def test_only_what_is_held_is_ended(open_pipeline: Open) -> None:
+    pipeline = open_pipeline()
+    accept(pipeline, make_requests(1)[0])
+
+    assert find_held(pipeline.ledger) == []
+
+
+def test_requests_are_chosen_by_the_beginning_of_their_fingerprints(pipeline: Pipeline) -> None:
+    hold(pipeline, 3)
+    held = find_held(pipeline.ledger)
     first, _, third = (each.request_sha256 for each in held)
 
     assert choose(held, []) == (held, [])

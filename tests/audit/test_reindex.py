@@ -21,30 +21,29 @@ from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.store.open import open_store
 from tests.audit.test_verify import path_of, picture
-from tests.produce.conftest import POLICY, Bench, make_requests
-from tests.produce.test_producer import change_ledger, keys
+from tests.produce.pipeline import POLICY, Pipeline, change_ledger, keys, make_requests
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.s3 import s3_server
 
-Open = Callable[..., Bench]
+Open = Callable[..., Pipeline]
 LEFT_OUT = FaultPlan(outcome={"images_refused": 1.0})
 
 
-def lose(bench: Bench, *what: str) -> None:
+def lose(pipeline: Pipeline, *what: str) -> None:
     if "lineage" in what:
-        shutil.rmtree(path_of(bench, "lineage"))
+        shutil.rmtree(path_of(pipeline, "lineage"))
     if "ledger" in what:
-        change_ledger(bench, "DELETE FROM flux_attempts")
-        change_ledger(bench, "DELETE FROM flux_budgets")
+        change_ledger(pipeline, "DELETE FROM flux_attempts")
+        change_ledger(pipeline, "DELETE FROM flux_budgets")
 
 
-def rebuild(bench: Bench) -> Reindexed:
-    return reindex(bench.store, bench.ledger)
+def rebuild(pipeline: Pipeline) -> Reindexed:
+    return reindex(pipeline.store, pipeline.ledger)
 
 
-def rows(bench: Bench) -> list[ImageRecord]:
+def rows(pipeline: Pipeline) -> list[ImageRecord]:
     """The current rows of the test's prompt set, in a fixed order."""
-    found = find_exact(open_snapshot(bench.store), "prompt_set", "set", limit=None)
+    found = find_exact(open_snapshot(pipeline.store), "prompt_set", "set", limit=None)
     return sorted(found, key=lambda row: (row.request_sha256, row.output_index))
 
 
@@ -52,166 +51,168 @@ def known_from_the_file(row: ImageRecord) -> ImageRecord:
     return replace(row, stored_at=None, polls=0)
 
 
-def attempts(bench: Bench) -> list[Attempt]:
-    return list(bench.ledger.attempts())
+def attempts(pipeline: Pipeline) -> list[Attempt]:
+    return list(pipeline.ledger.attempts())
 
 
-def test_after_the_loss_of_both_everything_is_unchanged_and_agrees(bench: Bench) -> None:
+def test_after_the_loss_of_both_everything_is_unchanged_and_agrees(pipeline: Pipeline) -> None:
     requests = make_requests(6)
-    bench.run(requests)
-    before = rows(bench)
-    lose(bench, "lineage", "ledger")
+    pipeline.run(requests)
+    before = rows(pipeline)
+    lose(pipeline, "lineage", "ledger")
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert (done.images, done.rows, done.entries, done.failed) == (6, 6, 6, {})
-    assert bench.run(requests) == Tally(asked=6, unchanged=6)
-    assert bench.created == 6
-    assert verify(bench.producer, deep=True).ok
-    assert rows(bench) == [known_from_the_file(row) for row in before]
+    assert pipeline.run(requests) == Tally(asked=6, unchanged=6)
+    assert pipeline.created == 6
+    assert verify(pipeline.producer, deep=True).ok
+    assert rows(pipeline) == [known_from_the_file(row) for row in before]
 
 
-def test_a_second_time_it_finds_nothing_to_do(bench: Bench) -> None:
-    bench.run(make_requests(5))
-    lose(bench, "lineage", "ledger")
-    rebuild(bench)
-    before, entries = keys(bench, ""), attempts(bench)
+def test_a_second_time_it_finds_nothing_to_do(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(5))
+    lose(pipeline, "lineage", "ledger")
+    rebuild(pipeline)
+    before, entries = keys(pipeline, ""), attempts(pipeline)
 
-    assert rebuild(bench) == Reindexed(images=5)
-    assert keys(bench, "") == before
-    assert attempts(bench) == entries
-
-
-def test_nothing_to_do_after_a_run(bench: Bench) -> None:
-    bench.run(make_requests(5))
-    before, entries = keys(bench, ""), attempts(bench)
-
-    assert rebuild(bench) == Reindexed(images=5)
-    assert (keys(bench, ""), attempts(bench)) == (before, entries)
+    assert rebuild(pipeline) == Reindexed(images=5)
+    assert keys(pipeline, "") == before
+    assert attempts(pipeline) == entries
 
 
-def test_the_ledger_alone_gives_every_row_back_exactly(open_bench: Open) -> None:
-    bench = open_bench(LEFT_OUT)
-    bench.run(make_requests(4, num_outputs=4))
-    before = rows(bench)
-    lose(bench, "lineage")
+def test_nothing_to_do_after_a_run(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(5))
+    before, entries = keys(pipeline, ""), attempts(pipeline)
 
-    done = rebuild(bench)
+    assert rebuild(pipeline) == Reindexed(images=5)
+    assert (keys(pipeline, ""), attempts(pipeline)) == (before, entries)
+
+
+def test_the_ledger_alone_gives_every_row_back_exactly(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(LEFT_OUT)
+    pipeline.run(make_requests(4, num_outputs=4))
+    before = rows(pipeline)
+    lose(pipeline, "lineage")
+
+    done = rebuild(pipeline)
 
     assert (done.rows, done.entries) == (16, 0)
     assert {row.status for row in before} == {ImageStatus.STORED, ImageStatus.REFUSED}
-    assert rows(bench) == before
+    assert rows(pipeline) == before
 
 
-def test_rows_of_requests_without_any_image_come_back_too(open_bench: Open) -> None:
-    bench = open_bench(FaultPlan(outcome={"failed_nsfw": 1.0}))
-    bench.run(make_requests(2))
-    before = rows(bench)
-    lose(bench, "lineage")
+def test_rows_of_requests_without_any_image_come_back_too(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(FaultPlan(outcome={"failed_nsfw": 1.0}))
+    pipeline.run(make_requests(2))
+    before = rows(pipeline)
+    lose(pipeline, "lineage")
 
-    assert rebuild(bench).rows == 2
-    assert rows(bench) == before
-
-
-def test_an_unrecorded_image_gets_its_row_from_the_ledger(bench: Bench) -> None:
-    bench.run(make_requests(2))
-    before = rows(bench)
-    lose(bench, "lineage")
-    change_ledger(bench, "UPDATE flux_attempts SET recorded = 0")
-
-    assert rebuild(bench).rows == 2
-    assert rows(bench) == before
-    assert bench.ledger.unfinished() == []
+    assert rebuild(pipeline).rows == 2
+    assert rows(pipeline) == before
 
 
-def test_with_the_lineage_alone_only_entries_are_made(bench: Bench) -> None:
+def test_an_unrecorded_image_gets_its_row_from_the_ledger(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2))
+    before = rows(pipeline)
+    lose(pipeline, "lineage")
+    change_ledger(pipeline, "UPDATE flux_attempts SET recorded = 0")
+
+    assert rebuild(pipeline).rows == 2
+    assert rows(pipeline) == before
+    assert pipeline.ledger.unfinished() == []
+
+
+def test_with_the_lineage_alone_only_entries_are_made(pipeline: Pipeline) -> None:
     requests = make_requests(3)
-    bench.run(requests)
-    before = keys(bench, "")
-    lose(bench, "ledger")
+    pipeline.run(requests)
+    before = keys(pipeline, "")
+    lose(pipeline, "ledger")
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert (done.rows, done.entries) == (0, 3)
-    assert keys(bench, "") == before
-    assert bench.run(requests) == Tally(asked=3, unchanged=3)
-    assert verify(bench.producer).ok
+    assert keys(pipeline, "") == before
+    assert pipeline.run(requests) == Tally(asked=3, unchanged=3)
+    assert verify(pipeline.producer).ok
 
 
-def test_a_row_that_says_failed_does_not_stand_for_the_image_that_came_later(bench: Bench) -> None:
+def test_a_row_that_says_failed_does_not_stand_for_the_image_that_came_later(
+    pipeline: Pipeline,
+) -> None:
     requests = make_requests(1)
-    bench.run(requests, limits=Limits(usd_per_run=0.0))
-    failed = keys(bench, "lineage/")
-    bench.run(requests)
-    for key in set(keys(bench, "lineage/")) - set(failed):
-        path_of(bench, key).unlink()
+    pipeline.run(requests, limits=Limits(usd_per_run=0.0))
+    failed = keys(pipeline, "lineage/")
+    pipeline.run(requests)
+    for key in set(keys(pipeline, "lineage/")) - set(failed):
+        path_of(pipeline, key).unlink()
 
-    assert rebuild(bench).rows == 1
-    assert verify(bench.producer).ok
+    assert rebuild(pipeline).rows == 1
+    assert verify(pipeline.producer).ok
 
 
-def test_images_left_out_are_named_again_and_not_paid_for(open_bench: Open) -> None:
-    bench = open_bench(LEFT_OUT)
+def test_images_left_out_are_named_again_and_not_paid_for(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(LEFT_OUT)
     requests = make_requests(3, num_outputs=4)
-    first = bench.run(requests)
-    paid = bench.created
-    lose(bench, "lineage", "ledger")
+    first = pipeline.run(requests)
+    paid = pipeline.created
+    lose(pipeline, "lineage", "ledger")
 
-    rebuild(bench)
+    rebuild(pipeline)
 
-    again = bench.run(requests)
+    again = pipeline.run(requests)
     assert (again.unchanged, again.refused, again.failed) == (first.stored, first.refused, 0)
-    assert (again.created, bench.created) == (0, paid)
-    assert verify(bench.producer, deep=True).ok
-    refused = [row for row in rows(bench) if row.status is ImageStatus.REFUSED]
+    assert (again.created, pipeline.created) == (0, paid)
+    assert verify(pipeline.producer, deep=True).ok
+    refused = [row for row in rows(pipeline) if row.status is ImageStatus.REFUSED]
     assert len(refused) == first.refused
     assert all("when the ledger was rebuilt" in (row.error or "") for row in refused)
     assert not any(row.uri or row.image_sha256 for row in refused)
 
 
-def test_no_budget_is_charged_for_what_was_paid_before(bench: Bench) -> None:
-    bench.run(make_requests(4))
-    lose(bench, "lineage", "ledger")
+def test_no_budget_is_charged_for_what_was_paid_before(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(4))
+    lose(pipeline, "lineage", "ledger")
 
-    rebuild(bench)
+    rebuild(pipeline)
 
-    with bench.ledger.transaction() as calls:
+    with pipeline.ledger.transaction() as calls:
         scopes = calls.connection.exec_driver_sql("SELECT scope FROM flux_budgets").all()
     assert scopes == []
-    assert sum(each.intent.cost_micros for each in attempts(bench)) == 4 * 3000
+    assert sum(each.intent.cost_micros for each in attempts(pipeline)) == 4 * 3000
 
 
 @pytest.mark.parametrize("state", ["failed", "held", "unsent", "refused"])
-def test_an_entry_that_exists_is_never_changed(bench: Bench, state: str) -> None:
-    bench.run(make_requests(1))
-    change_ledger(bench, f"UPDATE flux_attempts SET state = '{state}', images = '[]'")
-    before = attempts(bench)
-    (key,) = keys(bench, "images/")
+def test_an_entry_that_exists_is_never_changed(pipeline: Pipeline, state: str) -> None:
+    pipeline.run(make_requests(1))
+    change_ledger(pipeline, f"UPDATE flux_attempts SET state = '{state}', images = '[]'")
+    before = attempts(pipeline)
+    (key,) = keys(pipeline, "images/")
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert done.failed == {key: f"the ledger has its request as {state}, which is left as it is"}
-    assert attempts(bench) == before
+    assert attempts(pipeline) == before
 
 
-def test_what_a_run_is_at_work_on_is_left_to_it(bench: Bench) -> None:
-    bench.run(make_requests(2))
-    lose(bench, "lineage")
-    change_ledger(bench, "UPDATE flux_attempts SET state = 'succeeded', images = '[]'")
-    before = attempts(bench)
+def test_what_a_run_is_at_work_on_is_left_to_it(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2))
+    lose(pipeline, "lineage")
+    change_ledger(pipeline, "UPDATE flux_attempts SET state = 'succeeded', images = '[]'")
+    before = attempts(pipeline)
 
-    assert rebuild(bench) == Reindexed(images=2)
-    assert attempts(bench) == before
+    assert rebuild(pipeline) == Reindexed(images=2)
+    assert attempts(pipeline) == before
 
 
-def test_the_entry_is_as_a_run_would_have_written_it(bench: Bench) -> None:
-    bench.run(make_requests(1))
-    (before,) = attempts(bench)
-    lose(bench, "ledger")
+def test_the_entry_is_as_a_run_would_have_written_it(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(1))
+    (before,) = attempts(pipeline)
+    lose(pipeline, "ledger")
 
-    rebuild(bench)
+    rebuild(pipeline)
 
-    (entry,) = attempts(bench)
+    (entry,) = attempts(pipeline)
     assert (entry.state, entry.recorded, entry.number) == (State.STORED, True, 1)
     assert entry.prediction_id == before.prediction_id
     assert entry.resolution == "rebuilt from the stored objects"
@@ -242,15 +243,15 @@ def test_the_entry_is_as_a_run_would_have_written_it(bench: Bench) -> None:
     ],
 )
 def test_what_can_not_be_rebuilt_is_named_with_the_reason(
-    bench: Bench, spoil: Callable[[bytes], bytes], reason: str
+    pipeline: Pipeline, spoil: Callable[[bytes], bytes], reason: str
 ) -> None:
-    bench.run(make_requests(3))
-    bad, *good = keys(bench, "images/")
-    body = path_of(bench, bad).read_bytes()
-    lose(bench, "lineage", "ledger")
-    path_of(bench, bad).write_bytes(spoil(body))
+    pipeline.run(make_requests(3))
+    bad, *good = keys(pipeline, "images/")
+    body = path_of(pipeline, bad).read_bytes()
+    lose(pipeline, "lineage", "ledger")
+    path_of(pipeline, bad).write_bytes(spoil(body))
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert list(done.failed) == [bad]
     assert reason in done.failed[bad]
@@ -263,111 +264,113 @@ def must_read(body: bytes) -> Label:
     return label
 
 
-def test_a_copied_image_is_not_taken_for_another_one(bench: Bench) -> None:
-    bench.run(make_requests(1))
-    (key,) = keys(bench, "images/")
-    lose(bench, "lineage", "ledger")
+def test_a_copied_image_is_not_taken_for_another_one(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(1))
+    (key,) = keys(pipeline, "images/")
+    lose(pipeline, "lineage", "ledger")
     copy = key.replace("prompt-0", "copied")
-    shutil.copy(path_of(bench, key), path_of(bench, copy))
+    shutil.copy(path_of(pipeline, key), path_of(pipeline, copy))
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert list(done.failed) == [copy]
     assert f"it belongs under {key}" in done.failed[copy]
     assert done.entries == 1
 
 
-def test_a_broken_image_beside_a_good_one_is_named_as_failed(bench: Bench) -> None:
+def test_a_broken_image_beside_a_good_one_is_named_as_failed(pipeline: Pipeline) -> None:
     requests = make_requests(1, num_outputs=3)
-    bench.run(requests)
-    broken = keys(bench, "images/")[0]
-    lose(bench, "lineage", "ledger")
-    path_of(bench, broken).write_bytes(b"no image")
+    pipeline.run(requests)
+    broken = keys(pipeline, "images/")[0]
+    lose(pipeline, "lineage", "ledger")
+    path_of(pipeline, broken).write_bytes(b"no image")
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert list(done.failed) == [broken]
-    statuses = [row.status for row in rows(bench)]
+    statuses = [row.status for row in rows(pipeline)]
     assert statuses == [ImageStatus.FAILED, ImageStatus.STORED, ImageStatus.STORED]
-    tally = bench.run(requests)
+    tally = pipeline.run(requests)
     assert (tally.unchanged, tally.failed, tally.created) == (2, 1, 0)
 
 
-def test_prompts_kept_out_of_files_are_the_one_thing_that_is_lost(bench: Bench) -> None:
+def test_prompts_kept_out_of_files_are_the_one_thing_that_is_lost(pipeline: Pipeline) -> None:
     requests = make_requests(2)
-    quiet = replace(bench.producer, embed_prompt=False)
+    quiet = replace(pipeline.producer, embed_prompt=False)
     with quiet.stream([("p", requests)], run=RunContext("run", "set/images")) as reports:
         assert len(list(reports)) == 1
-    before = rows(bench)
-    lose(bench, "lineage", "ledger")
+    before = rows(pipeline)
+    lose(pipeline, "lineage", "ledger")
 
-    assert rebuild(bench).entries == 2
+    assert rebuild(pipeline).entries == 2
 
-    assert [row.prompt for row in rows(bench)] == ["", ""]
+    assert [row.prompt for row in rows(pipeline)] == ["", ""]
     blind = [replace(known_from_the_file(row), prompt="", input="") for row in before]
-    assert [replace(row, input="") for row in rows(bench)] == blind
-    assert bench.run(requests) == Tally(asked=2, unchanged=2)
+    assert [replace(row, input="") for row in rows(pipeline)] == blind
+    assert pipeline.run(requests) == Tally(asked=2, unchanged=2)
 
 
-def test_a_broken_lineage_part_is_named_and_its_rows_are_written_again(bench: Bench) -> None:
-    bench.run(make_requests(3))
-    (part,) = keys(bench, "lineage/")
-    path_of(bench, part).write_bytes(b"no parquet")
+def test_a_broken_lineage_part_is_named_and_its_rows_are_written_again(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(3))
+    (part,) = keys(pipeline, "lineage/")
+    path_of(pipeline, part).write_bytes(b"no parquet")
 
-    done = rebuild(bench)
+    done = rebuild(pipeline)
 
     assert (list(done.failed), done.rows) == ([part], 3)
-    path_of(bench, part).unlink()
-    assert verify(bench.producer).ok
+    path_of(pipeline, part).unlink()
+    assert verify(pipeline.producer).ok
 
 
-def test_several_prompt_sets_get_parts_of_their_own(bench: Bench) -> None:
+def test_several_prompt_sets_get_parts_of_their_own(pipeline: Pipeline) -> None:
     for steps, name in enumerate(("one", "two"), 1):
         requests = make_requests(2, prompt_set=name, num_inference_steps=steps)
         run = RunContext(f"run-{name}", f"{name}/images")
-        with bench.producer.stream([("p", requests)], run=run) as reports:
+        with pipeline.producer.stream([("p", requests)], run=run) as reports:
             assert len(list(reports)) == 1
-    lose(bench, "lineage", "ledger")
+    lose(pipeline, "lineage", "ledger")
 
-    rebuild(bench)
+    rebuild(pipeline)
 
-    assert verify(bench.producer).ok
-    names = [key.rpartition("/")[2] for key in keys(bench, "lineage/")]
+    assert verify(pipeline.producer).ok
+    names = [key.rpartition("/")[2] for key in keys(pipeline, "lineage/")]
     assert [name.split("-")[0] for name in names] == ["one", "two"]
 
 
-def test_with_buckets_and_a_database_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_buckets_and_a_database_server(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests = make_requests(4, num_outputs=2)
     with running_postgres() as postgres, s3_server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        bench.store = store = open_store(f"s3://{server.new_bucket()}/first")
-        with new_ledger(bench, postgres):
-            bench.run(requests)
+        pipeline.store = store = open_store(f"s3://{server.new_bucket()}/first")
+        with new_ledger(pipeline, postgres):
+            pipeline.run(requests)
         # A bucket and a database that have nothing but the images.
-        bench.store = open_store(f"s3://{server.new_bucket()}/second")
+        pipeline.store = open_store(f"s3://{server.new_bucket()}/second")
         for key in store.list("images/"):
             head = store.head(key)
             assert head is not None
             metadata, kind = head.metadata, head.content_type
-            bench.store.put_new(key, store.get(key), content_type=kind, metadata=metadata)
-        with new_ledger(bench, postgres):
-            done = rebuild(bench)
+            pipeline.store.put_new(key, store.get(key), content_type=kind, metadata=metadata)
+        with new_ledger(pipeline, postgres):
+            done = rebuild(pipeline)
 
             assert (done.images, done.rows, done.entries, done.failed) == (8, 8, 4, {})
-            assert bench.run(requests) == Tally(asked=8, unchanged=8)
-            assert bench.created == 4
-            assert verify(bench.producer, deep=True).ok
-            assert rebuild(bench) == Reindexed(images=8)
+            assert pipeline.run(requests) == Tally(asked=8, unchanged=8)
+            assert pipeline.created == 4
+            assert verify(pipeline.producer, deep=True).ok
+            assert rebuild(pipeline) == Reindexed(images=8)
 
-            damaged = keys(bench, "images/")[0]
-            bench.store.put(damaged, picture(), content_type="image/jpeg")
-            assert verify(bench.producer, deep=True).ids(Kind.WRONG_HASH) == [damaged]
+            damaged = keys(pipeline, "images/")[0]
+            pipeline.store.put(damaged, picture(), content_type="image/jpeg")
+            assert verify(pipeline.producer, deep=True).ids(Kind.WRONG_HASH) == [damaged]
 
 
 @contextmanager
-def new_ledger(bench: Bench, server: PostgresServer) -> Iterator[None]:
+def new_ledger(pipeline: Pipeline, server: PostgresServer) -> Iterator[None]:
     """An empty ledger in a database of its own."""
-    bench.ledger.dispose()
-    with open_ledger(server.create_database(), lease_seconds=POLICY.lease) as bench.ledger:
+    pipeline.ledger.dispose()
+    with open_ledger(server.create_database(), lease_seconds=POLICY.lease) as pipeline.ledger:
         yield

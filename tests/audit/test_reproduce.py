@@ -26,10 +26,9 @@ from flux_pipeline.provenance.reproduce import (
 )
 from flux_pipeline.request import Request
 from tests.audit.leftovers import accept, create, intend
-from tests.produce.conftest import QUICK, Bench, make_requests
-from tests.produce.test_producer import change_ledger, keys
+from tests.produce.pipeline import QUICK, Pipeline, change_ledger, keys, make_requests
 
-Open = Callable[..., Bench]
+Open = Callable[..., Pipeline]
 TOKEN = "hf_0123456789abcdefghijABCDEFGHIJ"
 LOSSY = FaultPlan(create={"reset_after": 1.0}, cap=9)
 LORA = f"https://civitai.com/weights/x.safetensors?token={TOKEN}"
@@ -39,145 +38,153 @@ def no_set(name: str) -> PromptSet:
     raise AssertionError(f"{name} was not needed")
 
 
-def row_of(bench: Bench, request: Request) -> ImageRecord:
-    return find_exact(open_snapshot(bench.store), "request_sha256", request.request_sha256)[0]
+def row_of(pipeline: Pipeline, request: Request) -> ImageRecord:
+    return find_exact(open_snapshot(pipeline.store), "request_sha256", request.request_sha256)[0]
 
 
-def plan(bench: Bench, request: Request, load_set: Callable[[str], PromptSet] = no_set) -> Plan:
-    snapshot = open_snapshot(bench.store)
-    return plan_reproduction(snapshot, bench.store, row_of(bench, request), load_set)
+def plan(
+    pipeline: Pipeline, request: Request, load_set: Callable[[str], PromptSet] = no_set
+) -> Plan:
+    snapshot = open_snapshot(pipeline.store)
+    return plan_reproduction(snapshot, pipeline.store, row_of(pipeline, request), load_set)
 
 
-def make_again(bench: Bench, request: Request, run_id: str = "again") -> Reproduction:
-    done = reproduce(bench.producer, plan(bench, request), run_id=run_id)
-    write_report(bench.store, done)
+def make_again(pipeline: Pipeline, request: Request, run_id: str = "again") -> Reproduction:
+    done = reproduce(pipeline.producer, plan(pipeline, request), run_id=run_id)
+    write_report(pipeline.store, done)
     return done
 
 
-def made(bench: Bench, count: int = 1, **inputs: object) -> list[Request]:
+def made(pipeline: Pipeline, count: int = 1, **inputs: object) -> list[Request]:
     requests = make_requests(count, **inputs)
-    assert bench.run(requests).complete
+    assert pipeline.run(requests).complete
     return requests
 
 
-def test_the_same_input_is_sent_again_to_the_letter_and_compared(bench: Bench) -> None:
-    (request,) = made(bench, num_outputs=2, lora_scale=1.0)
-    before = row_of(bench, request)
+def test_the_same_input_is_sent_again_to_the_letter_and_compared(pipeline: Pipeline) -> None:
+    (request,) = made(pipeline, num_outputs=2, lora_scale=1.0)
+    before = row_of(pipeline, request)
 
-    done = make_again(bench, request)
+    done = make_again(pipeline, request)
 
     assert (done.verdict, done.created, done.take, done.finished) == ("identical", 1, 1, True)
     assert [image.distance for image in done.images] == [0, 0]
     assert done.usd == pytest.approx(0.006)
-    first, second = bench.server.ledger().predictions
+    first, second = pipeline.server.ledger().predictions
     assert first.input == second.input
     assert first.id != second.id == done.prediction
-    assert row_of(bench, request) == before
-    assert verify(bench.producer, deep=True).ok
+    assert row_of(pipeline, request) == before
+    assert verify(pipeline.producer, deep=True).ok
 
 
-def test_its_rows_and_objects_are_its_own_and_say_what_they_are(bench: Bench) -> None:
-    (request,) = made(bench)
+def test_its_rows_and_objects_are_its_own_and_say_what_they_are(pipeline: Pipeline) -> None:
+    (request,) = made(pipeline)
 
-    done = make_again(bench, request)
+    done = make_again(pipeline, request)
 
-    (row,) = find_exact(open_snapshot(bench.store), "request_sha256", done.request)
+    (row,) = find_exact(open_snapshot(pipeline.store), "request_sha256", done.request)
     assert original_request(row) == request.request_sha256
     assert (row.prompt_set, row.prompt_name) == ("set", "prompt-0 (reproduction)")
     assert (row.take, row.seed, row.run_id) == (1, 0, "again")
-    images = keys(bench, "images/")
+    images = keys(pipeline, "images/")
     assert len(images) == 2
     assert any("prompt-0-reproduction-" in key for key in images)
-    assert original_request(row_of(bench, request)) is None
+    assert original_request(row_of(pipeline, request)) is None
 
 
-def test_every_call_is_another_take_and_the_original_s_own_run_costs_nothing(bench: Bench) -> None:
-    (request,) = made(bench)
+def test_every_call_is_another_take_and_the_original_s_own_run_costs_nothing(
+    pipeline: Pipeline,
+) -> None:
+    (request,) = made(pipeline)
 
-    takes = [make_again(bench, request).take for _ in range(3)]
+    takes = [make_again(pipeline, request).take for _ in range(3)]
 
     assert takes == [1, 2, 3]
-    assert bench.created == 4
-    assert bench.run([request]).unchanged == 1
-    reports = keys(bench, "reproductions/")
+    assert pipeline.created == 4
+    assert pipeline.run([request]).unchanged == 1
+    reports = keys(pipeline, "reproductions/")
     assert len(reports) == 3
-    assert json.loads(bench.store.get(reports[0]))["verdict"] == "identical"
+    assert json.loads(pipeline.store.get(reports[0]))["verdict"] == "identical"
 
 
-def test_of_a_reproduction_the_original_is_made_again(bench: Bench) -> None:
-    (request,) = made(bench)
-    first = make_again(bench, request)
-    (row,) = find_exact(open_snapshot(bench.store), "request_sha256", first.request)
+def test_of_a_reproduction_the_original_is_made_again(pipeline: Pipeline) -> None:
+    (request,) = made(pipeline)
+    first = make_again(pipeline, request)
+    (row,) = find_exact(open_snapshot(pipeline.store), "request_sha256", first.request)
 
-    planned = plan_reproduction(open_snapshot(bench.store), bench.store, row, no_set)
+    planned = plan_reproduction(open_snapshot(pipeline.store), pipeline.store, row, no_set)
 
     assert (planned.original, planned.request.source.take) == (request.request_sha256, 2)
 
 
 class TestInterrupted:
-    def test_what_was_accepted_is_resumed_by_id(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        accepted = accept(bench, plan(bench, request).request)
+    def test_what_was_accepted_is_resumed_by_id(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline)
+        accepted = accept(pipeline, plan(pipeline, request).request)
 
-        done = make_again(bench, request)
+        done = make_again(pipeline, request)
 
         assert (done.prediction, done.created, done.usd) == (accepted.id, 0, 0.0)
-        assert (done.verdict, bench.created) == ("identical", 2)
+        assert (done.verdict, pipeline.created) == ("identical", 2)
 
-    def test_what_was_never_sent_is_sent_once(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        intend(bench, plan(bench, request).request)
+    def test_what_was_never_sent_is_sent_once(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline)
+        intend(pipeline, plan(pipeline, request).request)
 
-        assert make_again(bench, request).created == 1
-        assert bench.created == 2
+        assert make_again(pipeline, request).created == 1
+        assert pipeline.created == 2
 
-    def test_what_was_sent_and_never_answered_is_found_in_the_list(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        again = plan(bench, request).request
-        intend(bench, again)
-        sent = create(bench, again)
+    def test_what_was_sent_and_never_answered_is_found_in_the_list(
+        self, pipeline: Pipeline
+    ) -> None:
+        (request,) = made(pipeline)
+        again = plan(pipeline, request).request
+        intend(pipeline, again)
+        sent = create(pipeline, again)
 
-        done = make_again(bench, request)
+        done = make_again(pipeline, request)
 
-        assert (done.prediction, done.created, bench.created) == (sent.id, 0, 2)
+        assert (done.prediction, done.created, pipeline.created) == (sent.id, 0, 2)
 
-    def test_it_is_no_second_payment_of_the_original(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        again = plan(bench, request).request
-        intend(bench, again)
-        create(bench, again)
+    def test_it_is_no_second_payment_of_the_original(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline)
+        again = plan(pipeline, request).request
+        intend(pipeline, again)
+        create(pipeline, again)
 
-        assert verify(bench.producer).ok
+        assert verify(pipeline.producer).ok
 
-    def test_what_a_rescue_finished_is_compared_and_not_paid_again(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        accept(bench, plan(bench, request).request)
-        assert rescue(bench.producer, run_id="rescue", older_than=0).complete
+    def test_what_a_rescue_finished_is_compared_and_not_paid_again(
+        self, pipeline: Pipeline
+    ) -> None:
+        (request,) = made(pipeline)
+        accept(pipeline, plan(pipeline, request).request)
+        assert rescue(pipeline.producer, run_id="rescue", older_than=0).complete
 
-        done = make_again(bench, request)
+        done = make_again(pipeline, request)
 
         assert (done.created, done.take, done.verdict) == (0, 1, "identical")
         assert "made already" in done.notes[0]
-        assert bench.created == 2
+        assert pipeline.created == 2
 
-    def test_what_was_not_reported_is_compared_again_for_nothing(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        reproduce(bench.producer, plan(bench, request), run_id="one")
+    def test_what_was_not_reported_is_compared_again_for_nothing(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline)
+        reproduce(pipeline.producer, plan(pipeline, request), run_id="one")
 
-        done = reproduce(bench.producer, plan(bench, request), run_id="two")
+        done = reproduce(pipeline.producer, plan(pipeline, request), run_id="two")
 
-        assert (done.created, done.take, bench.created) == (0, 1, 2)
+        assert (done.created, done.take, pipeline.created) == (0, 1, 2)
 
 
 class TestLostAnswers:
     """The original has the very input that is looked for in the provider's list."""
 
     @pytest.fixture
-    def lossy(self, open_bench: Open) -> Bench:
+    def lossy(self, open_pipeline: Open) -> Pipeline:
         """Every answer to a create is lost; the original's was, too."""
-        return open_bench(LOSSY, has_list=True)
+        return open_pipeline(LOSSY, has_list=True)
 
-    def test_the_original_is_not_taken_for_the_reproduction(self, lossy: Bench) -> None:
+    def test_the_original_is_not_taken_for_the_reproduction(self, lossy: Pipeline) -> None:
         (request,) = made(lossy)
         original = row_of(lossy, request).prediction_id
 
@@ -189,80 +196,80 @@ class TestLostAnswers:
         assert len(paid) == 2
         assert lossy.server.ledger().faults["create.reset_after"] == 2
 
-    def test_not_even_where_the_ledger_was_lost(self, open_bench: Open) -> None:
-        bench = open_bench(LOSSY, has_list=True)
-        (request,) = made(bench)
-        original = row_of(bench, request).prediction_id
-        change_ledger(bench, "DELETE FROM flux_attempts")
-        bench.reopen()
+    def test_not_even_where_the_ledger_was_lost(self, open_pipeline: Open) -> None:
+        pipeline = open_pipeline(LOSSY, has_list=True)
+        (request,) = made(pipeline)
+        original = row_of(pipeline, request).prediction_id
+        change_ledger(pipeline, "DELETE FROM flux_attempts")
+        pipeline.reopen()
 
-        done = make_again(bench, request)
+        done = make_again(pipeline, request)
 
         assert done.prediction != original
-        assert bench.ledger.known_ids([str(original)]) == {original}
-        assert bench.created == 2
+        assert pipeline.ledger.known_ids([str(original)]) == {original}
+        assert pipeline.created == 2
 
-    def test_nor_where_the_ledger_knows_another_prediction_of_it(self, bench: Bench) -> None:
-        (request,) = made(bench)
-        original = str(row_of(bench, request).prediction_id)
-        change_ledger(bench, "UPDATE flux_attempts SET prediction_id = 'another'")
-        bench.reopen()
-        planned = plan(bench, request)
-        intend(bench, planned.request)  # sent, perhaps; in fact never
+    def test_nor_where_the_ledger_knows_another_prediction_of_it(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline)
+        original = str(row_of(pipeline, request).prediction_id)
+        change_ledger(pipeline, "UPDATE flux_attempts SET prediction_id = 'another'")
+        pipeline.reopen()
+        planned = plan(pipeline, request)
+        intend(pipeline, planned.request)  # sent, perhaps; in fact never
 
-        done = reproduce(bench.producer, planned, run_id="again")
+        done = reproduce(pipeline.producer, planned, run_id="again")
 
         assert original in planned.others
         assert done.prediction != original
         assert done.created == 1
 
-    def test_without_a_list_it_is_held_and_never_sent_again(self, open_bench: Open) -> None:
-        (request,) = made(open_bench())
-        bench = open_bench(LOSSY, QUICK.model_copy(update={"list_enabled": False}))
+    def test_without_a_list_it_is_held_and_never_sent_again(self, open_pipeline: Open) -> None:
+        (request,) = made(open_pipeline())
+        pipeline = open_pipeline(LOSSY, QUICK.model_copy(update={"list_enabled": False}))
 
         for _ in range(2):
-            done = make_again(bench, request)
+            done = make_again(pipeline, request)
             assert (done.verdict, done.finished) == ("failed", False)
             assert "held" in done.images[0].reason
-            assert bench.created == 1
-        assert bench.ledger.find([done.request])[done.request].state is State.HELD
-        assert keys(bench, "reproductions/") == []
+            assert pipeline.created == 1
+        assert pipeline.ledger.find([done.request])[done.request].state is State.HELD
+        assert keys(pipeline, "reproductions/") == []
 
 
-def test_another_picture_is_called_different(bench: Bench) -> None:
-    (request,) = made(bench)
-    planned = plan(bench, request)
+def test_another_picture_is_called_different(pipeline: Pipeline) -> None:
+    (request,) = made(pipeline)
+    planned = plan(pipeline, request)
     (original,) = planned.originals
     far = replace(original, image_sha256="0" * 64, dhash=(original.dhash or 0) ^ (2**64 - 1))
     near = replace(original, image_sha256="0" * 64, dhash=(original.dhash or 0) ^ 0b111)
 
     verdicts = []
     for row in (far, near):
-        done = reproduce(bench.producer, replace(planned, originals=(row,)), run_id="again")
+        done = reproduce(pipeline.producer, replace(planned, originals=(row,)), run_id="again")
         verdicts.append((done.verdict, done.images[0].distance))
 
     assert verdicts == [(Verdict.DIFFERENT, 64), (Verdict.SIMILAR, 3)]
 
 
-def test_over_budget_nothing_is_sent_and_the_take_stays_open(bench: Bench) -> None:
-    (request,) = made(bench)
+def test_over_budget_nothing_is_sent_and_the_take_stays_open(pipeline: Pipeline) -> None:
+    (request,) = made(pipeline)
 
     done = reproduce(
-        bench.producer, plan(bench, request), run_id="again", limits=Limits(usd_per_day=0.001)
+        pipeline.producer, plan(pipeline, request), run_id="again", limits=Limits(usd_per_day=0.001)
     )
 
-    assert (done.verdict, done.finished, bench.created) == (Verdict.FAILED, False, 1)
+    assert (done.verdict, done.finished, pipeline.created) == (Verdict.FAILED, False, 1)
     assert "budget" in done.images[0].reason
     assert as_json(done)["usd"] == 0
 
 
-def test_where_no_image_is_there_is_nothing_to_compare_with(open_bench: Open) -> None:
-    bench = open_bench(FaultPlan(outcome={"failed_nsfw": 1.0}))
+def test_where_no_image_is_there_is_nothing_to_compare_with(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(FaultPlan(outcome={"failed_nsfw": 1.0}))
     (request,) = make_requests(1)
-    bench.run([request])
+    pipeline.run([request])
 
     with pytest.raises(LedgerError, match="no stored image"):
-        plan(bench, request)
+        plan(pipeline, request)
 
 
 class TestSecrets:
@@ -277,61 +284,61 @@ class TestSecrets:
             path="configs/set.yaml",
         )
 
-    def test_the_prompt_set_gives_what_the_record_must_not_hold(self, bench: Bench) -> None:
-        (request,) = made(bench, hf_lora=LORA)
-        assert TOKEN not in row_of(bench, request).input
+    def test_the_prompt_set_gives_what_the_record_must_not_hold(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline, hf_lora=LORA)
+        assert TOKEN not in row_of(pipeline, request).input
 
-        planned = plan(bench, request, lambda _: self.prompt_set(LORA))
+        planned = plan(pipeline, request, lambda _: self.prompt_set(LORA))
 
         assert planned.request.input == request.input
-        done = reproduce(bench.producer, planned, run_id="again")
+        done = reproduce(pipeline.producer, planned, run_id="again")
         assert done.verdict == "identical"
-        first, second = bench.server.ledger().predictions
+        first, second = pipeline.server.ledger().predictions
         assert first.input["hf_lora"] == second.input["hf_lora"] == LORA
         assert TOKEN not in json.dumps(as_json(done))
 
-    def test_another_token_serves_as_well(self, bench: Bench) -> None:
-        (request,) = made(bench, hf_lora=LORA)
+    def test_another_token_serves_as_well(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline, hf_lora=LORA)
         fresh = LORA.replace("0123", "9876")
 
-        planned = plan(bench, request, lambda _: self.prompt_set(fresh))
+        planned = plan(pipeline, request, lambda _: self.prompt_set(fresh))
 
         assert planned.request.input["hf_lora"] == fresh
 
-    def test_without_it_nothing_is_sent_and_what_to_do_is_said(self, bench: Bench) -> None:
-        (request,) = made(bench, hf_lora=LORA)
+    def test_without_it_nothing_is_sent_and_what_to_do_is_said(self, pipeline: Pipeline) -> None:
+        (request,) = made(pipeline, hf_lora=LORA)
 
         with pytest.raises(ConfigError, match="without its secret") as caught:
-            plan(bench, request, lambda _: self.prompt_set("owner/name"))
+            plan(pipeline, request, lambda _: self.prompt_set("owner/name"))
 
         assert "configs/set.yaml does not make this request any more: put it back" in str(
             caught.value
         )
         assert TOKEN not in str(caught.value)
 
-    def test_a_secret_in_the_prompt_is_noticed_too(self, bench: Bench) -> None:
+    def test_a_secret_in_the_prompt_is_noticed_too(self, pipeline: Pipeline) -> None:
         (request,) = make_requests(1, prompt=f"a picture of {TOKEN}")
-        assert bench.run([request]).complete
+        assert pipeline.run([request]).complete
 
         with pytest.raises(ConfigError, match="without its secret"):
-            plan(bench, request, lambda _: self.prompt_set(LORA))
+            plan(pipeline, request, lambda _: self.prompt_set(LORA))
 
-    def test_the_word_alone_is_no_secret(self, bench: Bench) -> None:
+    def test_the_word_alone_is_no_secret(self, pipeline: Pipeline) -> None:
         (request,) = make_requests(1, prompt="a stamp that says REDACTED")
-        assert bench.run([request]).complete
+        assert pipeline.run([request]).complete
 
-        assert plan(bench, request).request.input == request.input
+        assert plan(pipeline, request).request.input == request.input
 
 
-def test_a_seed_that_the_provider_drew_is_sent(bench: Bench) -> None:
+def test_a_seed_that_the_provider_drew_is_sent(pipeline: Pipeline) -> None:
     request = make_requests(1, seed=None)[0]
     seedless = replace(request, input={k: v for k, v in request.input.items() if k != "seed"})
-    assert bench.run([seedless]).complete
-    row = row_of(bench, request)
+    assert pipeline.run([seedless]).complete
+    row = row_of(pipeline, request)
     assert row.seed_source == "log"
 
-    planned = plan(bench, request)
+    planned = plan(pipeline, request)
 
     assert planned.request.input["seed"] == row.seed
     assert "from its log" in planned.doubts[0]
-    assert reproduce(bench.producer, planned, run_id="again").verdict == "identical"
+    assert reproduce(pipeline.producer, planned, run_id="again").verdict == "identical"

@@ -16,10 +16,9 @@ from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.ledger.base import State
 from flux_pipeline.store.open import open_store
 from tests.audit.leftovers import accept, create, intend
-from tests.produce.conftest import POLICY, QUICK, Bench, make_requests
-from tests.produce.test_producer import change_ledger, keys
+from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 
-Open = Callable[..., Bench]
+Open = Callable[..., Pipeline]
 NO_LIST = QUICK.model_copy(update={"list_enabled": False})
 LOST_REPLIES = FaultPlan(create={"reset_after": 1.0}, cap=1)
 
@@ -29,8 +28,8 @@ def found(result: Verification) -> dict[Kind, list[str]]:
     return {kind: ids for kind in Kind if (ids := result.ids(kind))}
 
 
-def path_of(bench: Bench, key: str) -> Path:
-    return bench.folder / "store" / key
+def path_of(pipeline: Pipeline, key: str) -> Path:
+    return pipeline.folder / "store" / key
 
 
 def picture() -> bytes:
@@ -41,33 +40,33 @@ def picture() -> bytes:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_all_agree_after_a_run(bench: Bench, deep: bool) -> None:
-    bench.run(make_requests(5))
-    before = keys(bench, "")
+def test_all_agree_after_a_run(pipeline: Pipeline, deep: bool) -> None:
+    pipeline.run(make_requests(5))
+    before = keys(pipeline, "")
 
-    result = verify(bench.producer, deep=deep)
+    result = verify(pipeline.producer, deep=deep)
 
     assert (result.ok, result.images, result.findings, result.notes) == (True, 5, [], [])
-    assert keys(bench, "") == before
+    assert keys(pipeline, "") == before
 
 
-def test_nothing_made_is_nothing_wrong(bench: Bench) -> None:
-    assert verify(bench.producer, deep=True).ok
+def test_nothing_made_is_nothing_wrong(pipeline: Pipeline) -> None:
+    assert verify(pipeline.producer, deep=True).ok
 
 
-def test_images_that_the_provider_refused_are_no_finding(open_bench: Open) -> None:
-    bench = open_bench(FaultPlan(outcome={"images_refused": 1.0}))
-    bench.run(make_requests(2, num_outputs=4))
+def test_images_that_the_provider_refused_are_no_finding(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(FaultPlan(outcome={"images_refused": 1.0}))
+    pipeline.run(make_requests(2, num_outputs=4))
 
-    assert verify(bench.producer, deep=True).ok
+    assert verify(pipeline.producer, deep=True).ok
 
 
-def test_a_stored_image_that_is_gone_is_lost(bench: Bench) -> None:
-    bench.run(make_requests(3))
-    gone = keys(bench, "images/")[1]
-    path_of(bench, gone).unlink()
+def test_a_stored_image_that_is_gone_is_lost(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(3))
+    gone = keys(pipeline, "images/")[1]
+    path_of(pipeline, gone).unlink()
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert found(result) == {Kind.LOST: [gone]}
     assert "ledger and lineage say that" in result.findings[0].what
@@ -76,39 +75,39 @@ def test_a_stored_image_that_is_gone_is_lost(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("spared", "who"), [("lineage", "the lineage"), ("ledger", "the ledger")])
 def test_one_that_remembers_is_enough_to_know_what_is_lost(
-    bench: Bench, spared: str, who: str
+    pipeline: Pipeline, spared: str, who: str
 ) -> None:
-    bench.run(make_requests(1))
-    (gone,) = keys(bench, "images/")
-    path_of(bench, gone).unlink()
+    pipeline.run(make_requests(1))
+    (gone,) = keys(pipeline, "images/")
+    path_of(pipeline, gone).unlink()
     if spared == "lineage":
-        change_ledger(bench, "DELETE FROM flux_attempts")
+        change_ledger(pipeline, "DELETE FROM flux_attempts")
     else:
-        shutil.rmtree(path_of(bench, "lineage"))
+        shutil.rmtree(path_of(pipeline, "lineage"))
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert found(result) == {Kind.LOST: [gone]}
     assert result.findings[0].what.startswith(f"{who} says that it is stored")
 
 
-def test_what_was_paid_and_expired_is_lost(open_bench: Open) -> None:
-    bench = open_bench(FaultPlan(download={"expired": 1.0}))
-    bench.run(make_requests(2))
+def test_what_was_paid_and_expired_is_lost(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(FaultPlan(download={"expired": 1.0}))
+    pipeline.run(make_requests(2))
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
-    paid = {each.id for each in bench.server.ledger().predictions}
+    paid = {each.id for each in pipeline.server.ledger().predictions}
     assert set(found(result)) == {Kind.LOST}
     assert set(result.ids(Kind.LOST)) == paid
 
 
-def test_a_paid_output_that_could_not_be_used_is_lost(open_bench: Open) -> None:
-    bench = open_bench(FaultPlan(download={"redirect_private": 1.0}, cap=100))
-    bench.run(make_requests(1))
-    (paid,) = bench.server.ledger().predictions
+def test_a_paid_output_that_could_not_be_used_is_lost(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(FaultPlan(download={"redirect_private": 1.0}, cap=100))
+    pipeline.run(make_requests(1))
+    (paid,) = pipeline.server.ledger().predictions
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert found(result) == {Kind.LOST: [paid.id]}
     assert "paid, not stored" in result.findings[0].what
@@ -123,26 +122,28 @@ def test_a_paid_output_that_could_not_be_used_is_lost(open_bench: Open) -> None:
         ("unrecorded", "it has no lineage row yet; a run under way"),
     ],
 )
-def test_an_image_that_a_side_does_not_know_is_orphaned(bench: Bench, lost: str, what: str) -> None:
-    bench.run(make_requests(2))
+def test_an_image_that_a_side_does_not_know_is_orphaned(
+    pipeline: Pipeline, lost: str, what: str
+) -> None:
+    pipeline.run(make_requests(2))
     if lost in {"lineage", "both", "unrecorded"}:
-        shutil.rmtree(path_of(bench, "lineage"))
+        shutil.rmtree(path_of(pipeline, "lineage"))
     if lost in {"ledger", "both"}:
-        change_ledger(bench, "DELETE FROM flux_attempts")
+        change_ledger(pipeline, "DELETE FROM flux_attempts")
     if lost == "unrecorded":
-        change_ledger(bench, "UPDATE flux_attempts SET recorded = 0")
+        change_ledger(pipeline, "UPDATE flux_attempts SET recorded = 0")
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
-    assert found(result) == {Kind.ORPHANED: keys(bench, "images/")}
+    assert found(result) == {Kind.ORPHANED: keys(pipeline, "images/")}
     assert all(each.what.startswith(what) for each in result.findings)
 
 
-def test_a_file_that_somebody_put_there_is_orphaned(bench: Bench) -> None:
-    bench.run(make_requests(1))
-    bench.store.put_new("images/set/holiday.png", b"x", content_type="image/png", metadata={})
+def test_a_file_that_somebody_put_there_is_orphaned(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(1))
+    pipeline.store.put_new("images/set/holiday.png", b"x", content_type="image/png", metadata={})
 
-    result = verify(bench.producer, deep=True)
+    result = verify(pipeline.producer, deep=True)
 
     assert found(result) == {
         Kind.ORPHANED: ["images/set/holiday.png"],
@@ -150,245 +151,247 @@ def test_a_file_that_somebody_put_there_is_orphaned(bench: Bench) -> None:
     }
 
 
-def test_what_is_under_way_is_no_finding(bench: Bench) -> None:
+def test_what_is_under_way_is_no_finding(pipeline: Pipeline) -> None:
     accepted, intended = make_requests(2)
-    accept(bench, accepted)
-    create(bench, intended)
-    intend(bench, intended)
+    accept(pipeline, accepted)
+    create(pipeline, intended)
+    intend(pipeline, intended)
 
-    assert verify(bench.producer).ok
-
-
-def test_an_image_of_an_attempt_that_is_not_over_is_not_orphaned(bench: Bench) -> None:
-    bench.run(make_requests(2, num_outputs=2))
-    shutil.rmtree(path_of(bench, "lineage"))
-    change_ledger(bench, "UPDATE flux_attempts SET state = 'succeeded', images = '[]'")
-
-    assert verify(bench.producer, deep=True).ok
+    assert verify(pipeline.producer).ok
 
 
-def test_a_store_that_was_moved_still_agrees(bench: Bench) -> None:
-    bench.run(make_requests(3))
-    shutil.move(bench.folder / "store", bench.folder / "elsewhere")
-    bench.store = open_store(f"file:{bench.folder}/elsewhere")
+def test_an_image_of_an_attempt_that_is_not_over_is_not_orphaned(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2, num_outputs=2))
+    shutil.rmtree(path_of(pipeline, "lineage"))
+    change_ledger(pipeline, "UPDATE flux_attempts SET state = 'succeeded', images = '[]'")
 
-    assert verify(bench.producer, deep=True).ok
+    assert verify(pipeline.producer, deep=True).ok
 
 
-def test_a_request_sent_again_without_an_answer_was_possibly_paid_twice(open_bench: Open) -> None:
-    bench = open_bench(LOST_REPLIES, NO_LIST)
+def test_a_store_that_was_moved_still_agrees(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(3))
+    shutil.move(pipeline.folder / "store", pipeline.folder / "elsewhere")
+    pipeline.store = open_store(f"file:{pipeline.folder}/elsewhere")
+
+    assert verify(pipeline.producer, deep=True).ok
+
+
+def test_a_request_sent_again_without_an_answer_was_possibly_paid_twice(
+    open_pipeline: Open,
+) -> None:
+    pipeline = open_pipeline(LOST_REPLIES, NO_LIST)
     (request,) = make_requests(1)
-    bench.run([request])
+    pipeline.run([request])
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert found(result) == {Kind.PAID_TWICE: [request.request_sha256]}
     assert result.findings[0].what.startswith("possibly")
     assert any("no list" in note for note in result.notes)
 
 
-def test_a_held_request_is_held(open_bench: Open) -> None:
-    bench = open_bench(LOST_REPLIES, NO_LIST, policy=replace(POLICY, unknown="hold"))
+def test_a_held_request_is_held(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(LOST_REPLIES, NO_LIST, policy=replace(POLICY, unknown="hold"))
     requests = make_requests(2)
-    bench.run(requests)
+    pipeline.run(requests)
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert set(found(result)) == {Kind.HELD}
     assert set(result.ids(Kind.HELD)) == {each.request_sha256 for each in requests}
 
 
-def test_the_list_names_the_prediction_of_a_held_request(open_bench: Open) -> None:
-    bench = open_bench(LOST_REPLIES, has_list=False, policy=replace(POLICY, unknown="hold"))
+def test_the_list_names_the_prediction_of_a_held_request(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(LOST_REPLIES, has_list=False, policy=replace(POLICY, unknown="hold"))
     (request,) = make_requests(1)
-    bench.run([request])
-    bench.has_list = True
-    (paid,) = bench.server.ledger().predictions
+    pipeline.run([request])
+    pipeline.has_list = True
+    (paid,) = pipeline.server.ledger().predictions
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert found(result) == {Kind.HELD: [request.request_sha256]}
     adopt = f"`flux-pipeline held adopt {request.request_sha256} {paid.id}`"
     assert any(adopt in each.what for each in result.findings)
 
 
-def test_a_second_prediction_of_a_request_in_the_list_was_paid_twice(bench: Bench) -> None:
+def test_a_second_prediction_of_a_request_in_the_list_was_paid_twice(pipeline: Pipeline) -> None:
     requests = make_requests(3)
-    bench.run(requests)
-    second = create(bench, requests[1])
+    pipeline.run(requests)
+    second = create(pipeline, requests[1])
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert found(result) == {Kind.PAID_TWICE: [second.id]}
 
 
-def test_a_prediction_that_the_ledger_gave_up_is_lost(bench: Bench) -> None:
+def test_a_prediction_that_the_ledger_gave_up_is_lost(pipeline: Pipeline) -> None:
     (request,) = make_requests(1)
-    bench.run([request])
-    (paid,) = bench.server.ledger().predictions
+    pipeline.run([request])
+    (paid,) = pipeline.server.ledger().predictions
     change_ledger(
-        bench,
+        pipeline,
         "UPDATE flux_attempts SET state = 'unsent', prediction_id = NULL, acceptance = NULL,"
         " images = '[]'",
     )
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
-    assert result.ids(Kind.LOST) == [*keys(bench, "images/"), paid.id][1:]
+    assert result.ids(Kind.LOST) == [*keys(pipeline, "images/"), paid.id][1:]
     assert any("says that its request never was" in each.what for each in result.findings)
 
 
-def test_a_duplicate_that_the_ledger_knows_was_paid_twice(bench: Bench) -> None:
+def test_a_duplicate_that_the_ledger_knows_was_paid_twice(pipeline: Pipeline) -> None:
     requests = make_requests(2)
-    bench.run(requests)
-    attempt = bench.ledger.find([requests[0].request_sha256])[requests[0].request_sha256]
-    state = bench.ledger.accept(attempt, prediction_id="another", reply="{}")
+    pipeline.run(requests)
+    attempt = pipeline.ledger.find([requests[0].request_sha256])[requests[0].request_sha256]
+    state = pipeline.ledger.accept(attempt, prediction_id="another", reply="{}")
 
     assert state is State.DUPLICATE
-    assert found(verify(bench.producer)) == {Kind.PAID_TWICE: ["another"]}
+    assert found(verify(pipeline.producer)) == {Kind.PAID_TWICE: ["another"]}
 
 
-def test_predictions_of_others_are_noted_and_nothing_else(bench: Bench) -> None:
-    bench.run(make_requests(1))
+def test_predictions_of_others_are_noted_and_nothing_else(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(1))
     for stranger in make_requests(3, num_inference_steps=2)[1:]:
-        create(bench, stranger)
+        create(pipeline, stranger)
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert result.ok
     (note,) = result.notes
     assert note.startswith("2 predictions in the provider's list are of no request in this ledger")
 
 
-def test_failed_predictions_of_a_request_were_not_paid(open_bench: Open) -> None:
-    bench = open_bench(FaultPlan(outcome={"failed_e9828": 1.0}, cap=1))
+def test_failed_predictions_of_a_request_were_not_paid(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(FaultPlan(outcome={"failed_e9828": 1.0}, cap=1))
 
-    assert bench.run(make_requests(3)).stored == 3
-    assert bench.created == 6
-    assert verify(bench.producer).ok
+    assert pipeline.run(make_requests(3)).stored == 3
+    assert pipeline.created == 6
+    assert verify(pipeline.producer).ok
 
 
-def test_the_whole_list_is_read_page_by_page(open_bench: Open) -> None:
-    bench = open_bench(None, QUICK.model_copy(update={"page_size": 3}))
+def test_the_whole_list_is_read_page_by_page(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(None, QUICK.model_copy(update={"page_size": 3}))
     requests = make_requests(10)
-    bench.run(requests)
-    second = create(bench, requests[0])
+    pipeline.run(requests)
+    second = create(pipeline, requests[0])
     for stranger in make_requests(7, num_inference_steps=2):
-        create(bench, stranger)
+        create(pipeline, stranger)
 
-    assert found(verify(bench.producer)) == {Kind.PAID_TWICE: [second.id]}
+    assert found(verify(pipeline.producer)) == {Kind.PAID_TWICE: [second.id]}
 
 
-def test_the_list_is_read_back_for_an_hour_and_no_further(open_bench: Open) -> None:
-    bench = open_bench(None, QUICK.model_copy(update={"page_size": 1}))
-    bench.run(make_requests(3))
-    routes = bench.server.ledger().requests_by_route
+def test_the_list_is_read_back_for_an_hour_and_no_further(open_pipeline: Open) -> None:
+    pipeline = open_pipeline(None, QUICK.model_copy(update={"page_size": 1}))
+    pipeline.run(make_requests(3))
+    routes = pipeline.server.ledger().requests_by_route
     before = routes.get("GET /v1/predictions", 0)
 
-    later = verify(bench.producer, now=lambda: time.time() + 7200)
+    later = verify(pipeline.producer, now=lambda: time.time() + 7200)
 
     assert later.ok
-    assert bench.server.ledger().requests_by_route["GET /v1/predictions"] - before == 1
+    assert pipeline.server.ledger().requests_by_route["GET /v1/predictions"] - before == 1
 
 
 @pytest.mark.parametrize("fault", ["server_error", "unauthorized", "reset"])
-def test_without_the_list_nothing_agrees_for_sure(open_bench: Open, fault: str) -> None:
-    bench = open_bench(FaultPlan.model_validate({"list": {fault: 1.0}, "cap": 100}))
-    bench.run(make_requests(1))
+def test_without_the_list_nothing_agrees_for_sure(open_pipeline: Open, fault: str) -> None:
+    pipeline = open_pipeline(FaultPlan.model_validate({"list": {fault: 1.0}, "cap": 100}))
+    pipeline.run(make_requests(1))
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert (result.ok, result.complete, result.findings) == (False, False, [])
     assert result.notes[0].startswith("the provider's list could not be read: ")
 
 
-def test_another_picture_under_the_key_has_the_wrong_hash(bench: Bench) -> None:
-    bench.run(make_requests(2))
-    path_of(bench, keys(bench, "images/")[0]).write_bytes(picture())
+def test_another_picture_under_the_key_has_the_wrong_hash(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2))
+    path_of(pipeline, keys(pipeline, "images/")[0]).write_bytes(picture())
 
-    assert verify(bench.producer).ok
-    result = verify(bench.producer, deep=True)
+    assert verify(pipeline.producer).ok
+    result = verify(pipeline.producer, deep=True)
 
-    (key, _) = keys(bench, "images/")
+    (key, _) = keys(pipeline, "images/")
     assert found(result) == {Kind.WRONG_HASH: [key]}
     assert "other bytes than the ledger says" in result.findings[0].what
     assert "other pixels than the lineage says" in result.findings[0].what
 
 
-def test_an_edited_label_is_told_from_edited_pixels(bench: Bench) -> None:
-    bench.run(make_requests(1))
-    (key,) = keys(bench, "images/")
-    body = path_of(bench, key).read_bytes()
-    path_of(bench, key).write_bytes(body.replace(b"prompt 0", b"prompt 9"))
+def test_an_edited_label_is_told_from_edited_pixels(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(1))
+    (key,) = keys(pipeline, "images/")
+    body = path_of(pipeline, key).read_bytes()
+    path_of(pipeline, key).write_bytes(body.replace(b"prompt 0", b"prompt 9"))
 
-    (finding,) = verify(bench.producer, deep=True).findings
+    (finding,) = verify(pipeline.producer, deep=True).findings
 
     assert finding.kind is Kind.WRONG_HASH
     assert "bytes" in finding.what
     assert "pixels" not in finding.what
 
 
-def test_a_cut_picture_is_unreadable(bench: Bench) -> None:
-    bench.run(make_requests(2))
-    key = keys(bench, "images/")[0]
-    body = path_of(bench, key).read_bytes()
-    path_of(bench, key).write_bytes(body[: len(body) // 2])
+def test_a_cut_picture_is_unreadable(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2))
+    key = keys(pipeline, "images/")[0]
+    body = path_of(pipeline, key).read_bytes()
+    path_of(pipeline, key).write_bytes(body[: len(body) // 2])
 
-    result = verify(bench.producer, deep=True)
+    result = verify(pipeline.producer, deep=True)
 
     assert found(result) == {Kind.UNREADABLE: [key], Kind.WRONG_HASH: [key]}
 
 
-def test_an_orphan_is_held_against_its_own_metadata(bench: Bench) -> None:
-    bench.run(make_requests(1))
-    (key,) = keys(bench, "images/")
-    stored = bench.store.head(key)
+def test_an_orphan_is_held_against_its_own_metadata(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(1))
+    (key,) = keys(pipeline, "images/")
+    stored = pipeline.store.head(key)
     assert stored is not None
     metadata = dict(stored.metadata)
-    bench.store.put_new(
+    pipeline.store.put_new(
         "images/set/other.jpg", picture(), content_type="image/jpeg", metadata=metadata
     )
 
-    result = verify(bench.producer, deep=True)
+    result = verify(pipeline.producer, deep=True)
 
     assert result.ids(Kind.WRONG_HASH) == ["images/set/other.jpg"]
 
 
-def test_ledger_and_lineage_that_contradict_each_other_need_no_reading(bench: Bench) -> None:
-    bench.run(make_requests(2))
+def test_ledger_and_lineage_that_contradict_each_other_need_no_reading(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2))
     change_ledger(
-        bench,
+        pipeline,
         'UPDATE flux_attempts SET images = replace(images, \'"file_sha256":"\', '
         '\'"file_sha256":"0\')',
     )
 
-    assert found(verify(bench.producer)) == {Kind.WRONG_HASH: keys(bench, "images/")}
+    assert found(verify(pipeline.producer)) == {Kind.WRONG_HASH: keys(pipeline, "images/")}
 
 
-def test_a_broken_lineage_part_is_named_and_the_others_are_read(bench: Bench) -> None:
-    bench.run(make_requests(2), split=1)
-    broken, whole = keys(bench, "lineage/")
-    path_of(bench, broken).write_bytes(b"no parquet")
+def test_a_broken_lineage_part_is_named_and_the_others_are_read(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(2), split=1)
+    broken, whole = keys(pipeline, "lineage/")
+    path_of(pipeline, broken).write_bytes(b"no parquet")
 
-    result = verify(bench.producer)
+    result = verify(pipeline.producer)
 
     assert whole
     assert result.ids(Kind.UNREADABLE) == [broken]
     assert len(result.ids(Kind.ORPHANED)) == 1
 
 
-def test_records_that_can_not_be_read_are_named(bench: Bench) -> None:
+def test_records_that_can_not_be_read_are_named(pipeline: Pipeline) -> None:
     requests = make_requests(1)
-    bench.run(requests)
-    change_ledger(bench, "UPDATE flux_attempts SET images = 'nonsense'")
+    pipeline.run(requests)
+    change_ledger(pipeline, "UPDATE flux_attempts SET images = 'nonsense'")
 
-    assert verify(bench.producer).ids(Kind.UNREADABLE) == [requests[0].request_sha256]
+    assert verify(pipeline.producer).ids(Kind.UNREADABLE) == [requests[0].request_sha256]
 
 
-def test_progress_counts_every_object(bench: Bench) -> None:
-    bench.run(make_requests(4))
+def test_progress_counts_every_object(pipeline: Pipeline) -> None:
+    pipeline.run(make_requests(4))
     seen: list[tuple[int, int]] = []
 
-    verify(bench.producer, deep=True, progress=lambda done, total: seen.append((done, total)))
+    verify(pipeline.producer, deep=True, progress=lambda done, total: seen.append((done, total)))
 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]

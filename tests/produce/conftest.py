@@ -1,8 +1,6 @@
-"""The whole way, from requests to stored images, with real sockets, files and a database."""
+"""Fixtures: pipelines that are closed when their test ends."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,132 +9,30 @@ from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.ledger.open import open_ledger
-from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.models import build_request, find_model
-from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.policy import Policy, RunContext
-from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.report import PartitionReport, Tally
-from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from flux_pipeline.request import Request, Source
-from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
-
-MODEL = find_model("lucataco/flux-schnell-lora")
-QUICK = EmulatorOptions(
-    time_scale=0, creates_per_minute=None, calls_per_minute=None, render="cheap"
-)
-PATIENT = Timeouts(connect=20.0, create=50.0, call=50.0, download=100.0, silence=50.0)
-"""A machine that is busy for some seconds must not look like a provider that hangs."""
-IMPATIENT = Timeouts(connect=20.0, create=0.6, call=0.6, download=1.0, silence=0.5)
-"""Where a fault hangs, and only there."""
-POLICY = Policy(visibility=0.2, backoff=0.02, settle_patience=1.0)
-
-
-def make_requests(count: int, *, prompt_set: str = "set", **inputs: object) -> list[Request]:
-    values = {"aspect_ratio": "1:1", "output_format": "jpg", **inputs}
-    return [
-        build_request(
-            MODEL,
-            MODEL.input_type.model_validate({"prompt": f"prompt {n}", "seed": n, **values}),
-            Source(prompt_set, f"prompt-{n}"),
-        )
-        for n in range(count)
-    ]
-
-
-@dataclass
-class Bench:
-    """One emulator, one ledger, one store; runs of them."""
-
-    server: EmulatorServer
-    ledger: SqlLedger
-    store: Store
-    folder: Path
-    policy: Policy = POLICY
-    has_list: bool | None = None
-    timeouts: Timeouts = PATIENT
-    runs: int = 0
-    reports: list[PartitionReport] = field(default_factory=list)
-
-    @property
-    def producer(self) -> Producer:
-        config = ProviderConfig(
-            base_url=self.server.origin,
-            api_key="key-of-the-tests",
-            timeouts=self.timeouts,
-            has_list=self.has_list,
-            creates_per_minute=60_000,
-            calls_per_minute=600_000,
-        )
-        return Producer(
-            open_provider=lambda: Provider(config),
-            store=self.store,
-            ledger=self.ledger,
-            policy=self.policy,
-            concurrency=16,
-        )
-
-    def run(
-        self,
-        requests: Sequence[Request],
-        *,
-        split: int = 0,
-        limits: Limits | None = None,
-        on_report: Callable[[PartitionReport], None] = lambda _: None,
-    ) -> Tally:
-        self.runs += 1
-        run = RunContext(f"run-{self.runs}", "set/images")
-        self.reports = []
-        partitions = [("first", requests[:split])] if split else []
-        partitions.append(("p", requests[split:]))
-        with self.producer.stream(partitions, run=run, limits=limits) as reports:
-            for report in reports:
-                self.reports.append(report)
-                on_report(report)
-        total = Tally()
-        for report in self.reports:
-            total.merge(report.tally)
-        return total
-
-    def reopen(self, *, later: float = 0.0) -> None:
-        """The process is gone, and with it its claims; it is ``later`` seconds later."""
-        self.ledger.dispose()
-        clock = None if not later else lambda: time.time() + later
-        url = f"sqlite:///{self.folder}/ledger.db"
-        self.ledger = open_ledger(url, lease_seconds=self.policy.lease, clock=clock)
-
-    @property
-    def created(self) -> int:
-        """Predictions that the provider accepted, by its own ledger."""
-        return self.server.ledger().creates_accepted
-
-    @property
-    def received(self) -> int:
-        return self.server.ledger().creates_received
+from tests.produce.pipeline import POLICY, QUICK, Pipeline
 
 
 @pytest.fixture
-def open_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    opened: list[Bench] = []
+def open_pipeline(tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
+    opened: list[Pipeline] = []
 
     def make(
         faults: FaultPlan | None = None, options: EmulatorOptions = QUICK, **more: object
-    ) -> Bench:
+    ) -> Pipeline:
         server = EmulatorServer(options, faults)
         server.__enter__()
         ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", lease_seconds=POLICY.lease)
         store = open_store(f"file:{tmp_path}/store")
-        opened.append(Bench(server, ledger, store, tmp_path, **more))  # type: ignore[arg-type]
+        opened.append(Pipeline(server, ledger, store, tmp_path, **more))  # type: ignore[arg-type]
         return opened[-1]
 
     yield make
-    for bench in opened:
-        bench.ledger.dispose()
-        bench.server.__exit__(None, None, None)
+    for pipeline in opened:
+        pipeline.ledger.dispose()
+        pipeline.server.__exit__(None, None, None)
 
 
 @pytest.fixture
-def bench(open_bench: Callable[..., Bench]) -> Bench:
-    return open_bench()
+def pipeline(open_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return open_pipeline()

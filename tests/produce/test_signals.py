@@ -13,9 +13,9 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.produce import shutdown as signals
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.shutdown import end_streams
-from tests.produce.conftest import Bench, make_requests
+from tests.produce.pipeline import Pipeline, make_requests
 
-Open = Callable[..., Bench]
+Open = Callable[..., Pipeline]
 
 
 @pytest.fixture
@@ -39,12 +39,14 @@ def interrupting_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("python_handles_signals", "interrupting_start")
-def test_an_interrupt_while_the_loop_starts_ends_the_run_and_sends_nothing(bench: Bench) -> None:
+def test_an_interrupt_while_the_loop_starts_ends_the_run_and_sends_nothing(
+    pipeline: Pipeline,
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        bench.run(make_requests(3))
+        pipeline.run(make_requests(3))
 
-    assert bench.created == 0
-    assert bench.ledger.in_state(State.INTENT) == []
+    assert pipeline.created == 0
+    assert pipeline.ledger.in_state(State.INTENT) == []
 
 
 def test_signals_that_waited_are_raised_afterwards_and_in_order() -> None:
@@ -60,21 +62,21 @@ def test_signals_that_waited_are_raised_afterwards_and_in_order() -> None:
     assert seen == [signal.SIGTERM]
 
 
-def test_a_stream_that_nobody_closes_is_drained_and_can_be_closed_late(open_bench: Open) -> None:
+def test_a_stream_that_nobody_closes_is_drained_and_can_be_closed_late(open_pipeline: Open) -> None:
     options = EmulatorOptions(time_scale=0.2, creates_per_minute=None)
-    bench = open_bench(None, options)
+    pipeline = open_pipeline(None, options)
     requests = make_requests(20)
 
     def left_open() -> Iterator[object]:
         work = [("first", requests[:1]), ("rest", requests[1:])]
-        with bench.producer.stream(work, run=RunContext("run")) as reports:
+        with pipeline.producer.stream(work, run=RunContext("run")) as reports:
             yield from reports
 
     step = left_open()
     next(step)
     end_streams()
 
-    assert bench.ledger.in_state(State.INTENT) == []
-    created = bench.created
+    assert pipeline.ledger.in_state(State.INTENT) == []
+    created = pipeline.created
     step.close()  # as the garbage collector may at last
-    assert bench.created == created
+    assert pipeline.created == created

@@ -22,7 +22,7 @@ from flux_pipeline.request import Request
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store, StoredObject
 from tests.images.certificates import Files, issue
-from tests.produce.conftest import Bench, make_requests
+from tests.produce.pipeline import Pipeline, make_requests
 from tests.servers.processes import Death, run_command
 
 pytest.importorskip("c2pa", reason="c2pa is missing: pip install 'flux-pipeline[c2pa]'")
@@ -46,9 +46,9 @@ def signer(studio: Files) -> ManifestSigner:
 
 
 def run(
-    bench: Bench, requests: list[Request], signer: ManifestSigner, **changes: object
+    pipeline: Pipeline, requests: list[Request], signer: ManifestSigner, **changes: object
 ) -> PartitionReport:
-    producer = replace(bench.producer, signer=signer, **changes)  # type: ignore[arg-type]
+    producer = replace(pipeline.producer, signer=signer, **changes)  # type: ignore[arg-type]
     with producer.stream([("p", requests)], run=RunContext("run", "set/images")) as reports:
         (report,) = reports
     return report
@@ -56,16 +56,16 @@ def run(
 
 @pytest.mark.parametrize("image_format", ["png", "jpg", "webp"])
 def test_every_image_is_stored_signed(
-    image_format: str, bench: Bench, signer: ManifestSigner
+    image_format: str, pipeline: Pipeline, signer: ManifestSigner
 ) -> None:
     requests = make_requests(8, output_format=image_format)
-    report = run(bench, requests, signer)
+    report = run(pipeline, requests, signer)
 
-    assert (report.tally.stored, bench.created) == (8, 8)
+    assert (report.tally.stored, pipeline.created) == (8, 8)
     for record in report.records:
         assert record.uri is not None
-        key = record.uri.removeprefix(f"{bench.store.uri}/")
-        body, stored = bench.store.get(key), bench.store.head(key)
+        key = record.uri.removeprefix(f"{pipeline.store.uri}/")
+        body, stored = pipeline.store.get(key), pipeline.store.head(key)
         label = read_manifest(body)
         assert stored is not None
         assert label is not None
@@ -73,15 +73,15 @@ def test_every_image_is_stored_signed(
         assert label.image_sha256 == record.image_sha256 == image_sha256(body)
         assert record.file_sha256 == stored.metadata["file-sha256"] == sha256(body).hexdigest()
         assert record.bytes == len(body)
-    assert verify(bench.producer, deep=True).ok
+    assert verify(pipeline.producer, deep=True).ok
 
 
 def test_a_prompt_that_is_kept_out_of_files_is_kept_out_of_manifests(
-    bench: Bench, signer: ManifestSigner
+    pipeline: Pipeline, signer: ManifestSigner
 ) -> None:
-    run(bench, make_requests(1), signer, embed_prompt=False)
-    (key,) = bench.store.list("images/")
-    body = bench.store.get(key)
+    run(pipeline, make_requests(1), signer, embed_prompt=False)
+    (key,) = pipeline.store.list("images/")
+    body = pipeline.store.get(key)
     label = read_manifest(body)
     assert label is not None
     assert label.prompt is None
@@ -89,15 +89,15 @@ def test_a_prompt_that_is_kept_out_of_files_is_kept_out_of_manifests(
 
 
 def test_ledger_and_lineage_are_made_again_from_signed_images(
-    bench: Bench, signer: ManifestSigner
+    pipeline: Pipeline, signer: ManifestSigner
 ) -> None:
     requests = make_requests(3)
-    run(bench, requests, signer)
-    for part in list(bench.store.list("lineage/")):
-        (bench.folder / "store" / part).unlink()
-    assert reindex(bench.store, bench.ledger).failed == {}
-    assert verify(bench.producer).ok
-    assert run(bench, requests, signer).tally == Tally(asked=3, unchanged=3)
+    run(pipeline, requests, signer)
+    for part in list(pipeline.store.list("lineage/")):
+        (pipeline.folder / "store" / part).unlink()
+    assert reindex(pipeline.store, pipeline.ledger).failed == {}
+    assert verify(pipeline.producer).ok
+    assert run(pipeline, requests, signer).tally == Tally(asked=3, unchanged=3)
 
 
 class Away(ManifestSigner):
@@ -113,23 +113,23 @@ class Away(ManifestSigner):
         return self.signer.sign(body, label)
 
 
-def test_an_image_waits_for_a_key_that_is_away(bench: Bench, signer: ManifestSigner) -> None:
-    report = run(bench, make_requests(4), Away(signer, failures=2))
-    assert (report.tally.stored, bench.created) == (4, 4)
+def test_an_image_waits_for_a_key_that_is_away(pipeline: Pipeline, signer: ManifestSigner) -> None:
+    report = run(pipeline, make_requests(4), Away(signer, failures=2))
+    assert (report.tally.stored, pipeline.created) == (4, 4)
 
 
 def test_an_image_that_could_not_be_signed_is_kept_by_id_and_never_paid_twice(
-    bench: Bench, signer: ManifestSigner
+    pipeline: Pipeline, signer: ManifestSigner
 ) -> None:
     requests = make_requests(2)
-    report = run(bench, requests, Away(signer, failures=1000))
+    report = run(pipeline, requests, Away(signer, failures=1000))
     assert report.tally.failed == 2
     assert all("the key service is away" in (r.error or "") for r in report.records)
-    assert list(bench.store.list("images/")) == []
+    assert list(pipeline.store.list("images/")) == []
 
-    bench.reopen()
-    assert run(bench, requests, signer).tally.stored == 2
-    assert bench.created == 2
+    pipeline.reopen()
+    assert run(pipeline, requests, signer).tally.stored == 2
+    assert pipeline.created == 2
 
 
 class AnswerLost:
@@ -147,24 +147,24 @@ class AnswerLost:
 
 
 def test_an_image_that_was_stored_in_an_unfinished_run_is_taken_for_our_own(
-    bench: Bench, signer: ManifestSigner
+    pipeline: Pipeline, signer: ManifestSigner
 ) -> None:
     """Signed again it has other bytes: the pixels and the request say that it is the same."""
     requests = make_requests(2)
-    report = run(bench, requests, signer, store=AnswerLost(bench.store))
+    report = run(pipeline, requests, signer, store=AnswerLost(pipeline.store))
     assert report.tally.failed == 2
-    before = {key: bench.store.get(key) for key in bench.store.list("images/")}
+    before = {key: pipeline.store.get(key) for key in pipeline.store.list("images/")}
     assert len(before) == 2
 
-    bench.reopen()
-    report = run(bench, requests, signer)
+    pipeline.reopen()
+    report = run(pipeline, requests, signer)
 
-    assert (report.tally.stored, bench.created) == (2, 2)
-    assert {key: bench.store.get(key) for key in before} == before
+    assert (report.tally.stored, pipeline.created) == (2, 2)
+    assert {key: pipeline.store.get(key) for key in before} == before
     stored = {sha256(body).hexdigest() for body in before.values()}
     assert {record.file_sha256 for record in report.records} == stored
     assert [record.error for record in report.records] == [None, None]
-    assert verify(bench.producer).ok
+    assert verify(pipeline.producer).ok
 
 
 @pytest.mark.torture

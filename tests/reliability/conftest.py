@@ -4,6 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.produce.conftest import open_pipeline
+
+__all__ = ["open_pipeline", "say"]
+
 Say = Callable[..., None]
 
 

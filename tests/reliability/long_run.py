@@ -32,7 +32,7 @@ from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
-from tests.produce.conftest import make_requests
+from tests.produce.pipeline import make_requests
 from tests.servers.processes import context
 
 # A fifth of all calls. Nothing here costs a second prediction by itself: what fails at the

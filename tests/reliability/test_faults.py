@@ -17,14 +17,13 @@ from flux_pipeline.emulator.faults import (
     FaultPlan,
     OutcomeFault,
 )
-from tests.produce.conftest import (
+from tests.produce.pipeline import (
     IMPATIENT,
     PATIENT,
     POLICY,
     QUICK,
-    Bench,
+    Pipeline,
     make_requests,
-    open_bench,  # noqa: F401
 )
 
 REQUESTS = 3
@@ -54,9 +53,7 @@ CASES = [
 
 @pytest.mark.parametrize(("phase", "fault"), CASES)
 def test_a_fault_costs_nothing_and_loses_nothing(
-    phase: str,
-    fault: str,
-    open_bench: Callable[..., Bench],  # noqa: F811
+    phase: str, fault: str, open_pipeline: Callable[..., Pipeline]
 ) -> None:
     plan = FaultPlan.model_validate({phase: {fault: 1.0}, "cap": 1})
     # A deadline and short timeouts only for what never ends without them.
@@ -66,17 +63,19 @@ def test_a_fault_costs_nothing_and_loses_nothing(
     # must end before the same deadline.
     gradual = phase in {"outcome", "poll"} and fault != "stuck"
     options = QUICK.model_copy(update={"time_scale": 0.1}) if gradual else QUICK
-    bench = open_bench(plan, options, policy=policy, timeouts=IMPATIENT if endless else PATIENT)
+    pipeline = open_pipeline(
+        plan, options, policy=policy, timeouts=IMPATIENT if endless else PATIENT
+    )
     requests = make_requests(REQUESTS)
 
-    first = bench.run(requests)
+    first = pipeline.run(requests)
     tally: Any = first
     for _ in range(REQUESTS):
         if not tally.complete:
-            bench.reopen()
-            tally = bench.run(requests)
+            pipeline.reopen()
+            tally = pipeline.run(requests)
 
-    ledger = bench.server.ledger()
+    ledger = pipeline.server.ledger()
     if fault in REFUSED_FOR_GOOD:
         assert tally.refused == REQUESTS
     elif fault in FAILED_FOR_GOOD:
@@ -89,6 +88,6 @@ def test_a_fault_costs_nothing_and_loses_nothing(
     if fault == "error_object":
         expected = 0
     assert ledger.creates_accepted == expected
-    accepted = {attempt.prediction_id for attempt in bench.ledger.attempts()} - {None}
+    accepted = {attempt.prediction_id for attempt in pipeline.ledger.attempts()} - {None}
     assert len(accepted) == ledger.creates_accepted
-    assert bench.ledger.unfinished() == []
+    assert pipeline.ledger.unfinished() == []

@@ -14,7 +14,7 @@ import pytest
 from flux_pipeline.audit.rescue import rescue
 from flux_pipeline.ledger.base import State
 from flux_pipeline.produce.policy import RunContext
-from tests.produce.conftest import make_requests
+from tests.produce.pipeline import make_requests
 from tests.reliability.long_run import (
     CALM_CREATES,
     Books,
