@@ -82,9 +82,9 @@ def compete(make: Callable[[Path, str, int], Job], images: int) -> None:
             time.sleep(_LOOK_EVERY)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        paid = provider.ledger(predictions=False).creates_accepted
+        paid = provider.usage(predictions=False).creates_accepted
         again = _start(job, Path(name)).wait(_PATIENCE)
-        charged = provider.ledger(predictions=False)
+        charged = provider.usage(predictions=False)
         twice = charged.creates_accepted - charged.distinct_inputs
         row = images, paid, charged.creates_accepted, twice, f"{twice / images:.0%}", job.stored()
     print(f"{job.name:<24}" + "".join(f"{each:>12}" for each in row), flush=True)

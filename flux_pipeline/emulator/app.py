@@ -50,7 +50,7 @@ def create_app(emulator: Emulator) -> Starlette:
 
     async def ledger(request: Request) -> Response:
         wanted = request.query_params.get("predictions", "0") not in ("", "0")
-        text = emulator.ledger(predictions=wanted).model_dump_json()
+        text = emulator.usage(predictions=wanted).model_dump_json()
         return Response(text, media_type="application/json")
 
     async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:

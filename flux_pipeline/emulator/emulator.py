@@ -8,7 +8,7 @@ from flux_pipeline.emulator import records
 from flux_pipeline.emulator.faults import FaultPlan, Phase, draw_fault
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import Record, State
-from flux_pipeline.emulator.usage import Usage, build_ledger
+from flux_pipeline.emulator.usage import Usage, build_usage
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -23,9 +23,9 @@ class Emulator:
     faults: FaultPlan = field(default_factory=FaultPlan)
     clock: Clock = time.time
 
-    def ledger(self, *, predictions: bool = True) -> Usage:
+    def usage(self, *, predictions: bool = True) -> Usage:
         """The oracle as it is now."""
-        return build_ledger(self.state, self.clock(), predictions=predictions)
+        return build_usage(self.state, self.clock(), predictions=predictions)
 
     def find(self, prediction_id: str) -> Record | None:
         """The prediction with this id, or None."""

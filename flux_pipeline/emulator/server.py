@@ -81,9 +81,9 @@ class EmulatorServer:
             self._thread.join()
         self.emulator.state.close()
 
-    def ledger(self, *, predictions: bool = True) -> Usage:
-        """The oracle as it is now; after the block read the directory with ``read_ledger``."""
-        return self.emulator.ledger(predictions=predictions)
+    def usage(self, *, predictions: bool = True) -> Usage:
+        """The oracle as it is now; after the block read the directory with ``read_usage``."""
+        return self.emulator.usage(predictions=predictions)
 
 
 def serve(

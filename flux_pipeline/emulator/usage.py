@@ -26,7 +26,7 @@ class Duplicate(BaseModel):
     ids: tuple[str, ...]
 
 
-class LedgerPrediction(BaseModel):
+class AcceptedPrediction(BaseModel):
     """One accepted prediction."""
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +54,7 @@ class Usage(BaseModel):
     distinct_inputs: int
     """(version, input) pairs; equal to ``creates_accepted`` where nothing was paid twice."""
     duplicates: tuple[Duplicate, ...]
-    predictions: tuple[LedgerPrediction, ...]
+    predictions: tuple[AcceptedPrediction, ...]
     """In order of acceptance; empty where they were not asked for."""
     keys_by_host: dict[str, dict[str, int]]
     """Host header to key fingerprint to requests; requests without a key are not in it."""
@@ -79,7 +79,7 @@ def note_request(connection: sqlite3.Connection, host: str, route: str, key: str
     return tally(connection, "route", route)
 
 
-def build_ledger(state: State, now: float, *, predictions: bool = True) -> Usage:
+def build_usage(state: State, now: float, *, predictions: bool = True) -> Usage:
     """The ledger as it is; ``now`` tells the statuses."""
     with state.reading() as connection:
         tallies = {
@@ -105,7 +105,7 @@ def build_ledger(state: State, now: float, *, predictions: bool = True) -> Usage
         )
 
 
-def read_ledger(directory: Path, *, predictions: bool = True, now: float | None = None) -> Usage:
+def read_usage(directory: Path, *, predictions: bool = True, now: float | None = None) -> Usage:
     """The ledger of the state kept in a directory; no emulator need be running.
 
     Raises:
@@ -115,14 +115,14 @@ def read_ledger(directory: Path, *, predictions: bool = True, now: float | None 
         raise FileNotFoundError(f"{directory}: no emulator state here; is it the right --state?")
     with State(directory) as state:
         moment = time.time() if now is None else now
-        return build_ledger(state, moment, predictions=predictions)
+        return build_usage(state, moment, predictions=predictions)
 
 
 CREATE_ROUTES = frozenset({"POST /v1/predictions", "POST /replicate/v1/predictions"})
 
 
-def _prediction(record: records.Record, now: float) -> LedgerPrediction:
-    return LedgerPrediction(
+def _prediction(record: records.Record, now: float) -> AcceptedPrediction:
+    return AcceptedPrediction(
         id=record.id,
         input_sha=record.input_sha,
         version=record.version,

@@ -152,7 +152,7 @@ def test_of_two_stores_that_come_to_a_new_ledger_at_once_one_has_it(
         with pytest.raises(LedgerError, match=r"belongs to file:.*/other since another worker"):
             pipeline.run(make_requests(1))
         assert pipeline.ledger.is_empty()
-        assert pipeline.server.ledger().creates_received == 0
+        assert pipeline.server.usage().creates_received == 0
         begin(other, 1)
 
 

@@ -39,7 +39,7 @@ def hold(pipeline: Pipeline, count: int = 1, **inputs: object) -> list[Request]:
 
 def paid_id(pipeline: Pipeline, request: Request) -> str:
     """What a person finds at the provider."""
-    for each in pipeline.server.ledger().predictions:
+    for each in pipeline.server.usage().predictions:
         if each.input["seed"] == request.seed:
             return each.id
     raise AssertionError("nothing was paid")
@@ -116,7 +116,7 @@ def test_another_model_setting_is_another_input(pipeline: Pipeline) -> None:
     (finer,) = hold(pipeline, num_inference_steps=8)
     paid = {
         each.input.get("num_inference_steps"): each.id
-        for each in pipeline.server.ledger().predictions
+        for each in pipeline.server.usage().predictions
     }
 
     with pytest.raises(ProviderError, match="another input"):

@@ -70,7 +70,7 @@ def test_the_same_input_is_sent_again_to_the_letter_and_compared(pipeline: Pipel
     assert (done.verdict, done.created, done.take, done.finished) == ("identical", 1, 1, True)
     assert [image.distance for image in done.images] == [0, 0]
     assert done.usd == pytest.approx(0.006)
-    first, second = pipeline.server.ledger().predictions
+    first, second = pipeline.server.usage().predictions
     assert first.input == second.input
     assert first.id != second.id == done.prediction
     assert row_of(pipeline, request) == before
@@ -190,11 +190,11 @@ class TestLostAnswers:
 
         done = make_again(lossy, request)
 
-        paid = [each.id for each in lossy.server.ledger().predictions]
+        paid = [each.id for each in lossy.server.usage().predictions]
         assert done.prediction in paid
         assert done.prediction != original
         assert len(paid) == 2
-        assert lossy.server.ledger().faults["create.reset_after"] == 2
+        assert lossy.server.usage().faults["create.reset_after"] == 2
 
     def test_not_even_where_the_ledger_was_lost(self, open_pipeline: Open) -> None:
         pipeline = open_pipeline(LOSSY, has_list=True)
@@ -293,7 +293,7 @@ class TestSecrets:
         assert planned.request.input == request.input
         done = reproduce(pipeline.producer, planned, run_id="again")
         assert done.verdict == "identical"
-        first, second = pipeline.server.ledger().predictions
+        first, second = pipeline.server.usage().predictions
         assert first.input["hf_lora"] == second.input["hf_lora"] == LORA
         assert TOKEN not in json.dumps(as_json(done))
 

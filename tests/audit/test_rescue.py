@@ -78,10 +78,10 @@ def test_rows_are_written_as_the_run_of_the_prompt_set_would_have(pipeline: Pipe
 def test_what_was_claimed_within_two_minutes_is_left_to_its_run(pipeline: Pipeline) -> None:
     (request,) = make_requests(1)
     accept(pipeline, request)
-    calls = pipeline.server.ledger().requests_by_route
+    calls = pipeline.server.usage().requests_by_route
 
     assert run_rescue(pipeline, older_than=120.0).found == 0
-    assert pipeline.server.ledger().requests_by_route == calls
+    assert pipeline.server.usage().requests_by_route == calls
 
     pipeline.reopen(later=130.0)
     assert dict(run_rescue(pipeline, older_than=120.0).states) == {State.STORED: 1}

@@ -97,7 +97,7 @@ def test_what_was_paid_and_expired_is_lost(open_pipeline: Open) -> None:
 
     result = verify(pipeline.producer)
 
-    paid = {each.id for each in pipeline.server.ledger().predictions}
+    paid = {each.id for each in pipeline.server.usage().predictions}
     assert set(found(result)) == {Kind.LOST}
     assert set(result.ids(Kind.LOST)) == paid
 
@@ -105,7 +105,7 @@ def test_what_was_paid_and_expired_is_lost(open_pipeline: Open) -> None:
 def test_a_paid_output_that_could_not_be_used_is_lost(open_pipeline: Open) -> None:
     pipeline = open_pipeline(FaultPlan(download={"redirect_private": 1.0}, cap=100))
     pipeline.run(make_requests(1))
-    (paid,) = pipeline.server.ledger().predictions
+    (paid,) = pipeline.server.usage().predictions
 
     result = verify(pipeline.producer)
 
@@ -206,7 +206,7 @@ def test_the_list_names_the_prediction_of_a_held_request(open_pipeline: Open) ->
     (request,) = make_requests(1)
     pipeline.run([request])
     pipeline.has_list = True
-    (paid,) = pipeline.server.ledger().predictions
+    (paid,) = pipeline.server.usage().predictions
 
     result = verify(pipeline.producer)
 
@@ -228,7 +228,7 @@ def test_a_second_prediction_of_a_request_in_the_list_was_paid_twice(pipeline: P
 def test_a_prediction_that_the_ledger_gave_up_is_lost(pipeline: Pipeline) -> None:
     (request,) = make_requests(1)
     pipeline.run([request])
-    (paid,) = pipeline.server.ledger().predictions
+    (paid,) = pipeline.server.usage().predictions
     change_ledger(
         pipeline,
         "UPDATE flux_attempts SET state = 'unsent', prediction_id = NULL, acceptance = NULL,"
@@ -285,13 +285,13 @@ def test_the_whole_list_is_read_page_by_page(open_pipeline: Open) -> None:
 def test_the_list_is_read_back_for_an_hour_and_no_further(open_pipeline: Open) -> None:
     pipeline = open_pipeline(None, QUICK.model_copy(update={"page_size": 1}))
     pipeline.run(make_requests(3))
-    routes = pipeline.server.ledger().requests_by_route
+    routes = pipeline.server.usage().requests_by_route
     before = routes.get("GET /v1/predictions", 0)
 
     later = verify(pipeline.producer, now=lambda: time.time() + 7200)
 
     assert later.ok
-    assert pipeline.server.ledger().requests_by_route["GET /v1/predictions"] - before == 1
+    assert pipeline.server.usage().requests_by_route["GET /v1/predictions"] - before == 1
 
 
 @pytest.mark.parametrize("fault", ["server_error", "unauthorized", "reset"])

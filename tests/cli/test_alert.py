@@ -70,7 +70,7 @@ def test_a_run_that_fails_is_told_once_and_no_address_is_shown(
     (body,) = webhook.bodies
     assert (body["kind"], body["prompt_set"]) == ("budget_reached", "poor")
     assert body["links"]["run"] == f"https://dagster.example/runs/{body['run_id']}"
-    assert server.ledger().creates_accepted == 1
+    assert server.usage().creates_accepted == 1
     # Said once: with its count in the summary, and not for each request or partition.
     assert (printed + errors).count("budget usd_per_run 0.003") == 1
     assert "2 x not sent: budget usd_per_run 0.003 has 0 USD left" in printed

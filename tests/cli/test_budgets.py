@@ -21,7 +21,7 @@ def test_the_line_is_reached_and_not_crossed_and_the_plan_says_so_before_and_aft
 
     code, output, _ = command("run", "poor", "--json")
     assert (code, output["total"]["stored"], output["total"]["failed"]) == (1, 3, 2)
-    assert server.ledger().creates_received == 3
+    assert server.usage().creates_received == 3
 
     command("plan", "poor")
     assert words.format(0, 2) in (folder / "output.json").read_text()
@@ -59,4 +59,4 @@ def test_two_workers_together_stay_within_the_budget_of_the_day(
 
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(work, ["first", "second"]))
-    assert sum(made) == server.ledger().creates_received == 7
+    assert sum(made) == server.usage().creates_received == 7

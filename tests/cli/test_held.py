@@ -32,7 +32,7 @@ def test_what_is_held_is_listed_and_ended_in_three_ways(
     assert (code, output["usd"]) == (0, 0.009)
     by_prompt = {each["prompt"]: each["request"] for each in output["requests"]}
     assert set(by_prompt) == {"a king", "a frog", "a map"}
-    ids = {each.input["prompt"]: each.id for each in server.ledger().predictions}
+    ids = {each.input["prompt"]: each.id for each in server.usage().predictions}
 
     wrong = command("held", "adopt", by_prompt["a king"], ids["a frog"], "--json")
     assert wrong[0] == 1
@@ -53,7 +53,7 @@ def test_what_is_held_is_listed_and_ended_in_three_ways(
     code, output, _ = command("run", "--json", **HOLD)
     total = output["total"]
     assert (code, total["unchanged"], total["stored"], total["failed"]) == (1, 1, 1, 1)
-    assert server.ledger().creates_accepted == 4
+    assert server.usage().creates_accepted == 4
     code, output, _ = command("verify", "--json")
     assert (code, output["paid_twice"]) == (1, [by_prompt["a map"]])
 
@@ -80,7 +80,7 @@ def test_a_worker_that_died_after_the_answer_is_rescued(folder: Path, command: C
 
         # Younger than two minutes: it might be at work.
         assert (code, output["ok"], output["found"]) == (0, True, 0)
-        paid = server.ledger().creates_accepted
+        paid = server.usage().creates_accepted
         code, output, _ = command("run", "--json", **environ)
-        assert (code, server.ledger().creates_accepted) == (0, 3)
+        assert (code, server.usage().creates_accepted) == (0, 3)
         assert paid >= 1

@@ -60,7 +60,7 @@ def start(folder: Path, server: EmulatorServer) -> "subprocess.Popen[str]":
 
 
 def wait_for_creates(server: EmulatorServer, count: int, process: "subprocess.Popen[str]") -> None:
-    while server.ledger().creates_accepted < count:
+    while server.usage().creates_accepted < count:
         try:
             process.wait(timeout=0.05)
         except subprocess.TimeoutExpired:
@@ -87,7 +87,7 @@ def test_a_signal_drains_the_run_and_the_next_one_resumes_it(
     assert "total" in json.loads(printed)
     assert "predictions run on; the next run resumes them by id" in errors
     assert second.returncode == 0, output
-    assert slow_server.ledger().creates_accepted == PROMPTS
+    assert slow_server.usage().creates_accepted == PROMPTS
 
 
 def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:

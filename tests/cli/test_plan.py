@@ -13,7 +13,7 @@ def test_plan_tells_what_is_new_and_what_it_costs_and_sends_nothing(
     assert set(output["total"]) >= COUNTS
     assert (output["total"]["new"], output["total"]["usd"]) == (3, 0.009)
     assert set(output["sets"]["tale"]["partitions"]) == {"king", "frog"}
-    assert server.ledger().creates_received == 0
+    assert server.usage().creates_received == 0
 
 
 def test_plan_counts_what_was_made_as_unchanged(command: Command) -> None:
@@ -29,11 +29,11 @@ def test_placeholders_of_the_emulator_do_not_count_as_made_for_a_real_provider(
     command: Command, server: EmulatorServer
 ) -> None:
     command("run", "tale", "--json")
-    created = server.ledger().creates_accepted
+    created = server.usage().creates_accepted
 
     for verb in ("plan", "run"):
         code, _, errors = command(verb, "tale", "--json", FLUX_PROVIDER="replicate")
         assert code == 1
         assert "is for the emulator's placeholders, and the provider is a real one" in errors
         assert "FLUX_STORE and FLUX_LEDGER" in errors
-    assert server.ledger().creates_accepted == created
+    assert server.usage().creates_accepted == created

@@ -128,7 +128,7 @@ def test_only_what_changed_is_new(
     new = {name: each["new"] for name, each in output["sets"].items()}
     assert new == {"tale": 2, "shop": 1, "chart": 1, "map": 0, "diary": 0}
     assert output["total"]["usd"] == pytest.approx(4 * 0.003)
-    assert server.ledger().creates_received == 0
+    assert server.usage().creates_received == 0
 
 
 def test_what_was_made_already_is_not_new(

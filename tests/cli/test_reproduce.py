@@ -59,11 +59,11 @@ def image(folder: Path, name: str) -> str:
 def test_it_pays_once_more_and_says_that_it_is_identical(
     folder: Path, server: EmulatorServer
 ) -> None:
-    before = server.ledger().creates_accepted
+    before = server.usage().creates_accepted
     code, output, _ = call(folder, server, "reproduce", image(folder, "map"), "--json")
 
     assert (code, output["verdict"], output["usd"]) == (0, "identical", 0.003)
-    assert server.ledger().creates_accepted == before + 1
+    assert server.usage().creates_accepted == before + 1
     code, traced, _ = call(folder, server, "trace", output["prediction"], "--json")
     assert (code, traced["record"]["request_sha256"]) == (0, output["request"])
     assert output["original"] in traced["notes"][0]
@@ -72,7 +72,7 @@ def test_it_pays_once_more_and_says_that_it_is_identical(
 
 
 def test_a_dry_run_says_the_cost_and_sends_nothing(folder: Path, server: EmulatorServer) -> None:
-    before = server.ledger().creates_received
+    before = server.usage().creates_received
     file = image(folder, "hill")
     code, output, _ = call(folder, server, "reproduce", file, "--dry-run", "--json")
     assert (code, output["usd"], output["take"]) == (0, 0.003, 1)
@@ -81,7 +81,7 @@ def test_a_dry_run_says_the_cost_and_sends_nothing(folder: Path, server: Emulato
     code, _, _ = call(folder, server, "reproduce", file, "--dry-run")
     assert code == 0
     assert "0.0030 USD" in (folder / "output.json").read_text()
-    assert server.ledger().creates_received == before
+    assert server.usage().creates_received == before
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_dry_run_says_the_cost_and_sends_nothing(folder: Path, server: Emulato
 def test_one_that_died_is_resumed_and_paid_once(
     folder: Path, server: EmulatorServer, name: str, death: Death
 ) -> None:
-    before = server.ledger().creates_accepted
+    before = server.usage().creates_accepted
     file = image(folder, name)
     died, _, _ = call(folder, server, "reproduce", file, death=death)
     assert died < 0
@@ -103,7 +103,7 @@ def test_one_that_died_is_resumed_and_paid_once(
     code, output, _ = call(folder, server, "reproduce", file, "--json", FLUX_SETTLE_SECONDS="0.2")
 
     assert (code, output["verdict"], output["take"]) == (0, "identical", 1)
-    assert server.ledger().creates_accepted == before + 1
+    assert server.usage().creates_accepted == before + 1
     code, _, _ = call(folder, server, "verify", "--json")
     assert code == 0
 
@@ -111,12 +111,12 @@ def test_one_that_died_is_resumed_and_paid_once(
 def test_what_is_not_known_or_not_configured_sends_nothing(
     folder: Path, server: EmulatorServer
 ) -> None:
-    before = server.ledger().creates_received
+    before = server.usage().creates_received
     code, _, errors = call(folder, server, "reproduce", "nosuchid")
     assert (code, "not known: nosuchid" in errors) == (1, True)
     code, _, errors = call(folder, server, "reproduce", image(folder, "hill"), FLUX_API_KEY="")
     assert (code, "FLUX_API_KEY" in errors) == (2, True)
-    assert server.ledger().creates_received == before
+    assert server.usage().creates_received == before
 
 
 def test_a_secret_that_was_not_recorded_is_asked_for(
@@ -126,9 +126,9 @@ def test_a_secret_that_was_not_recorded_is_asked_for(
     code, output, _ = call(folder, server, "reproduce", file, "--json")
     assert (code, output["verdict"], TOKEN in json.dumps(output)) == (0, "identical", False)
 
-    before = server.ledger().creates_received
+    before = server.usage().creates_received
     code, _, errors = call(folder, server, "reproduce", file, FLUX_CONFIGS=str(tmp_path))
 
     assert (code, "has no prompt set lora" in errors) == (2, True)
     assert TOKEN not in errors
-    assert server.ledger().creates_received == before
+    assert server.usage().creates_received == before

@@ -5,7 +5,7 @@ from PIL import Image
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.emulator.usage import read_ledger
+from flux_pipeline.emulator.usage import read_usage
 from tests.cli.conftest import Command
 
 COUNTS = {"asked", "stored", "unchanged", "refused", "failed", "held", "created", "usd"}
@@ -33,7 +33,7 @@ def test_run_prints_one_json_object_with_counts_by_set_and_in_total(
     assert set(output["total"]) == COUNTS
     assert (output["total"]["asked"], output["total"]["created"]) == (3, 3)
     assert output["total"]["usd"] == pytest.approx(0.009)
-    assert server.ledger().creates_accepted == 3
+    assert server.usage().creates_accepted == 3
 
 
 def test_a_second_run_creates_nothing(command: Command, server: EmulatorServer) -> None:
@@ -42,7 +42,7 @@ def test_a_second_run_creates_nothing(command: Command, server: EmulatorServer) 
     code, output, _ = command("run", "--json")
 
     assert (code, output["total"]["unchanged"], output["total"]["created"]) == (0, 3, 0)
-    assert server.ledger().creates_received == 3
+    assert server.usage().creates_received == 3
 
 
 def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(
@@ -52,7 +52,7 @@ def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(
     second, output, _ = command("run", "tale", "--json", FLUX_PROVIDER="emulator")
 
     assert (first, second, output["total"]["unchanged"]) == (0, 0, 2)
-    assert read_ledger(folder / "data" / "emulator").creates_received == 2
+    assert read_usage(folder / "data" / "emulator").creates_received == 2
     for path in (folder / "data" / "store" / "images").rglob("*.jpg"):
         with Image.open(path) as image:
             image.load()
@@ -96,7 +96,7 @@ def test_a_broken_file_stops_everything_before_anything_is_sent(
     assert errors.splitlines() == [
         "configs/bad.yaml:3: prompts.a.num_outputs: 5 is not allowed (1 to 4)"
     ]
-    assert server.ledger().creates_received == 0
+    assert server.usage().creates_received == 0
 
 
 def test_wrong_variables_are_named_all_at_once(command: Command) -> None:
@@ -139,7 +139,7 @@ def test_the_api_documents_example_is_sent_to_the_letter_and_every_reply_shape_i
         code, output, _ = command(
             "run", "castle", "--configs", str(shipped), "--json", FLUX_PROVIDER=provider
         )
-        (prediction,) = server.ledger().predictions
+        (prediction,) = server.usage().predictions
 
     assert (code, output["total"]["stored"]) == (0, 1)
     assert prediction.input == SEED_EXAMPLE

@@ -84,7 +84,7 @@ def test_ledger_and_lineage_that_were_deleted_come_back_from_the_images(
     )
     code, output, _ = command("run", "--json")
     assert (code, output["total"]["unchanged"], output["total"]["created"]) == (0, 3, 0)
-    assert server.ledger().creates_received == 3
+    assert server.usage().creates_received == 3
     code, output, _ = command("verify", "--deep", "--json")
     assert (code, output["ok"]) == (0, True)
 

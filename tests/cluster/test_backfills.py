@@ -27,7 +27,7 @@ def test_several_workers_make_a_backfill_within_one_rate(cluster: Cluster) -> No
     runs = cluster.runs(backfill)
     assert [run.status for run in runs] == ["SUCCESS"] * 4
     assert len({cluster.worker_of(run) for run in runs}) >= 2
-    paid = cluster.provider.ledger()
+    paid = cluster.provider.usage()
     assert (paid.creates_accepted, paid.distinct_inputs, paid.duplicates) == (240, 240, ())
     # A limit of their own each would let the workers create twice as many.
     times = [prediction.created_at for prediction in paid.predictions]
@@ -38,12 +38,12 @@ def test_several_workers_make_a_backfill_within_one_rate(cluster: Cluster) -> No
 
 def test_workers_that_were_not_restarted_make_an_edited_prompt_alone(cluster: Cluster) -> None:
     prompts = [f"pond number {number}" for number in range(20)]
-    before = cluster.provider.ledger(predictions=False).creates_accepted
+    before = cluster.provider.usage(predictions=False).creates_accepted
     for edited in ("", " at night"):
         prompts[7] += edited
         cluster.load("pond", shards(prompts, 4, 2))
         backfill = cluster.backfill("pond")
         assert cluster.end(backfill, BACKFILL_SECONDS) == "COMPLETED_SUCCESS"
-    paid = cluster.provider.ledger()
+    paid = cluster.provider.usage()
     assert [made.input["prompt"] for made in paid.predictions[before + 20 :]] == [prompts[7]]
     assert paid.duplicates == ()

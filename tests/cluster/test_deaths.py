@@ -19,13 +19,13 @@ MOST_SECONDS = 100
 def start(cluster: Cluster, name: str, **tags: str) -> tuple[str, list[Run]]:
     """Start two runs of one backfill, on a worker each, and come back when both are half-way."""
     prompts = [f"{name} number {number}" for number in range(IMAGES)]
-    before = cluster.provider.ledger(predictions=False).creates_accepted
+    before = cluster.provider.usage(predictions=False).creates_accepted
     cluster.load(name, shards(prompts, 8, 4))
     backfill = cluster.backfill(name, **tags)
 
     def half_way() -> list[Run] | None:
         runs = [run for run in cluster.runs(backfill) if cluster.worker_of(run)]
-        paid = cluster.provider.ledger(predictions=False).creates_accepted - before
+        paid = cluster.provider.usage(predictions=False).creates_accepted - before
         return runs if len(runs) == 2 and paid >= IMAGES // 4 else None
 
     runs = cluster.wait(half_way, "work of two workers", BACKFILL_SECONDS)
@@ -46,7 +46,7 @@ def assert_finished_by_a_retry(cluster: Cluster, backfill: str, died: Run) -> No
     with open_ledger(cluster.environment["FLUX_LEDGER"]) as ledger:
         begun = [each for each in ledger.attempts() if each.intent.run_id == died.id]
     assert any(each.claims > 1 for each in begun), "it died with predictions under way"
-    assert cluster.provider.ledger().duplicates == ()
+    assert cluster.provider.usage().duplicates == ()
     assert "all agree" in cluster.command("verify")
 
 
@@ -77,4 +77,4 @@ def test_a_terminated_run_is_canceled_and_not_started_again(cluster: Cluster) ->
     cluster.end(backfill, BACKFILL_SECONDS)
     ended = {each.id: each.status for each in cluster.runs(backfill)}
     assert ended == {run.id: "CANCELED", other.id: "SUCCESS"}
-    assert cluster.provider.ledger().duplicates == ()
+    assert cluster.provider.usage().duplicates == ()

@@ -156,7 +156,7 @@ class Bench:
 
     def charged(self) -> Usage:
         """What the provider was asked and charged."""
-        return self.server.ledger()
+        return self.server.usage()
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:

@@ -49,7 +49,7 @@ def test_every_url_of_a_reply_is_on_the_trap(start: Start) -> None:
 def test_unknown_inputs_are_dropped_without_a_word_and_paid_for(start: Start) -> None:
     server, api = start()
     assert api.create("x", num_output=4)["input"] == {"prompt": "x"}
-    assert server.ledger().creates_accepted == 1
+    assert server.usage().creates_accepted == 1
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
@@ -102,7 +102,7 @@ def test_an_error_object_comes_under_200_and_buys_nothing(start: Start) -> None:
     reply = api.post()
     assert reply.status_code == 200
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
-    assert server.ledger().creates_accepted == 0
+    assert server.usage().creates_accepted == 0
 
 
 @pytest.mark.parametrize(

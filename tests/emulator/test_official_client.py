@@ -47,7 +47,7 @@ def test_it_creates_waits_and_downloads(start: Start, connect: Connect) -> None:
     assert prediction.output is not None
     files = [FileOutput(url, client).read() for url in prediction.output]
     assert [Image.open(io.BytesIO(file)).size for file in files] == [(1216, 832)] * 2
-    assert server.ledger().creates_accepted == 1
+    assert server.usage().creates_accepted == 1
 
 
 def test_prefer_wait_finishes_in_one_call(start: Start, connect: Connect) -> None:
@@ -63,7 +63,7 @@ def test_it_sends_its_token_to_output_hosts_and_the_ledger_sees_it(
 ) -> None:
     server, api = start()
     FileOutput(api.finished()["output"][0], connect(server)).read()
-    seen = server.ledger().keys_by_route["GET /output/{id}"]
+    seen = server.usage().keys_by_route["GET /output/{id}"]
     assert seen == {fingerprint_key("r8_official"): 1}
 
 

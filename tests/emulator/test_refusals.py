@@ -20,8 +20,8 @@ def test_no_key_is_refused(start: Start, header: str) -> None:
         api.http.headers["Authorization"] = header
     reply = api.post()
     assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
-    assert server.ledger().creates_received == 1
-    assert server.ledger().creates_accepted == 0
+    assert server.usage().creates_received == 1
+    assert server.usage().creates_accepted == 0
     api.close()
 
 
@@ -73,7 +73,7 @@ def test_values_out_of_range_are_refused_by_name(
     assert reply.status_code == 422
     assert [entry["field"] for entry in reply.json()["invalid_fields"]] == [field]
     assert field in reply.json()["detail"]
-    assert server.ledger().creates_accepted == 0
+    assert server.usage().creates_accepted == 0
 
 
 def test_all_wrong_values_are_named_at_once(start: Start) -> None:
@@ -122,7 +122,7 @@ def test_a_used_up_credit_is_402_and_charges_nothing_more(start: Start) -> None:
     statuses = [api.post(seed=number, num_outputs=2).status_code for number in range(3)]
     assert statuses == [201, 402, 402]
     assert api.post(seed=9).status_code == 201  # one image is still covered
-    assert server.ledger().charged_usd == pytest.approx(0.009)
+    assert server.usage().charged_usd == pytest.approx(0.009)
 
 
 def test_little_credit_means_six_creates_a_minute(start: Start, clock: ManualClock) -> None:
@@ -195,7 +195,7 @@ def test_the_key_can_stop_working_midway(start: Start) -> None:
     made = [api.post(seed=number) for number in range(3)]
     assert [reply.status_code for reply in made] == [201, 201, 401]
     assert api.fetch(made[0].json()["id"]).status_code == 401
-    assert server.ledger().creates_accepted == 2
+    assert server.usage().creates_accepted == 2
 
 
 def test_the_credit_can_end_midway_while_polls_go_on(start: Start) -> None:
@@ -217,4 +217,4 @@ def test_unknown_paths_are_not_found_and_wrong_methods_not_allowed(start: Start)
     assert api.http.post("/v1/models").status_code == 404
     assert api.http.get(f"{api.path}/").status_code == 404
     assert api.http.put(api.path).status_code == 405
-    assert server.ledger().requests_by_route["POST /v1/models"] == 1
+    assert server.usage().requests_by_route["POST /v1/models"] == 1

@@ -83,7 +83,7 @@ def test_stopping_ends_hanging_calls_and_leaves_no_thread() -> None:
         api = Api(server.origin)
         caller = threading.Thread(target=hang, args=(api,))
         caller.start()
-        while not server.ledger().creates_accepted:
+        while not server.usage().creates_accepted:
             time.sleep(0.005)
     caller.join(PATIENCE)
     api.close()

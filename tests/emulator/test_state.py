@@ -11,7 +11,7 @@ import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.records import FILE_NAME, State, count, tally
-from flux_pipeline.emulator.usage import read_ledger
+from flux_pipeline.emulator.usage import read_usage
 from tests.emulator.api import PATIENCE, Api, ManualClock
 from tests.emulator.conftest import Start
 
@@ -28,7 +28,7 @@ def test_a_state_in_memory_ends_with_its_emulator(start: Start) -> None:
     made = api.create()["id"]
     _, other = start()
     assert other.fetch(made).status_code == 404
-    assert first.ledger().creates_accepted == 1
+    assert first.usage().creates_accepted == 1
 
 
 def test_a_state_in_a_directory_goes_on_after_a_restart(
@@ -52,7 +52,7 @@ def test_two_emulators_on_one_directory_are_one_api(start: Start, tmp_path: Path
     made = api.create(seed=1)["id"]
     assert other.get(made)["status"] == "succeeded"
     assert [reply.status_code for reply in (other.post(seed=2), api.post(seed=3))] == [201, 429]
-    assert one.ledger() == two.ledger()
+    assert one.usage() == two.usage()
 
 
 def test_faults_are_counted_over_all_emulators_of_a_directory(start: Start, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_processes_that_open_one_directory_at_once_lose_nothing(tmp_path: Path) 
         output, errors = process.communicate(timeout=10 * PATIENCE)
         assert (process.returncode, errors) == (0, "")
         told += output.split()
-    ledger = read_ledger(tmp_path)
+    ledger = read_usage(tmp_path)
     assert sorted(told) == sorted(prediction.id for prediction in ledger.predictions)
     assert (ledger.creates_received, ledger.creates_accepted) == (120, 120)
     assert ledger.duplicates == ()
@@ -85,7 +85,7 @@ def test_a_killed_process_keeps_what_it_has_answered(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     api.close()
-    ledger = read_ledger(tmp_path)
+    ledger = read_usage(tmp_path)
     assert [prediction.id for prediction in ledger.predictions] == made
     assert ledger.requests_by_route == {"POST /v1/predictions": 20}
 
@@ -158,4 +158,4 @@ def test_pictures_are_the_same_in_every_state(start: Start) -> None:
 def test_the_ledger_is_plain_json(start: Start) -> None:
     server, api = start()
     api.create()
-    assert json.loads(server.ledger().model_dump_json())["creates_accepted"] == 1
+    assert json.loads(server.usage().model_dump_json())["creates_accepted"] == 1

@@ -108,11 +108,11 @@ class Pipeline:
     @property
     def created(self) -> int:
         """Predictions that the provider accepted, by its own ledger."""
-        return self.server.ledger().creates_accepted
+        return self.server.usage().creates_accepted
 
     @property
     def received(self) -> int:
-        return self.server.ledger().creates_received
+        return self.server.usage().creates_received
 
 
 def change_ledger(pipeline: Pipeline, statement: str) -> None:

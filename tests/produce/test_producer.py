@@ -42,11 +42,11 @@ def test_a_second_run_sends_nothing_and_writes_nothing(pipeline: Pipeline) -> No
     requests = make_requests(20)
     pipeline.run(requests)
     before = keys(pipeline, "")
-    calls = pipeline.server.ledger().requests_by_route
+    calls = pipeline.server.usage().requests_by_route
 
     assert pipeline.run(requests) == Tally(asked=20, unchanged=20)
     assert keys(pipeline, "") == before
-    assert pipeline.server.ledger().requests_by_route == calls
+    assert pipeline.server.usage().requests_by_route == calls
 
 
 def test_one_edited_prompt_among_many_pays_for_one(pipeline: Pipeline) -> None:

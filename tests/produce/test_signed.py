@@ -191,7 +191,7 @@ def test_a_run_killed_after_storing_a_signed_image_takes_it_for_its_own(
         code, done = run_command(["run", "--json"], folder=tmp_path, environ=environ)
         assert (killed, code) == (-9, 0)
         assert done["total"]["stored"] + done["total"]["unchanged"] == 2
-        assert server.ledger().creates_accepted == 2
+        assert server.usage().creates_accepted == 2
     assert before
     after = {path: path.read_bytes() for path in (tmp_path / "data/store").rglob("*.png")}
     assert before.items() <= after.items()

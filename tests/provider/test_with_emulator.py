@@ -61,7 +61,7 @@ async def test_a_request_becomes_images(configured: Configured) -> None:
             request = make_request(num_outputs=3)
             prediction = await finished(provider, await accepted(provider, request))
             bodies = [await provider.download(each) for each in prediction.outputs]
-            ledger = server.ledger()
+            ledger = server.usage()
     assert [each.index for each in prediction.outputs] == [0, 1, 2]
     assert all(body[:4] == b"RIFF" for body in bodies)
     assert len(set(bodies)) == 3
@@ -101,9 +101,9 @@ async def test_no_fault_makes_a_charged_create_look_unpaid(
     with EmulatorServer(AT_ONCE, plan) as server:
         limits = patience(create=0.4) if fault.startswith("hang") else patience()
         async with Provider(configured(server.origin, timeouts=limits)) as provider:
-            with time_stands_still_until(lambda: server.ledger().faults):
+            with time_stands_still_until(lambda: server.usage().faults):
                 outcome = await provider.create(make_request(), permitted=True)
-            charged = server.ledger().creates_accepted
+            charged = server.usage().creates_accepted
             found = await provider.find(make_request(), since=time.time())
     if charged:
         assert isinstance(outcome, (Accepted, Ambiguous)), outcome
@@ -127,7 +127,7 @@ async def test_no_fault_of_a_poll_ends_a_prediction(
         async with Provider(config) as provider, Provider(hasty) as first_poller:
             prediction = await accepted(provider, make_request())
             assert prediction.id is not None
-            with time_stands_still_until(lambda: server.ledger().faults):
+            with time_stands_still_until(lambda: server.usage().faults):
                 first = await first_poller.poll(prediction.id)
             if not fault.startswith("throttled"):  # then it would wait for what the hint says
                 second = await provider.poll(prediction.id)
@@ -249,7 +249,7 @@ async def test_a_lost_create_is_found_among_many(configured: Configured) -> None
                 await accepted(provider, make_request(seed=seed))
             found = await provider.find(lost, since=since)
             never = await provider.find(make_request(seed=99), since=since)
-            ids = {each.id for each in server.ledger().predictions}
+            ids = {each.id for each in server.usage().predictions}
     assert isinstance(found, Found)
     assert found.prediction.id in ids
     assert found.prediction.input["seed"] == 1

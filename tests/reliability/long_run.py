@@ -245,7 +245,7 @@ class Books:
 
 def read_books(scene: Scene) -> Books:
     """Compare all four. What differs between them is an error here, whatever was lost or held."""
-    provider, store = scene.server.ledger(), scene.store
+    provider, store = scene.server.usage(), scene.store
     with scene.ledger() as ledger:
         attempts = list(ledger.attempts())
         assert ledger.unfinished() == []

@@ -71,7 +71,7 @@ def test_a_killed_run_is_completed_by_the_next_one(
     total = done["total"]
     assert total["stored"] + total["unchanged"] == PROMPTS
     assert unchanged["total"]["unchanged"] == PROMPTS
-    ledger = server.ledger()
+    ledger = server.usage()
     assert ledger.creates_accepted == PROMPTS
     assert ledger.duplicates == ()
     with open_ledger(f"sqlite:///{folder}/data/ledger.db") as ours:

@@ -75,7 +75,7 @@ def test_a_fault_costs_nothing_and_loses_nothing(
             pipeline.reopen()
             tally = pipeline.run(requests)
 
-    ledger = pipeline.server.ledger()
+    ledger = pipeline.server.usage()
     if fault in REFUSED_FOR_GOOD:
         assert tally.refused == REQUESTS
     elif fault in FAILED_FOR_GOOD:

@@ -72,8 +72,8 @@ def test_no_secret_reaches_a_log_an_event_a_database_an_object_or_another_host(
         }
         for _ in range(2):
             run_command(["--log-level", "DEBUG", "run"], folder=tmp_path, environ=environ)
-        keys_seen = server.ledger().keys_by_host
-        created = server.ledger().creates_accepted
+        keys_seen = server.usage().keys_by_host
+        created = server.usage().creates_accepted
     (tmp_path / "configs" / "tale.yaml").unlink()  # where the token was written by hand
 
     assert created > 0

@@ -208,14 +208,14 @@ def test_memory_does_not_grow_with_the_number_of_predictions(tmp_path: Path, say
 
 
 def accepted_by(here: Scene) -> int:
-    return here.server.ledger(predictions=False).creates_accepted
+    return here.server.usage(predictions=False).creates_accepted
 
 
 def snapshot(here: Scene) -> tuple[dict[str, int], dict[str, int]]:
     """What the provider was asked, and which files there are, with the time of their last write."""
     files = (path for path in (here.folder / "store").rglob("*") if path.is_file())
     written = {str(path): path.stat().st_mtime_ns for path in files}
-    return here.server.ledger(predictions=False).requests_by_route, written
+    return here.server.usage(predictions=False).requests_by_route, written
 
 
 def say_books(say: Say, row: str, here: Scene, books: Books, **more: object) -> None:

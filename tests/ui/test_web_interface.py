@@ -197,20 +197,20 @@ def test_a_backfill_that_is_executed_again_takes_the_partitions_that_failed(
     again = end(studio, "doubtful", backfill=launched["backfillId"])
     taken = [again.tags[f"asset_partition_range_{edge}"] for edge in ("start", "end")]
     assert taken == ["torn", "worn"]
-    charged = studio.provider.ledger()
+    charged = studio.provider.usage()
     assert charged.creates_accepted == charged.distinct_inputs
 
 
 @pytest.fixture(scope="module")
 def crowd(studio: Studio, page: Page, failed: Run) -> Run:
     """Two hundred partitions, whose run's process was killed half-way and started again."""
-    paid = studio.provider.ledger().creates_accepted
+    paid = studio.provider.usage().creates_accepted
     launch(studio, page, "crowd")
     run = studio.wait(lambda: find_run(studio, "crowd", "STARTED"), "run", RUN_SECONDS)
     worker = studio.wait(lambda: worker_of(studio, run), "process of the run")
 
     def is_half_way() -> bool | None:
-        return studio.provider.ledger().creates_accepted >= paid + 70 or None
+        return studio.provider.usage().creates_accepted >= paid + 70 or None
 
     studio.wait(is_half_way, "images", RUN_SECONDS)
     os.kill(worker, signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_a_killed_run_is_started_again_by_the_daemon_and_pays_nothing_twice(
     studio: Studio, page: Page, crowd: Run
 ) -> None:
     assert (crowd.status, crowd.tags["retry_number"]) == ("SUCCESS", "1")
-    charged = studio.provider.ledger()
+    charged = studio.provider.usage()
     assert charged.creates_accepted == charged.distinct_inputs
     page.goto(f"{studio.url}/assets/crowd/images?view=partitions")
     expect(page.locator("body")).to_contain_text("Materialized (200)")

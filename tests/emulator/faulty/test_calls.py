@@ -29,7 +29,7 @@ def until_it_hangs(name: str, server: EmulatorServer, api: Api) -> AbstractConte
     """A client that gives up where this fault would keep it waiting, once the fault has come."""
     if bare(name) != "hang":
         return nullcontext()
-    return impatient(api.http, lambda: server.ledger().faults)
+    return impatient(api.http, lambda: server.usage().faults)
 
 
 @pytest.mark.parametrize("fault", get_args(CreateFault))
@@ -43,12 +43,12 @@ def test_a_fault_before_buys_nothing_and_the_second_try_gets_through(
             api.post()
     else:
         api.post()
-    ledger = server.ledger()
+    ledger = server.usage()
     assert (ledger.creates_received, ledger.creates_accepted) == (1, int(bought))
     assert ledger.charged_usd == pytest.approx(0.003 * bought)
     assert ledger.faults == {f"create.{fault}": 1}
     assert api.create()["status"] in ("starting", "processing", "succeeded")
-    assert len(server.ledger().duplicates) == int(bought)
+    assert len(server.usage().duplicates) == int(bought)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_server_errors_come_as_json_and_as_pages(start: Start) -> None:
 def test_another_version_is_served_and_shown_everywhere(start: Start) -> None:
     server, api = start(FaultPlan(create={"other_version": 1.0}))
     made = api.create()
-    asked = server.ledger().predictions[0].version
+    asked = server.usage().predictions[0].version
     assert made["version"] != asked
     assert api.get(made["id"])["version"] == made["version"]
     assert api.list()["results"][0]["version"] == made["version"]
@@ -129,8 +129,8 @@ def test_a_poll_goes_wrong_and_the_next_gets_through(start: Start, fault: CallFa
         reply = api.fetch(made["id"])
         assert reply.status_code != 200 or "status" not in reply.text or fault == "truncated"
     assert api.get(made["id"])["status"] == "succeeded"
-    assert server.ledger().faults == {f"poll.{fault}": 1}
-    assert server.ledger().creates_accepted == 1
+    assert server.usage().faults == {f"poll.{fault}": 1}
+    assert server.usage().creates_accepted == 1
 
 
 def test_lists_and_cancels_go_wrong_as_well(start: Start, clock: ManualClock) -> None:
@@ -153,7 +153,7 @@ def test_only_the_named_prompts_are_hit(start: Start) -> None:
     server, api = start(plan)
     assert api.finished("a calm harbour")["status"] == "succeeded"
     assert api.post("a stormy harbour").status_code >= 500
-    assert server.ledger().faults == {"create.server_error_before": 1}
+    assert server.usage().faults == {"create.server_error_before": 1}
 
 
 def test_a_hanging_call_is_reset_when_its_time_is_over(start: Start) -> None:

@@ -65,7 +65,7 @@ def test_a_connection_that_ends_too_early_is_seen(
 def test_a_download_can_hang(start: Start) -> None:
     server, api = start(FaultPlan(download={"hang": 1.0}, cap=1))
     url = api.finished()["output"][0]
-    with impatient(api.files, lambda: server.ledger().faults), pytest.raises(httpx.ReadTimeout):
+    with impatient(api.files, lambda: server.usage().faults), pytest.raises(httpx.ReadTimeout):
         api.download(url)
     good(api, url)
 

@@ -15,7 +15,7 @@ def test_each_failure_has_its_message(start: Start, fault: str) -> None:
     assert (failed["status"], failed["output"]) == ("failed", None)
     assert failed["error"] == MESSAGES[fault]
     assert "Traceback" in failed["logs"]
-    assert server.ledger().faults == {f"outcome.{fault}": 1}
+    assert server.usage().faults == {f"outcome.{fault}": 1}
 
 
 def test_failures_carry_the_codes_that_clients_look_for() -> None:
