@@ -1,7 +1,8 @@
-"""The settings of one process, read once from environment variables.
+"""Reads the settings of one process from its environment variables.
 
-``Settings.from_environment`` is pure: it is given the variables, and finds every mistake at once.
-Only the definitions, here or in another project, and the command line hand it the real environment.
+``Settings.from_environment`` gets the variables as a mapping and reports every mistake at once;
+only the definitions and the command line hand it ``os.environ``. Importing this module must stay
+cheap (no pydantic), because every command does so before it knows what it has to do.
 
     FLUX_CONFIGS             folder of prompt sets (configs)
     FLUX_PROVIDER            emulator, replicate, anyapi, or a base URL with its prefix (emulator)
@@ -16,7 +17,7 @@ Only the definitions, here or in another project, and the command line hand it t
     FLUX_OUTPUT_HOSTS        hosts that pictures are fetched from, besides the provider's own
                              (replicate.delivery, *.replicate.delivery; * for any public host)
     FLUX_BUDGET_USD_PER_DAY  at most this much a day, over all prompt sets (no limit)
-    FLUX_ALERT_URL           webhooks that failures are told to, several with commas (none)
+    FLUX_ALERT_URL           webhooks that failures are posted to, several with commas (none)
     FLUX_ALERT_FORMAT        json, slack, dingtalk or feishu (by the webhook's host)
     FLUX_ALERT_SECRET        what DingTalk and Feishu sign with; one, or one for each webhook
     FLUX_UI_URL              where Dagster's web interface is, for links (http://127.0.0.1:3000)
@@ -28,30 +29,36 @@ Only the definitions, here or in another project, and the command line hand it t
 """
 
 import difflib
-import ipaddress
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flux_pipeline.endpoint import (
+    find_base_url_mistake,
+    find_key_mistake,
+    has_more_than_a_place,
+    is_host_pattern,
+    is_in_clear,
+    is_loopback,
+    is_web_url,
+    trim_key,
+)
 from flux_pipeline.errors import ConfigError, Problem
 
 EMULATOR = "emulator"
 PROVIDERS = (EMULATOR, "replicate", "anyapi")
-UNKNOWN_POLICIES = ("resend", "hold")
 ALERT_FORMATS = ("json", "slack", "dingtalk", "feishu")
-ALERT_VARIABLES = ("FLUX_ALERT_URL", "FLUX_ALERT_SECRET")
-"""Both hold secrets."""
 KEY_VARIABLES = ("FLUX_API_KEY", "REPLICATE_API_TOKEN")
+"""The first that is set holds the key."""
 LEDGER_VARIABLE = "FLUX_LEDGER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one process works with. Paths are relative to the folder it was started in."""
+    """The settings of one process. Relative paths start at its working folder."""
 
     configs: Path = Path("configs")
     provider: str = EMULATOR
@@ -63,7 +70,7 @@ class Settings:
     ledger: str = field(default="sqlite:///./data/ledger.db", repr=False)
     """May hold a password."""
     ledger_given: bool = False
-    """Whether the environment holds it; then it is passed on by name."""
+    """Whether the environment gives it; then Dagster gets the variable's name, not the value."""
     state: Path = Path("data/emulator")
     rate: float = 600.0
     """Creates a minute."""
@@ -79,7 +86,7 @@ class Settings:
     """A path or ``module:function``, never the key."""
     c2pa_tsa: str = ""
     alert_url: tuple[str, ...] = field(default=(), repr=False)
-    """Whoever knows a webhook's address can write to it: a secret."""
+    """Secret: the address alone allows posting to the webhook."""
     alert_format: str = ""
     alert_secret: tuple[str, ...] = field(default=(), repr=False)
     ui_url: str = "http://127.0.0.1:3000"
@@ -88,71 +95,71 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the variables above; an empty one counts as not set.
 
-        Variables of other names are left alone, unless one is so close to ours that it must be a
-        slip: a budget that is silently not read would cost money.
+        Variables of other names are ignored, unless one is so close to ours that it must be a
+        misspelling: a budget that is silently not read would cost money.
 
         Raises:
             ConfigError: With every mistake, each naming its variable and never a secret's value.
         """
-        problems: list[Problem] = []
+        problems = _find_misspelled(environ)
         given: dict[str, Any] = {}
-        for variable, (name, parse) in _VARIABLES.items():
-            text = environ.get(variable, "").strip()
-            if not text:
-                continue
-            try:
-                given[name] = parse(text)
-            except ValueError as mistake:
-                problems.append(Problem("environment", 0, variable, str(mistake)))
+        for variable, (name, parse) in VARIABLES.items():
+            if text := environ.get(variable, "").strip():
+                try:
+                    given[name] = parse(text)
+                except ValueError as mistake:
+                    problems.append(_problem(variable, str(mistake)))
         secrets, webhooks = len(given.get("alert_secret", ())), len(given.get("alert_url", ()))
         if secrets not in (0, 1, webhooks):
             message = f"holds {secrets} secrets for {webhooks} webhooks: one, or one for each"
-            problems.append(Problem("environment", 0, "FLUX_ALERT_SECRET", message))
-        problems.extend(_slips(environ))
+            problems.append(_problem("FLUX_ALERT_SECRET", message))
         key_variable = next((v for v in KEY_VARIABLES if environ.get(v, "").strip()), None)
         if key_variable is not None:
             given["key_variable"] = key_variable
-            try:
-                given["api_key"] = parse_key(environ[key_variable])
-            except ValueError as mistake:
-                problems.append(Problem("environment", 0, key_variable, str(mistake)))
+            given["api_key"] = trim_key(environ[key_variable])
+            if mistake_in_key := find_key_mistake(given["api_key"]):
+                problems.append(_problem(key_variable, mistake_in_key))
         if problems:
             raise ConfigError(problems)
         return cls(ledger_given="ledger" in given, **given)
 
 
-def missing_key(settings: Settings) -> Problem | None:
-    """What is missing before anything can be sent: the key of any provider but the emulator."""
+def find_missing_key(settings: Settings) -> Problem | None:
+    """The problem that a provider other than the emulator has no key; None where it has one."""
     if settings.provider == EMULATOR or settings.api_key:
         return None
     names = " or ".join(KEY_VARIABLES)
-    message = f"is not set, and {settings.provider} needs a key: export {names}"
-    return Problem("environment", 0, KEY_VARIABLES[0], message)
+    return _problem(
+        KEY_VARIABLES[0], f"is not set, and {settings.provider} needs a key: export {names}"
+    )
 
 
-def parse_key(text: str) -> str:
-    """Return the key without the blanks and the ``Bearer`` that copying adds.
+def is_emulated(provider: str) -> bool:
+    """Whether a provider is the embedded emulator or one on this machine: both cost nothing."""
+    return provider == EMULATOR or is_loopback(urlsplit(provider).hostname or "")
+
+
+def parse_timestamp_authority(text: str) -> str:
+    """Return the URL of a timestamp authority.
 
     Raises:
-        ValueError: For a placeholder and for what no HTTP header can hold; never with the value.
+        ValueError: For anything but an http(s) URL, and for one that could hold a secret.
     """
-    key = text.strip().removeprefix("Bearer ").strip()
-    if not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
-        raise ValueError("holds blanks, quotes or characters that no key has: copy the key alone")
-    if key.upper().strip("<>[]{}").replace("-", "_") in _PLACEHOLDERS:
-        raise ValueError("holds a placeholder: put the provider's key here")
-    return key
+    if not is_web_url(text):
+        raise ValueError("is not the http(s) URL of a timestamp authority")
+    if has_more_than_a_place(text):
+        raise ValueError("is a URL with a user, a query or a fragment: give host and path alone")
+    return text
 
 
-_PLACEHOLDERS = frozenset(
-    {"YOUR_API_KEY", "YOUR_KEY", "YOUR_TOKEN", "API_KEY", "CHANGEME", "CHANGE_ME", "XXX"}
-)
+def _problem(variable: str, message: str) -> Problem:
+    return Problem("environment", 0, variable, message)
 
 
-def _slips(environ: Mapping[str, str]) -> list[Problem]:
-    known = [*_VARIABLES, *KEY_VARIABLES]
+def _find_misspelled(environ: Mapping[str, str]) -> list[Problem]:
+    known = [*VARIABLES, *KEY_VARIABLES]
     return [
-        Problem("environment", 0, variable, f"is not known; did you mean {near[0]}?")
+        _problem(variable, f"is not known; did you mean {near[0]}?")
         for variable in environ
         if variable.startswith("FLUX_")
         and variable not in known
@@ -160,7 +167,7 @@ def _slips(environ: Mapping[str, str]) -> list[Problem]:
     ]
 
 
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError(f"{text!r} is not allowed ({' or '.join(words)})")
@@ -182,8 +189,9 @@ def _number(lowest: float, highest: float) -> Callable[[str], float]:
     return parse
 
 
-def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
+        # Cut before int(), which takes quadratic time and refuses more than 4,300 digits.
         if not (text.isascii() and text.isdigit() and lowest <= int(text[:9]) <= highest):
             raise ValueError(f"{text!r} is not allowed (a whole number, {lowest} to {highest})")
         return int(text)
@@ -194,43 +202,33 @@ def _whole(lowest: int, highest: int) -> Callable[[str], int]:
 def _provider(text: str) -> str:
     if text in PROVIDERS:
         return text
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname:
+    if not is_web_url(text):
         raise ValueError(f"is neither {', '.join(PROVIDERS)} nor an http(s) base URL")
-    if url.username or url.password or url.query or url.fragment:
-        raise ValueError("is a URL with a user, a query or a fragment: give the base alone")
-    if url.scheme == "http" and not _is_loopback(url.hostname):
-        raise ValueError("would send the key in clear: use https, http only on this machine")
+    if mistake := find_base_url_mistake(text):
+        raise ValueError(mistake)
     return text.rstrip("/")
 
 
 def _webhooks(text: str) -> tuple[str, ...]:
-    addresses = tuple(address.strip() for address in text.split(",") if address.strip())
-    for url in map(urlsplit, addresses):  # no message holds the address: it is a secret
-        if not url.hostname or url.scheme not in {"http", "https"} or url.username:
+    # No message holds the address, because it is a secret.
+    addresses = _split(text)
+    for address in addresses:
+        if not is_web_url(address) or urlsplit(address).username:
             raise ValueError("is no https URL without a user (several: with commas)")
-        if url.scheme == "http" and not _is_loopback(url.hostname):
+        if is_in_clear(address):
             raise ValueError("would go in clear: use https, http only on this machine")
     return addresses
 
 
-def _page(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query:
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    # An empty one stays: it says that the webhook at its place is not signed.
+    return tuple(secret.strip() for secret in text.split(","))
+
+
+def _web_page(text: str) -> str:
+    if not is_web_url(text) or urlsplit(text).username or urlsplit(text).query:
         raise ValueError("is no http(s) address of a page, such as https://dagster.example")
     return text.rstrip("/")
-
-
-def is_emulated(provider: str) -> bool:
-    """Whether a provider is the embedded emulator, or one on this machine, which is none to pay."""
-    return provider == EMULATOR or _is_loopback(urlsplit(provider).hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _store(text: str) -> str:
@@ -240,11 +238,15 @@ def _store(text: str) -> str:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(host.strip().lower() for host in text.split(",") if host.strip())
+    hosts = _split(text.lower())
     for host in hosts:
-        if not _HOST.fullmatch(host):
+        if not is_host_pattern(host):
             raise ValueError(f"{host!r} is not a host, *.host or * (several: with commas)")
     return hosts
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _database_url(text: str) -> str:
@@ -253,47 +255,32 @@ def _database_url(text: str) -> str:
     return text
 
 
-def _key_place(text: str) -> str:
+def _pem_path(text: str) -> str:
     if "-----" in text:
         raise ValueError("holds PEM itself: put it into a file and give its path")
     return text
 
 
-def parse_authority(text: str) -> str:
-    """Return the URL of a timestamp authority.
-
-    Raises:
-        ValueError: For anything but an http(s) URL, and for one that could hold a secret.
-    """
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError("is not the http(s) URL of a timestamp authority")
-    if url.username or url.password or url.query or url.fragment:
-        raise ValueError("is a URL with a user, a query or a fragment: give host and path alone")
-    return text
-
-
-_HOST = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-
-_VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_CONFIGS": ("configs", Path),
     "FLUX_PROVIDER": ("provider", _provider),
     "FLUX_STORE": ("store", _store),
     LEDGER_VARIABLE: ("ledger", _database_url),
     "FLUX_STATE": ("state", Path),
     "FLUX_RATE": ("rate", _number(0.1, 1_000_000)),
-    "FLUX_CONCURRENCY": ("concurrency", _whole(1, 4096)),
-    "FLUX_UNKNOWN": ("unknown", _one_of(UNKNOWN_POLICIES)),
+    "FLUX_CONCURRENCY": ("concurrency", _whole_number(1, 4096)),
+    "FLUX_UNKNOWN": ("unknown", _one_of("resend", "hold")),
     "FLUX_SETTLE_SECONDS": ("settle_seconds", _number(0, 3600)),
     "FLUX_OUTPUT_HOSTS": ("output_hosts", _hosts),
     "FLUX_BUDGET_USD_PER_DAY": ("budget_usd_per_day", _number(0, 1_000_000)),
-    "FLUX_EMBED_PROMPT": ("embed_prompt", _one_of(("yes", "no"))),
+    "FLUX_EMBED_PROMPT": ("embed_prompt", _one_of("yes", "no")),
     "FLUX_AIGC_PRODUCER": ("aigc_producer", str),
-    "FLUX_C2PA_CERT": ("c2pa_cert", _key_place),
-    "FLUX_C2PA_KEY": ("c2pa_key", _key_place),
-    "FLUX_C2PA_TSA": ("c2pa_tsa", parse_authority),
+    "FLUX_C2PA_CERT": ("c2pa_cert", _pem_path),
+    "FLUX_C2PA_KEY": ("c2pa_key", _pem_path),
+    "FLUX_C2PA_TSA": ("c2pa_tsa", parse_timestamp_authority),
     "FLUX_ALERT_URL": ("alert_url", _webhooks),
-    "FLUX_ALERT_FORMAT": ("alert_format", _one_of(ALERT_FORMATS)),
-    "FLUX_ALERT_SECRET": ("alert_secret", lambda text: tuple(map(str.strip, text.split(",")))),
-    "FLUX_UI_URL": ("ui_url", _page),
+    "FLUX_ALERT_FORMAT": ("alert_format", _one_of(*ALERT_FORMATS)),
+    "FLUX_ALERT_SECRET": ("alert_secret", _webhook_secrets),
+    "FLUX_UI_URL": ("ui_url", _web_page),
 }
+"""By variable the field of ``Settings`` that it fills, and what turns its text into a value."""

@@ -28,7 +28,7 @@ from tests import documents
 from tests.documents import DOCUMENTS, names, table
 
 CONFIGURATION = "docs/configuration.md"
-VARIABLES = [*settings._VARIABLES, settings.KEY_VARIABLES[0]]
+VARIABLES = [*settings.VARIABLES, settings.KEY_VARIABLES[0]]
 
 
 @pytest.mark.parametrize("document", ["README.md", CONFIGURATION])
@@ -46,7 +46,7 @@ def test_the_example_of_an_environment_holds_every_setting_at_its_default() -> N
 
 def default_settings() -> dict[str, str]:
     defaults = {field.name: field.default for field in fields(settings.Settings)}
-    values = {name: defaults[field] for name, (field, _) in settings._VARIABLES.items()}
+    values = {name: defaults[field] for name, (field, _) in settings.VARIABLES.items()}
     return {name: written(value) for name, value in values.items()} | {
         settings.KEY_VARIABLES[0]: ""
     }

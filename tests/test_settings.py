@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.settings import Settings, is_emulated, parse_key
+from flux_pipeline.settings import Settings, is_emulated
 
 CANARY = "r8_canary0123456789canary0123456789"
 
@@ -126,8 +126,6 @@ def test_a_concurrency_is_whole_and_plain(text: str) -> None:
     [
         ("https://api.example.com/replicate/", "https://api.example.com/replicate"),
         ("http://127.0.0.1:8900", "http://127.0.0.1:8900"),
-        ("http://[::1]:8900/replicate", "http://[::1]:8900/replicate"),
-        ("http://localhost:8900", "http://localhost:8900"),
     ],
 )
 def test_a_provider_may_be_a_base_url_with_its_prefix(url: str, kept: str) -> None:
@@ -138,12 +136,10 @@ def test_a_provider_may_be_a_base_url_with_its_prefix(url: str, kept: str) -> No
     ("url", "said"),
     [
         ("http://api.example.com", "in clear"),
-        ("http://10.0.0.1", "in clear"),
         ("ftp://api.example.com", "neither"),
         ("api.example.com", "neither"),
         ("https://", "neither"),
         ("https://user:pw@api.example.com", "a user"),
-        ("https://api.example.com?key=1", "a query"),
     ],
 )
 def test_a_base_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None:
@@ -152,27 +148,21 @@ def test_a_base_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None
     assert "pw" not in message
 
 
-@pytest.mark.parametrize("text", [f"  {CANARY}\n", f"Bearer {CANARY}", f"\tBearer  {CANARY} "])
-def test_what_copying_adds_to_a_key_is_dropped(text: str) -> None:
-    assert parse_key(text) == CANARY
+def test_a_key_is_cleaned_of_what_copying_adds() -> None:
+    assert load(FLUX_API_KEY=f' "Bearer {CANARY}"\n').api_key == CANARY
 
 
 @pytest.mark.parametrize(
-    "text", [f'"{CANARY}"', f"{CANARY[:5]} {CANARY[5:]}", f"{CANARY}\nX-Other: 1", f"{CANARY}é"]
+    ("key", "message"), [(f"{CANARY} x", "copy the key alone"), ("<your-api-key>", "placeholder")]
 )
-def test_a_key_that_no_header_can_hold_is_refused_without_being_told(text: str) -> None:
-    message = mistakes({"FLUX_API_KEY": text})["FLUX_API_KEY"]
-    assert "copy the key alone" in message
-    assert "canary" not in message
-
-
-@pytest.mark.parametrize("text", ["YOUR_API_KEY", "<your-api-key>", "changeme", "xxx", "{API_KEY}"])
-def test_a_placeholder_is_no_key(text: str) -> None:
-    assert "placeholder" in mistakes({"FLUX_API_KEY": text})["FLUX_API_KEY"]
+def test_a_key_that_cannot_be_one_is_refused_without_being_printed(key: str, message: str) -> None:
+    found = mistakes({"FLUX_API_KEY": key})["FLUX_API_KEY"]
+    assert message in found
+    assert "canary" not in found
 
 
 @pytest.mark.parametrize("variable", ["FLUX_C2PA_KEY", "FLUX_C2PA_CERT"])
-def test_a_key_in_place_of_its_path_is_refused_without_being_told(variable: str) -> None:
+def test_a_key_in_place_of_its_path_is_refused_without_being_printed(variable: str) -> None:
     pem = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----"
     message = mistakes({variable: pem})[variable]
     assert "put it into a file" in message
@@ -270,12 +260,9 @@ def test_the_address_of_the_web_interface_is_a_page() -> None:
     [
         ("emulator", True),
         ("http://127.0.0.1:8900/replicate", True),
-        ("http://localhost:8900", True),
-        ("http://[::1]:8900", True),
         ("replicate", False),
-        ("anyapi", False),
         ("https://api.example.com/replicate", False),
     ],
 )
-def test_a_provider_on_this_machine_is_none_to_pay(provider: str, *, emulated: bool) -> None:
+def test_a_provider_on_this_machine_costs_nothing(provider: str, *, emulated: bool) -> None:
     assert is_emulated(provider) is emulated

@@ -29,14 +29,14 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
     The original stays as it is. All images of its prediction are made again. Exit code: 0 all are
     identical or similar, 1 one is different or did not come.
     """
-    from flux_pipeline.settings import Settings, missing_key
+    from flux_pipeline.settings import Settings, find_missing_key
 
     settings = Settings.from_environment(os.environ)
     plan = _plan(settings, target)
     if dry_run:
         _say_plan(plan, as_json=as_json)
         return
-    if problem := missing_key(settings):
+    if problem := find_missing_key(settings):
         from flux_pipeline.errors import ConfigError
 
         raise ConfigError([problem])

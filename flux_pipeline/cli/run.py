@@ -16,7 +16,7 @@ from flux_pipeline.cli.workspace import choose_partitions, choose_sets, dagster_
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.settings import Settings, missing_key
+from flux_pipeline.settings import Settings, find_missing_key
 
 INTERRUPTED = 130
 _MOST_REASONS = 10
@@ -39,7 +39,7 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
     there, 1 some images are refused, failed or held, 2 the configuration is wrong.
     """
     settings = read_settings(configs)
-    if problem := missing_key(settings):
+    if problem := find_missing_key(settings):
         raise ConfigError([problem])
     chosen = choose_sets(settings, sets)
     asked = {prompt_set.name: choose_partitions(prompt_set, partition) for prompt_set in chosen}

@@ -30,7 +30,7 @@ from flux_pipeline.images.c2pa import (
 )
 from flux_pipeline.images.formats import detect_format
 from flux_pipeline.images.labels import Label
-from flux_pipeline.settings import parse_authority
+from flux_pipeline.settings import parse_timestamp_authority
 
 log = logging.getLogger(__name__)
 _REST_SECONDS = 300.0
@@ -154,7 +154,7 @@ def open_signer(certificate: str, key: str, authority: str = "") -> ManifestSign
         ) from None
     if authority:
         try:
-            parse_authority(authority)
+            parse_timestamp_authority(authority)
         except ValueError as mistake:
             raise setting_error(AUTHORITY_VARIABLE, str(mistake)) from None
     credentials = load_credentials(certificate, key)

@@ -4,19 +4,18 @@ The key is for ``base_url``'s origin alone; a config can't be pickled or copied,
 does not travel inside something else.
 """
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
-from flux_pipeline.errors import ConfigError, Problem
-
-_PLACEHOLDERS = re.compile(
-    r"your[_-]?(api[_-]?)?(key|token)|api[_-]?key|change[_-]?me", re.IGNORECASE
+from flux_pipeline.endpoint import (
+    find_base_url_mistake,
+    find_key_mistake,
+    is_host_pattern,
+    trim_key,
 )
-_HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+from flux_pipeline.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class ProviderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _trim_base(self.base_url))
-        object.__setattr__(self, "api_key", _trim_key(self.api_key))
+        object.__setattr__(self, "api_key", trim_key(self.api_key))
         problems = [Problem("provider", 0, key, message) for key, message in _mistakes(self)]
         if problems:
             raise ConfigError(problems)
@@ -102,40 +101,19 @@ def origin_of(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether the name or address is this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _trim_base(base_url: str) -> str:
     trimmed = base_url.strip().rstrip("/")
     return trimmed.removesuffix("/predictions").removesuffix("/v1")
 
 
-def _trim_key(api_key: str) -> str:
-    key = api_key.strip().strip("\"'").strip()
-    if key[:7].lower() == "bearer ":
-        key = key[7:].strip()
-    return key
-
-
 def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
     """Every mistake as (field, message)."""
-    base = _mistake_in_base(config.base_url)
-    if base:
+    if base := find_base_url_mistake(config.base_url):
         yield "base_url", base
-    key = config.api_key
-    if not key:
-        yield "api_key", "is empty: give the provider's key"
-    elif not key.isascii() or not key.isprintable() or set(key) & set(" \"'"):
-        yield "api_key", "holds blanks, quotes or characters that no key has: copy the key alone"
-    elif _PLACEHOLDERS.fullmatch(key.strip("<>[]{}")):
-        yield "api_key", "holds a placeholder: put the provider's key here"
+    if key := find_key_mistake(config.api_key):
+        yield "api_key", key
     for host in config.output_hosts:
-        if not _HOST_PATTERN.fullmatch(host):
+        if not is_host_pattern(host):
             yield "output_hosts", f"{host!r} is not a host, *.host or *"
     positive = {
         "creates_per_minute": config.creates_per_minute,
@@ -148,20 +126,3 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
     for name, value in positive.items():
         if not value > 0:
             yield name, f"{value} is not allowed (more than 0)"
-
-
-def _mistake_in_base(base_url: str) -> str | None:
-    if not base_url.isascii() or not base_url.isprintable() or set(base_url) & set(" \\"):
-        return "holds blanks or characters that no URL has"
-    try:
-        parts = urlsplit(base_url)
-        scheme, host, _ = origin_of(base_url)
-    except ValueError:
-        parts, scheme, host = urlsplit(""), "", ""
-    if scheme not in {"http", "https"}:
-        return "is no URL such as https://api.replicate.com"
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        return "holds a user, a query or a fragment: give the base alone"
-    if scheme == "http" and not is_loopback(host):
-        return "would send the key in clear: use https, http only on this machine"
-    return None

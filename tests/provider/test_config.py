@@ -42,57 +42,20 @@ def test_an_id_can_t_leave_its_place_in_the_url() -> None:
     assert config().prediction_url("../a?b#c").endswith("/v1/predictions/..%2Fa%3Fb%23c")
 
 
-@pytest.mark.parametrize(
-    "base_url",
-    [
-        "",
-        "api.replicate.com",
-        "ftp://api.replicate.com",
-        "file:///etc/passwd",
-        "http://api.replicate.com",
-        "http://10.0.0.1",
-        "http://127.0.0.1.example.com",
-        "http://localhost.example.com",
-        "https://",
-        "https://user:pw@api.replicate.com",
-        "https://@api.replicate.com",
-        "https://api.replicate.com?x=1",
-        "https://api.replicate.com/#x",
-        "https://api.replicate.com:x",
-        "https://api.replicate.com:99999",
-        "https://api repl.com",
-        "https://api.replicate.com\\@evil.example",
-        "https://äpi.example",
-        "https://a\x00b.example",
-        "https://[::1",
-    ],
-)
+def test_a_key_is_cleaned_of_what_copying_adds() -> None:
+    assert config(api_key=f'"Bearer {KEY}"').api_key == KEY
+
+
+@pytest.mark.parametrize("base_url", ["http://api.replicate.com", "https://user:pw@a.example"])
 def test_a_base_that_could_lead_the_key_astray_is_refused(base_url: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match="base_url"):
         config(base_url)
-    assert "base_url" in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "api_key",
-    [f" {KEY}\n", f'"{KEY}"', f"'{KEY}'", f"Bearer {KEY}", f"bearer  {KEY} ", f'"Bearer {KEY}"'],
-)
-def test_what_copying_adds_to_a_key_is_dropped(api_key: str) -> None:
-    assert config(api_key=api_key).api_key == KEY
-
-
-@pytest.mark.parametrize(
-    "api_key",
-    [
-        *("", "  ", "a b", "a\nb", "a\rX-Header: b", 'a"b', "a\x00b", "kéy", "Bearer a b"),
-        *("YOUR_API_KEY", "<your-key>", "{{YOUR_API_KEY}}", "your_token", "API_KEY", "changeme"),
-    ],
-)
-def test_a_key_that_no_header_can_hold_is_refused(api_key: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        config(api_key=api_key)
-    assert "api_key" in str(refused.value)
-    assert not api_key.strip() or api_key.strip() not in str(refused.value)
+def test_a_key_that_no_header_can_hold_is_refused_without_being_printed() -> None:
+    with pytest.raises(ConfigError, match="api_key") as refused:
+        config(api_key=f"{KEY} x")
+    assert KEY not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +68,6 @@ def test_a_key_that_no_header_can_hold_is_refused(api_key: str) -> None:
         {"max_reply_bytes": 0},
         {"max_download_bytes": 0},
         {"output_hosts": ("https://a.b",)},
-        {"output_hosts": ("a.b/c",)},
-        {"output_hosts": ("*a.b",)},
-        {"output_hosts": ("",)},
     ],
 )
 def test_limits_that_allow_nothing_are_refused(changes: dict[str, object]) -> None:
