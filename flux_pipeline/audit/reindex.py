@@ -8,15 +8,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from itertools import chain, groupby, islice
-from typing import Any, TypeVar
+from itertools import chain, groupby
+from typing import Any
 from uuid import uuid4
 
 from flux_pipeline.audit.inventory import IMAGES, Inventory, survey_ledger, survey_lineage
-from flux_pipeline.audit.verify import Progress, ahead, ignore
+from flux_pipeline.audit.verify import READERS, Progress, ignore
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.formats import detect_format, image_sha256
 from flux_pipeline.images.labels import Label, read_label
+from flux_pipeline.iteration import batched, map_ahead
 from flux_pipeline.ledger.base import Attempt, Claimed, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply, dump_request
 from flux_pipeline.ledger.sql import SqlLedger
@@ -31,10 +32,10 @@ from flux_pipeline.lineage.schema import records_to_batch
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.budgets import micros
 from flux_pipeline.produce.ingest import image_key
-from flux_pipeline.request import JsonValue, Request, Source
+from flux_pipeline.produce.records import source_of
+from flux_pipeline.request import JsonValue, Request
 from flux_pipeline.store.base import Store, StoredObject
 
-T = TypeVar("T")
 _BATCH = 500
 """Requests whose rows become one part, and whose entries one transaction."""
 _RESOLUTION = "rebuilt from the stored objects"
@@ -78,11 +79,13 @@ def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = ignore) -> 
         surveyed = survey_ledger(ledger.attempts(), census, store_uri=store.uri)
         for _ in surveyed:  # what is wrong there is for `verify` to tell
             pass
-        for attempts in _batches(_latest(ledger.attempts())):
+        for attempts in batched(_latest(ledger.attempts()), _BATCH):
             mender.record(attempts)
-        reading = ahead(_unentered(census), lambda keys: read_group(store, keys))
+        reading = map_ahead(
+            lambda keys: read_group(store, keys), _unentered(census), threads=READERS
+        )
         read = 0
-        for groups in _batches(reading):
+        for groups in batched(reading, _BATCH):
             mender.enter(groups)
             read += sum(len(group.keys) for group in groups)
             progress(read, mender.result.images)
@@ -109,12 +112,6 @@ def _unentered(census: Inventory) -> Iterator[list[str]]:
     keys = (known.key for known in census.unentered())
     for _, group in groupby(keys, key=lambda key: key.rpartition("-")[0]):
         yield list(group)
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,14 +310,7 @@ def rebuild_request(record: ImageRecord) -> Request:
         height=record.height or 0,
         image_format=record.format,
         cost_usd=record.cost_usd * record.num_outputs,
-        source=Source(
-            prompt_set=record.prompt_set,
-            prompt_name=record.prompt_name,
-            take=record.take,
-            partition=record.partition,
-            config_path=record.config_path,
-            config_sha256=record.config_sha256,
-        ),
+        source=source_of(record),
     )
 
 

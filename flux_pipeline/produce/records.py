@@ -11,7 +11,7 @@ from flux_pipeline.models import effective_input
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.redaction import redact_input
-from flux_pipeline.request import Request
+from flux_pipeline.request import Request, Source
 
 _LOGGED_SEED = re.compile(r"Using seed: (\d+)")
 
@@ -69,6 +69,18 @@ def build_record(
         attempts=attempt.number if attempt else 0,
         polls=polls,
         cost_usd=request.cost_usd / request.outputs if attempt else 0.0,
+    )
+
+
+def source_of(record: ImageRecord) -> Source:
+    """The source of the request that a record belongs to, as ``build_record`` wrote it down."""
+    return Source(
+        prompt_set=record.prompt_set,
+        prompt_name=record.prompt_name,
+        take=record.take,
+        partition=record.partition,
+        config_path=record.config_path,
+        config_sha256=record.config_sha256,
     )
 
 

@@ -27,10 +27,11 @@ from flux_pipeline.models import build_request, find_model
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import RunContext, status_of
 from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.records import source_of
 from flux_pipeline.produce.report import Result, ResultStatus
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.redaction import REDACTED
-from flux_pipeline.request import Request, Source
+from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 
 _REPORTS = "reproductions"
@@ -308,15 +309,7 @@ def _from_record(record: ImageRecord) -> Request | None:
         count = error.error_count() if isinstance(error, ValidationError) else 1
         message = f"the recorded input has {count} values that the model refuses"
         raise _problem(record, "input", message) from None
-    source = Source(
-        prompt_set=record.prompt_set,
-        prompt_name=record.prompt_name,
-        take=record.take,
-        partition=record.partition,
-        config_path=record.config_path,
-        config_sha256=record.config_sha256,
-    )
-    built = build_request(model, values, source, version=record.version)
+    built = build_request(model, values, source_of(record), version=record.version)
     if REDACTED in record.input and built.request_sha256 != record.request_sha256:
         return None  # more than an address was redacted, such as a part of the prompt
     return replace(built, request_sha256=record.request_sha256)
