@@ -1,16 +1,14 @@
-"""Every error that this package raises on purpose, as one tree.
+"""The errors that this package raises on purpose, as one tree, and the problems of a configuration.
 
     FluxPipelineError
     ├── ConfigError         a prompt set, a table or a setting is wrong; holds every Problem found
     ├── ProviderError       the prediction API answered in a way that stops the run
-    │   └── AccessRefused   401, 402 or 403: the key or the credit, not the request
     ├── DownloadError       an output could not be fetched; says whether a later try may help
     ├── ImageError          bytes that are not the image asked for
-    ├── SigningError        an image could not be signed: the key is away, or the file can't hold it
+    ├── SigningError        an image could not be signed: no key, or the file can't hold a manifest
     ├── StoreError          an object could not be written or read
-    │   └── ObjectConflict  other bytes already lie under the key
-    ├── LedgerError         the ledger could not be written or read: nothing is sent without it
-    └── BudgetExceeded      the next request would cost more than is left
+    │   └── ObjectConflict  other bytes are already stored under the key
+    └── LedgerError         the ledger could not be written or read: nothing is sent without it
 
 A message names the file or id, what is wrong and what to do. None holds a key, a signed URL or a
 data URI.
@@ -20,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_PER_FILE = 100
-"""More of one file's problems are counted, not listed: a wrong delimiter breaks every row."""
+"""Problems beyond this are counted, not listed: a wrong delimiter breaks every row of a table."""
 
 
 class FluxPipelineError(Exception):
@@ -29,11 +27,11 @@ class FluxPipelineError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake in one file: where it stands and what is allowed there."""
+    """One mistake in a file or an environment variable: its place, and what is allowed there."""
 
     path: str
     line: int
-    """1-based; 0 where the mistake is the whole file's."""
+    """1-based; 0 where no line is known or the whole file is meant."""
     key: str
     """Dotted, such as ``prompts.castle.num_outputs``; empty for the whole file."""
     message: str
@@ -53,10 +51,6 @@ class ConfigError(FluxPipelineError):
 
 class ProviderError(FluxPipelineError):
     """Raised when the provider's answer stops the whole run."""
-
-
-class AccessRefused(ProviderError):
-    """Raised on 401, 402 and 403: whatever was accepted before stays in the ledger."""
 
 
 class DownloadError(FluxPipelineError):
@@ -90,12 +84,8 @@ class LedgerError(FluxPipelineError):
     """Raised when the ledger could not be written or read."""
 
 
-class BudgetExceeded(FluxPipelineError):
-    """Raised before the first request that would exceed a budget."""
-
-
 class Problems:
-    """Problems of any number of files, each once, at most ``MAX_PER_FILE`` a file."""
+    """Collects problems of any number of files, each once and at most ``MAX_PER_FILE`` a file."""
 
     def __init__(self) -> None:
         self._listed: dict[str, set[Problem]] = {}
@@ -105,7 +95,7 @@ class Problems:
         return bool(self._listed)
 
     def add(self, path: str, line: int, key: str, message: str) -> None:
-        """Take one problem; the same one twice is one."""
+        """Add one problem; adding the same one again changes nothing."""
         listed = self._listed.setdefault(path, set())
         problem = Problem(path, line, key, message)
         if problem in listed:
@@ -116,12 +106,12 @@ class Problems:
             self._unlisted[path] = self._unlisted.get(path, 0) + 1
 
     def add_all(self, problems: Iterable[Problem]) -> None:
-        """Take over what was found, and limited, elsewhere."""
+        """Add the problems of another collector, whose limit was applied there already."""
         for problem in problems:
             self._listed.setdefault(problem.path, set()).add(problem)
 
     def as_tuple(self) -> tuple[Problem, ...]:
-        """All of them, by file and line."""
+        """All problems by file and line; for those that are not listed, one with their number."""
         listed = [problem for problems in self._listed.values() for problem in problems]
         more = [
             Problem(path, 0, "", f"{count + MAX_PER_FILE:,} problems; {MAX_PER_FILE} are listed")

@@ -1,9 +1,9 @@
-"""Takes secrets out of addresses, texts and JSON before anybody reads them or they are kept.
+"""Removes secrets from URLs, texts and JSON before they are shown, logged or stored.
 
-Used for fingerprints, messages, lineage, logs and the replies in the ledger. It removes the secrets
-that it knows: users, passwords and key-like query parameters of a URL, ``data:`` URIs, bearer
-tokens, and the key formats of the providers that meet here. It is no proof that a text holds no
-secret. Every pattern takes linear time on any text.
+Fingerprints, messages, lineage, logs and the provider's replies in the ledger all pass through
+here. It removes users, passwords and key-like query parameters of URLs, ``data:`` URIs, bearer
+tokens and the key formats of well-known services. The trap: a secret of another form stays.
+Every pattern takes linear time on any text.
 """
 
 import re
@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from flux_pipeline.request import JsonValue
 
 REDACTED = "REDACTED"
-"""Stands where a secret was. Fingerprints contain it: another word would make images new."""
+"""Replaces every secret. Fingerprints contain it: another word would buy those images again."""
 
 _SECRET_PARAMETER = re.compile(
     r"(?i)(.*[-_])?(token|key|apikey|(aws)?accesskey(id)?|secret|password|passwd|signature|sig|"
@@ -33,7 +33,7 @@ _KEY = re.compile(
     r")"
 )
 _KEY_MARKS = ("_", "-", "AKIA", "ASIA", "eyJ")
-"""Every key holds one of these, most texts none: to look for them costs a tenth of ``_KEY``."""
+"""Every key holds one of these, most texts none: looking for them costs a tenth of ``_KEY``."""
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]{8,}")
 _DATA_URI = re.compile(r"(?i)\bdata:[a-z0-9.+/-]*(?:;[a-z0-9=.+-]+)*,[^\s\"'<>]*")
 _URL = re.compile(r"(?i)https?://[^\s\"'<>]+")
@@ -42,7 +42,7 @@ _UNSAFE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127, *range(0xD800, 
 
 
 def redact(text: str) -> str:
-    """A text of the user's own without its secrets; the rest of an address stays to the letter."""
+    """A text of the user's own without its secrets; the rest of a URL stays as it is."""
     return _redact(text, redact_url)
 
 
@@ -106,7 +106,7 @@ def looks_secret(text: str) -> bool:
 
 
 def _redact(text: str, redact_address: Callable[[str], str]) -> str:
-    # Each pattern is tried only where its mark stands: this runs for every text of every reply.
+    # This runs for every text of every reply, so each pattern is tried only where it can match.
     if "," in text and ":" in text:
         text = _DATA_URI.sub(f"data:{REDACTED}", text)
     if "://" in text:

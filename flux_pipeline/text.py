@@ -1,16 +1,22 @@
-"""Text that people read: a number and its noun, one safe line, a value quoted in a message."""
+"""Formats text for people: counts with nouns, quoted values, and text that can't harm a terminal.
+
+Text from files, providers and other people may hold secrets, terminal escapes and characters that
+reorder what is shown. ``quoted`` is for one value in a message; ``safe_text`` and ``safe_line`` are
+for longer texts that others read; ``printable`` is for a terminal, and redacts nothing.
+"""
 
 import unicodedata
 from collections.abc import Sequence
 
 from flux_pipeline.redaction import redact
 
-_MAX_CHARACTERS = 60
-_MAX_READ = 10_000
+_MAX_QUOTED = 60
+_MAX_REDACTED = 10_000
+"""Characters that are searched for secrets: of more than this, ``quoted`` shows nothing."""
 _MAX_DIGITS = 18
-_ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Categories of characters that a terminal acts upon, or that hide or turn text."""
-_HARMLESS = frozenset("\u200c\u200d\u200e\u200f")
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Unicode categories that a terminal acts upon, or that hide or turn text."""
+_KEPT = frozenset("\u200c\u200d\u200e\u200f")
 """Joiners, without which emoji and Persian fall apart, and marks of direction."""
 
 
@@ -20,7 +26,7 @@ def count_noun(number: int, noun: str, plural: str = "") -> str:
 
 
 def quoted(value: object) -> str:
-    """A value from a file in a few visible characters, for a message about it.
+    """A value from a file, shortened to visible characters for a message about it.
 
     Numbers stand bare, text in double quotes. Secrets are redacted; control characters, ANSI
     escapes and characters that turn or hide text are escaped.
@@ -33,8 +39,9 @@ def quoted(value: object) -> str:
     if isinstance(value, float):
         return str(value).removesuffix(".0")
     if isinstance(value, str):
-        text = escaped(redact(value[:_MAX_READ]))
-        text = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
+        # Redacted before it is shortened: half a key would not be recognised.
+        text = escaped(redact(value[:_MAX_REDACTED]))
+        text = text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
         return text if _is_number(text) else f'"{text}"'
     if isinstance(value, dict):
         return "a mapping"
@@ -42,7 +49,7 @@ def quoted(value: object) -> str:
 
 
 def safe_text(text: str, limit: int = 1_000) -> str:
-    """A text fit to be shown to others: no secret, nothing invisible but line ends, not endless."""
+    """A text for others to read: secrets redacted, invisible characters escaped, cut to a limit."""
     visible = "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in redact(text[: 20 * limit])
@@ -51,17 +58,20 @@ def safe_text(text: str, limit: int = 1_000) -> str:
 
 
 def safe_line(text: str, limit: int = 300) -> str:
-    """A text as ``safe_text`` gives it, on one line."""
+    """As ``safe_text``, on one line."""
     return shorten(escaped(" ".join(redact(text[: 20 * limit]).split())), limit)
 
 
 def printable(text: object) -> str:
-    """The text on one line; controls, escapes, bidirectional overrides and tags are spelled out."""
-    return "".join(_spelled(char) for char in str(text))
+    """The text on one line for a terminal, its control and bidirectional characters escaped.
+
+    Unlike ``escaped`` it keeps the joiners that emoji and some scripts need. It redacts nothing.
+    """
+    return "".join(_escaped_control(char) for char in str(text))
 
 
 def escaped(text: str) -> str:
-    """The text with everything that can't be seen written as its code, joiners too."""
+    """The text with every invisible character written as its code, joiners too."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
@@ -69,7 +79,7 @@ def escaped(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """At most ``limit`` characters on one line; where the end is cut, a mark says so."""
+    """The text on one line of at most ``limit`` characters; it ends in … where it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
@@ -80,8 +90,8 @@ def first_of(names: Sequence[str], limit: int) -> str:
     return f"{', '.join(names[:limit])}{more}"
 
 
-def _spelled(char: str) -> str:
-    if char in _HARMLESS or unicodedata.category(char) not in _ACTING:
+def _escaped_control(char: str) -> str:
+    if char in _KEPT or unicodedata.category(char) not in _ESCAPED_CATEGORIES:
         return char
     return char.encode("unicode_escape").decode()
 

@@ -197,7 +197,7 @@ def test_a_text_from_outside_can_be_written_and_stays(text: str) -> None:
 )
 @BOTH
 def test_redaction_takes_linear_time(piece: str, redacting: Callable[[str], str]) -> None:
-    text = piece * (2**20 // len(piece))
+    text = piece * (2**18 // len(piece))
     begun = time.process_time()
     redacting(text)
-    assert time.process_time() - begun < 60.0, "a tenth of a second is usual, hours are not linear"
+    assert time.process_time() - begun < 3.0, "0.2 s is usual; quadratic time takes half a minute"

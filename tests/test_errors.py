@@ -1,11 +1,11 @@
-"""Problems come once, sorted, and not without end."""
+"""Problems are listed once, sorted, and up to a limit a file."""
 
 import pytest
 
 from flux_pipeline.errors import MAX_PER_FILE, ConfigError, Problem, Problems
 
 
-def test_none_is_no_error() -> None:
+def test_no_problem_raises_nothing() -> None:
     problems = Problems()
     assert not problems
     problems.raise_if_any()
@@ -22,14 +22,14 @@ def test_all_are_raised_at_once_by_file_and_line() -> None:
     assert str(raised.value) == "a.yaml:9: first\nb.yaml:1: y: before\nb.yaml:2: x: second"
 
 
-def test_the_same_one_twice_is_one() -> None:
+def test_the_same_problem_twice_is_listed_once() -> None:
     problems = Problems()
     for _ in range(3):
         problems.add("a.yaml", 1, "x", "wrong")
     assert problems.as_tuple() == (Problem("a.yaml", 1, "x", "wrong"),)
 
 
-def test_what_is_too_much_is_counted_by_file() -> None:
+def test_problems_beyond_the_limit_are_counted_by_file() -> None:
     problems = Problems()
     for line in range(1, 251):
         problems.add("t.csv", line, "", "wrong")
@@ -40,9 +40,9 @@ def test_what_is_too_much_is_counted_by_file() -> None:
     assert Problem("a.yaml", 1, "", "wrong too") in listed
 
 
-def test_what_was_found_elsewhere_is_taken_over_whole() -> None:
-    elsewhere, problems = Problems(), Problems()
+def test_the_problems_of_another_collector_are_added_whole() -> None:
+    other, problems = Problems(), Problems()
     for line in range(1, 251):
-        elsewhere.add("t.csv", line, "", "wrong")
-    problems.add_all(elsewhere.as_tuple())
-    assert problems.as_tuple() == elsewhere.as_tuple()
+        other.add("t.csv", line, "", "wrong")
+    problems.add_all(other.as_tuple())
+    assert problems.as_tuple() == other.as_tuple()
