@@ -5,24 +5,22 @@ no other script, no other host, no form. What differs is data: a title and a blo
 """
 
 import base64
-import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flux_pipeline.gallery.manifest import Manifest
+from flux_pipeline.html import csp_hash, read_text, render_template
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.store.base import is_key
 
+_PACKAGE = "flux_pipeline.gallery"
 _SCRIPTS = ("words.js", "data.js", "filters.js", "grid.js", "panel.js", "viewer.js", "page.js")
 SCRIPT = "text/javascript; charset=utf-8"
 FIELDS = SCHEMA.names
@@ -39,32 +37,23 @@ _FORM = 1
 
 def render_page(title: str, data: Mapping[str, Any]) -> bytes:
     """The page with this title, that shows what ``data`` lists."""
-    style = _read("page.css")
-    code = "".join(map(_read, _SCRIPTS))
+    style = read_text(_PACKAGE, "page/page.css")
+    code = "".join(read_text(_PACKAGE, f"page/{name}") for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{code}}})();\n'
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}' 'strict-dynamic'; style-src"
-        f" '{_hash(style)}'; img-src 'self' file: data:; base-uri 'none'; form-action 'none';"
+        f"default-src 'none'; script-src {csp_hash(script)} 'strict-dynamic'; style-src"
+        f" {csp_hash(style)}; img-src 'self' file: data:; base-uri 'none'; form-action 'none';"
         " require-trusted-types-for 'script'; trusted-types flux-gallery"
     )
-    values = {
-        "policy": policy,
-        "title": escape(title),
-        "style": style,
-        "script": script,
-        "data": to_json(data),
-    }
-    # In one pass: a title that looks like a place is not filled in again.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], _read("page.html"))
-    return page.encode()
-
-
-def _read(name: str) -> str:
-    return (files("flux_pipeline.gallery") / "page" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return render_template(
+        _PACKAGE,
+        "page/page.html.jinja",
+        policy=policy,
+        title=title,
+        style=style,
+        script=script,
+        data=to_json(data),
+    ).encode()
 
 
 def to_json(value: Any) -> str:

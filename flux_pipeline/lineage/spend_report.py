@@ -1,86 +1,61 @@
-"""What was spent, as files in the store: a page with plot and tables, and a CSV for spreadsheets.
+"""Writes what was spent to the store: an HTML page with plot and tables, and a CSV.
 
-The page is whole in itself. It has no script, and its policy lets nothing in but its own style
-sheet: names in it come from files that others wrote.
+The page is one file without a script. Its Content-Security-Policy allows its own style sheet alone,
+because the names in it come from prompt sets that others wrote.
+
+Matplotlib takes a second to import, so only the functions that draw import it; they avoid pyplot,
+which keeps global state and is not safe with threads.
 """
 
-import base64
 import csv
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from html import escape
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
-from flux_pipeline.lineage.spend import SPEND_SCHEMA, group_spending, total
+from flux_pipeline.html import csp_hash, read_text, render_template
+from flux_pipeline.lineage.spend import SPEND_SCHEMA, SUMS, group_spending, total
 from flux_pipeline.store.base import Store, StoredObject
 from flux_pipeline.text import count_noun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CSV_KEY = "spend/by-day.csv"
 PAGE_KEY = "spend/index.html"
 MOST_ROWS = 1_000
 """Rows that the page shows, the newest; the CSV has all."""
-_HEADINGS = {"prompt_set": "prompt set", "usd": "USD"}
-
-_GROUPS: Sequence[tuple[str, Any, str]] = (
-    ("prompt set", "set", "prompt_set"),
-    ("model", "model", "model"),
-)
-
-_FORMATS = {"usd": "{:,.4f}", "seconds": "{:,.1f}"}
-_RIGHT = ' class="n"'
-
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-figure { margin: 1.5rem 0; max-width: 60rem; } svg { width: 100%; height: auto; }
-svg text { font-family: system-ui, sans-serif; } figcaption, p { opacity: .8; margin: .25rem 0; }
-div { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #8884; }
-th { white-space: nowrap; } .n { text-align: right; } td:first-child { white-space: nowrap; }
-"""
-
-_POLICY = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    + "'"
-)
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Spend</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>Spend</h1>
-<p>{facts}</p>
-<p>{about}</p>
-{sections}
-</main>
-</body>
-</html>
-"""
-
 DAYS = 60
 """The newest days that are drawn: more bars can't be told apart."""
+
+_PACKAGE = "flux_pipeline.lineage"
+_HEADINGS = {"prompt_set": "prompt set", "usd": "USD"}
+_FORMATS = {"usd": "{:,.4f}", "seconds": "{:,.1f}"}
+
 _FEWEST_SLOTS = 7  # so that a single day is a bar and no wall
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 _OTHERS = "#909090"
 _TEXT = "#010203"  # nothing else has this colour: in the SVG it becomes the page's own
 _LONGEST_NAME = 24
-_PER_LABEL = 8
-Bars: TypeAlias = list[tuple[str, list[float]]]
+_MOST_TICKS = 8
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+Bars: TypeAlias = list[tuple[str, list[float]]]
+"""For each prompt set, its cost on each day."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table of the page, as texts."""
+
+    title: str
+    keys: Sequence[str]
+    """The headings of the first columns; those of the sums follow."""
+    rows: Sequence[tuple[Sequence[str], Sequence[str]]]
 
 
 def write_spending(store: Store, table: pa.Table, *, now: datetime) -> StoredObject:
@@ -93,6 +68,57 @@ def write_spending(store: Store, table: pa.Table, *, now: datetime) -> StoredObj
     return store.put(CSV_KEY, build_csv(table).encode(), content_type="text/csv")
 
 
+def build_page(table: pa.Table, *, store_uri: str, now: datetime) -> str:
+    """Build the page: totals, the plot, a table by prompt set and model, and the newest days'."""
+    style = read_text(_PACKAGE, "spend_report.css")
+    return render_template(
+        _PACKAGE,
+        "spend_report.html.jinja",
+        policy="default-src 'none'; base-uri 'none'; form-action 'none'; style-src "
+        + csp_hash(style),
+        style=style,
+        facts=_facts(total(table)),
+        now=now,
+        store_uri=store_uri,
+        plot=spend_svg(table),
+        days=DAYS,
+        sums=[_HEADINGS.get(name, name) for name in SUMS],
+        tables=_tables(table) if len(table) else [],
+    )
+
+
+def _facts(sums: Mapping[str, int | float]) -> Sequence[str]:
+    return [
+        f"{sums['usd']:,.4f} USD, estimated",
+        count_noun(int(sums["predictions"]), "prediction"),
+        count_noun(int(sums["images"]), "image"),
+        f"{sums['refused']:,} refused",
+        f"{sums['failed']:,} failed",
+        f"{sums['seconds']:,.1f} s of prediction",
+    ]
+
+
+def _tables(table: pa.Table) -> Sequence[_Table]:
+    newest = table.slice(max(len(table) - MOST_ROWS, 0)).to_pylist()[::-1]
+    note = f" (the newest {MOST_ROWS:,}; by-day.csv has all)" if len(table) > MOST_ROWS else ""
+    return [
+        _table("By prompt set", group_spending(table, "set").to_pylist(), ["prompt_set"]),
+        _table("By model", group_spending(table, "model").to_pylist(), ["model"]),
+        _table(f"By day{note}", newest, ["day", "prompt_set", "model"]),
+    ]
+
+
+def _table(title: str, rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> _Table:
+    cells = [
+        (
+            ["unknown" if row[key] is None else str(row[key]) for key in keys],
+            [_FORMATS.get(name, "{:,}").format(row[name]) for name in SUMS],
+        )
+        for row in rows
+    ]
+    return _Table(title, [_HEADINGS.get(key, key) for key in keys], cells)
+
+
 def build_csv(table: pa.Table) -> str:
     """All rows, oldest day first, under the names of their columns."""
     out = StringIO()
@@ -102,66 +128,6 @@ def build_csv(table: pa.Table) -> str:
         rounded = {"usd": round(row["usd"], 6), "seconds": round(row["seconds"], 3)}
         writer.writerow({**row, **rounded})
     return out.getvalue()
-
-
-def build_page(table: pa.Table, *, store_uri: str, now: datetime) -> str:
-    """Build the page: totals, the plot, a table by prompt set and model, and the newest days'."""
-    sums = total(table)
-    facts = [
-        f"{sums['usd']:,.4f} USD, estimated",
-        count_noun(int(sums["predictions"]), "prediction"),
-        count_noun(int(sums["images"]), "image"),
-        f"{sums['refused']:,} refused",
-        f"{sums['failed']:,} failed",
-        f"{sums['seconds']:,.1f} s of prediction",
-    ]
-    newest = table.slice(max(len(table) - MOST_ROWS, 0)).to_pylist()[::-1]
-    note = f" (the newest {MOST_ROWS:,}; by-day.csv has all)" if len(table) > MOST_ROWS else ""
-    sections = [
-        f"<figure>{svg}<figcaption>USD a day (UTC) by prompt set, at most the newest {DAYS} days."
-        "</figcaption></figure>"
-        if (svg := spend_svg(table))
-        else "<p>Nothing was spent yet.</p>",
-        *(
-            _section(f"By {what}", group_spending(table, by).to_pylist(), [column])
-            for what, by, column in _GROUPS
-            if len(table)
-        ),
-        _section(f"By day{note}", newest, ["day", "prompt_set", "model"]) if newest else "",
-    ]
-    return _PAGE.format(
-        policy=_POLICY,
-        style=_STYLE,
-        facts=" · ".join(facts),
-        about=f"As of {now:%Y-%m-%d %H:%M} UTC, from the lineage table in {escape(store_uri)}.",
-        sections="\n".join(sections),
-    )
-
-
-def _section(title: str, rows: Iterable[dict[str, Any]], keys: Sequence[str]) -> str:
-    columns = [*keys, *SPEND_SCHEMA.names[3:]]
-    heads = "".join(
-        f'<th scope="col"{"" if name in keys else _RIGHT}>{_HEADINGS.get(name, name)}</th>'
-        for name in columns
-    )
-    body = "\n".join(
-        "<tr>" + "".join(_cell(row[name], name, name in keys) for name in columns) + "</tr>"
-        for row in rows
-    )
-    return (
-        f"<section><h2>{title}</h2>\n<div><table><thead><tr>{heads}</tr></thead>\n"
-        f"<tbody>{body}</tbody></table></div></section>"
-    )
-
-
-def _cell(value: Any, name: str, is_key: bool) -> str:  # noqa: FBT001  positional in a template
-    if is_key:
-        return f"<td>{'unknown' if value is None else escape(str(value))}</td>"
-    return f"<td{_RIGHT}>{_FORMATS.get(name, '{:,}').format(value)}</td>"
-
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def spend_svg(table: pa.Table) -> str:
@@ -178,7 +144,7 @@ def spend_svg(table: pa.Table) -> str:
     out = StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "spend"}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return _bare(out.getvalue())
+    return _inline_svg(out.getvalue())
 
 
 def spend_png(table: pa.Table) -> bytes:
@@ -192,7 +158,7 @@ def spend_png(table: pa.Table) -> bytes:
 
 
 def _figure(table: pa.Table) -> "Figure | None":
-    days, bars = _bars(table)
+    days, bars = _stacked_bars(table)
     if not bars:
         return None
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -208,9 +174,9 @@ def _figure(table: pa.Table) -> "Figure | None":
     margin = max(_FEWEST_SLOTS - slots, 0) / 2
     axes.set_xlim(-0.6 - margin, slots - 0.4 + margin)
     axes.set_ylim(0, max(bottom) * 1.08)
-    _label(axes, days[0], slots)
+    _label_axes(axes, days[0], slots)
     axes.legend(
-        labels=[_shown(name) for name, _ in bars],
+        labels=[_legend_name(name) for name, _ in bars],
         loc="upper left",
         bbox_to_anchor=(1.0, 1.02),
         frameon=False,
@@ -220,7 +186,7 @@ def _figure(table: pa.Table) -> "Figure | None":
     return figure
 
 
-def _bars(table: pa.Table) -> tuple[list[date], Bars]:
+def _stacked_bars(table: pa.Table) -> tuple[list[date], Bars]:
     """The newest days with a cost, and for each set, the dearest first, its cost on each of them.
 
     Sets beyond the colours are one: "n others".
@@ -244,9 +210,9 @@ def _bars(table: pa.Table) -> tuple[list[date], Bars]:
     return days, bars
 
 
-def _label(axes: Any, first: date, slots: int) -> None:
+def _label_axes(axes: Any, first: date, slots: int) -> None:
     """Name the axes: at most eight days, the year where one begins, USD without exponents."""
-    step = max(1, -(-slots // _PER_LABEL))
+    step = max(1, -(-slots // _MOST_TICKS))
     ticks = range(0, slots, step)
     days = [first + timedelta(days=tick) for tick in ticks]
     axes.set_xticks(list(ticks), _day_names(days))
@@ -270,27 +236,27 @@ def _day_names(days: Sequence[date]) -> list[str]:
     return names
 
 
-def _shown(name: str) -> str:
+def _legend_name(name: str) -> str:
     """A name as a label: short, and nothing in it that Matplotlib reads as mathematics."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     return short.replace("$", "\\$")
 
 
-def _bare(svg: str) -> str:
+def _inline_svg(svg: str) -> str:
     """The SVG element alone, with attributes in place of inline styles, and text in currentColor.
 
     It holds names of prompt sets and numbers, both escaped by Matplotlib.
     """
     element = svg[svg.index("<svg") :].strip()
     element = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", element, flags=re.DOTALL)
-    element = re.sub(r' style="([^"]*)"', _attributes, element)
+    element = re.sub(r' style="([^"]*)"', _presentation_attributes, element)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
     element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
     label = 'role="img" aria-label="USD a day by prompt set; the table below has the numbers"'
     return element.replace("<svg", f"<svg {label}", 1).replace(_TEXT, "currentColor")
 
 
-def _attributes(style: re.Match[str]) -> str:
+def _presentation_attributes(style: re.Match[str]) -> str:
     found = []
     for part in style[1].split(";"):
         name, _, value = part.partition(":")
