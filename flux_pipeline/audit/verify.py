@@ -6,12 +6,9 @@ Nothing is written. While runs are at work the four are never at one moment; the
 
 import hashlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import anyio
 
@@ -27,6 +24,7 @@ from flux_pipeline.audit.inventory import (
 from flux_pipeline.audit.ownership import noted_elsewhere
 from flux_pipeline.errors import ImageError, LedgerError, StoreError
 from flux_pipeline.images.inspection import inspect_image
+from flux_pipeline.iteration import map_ahead
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
@@ -45,8 +43,6 @@ _PAID = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED, State.RESENT, 
 READERS = 8
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number done and of all."""
-T = TypeVar("T")
-Item = TypeVar("Item")
 _RESTORE = "restore it from a backup of the store"
 
 
@@ -236,21 +232,7 @@ def reread(store: Store, stored: Iterable[InventoryRow]) -> Iterator[list[Findin
 
     A few are held in memory at once.
     """
-    return ahead(stored, lambda known: list(_check(store, known)))
-
-
-def ahead(items: Iterable[Item], work: Callable[[Item], T]) -> Iterator[T]:
-    """Do ``work`` in a few threads, in the order of the items, a few items ahead."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="objects") as pool:
-        first = islice(remaining, 2 * READERS)
-        running: deque[Future[T]] = deque(pool.submit(work, item) for item in first)
-        try:
-            while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(work, item) for item in islice(remaining, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return map_ahead(lambda known: list(_check(store, known)), stored, threads=READERS)
 
 
 def _check(store: Store, known: InventoryRow) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ build at the same time is found by the next build, and made again from the parts
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from tempfile import TemporaryFile
@@ -42,6 +41,7 @@ from flux_pipeline.gallery.page import (
     script,
     when,
 )
+from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.thumbnails import list_packs, read_pack
@@ -145,13 +145,11 @@ class _Builder:
             for kind, hashes in (("details", self._details), ("rows", self._rows))
             for page, wanted in hashes.items()
         ]
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="gallery") as pool:
-            keys = [data_key(kind, self._set, page) for kind, page, _ in files]
-            for (kind, page, wanted), found in zip(
-                files, pool.map(self._store.head, keys), strict=True
-            ):
-                if found is None or found.sha256 != wanted:
-                    (self._broken if kind == "details" else self._changed).add(page)
+        keys = [data_key(kind, self._set, page) for kind, page, _ in files]
+        heads = map_ahead(self._store.head, keys, threads=_THREADS)
+        for (kind, page, wanted), found in zip(files, heads, strict=True):
+            if found is None or found.sha256 != wanted:
+                (self._broken if kind == "details" else self._changed).add(page)
 
     def add_new(self, run_id: str) -> None:
         """Read the parts and packs that came since, and add their rows to pages."""

@@ -8,14 +8,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flux_pipeline.errors import StoreError
+from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, records_to_batch
 from flux_pipeline.store.base import Store, StoredObject
@@ -92,14 +91,8 @@ def read_part(store: Store, key: str) -> pa.Table:
 
 def read_parts(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, pa.Table]]:
     """Parts in the order asked for, a few fetched ahead. Raises StoreError."""
-    pending = iter(keys)
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="lineage") as pool:
-        ahead = [(key, pool.submit(store.get, key)) for key in islice(pending, 2 * _READERS)]
-        while ahead:
-            key, body = ahead.pop(0)
-            yield key, _decode(store, key, body.result())
-            if (following := next(pending, None)) is not None:
-                ahead.append((following, pool.submit(store.get, following)))
+    for key, body in map_ahead(lambda key: (key, store.get(key)), keys, threads=_READERS):
+        yield key, _decode(store, key, body)
 
 
 def read_batches(store: Store) -> Iterator[pa.RecordBatch]:

@@ -1,9 +1,7 @@
 """Images found again among all that were recorded: by a hash, an id, their prompt, their looks."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flux_pipeline.iteration import batched, map_ahead
 from flux_pipeline.lineage.parts import list_parts
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
@@ -207,17 +206,8 @@ def _ahead(places: Sequence[_Place], look: Callable[[_Place], Integers]) -> Iter
     """Look at the places in their order, on a few threads, a few places ahead and no more."""
     threads = min(_THREADS, os.cpu_count() or 1)
     if threads == 1 or len(places) <= threads:
-        yield from map(look, places)
-        return
-    remaining = iter(places)
-    with ThreadPoolExecutor(threads, thread_name_prefix="lineage") as pool:
-        running = deque(pool.submit(look, place) for place in islice(remaining, 2 * threads))
-        try:
-            while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(look, place) for place in islice(remaining, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return map(look, places)
+    return map_ahead(look, places, threads=threads)
 
 
 def _shared_requests(compacted: CompactedTable, fresh: CompactedTable) -> Any:
@@ -297,7 +287,7 @@ def _to_look_up(
     if len(known) <= _ASKED_SINGLY and all(one in names for one in known.tolist()):
         return [names[one] for one in known.tolist()]
     there = np.zeros(len(known), np.bool_)
-    for keys in _batches(store.list(f"images/{prompt_set}/")):
+    for keys in batched(store.list(f"images/{prompt_set}/"), _BATCH):
         listed = np.array([hash(f"{store.uri}/{key}") for key in keys], np.int64)
         there |= is_any_of(known, np.sort(listed))
     rest = known[~there]
@@ -314,9 +304,8 @@ def _lost(store: Store, addresses: Sequence[str]) -> list[str]:
         key = address.removeprefix(f"{store.uri}/")
         return key == address or store.head(key) is None
 
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="recorded") as pool:
-        gone = pool.map(is_lost, addresses)
-        return [address for address, lost in zip(addresses, gone, strict=True) if lost]
+    gone = map_ahead(is_lost, addresses, threads=_READERS)
+    return [address for address, lost in zip(addresses, gone, strict=True) if lost]
 
 
 def _hashes(values: Any) -> Integers:
@@ -326,8 +315,3 @@ def _hashes(values: Any) -> Integers:
 
 def _is_one_of(values: Any, known: Integers) -> Any:
     return pa.array(is_any_of(_hashes(values), known))
-
-
-def _batches(keys: Iterator[str]) -> Iterator[list[str]]:
-    while batch := list(islice(keys, _BATCH)):
-        yield batch

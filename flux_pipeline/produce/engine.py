@@ -6,9 +6,8 @@ a moment ago: creates under way are waited for, and their ids written, within ``
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import anyio
@@ -16,6 +15,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectSendStream
 
+from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.outcomes import NeverSent
@@ -54,7 +54,7 @@ class Engine:
 
     async def feed(self, partitions: Iterable[tuple[str, Iterable[Request]]]) -> None:
         """Begin every request; the group's end is theirs. A report goes out a partition."""
-        for batch in _batches(track(partitions)):
+        for batch in batched(track(partitions), _BATCH):
             latest = await self._latest(batch)
             for item in sorted(batch, key=lambda item: _urgency(item, latest)):
                 if isinstance(item, Tracked):
@@ -140,12 +140,6 @@ class Engine:
     async def _report(self, tracker: Tracker) -> None:
         if tracker.take_finished():
             await self.reports.send(tracker.report(await self.recorder.record(tracker)))
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
 
 
 def _urgency(item: Item, latest: Mapping[str, Attempt]) -> tuple[int, float, str]:

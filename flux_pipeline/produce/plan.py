@@ -5,11 +5,12 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt, Ledger
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, status_of
@@ -192,7 +193,7 @@ def forecast(
     memory grows with the partitions, not with the requests.
     """
     result = SetForecast()
-    for batch in _batches(requests):
+    for batch in batched(requests, _BATCH):
         latest = ledger.find([request.request_sha256 for request in batch])
         for request in batch:
             kind = _kind(latest.get(request.request_sha256))
@@ -213,12 +214,6 @@ def _kind(latest: Attempt | None) -> str:
     if status is not None:
         return _KINDS.get(status, "refused")
     return "resumed" if latest.state.is_open else "new"
-
-
-def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    iterator = iter(requests)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
 
 
 class _Prompts:
