@@ -1,8 +1,10 @@
-"""Decides what an answer means: for a create, whether it may have been paid for.
+"""Classifies the provider's answers: for a create, whether it may have been paid for.
 
-This is the one place. A create is proven unpaid by an error before the connection was ready and by
-the codes in ``REFUSALS``; every answer that is neither one of those nor a prediction leaves it
-ambiguous, and whoever gets that must not send it again before it is settled.
+A create is proven unpaid only by an error before the connection was ready and by the codes in
+``REFUSALS``. Every answer that is neither of those nor a prediction makes it Ambiguous, and an
+ambiguous create must not be sent again before it is settled.
+
+Below the classifier: the text and the code of an error reply, and how long a 429 asks to wait.
 """
 
 import math
@@ -37,38 +39,35 @@ from flux_pipeline.text import shorten
 
 Answer: TypeAlias = Reply | httpx.HTTPError
 REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 415, 422, 429})
-"""Codes that say that no prediction exists."""
+"""Codes that prove that no prediction was created."""
 DENIALS = frozenset({401, 402, 403})
-"""Those of them that no other request will escape."""
+"""Those of them that are about the key or the account: every other request gets them too."""
 THROTTLED = 429
-_GONE = frozenset({404, 410})
-_LONGEST = 300
-_DENIED = 401
-_NO_CREDIT = 402
-_THROTTLED = 429
-
-_WORDS = {
-    "authentication_error": _DENIED,
-    "invalid_api_key": _DENIED,
-    "invalid_token": _DENIED,
-    "insufficient_credit": _NO_CREDIT,
-    "insufficient_quota": _NO_CREDIT,
-    "insufficient_user_quota": _NO_CREDIT,
-    "pre_consume_token_quota_failed": _NO_CREDIT,
-    "rate_limit_error": _THROTTLED,
-    "rate_limit_exceeded": _THROTTLED,
-    "too_many_requests": _THROTTLED,
-}
-
 LONGEST_WAIT = 60.0
 """s; a provider that asks for a day is asked again after a minute."""
+_UNAUTHORIZED, _PAYMENT_REQUIRED = 401, 402
+_GONE = frozenset({404, 410})
+_MAX_ERROR_TEXT = 300
+_CODES_BY_NAME = {
+    "authentication_error": _UNAUTHORIZED,
+    "invalid_api_key": _UNAUTHORIZED,
+    "invalid_token": _UNAUTHORIZED,
+    "insufficient_credit": _PAYMENT_REQUIRED,
+    "insufficient_quota": _PAYMENT_REQUIRED,
+    "insufficient_user_quota": _PAYMENT_REQUIRED,
+    "pre_consume_token_quota_failed": _PAYMENT_REQUIRED,
+    "rate_limit_error": THROTTLED,
+    "rate_limit_exceeded": THROTTLED,
+    "too_many_requests": THROTTLED,
+}
+"""Error names of aggregators, and the HTTP codes that they stand for."""
 _RESETS_IN = re.compile(r"(?i)resets in ~?\s{0,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(ms|m|s)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _EPOCH = 1e9  # a ratelimit-reset above this is a moment, below it a duration
 
 
 class ResponseClassifier:
-    """Classifies the answers of one host. ``secret`` is cut out of what is said about them."""
+    """Classifies the answers of one host. ``secret`` is redacted in every message."""
 
     def __init__(self, host: str, secret: str, clock: Callable[[], float]) -> None:
         self._host = host
@@ -76,23 +75,23 @@ class ResponseClassifier:
         self._clock = clock
 
     def create(self, answer: Answer, *, seed: int | None = None) -> CreateOutcome:
-        """Classify what came of one POST.
+        """Classify the answer to a create.
 
-        ``seed`` is the one that was sent: a reply that shows another one is another request's.
+        ``seed`` is the one that was sent: a reply that shows another seed is another request's.
         """
         if isinstance(answer, NEVER_SENT):
-            return NeverSent(self._say(f"{answer}; the request was not sent"))
+            return NeverSent(self._message(f"{answer}; the request was not sent"))
         if isinstance(answer, httpx.HTTPError):
             return self._ambiguous(f"{answer}; the request may have been sent")
         if answer.succeeded:
             return self._success(answer, seed)
-        return self._refusal(answer.status, _object(answer)[0], answer)
+        return self._refusal(answer.status, _load_object(answer)[0], answer)
 
     def poll(self, answer: Answer, *, prediction_id: str) -> PollOutcome:
-        """Classify what came of asking for one prediction, or of cancelling it."""
+        """Classify the answer to a poll or a cancel of one prediction."""
         if isinstance(answer, httpx.HTTPError):
-            return PollFailed(self._say(str(answer)))
-        body, unreadable = _object(answer)
+            return PollFailed(self._message(str(answer)))
+        body, unreadable = _load_object(answer)
         code = answer.status
         if answer.succeeded:
             prediction = parse_prediction(body, self._secret)
@@ -100,18 +99,20 @@ class ResponseClassifier:
                 return Polled(replace(prediction, id=prediction_id))
             if unreadable or prediction is not None or not body.get("error"):
                 what = unreadable or f"the reply is for something else ({answer.describe()})"
-                return PollFailed(self._say(what))
-            code = error_code(body, code)
+                return PollFailed(self._message(what))
+            code = error_code(body, code)  # an error under HTTP 200, as aggregators send it
         detail = self._detail(body, answer)
         if code in DENIALS:
             return AccessDenied(code, detail)
         if code in _GONE:
-            return Gone(self._say(f"answered {code}: {detail}"))
-        return PollFailed(self._say(f"answered {code}: {detail}"), self._hint(body, answer))
+            return Gone(self._message(f"answered {code}: {detail}"))
+        return PollFailed(
+            self._message(f"answered {code}: {detail}"), self._retry_after(body, answer)
+        )
 
     def _success(self, answer: Reply, seed: int | None) -> CreateOutcome:
         """Classify a 2xx reply to a create: a prediction, an error in disguise, or neither."""
-        body, unreadable = _object(answer)
+        body, unreadable = _load_object(answer)
         prediction = parse_prediction(body, self._secret)
         if prediction is not None:
             if seed is not None and not _same_seed(prediction, seed):
@@ -125,31 +126,31 @@ class ResponseClassifier:
         return self._ambiguous(unreadable or f"the reply is no prediction ({answer.describe()})")
 
     def _refusal(self, code: int, body: Mapping[str, Any], answer: Reply) -> CreateOutcome:
-        """Classify an error by its code, which is the status or what an error object says."""
+        """Classify an error by its code: the status, or the code of an error under HTTP 200."""
         detail = self._detail(body, answer)
         if code == THROTTLED:
-            return Throttled(self._hint(body, answer))
+            return Throttled(self._retry_after(body, answer))
         if code in DENIALS:
             return AccessDenied(code, detail)
         if code in REFUSALS:
             return Refused(code, detail)
         return self._ambiguous(f"answered {code}: {detail}")
 
-    def _ambiguous(self, what: str) -> Ambiguous:
-        return Ambiguous(self._say(what))
+    def _ambiguous(self, reason: str) -> Ambiguous:
+        return Ambiguous(self._message(reason))
 
-    def _say(self, what: str) -> str:
-        return f"{self._host}: {redact_untrusted(what, self._secret)}"
+    def _message(self, text: str) -> str:
+        return f"{self._host}: {redact_untrusted(text, self._secret)}"
 
     def _detail(self, body: Mapping[str, Any], answer: Reply) -> str:
         return error_text(body, self._secret) or redact_untrusted(answer.describe(), self._secret)
 
-    def _hint(self, body: Mapping[str, Any], answer: Reply) -> float:
+    def _retry_after(self, body: Mapping[str, Any], answer: Reply) -> float:
         return retry_after(answer.headers, body, now=self._clock())
 
 
-def _object(answer: Reply) -> tuple[dict[str, Any], str]:
-    """Return the reply's object, and why there is none."""
+def _load_object(answer: Reply) -> tuple[dict[str, Any], str]:
+    """Return the reply's object and an empty text, or an empty object and why there is none."""
     try:
         return load_object(answer), ""
     except UnreadableReply as error:
@@ -163,19 +164,21 @@ def _same_seed(prediction: Prediction, seed: int) -> bool:
 
 
 def error_text(body: Any, *secrets: str) -> str:
-    """What the error object says, redacted, on one line of at most 300 characters; may be empty.
+    """The error object's text, redacted, on one line of at most 300 characters; may be empty.
 
     Reads ``{title, detail, status}``, ``{detail: [{loc, msg}]}``, ``{error: {message, …}}``,
     ``{error: "…"}``, ``{message}`` and ``invalid_fields``.
     """
-    return shorten(redact_untrusted("; ".join(filter(None, _parts(body))), *secrets), _LONGEST)
+    return shorten(
+        redact_untrusted("; ".join(filter(None, _error_texts(body))), *secrets), _MAX_ERROR_TEXT
+    )
 
 
 def error_code(body: Mapping[str, Any], status: int) -> int:
     """The HTTP code that an error object under ``status`` stands for.
 
     Aggregators pass an upstream's error on under HTTP 200: there the object's own code counts, as
-    a number or as one of the known words. ``status`` where it says nothing.
+    a number or as one of the known names. ``status`` where it holds neither.
     """
     error = body.get("error")
     if not isinstance(error, Mapping):
@@ -183,19 +186,19 @@ def error_code(body: Mapping[str, Any], status: int) -> int:
     for name in ("code", "status", "type"):
         value = error.get(name)
         if isinstance(value, str):
-            value = _WORDS.get(value.lower(), int(value) if value.isdecimal() else None)
+            value = _CODES_BY_NAME.get(value.lower(), int(value) if value.isdecimal() else None)
         if isinstance(value, int) and 400 <= value <= 599:  # noqa: PLR2004
             return value
     return status
 
 
-def _parts(body: Any) -> Iterator[str]:
+def _error_texts(body: Any) -> Iterator[str]:
     if isinstance(body, str):
         yield body
     if not isinstance(body, Mapping):
         return
     error = body.get("error")
-    yield from _parts(error)
+    yield from _error_texts(error)
     detail = body.get("detail")
     for text in (body.get("title"), detail, body.get("message")):
         if isinstance(text, str) and text:
@@ -214,17 +217,19 @@ def _field_problem(problem: Mapping[str, Any]) -> str:
 
 
 def retry_after(headers: Mapping[str, str], body: Any, *, now: float) -> float:
-    """Seconds to wait, 0 to 60; 0 where nothing is said. ``now`` is unix seconds by our clock.
+    """Seconds to wait, 0 to 60; 0 without a hint. ``now`` is unix seconds by our clock.
 
-    A date is read against the reply's own ``Date`` where there is one, so that a wrong clock on
-    either side does not matter.
+    The hint is, in this order, the ``Retry-After`` header (seconds or a date), ``retry_after`` in
+    the body, "resets in ~30s" in its ``detail``, or the ``ratelimit-reset`` header (seconds, or a
+    unix time). A date is read against the reply's own ``Date`` where there is one, so that a wrong
+    clock on either side does not matter.
     """
     fields: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     hints = (
-        _from_header(headers.get("retry-after"), headers.get("date"), now),
-        _number(fields.get("retry_after")),
-        _from_text(fields.get("detail")),
-        _from_reset(headers.get("ratelimit-reset"), now),
+        _seconds_in_header(headers.get("retry-after"), headers.get("date"), now),
+        _finite_number(fields.get("retry_after")),
+        _seconds_in_text(fields.get("detail")),
+        _seconds_to_reset(headers.get("ratelimit-reset"), now),
     )
     for hint in hints:
         if hint is not None:
@@ -241,8 +246,8 @@ def unix_time(date: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _from_header(text: str | None, date: str | None, now: float) -> float | None:
-    seconds = _number(text)
+def _seconds_in_header(text: str | None, date: str | None, now: float) -> float | None:
+    seconds = _finite_number(text)
     if seconds is not None or text is None:
         return seconds
     moment = unix_time(text)
@@ -252,17 +257,17 @@ def _from_header(text: str | None, date: str | None, now: float) -> float | None
     return moment - (now if reference is None else reference)
 
 
-def _from_text(detail: object) -> float | None:
+def _seconds_in_text(detail: object) -> float | None:
     found = _RESETS_IN.search(detail[:2000]) if isinstance(detail, str) else None
     return float(found[1]) * _UNITS[(found[2] or "s").lower()] if found else None
 
 
-def _from_reset(text: str | None, now: float) -> float | None:
-    seconds = _number(text)
+def _seconds_to_reset(text: str | None, now: float) -> float | None:
+    seconds = _finite_number(text)
     return seconds - now if seconds is not None and seconds > _EPOCH else seconds
 
 
-def _number(value: object) -> float | None:
+def _finite_number(value: object) -> float | None:
     """Return a finite number of seconds, from JSON or from a header."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None

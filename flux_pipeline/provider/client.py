@@ -1,15 +1,12 @@
-"""The provider as the core sees it: create, poll, cancel, find and download, each one call.
+"""The provider's client: create, poll, cancel, find and download predictions.
 
-Nothing is tried again here: the core decides that from the outcome, which says whether a create
-was never sent, refused, or may have been paid for (``provider.classify``).
+Each method is one call and tries nothing again: the caller decides that from the outcome, which
+says whether a create was never sent, refused, or may have been paid for (``provider.classify``).
 """
 
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
 
 from flux_pipeline.outcomes import (
     AccessDenied,
@@ -23,19 +20,20 @@ from flux_pipeline.outcomes import (
 from flux_pipeline.prediction import Output, Prediction
 from flux_pipeline.provider.classify import THROTTLED, ResponseClassifier
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.download import Downloads
-from flux_pipeline.provider.http import ApiCalls, Reply
+from flux_pipeline.provider.download import Downloader
+from flux_pipeline.provider.http import ApiClient, ConnectionOwner, Reply
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
-from flux_pipeline.provider.listing import Failure, Known, Listing
+from flux_pipeline.provider.listing import KnownIds, ListFailure, Listing
 from flux_pipeline.provider.parse import is_id
 from flux_pipeline.rate_limit import RateStore
 from flux_pipeline.request import Request
 
 
-class Provider:
-    """One provider, from entering to leaving, for one event loop.
+class Provider(ConnectionOwner):
+    """One provider, open within ``async with``, for one event loop.
 
-    ``rates`` is shared by all workers that use the same key; without it this process counts alone.
+    ``rates`` is the rate limit shared by all workers that use the same key; without it this
+    process counts alone. ``clock`` is unix seconds.
     """
 
     def __init__(
@@ -46,39 +44,26 @@ class Provider:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
-        self._judge = ResponseClassifier(config.origin[1], config.api_key, clock)
+        self._classifier = ResponseClassifier(config.origin[1], config.api_key, clock)
         self._limiter = Limiter(
             rates
             or MemoryRates({"create": config.creates_per_minute, "call": config.calls_per_minute})
         )
-        self._calls = ApiCalls(config)
-        self._downloads = Downloads(config)
-        self._listing = Listing(config, self._calls, self._limiter, clock=clock)
-        self._open = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._open.enter_async_context(self._calls)
-        await self._open.enter_async_context(self._downloads)
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self._open.aclose()
+        self._api = ApiClient(config)
+        self._downloader = Downloader(config)
+        self._listing = Listing(config, self._api, self._limiter, clock=clock)
+        super().__init__(self._api, self._downloader)
 
     async def permit(self) -> None:
         """Wait until one create may be sent. To be used at once: see ``create``."""
         await self._limiter.acquire("create")
 
     def paused(self) -> float:
-        """For how many seconds from now the provider wants no create."""
+        """Seconds from now during which the provider refuses creates; 0 where it does not."""
         return self._limiter.paused("create")
 
     async def create(self, request: Request, *, permitted: bool = False) -> CreateOutcome:
-        """Send the request, once; say whether it was accepted, and if not, whether it is unpaid.
+        """Send the request once; the outcome says whether it was accepted, and if not, if unpaid.
 
         Waits for a permit first, unless ``permitted`` says that the caller has just had one. A
         cancelled create may have been accepted, like one that ends as Ambiguous.
@@ -90,35 +75,36 @@ class Provider:
         if not permitted:
             await self.permit()
         sent_at = time.monotonic()
-        answer = await self._calls.send(
+        answer = await self._api.send(
             "POST",
             self._config.predictions_url,
             deadline=self._config.timeouts.create,
             content=content,
         )
-        outcome = self._judge.create(answer, seed=request.seed)
+        outcome = self._classifier.create(answer, seed=request.seed)
         if isinstance(outcome, Throttled):
             await self._limiter.slow_down("create", outcome.retry_after, sent_at=sent_at)
         return outcome
 
     async def poll(self, prediction_id: str) -> PollOutcome:
-        """Ask how a prediction stands.
+        """Ask for the state of a prediction.
 
         Raises:
-            ValueError: For what can't be an id.
+            ValueError: For a text that can't be an id.
         """
         return await self._ask("GET", prediction_id)
 
     async def cancel(self, prediction_id: str) -> PollOutcome:
-        """Cancel a prediction and say how it stands after that.
+        """Cancel a prediction and return its state after that.
 
-        What has ended already stays as it is: some providers refuse to cancel it. So whatever the
-        answer is, unless it shows an end the prediction is asked for once more.
+        A prediction that has ended already stays as it is.
 
         Raises:
-            ValueError: For what can't be an id.
+            ValueError: For a text that can't be an id.
         """
         outcome = await self._ask("POST", prediction_id, "/cancel")
+        # Some providers refuse to cancel a prediction that has ended: unless the answer shows an
+        # end, poll once more instead of believing the refusal.
         ended = isinstance(outcome, Polled) and outcome.prediction.status.is_final
         if ended or isinstance(outcome, AccessDenied):
             return outcome
@@ -129,23 +115,24 @@ class Provider:
         request: Request,
         *,
         since: float,
-        known: Known = (),
+        known: KnownIds = (),
         not_before: float | None = None,
     ) -> FindOutcome:
         """Look in the provider's list for a prediction of this request.
 
         ``since`` is unix seconds by our clock, at or before the first moment at which it can have
-        been sent. ``known`` holds the ids that belong to other attempts, or tells which of some
-        ids do; it is called in a thread. The list is read from after this call begins, or, with
-        ``not_before`` (``time.monotonic``), at least from after that moment: readings are shared.
+        been sent. ``known`` holds the ids that belong to other attempts, or is a function that
+        returns those of some ids that do; it is called in a thread. The list is read after this
+        call begins, or, with ``not_before`` (``time.monotonic``), after that moment: one reading
+        serves many requests.
         """
         return await self._listing.find(request, since=since, known=known, not_before=not_before)
 
-    def recent(self) -> AsyncIterator[Prediction | Failure]:
-        """Every prediction that the list shows, newest first, from a reading begun now.
+    def recent(self) -> AsyncIterator[Prediction | ListFailure]:
+        """Every prediction that the list shows, newest first, read from now on.
 
         One page is in memory at a time, and the next is asked for when it is needed.
-        Where the list can't be read, the reason is what comes last.
+        Where the list can't be read, the last item is the reason.
         """
         return self._listing.recent()
 
@@ -155,18 +142,18 @@ class Provider:
         Raises:
             DownloadError: It says whether a later try may help; never with the URL's query.
         """
-        return await self._downloads.fetch(output)
+        return await self._downloader.fetch(output)
 
     async def _ask(self, method: str, prediction_id: str, action: str = "") -> PollOutcome:
         if not is_id(prediction_id):
             raise ValueError("not a prediction's id")
         sent_at = await self._limiter.acquire("call")
-        answer = await self._calls.send(
+        answer = await self._api.send(
             method,
             self._config.prediction_url(prediction_id) + action,
             deadline=self._config.timeouts.call,
         )
-        outcome = self._judge.poll(answer, prediction_id=prediction_id)
+        outcome = self._classifier.poll(answer, prediction_id=prediction_id)
         if isinstance(answer, Reply) and answer.status == THROTTLED:
             hint = outcome.retry_after if isinstance(outcome, PollFailed) else 0.0
             await self._limiter.slow_down("call", hint, sent_at=sent_at)

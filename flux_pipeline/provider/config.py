@@ -1,4 +1,4 @@
-"""What the provider is made of: one origin, one key, and every limit with its figure.
+"""The provider's configuration: base URL, key, timeouts, rates and size limits, with defaults.
 
 The key is for ``base_url``'s origin alone; a config can't be pickled or copied, so that the key
 does not travel inside something else.
@@ -36,7 +36,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
-    """One provider and how it may be used.
+    """One provider: where it is, its key, and the limits of its use.
 
     Raises:
         ConfigError: For a base URL that would send the key in clear, a key that no header can
@@ -58,8 +58,8 @@ class ProviderConfig:
     concurrency: int = 64
     """Calls in flight at once; a call beyond it waits for a connection."""
     page_tries: int = 6
-    """For one page of the list: one of many pages would else never be read to its end where calls
-    often fail."""
+    """Tries for one page of the list: where calls often fail, a list of many pages would otherwise
+    never be read to its end."""
     max_reply_bytes: int = 16 * 2**20
     """Of a successful reply: images may lie in it. Other replies are cut at 1 MiB."""
     max_download_bytes: int = 32 * 2**20
@@ -107,7 +107,7 @@ def _trim_base(base_url: str) -> str:
 
 
 def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
-    """Every mistake as (field, message)."""
+    """Yield every mistake as (field, message)."""
     if base := find_base_url_mistake(config.base_url):
         yield "base_url", base
     if key := find_key_mistake(config.api_key):

@@ -1,39 +1,38 @@
-"""Fetches outputs with a client of its own: no key, any allowed host, everything bounded.
+"""Downloads outputs with a client of its own: no key, allowed hosts only, everything bounded.
 
-The URL comes from a reply, so every hop is checked: https, a host that is allowed, a public
-address. Only the configured provider's own origin may be anything else, because the key is
-trusted to it anyway.
+The URL comes from a provider's reply, so it is checked before each request, redirects included
+(``Downloader._check_url``): https, a host of ``output_hosts``, a public address. Only the
+configured provider's own origin may be anything else, because the key is trusted to it anyway.
 """
 
 import base64
 import binascii
 import re
 import time
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import httpx
 
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
-from flux_pipeline.provider.addresses import PublicResolver, is_address, is_public
 from flux_pipeline.provider.config import ProviderConfig, origin_of
-from flux_pipeline.provider.http import Session, read_body
+from flux_pipeline.provider.http import ConnectionOwner, Session, read_body
+from flux_pipeline.provider.public_addresses import PublicResolver, is_address, is_public
 from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
 from flux_pipeline.text import shorten
 
-_HOPS = 3
+_MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_FOR_GOOD = frozenset({401, 403, 404, 410})
-_AGAIN = frozenset({408, 425, 429})
-_SHORTEST = 0.001  # s; 0 would mean no deadline
+_GONE = frozenset({401, 403, 404, 410})
+"""Codes that no later try will change: outputs are deleted after an hour."""
+_RETRYABLE = frozenset({408, 425, 429})
+_MIN_DEADLINE = 0.001  # s; aiohttp takes 0 for no deadline
 _PLAIN_URL = re.compile(r"[!-\[\]-~]{1,4096}")  # printable ASCII without blanks and backslashes
 _PLAIN_HOST = re.compile(r"[a-z0-9.-]+|[0-9a-f:.]+")
 _NO_IMAGE = ("text/", "application/json", "application/xml")
 
 
-class Downloads:
+class Downloader(ConnectionOwner):
     """The client without credentials. ``transport`` is replaced in tests alone."""
 
     def __init__(
@@ -45,33 +44,22 @@ class Downloads:
             connections=config.concurrency, resolver=PublicResolver((host, port))
         )
         self._session = Session(transport, config.timeouts, accept="image/*")
-
-    async def __aenter__(self) -> Self:
-        await self._session.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self._session.__aexit__(exc_type, exc_value, traceback)
+        super().__init__(self._session)
 
     async def fetch(self, output: Output) -> bytes:
         """Return the bytes of one output; see ``Provider.download``."""
         if output.url.startswith("data:"):
             return decode_data_uri(output.url, self._config.max_download_bytes)
         ends_at = time.monotonic() + self._config.timeouts.download
-        url, host = output.url, self._check(output.url)
-        for _ in range(_HOPS + 1):
+        url, host = output.url, self._check_url(output.url)
+        for _ in range(_MAX_REDIRECTS + 1):
             answer = await self._get(url, host, deadline=ends_at - time.monotonic())
             if isinstance(answer, bytes):
                 return answer
-            url, host = answer, self._check(answer)
-        raise DownloadError(f"{host}: more than {_HOPS} redirects")
+            url, host = answer, self._check_url(answer)
+        raise DownloadError(f"{host}: more than {_MAX_REDIRECTS} redirects")
 
-    def _check(self, url: str) -> str:
+    def _check_url(self, url: str) -> str:
         """Return the URL's host.
 
         Raises:
@@ -82,6 +70,8 @@ class Downloads:
             same = httpx.URL(url).host == host
         except (ValueError, httpx.InvalidURL):
             raise DownloadError("an output whose URL is none") from None
+        # urllib checks the URL and httpx connects to it: where they read the host differently, a
+        # check of one says nothing about the other.
         if not _PLAIN_URL.fullmatch(url) or not _PLAIN_HOST.fullmatch(host) or not same:
             raise DownloadError("an output whose URL is written in a way that hides its host")
         if parts.username is not None or parts.password is not None:
@@ -90,6 +80,7 @@ class Downloads:
             return host
         if scheme != "https":
             raise DownloadError(f"{host}: only https is fetched")
+        # A literal address is checked here, a name by the resolver when it connects.
         if is_address(host) and not is_public(host):
             raise DownloadError(f"{host}: not a public address")
         if not any(_allows(pattern, host) for pattern in self._config.output_hosts):
@@ -100,11 +91,11 @@ class Downloads:
         return host
 
     async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
-        """Return the bytes, or the URL that the server points to."""
-        request = self._session.plan(
+        """Return the bytes, or the URL that the server redirects to."""
+        request = self._session.make_request(
             "GET",
             url,
-            deadline=max(deadline, _SHORTEST),
+            deadline=max(deadline, _MIN_DEADLINE),
             silence=self._config.timeouts.silence,
         )
         try:
@@ -128,9 +119,10 @@ class Downloads:
         if status != httpx.codes.OK:
             raise DownloadError(
                 f"{host}: answered {status}",
-                retryable=status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR,
-                gone=status in _FOR_GOOD,
+                retryable=status in _RETRYABLE or status >= httpx.codes.INTERNAL_SERVER_ERROR,
+                gone=status in _GONE,
             )
+        # Images don't compress, so this is a mistake or a decompression bomb.
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise DownloadError(f"{host}: the output is compressed, which was not asked for")
         body = await read_body(response, self._config.max_download_bytes)
@@ -162,6 +154,7 @@ def decode_data_uri(uri: str, limit: int) -> bytes:
         raise DownloadError(f"a data URI of {len(data)} characters: more than {limit} bytes")
     if not head.lower().endswith(";base64"):
         return unquote_to_bytes(data)
+    # Providers break lines, leave out the padding, or percent-encode it.
     coded = b"".join(unquote_to_bytes(data).split()).rstrip(b"=")
     try:
         return base64.b64decode(coded + b"=" * (-len(coded) % 4), validate=True)

@@ -1,13 +1,16 @@
-"""One call to the API: the key for our own origin only, a deadline, a capped body, no retry.
+"""HTTP for the provider: the client that holds the key, its replies, and the session below it.
 
-A call ends as a Reply, whatever its status, or as the httpx error that says whether anything was
-sent. Nothing is followed, cached or tried again here.
+An API call ends as a ``Reply``, whatever its status, or as the httpx error that says whether
+anything was sent. It has a deadline and a capped body; redirects are not followed and nothing is
+tried again. The key is sent to the configured origin alone. The downloader has a session of its
+own: the two share this code, and no header, cookie or connection.
 """
 
 import json
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
@@ -20,11 +23,11 @@ from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.transport import AiohttpTransport
 
+MAX_ERROR_BYTES = 2**20
+"""Cap on the body of every reply that is no success."""
 _SPARE_CONNECTIONS = 8
-_GZIP = 16 + zlib.MAX_WBITS
-_HTTP_LOGGER = logging.getLogger("httpx")
-ERROR_BYTES = 2**20
-"""Cap on every reply that is no success."""
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_HTTPX_LOGGER = logging.getLogger("httpx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,32 @@ class Reply:
         return f"{self.status}, {kind}, {size}"
 
 
-class ApiCalls:
+class UnreadableReply(FluxPipelineError):
+    """Raised inside the provider for a body that was not read or holds no JSON object."""
+
+
+class ConnectionOwner:
+    """Opens the connections it was made with at ``async with``, and closes them at its end."""
+
+    def __init__(self, *connections: AbstractAsyncContextManager[Any]) -> None:
+        self._connections = connections
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for each in self._connections:
+            await self._opened.enter_async_context(each)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._opened.aclose()
+
+
+class ApiClient(ConnectionOwner):
     """The client that holds the key. ``transport`` is replaced in tests alone."""
 
     def __init__(
@@ -61,18 +89,7 @@ class ApiCalls:
             config.timeouts,
             accept="application/json",
         )
-
-    async def __aenter__(self) -> Self:
-        await self._session.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self._session.__aexit__(exc_type, exc_value, traceback)
+        super().__init__(self._session)
 
     async def send(
         self,
@@ -83,7 +100,7 @@ class ApiCalls:
         content: bytes | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Reply | httpx.HTTPError:
-        """Make one request and read its reply.
+        """Make one request and read its reply, within ``deadline`` seconds.
 
         Raises:
             ValueError: For a URL that is not under the configured base: the key would leave it.
@@ -93,44 +110,62 @@ class ApiCalls:
         headers = [("authorization", f"Bearer {self._config.api_key}")]
         if content is not None:
             headers.append(("content-type", "application/json"))
-        request = self._session.plan(
+        request = self._session.make_request(
             method,
             f"{url}?{urlencode(query)}" if query else url,
             deadline=deadline,
             headers=headers,
             content=content,
         )
+        # The error is an outcome to be classified, not a failure: it says whether a paid request
+        # can have left.
         try:
             response = await self._session.send(request, stream=True)
             try:
-                return await _read(response, self._config.max_reply_bytes)
+                return await _read_reply(response, self._config.max_reply_bytes)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
             return error
 
 
-async def _read(response: httpx.Response, limit: int) -> Reply:
-    """Read at most ``limit`` bytes of a success, 1 MiB of anything else.
+def load_object(reply: Reply) -> dict[str, Any]:
+    """Return the reply's JSON object; NaN and infinities in it become None.
 
-    Of a reply that is no success the status alone decides, so a body that breaks off is let go.
+    Raises:
+        UnreadableReply: For a body that was not read, is cut, too deep, or something else.
     """
+    if reply.unread:
+        raise UnreadableReply(f"the reply was not read ({reply.describe()})")
+    try:
+        value = json.loads(reply.body, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        raise UnreadableReply(f"the reply is no JSON ({reply.describe()})") from None
+    if not isinstance(value, dict):
+        raise UnreadableReply(f"the reply is no JSON object ({reply.describe()})")
+    return value
+
+
+async def _read_reply(response: httpx.Response, limit: int) -> Reply:
+    """Read at most ``limit`` bytes of a success, 1 MiB of anything else."""
     status = response.status_code
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1")
         for name, value in response.headers.raw
     }
     if Reply(status).succeeded:
-        return _decoded(status, headers, await read_body(response, limit), limit)
+        return _decode_body(status, headers, await read_body(response, limit), limit)
+    # Of an error the status alone decides, so a body that breaks off is no reason to call the
+    # outcome unknown.
     try:
-        body = await read_body(response, ERROR_BYTES)
+        body = await read_body(response, MAX_ERROR_BYTES)
     except httpx.HTTPError:
         return Reply(status, headers, unread="cut")
-    return _decoded(status, headers, body, ERROR_BYTES)
+    return _decode_body(status, headers, body, MAX_ERROR_BYTES)
 
 
-def _decoded(status: int, headers: Mapping[str, str], body: bytes | None, limit: int) -> Reply:
-    """Undo gzip within the limit: some gateways compress what was asked for as it is."""
+def _decode_body(status: int, headers: Mapping[str, str], body: bytes | None, limit: int) -> Reply:
+    """Undo gzip within the limit: some gateways compress although ``identity`` was asked for."""
     if body is None:
         return Reply(status, headers, unread="too large")
     encoding = headers.get("content-encoding", "identity").strip().lower()
@@ -139,71 +174,12 @@ def _decoded(status: int, headers: Mapping[str, str], body: bytes | None, limit:
     if encoding not in {"gzip", "x-gzip"}:
         return Reply(status, headers, unread="encoded in a way that was not asked for")
     try:
-        plain = zlib.decompressobj(_GZIP).decompress(body, limit + 1)
+        plain = zlib.decompressobj(_GZIP_WINDOW).decompress(body, limit + 1)
     except zlib.error:
         return Reply(status, headers, unread="no gzip")
     if len(plain) > limit:
         return Reply(status, headers, unread="too large")
     return Reply(status, headers, plain)
-
-
-class Session(httpx.AsyncClient):
-    """One pool of connections. ``accept`` is the kind of content that is asked for."""
-
-    def __init__(
-        self, transport: httpx.AsyncBaseTransport, timeouts: Timeouts, *, accept: str
-    ) -> None:
-        super().__init__(transport=transport, follow_redirects=False, trust_env=False)
-        _hide_urls()
-        self._no_cookies = _Forgetful()
-        self._headers_sent = [
-            ("user-agent", f"flux-pipeline/{version('flux-pipeline')}"),
-            ("accept", accept),
-            ("accept-encoding", "identity"),
-        ]
-        self._connect = timeouts.connect
-
-    @property
-    def cookies(self) -> httpx.Cookies:
-        """Always empty: whatever a server sets is forgotten at once."""
-        return self._no_cookies
-
-    @cookies.setter
-    def cookies(self, _cookies: object) -> None:
-        """Forget these too."""
-
-    def plan(
-        self,
-        method: str,
-        url: str,
-        *,
-        deadline: float,
-        silence: float | None = None,
-        headers: Sequence[tuple[str, str]] = (),
-        content: bytes | None = None,
-    ) -> httpx.Request:
-        """Build a request with no header but ours, to be ended within ``deadline`` seconds.
-
-        ``silence`` is the longest pause in the reply; the deadline where it is not given.
-        Built here and not by httpx, whose merging of defaults takes longer than sending.
-        """
-        return httpx.Request(
-            method,
-            url,
-            headers=[*self._headers_sent, *headers],
-            content=content,
-            extensions={
-                "timeout": {"connect": self._connect, "pool": self._connect, "read": silence},
-                "total": deadline,
-            },
-        )
-
-
-class _Forgetful(httpx.Cookies):
-    """Cookies that are never taken."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Leave them where they are."""
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes | None:
@@ -224,7 +200,85 @@ async def read_body(response: httpx.Response, limit: int) -> bytes | None:
     return b"".join(chunks)
 
 
-class _UrlsHidden(logging.Filter):
+class Session(httpx.AsyncClient):
+    """One pool of connections that follows no redirect and keeps no cookie.
+
+    ``accept`` is the content type that is asked for.
+    """
+
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, timeouts: Timeouts, *, accept: str
+    ) -> None:
+        super().__init__(transport=transport, follow_redirects=False, trust_env=False)
+        _hide_urls()
+        self._no_cookies = _NoCookies()
+        self._own_headers = [
+            ("user-agent", f"flux-pipeline/{version('flux-pipeline')}"),
+            ("accept", accept),
+            ("accept-encoding", "identity"),
+        ]
+        self._connect_timeout = timeouts.connect
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """Always empty: a cookie that a server sets is not kept."""
+        return self._no_cookies
+
+    @cookies.setter
+    def cookies(self, _cookies: object) -> None:
+        """Keep none of these either."""
+
+    def make_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        deadline: float,
+        silence: float | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        content: bytes | None = None,
+    ) -> httpx.Request:
+        """Build a request with no header but ours, to be ended within ``deadline`` seconds.
+
+        ``silence`` is the longest pause in the reply, in seconds; None for no limit but the
+        deadline.
+        """
+        # Not httpx's build_request: merging its defaults takes longer than sending.
+        return httpx.Request(
+            method,
+            url,
+            headers=[*self._own_headers, *headers],
+            content=content,
+            extensions={
+                "timeout": {
+                    "connect": self._connect_timeout,
+                    "pool": self._connect_timeout,
+                    "read": silence,
+                },
+                "total": deadline,
+            },
+        )
+
+
+class _NoCookies(httpx.Cookies):
+    """A cookie jar that takes no cookie."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Take nothing from the response."""
+
+
+def _hide_urls() -> None:
+    """Silence httpx below warnings, and cut the queries out of what it still logs.
+
+    A query may hold a signature, and httpx logs whole URLs at INFO.
+    """
+    if not any(isinstance(each, _QueryFilter) for each in _HTTPX_LOGGER.filters):
+        _HTTPX_LOGGER.addFilter(_QueryFilter())
+        if _HTTPX_LOGGER.level < logging.WARNING:
+            _HTTPX_LOGGER.setLevel(logging.WARNING)
+
+
+class _QueryFilter(logging.Filter):
     """Cuts the query out of the URLs that httpx logs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -235,32 +289,3 @@ class _UrlsHidden(logging.Filter):
 
 def _without_query(value: Any) -> Any:
     return value.copy_with(query=None, userinfo=b"") if isinstance(value, httpx.URL) else value
-
-
-def _hide_urls() -> None:
-    """Silence httpx below warnings, and cut the queries out of whatever it may still log."""
-    if not any(isinstance(each, _UrlsHidden) for each in _HTTP_LOGGER.filters):
-        _HTTP_LOGGER.addFilter(_UrlsHidden())
-        if _HTTP_LOGGER.level < logging.WARNING:
-            _HTTP_LOGGER.setLevel(logging.WARNING)
-
-
-class UnreadableReply(FluxPipelineError):
-    """Raised inside the provider for a body that is unread or no JSON object."""
-
-
-def load_object(reply: Reply) -> dict[str, Any]:
-    """Return the reply's JSON object; NaN and infinities in it become None.
-
-    Raises:
-        UnreadableReply: For a body that was not read, is cut, too deep, or something else.
-    """
-    if reply.unread:
-        raise UnreadableReply(f"the reply was not read ({reply.describe()})")
-    try:
-        value = json.loads(reply.body, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        raise UnreadableReply(f"the reply is no JSON ({reply.describe()})") from None
-    if not isinstance(value, dict):
-        raise UnreadableReply(f"the reply is no JSON object ({reply.describe()})")
-    return value

@@ -1,6 +1,6 @@
-"""Makes calls wait for their permits, so that the provider's limits are used whole and kept.
+"""The rate limiter: calls wait for permits, so that the provider's limits are used up and kept.
 
-Permits come from a RateStore that other workers may share; they are reserved a quarter of a second
+Permits come from a RateStore that other workers may share. They are reserved a quarter of a second
 ahead, so that a database is asked a few times a second and not once a call. Waiting is first come,
 first served.
 """
@@ -15,68 +15,36 @@ from dataclasses import dataclass, field
 from flux_pipeline.provider.classify import LONGEST_WAIT
 from flux_pipeline.rate_limit import Grant, Kind, RateState, RateStore, reserve, slow_down
 
-_BATCH_SECONDS = 0.25
-_UNHINTED = 1.0  # s; the pause after a refusal without a hint
+_RESERVED_SECONDS = 0.25
+_DEFAULT_PAUSE = 1.0  # s; the pause after a refusal without a hint
 _EARLY = 1e-6  # s; timers are not exact
-
-
-class MemoryRates:
-    """The RateStore of a single process. ``clock`` is seconds that never run backwards."""
-
-    def __init__(
-        self, per_minute: Mapping[Kind, float], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._per_minute = dict(per_minute)
-        self._clock = clock
-        self._states: dict[Kind, RateState] = {kind: RateState() for kind in per_minute}
-        self._lock = threading.Lock()
-
-    def reserve(self, kind: Kind, count: int) -> Grant:
-        """Reserve permits of one kind."""
-        with self._lock:
-            self._states[kind], grant = reserve(
-                self._states[kind],
-                per_minute=self._per_minute[kind],
-                count=count,
-                now=self._clock(),
-            )
-        return grant
-
-    def slow_down(self, kind: Kind, seconds: float) -> None:
-        """Apply one refusal with its hint in seconds."""
-        with self._lock:
-            self._states[kind] = slow_down(
-                self._states[kind],
-                seconds=seconds,
-                now=self._clock(),
-            )
 
 
 @dataclass(slots=True)
 class _Queue:
-    """Those who wait for permits of one kind, and the permits already reserved for them."""
+    """The calls that wait for permits of one kind, and the permits reserved for them."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
     slots: deque[float] = field(default_factory=deque)
     """When each of the reserved permits starts."""
     interval: float = 0.0
-    had_at: float = float("-inf")
+    used_at: float = float("-inf")
     paused_until: float = 0.0
     refused_at: float = float("-inf")
 
     @property
     def ahead(self) -> int:
         """How many permits are reserved at once, at most."""
-        return max(1, int(_BATCH_SECONDS / self.interval)) if self.interval else 1
+        return max(1, int(_RESERVED_SECONDS / self.interval)) if self.interval else 1
 
     def due(self, slot: float) -> float:
-        """When a permit may be used: they keep their distance even where they are late."""
-        return max(slot, self.paused_until, self.had_at + self.interval / 2)
+        """When a permit may be used; permits that come late still keep a distance."""
+        return max(slot, self.paused_until, self.used_at + self.interval / 2)
 
 
 class Limiter:
-    """Permits for one event loop. ``clock`` is monotonic seconds."""
+    """Hands out permits in one event loop. ``clock`` is monotonic seconds."""
 
     def __init__(
         self,
@@ -91,7 +59,7 @@ class Limiter:
         self._queues: dict[Kind, _Queue] = {"create": _Queue(), "call": _Queue()}
 
     async def acquire(self, kind: Kind) -> float:
-        """Wait for one permit; return the moment it was had, by our clock.
+        """Wait for one permit; return when it was given, by ``clock``.
 
         Use it at once: a permit that is kept makes a later minute overflow. Raises LedgerError
         where the store is a database that does not answer.
@@ -103,13 +71,13 @@ class Limiter:
                 slot = await self._next_slot(kind, queue)
                 while (delay := queue.due(slot) - self._clock()) > _EARLY:
                     await self._sleep(delay)
-                queue.had_at = self._clock()
-                return queue.had_at
+                queue.used_at = self._clock()
+                return queue.used_at
         finally:
             queue.waiting -= 1
 
     def paused(self, kind: Kind) -> float:
-        """For how many seconds from now a refusal keeps this kind from being sent."""
+        """Seconds from now during which nothing of this kind may be sent; 0 for no pause."""
         return max(self._queues[kind].paused_until - self._clock(), 0.0)
 
     async def slow_down(self, kind: Kind, seconds: float, *, sent_at: float) -> None:
@@ -119,7 +87,7 @@ class Limiter:
         way when an earlier refusal arrived only lengthen the pause.
         """
         queue = self._queues[kind]
-        pause = min(seconds if seconds > 0 else _UNHINTED, LONGEST_WAIT)
+        pause = min(seconds if seconds > 0 else _DEFAULT_PAUSE, LONGEST_WAIT)
         now = self._clock()
         until = now + pause
         late = sent_at <= queue.refused_at
@@ -131,13 +99,13 @@ class Limiter:
         await asyncio.to_thread(self._rates.slow_down, kind, pause)
 
     async def _next_slot(self, kind: Kind, queue: _Queue) -> float:
-        """Take the next reserved permit, and see to it that those who follow find theirs.
+        """Take the next reserved permit, and reserve more before the last one is used.
 
-        More are reserved before the last one is used: a store that takes its time costs none.
+        So a store that answers slowly costs no permits.
         """
-        oldest = self._clock() - _BATCH_SECONDS - queue.interval
+        oldest = self._clock() - _RESERVED_SECONDS - queue.interval
         while queue.slots and queue.slots[0] < oldest:
-            queue.slots.popleft()  # whoever waited for it is gone: it is too old to be used
+            queue.slots.popleft()  # its caller was cancelled, and it is too old to be used
         if not queue.slots:
             await self._reserve(kind, queue)
         slot = queue.slots.popleft()
@@ -146,9 +114,41 @@ class Limiter:
         return slot
 
     async def _reserve(self, kind: Kind, queue: _Queue) -> None:
-        """Reserve as many permits as are waited for, a quarter of a second's worth at most."""
+        """Reserve a permit for each waiting call, a quarter of a second's worth at most."""
         count = max(1, min(queue.ahead, queue.waiting - len(queue.slots)))
         grant = await asyncio.to_thread(self._rates.reserve, kind, count)
         start = self._clock() + grant.wait
         queue.interval = grant.interval
         queue.slots.extend(start + place * grant.interval for place in range(count))
+
+
+class MemoryRates:
+    """A RateStore for one process. ``clock`` is monotonic seconds."""
+
+    def __init__(
+        self, per_minute: Mapping[Kind, float], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_minute = dict(per_minute)
+        self._clock = clock
+        self._states: dict[Kind, RateState] = {kind: RateState() for kind in per_minute}
+        self._lock = threading.Lock()
+
+    def reserve(self, kind: Kind, count: int) -> Grant:
+        """See ``RateStore.reserve``."""
+        with self._lock:
+            self._states[kind], grant = reserve(
+                self._states[kind],
+                per_minute=self._per_minute[kind],
+                count=count,
+                now=self._clock(),
+            )
+        return grant
+
+    def slow_down(self, kind: Kind, seconds: float) -> None:
+        """See ``RateStore.slow_down``."""
+        with self._lock:
+            self._states[kind] = slow_down(
+                self._states[kind],
+                seconds=seconds,
+                now=self._clock(),
+            )

@@ -1,8 +1,12 @@
-"""Finds a create again whose answer was lost: reads the provider's list and compares inputs.
+"""Finds a lost create in the provider's list of predictions, by comparing inputs.
 
-A prediction is ours if its input holds the whole of ours and no other attempt holds its id; a seed
-of its own makes a request's input unique, so one without a seed can't be settled this way. Not to
-find it proves absence only where the list shows every input back to the moment of the create.
+A create is lost when its answer did not arrive: it may have been paid for. The prediction is ours
+if it shows our whole input and no other attempt holds its id. The seed makes a request's input
+unique, so a request without one can't be settled this way. A search without a hit proves absence
+only where the list shows every input back to the moment of the create.
+
+``Listing`` searches, ``matches`` compares one entry with a request, ``ListReader`` reads the pages.
+Requests that search at the same time share one reader.
 """
 
 import asyncio
@@ -29,136 +33,48 @@ from flux_pipeline.provider.classify import (
     unix_time,
 )
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.http import ApiCalls, Reply, UnreadableReply, load_object
+from flux_pipeline.provider.http import ApiClient, Reply, UnreadableReply, load_object
 from flux_pipeline.provider.limiter import Limiter
 from flux_pipeline.provider.parse import parse_moment, parse_prediction
 from flux_pipeline.redaction import redact_untrusted, redact_untrusted_json
 from flux_pipeline.request import Request
 
-Known: TypeAlias = Collection[str] | Callable[[Sequence[str]], Collection[str]]
-_MARGIN = 300.0  # s before ``since`` that are looked through: no clock is exact
-_MARGIN_BLIND = 600.0  # s, where the provider sends no ``Date``
-_JUMP = 30.0  # s by which our clock may drift from the steady one before it is mistrusted
-_REACH = 3300.0  # s; inputs vanish after an hour, then nothing can be proven
-Failure: TypeAlias = AccessDenied | ListFailed | NoList
-_MOST_PAGES = 2000
+KnownIds: TypeAlias = Collection[str] | Callable[[Sequence[str]], Collection[str]]
+"""Ids of other attempts, or a function that returns those of some ids that are."""
+ListFailure: TypeAlias = AccessDenied | ListFailed | NoList
+_MARGIN = 300.0
+"""s before ``since`` that are searched too: no clock is exact."""
+_MARGIN_WITHOUT_DATE = 600.0
+"""s; the same where the provider sends no ``Date`` header."""
+_MAX_DRIFT = 30.0
+"""s between the wall clock and the monotonic one; beyond it the wall clock was set."""
+_REACH = 3300.0
+"""s; inputs vanish from the list after an hour, and then it proves nothing."""
+_MAX_PAGES = 2000
 _SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
-_ASK_AGAIN = frozenset({408, 425, THROTTLED})
+_RETRYABLE = frozenset({408, 425, THROTTLED})
 _MISSING = object()
 
 
-class Reading:
-    """The entries read so far, and the way to the next page.
+class Match(Enum):
+    """How an entry of the list relates to a request. Only UNCLEAR prevents a proof of absence."""
 
-    ``fetch`` asks for one page by its query; ``secret`` is cut out of what is said.
-    """
-
-    def __init__(
-        self,
-        fetch: Callable[[Mapping[str, str]], Awaitable[Answer]],
-        *,
-        clock: Callable[[], float],
-        secret: str,
-        page_tries: int,
-    ) -> None:
-        self._fetch = fetch
-        self._clock = clock
-        self._secret = secret
-        self._retrying = AsyncRetrying(
-            retry=retry_if_result(self._may_pass),
-            stop=stop_after_attempt(page_tries),
-            wait=wait_random_exponential(multiplier=0.2, max=2.0),
-            retry_error_callback=_last_failure,
-        )
-        self._turn = asyncio.Lock()
-        self._query: dict[str, str] | None = {}
-        self._seen: set[str] = set()
-        self.entries: list[Mapping[str, Any]] = []
-        self.started_at: float | None = None
-        """Monotonic seconds: what was accepted before is in the list, if it is listed at once."""
-        self.skew: float | None = None
-        """The provider's clock minus ours in seconds, by its ``Date`` header."""
-        self.failure: Failure | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is no further page."""
-        return self._query is None
-
-    async def read_beyond(self, count: int) -> Failure | None:
-        """Make sure that more than ``count`` entries are read, or that the list has ended.
-
-        Returns what went wrong, for everybody who shares this reading.
-        """
-        async with self._turn:
-            while len(self.entries) <= count and self._query is not None and not self.failure:
-                if self.started_at is None:
-                    self.started_at = time.monotonic()
-                self.failure = await self._retrying(self._read_page)
-        return self.failure
-
-    async def _read_page(self) -> Failure | None:
-        return self._take(await self._fetch(self._query or {}))
-
-    def _may_pass(self, failure: Failure | None) -> bool:
-        """Whether the page may come if it is asked for again; the limiter obeys a hint to wait."""
-        return isinstance(failure, ListFailed) and self._query is not None
-
-    def _take(self, answer: Answer) -> Failure | None:
-        """Take in one page."""
-        if isinstance(answer, httpx.HTTPError):
-            return self._failed(f"the list: {answer}")
-        try:
-            body, unreadable = load_object(answer), ""
-        except UnreadableReply as error:
-            body, unreadable = {}, str(error)
-        if not answer.succeeded:
-            return self._refusal(answer, body)
-        results = body.get("results")
-        if not isinstance(results, list):
-            return self._failed(f"the list: {unreadable}") if unreadable else NoList()
-        self.entries += [each for each in results if isinstance(each, Mapping)]
-        date = unix_time(answer.headers.get("date"))
-        if self.skew is None and date is not None:
-            self.skew = date - self._clock()
-        return self._turn_page(body.get("next"))
-
-    def _turn_page(self, link: object) -> ListFailed | None:
-        """Note where the next page is, if there is one."""
-        self._query = None
-        if not isinstance(link, str) or not link:
-            return None
-        try:
-            query = urlsplit(link).query
-        except ValueError:
-            return ListFailed("the list's next page has no readable cursor")
-        if not query or query in self._seen or len(self._seen) >= _MOST_PAGES:
-            return ListFailed("the list's pages repeat themselves")
-        self._seen.add(query)
-        self._query = dict(parse_qsl(query))
-        return None
-
-    def _refusal(self, answer: Reply, body: Mapping[str, Any]) -> Failure:
-        status = answer.status
-        detail = error_text(body, self._secret)
-        if status in DENIALS:
-            return AccessDenied(status, detail or redact_untrusted(answer.describe(), self._secret))
-        if status not in _ASK_AGAIN and (status < _SERVER_ERROR or status == _NOT_IMPLEMENTED):
-            return NoList()
-        hint = retry_after(answer.headers, body, now=self._clock())
-        return self._failed(f"the list answered {status}: {detail or answer.describe()}", hint)
-
-    def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
-        return ListFailed(redact_untrusted(reason, self._secret), hint)
+    OURS = "ours"
+    """Same version, and its input is ours, but for defaults."""
+    OTHER_VERSION = "other version"
+    """The same but for the version: the provider served another one."""
+    UNCLEAR = "unclear"
+    """It hides a part of its input, so it may be ours."""
+    NO = "no"
 
 
 class Listing:
-    """The provider's list, for one event loop. ``clock`` is unix seconds."""
+    """Searches the provider's list, in one event loop. ``clock`` is unix seconds."""
 
     def __init__(
         self,
         config: ProviderConfig,
-        calls: ApiCalls,
+        calls: ApiClient,
         limiter: Limiter,
         *,
         clock: Callable[[], float],
@@ -167,78 +83,79 @@ class Listing:
         self._calls = calls
         self._limiter = limiter
         self._clock = clock
-        self._offset = clock() - time.monotonic()
+        self._clock_offset = clock() - time.monotonic()
         self._has_list = config.has_list
         self._first_page = asyncio.Lock()
-        self._current = self._new_reading()
+        self._reader = self._new_reader()
 
     async def find(
-        self, request: Request, *, since: float, known: Known, not_before: float | None
+        self, request: Request, *, since: float, known: KnownIds, not_before: float | None
     ) -> FindOutcome:
-        """Look for one request; see ``Provider.find``."""
+        """Search the list for one request; see ``Provider.find``."""
         if self._has_list is False or request.seed is None:
             return NoList()
-        reading = self._reading(time.monotonic() if not_before is None else not_before)
+        reader = self._shared_reader(time.monotonic() if not_before is None else not_before)
         search = _Search(request, known, self._config.api_key)
         place = 0
         while True:
-            failure = await self._read_beyond(reading, place)
+            failure = await self._read_beyond(reader, place)
             if failure is not None:
-                return self._judge(failure)
+                return self._confirm(failure)
             self._has_list = True
-            bound = self._bound(since, reading)
-            fresh = reading.entries[place:]
+            bound = self._bound(since, reader)
+            fresh = reader.entries[place:]
             place += len(fresh)
-            if (found := await search.look_at(fresh, bound)) is not None:
+            if (found := await search.inspect(fresh, bound)) is not None:
                 return Found(found)
-            if (reading.ended and place == len(reading.entries)) or _is_before(fresh, bound):
+            if (reader.ended and place == len(reader.entries)) or _is_before(fresh, bound):
                 break
+        # The provider may have served another version than was asked for: that one was paid too.
         if search.other_version is not None:
             return Found(search.other_version)
         if search.unclear or self._clock() - since > _REACH:
             return NoList()
         return Absent()
 
-    async def recent(self) -> AsyncIterator[Prediction | Failure]:
+    async def recent(self) -> AsyncIterator[Prediction | ListFailure]:
         """See ``Provider.recent``."""
         if self._has_list is False:
             yield NoList()
             return
-        reading = self._new_reading()
-        while not reading.ended:
-            failure = await reading.read_beyond(0)
+        reader = self._new_reader()
+        while not reader.ended:
+            failure = await reader.read_beyond(0)
             if failure is not None:
-                yield self._judge(failure)
+                yield self._confirm(failure)
                 return
-            page = list(reading.entries)
-            reading.entries.clear()  # nobody shares this reading
+            page = list(reader.entries)
+            reader.entries.clear()  # this reader is not shared
             for entry in page:
                 prediction = parse_prediction(entry, self._config.api_key)
                 if prediction is not None and prediction.id is not None:
                     yield prediction
 
-    def _reading(self, not_before: float) -> Reading:
-        """The current reading, if it began late enough (or has not begun), or a new one."""
-        current = self._current
+    def _shared_reader(self, not_before: float) -> "ListReader":
+        """The current reader, if it began late enough or has not begun, or a new one."""
+        current = self._reader
         too_early = current.started_at is not None and current.started_at < not_before
         if too_early or current.failure is not None:
-            self._current = self._new_reading()
-        return self._current
+            self._reader = self._new_reader()
+        return self._reader
 
-    def _new_reading(self) -> Reading:
-        return Reading(
+    def _new_reader(self) -> "ListReader":
+        return ListReader(
             self._fetch,
             clock=self._clock,
             secret=self._config.api_key,
             page_tries=self._config.page_tries,
         )
 
-    async def _read_beyond(self, reading: Reading, place: int) -> Failure | None:
-        """First pages are read one after the other: whoever waits for one shares it."""
-        if reading.started_at is None:
+    async def _read_beyond(self, reader: "ListReader", place: int) -> ListFailure | None:
+        # One first page at a time: requests that wait meanwhile all share the next reader.
+        if reader.started_at is None:
             async with self._first_page:
-                return await reading.read_beyond(place)
-        return await reading.read_beyond(place)
+                return await reader.read_beyond(place)
+        return await reader.read_beyond(place)
 
     async def _fetch(self, query: Mapping[str, str]) -> Reply | httpx.HTTPError:
         sent_at = await self._limiter.acquire("call")
@@ -253,42 +170,40 @@ class Listing:
             await self._limiter.slow_down("call", hint, sent_at=sent_at)
         return answer
 
-    def _judge(self, failure: Failure) -> Failure:
-        """Believe that there is no list only where none was ever seen or promised."""
+    def _confirm(self, failure: ListFailure) -> ListFailure:
+        """Turn "there is no list" into a failure where one was seen before or is configured."""
         if isinstance(failure, NoList):
             if self._has_list:
                 return ListFailed("the list, which was there before, is not found")
             self._has_list = False
         return failure
 
-    def _bound(self, since: float, reading: Reading) -> float:
-        """The moment, by the provider's clock, before which the prediction can't have been made.
-
-        Our clock may be wrong by a constant, which ``Date`` shows, or may have been set since then,
-        which it hides; so the earlier of both readings counts. Where it was clearly set, all that
-        the list can prove is looked through.
-        """
+    def _bound(self, since: float, reader: "ListReader") -> float:
+        """The moment, by the provider's clock, before which the prediction can't have been made."""
+        # Our clock may be wrong by a constant, which Date shows, or may have been set since then,
+        # which Date hides; so the earlier of both bounds counts. Where it was clearly set, the
+        # whole reach of the list is searched.
         now = self._clock()
-        skew = reading.skew or 0.0
-        if since > now or abs(now - time.monotonic() - self._offset) > _JUMP:
-            return now + min(skew, 0.0) - _REACH - _MARGIN_BLIND
-        return min(since, since + skew) - (_MARGIN_BLIND if reading.skew is None else _MARGIN)
+        skew = reader.skew or 0.0
+        if since > now or abs(now - time.monotonic() - self._clock_offset) > _MAX_DRIFT:
+            return now + min(skew, 0.0) - _REACH - _MARGIN_WITHOUT_DATE
+        return min(since, since + skew) - (_MARGIN_WITHOUT_DATE if reader.skew is None else _MARGIN)
 
 
 @dataclass(slots=True)
 class _Search:
-    """What one request has met so far in the list."""
+    """The search for one request, and what it has found so far."""
 
     request: Request
-    known: Known
+    known: KnownIds
     secret: str = field(repr=False)
     other_version: Prediction | None = None
     unclear: bool = False
 
-    async def look_at(
+    async def inspect(
         self, entries: Sequence[Mapping[str, Any]], bound: float
     ) -> Prediction | None:
-        """Return the first prediction of exactly this version and input that nobody else holds."""
+        """Return the first prediction of this version and input that no other attempt holds."""
         for entry in entries:
             match = matches(entry, self.request)
             if match is Match.NO or _is_before([entry], bound):
@@ -312,33 +227,17 @@ class _Search:
 
 
 def _is_before(entries: Sequence[Mapping[str, Any]], bound: float) -> bool:
-    """Whether the last of the entries, newest first, says that it was made before the bound."""
+    """Whether the last entry, which is the oldest, was created before the bound."""
     created_at = parse_moment(entries[-1].get("created_at")) if entries else None
     return created_at is not None and created_at.timestamp() < bound
 
 
-def _last_failure(state: RetryCallState) -> Any:
-    return state.outcome.result() if state.outcome else None
-
-
-class Match(Enum):
-    """How an entry of the list relates to a request."""
-
-    OURS = "ours"
-    """Same version, and its input is ours, but for defaults."""
-    OTHER_VERSION = "other version"
-    """The same but for the version: the provider served another one."""
-    UNCLEAR = "unclear"
-    """It does not show enough of its input to tell."""
-    NO = "no"
-
-
 def matches(entry: Mapping[str, Any], request: Request) -> Match:
-    """Compare one entry with a request that has a seed of its own.
+    """Compare one entry with a request that has a seed.
 
-    Both inputs are redacted first: a provider may show ours with its secrets blanked out. It may
-    add the model's own defaults, and nothing else; a part of ours that it leaves out makes the
-    answer unclear.
+    Both inputs are redacted first: a provider may show ours with its secrets blanked out. The
+    entry may add the model's own defaults, and nothing else; a part of our input that it does not
+    show makes the match unclear.
     """
     model = entry.get("model")
     if isinstance(model, str) and model and model.partition(":")[0] != request.model:
@@ -359,9 +258,9 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
 
 
 def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], model: str) -> Match:
-    """Compare two redacted inputs; what they have beyond ours must be the model's defaults.
+    """Compare two redacted inputs; fields that only theirs has must be the model's defaults.
 
-    Anything else there is an earlier or later form of an edited prompt, which kept its seed.
+    Another value there is an earlier or later form of an edited prompt that kept its seed.
     """
     hidden = False
     for name, value in ours.items():
@@ -396,3 +295,118 @@ def _equal(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
     return bool(ours == theirs)
+
+
+class ListReader:
+    """Reads the list page by page, newest first; shared by all requests that search at the time.
+
+    ``fetch`` asks for one page by its query; ``secret`` is redacted in every message. A page that
+    fails is asked for up to ``page_tries`` times.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Mapping[str, str]], Awaitable[Answer]],
+        *,
+        clock: Callable[[], float],
+        secret: str,
+        page_tries: int,
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._secret = secret
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(self._is_retryable),
+            stop=stop_after_attempt(page_tries),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            retry_error_callback=_last_failure,
+        )
+        self._reading = asyncio.Lock()
+        self._query: dict[str, str] | None = {}
+        self._seen: set[str] = set()
+        self.entries: list[Mapping[str, Any]] = []
+        self.started_at: float | None = None
+        """Monotonic seconds: creates accepted before this are in the list, if it has no delay."""
+        self.skew: float | None = None
+        """The provider's clock minus ours in seconds, by its ``Date`` header."""
+        self.failure: ListFailure | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further page."""
+        return self._query is None
+
+    async def read_beyond(self, count: int) -> ListFailure | None:
+        """Read until there are more than ``count`` entries, or the list has ended.
+
+        Returns the failure that ended the reading, the same for all who share it, or None.
+        """
+        async with self._reading:
+            while len(self.entries) <= count and self._query is not None and not self.failure:
+                if self.started_at is None:
+                    self.started_at = time.monotonic()
+                self.failure = await self._retrying(self._read_page)
+        return self.failure
+
+    async def _read_page(self) -> ListFailure | None:
+        # created_after is not sent: a window computed from a wrong clock would hide exactly the
+        # prediction that is searched for.
+        return self._add_page(await self._fetch(self._query or {}))
+
+    def _is_retryable(self, failure: ListFailure | None) -> bool:
+        """Whether another try may get the page; the limiter obeys a hint to wait."""
+        return isinstance(failure, ListFailed) and self._query is not None
+
+    def _add_page(self, answer: Answer) -> ListFailure | None:
+        if isinstance(answer, httpx.HTTPError):
+            return self._failed(f"the list: {answer}")
+        try:
+            body, unreadable = load_object(answer), ""
+        except UnreadableReply as error:
+            body, unreadable = {}, str(error)
+        if not answer.succeeded:
+            return self._refusal(answer, body)
+        results = body.get("results")
+        if not isinstance(results, list):
+            return self._failed(f"the list: {unreadable}") if unreadable else NoList()
+        self.entries += [each for each in results if isinstance(each, Mapping)]
+        date = unix_time(answer.headers.get("date"))
+        if self.skew is None and date is not None:
+            self.skew = date - self._clock()
+        return self._follow(body.get("next"))
+
+    def _follow(self, link: object) -> ListFailed | None:
+        """Note the query of the next page, if there is one.
+
+        The link itself is never requested: its query is put onto our own URL, so that the key
+        goes to the configured origin alone.
+        """
+        self._query = None
+        if not isinstance(link, str) or not link:
+            return None
+        try:
+            query = urlsplit(link).query
+        except ValueError:
+            return ListFailed("the list's next page has no readable cursor")
+        if not query or query in self._seen or len(self._seen) >= _MAX_PAGES:
+            return ListFailed("the list's pages repeat themselves")
+        self._seen.add(query)
+        self._query = dict(parse_qsl(query))
+        return None
+
+    def _refusal(self, answer: Reply, body: Mapping[str, Any]) -> ListFailure:
+        status = answer.status
+        detail = error_text(body, self._secret)
+        if status in DENIALS:
+            return AccessDenied(status, detail or redact_untrusted(answer.describe(), self._secret))
+        if status not in _RETRYABLE and (status < _SERVER_ERROR or status == _NOT_IMPLEMENTED):
+            return NoList()
+        hint = retry_after(answer.headers, body, now=self._clock())
+        return self._failed(f"the list answered {status}: {detail or answer.describe()}", hint)
+
+    def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
+        return ListFailed(redact_untrusted(reason, self._secret), hint)
+
+
+def _last_failure(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome else None

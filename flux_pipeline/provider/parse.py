@@ -1,9 +1,10 @@
-"""Turns a JSON object of the API into a Prediction, whatever shape it has.
+"""Parses a JSON object of the API into a Prediction, whichever of the known shapes it has.
 
 Two shapes are predictions: the object with ``id`` and ``status``, and ``data[]`` of the seed
 document, which is finished and has no id. Both are read leniently, because an unreadable reply to
 a create may have been paid for; only the id is read strictly, because paths and keys are built
-from it.
+from it. A new shape is a branch in ``parse_prediction``, and a new form of output an ``outputs_of``
+function.
 """
 
 import json
@@ -18,30 +19,23 @@ from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.redaction import redact_untrusted_json
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_SEED = re.compile(r"Using seed: (\d{1,20})\b")
-_LOGS = 64 * 1024  # characters kept of logs, from the end
-_ERROR = 4096
-_RAW = 256 * 1024
-_NAME = re.compile(r"out-(\d{1,3})\.[A-Za-z0-9]+")
-_MOST = 64  # no model makes more; a longer list is cut
-
-
-def is_id(value: object) -> bool:
-    """Whether the value can be an id: 1 to 64 letters, digits, ``-`` and ``_``."""
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+_MAX_LOGS = 64 * 1024  # characters, kept from the end
+_MAX_ERROR = 4096
+_MAX_RAW = 256 * 1024
+_MAX_OUTPUTS = 64  # no model makes more; a longer list is cut
+_FILE_NAME = re.compile(r"out-(\d{1,3})\.[A-Za-z0-9]+")
 
 
 def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | None:
     """Return the prediction that a reply's object holds, or None where it holds none.
 
-    All but the outputs is redacted, ``secrets`` wherever they stand. Outputs of a running
-    prediction are given only where they are all there: a list that still grows would be taken for
-    a short one.
+    All but the outputs is redacted, and ``secrets`` are cut out. A running prediction has outputs
+    only once all of them are there: a list that still grows would be taken for a short one.
     """
     has_id = is_id(fields.get("id"))
     outputs = outputs_of_data(fields.get("data"))
     if has_id and ("status" in fields or not outputs):
-        return _with_id(fields, redact_untrusted_json(fields, *secrets))
+        return _parse_with_id(fields, redact_untrusted_json(fields, *secrets))
     if not outputs or _status(fields.get("status", "succeeded")) is not Status.SUCCEEDED:
         return None
     clean = redact_untrusted_json(fields, *secrets)
@@ -55,11 +49,11 @@ def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | N
     )
 
 
-def _with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Prediction:
-    """Read the shape with an id; ``clean`` is the same object without secrets."""
+def _parse_with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Prediction:
+    """Parse the shape with an id; ``clean`` is the same object without secrets."""
     status = _status(fields.get("status"))
-    given = clean.get("input")
-    sent: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    shown = clean.get("input")
+    sent: Mapping[str, Any] = shown if isinstance(shown, Mapping) else {}
     return Prediction(
         id=fields["id"],
         status=status,
@@ -68,7 +62,7 @@ def _with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Prediction:
         version=_text(clean.get("version")),
         input=sent,
         error=_error(clean.get("error")),
-        logs=_text(clean.get("logs"))[-_LOGS:],
+        logs=_text(clean.get("logs"))[-_MAX_LOGS:],
         created_at=parse_moment(clean.get("created_at")),
         started_at=parse_moment(clean.get("started_at")),
         completed_at=parse_moment(clean.get("completed_at")),
@@ -78,15 +72,68 @@ def _with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Prediction:
     )
 
 
+def is_id(value: object) -> bool:
+    """Whether the value can be an id: 1 to 64 letters, digits, ``-`` and ``_``."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def _outputs(fields: Mapping[str, Any], status: Status, asked: object) -> tuple[Output, ...]:
     outputs = outputs_of(fields.get("output")) or outputs_of_data(fields.get("data"))
     return outputs if status.is_final or is_complete(outputs, asked) else ()
 
 
-def seed_in_logs(logs: str) -> int | None:
-    """The seed that the model says it drew (``Using seed: N``), or None."""
-    found = _SEED.search(logs)
-    return int(found[1]) if found else None
+def is_complete(outputs: Sequence[Output], asked: object) -> bool:
+    """Whether a prediction that still runs has all its images: as many as its input asks for."""
+    return isinstance(asked, int) and not isinstance(asked, bool) and 0 < asked <= len(outputs)
+
+
+def outputs_of(value: Any) -> tuple[Output, ...]:
+    """The images of ``output``: null, a string, or a list of URLs, data URIs or ``{url}`` objects.
+
+    In the order of their numbers. Anything else in the list is no image and is left out.
+    """
+    return _numbered([value] if isinstance(value, (str, Mapping)) else value)
+
+
+def outputs_of_data(value: Any) -> tuple[Output, ...]:
+    """The images of ``data``: a list of ``{url}`` or ``{b64_json}``."""
+    return _numbered(value)
+
+
+def _numbered(values: Any) -> tuple[Output, ...]:
+    if not isinstance(values, list):
+        return ()
+    # A provider leaves the images that it refused out of the list, and the others keep their batch
+    # number in their names (out-0, out-1, out-3): a position counts only where no name has one.
+    placed = [
+        (place, url) for place, each in enumerate(values[:_MAX_OUTPUTS]) for url in _urls(each)
+    ]
+    named = {number: url for _, url in placed if (number := _number_in(url)) is not None}
+    numbered = sorted(named.items()) if len(named) == len(placed) else placed
+    return tuple(Output(index=index, url=url) for index, url in numbered)
+
+
+def _urls(value: Any) -> Iterator[str]:
+    """Yield the one URL or data URI of an element, or nothing."""
+    if isinstance(value, Mapping):
+        inline = value.get("b64_json")
+        if isinstance(inline, str) and inline:
+            yield inline if inline.startswith("data:") else f"data:;base64,{inline}"
+            return
+        value = value.get("url")
+    if isinstance(value, str) and value.startswith(("https://", "http://", "data:")):
+        yield value
+
+
+def _number_in(url: str) -> int | None:
+    if url.startswith("data:"):
+        return None
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return None
+    name = _FILE_NAME.fullmatch(path.rpartition("/")[2])
+    return int(name[1]) if name else None
 
 
 def _status(value: object) -> Status:
@@ -104,7 +151,7 @@ def _error(value: object) -> str | None:
     """The error's text; an object is shown as JSON."""
     if value is None:
         return None
-    return (value if isinstance(value, str) else json.dumps(value))[:_ERROR]
+    return (value if isinstance(value, str) else json.dumps(value))[:_MAX_ERROR]
 
 
 def parse_moment(value: object) -> datetime | None:
@@ -131,59 +178,9 @@ def _seconds(metrics: object) -> float | None:
 
 
 def _raw(clean: Mapping[str, Any]) -> str:
-    """The reply as JSON for the ledger; of one that is far too long only what it is."""
+    """The reply as JSON for the ledger; of one that is far too long only its id and status."""
     raw = json.dumps(clean, separators=(",", ":"))
-    if len(raw) > _RAW:
+    if len(raw) > _MAX_RAW:
         known = {name: clean[name] for name in ("id", "status") if name in clean}
         raw = json.dumps({**known, "cut": len(raw)}, separators=(",", ":"))
-    return raw if len(raw) <= _RAW else "{}"
-
-
-def outputs_of(value: Any) -> tuple[Output, ...]:
-    """The images of ``output``: null, a string, or a list of URLs, data URIs or ``{url}`` objects.
-
-    In the order of their numbers. Anything else in the list is no image and is left out.
-    """
-    return _numbered([value] if isinstance(value, (str, Mapping)) else value)
-
-
-def outputs_of_data(value: Any) -> tuple[Output, ...]:
-    """The images of ``data``: a list of ``{url}`` or ``{b64_json}``."""
-    return _numbered(value)
-
-
-def _numbered(values: Any) -> tuple[Output, ...]:
-    if not isinstance(values, list):
-        return ()
-    placed = [(place, url) for place, each in enumerate(values[:_MOST]) for url in _urls(each)]
-    named = {number: url for _, url in placed if (number := _number_in(url)) is not None}
-    numbered = sorted(named.items()) if len(named) == len(placed) else placed
-    return tuple(Output(index=index, url=url) for index, url in numbered)
-
-
-def _urls(value: Any) -> Iterator[str]:
-    """Yield the one URL or data URI of an element, or nothing."""
-    if isinstance(value, Mapping):
-        inline = value.get("b64_json")
-        if isinstance(inline, str) and inline:
-            yield inline if inline.startswith("data:") else f"data:;base64,{inline}"
-            return
-        value = value.get("url")
-    if isinstance(value, str) and value.startswith(("https://", "http://", "data:")):
-        yield value
-
-
-def _number_in(url: str) -> int | None:
-    if url.startswith("data:"):
-        return None
-    try:
-        path = urlsplit(url).path
-    except ValueError:
-        return None
-    name = _NAME.fullmatch(path.rpartition("/")[2])
-    return int(name[1]) if name else None
-
-
-def is_complete(outputs: Sequence[Output], asked: object) -> bool:
-    """Whether a prediction that still runs has all its images: as many as its input asks for."""
-    return isinstance(asked, int) and not isinstance(asked, bool) and 0 < asked <= len(outputs)
+    return raw if len(raw) <= _MAX_RAW else "{}"

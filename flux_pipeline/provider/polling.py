@@ -1,12 +1,13 @@
-"""When to ask for a prediction again: seldom enough for the limits, soon enough for the user.
+"""Computes when to poll a prediction: seldom enough for the rate limits, and soon after its end.
 
-The first poll comes after the running median of the model's own durations, the next ones after
-0.3 of the time passed, between 0.5 and 8 s. With a median of 2.5 s and 2 % cold starts of 40 to
-120 s that is less than 2.5 polls a prediction. Nothing here waits or reads a clock.
+The first poll comes after the running median of the model's durations, each further one after
+another 0.3 of the elapsed time, between 0.5 and 8 s. With a median of 2.5 s and 2 % cold starts of
+40 to 120 s that is less than 2.5 polls a prediction. Nothing here waits or reads a clock.
 
-A model that was cold lets all who came first wait, and nobody after them: where a prediction itself
-is quick, the first poll comes 8 s and twice its time later at the latest, whatever the others took.
-If it finds nothing, the wait is the queue's, and the second comes after the median: one poll more.
+A cold start delays the first predictions of a model and none after them. So the first poll comes at
+the latest 8 s plus twice the median of the pure prediction time, however long the earlier ones
+waited for a machine. If that finds nothing, the model is still cold, and the second poll comes
+after the median duration: one poll more.
 """
 
 import math
@@ -16,10 +17,53 @@ from collections import deque
 from flux_pipeline.prediction import Prediction
 
 _GROWTH = 0.3
-_SHORTEST, _LONGEST = 0.5, 8.0  # s between two polls
-_AT_LEAST = 0.02  # s, however quick the model is
-_REMEMBERED = 101
-_FIRST_GUESS = 2.0  # s, until a model has shown its own
+"""Share of the elapsed time that passes before the next poll."""
+_MIN_WAIT, _MAX_WAIT = 0.5, 8.0
+"""s between two polls"""
+_FAST_MODEL_MIN_WAIT = 0.02
+"""s; the lower bound for models whose median is below 2.5 s"""
+_WINDOW = 101
+"""Durations that the median is taken of."""
+_DEFAULT_MEDIAN = 2.0
+"""s, until a prediction of the model has ended"""
+
+
+class PollSchedule:
+    """The waits between polls, by model, learnt from predictions that ended."""
+
+    def __init__(self) -> None:
+        self._durations: dict[str, Durations] = {}
+        self._predict_times: dict[str, Durations] = {}
+        """Without the wait for a machine."""
+
+    def observe(self, model: str, prediction: Prediction) -> None:
+        """Learn from the times in a prediction that succeeded."""
+        seconds = _duration(prediction)
+        if seconds is not None:
+            self._durations_of(model).add(seconds)
+        if prediction.predict_seconds is not None:
+            self._predict_times.setdefault(model, Durations()).add(prediction.predict_seconds)
+
+    def wait(self, model: str, *, elapsed: float, polls: int) -> float:
+        """Seconds to wait now, ``elapsed`` s after the prediction was accepted.
+
+        ``polls`` counts those made already. A median below 2.5 s shortens the waits in proportion.
+        """
+        median = self._durations_of(model).median
+        latest = self._latest_first_poll(model)
+        if polls == 0:
+            return max(0.0, min(median, latest) - elapsed)
+        if polls == 1 and latest < median and elapsed < median:
+            return median - elapsed
+        min_wait = min(_MIN_WAIT, max(median / 5, _FAST_MODEL_MIN_WAIT))
+        return min(max(_GROWTH * elapsed, min_wait), _MAX_WAIT)
+
+    def _latest_first_poll(self, model: str) -> float:
+        times = self._predict_times.get(model)
+        return math.inf if times is None else _MAX_WAIT + 2 * times.median
+
+    def _durations_of(self, model: str) -> "Durations":
+        return self._durations.setdefault(model, Durations())
 
 
 class Durations:
@@ -30,8 +74,8 @@ class Durations:
         self._sorted: list[float] = []
 
     def add(self, seconds: float) -> None:
-        """Count one duration; only the last 101 are remembered."""
-        if len(self._recent) == _REMEMBERED:
+        """Count one duration, in seconds; only the last 101 are kept."""
+        if len(self._recent) == _WINDOW:
             oldest = self._recent.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
         self._recent.append(seconds)
@@ -39,50 +83,12 @@ class Durations:
 
     @property
     def median(self) -> float:
-        """Seconds; 2 until something was counted."""
-        return self._sorted[len(self._sorted) // 2] if self._sorted else _FIRST_GUESS
-
-
-class PollSchedule:
-    """The waits between polls, model by model, learnt from predictions that ended."""
-
-    def __init__(self) -> None:
-        self._durations: dict[str, Durations] = {}
-        self._predicting: dict[str, Durations] = {}
-        """Without the time that they waited for a machine."""
-
-    def observe(self, model: str, prediction: Prediction) -> None:
-        """Learn from a prediction that succeeded, by the provider's own times."""
-        seconds = _duration(prediction)
-        if seconds is not None:
-            self._of(model).add(seconds)
-        if prediction.predict_seconds is not None:
-            self._predicting.setdefault(model, Durations()).add(prediction.predict_seconds)
-
-    def wait(self, model: str, *, elapsed: float, polls: int) -> float:
-        """Seconds to wait now, ``elapsed`` s after the prediction was accepted.
-
-        ``polls`` counts those made already. A median below 2.5 s shortens the waits with it.
-        """
-        median = self._of(model).median
-        latest = self._latest_first(model)
-        if polls == 0:
-            return max(0.0, min(median, latest) - elapsed)
-        if polls == 1 and latest < median and elapsed < median:
-            return median - elapsed
-        shortest = min(_SHORTEST, max(median / 5, _AT_LEAST))
-        return min(max(_GROWTH * elapsed, shortest), _LONGEST)
-
-    def _latest_first(self, model: str) -> float:
-        predicting = self._predicting.get(model)
-        return math.inf if predicting is None else _LONGEST + 2 * predicting.median
-
-    def _of(self, model: str) -> Durations:
-        return self._durations.setdefault(model, Durations())
+        """Seconds; 2 before the first ``add``."""
+        return self._sorted[len(self._sorted) // 2] if self._sorted else _DEFAULT_MEDIAN
 
 
 def _duration(prediction: Prediction) -> float | None:
-    begun, ended = prediction.created_at, prediction.completed_at
-    if begun is not None and ended is not None and ended >= begun:
-        return (ended - begun).total_seconds()
+    started, ended = prediction.created_at, prediction.completed_at
+    if started is not None and ended is not None and ended >= started:
+        return (ended - started).total_seconds()
     return prediction.predict_seconds

@@ -1,10 +1,12 @@
-"""Carries httpx requests over aiohttp, and tells exactly whether a request may have left.
+"""An httpx transport over aiohttp that proves when a request was never sent.
 
-httpx with its own connection pool costs six times the CPU. The ``httpx-aiohttp`` package gives the
-same speed, but reports a connection that broke *after* the request was sent as ConnectTimeout: a
-paid create would look as if it had never left. Here one question decides: was a connection ready
-to be written to? Until then an error is ConnectError, ConnectTimeout or PoolTimeout, and nothing
-has left this machine. From then on it is a read or a protocol error, and anything may have left.
+Until a connection is ready to be written to, an error is ConnectError, ConnectTimeout or
+PoolTimeout, and nothing has left this machine. From then on it is a read or a protocol error, and
+the request may have arrived: a create may have been paid for.
+
+httpx with its own connection pool costs six times the CPU. The ``httpx-aiohttp`` package is as
+fast as this, but reports a connection that broke *after* the request was sent as ConnectTimeout: a
+paid create would look as if it had never left.
 
 aiohttp repeats a request by itself when a kept connection turns out to be closed, but idempotent
 methods only; a POST is written once. Connections idle for longer than ``IDLE_SECONDS`` are not
@@ -17,7 +19,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 from typing import Self
 
 import aiohttp
@@ -26,23 +28,23 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
-from flux_pipeline.provider.addresses import PrivateAddress
+from flux_pipeline.provider.public_addresses import PrivateAddress
 
 IDLE_SECONDS = 3.0
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """The errors that prove that no byte of a request left this machine."""
 
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientPayloadError, "the reply was cut"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply"),
+    (aiohttp.ClientResponseError, "the reply is no HTTP"),
+)
+"""aiohttp's errors in words of ours: its own hold URLs."""
+
 
 class AddressRefused(httpx.ConnectError):
     """Raised where our own resolver refused to connect to a private address."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far one request has come; shared with aiohttp's trace."""
-
-    connected: bool = False
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -65,6 +67,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        # Both events come just before aiohttp writes the request: see _mark_connected.
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(_mark_connected)
         trace.on_connection_reuseconn.append(_mark_connected)
@@ -72,7 +75,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             limit=self._connections,
             keepalive_timeout=IDLE_SECONDS,
             resolver=self._resolver,
-            ssl=self._ssl_context or _verifying(),
+            ssl=self._ssl_context or _verifying_context(),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -82,14 +85,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             trust_env=False,
         )
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -126,7 +121,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 trace_request_ctx=progress,
             )
         except (aiohttp.ClientError, OSError) as error:
-            # not chained: aiohttp's own texts hold whole URLs
+            # Not chained: aiohttp's own texts hold whole URLs.
             raise _translate(error, request, connected=progress.connected) from None
         return httpx.Response(
             status_code=reply.status,
@@ -137,9 +132,23 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 @cache
-def _verifying() -> ssl.SSLContext:
+def _verifying_context() -> ssl.SSLContext:
     """Make the context that verifies certificates; loading the authorities takes 50 ms."""
     return httpx.create_ssl_context()
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one request has come; set by aiohttp's trace."""
+
+    connected: bool = False
+
+
+async def _mark_connected(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
+) -> None:
+    """Note that the request is written next: from here on it counts as sent."""
+    context.trace_request_ctx.connected = True
 
 
 class _Body(httpx.AsyncByteStream):
@@ -164,17 +173,10 @@ class _Body(httpx.AsyncByteStream):
             self._reply.close()
 
 
-async def _mark_connected(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
-) -> None:
-    """Note that the request is written next: from here on it counts as sent."""
-    context.trace_request_ctx.connected = True
-
-
 def _translate(
     error: Exception, request: httpx.Request, *, connected: bool
 ) -> httpx.TransportError:
-    """Make the httpx error that says what happened."""
+    """Make the httpx error that says whether the request can have been sent, and why it failed."""
     reason = _reason(error)
     if not connected:
         if isinstance(error, asyncio.TimeoutError):
@@ -189,21 +191,14 @@ def _translate(
     return httpx.ReadError(reason, request=request)
 
 
-_WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientPayloadError, "the reply was cut"),
-    (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply"),
-    (aiohttp.ClientResponseError, "the reply is no HTTP"),
-)
-
-
 def _reason(error: Exception) -> str:
-    """Say what went wrong without naming a URL: the kind of error, and the system's own words."""
+    """The cause without any URL: the operating system's words, or the kind of error."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
         return f"certificate: {getattr(cause, 'verify_message', '') or type(cause).__name__}"
     if isinstance(error, (aiohttp.ClientConnectorDNSError, aiohttp.ClientConnectorSSLError)):
         return error.os_error.strerror or type(error.os_error).__name__
-    for kind, words in _WORDS:
+    for kind, words in _REASONS:
         if isinstance(error, kind):
             return words
     if isinstance(error, OSError) and error.errno:

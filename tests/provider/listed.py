@@ -11,9 +11,9 @@ import httpx
 
 from flux_pipeline.outcomes import FindOutcome, Found
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.http import ApiCalls
+from flux_pipeline.provider.http import ApiClient
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
-from flux_pipeline.provider.listing import Known, Listing
+from flux_pipeline.provider.listing import KnownIds, Listing
 from tests.provider.samples import MODEL, VERSION, make_request
 
 NOW = 1_800_000_000.0
@@ -79,7 +79,7 @@ class ListOfPredictions:
 @asynccontextmanager
 async def listing(configured: Configured, provider: ListOfPredictions, **changes: Any) -> Any:
     config = configured("https://api.example", **{"page_tries": 1, **changes})
-    async with ApiCalls(config, transport=httpx.MockTransport(provider)) as calls:
+    async with ApiClient(config, transport=httpx.MockTransport(provider)) as calls:
         limits = Limiter(MemoryRates({"call": 1e6, "create": 1e6}))
         yield Listing(config, calls, limits, clock=lambda: NOW)
 
@@ -90,7 +90,7 @@ async def find(
     *,
     seed: int | None = 1,
     ago: float = 10.0,
-    known: Known = (),
+    known: KnownIds = (),
     **changes: Any,
 ) -> FindOutcome:
     async with listing(configured, provider, **changes) as lists:

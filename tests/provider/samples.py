@@ -9,7 +9,7 @@ import pytest
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import Timeouts
-from flux_pipeline.provider.download import Downloads
+from flux_pipeline.provider.download import Downloader
 from flux_pipeline.request import Request, Source, fingerprint
 
 PATIENCE = 60.0
@@ -83,7 +83,7 @@ IMAGE = b"RIFF" + bytes(range(256)) * 40
 IMAGE_REPLY = http(IMAGE, headers={"Content-Type": "image/webp"})
 
 
-async def failing(downloads: Downloads, url: str) -> DownloadError:
+async def failing(downloads: Downloader, url: str) -> DownloadError:
     """The error of a download that must not succeed."""
     with pytest.raises(DownloadError) as refused:
         await downloads.fetch(Output(0, url))

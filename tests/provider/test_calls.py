@@ -11,7 +11,7 @@ import pytest
 from flux_pipeline.outcomes import Accepted, Ambiguous, Refused
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.http import ApiCalls
+from flux_pipeline.provider.http import ApiClient
 from flux_pipeline.request import Request
 from tests.provider.samples import http, prediction_fields
 from tests.provider.wire import Connection, Wire, answering
@@ -37,7 +37,7 @@ GOOD = json.dumps(prediction_fields()).encode()
 async def test_a_url_of_another_origin_is_never_sent_with_the_key(
     wired: Wired, configured: Configured, url: str
 ) -> None:
-    async with wired(answering(http())) as wire, ApiCalls(configured(wire.origin)) as calls:
+    async with wired(answering(http())) as wire, ApiClient(configured(wire.origin)) as calls:
         with pytest.raises(ValueError, match="the key is for the configured origin only"):
             await calls.send("GET", url.format(port=wire.port), deadline=1.0)
     assert wire.connections == 0

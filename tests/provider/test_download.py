@@ -10,7 +10,7 @@ import pytest
 
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from flux_pipeline.provider.download import Downloads
+from flux_pipeline.provider.download import Downloader
 from tests.provider.samples import IMAGE, IMAGE_REPLY, KEY, failing, http
 from tests.provider.wire import (
     Connection,
@@ -35,7 +35,7 @@ async def test_an_output_is_fetched_whole_and_without_the_key(
 ) -> None:
     async with (
         wired(answering(IMAGE_REPLY)) as wire,
-        Downloads(configured(wire.origin)) as downloads,
+        Downloader(configured(wire.origin)) as downloads,
     ):
         body = await downloads.fetch(Output(0, f"{wire.origin}/output/a/out-0.webp?sig=a%2Fb"))
     assert body == IMAGE
@@ -59,7 +59,7 @@ async def test_every_status_says_what_may_help(
 ) -> None:
     async with (
         wired(partly(http(status=status), then="close")) as wire,
-        Downloads(configured(wire.origin)) as downloads,
+        Downloader(configured(wire.origin)) as downloads,
     ):
         error = await failing(downloads, f"{wire.origin}/out-0.webp")
     assert (error.retryable, error.gone) == (retryable, gone)
@@ -92,7 +92,7 @@ async def test_what_breaks_on_the_way_may_be_tried_again(
 ) -> None:
     async with wired(script) as wire:
         config = configured(wire.origin, timeouts=Timeouts(connect=1.0, silence=0.2, download=0.5))
-        async with Downloads(config) as downloads:
+        async with Downloader(config) as downloads:
             error = await failing(downloads, f"{wire.origin}/out-0.webp?sig=secret")
     assert error.retryable
     assert not error.gone
@@ -111,7 +111,7 @@ async def test_what_is_no_image_is_named(
     wired: Wired, configured: Configured, body: bytes, kind: str, words: str
 ) -> None:
     reply = http(body, headers={"Content-Type": kind})
-    async with wired(answering(reply)) as wire, Downloads(configured(wire.origin)) as downloads:
+    async with wired(answering(reply)) as wire, Downloader(configured(wire.origin)) as downloads:
         error = await failing(downloads, f"{wire.origin}/out-0.webp")
     assert str(error) == f"127.0.0.1: 200 OK but not an image {words}"
     assert error.retryable
@@ -120,7 +120,7 @@ async def test_what_is_no_image_is_named(
 async def test_a_compressed_output_is_refused_unread(wired: Wired, configured: Configured) -> None:
     bomb = gzip.compress(bytes(10_000_000))
     reply = http(bomb, headers={"Content-Encoding": "gzip", "Content-Type": "image/webp"})
-    async with wired(answering(reply)) as wire, Downloads(configured(wire.origin)) as downloads:
+    async with wired(answering(reply)) as wire, Downloader(configured(wire.origin)) as downloads:
         error = await failing(downloads, f"{wire.origin}/out-0.webp")
     assert "compressed" in str(error)
     assert not error.retryable
@@ -132,7 +132,7 @@ async def test_a_declared_length_over_the_cap_is_enough(
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n"
     async with wired(partly(head, then="hang")) as wire:
         config = configured(wire.origin, max_download_bytes=1_000_000)
-        async with Downloads(config) as downloads:
+        async with Downloader(config) as downloads:
             error = await failing(downloads, f"{wire.origin}/out-0.webp")
     assert str(error) == "127.0.0.1: more than 1000000 bytes"
     assert not error.retryable
@@ -151,7 +151,7 @@ async def test_an_endless_body_is_cut_at_the_cap(wired: Wired, configured: Confi
 
     async with wired(endless) as wire:
         config = configured(wire.origin, max_download_bytes=500_000)
-        async with Downloads(config) as downloads:
+        async with Downloader(config) as downloads:
             error = await failing(downloads, f"{wire.origin}/out-0.webp")
     assert "more than 500000 bytes" in str(error)
     assert sent < 20_000_000
@@ -163,7 +163,7 @@ async def test_no_query_is_ever_logged(
     caplog.set_level(logging.DEBUG)
     async with (
         wired(answering(IMAGE_REPLY)) as wire,
-        Downloads(configured(wire.origin)) as downloads,
+        Downloader(configured(wire.origin)) as downloads,
     ):
         await downloads.fetch(Output(0, f"{wire.origin}/out-0.webp?sig=secret"))
         caplog.set_level(logging.DEBUG, logger="httpx")

@@ -11,7 +11,7 @@ import pytest
 
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.download import Downloads
+from flux_pipeline.provider.download import Downloader
 from tests.provider.samples import IMAGE, IMAGE_REPLY, failing, http
 from tests.provider.wire import (
     Wire,
@@ -90,7 +90,7 @@ async def test_no_spelling_leads_into_our_own_network(configured: Configured, ur
         return image()
 
     config = configured("https://provider.example", output_hosts=("*",))
-    async with Downloads(config, transport=httpx.MockTransport(answer)) as downloads:
+    async with Downloader(config, transport=httpx.MockTransport(answer)) as downloads:
         error = await failing(downloads, url)
     assert not error.retryable
     assert asked == []
@@ -105,7 +105,7 @@ async def test_no_redirect_leads_into_our_own_network(configured: Configured, ur
         return httpx.Response(302, headers=[(b"location", url.encode())])
 
     config = configured("https://provider.example", output_hosts=("*",))
-    async with Downloads(config, transport=httpx.MockTransport(answer)) as downloads:
+    async with Downloader(config, transport=httpx.MockTransport(answer)) as downloads:
         await failing(downloads, "https://public.example/out-0.webp")
     assert len(asked) == 1
 
@@ -115,7 +115,7 @@ async def test_a_name_of_our_own_network_is_not_connected_to(
 ) -> None:
     async with wired(answering(IMAGE_REPLY)) as wire:
         config = configured("https://provider.example", output_hosts=("*",))
-        async with Downloads(config) as downloads:
+        async with Downloader(config) as downloads:
             error = await failing(downloads, f"https://localhost:{wire.port}/x?sig=secret")
     assert str(error) == "localhost: not a public address"
     assert not error.retryable
@@ -142,7 +142,7 @@ async def test_a_name_is_resolved_once_and_that_address_is_connected_to(
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(loop, "sock_connect", sock_connect)
     config = configured("https://provider.example", output_hosts=("*",))
-    async with Downloads(config) as downloads:
+    async with Downloader(config) as downloads:
         first = await failing(downloads, "https://rebinding.example/x")
     assert first.retryable
     assert names == ["rebinding.example"]
@@ -171,7 +171,7 @@ async def test_only_hosts_on_the_list_are_asked(
         return image()
 
     config = configured("https://provider.example")
-    async with Downloads(config, transport=httpx.MockTransport(answer)) as downloads:
+    async with Downloader(config, transport=httpx.MockTransport(answer)) as downloads:
         if allowed:
             assert await downloads.fetch(Output(0, f"https://{host}/out-0.webp")) == IMAGE
         else:
@@ -201,7 +201,7 @@ START = "https://a.replicate.delivery/0"
 async def test_three_redirects_are_followed_and_no_more(configured: Configured) -> None:
     config = configured("https://provider.example")
     transport, asked = chain("/1", "https://b.replicate.delivery/2", "3")
-    async with Downloads(config, transport=transport) as downloads:
+    async with Downloader(config, transport=transport) as downloads:
         assert await downloads.fetch(Output(0, START)) == IMAGE
     assert asked == [
         START,
@@ -210,7 +210,7 @@ async def test_three_redirects_are_followed_and_no_more(configured: Configured) 
         "https://b.replicate.delivery/3",
     ]
     transport, asked = chain("/1", "/2", "/3", "/4")
-    async with Downloads(config, transport=transport) as downloads:
+    async with Downloader(config, transport=transport) as downloads:
         error = await failing(downloads, START)
     assert "more than 3 redirects" in str(error)
     assert len(asked) == 4
@@ -230,7 +230,7 @@ async def test_three_redirects_are_followed_and_no_more(configured: Configured) 
 async def test_each_hop_is_checked(configured: Configured, target: str) -> None:
     transport, asked = chain("/1", target)
     config = configured("https://provider.example")
-    async with Downloads(config, transport=transport) as downloads:
+    async with Downloader(config, transport=transport) as downloads:
         error = await failing(downloads, START)
     assert not error.retryable
     assert len(asked) == 2
@@ -241,7 +241,10 @@ async def test_a_server_on_this_machine_can_t_send_us_to_its_neighbours(
 ) -> None:
     async with wired(answering(IMAGE_REPLY)) as neighbour:
         moved = http(status=302, headers={"Location": f"{neighbour.origin}/out-0.webp"})
-        async with wired(answering(moved)) as wire, Downloads(configured(wire.origin)) as downloads:
+        async with (
+            wired(answering(moved)) as wire,
+            Downloader(configured(wire.origin)) as downloads,
+        ):
             error = await failing(downloads, f"{wire.origin}/out-0.webp")
     assert not error.retryable
     assert neighbour.connections == 0

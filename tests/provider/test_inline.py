@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.download import Downloads, decode_data_uri
+from flux_pipeline.provider.download import Downloader, decode_data_uri
 from tests.provider.samples import KEY
 
 
@@ -54,5 +54,5 @@ def test_what_is_damaged_or_too_long_is_refused(uri: str, *, retryable: bool) ->
 @pytest.mark.anyio
 async def test_inline_outputs_need_no_network() -> None:
     config = ProviderConfig(base_url="https://provider.example", api_key=KEY)
-    async with Downloads(config) as downloads:
+    async with Downloader(config) as downloads:
         assert await downloads.fetch(Output(0, "data:;base64,aGFsbG8=")) == b"hallo"

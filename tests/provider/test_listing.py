@@ -105,7 +105,7 @@ async def test_a_clock_that_is_seen_to_jump_hides_nothing(
     fill = [entry(number, at=1) for number in range(10, 20)]
     provider = ListOfPredictions(*fill, entry(8, at=450), entry(7, at=450), entry(1, at=600))
     async with listing(configured, provider) as lists:
-        lists._offset += jump
+        lists._clock_offset += jump
         outcome = await lists.find(make_request(seed=1), since=NOW - 100, known=(), not_before=None)
     assert found_id(outcome) == "id1"
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.prediction import Output, Prediction, Status
-from flux_pipeline.provider.parse import is_id, parse_moment, parse_prediction, seed_in_logs
+from flux_pipeline.provider.parse import is_id, parse_moment, parse_prediction
 from tests.provider.samples import ID, KEY, MODEL, VERSION, prediction_fields
 
 
@@ -193,17 +193,3 @@ def test_predict_seconds_are_a_number_or_none(metrics: object, seconds: float | 
 def test_data_is_removed_only_if_it_says_true(value: object) -> None:
     assert parsed(data_removed=value).data_removed is False
     assert parsed(data_removed=True).data_removed is True
-
-
-@pytest.mark.parametrize(
-    ("logs", "seed"),
-    [
-        ("Using seed: 42\n", 42),
-        ("before\nUsing seed: 65535\nPrompt: Using seed: 1", 65535),
-        ("Using seed: none", None),
-        ("Using seed: " + "9" * 40, None),
-        ("", None),
-    ],
-)
-def test_seeds_are_found_in_logs(logs: str, seed: int | None) -> None:
-    assert seed_in_logs(logs) == seed

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from flux_pipeline.outcomes import Ambiguous, NeverSent
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from flux_pipeline.provider.http import ApiCalls, Reply
+from flux_pipeline.provider.http import ApiClient, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
 from tests.provider.samples import PATIENCE, http, patience, prediction_fields
@@ -127,8 +127,8 @@ async def test_what_breaks_after_the_handshake_may_have_been_sent(
     async with Wire([reset_after_request, answering(GOOD)], tls=serving(certificate)) as wire:
         config = configured(wire.origin)
         transport = AiohttpTransport(ssl_context=trusting)
-        async with Provider(config) as provider, ApiCalls(config, transport=transport) as calls:
-            provider._calls = calls
+        async with Provider(config) as provider, ApiClient(config, transport=transport) as calls:
+            provider._api = calls
             first = await provider.create(request_)
             answer = await calls.send("GET", config.predictions_url, deadline=PATIENCE)
     assert isinstance(first, Ambiguous)
@@ -143,7 +143,7 @@ async def test_http2_is_never_offered(configured: Configured, certificate: Path)
     trusting = ssl.create_default_context(cafile=str(certificate))
     async with Wire([answering(GOOD)], tls=context) as wire:
         transport = AiohttpTransport(ssl_context=trusting)
-        async with ApiCalls(configured(wire.origin), transport=transport) as calls:
+        async with ApiClient(configured(wire.origin), transport=transport) as calls:
             answer = await calls.send("GET", f"{wire.origin}/v1", deadline=PATIENCE)
     assert isinstance(answer, Reply)
     assert wire.requests[0].startswith(b"GET /v1 HTTP/1.1\r\n")

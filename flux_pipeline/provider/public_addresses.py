@@ -1,8 +1,8 @@
-"""Says which addresses are public, and resolves names to those alone.
+"""Keeps downloads out of private networks (SSRF): which addresses are public, and a DNS resolver.
 
 A URL that a provider names may point into our own network: at the cloud's metadata service, at a
-database, at ourselves. What is checked here is the very address that is connected to, so a name
-that resolves differently a moment later gains nothing.
+database, at this machine. ``PublicResolver`` checks the very address that is connected to, so a
+name that resolves differently a moment later (DNS rebinding) gains nothing.
 """
 
 import asyncio
@@ -13,51 +13,20 @@ import socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-_EMBEDDING = (  # IPv6 networks whose last 32 bits, or bits 16 to 47, are an IPv4 address
+_EMBEDDING = (
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),
     (ipaddress.IPv6Network("::/96"), 0),
     (ipaddress.IPv6Network("2002::/16"), 80),
 )
+"""IPv6 networks whose addresses hold an IPv4 address, and its distance from the end in bits."""
 _LOCAL = (ipaddress.IPv6Network("64:ff9b:1::/48"), ipaddress.IPv6Network("fec0::/10"))
+"""Local networks that ``ipaddress`` takes for global ones."""
 _ENDS_IN_A_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.?$", re.IGNORECASE)
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class PrivateAddress(OSError):
     """Raised by the resolver for a name with an address that is not public."""
-
-
-def is_public(address: str) -> bool:
-    """Whether the literal is an address of the public internet, also behind every IPv6 disguise."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = _embedded(parsed)
-        if inner is not None:
-            return is_public(str(inner))
-        if parsed.teredo is not None or any(parsed in network for network in _LOCAL):
-            return False
-    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
-
-
-def is_address(host: str) -> bool:
-    """Whether the host is a literal address, in any spelling that some resolver understands.
-
-    Besides ``127.0.0.1`` and ``::1`` also ``2130706433``, ``0177.1`` and ``0x7f.0.0.1``: as in the
-    URL standard, a host whose last label is a number is meant as an address.
-    """
-    return ":" in host or _ENDS_IN_A_NUMBER.search(host) is not None
-
-
-def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    for network, shift in _EMBEDDING:
-        if address in network:
-            return ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
-    return None
 
 
 class PublicResolver(AbstractResolver):
@@ -92,4 +61,40 @@ class PublicResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Close nothing: the resolver holds nothing open."""
+
+
+def is_public(address: str) -> bool:
+    """Whether the literal is an address of the public internet.
+
+    An IPv4 address that is embedded in an IPv6 one (mapped, NAT64, 6to4) is judged as itself.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = _embedded(parsed)
+        if inner is not None:
+            return is_public(str(inner))
+        if parsed.teredo is not None or any(parsed in network for network in _LOCAL):
+            return False
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    for network, shift in _EMBEDDING:
+        if address in network:
+            return ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
+    return None
+
+
+def is_address(host: str) -> bool:
+    """Whether the host is a literal address, in any spelling that some resolver understands.
+
+    Besides ``127.0.0.1`` and ``::1`` also ``2130706433``, ``0177.1`` and ``0x7f.0.0.1``: as in the
+    URL standard, a host whose last label is a number is meant as an address.
+    """
+    return ":" in host or _ENDS_IN_A_NUMBER.search(host) is not None

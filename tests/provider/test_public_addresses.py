@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from aiohttp.abc import ResolveResult
 
-from flux_pipeline.provider.addresses import PrivateAddress, PublicResolver, is_address, is_public
+from flux_pipeline.provider.public_addresses import (
+    PrivateAddress,
+    PublicResolver,
+    is_address,
+    is_public,
+)
 
 PRIVATE = [
     *("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255"),
