@@ -74,13 +74,13 @@ class Listing:
     def __init__(
         self,
         config: ProviderConfig,
-        calls: ApiClient,
+        api: ApiClient,
         limiter: Limiter,
         *,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
-        self._calls = calls
+        self._api = api
         self._limiter = limiter
         self._clock = clock
         self._clock_offset = clock() - time.monotonic()
@@ -159,7 +159,7 @@ class Listing:
 
     async def _fetch(self, query: Mapping[str, str]) -> Reply | httpx.HTTPError:
         sent_at = await self._limiter.acquire("call")
-        answer = await self._calls.send(
+        answer = await self._api.send(
             "GET",
             self._config.predictions_url,
             query=query,
