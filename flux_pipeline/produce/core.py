@@ -1,8 +1,19 @@
-"""The one algorithm, sans I/O: what to do for one request, whatever happened before.
+"""The state machine of one request: claim, send, settle, follow, collect. It does no I/O itself.
 
-An open intent always means that a POST may be under way: it is written last before the POST and
-closed or accepted first after it. So whoever finds one open, and may take it over, settles it
-with the provider before anything is sent again.
+``produce`` is a generator. It yields effects (``produce.effects``), is sent their outcomes, and
+returns the request's result. The engine performs the effects over sockets, disks and a database;
+the simulator of the tests performs the same effects on a virtual clock. The stages, in order:
+
+    claim    take over the open attempt, or write the intent of a new one
+    send     POST it, once
+    settle   after a lost answer: find the prediction in the provider's list, or prove it absent
+    follow   poll the accepted prediction by id until it ends
+    collect  download and store each output, then close the attempt
+
+An attempt in state INTENT always means that a POST may be under way: the intent is the last thing
+written before the POST, and the first write after it closes or accepts the attempt. So a worker
+that finds one, and may take it over, settles it before anything is sent again. Whatever
+is changed here must keep that order: a crash is possible between any two effects.
 """
 
 import re
@@ -55,65 +66,29 @@ from flux_pipeline.produce.effects import (
     WriteFound,
     WriteSucceeded,
 )
-from flux_pipeline.produce.policy import Policy, RunContext, status_of
+from flux_pipeline.produce.policy import Policy, RunContext, final_status, needs_create
 from flux_pipeline.produce.records import build_record
 from flux_pipeline.produce.report import Result, ResultStatus, Stop
 from flux_pipeline.request import Request
 
 T = TypeVar("T")
 Stage: TypeAlias = Generator[Effect, Any, T]
-"""Yields effects, takes their outcomes, returns T."""
+"""Yields effects, is sent their outcomes, returns a T."""
 Step: TypeAlias = Prediction | Attempt | Result
-"""Where a stage leaves off: with a prediction to go on with, with an attempt (as this worker knows
-it) after which the claim is decided anew, or at the end."""
+"""How a stage ends. A Prediction: the next stage goes on with it. An Attempt, as this worker knows
+it: ``produce`` decides on the claim again. A Result: the request has ended."""
 
 LEFT_OUT = "left out by the provider (its safety check leaves out single images)"
 Verdict = Literal["transient", "refused", "permanent"]
 
-# The codes that the provider documents as its own trouble, not the input's.
+# The error codes that the provider documents as a fault of its own, not of the input.
 _TRANSIENT = re.compile(r"\(?code: ?PA\)?|\b(?:E9828|E6716|E8765|E9243|E1001)\b")
 _FILTERED = re.compile(r"NSFW content detected", re.IGNORECASE)
 
 
-def produce(
-    request: Request,
-    *,
-    latest: Attempt | None,
-    run: RunContext,
-    policy: Policy,
-    clock: Callable[[], float],
-    load_records: Callable[[str], Sequence[ImageRecord]],
-) -> Stage[Result]:
-    """Bring one request to its end: yields effects, takes outcomes, returns the result.
-
-    Whatever interrupts it, running it again with the ledger's latest attempt finishes what was
-    begun: what was accepted is resumed by id, what may have been accepted is settled first, and
-    what is over costs nothing. ``latest`` may be stale; ``clock`` is monotonic seconds.
-    """
-    context = RequestContext(request, run, policy, clock, begun_at=clock())
-    while True:
-        ended = _over(context, latest, load_records)
-        if ended is not None:
-            return ended
-        asked_at, claim = yield from _claim(context, latest)
-        match claim:
-            case OverBudget():
-                reason = over_budget(claim, request.cost_usd)
-                return context.fail(reason, stop=Stop.of_budget(claim.scope))
-            case Busy():
-                yield Sleep(min(claim.seconds, policy.busy_interval))
-            case Over():
-                latest = claim.attempt
-            case Claimed():
-                step = yield from _advance(context, claim, asked_at)
-                if isinstance(step, Result):
-                    return step
-                latest = step
-
-
 @dataclass(slots=True)
 class RequestContext:
-    """What the stages of one request know and count."""
+    """One request in one run: what its stages share, and what they count."""
 
     request: Request
     run: RunContext
@@ -122,12 +97,17 @@ class RequestContext:
     """Monotonic seconds; never the wall clock, which jumps."""
     begun_at: float
     created: int = 0
+    """Predictions that the provider accepted."""
     polls: int = 0
     never_sent: int = 0
+    """Sends of which nothing left this machine."""
     transient: int = 0
+    """Predictions that failed by the provider's own fault."""
     canceled: int = 0
+    """Predictions that were canceled by somebody else."""
     thumbnail: bytes = b""
     notices: list[str] = field(default_factory=list)
+    """Sentences for people, such as "possibly paid twice"."""
 
     def record(
         self,
@@ -137,7 +117,7 @@ class RequestContext:
         attempt: Attempt | None = None,
         prediction: Prediction | None = None,
     ) -> ImageRecord:
-        """A record for one image of this request."""
+        """Build the record of one image of this request."""
         return build_record(
             self.request,
             self.run,
@@ -152,7 +132,7 @@ class RequestContext:
     def records_without_image(
         self, status: ImageStatus, error: str, attempt: Attempt | None = None
     ) -> tuple[ImageRecord, ...]:
-        """A record for every image asked for, none of which exists."""
+        """Build a record for each image asked for where none of them exists."""
         return tuple(
             self.record(index, status, error, attempt) for index in range(self.request.outputs)
         )
@@ -164,7 +144,7 @@ class RequestContext:
         reason: str = "",
         stop: Stop | None = None,
     ) -> Result:
-        """The result, with what this run created for it."""
+        """Build the result, with what this run has created and spent for it."""
         return Result(
             request=self.request,
             status=status,
@@ -180,42 +160,99 @@ class RequestContext:
     def fail(
         self, reason: str, attempt: Attempt | None = None, *, stop: Stop | None = None
     ) -> Result:
-        """The result of a request that has no image, with the reason in each record."""
+        """Build the result of a request without any image; each record gives the reason."""
         records = self.records_without_image(ImageStatus.FAILED, reason, attempt)
         return self.end(ResultStatus.FAILED, records, reason, stop)
 
 
-def _claim(context: RequestContext, latest: Attempt | None) -> Stage[tuple[float, Claim]]:
-    """Claim the open attempt, or wait for a permit and write the intent of a new one."""
-    after = 0
-    if latest is None or not latest.state.is_open:
-        after = latest.number if latest else 0
-        yield AwaitPermit()
-    asked_at = context.clock()
-    claim: Claim = yield ClaimAttempt(after)
-    return asked_at, claim
+def produce(
+    request: Request,
+    *,
+    latest: Attempt | None,
+    run: RunContext,
+    policy: Policy,
+    clock: Callable[[], float],
+    load_records: Callable[[str], Sequence[ImageRecord]],
+) -> Stage[Result]:
+    """Bring one request to its end: yields effects, is sent outcomes, returns the result.
+
+    Whatever interrupts it, running it again with the ledger's latest attempt finishes what was
+    begun: what was accepted is resumed by id, what may have been accepted is settled first, and
+    what has ended costs nothing. ``latest`` may be stale, because the claim is decided in the
+    ledger; ``clock`` gives monotonic seconds; ``load_records`` reads an attempt's ``images``.
+    """
+    context = RequestContext(request, run, policy, clock, begun_at=clock())
+    while True:
+        ended = _ended_before(context, latest, load_records)
+        if ended is not None:
+            return ended
+        asked_at, answer = yield from claim(context, latest)
+        match answer:
+            case OverBudget():
+                reason = over_budget(answer, request.cost_usd)
+                return context.fail(reason, stop=Stop.of_budget(answer.scope))
+            case Busy():  # another worker holds it: wait for its result, or for its lease to end
+                yield Sleep(min(answer.seconds, policy.busy_interval))
+            case Over():  # another worker has ended it since ``latest`` was read
+                latest = answer.attempt
+            case Claimed():
+                step = yield from _advance(context, answer, asked_at)
+                if isinstance(step, Result):
+                    return step
+                latest = step
+
+
+def _ended_before(
+    context: RequestContext,
+    latest: Attempt | None,
+    load_records: Callable[[str], Sequence[ImageRecord]],
+) -> Result | None:
+    """Give the result of a request that needs nothing in this run; None where it needs work."""
+    status = final_status(latest, context.policy)
+    if latest is not None and status is not None:
+        return context.end(status, load_records(latest.images), latest.error or "")
+    if needs_create(latest) and not context.policy.may_create:
+        return context.fail("not sent: a rescue finishes what was accepted, and no more")
+    return None
 
 
 def _advance(context: RequestContext, claim: Claimed, asked_at: float) -> Stage[Attempt | Result]:
-    """Take a claimed attempt as far as it goes: to a result, or to where another may follow."""
+    """Run the stages after the claim, until the request has ended or must be claimed again."""
     attempt = claim.attempt
     if claim.fresh:
-        sent = yield from _send(context, attempt, asked_at)
+        step = yield from send(context, attempt, asked_at)
     elif attempt.state is State.INTENT:
-        sent = yield from settle(context, attempt, sent_before=context.clock())
+        # Its last holder is gone, but may have sent it a moment ago.
+        step = yield from settle(context, attempt, sent_before=context.clock())
     else:
-        sent = load_prediction(attempt.prediction_id, attempt.reply)
-    if isinstance(sent, (Result, Attempt)):
-        return sent
-    attempt = replace(attempt, state=State.ACCEPTED, prediction_id=sent.id)
-    final = yield from follow(context, attempt, sent, resumed=not claim.fresh)
+        step = load_prediction(attempt.prediction_id, attempt.reply)
+    if isinstance(step, (Result, Attempt)):
+        return step
+    attempt = replace(attempt, state=State.ACCEPTED, prediction_id=step.id)
+    final = yield from follow(context, attempt, step, resumed=not claim.fresh)
     if isinstance(final, (Result, Attempt)):
         return final
     return (yield from collect(context, attempt, final))
 
 
-def _send(context: RequestContext, attempt: Attempt, claimed_at: float) -> Stage[Step]:
-    """POST once, and turn the answer into a prediction, a result, or an attempt to follow."""
+def claim(context: RequestContext, latest: Attempt | None) -> Stage[tuple[float, Claim]]:
+    """Claim the open attempt, or wait for a permit and write the intent of a new one.
+
+    Also returns the monotonic time before the claim: its lease can't end earlier than counted
+    from there.
+    """
+    after = 0
+    if needs_create(latest):
+        after = latest.number if latest else 0
+        yield AwaitPermit()
+    asked_at = context.clock()
+    answer: Claim = yield ClaimAttempt(after)
+    return asked_at, answer
+
+
+def send(context: RequestContext, attempt: Attempt, claimed_at: float) -> Stage[Step]:
+    """POST once, and turn the answer into the next step."""
+    # Not so late that the lease could end under the POST: another worker would settle too early.
     outcome: CreateOutcome = yield Send(
         attempt, not_after=claimed_at + context.policy.lease - context.policy.send_timeout
     )
@@ -230,11 +267,15 @@ def _send(context: RequestContext, attempt: Attempt, claimed_at: float) -> Stage
             yield from close(attempt, State.REFUSED, error=reason, records=records)
             return context.end(ResultStatus.REFUSED, records, reason)
         case AccessDenied() | NeverSent() | Throttled():
-            return (yield from _unsent(context, attempt, outcome))
+            return (yield from _not_sent(context, attempt, outcome))
 
 
 def _accept(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Step]:
-    """Write the id down; where the attempt had been given up meanwhile, the claim decides anew."""
+    """Write the id before anything else happens.
+
+    Where another worker had given the attempt up meanwhile, this prediction is paid for twice: that
+    is noted, and the claim is decided again.
+    """
     context.created += 1
     state: State = yield WriteAccepted(attempt, prediction)
     if state is State.DUPLICATE:
@@ -243,10 +284,13 @@ def _accept(context: RequestContext, attempt: Attempt, prediction: Prediction) -
     return prediction
 
 
-def _unsent(
+def _not_sent(
     context: RequestContext, attempt: Attempt, outcome: AccessDenied | NeverSent | Throttled
 ) -> Stage[Step]:
-    """Nothing was accepted: give the reservation back, and try again where that may help."""
+    """Close an attempt of which nothing was accepted; let another follow where that may help.
+
+    Closing gives the budget's reservation back.
+    """
     closed = yield from close(attempt, State.UNSENT, resolution=type(outcome).__name__)
     match outcome:
         case AccessDenied(code, detail):
@@ -257,52 +301,26 @@ def _unsent(
             if context.never_sent >= context.policy.never_sent_tries:
                 return context.fail(f"not sent: {reason}; nothing was paid")
             yield Sleep(context.policy.wait_after(context.never_sent))
-        case Throttled():  # the limiter has slowed down: the next permit waits
+        case Throttled():  # no sleep here: the limiter has slowed down, and the next permit waits
             if context.clock() - context.begun_at > context.policy.deadline:
                 return context.fail("not sent: the provider answered 429 until our deadline")
     return closed
 
 
-def _over(
-    context: RequestContext,
-    latest: Attempt | None,
-    load_records: Callable[[str], Sequence[ImageRecord]],
-) -> Result | None:
-    """What a closed attempt means for this run; None where there is something to do."""
-    status = status_of(latest, context.policy) if latest is not None else None
-    if latest is not None and status is not None:
-        return context.end(status, load_records(latest.images), latest.error or "")
-    if not context.policy.may_create and (latest is None or not latest.state.is_open):
-        return context.fail("not sent: a rescue finishes what was accepted, and no more")
-    return None
-
-
-def close(
-    attempt: Attempt,
-    state: State,
-    *,
-    error: str | None = None,
-    retryable: bool = False,
-    records: tuple[ImageRecord, ...] = (),
-    resolution: str | None = None,
-) -> Stage[Attempt]:
-    """Close an attempt, and return it as this worker then knows it.
-
-    Where it was no longer ours to close it comes back open, so that the claim decides anew: to take
-    it for closed would let a second create follow one that somebody else has finished.
-    """
-    closed: bool = yield Close(attempt, state, error, retryable, records, resolution)
-    return replace(attempt, state=state, retryable=retryable) if closed else attempt
-
-
 def settle(context: RequestContext, attempt: Attempt, *, sent_before: float) -> Stage[Step]:
-    """Find out what became of a POST without an answer.
+    """Settle a lost create: look in the provider's list for what became of a POST without answer.
 
-    ``sent_before`` is the monotonic time after which nothing of it can be sent any more.
+    Found: it is followed by id. Proven absent: another attempt may follow. Neither: ``_conclude``.
+    ``sent_before`` is the monotonic time after which nothing of the POST can be sent any more.
+
+    To believe an early list pays twice, because new predictions show up late in it. So absence
+    is a proof only in a reading that was begun ``visibility`` seconds after ``sent_before``, and
+    only while the list still reaches back to the intent.
     """
     policy, failures, looks = context.policy, 0, 0
     proof_from = sent_before + policy.visibility
-    age = attempt.claimed_at - attempt.intent_at  # below 0: a clock was set, so it proves nothing
+    # Both times are the ledger's; below 0 a wall clock was set back, and nothing can be proven.
+    age = attempt.claimed_at - attempt.intent_at
     remembered = 0 <= age < policy.list_reach - policy.visibility
     while True:
         begun = context.clock()
@@ -313,7 +331,7 @@ def settle(context: RequestContext, attempt: Attempt, *, sent_before: float) -> 
                 return prediction if ours else attempt
             case Absent() if remembered and begun < proof_from:
                 failures = 0
-                looks += 1  # a late list may show it any moment: the slot is free the sooner
+                looks += 1  # looked for often: the sooner it shows, the sooner this slot is free
                 wait = min(proof_from - context.clock(), policy.wait_after(looks))
             case ListFailed(_, retry_after) if (
                 begun <= proof_from + policy.settle_patience or failures + 1 < policy.list_tries
@@ -322,14 +340,14 @@ def settle(context: RequestContext, attempt: Attempt, *, sent_before: float) -> 
                 wait = max(retry_after, policy.wait_after(failures))
             case _:
                 return (yield from _conclude(context, attempt, outcome, remembered=remembered))
-        if not (yield from _wait(attempt, wait, policy)):
+        if not (yield from _sleep_and_renew(attempt, wait, policy)):
             return attempt
 
 
 def _conclude(
     context: RequestContext, attempt: Attempt, outcome: FindOutcome, *, remembered: bool
 ) -> Stage[Step]:
-    """Nothing more is to be learnt from the list."""
+    """End a settlement on the list's last word: absent, or no proof can be had."""
     match outcome:
         case Absent() if remembered:
             absent = "absent from the provider's list"
@@ -340,13 +358,19 @@ def _conclude(
         case ListFailed(reason):
             return (yield from _hold(context, attempt, f"the list is unreadable: {reason}"))
         case NoList():
-            return (yield from _unknown(context, attempt, "the provider has no list"))
+            return (yield from _resend_or_hold(context, attempt, "the provider has no list"))
         case _:
-            return (yield from _unknown(context, attempt, "the provider's list has forgotten"))
+            return (
+                yield from _resend_or_hold(context, attempt, "the provider's list has forgotten")
+            )
 
 
-def _wait(attempt: Attempt, seconds: float, policy: Policy) -> Stage[bool]:
-    """Wait and keep the claim: two workers would else take it from each other before any proof."""
+def _sleep_and_renew(attempt: Attempt, seconds: float, policy: Policy) -> Stage[bool]:
+    """Sleep, and renew the claim meanwhile; False where it is no longer ours.
+
+    Where the proof takes longer than the lease, two workers would otherwise take the attempt from
+    each other for ever, and none would reach the proof.
+    """
     while seconds > 0:
         nap = min(seconds, policy.lease / 3)
         yield Sleep(nap)
@@ -356,8 +380,11 @@ def _wait(attempt: Attempt, seconds: float, policy: Policy) -> Stage[bool]:
     return True
 
 
-def _unknown(context: RequestContext, attempt: Attempt, why: str) -> Stage[Step]:
-    """No proof can be had: send again where the policy allows it, and say so; else hold."""
+def _resend_or_hold(context: RequestContext, attempt: Attempt, why: str) -> Stage[Step]:
+    """Where no proof can be had: send again if the policy allows it, and say so; else hold.
+
+    A request is sent again once in its life, and a run sends only so many again.
+    """
     if context.policy.unknown == "hold":
         return (yield from _hold(context, attempt, why))
     history: Sequence[Attempt] = yield ReadHistory()
@@ -377,6 +404,7 @@ def _unknown(context: RequestContext, attempt: Attempt, why: str) -> Stage[Step]
 
 
 def _hold(context: RequestContext, attempt: Attempt, why: str) -> Stage[Step]:
+    """Close the attempt as held: a person decides whether it is sent again."""
     reason = (
         f"held: attempt {attempt.number} may have been paid and {why};"
         " `flux-pipeline held` shows and ends it"
@@ -387,39 +415,45 @@ def _hold(context: RequestContext, attempt: Attempt, why: str) -> Stage[Step]:
 
 
 @dataclass(slots=True)
-class _Watch:
-    """What is counted while one prediction is followed."""
+class _PollState:
+    """Times (monotonic seconds) and counts while one prediction is followed."""
 
     accepted_at: float
     renewed_at: float
     polls: int = 0
     failures: int = 0
+    """Polls in a row without an answer."""
     missing: int = 0
+    """Polls in a row that answered 404."""
     empty: int = 0
+    """Polls that showed success without any output."""
 
 
 def follow(
     context: RequestContext, attempt: Attempt, prediction: Prediction, *, resumed: bool
 ) -> Stage[Step]:
-    """Poll to the end. A Prediction comes back succeeded, with its outputs."""
-    watch = _Watch(accepted_at=context.clock(), renewed_at=context.clock())
+    """Poll an accepted prediction until it ends; it is never created again meanwhile.
+
+    A Prediction that is returned has succeeded, has outputs, and is written down.
+    """
+    polling = _PollState(accepted_at=context.clock(), renewed_at=context.clock())
     while prediction.status is not Status.SUCCEEDED or not prediction.outputs:
         if prediction.status is Status.SUCCEEDED:
-            watch.empty += 1
-            if prediction.data_removed or watch.empty > context.policy.gone_tries:
-                return (yield from lose(context, attempt, "it succeeded without any output left"))
+            polling.empty += 1
+            if prediction.data_removed or polling.empty > context.policy.gone_tries:
+                return (yield from _lose(context, attempt, "it succeeded without any output left"))
         elif prediction.status.is_final:
-            return (yield from _failed(context, attempt, prediction))
+            return (yield from _end_failed(context, attempt, prediction))
         now = context.clock()
-        if now - watch.accepted_at > context.policy.deadline:
-            return (yield from _give_up(context, attempt, prediction))
-        if now - watch.renewed_at > context.policy.lease / 2:
-            watch.renewed_at = now
+        if now - polling.accepted_at > context.policy.deadline:
+            return (yield from _cancel_overdue(context, attempt, prediction))
+        if now - polling.renewed_at > context.policy.lease / 2:
+            polling.renewed_at = now
             if not (yield RenewClaim(attempt)):
                 return attempt
-        if watch.polls or not resumed:
-            yield AwaitPoll(elapsed=now - watch.accepted_at, polls=watch.polls)
-        answer = yield from _poll(context, attempt, prediction, watch)
+        if polling.polls or not resumed:  # one of an earlier run may have ended long ago
+            yield AwaitPoll(elapsed=now - polling.accepted_at, polls=polling.polls)
+        answer = yield from _poll(context, attempt, prediction, polling)
         if isinstance(answer, Result):
             return answer
         prediction = answer
@@ -428,31 +462,34 @@ def follow(
 
 
 def _poll(
-    context: RequestContext, attempt: Attempt, prediction: Prediction, watch: _Watch
+    context: RequestContext, attempt: Attempt, prediction: Prediction, polling: _PollState
 ) -> Stage[Prediction | Result]:
-    """Ask once. Where there is no answer, the prediction comes back as it was, after a wait."""
-    outcome: PollOutcome = yield Poll(_id(prediction))
-    watch.polls, context.polls = watch.polls + 1, context.polls + 1
+    """Poll once. Without an answer the prediction is returned as it was, after a wait."""
+    outcome: PollOutcome = yield Poll(_id_of(prediction))
+    polling.polls, context.polls = polling.polls + 1, context.polls + 1
     match outcome:
         case Polled(answer):
-            watch.failures = watch.missing = 0
+            polling.failures = polling.missing = 0
             return answer
         case AccessDenied(code, detail):
-            reason = _kept_by_id(prediction, f"answered {code}: {detail}")
+            reason = _resumable_reason(prediction, f"answered {code}: {detail}")
             return context.fail(reason, attempt, stop=Stop.of_denial(code))
         case Gone(reason):
-            watch.missing += 1
-            if watch.missing > context.policy.gone_tries:
-                return (yield from lose(context, attempt, f"the provider lost it: {reason}"))
-            yield Sleep(context.policy.wait_after(watch.missing) * 2)
+            polling.missing += 1
+            if polling.missing > context.policy.gone_tries:
+                return (yield from _lose(context, attempt, f"the provider lost it: {reason}"))
+            yield Sleep(context.policy.wait_after(polling.missing) * 2)
         case PollFailed(_, retry_after):
-            watch.failures += 1
-            yield Sleep(max(retry_after, context.policy.wait_after(watch.failures)))
+            polling.failures += 1
+            yield Sleep(max(retry_after, context.policy.wait_after(polling.failures)))
     return prediction
 
 
-def lose(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
-    """Close what was paid and can't be had any more; it is said loudly and not paid again."""
+def _lose(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
+    """Close an attempt that was paid and whose images can't be had; a notice says so.
+
+    It is not paid again, unless ``Policy.remake_expired`` asks for that.
+    """
     reason = f"paid and lost: prediction {attempt.prediction_id or '(no id)'}: {why}"
     records = context.records_without_image(ImageStatus.FAILED, reason, attempt)
     context.notices.append(reason)
@@ -460,8 +497,8 @@ def lose(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
     return context.end(ResultStatus.FAILED, records, reason)
 
 
-def _failed(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Step]:
-    """An end without success: again where it may help, else a record that says why."""
+def _end_failed(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Step]:
+    """Close an attempt whose prediction failed or was canceled; another may follow if it helps."""
     if prediction.status is Status.FAILED:
         verdict = judge_failure(prediction.error)
         reason = f"prediction {prediction.id} failed: {prediction.error or 'no reason given'}"
@@ -486,20 +523,38 @@ def _failed(context: RequestContext, attempt: Attempt, prediction: Prediction) -
     return context.end(ended, records, reason)
 
 
-def _give_up(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Step]:
-    """Our deadline: cancel, confirm, and adopt it where it has succeeded meanwhile."""
-    outcome: PollOutcome = yield Cancel(_id(prediction))
+def judge_failure(error: str | None) -> Verdict:
+    """Say what a failed prediction's message means: try again, refused by a filter, or permanent.
+
+    A missing message counts as a fault of the provider.
+    """
+    if not error:
+        return "transient"
+    if _FILTERED.search(error):
+        return "refused"
+    return "transient" if _TRANSIENT.search(error) else "permanent"
+
+
+def _cancel_overdue(
+    context: RequestContext, attempt: Attempt, prediction: Prediction
+) -> Stage[Step]:
+    """Cancel a prediction past our deadline, and end by its state after that.
+
+    It may have succeeded meanwhile: then its images are collected. Without a confirmation it stays
+    open, because it may still be charged.
+    """
+    outcome: PollOutcome = yield Cancel(_id_of(prediction))
     if not (isinstance(outcome, Polled) and outcome.prediction.status.is_final):
         reason = f"no end within {context.policy.deadline:.0f} s, and it could not be canceled"
-        return context.fail(_kept_by_id(prediction, reason), attempt)
+        return context.fail(_resumable_reason(prediction, reason), attempt)
     final = outcome.prediction
     if final.status is Status.SUCCEEDED and final.outputs:
         yield WriteSucceeded(attempt, final)
         return final
     if final.status is Status.SUCCEEDED:
-        return (yield from lose(context, attempt, "it succeeded without any output until the end"))
+        return (yield from _lose(context, attempt, "it succeeded without any output until the end"))
     if final.status is Status.FAILED:
-        return (yield from _failed(context, attempt, final))
+        return (yield from _end_failed(context, attempt, final))
     reason = (
         f"prediction {prediction.id} had not ended after {context.policy.deadline:.0f} s"
         " and was canceled; a new run tries again"
@@ -509,24 +564,29 @@ def _give_up(context: RequestContext, attempt: Attempt, prediction: Prediction) 
     return context.end(ResultStatus.FAILED, records, reason)
 
 
-def _id(prediction: Prediction) -> str:
+def _id_of(prediction: Prediction) -> str:
     if prediction.id is None:  # the shape without an id is final from the start
         raise ValueError("a prediction without an id can't be polled")
     return prediction.id
 
 
-def _kept_by_id(prediction: Prediction, why: str) -> str:
+def _resumable_reason(prediction: Prediction, why: str) -> str:
     return f"prediction {prediction.id}: {why}; its id is kept, the next run resumes it"
 
 
 def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Result]:
-    """Keep every output; name each that was asked for and did not come."""
+    """Store every output, and close the attempt; each image asked for gets a record.
+
+    The attempt is closed only when nothing more can be won from it. As long as a later try may help
+    (a store that does not answer, a download that breaks off) it stays open, and the next run
+    resumes it by id.
+    """
     asked = context.request.outputs
     records: list[ImageRecord] = []
     open_reasons: list[str] = []
     gone = 0
     for output in prediction.outputs:
-        outcome, prediction = yield from _keep(context, attempt, prediction, output)
+        outcome, prediction = yield from _store_output(context, attempt, prediction, output)
         match outcome:
             case Stored(record, thumbnail):
                 records.append(record)
@@ -539,11 +599,11 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
                 records.append(
                     context.record(output.index, ImageStatus.FAILED, error, attempt, prediction)
                 )
-    came = {output.index for output in prediction.outputs}
+    delivered = {output.index for output in prediction.outputs}
     records += [
         context.record(index, ImageStatus.REFUSED, LEFT_OUT, attempt, prediction)
         for index in range(asked)
-        if index not in came
+        if index not in delivered
     ]
     if open_reasons:
         reason = (
@@ -552,7 +612,7 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
         )
         return context.end(ResultStatus.FAILED, records, reason)
     if gone == len(prediction.outputs):
-        return (yield from lose(context, attempt, "its outputs were gone before they were stored"))
+        return (yield from _lose(context, attempt, "its outputs were gone before they were stored"))
     stored = any(record.status is ImageStatus.STORED for record in records)
     errors = "; ".join(dict.fromkeys(record.error for record in records if record.error))
     state = State.STORED if stored else State.FAILED
@@ -560,10 +620,14 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
     return context.end(ResultStatus.STORED if stored else ResultStatus.FAILED, records, errors)
 
 
-def _keep(
+def _store_output(
     context: RequestContext, attempt: Attempt, prediction: Prediction, output: Output
 ) -> Stage[tuple[StoreOutcome, Prediction]]:
-    """Try one output until it is kept, or nothing helps within this run."""
+    """Try one output until it is stored, or nothing helps within this run.
+
+    Where its URL has expired, one more poll asks for a new one: so the prediction that is returned
+    may be newer.
+    """
     asked_again = False
     failures = 0
     while True:
@@ -583,16 +647,25 @@ def _keep(
             if output.index not in fresh:
                 return outcome, prediction
             prediction, output = answer.prediction, fresh[output.index]
-        elif failures >= context.policy.keep_tries:
+        elif failures >= context.policy.store_tries:
             return outcome, prediction
         else:
             yield Sleep(context.policy.wait_after(failures))
 
 
-def judge_failure(error: str | None) -> Verdict:
-    """Judge by the message; a missing message is the provider's own trouble."""
-    if not error:
-        return "transient"
-    if _FILTERED.search(error):
-        return "refused"
-    return "transient" if _TRANSIENT.search(error) else "permanent"
+def close(
+    attempt: Attempt,
+    state: State,
+    *,
+    error: str | None = None,
+    retryable: bool = False,
+    records: tuple[ImageRecord, ...] = (),
+    resolution: str | None = None,
+) -> Stage[Attempt]:
+    """Close an attempt, and return it as this worker then knows it.
+
+    Where it was no longer ours to close it comes back open, so that the claim is decided again: if
+    it were taken for closed, a second create could follow one that another worker has finished.
+    """
+    closed: bool = yield Close(attempt, state, error, retryable, records, resolution)
+    return replace(attempt, state=state, retryable=retryable) if closed else attempt

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt, Ledger
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
-from flux_pipeline.produce.policy import Policy, status_of
+from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
 from flux_pipeline.request import Request
 
@@ -208,12 +208,10 @@ def forecast(
 
 
 def _kind(latest: Attempt | None) -> str:
-    if latest is None:
-        return "new"
-    status = status_of(latest, _POLICY)
+    status = final_status(latest, _POLICY)
     if status is not None:
         return _KINDS.get(status, "refused")
-    return "resumed" if latest.state.is_open else "new"
+    return "new" if needs_create(latest) else "resumed"
 
 
 class _Prompts:

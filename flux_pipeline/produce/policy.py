@@ -1,4 +1,4 @@
-"""How patient and how daring a run is; every figure has its reason beside it."""
+"""The policy of a run: its patience, its limits, and when a request needs another attempt."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.produce.report import ResultStatus
 
-_ENDINGS = {
+_FINAL = {
     State.STORED: ResultStatus.UNCHANGED,
     State.REFUSED: ResultStatus.REFUSED,
     State.HELD: ResultStatus.HELD,
@@ -24,6 +24,7 @@ class Policy:
     send_timeout: float = 60.0
     """A POST ends within this; shorter than the lease, so that no claim ends under a live POST."""
     never_sent_tries: int = 3
+    """Sends of which nothing left this machine, before the request fails in this run."""
     transient_tries: int = 2
     """New attempts after failures that the provider calls transient."""
     canceled_tries: int = 1
@@ -40,7 +41,8 @@ class Policy:
     """What happens to a create of unknown fate where the provider has no list."""
     deadline: float = 900.0
     """A prediction that has not ended by then is canceled."""
-    keep_tries: int = 5
+    store_tries: int = 5
+    """Tries to download and store one output, within one run."""
     gone_tries: int = 3
     """Polls that answer 404, and successes without output, before either is believed."""
     busy_interval: float = 2.0
@@ -56,26 +58,33 @@ class Policy:
         return min(self.backoff * 2.0 ** (failures - 1), self.backoff_limit)
 
 
-def status_of(latest: Attempt, policy: Policy) -> ResultStatus | None:
-    """How a request has ended by its latest attempt; None where there is still something to do.
-
-    That is: the attempt is open, or it is closed in a way that lets another one follow.
-    """
-    goes_on = (
-        latest.state.is_open
-        or latest.state in (State.UNSENT, State.RESENT)
-        or (latest.state is State.FAILED and latest.retryable)
-        or (latest.state is State.EXPIRED and policy.remake_expired)
-    )
-    return None if goes_on else _ENDINGS.get(latest.state, ResultStatus.FAILED)
-
-
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run of one asset."""
+    """One run of one asset: every record names it as its maker."""
 
     run_id: str
     asset: str = ""
     """``<set>/images``"""
     code_version: str = ""
     """The git commit of the configuration, where there is one."""
+
+
+def final_status(latest: Attempt | None, policy: Policy) -> ResultStatus | None:
+    """How a request has ended by its latest attempt; None where there is still something to do.
+
+    There is, where it has no attempt, an open one, or one closed in a way that lets another follow.
+    """
+    if latest is None:
+        return None
+    goes_on = (
+        latest.state.is_open
+        or latest.state in (State.UNSENT, State.RESENT)
+        or (latest.state is State.FAILED and latest.retryable)
+        or (latest.state is State.EXPIRED and policy.remake_expired)
+    )
+    return None if goes_on else _FINAL.get(latest.state, ResultStatus.FAILED)
+
+
+def needs_create(latest: Attempt | None) -> bool:
+    """Whether the next step of a request that has not ended is a new create, which is paid."""
+    return latest is None or not latest.state.is_open

@@ -25,7 +25,7 @@ from flux_pipeline.lineage.record import (
 )
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.policy import RunContext, status_of
+from flux_pipeline.produce.policy import RunContext, final_status
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.records import source_of
 from flux_pipeline.produce.report import Result, ResultStatus
@@ -155,7 +155,7 @@ def reproduce(
     with careful.stream(work, run=run, limits=limits, asked=1) as reports:
         (result,) = [result for report in reports for result in report.results]
     latest = producer.ledger.find([plan.request.request_sha256])
-    ended = [status_of(attempt, careful.policy) for attempt in latest.values()]
+    ended = [final_status(attempt, careful.policy) for attempt in latest.values()]
     finished = any(status not in {None, ResultStatus.HELD} for status in ended)
     return _judged(plan, result, run_id, finished=finished)
 
