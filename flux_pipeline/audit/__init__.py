@@ -1,1 +1,1 @@
-"""Everything held against everything: what is lost, held or unrecorded is found, and mended."""
+"""Compares provider, ledger, store and lineage table, and repairs what is missing or unfinished."""

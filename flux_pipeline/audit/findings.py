@@ -1,4 +1,9 @@
-"""What a verification finds: where provider, ledger, store and lineage table disagree."""
+"""Findings of a verification: where provider, ledger, store and lineage table disagree.
+
+Some findings never go away: an image that was taken down on purpose stays lost as long as the
+ledger is kept. A file of acknowledged findings lets a job that looks at the exit code pass all the
+same.
+"""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +17,7 @@ _LINE = re.compile(r"(?P<kind>\S+)\s+(?P<id>\S+?)(:\s.*|:)?")
 
 
 class Kind(StrEnum):
-    """What is wrong, and what the id of such a finding is."""
+    """The kind of a disagreement, and what the id of such a finding is."""
 
     LOST = "lost"
     """Recorded as stored and missing (the object's key), or paid, over and not stored (the id of
@@ -31,33 +36,38 @@ class Kind(StrEnum):
     """A request that may have been paid and waits for a person: its fingerprint."""
 
 
+_KINDS = ", ".join(Kind)
+_ONLY_DEEP = frozenset({Kind.UNREADABLE, Kind.WRONG_HASH})
+"""Kinds that are looked for in every object by a deep verification alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One disagreement."""
 
     kind: Kind
     id: str
-    what: str
-    """What is wrong and what to do, as a clause."""
+    message: str
+    """The disagreement and what to do about it, as a clause."""
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was found."""
+    """The result of one verification."""
 
     images: int = 0
     """Objects below ``images/``."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What is no disagreement, and should be known."""
+    """Remarks that are no disagreement."""
     complete: bool = True
     """False where one of the four could not be asked: then nothing agrees for sure."""
-    known: list[Finding] = field(default_factory=list)
-    """Those that a person has looked into: they don't count."""
+    acknowledged: list[Finding] = field(default_factory=list)
+    """Findings that a person has looked into: they don't count."""
 
     @property
     def ok(self) -> bool:
-        """Whether all four agree, but for what is known."""
+        """Whether all four agree, acknowledged findings aside."""
         return self.complete and not self.findings
 
     def ids(self, kind: Kind) -> list[str]:
@@ -65,26 +75,21 @@ class Verification:
         return list(dict.fromkeys(each.id for each in self.findings if each.kind is kind))
 
 
-Known = Mapping[tuple[Kind, str], int]
-"""Kind and id of each, and its line in the file, 1-based."""
-_KINDS = ", ".join(Kind)
-_ONLY_DEEP = frozenset({Kind.UNREADABLE, Kind.WRONG_HASH})
+Acknowledged = Mapping[tuple[Kind, str], int]
+"""Kind and id of each acknowledged finding, and its line in the file, 1-based."""
 
 
-def read_known(path: Path) -> Known:
-    """Read lines as ``verify`` prints them; what follows the id's colon is for people, as is ``#``.
+def read_acknowledged(path: Path) -> Acknowledged:
+    """Read a file of findings, a line each as ``verify`` prints them.
+
+    The text behind an id's colon is ignored, and so are lines that begin with ``#``.
 
     Raises:
-        ConfigError: The file can't be read, or which lines are none of that form.
+        ConfigError: The file can't be read, or lines have another form; names each of them.
     """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError([Problem(str(path), 0, "", f"can't be read: {why}")]) from error
-    known: dict[tuple[Kind, str], int] = {}
+    acknowledged: dict[tuple[Kind, str], int] = {}
     problems = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read_lines(path), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -93,23 +98,32 @@ def read_known(path: Path) -> Known:
             message = f"not a finding as verify prints it: a kind ({_KINDS}), an id and a colon"
             problems.append(Problem(str(path), number, "", message))
         else:
-            known[Kind(found["kind"]), found["id"]] = number
+            acknowledged[Kind(found["kind"]), found["id"]] = number
     if problems:
         raise ConfigError(problems)
-    return known
+    return acknowledged
 
 
-def set_aside(result: Verification, known: Known, *, path: Path, deep: bool) -> None:
-    """Move what is known out of the findings; note the lines that name nothing any more."""
+def set_aside(result: Verification, acknowledged: Acknowledged, *, path: Path, deep: bool) -> None:
+    """Take acknowledged findings out of the findings; note lines of the file that match none."""
     found, result.findings = result.findings, []
     for each in found:
-        (result.known if _key(each) in known else result.findings).append(each)
+        (result.acknowledged if _key(each) in acknowledged else result.findings).append(each)
     if not result.complete:
-        return  # what was not looked for may still be there
-    seen = {_key(each) for each in result.known}
-    for (kind, id_), line in known.items():
+        # A finding may be missing only because a side could not be asked: its line stays right.
+        return
+    seen = {_key(each) for each in result.acknowledged}
+    for (kind, id_), line in acknowledged.items():
         if (kind, id_) not in seen and (deep or kind not in _ONLY_DEEP):
             result.notes.append(f"{path}:{line}: {kind} {id_} is found no more: take the line out")
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError([Problem(str(path), 0, "", f"can't be read: {why}")]) from error
 
 
 def _key(finding: Finding) -> tuple[Kind, str]:

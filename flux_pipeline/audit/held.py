@@ -1,4 +1,8 @@
-"""What is held - may have been paid, and nothing can prove it - listed, and ended by a person."""
+"""Lists held requests and lets a person end them: adopt a prediction, resend, or drop.
+
+A request is held where a prediction may have been accepted and paid, and neither an answer nor the
+provider's list can prove it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,16 +26,16 @@ from flux_pipeline.provider.parse import is_id
 from flux_pipeline.request import Request
 
 MOST = 10_000
-"""Listed at once, the oldest."""
+"""Held requests that are listed, the oldest."""
 _HOLDER = "held"
-"""What is held belongs to nobody, so any name may close it."""
+"""A held attempt has no holder, so any name may close it."""
 _DROPPED = "dropped by hand: it may have been paid, and is not looked for any more"
 _FORCE = "`--force` adopts it all the same"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One attempt that waits for a person."""
+    """One held attempt."""
 
     attempt: Attempt
     request: Request | None = field(repr=False)
@@ -58,15 +62,68 @@ class Held:
         return self.attempt.intent.cost_micros / 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The outcome of an adoption."""
+
+    state: State
+    """ACCEPTED: the prediction is the request's now. DUPLICATE: it is noted as paid besides another
+    one."""
+    rescued: Rescued
+    """The outcome of storing its images, which is done at once, because outputs expire."""
+
+
 def find_held(ledger: Ledger) -> list[Held]:
-    """Everything that is held, oldest first."""
+    """All held attempts, oldest first."""
     return [_read(attempt) for attempt in ledger.in_state(State.HELD, limit=MOST)]
+
+
+def choose(held: Sequence[Held], names: Sequence[str]) -> tuple[list[Held], list[str]]:
+    """Choose held requests by the beginning of their fingerprints; all where no name is given.
+
+    Returns the requests, and the names that fit none or more than one.
+    """
+    if not names:
+        return list(held), []
+    chosen: dict[str, Held] = {}
+    wrong = []
+    for name in names:
+        found = [each for each in held if each.request_sha256.startswith(name.lower())]
+        if len(found) == 1:
+            chosen[found[0].request_sha256] = found[0]
+        else:
+            wrong.append(name)
+    return list(chosen.values()), wrong
+
+
+def adopt(
+    producer: Producer, request_sha256: str, prediction_id: str, *, run_id: str, force: bool = False
+) -> Adopted:
+    """Record this prediction as the request's own, and store its images.
+
+    The provider must show it with the request's whole input, unless ``force`` is given; it must
+    belong to no other attempt in any case.
+
+    Raises:
+        LedgerError: There is no such request, it is under way, or the id is known already.
+        ProviderError: The provider doesn't confirm it; says what it shows instead.
+    """
+    ledger = producer.ledger
+    attempt = _attempt_for(request_sha256, ledger.history(request_sha256))
+    if not is_id(prediction_id):
+        raise ProviderError("this can't be a prediction's id: copy it from the provider's page")
+    if ledger.known_ids([prediction_id]):
+        raise LedgerError(f"prediction {prediction_id} is in the ledger already: nothing to adopt")
+    prediction = _confirm(producer, attempt, prediction_id, force=force)
+    state = ledger.accept(attempt, prediction_id=prediction_id, reply=dump_reply(prediction))
+    left = [attempt] if state is State.ACCEPTED else []
+    return Adopted(state, finish(producer, left, run_id=run_id))
 
 
 def resend(ledger: Ledger, held: Iterable[Held]) -> list[Held]:
     """Let the next run send them again; return those that were still held.
 
-    What they may have cost stays counted, and each counts as possibly paid twice.
+    Their possible cost stays counted in the budgets, and each is reported as possibly paid twice.
     """
     return [
         each
@@ -102,24 +159,6 @@ def drop(ledger: Ledger, held: Iterable[Held]) -> list[Held]:
     ]
 
 
-def choose(known: Sequence[Held], names: Sequence[str]) -> tuple[list[Held], list[str]]:
-    """The held requests whose fingerprints begin with the names, and the names that fit not one.
-
-    All where no name is given.
-    """
-    if not names:
-        return list(known), []
-    chosen: dict[str, Held] = {}
-    wrong = []
-    for name in names:
-        found = [each for each in known if each.request_sha256.startswith(name.lower())]
-        if len(found) == 1:
-            chosen[found[0].request_sha256] = found[0]
-        else:
-            wrong.append(name)
-    return list(chosen.values()), wrong
-
-
 def _read(attempt: Attempt) -> Held:
     try:
         return Held(attempt, load_request(attempt.intent.request_json))
@@ -145,42 +184,8 @@ def _records(held: Held) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """What came of it."""
-
-    state: State
-    """ACCEPTED: it is the request's own now. DUPLICATE: another one was paid too; noted."""
-    rescued: Rescued
-    """What came of fetching its images, which was done at once: outputs expire."""
-
-
-def adopt(
-    producer: Producer, request_sha256: str, prediction_id: str, *, run_id: str, force: bool = False
-) -> Adopted:
-    """Note that this prediction is the request's, and finish it.
-
-    The provider must show it with the request's whole input, unless ``force`` says that the person
-    knows better; it must belong to no other attempt in any case.
-
-    Raises:
-        LedgerError: There is no such request, it is under way, or the id is known already.
-        ProviderError: The provider doesn't confirm it; says what it shows instead.
-    """
-    ledger = producer.ledger
-    attempt = _waiting(request_sha256, ledger.history(request_sha256))
-    if not is_id(prediction_id):
-        raise ProviderError("this can't be a prediction's id: copy it from the provider's page")
-    if ledger.known_ids([prediction_id]):
-        raise LedgerError(f"prediction {prediction_id} is in the ledger already: nothing to adopt")
-    prediction = _confirmed(producer, attempt, prediction_id, force=force)
-    state = ledger.accept(attempt, prediction_id=prediction_id, reply=dump_reply(prediction))
-    left = [attempt] if state is State.ACCEPTED else []
-    return Adopted(state, finish(producer, left, run_id=run_id))
-
-
-def _waiting(request_sha256: str, history: Sequence[Attempt]) -> Attempt:
-    """The attempt whose answer this may be: the last one that never had one, else the last."""
+def _attempt_for(request_sha256: str, history: Sequence[Attempt]) -> Attempt:
+    """The attempt that adopts: the last one that never had an answer, else the last one."""
     if not history:
         raise LedgerError(f"no request {request_sha256} in this ledger: check its fingerprint")
     if any(attempt.state is State.INTENT for attempt in history):
@@ -191,10 +196,10 @@ def _waiting(request_sha256: str, history: Sequence[Attempt]) -> Attempt:
     return (unanswered or history)[-1]
 
 
-def _confirmed(
+def _confirm(
     producer: Producer, attempt: Attempt, prediction_id: str, *, force: bool
 ) -> Prediction:
-    """The prediction as the provider shows it; only the id of it where that is enforced."""
+    """The prediction as the provider shows it; with ``force`` perhaps nothing but its id."""
 
     async def ask() -> PollOutcome:
         async with producer.open_provider() as provider:
@@ -210,7 +215,7 @@ def _confirmed(
 
 
 def _doubt(attempt: Attempt, outcome: PollOutcome) -> str:
-    """Why the prediction may not be the request's; empty where it surely is."""
+    """Why the prediction may not be the request's; empty where the provider shows that it is."""
     match outcome:
         case Polled(prediction):
             match match_of(prediction, attempt):

@@ -1,7 +1,8 @@
-"""Every image as store, ledger and lineage know it, one row each, in a temporary database.
+"""Collects what store, ledger and lineage table record of each image, one row an image.
 
-What is compared are any number of keys in three different orders. The database is SQLite's own
-temporary one, which moves to disk as soon as it is large, so that memory stays flat.
+``Inventory`` holds the rows, ``load_ledger`` and ``load_lineage`` fill it, and its queries
+(``missing``, ``orphaned``, ``contradictory``) give the differences. ``check_history`` judges the
+attempts of one request by the ledger alone.
 """
 
 import json
@@ -26,7 +27,7 @@ from flux_pipeline.store.base import Store
 IMAGES = "images/"
 """Where the images lie in a store."""
 
-_TABLES = """
+_SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE images (
@@ -43,37 +44,30 @@ CREATE TABLE rows (
 CREATE TABLE requests (seed INTEGER NOT NULL, sha TEXT NOT NULL);
 CREATE INDEX requests_by_seed ON requests (seed);
 """
-
-_LIST = "INSERT INTO images (key, listed, present) VALUES (?, 1, 1)"
-
-_LIST_AGAIN = (
+_ADD_STORED = "INSERT INTO images (key, listed, present) VALUES (?, 1, 1)"
+_ADD_STORED_MEANWHILE = (
     "INSERT INTO images (key, present) VALUES (?, 1) ON CONFLICT DO UPDATE SET present = 1"
 )
-
-_OPEN = "INSERT INTO images (key, open) VALUES (?, 1) ON CONFLICT DO UPDATE SET open = 1"
-
-_LEDGER = (
+_ADD_OPEN = "INSERT INTO images (key, open) VALUES (?, 1) ON CONFLICT DO UPDATE SET open = 1"
+_ADD_LEDGER = (
     "INSERT INTO images (key, ledger_file, ledger_pixels, recorded) VALUES (?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET ledger_file = excluded.ledger_file,"
     " ledger_pixels = excluded.ledger_pixels, recorded = excluded.recorded"
 )
-
-_LINEAGE = (
+_ADD_LINEAGE = (
     "INSERT INTO images (key, lineage_file, lineage_pixels, lineage_at) VALUES (?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET lineage_file = excluded.lineage_file,"
     " lineage_pixels = excluded.lineage_pixels, lineage_at = excluded.lineage_at"
     " WHERE lineage_at IS NULL OR excluded.lineage_at >= lineage_at"
 )
-
-_ROW = (
+_ADD_ROW = (
     "INSERT INTO rows VALUES (?, ?, ?)"
     " ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)"
 )
-
 _HAS_ROW = "SELECT 1 FROM rows WHERE sha = ? AND place = ? AND stored >= ?"
-_COLUMNS = "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels"
+_SELECTED = "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels"
 
-_SURVEYING_COLUMNS = [
+_LINEAGE_COLUMNS = [
     "request_sha256",
     "output_index",
     "status",
@@ -82,30 +76,26 @@ _SURVEYING_COLUMNS = [
     "image_sha256",
     "stored_at",
 ]
-
 _KEY_PARTS = 3
 
 _HELD = (
     "may have been paid, and nothing can prove it; look for it at the provider, then end it with"
     " `flux-pipeline held adopt`, `resend` or `drop`"
 )
-
 _DUPLICATE = (
     "accepted after it had been given up, and another prediction of the same request was paid too;"
     " ask the provider for the money"
 )
-
 _RESENT = (
     "possibly: an earlier create of this request was never answered and it was sent again; if the"
     " provider shows two, `flux-pipeline held adopt` notes the other one"
 )
-
 _NEW_SEED = "to have it, ask for it anew with another seed or take"
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryRow:
-    """What is recorded of one image; None where there is no record, empty where it has no hash."""
+    """The records of one image: None where a side has no record, empty where it has no hash."""
 
     key: str
     ledger_file: str | None = None
@@ -117,11 +107,14 @@ class InventoryRow:
 
 
 class Inventory:
-    """Filled from each side, then asked; for one thread."""
+    """Records of any number of images, in a temporary database; for one thread."""
 
     def __init__(self) -> None:
+        # Three sides list the keys in three orders, so they are joined in a database. One without
+        # a name is SQLite's own temporary one: it moves to disk once it is large, and memory stays
+        # flat.
         self._db = sqlite3.connect("", isolation_level=None)
-        self._db.executescript(_TABLES)
+        self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")  # one transaction for all of it, which nobody else reads
 
     def __enter__(self) -> Self:
@@ -137,27 +130,27 @@ class Inventory:
 
     def add_stored(self, keys: Iterable[str]) -> None:
         """Add the store's keys; to be called first, and once."""
-        self._db.executemany(_LIST, ((key,) for key in keys))
+        self._db.executemany(_ADD_STORED, ((key,) for key in keys))
 
     def add_stored_meanwhile(self, keys: Iterable[str]) -> None:
-        """Add the store's keys once more: what has come since then is not missing."""
-        self._db.executemany(_LIST_AGAIN, ((key,) for key in keys))
+        """Add the store's keys once more: what was stored since the first listing is there too."""
+        self._db.executemany(_ADD_STORED_MEANWHILE, ((key,) for key in keys))
 
     def add_open(self, key: str) -> None:
         """Add a key under which an attempt that is not over may store something any moment."""
-        self._db.execute(_OPEN, (key,))
+        self._db.execute(_ADD_OPEN, (key,))
 
     def add_ledger(self, key: str, file: str, pixels: str, *, recorded: bool) -> None:
-        """Add what the ledger knows as stored."""
-        self._db.execute(_LEDGER, (key, file, pixels, recorded))
+        """Add an image that the ledger has as stored, with its two SHA-256 hashes."""
+        self._db.execute(_ADD_LEDGER, (key, file, pixels, recorded))
 
     def add_lineage(self, key: str, file: str, pixels: str, at: str) -> None:
-        """Add a lineage row; of several with one key the last by time counts."""
-        self._db.execute(_LINEAGE, (key, file, pixels, at))
+        """Add a stored image's lineage row; of several with one key the last by time counts."""
+        self._db.execute(_ADD_LINEAGE, (key, file, pixels, at))
 
     def add_row(self, request_sha256: str, output_index: int, *, stored: bool) -> None:
-        """Note that the lineage table says what became of an image."""
-        self._db.execute(_ROW, (request_sha256, output_index, stored))
+        """Note that the lineage table has a row of an image, stored or not."""
+        self._db.execute(_ADD_ROW, (request_sha256, output_index, stored))
 
     def has_row(self, request_sha256: str, output_index: int, *, stored: bool) -> bool:
         """Whether the table has a row of this image; with ``stored``, one that says it is there."""
@@ -183,7 +176,7 @@ class Inventory:
         return self._select("listed")
 
     def missing(self) -> Iterator[InventoryRow]:
-        """What is recorded as stored and was in no listing, by key."""
+        """Images recorded as stored that were in no listing, by key."""
         return self._select("NOT present AND (ledger_file NOT NULL OR lineage_file NOT NULL)")
 
     def orphaned(self) -> Iterator[InventoryRow]:
@@ -191,7 +184,7 @@ class Inventory:
         return self._select("listed AND NOT open AND (ledger_file IS NULL OR lineage_file IS NULL)")
 
     def unentered(self) -> Iterator[InventoryRow]:
-        """Those of them that the ledger doesn't know."""
+        """The orphaned objects that the ledger doesn't know."""
         return self._select("listed AND NOT open AND ledger_file IS NULL")
 
     def contradictory(self) -> Iterator[InventoryRow]:
@@ -202,60 +195,62 @@ class Inventory:
         )
 
     def _select(self, condition: str) -> Iterator[InventoryRow]:
-        statement = f"SELECT {_COLUMNS} FROM images WHERE {condition} ORDER BY key"
+        statement = f"SELECT {_SELECTED} FROM images WHERE {condition} ORDER BY key"
         for key, file, pixels, recorded, row_file, row_pixels in self._db.execute(statement):
             yield InventoryRow(key, file, pixels, bool(recorded), row_file, row_pixels)
 
 
-def survey_ledger(
+def load_ledger(
     attempts: Iterable[Attempt],
-    census: Inventory,
+    inventory: Inventory,
     *,
     store_uri: str,
     listed_since: float = math.inf,
 ) -> Iterator[Finding]:
-    """Add every attempt to the census, and judge each request by its own attempts.
+    """Add the images of every attempt, and yield the findings of each request's history.
 
     ``attempts`` are ordered by request. ``listed_since``: unix seconds; the requests of attempts
     since then are remembered by their seeds, to be compared with the provider's list.
     """
     for _, group in groupby(attempts, key=lambda attempt: attempt.request_sha256):
         history = list(group)
-        yield from judge(history)
+        yield from check_history(history)
         for attempt in history:
             if attempt.state is State.STORED:
-                _add_stored(attempt, census, store_uri)
+                _add_images(attempt, inventory, store_uri)
             if attempt.state.is_open or attempt.intent_at > listed_since:
-                _add_request(attempt, census)
+                _add_request(attempt, inventory)
 
 
-def survey_lineage(store: Store, census: Inventory) -> Iterator[Finding]:
-    """Add every row of the lineage table; name the parts that can't be read.
+def load_lineage(store: Store, inventory: Inventory) -> Iterator[Finding]:
+    """Add every row of the lineage table; yield a finding for each part that can't be read.
 
-    The parts and not the compacted table, which is derived from them.
+    The parts are read and not the compacted table, which is derived from them.
 
     Raises:
         StoreError: Where the store can't be listed.
     """
     keys = list(list_parts(store))
+    # ``read_parts`` ends at the first part that can't be read: go on behind that one.
     while keys:
         read = 0
         try:
             for _, table in read_parts(store, keys):
                 read += 1
-                for row in table.select(_SURVEYING_COLUMNS).to_pylist():
-                    _add_row(row, census, store.uri)
+                for row in table.select(_LINEAGE_COLUMNS).to_pylist():
+                    _add_row(row, inventory, store.uri)
         except StoreError as error:
+            # A part that was deleted since the listing is no finding.
             if keys[read] in store.list(keys[read]):
                 yield Finding(Kind.UNREADABLE, keys[read], str(error))
         keys = keys[read + 1 :]
 
 
-def _add_row(row: dict[str, Any], census: Inventory, store_uri: str) -> None:
+def _add_row(row: dict[str, Any], inventory: Inventory, store_uri: str) -> None:
     stored = row["status"] == ImageStatus.STORED
-    census.add_row(row["request_sha256"], row["output_index"], stored=stored)
+    inventory.add_row(row["request_sha256"], row["output_index"], stored=stored)
     if stored and (uri := row["uri"]):
-        census.add_lineage(
+        inventory.add_lineage(
             key_of(uri, store_uri),
             row["file_sha256"] or "",
             row["image_sha256"] or "",
@@ -263,14 +258,14 @@ def _add_row(row: dict[str, Any], census: Inventory, store_uri: str) -> None:
         )
 
 
-def _add_stored(attempt: Attempt, census: Inventory, store_uri: str) -> None:
+def _add_images(attempt: Attempt, inventory: Inventory, store_uri: str) -> None:
     try:
         records = records_from_json(attempt.images)
     except ValueError:
-        return  # judged as unreadable
+        return  # check_history reports it
     for record in records:
         if record.status is ImageStatus.STORED and record.uri:
-            census.add_ledger(
+            inventory.add_ledger(
                 key_of(record.uri, store_uri),
                 record.file_sha256 or "",
                 record.image_sha256 or "",
@@ -278,22 +273,22 @@ def _add_stored(attempt: Attempt, census: Inventory, store_uri: str) -> None:
             )
 
 
-def _add_request(attempt: Attempt, census: Inventory) -> None:
+def _add_request(attempt: Attempt, inventory: Inventory) -> None:
     try:
         request = load_request(attempt.intent.request_json)
     except LedgerError:
-        return  # a rescue names it
+        return  # a rescue reports it
     if request.seed is not None:
-        census.add_request(request.seed, request.request_sha256)
+        inventory.add_request(request.seed, request.request_sha256)
     if attempt.state.is_open:
         for index in range(request.outputs):
-            census.add_open(image_key(request, index))
+            inventory.add_open(image_key(request, index))
 
 
 def key_of(uri: str, store_uri: str) -> str:
-    """The key of an object in a store, from its address; also where the store was moved since.
+    """The key of the object with this URI, even where the store has been moved since.
 
-    A store that lies elsewhere today holds the same keys, and an image's key has three parts.
+    A moved store holds the same keys, and an image's key has three parts.
     """
     if uri.startswith(f"{store_uri}/"):
         return uri[len(store_uri) + 1 :]
@@ -301,10 +296,10 @@ def key_of(uri: str, store_uri: str) -> str:
     return "/".join(parts) if f"{parts[0]}/" == IMAGES else uri
 
 
-def judge(attempts: Sequence[Attempt]) -> Iterator[Finding]:
-    """Judge all attempts of one request, oldest first.
+def check_history(attempts: Sequence[Attempt]) -> Iterator[Finding]:
+    """Yield what is wrong with all attempts of one request (oldest first), by the ledger alone.
 
-    What is open is no finding: a run is at work on it, or a rescue will be.
+    An open attempt is no finding: a run is at work on it, or a rescue will be.
     """
     for place, attempt in enumerate(attempts):
         named = attempt.prediction_id or attempt.request_sha256
@@ -316,9 +311,9 @@ def judge(attempts: Sequence[Attempt]) -> Iterator[Finding]:
             case State.RESENT:
                 yield Finding(Kind.PAID_TWICE, attempt.request_sha256, _RESENT)
             case State.STORED:
-                yield from _missing(attempt, named)
+                yield from _not_stored(attempt, named)
             case _ if is_paid_in_vain(attempt):
-                yield from _in_vain(attempt, attempts[place + 1 :], named)
+                yield from _lost_or_paid_again(attempt, attempts[place + 1 :], named)
 
 
 def is_paid_in_vain(attempt: Attempt) -> bool:
@@ -328,8 +323,10 @@ def is_paid_in_vain(attempt: Attempt) -> bool:
     return attempt.state is State.FAILED and _status(attempt.reply) == Status.SUCCEEDED
 
 
-def _in_vain(attempt: Attempt, later: Sequence[Attempt], named: str) -> Iterator[Finding]:
-    """Name what was paid: as lost, or as one too many where it was paid for again."""
+def _lost_or_paid_again(
+    attempt: Attempt, later: Sequence[Attempt], named: str
+) -> Iterator[Finding]:
+    """The paid prediction is lost, or was one too many where the request was paid for again."""
     followers = [each for each in later if each.state is not State.DUPLICATE]
     if any(_is_paid(each) for each in followers):
         yield Finding(Kind.PAID_TWICE, named, f"{_reason(attempt)}; and made again, paid again")
@@ -337,18 +334,19 @@ def _in_vain(attempt: Attempt, later: Sequence[Attempt], named: str) -> Iterator
         yield Finding(Kind.LOST, named, f"{_reason(attempt)}; {_NEW_SEED}")
 
 
-def _missing(attempt: Attempt, named: str) -> Iterator[Finding]:
-    """Name the images that a finished attempt paid for and could not keep."""
+def _not_stored(attempt: Attempt, named: str) -> Iterator[Finding]:
+    """Images that a finished attempt paid for and could not store."""
     try:
         records = records_from_json(attempt.images)
     except ValueError:
-        what = "its records in the ledger can't be read; restore the ledger from a backup"
-        yield Finding(Kind.UNREADABLE, attempt.request_sha256, what)
+        message = "its records in the ledger can't be read; restore the ledger from a backup"
+        yield Finding(Kind.UNREADABLE, attempt.request_sha256, message)
         return
     for record in records:
         if record.status is ImageStatus.FAILED:
-            what = f"image {record.output_index}: {record.error or 'no reason given'}; {_NEW_SEED}"
-            yield Finding(Kind.LOST, named, what)
+            reason = record.error or "no reason given"
+            message = f"image {record.output_index}: {reason}; {_NEW_SEED}"
+            yield Finding(Kind.LOST, named, message)
 
 
 def _is_paid(attempt: Attempt) -> bool:

@@ -1,8 +1,8 @@
-"""A ledger belongs to one store, and both to a real provider or to an emulated one.
+"""Checks that ledger, store and kind of provider belong together, before anything is sent.
 
-With another store, what the ledger calls stored would be missing; with another ledger, what is
-stored would be paid for again; with the real provider behind the emulator's ledger or store,
-placeholders would count as made. All of it is told before anything is sent.
+With another store, images that the ledger has as stored would be missing; with another ledger,
+stored images would be paid for again; with the real provider behind the emulator's ledger or store,
+placeholders would count as made. So each notes the id of the store and the kind of provider.
 """
 
 import json
@@ -18,10 +18,10 @@ from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.store.base import Store
 
 MARK = "store.json"
-"""The object that says which store this is, wherever it lies, and whose images it holds."""
+"""Key of the object with the store's id, which stays with it when it is moved."""
 _PROVIDER = "provider"
 _EMULATED, _REAL = "emulator", "real"
-_WHOSE = {_EMULATED: "the emulator's placeholders", _REAL: "a real provider's images"}
+_HOLDS = {_EMULATED: "the emulator's placeholders", _REAL: "a real provider's images"}
 _SAMPLE = 5
 
 
@@ -35,10 +35,10 @@ class _Mark:
 
 
 def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
-    """Compare with the kind of provider that made what the ledger holds; writes nothing.
+    """Check that the ledger's requests were sent to this kind of provider; writes nothing.
 
     Raises:
-        LedgerError: It was the other kind.
+        LedgerError: They were sent to the other kind.
     """
     noted = ledger.note(_PROVIDER)
     if noted not in {None, _kind(emulated=emulated)} and not ledger.is_empty():
@@ -46,10 +46,10 @@ def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
 
 
 def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
-    """Note in ledger and store whose they are, and have the ledger see to it from now on.
+    """Note in ledger and store that they belong together; from now on the ledger enforces it.
 
-    A ledger or a store that holds nothing is for whoever comes. Where the workers of two stores
-    come to it at once, the later one has it, and the other one's claims are refused.
+    An empty ledger or store is taken over. Where workers with two stores open an empty ledger at
+    once, the later one gets it, and the other one's claims are refused.
 
     Raises:
         LedgerError: It belongs to another store, or to the other kind of provider, or it does not
@@ -64,14 +64,16 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
         _check_images(ledger, store, mark, is_empty=was_empty)
         mark = _mark_store(store, kind)
         notes = {STORE_ID: mark.store_id, STORE_URI: store.uri, _PROVIDER: kind}
-        ledger.set_notes(notes, if_empty=was_empty)  # else somebody has begun, and is judged again
+        # Refused where another worker has begun meanwhile: then all of it is checked again.
+        ledger.set_notes(notes, if_empty=was_empty)
     ledger.serve(mark.store_id)
 
 
-def noted_elsewhere(ledger: SqlLedger, store: Store) -> str | None:
-    """Say so where the ledger is noted as another store's: then it is no wonder what is missing.
+def describe_mismatch(ledger: SqlLedger, store: Store) -> str | None:
+    """A sentence that the ledger belongs to another store; None where it doesn't.
 
-    Raises LedgerError, StoreError.
+    Raises:
+        LedgerError, StoreError: They can't be read.
     """
     noted = ledger.note(STORE_ID)
     mark = _read_mark(store)
@@ -81,6 +83,7 @@ def noted_elsewhere(ledger: SqlLedger, store: Store) -> str | None:
 
 
 def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None, *, is_empty: bool) -> None:
+    """Raise LedgerError where the store's images are not the ledger's."""
     if is_empty:
         # Asked again: meanwhile another worker may have begun, and stored its first image.
         if next(iter(store.list(IMAGES)), None) and ledger.is_empty():
@@ -114,7 +117,7 @@ def _read_mark(store: Store) -> _Mark | None:
 
 
 def _mark_store(store: Store, kind: str) -> _Mark:
-    """Write which store this is and whose; the mark of a store without an image is nobody's."""
+    """Write the store's mark unless it has one; that of a store without images is replaced."""
     new = _Mark(uuid.uuid4().hex, kind)
     store.put_new(MARK, new.to_json(), content_type="application/json", metadata={})
     found = _read_mark(store) or new
@@ -127,7 +130,7 @@ def _mark_store(store: Store, kind: str) -> _Mark:
 
 
 def _holds_images(store: Store, ledger: SqlLedger) -> bool:
-    """Whether an image that the ledger calls stored lies here; or there is none, nor will be."""
+    """Whether the store has an image of the ledger, or the ledger has none and expects none."""
     records = [
         record
         for attempt in ledger.in_state(State.STORED, limit=_SAMPLE)
@@ -147,6 +150,6 @@ def _kind(*, emulated: bool) -> str:
 def _mixed(holds: str) -> str:
     now = "a real one" if holds == _EMULATED else "the emulator"
     return (
-        f"is for {_WHOSE.get(holds, holds)}, and the provider is {now}: placeholders would count as"
+        f"is for {_HOLDS.get(holds, holds)}, and the provider is {now}: placeholders would count as"
         " made. Set FLUX_PROVIDER, or FLUX_STORE and FLUX_LEDGER to a store and a ledger of its own"
     )

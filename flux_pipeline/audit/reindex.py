@@ -1,7 +1,8 @@
-"""Lineage rows and ledger entries made again: from each other, and from the stored objects alone.
+"""Rebuilds missing lineage rows and ledger entries, from each other and from the stored images.
 
-What exists is left as it is, so this can be repeated and interrupted at any time. What the ledger
-still has is taken from there; only what it doesn't know is read from the files.
+Existing rows and entries are left as they are, so this can be interrupted and repeated at any time.
+Rows are rebuilt from the ledger where it has the request; only the images that it doesn't know are
+read, and rebuilt from their labels.
 """
 
 import json
@@ -12,8 +13,8 @@ from itertools import chain, groupby
 from typing import Any
 from uuid import uuid4
 
-from flux_pipeline.audit.inventory import IMAGES, Inventory, survey_ledger, survey_lineage
-from flux_pipeline.audit.verify import READERS, Progress, ignore
+from flux_pipeline.audit.inventory import IMAGES, Inventory, load_ledger, load_lineage
+from flux_pipeline.audit.verify import READERS, Progress, no_progress
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.formats import detect_format, image_sha256
 from flux_pipeline.images.labels import Label, read_label
@@ -39,10 +40,9 @@ from flux_pipeline.store.base import Store, StoredObject
 _BATCH = 500
 """Requests whose rows become one part, and whose entries one transaction."""
 _RESOLUTION = "rebuilt from the stored objects"
-_NAMES = frozenset(field.name for field in fields(ImageRecord))
-_LABELLED = _NAMES & {field.name for field in fields(Label)}
+_RECORD_FIELDS = frozenset(field.name for field in fields(ImageRecord))
+_LABEL_FIELDS = _RECORD_FIELDS & {field.name for field in fields(Label)}
 _TIMES = ("requested_at", "completed_at")
-
 _LEFT_OUT = (
     "no such object when the ledger was rebuilt: the provider had left it out, or it was lost"
 )
@@ -50,7 +50,7 @@ _LEFT_OUT = (
 
 @dataclass(slots=True)
 class Reindexed:
-    """What was done."""
+    """What a reindexing has done."""
 
     images: int = 0
     """Objects below ``images/``."""
@@ -62,7 +62,7 @@ class Reindexed:
     """Keys of objects, and of lineage parts, that could not be used, with the reason."""
 
 
-def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = ignore) -> Reindexed:
+def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = no_progress) -> Reindexed:
     """Give every stored image its lineage row, and its request an entry in the ledger.
 
     ``progress`` is called with the number of objects read and of all. Budgets are not charged: what
@@ -71,29 +71,28 @@ def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = ignore) -> 
     Raises:
         StoreError, LedgerError: What was written before stays; run it again.
     """
-    with Inventory() as census:
-        census.add_stored(store.list(IMAGES))
-        mender = Reindexer(store, ledger, census, Reindexed(images=census.count()))
-        for broken in survey_lineage(store, census):
-            mender.result.failed[broken.id] = broken.what
-        surveyed = survey_ledger(ledger.attempts(), census, store_uri=store.uri)
-        for _ in surveyed:  # what is wrong there is for `verify` to tell
-            pass
-        for attempts in batched(_latest(ledger.attempts()), _BATCH):
-            mender.record(attempts)
-        reading = map_ahead(
-            lambda keys: read_group(store, keys), _unentered(census), threads=READERS
+    with Inventory() as inventory:
+        inventory.add_stored(store.list(IMAGES))
+        reindexer = Reindexer(store, ledger, inventory, Reindexed(images=inventory.count()))
+        for broken in load_lineage(store, inventory):
+            reindexer.result.failed[broken.id] = broken.message
+        for _ in load_ledger(ledger.attempts(), inventory, store_uri=store.uri):
+            pass  # findings in the ledger's histories are reported by `verify`
+        for attempts in batched(_last_closed(ledger.attempts()), _BATCH):
+            reindexer.write_missing_rows(attempts)
+        groups = map_ahead(
+            lambda keys: read_group(store, keys), _unentered(inventory), threads=READERS
         )
         read = 0
-        for groups in batched(reading, _BATCH):
-            mender.enter(groups)
-            read += sum(len(group.keys) for group in groups)
-            progress(read, mender.result.images)
-        return mender.result
+        for batch in batched(groups, _BATCH):
+            reindexer.enter(batch)
+            read += sum(len(group.keys) for group in batch)
+            progress(read, reindexer.result.images)
+        return reindexer.result
 
 
-def _latest(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
-    """The attempt of each request whose records are in the lineage table, where it is over."""
+def _last_closed(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
+    """The last attempt of each request, duplicates aside, if it is over and has records."""
     for _, history in groupby(attempts, key=lambda attempt: attempt.request_sha256):
         followed = [each for each in history if each.state is not State.DUPLICATE]
         if followed and not followed[-1].state.is_open and _has_records(followed[-1]):
@@ -104,19 +103,20 @@ def _has_records(attempt: Attempt) -> bool:
     try:
         return bool(records_from_json(attempt.images))
     except ValueError:
-        return False  # `verify` names it
+        return False  # `verify` reports it
 
 
-def _unentered(census: Inventory) -> Iterator[list[str]]:
-    """The keys of each request that the ledger doesn't know: they follow one another."""
-    keys = (known.key for known in census.unentered())
+def _unentered(inventory: Inventory) -> Iterator[list[str]]:
+    """The keys of each request that the ledger doesn't know."""
+    # Keys come sorted, and those of one request differ behind their last hyphen alone.
+    keys = (row.key for row in inventory.unentered())
     for _, group in groupby(keys, key=lambda key: key.rpartition("-")[0]):
         yield list(group)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """What the objects of one request tell."""
+class ObjectGroup:
+    """The stored objects of one request, and the records rebuilt from them."""
 
     keys: tuple[str, ...]
     records: tuple[ImageRecord, ...] = ()
@@ -132,50 +132,55 @@ class Group:
 
 @dataclass(slots=True)
 class Reindexer:
-    """Writes rows before entries, as a run does: a crash in between costs nothing."""
+    """Writes missing lineage rows and ledger entries.
+
+    Rows are written before entries, as a run does it: after a crash in between, the next reindexing
+    finds the entry missing and goes on.
+    """
 
     store: Store
     ledger: SqlLedger
-    census: Inventory
+    inventory: Inventory
     result: Reindexed
     run_id: str = field(default_factory=lambda: f"reindex-{uuid4().hex[:12]}")
     parts: int = 0
 
-    def record(self, attempts: Iterable[Attempt]) -> None:
-        """Write the rows that these attempts had, where the table lacks them."""
+    def write_missing_rows(self, attempts: Iterable[Attempt]) -> None:
+        """Write the rows of these attempts that the lineage table lacks."""
         recorded = []
         missing: list[ImageRecord] = []
         for attempt in attempts:
-            lacking = self._lacking(records_from_json(attempt.images))
+            lacking = self._without_row(records_from_json(attempt.images))
             missing += lacking
             if lacking or not attempt.recorded:
                 recorded.append(attempt.request_sha256)
         self._write(missing)
         self.ledger.mark_recorded(recorded)
 
-    def enter(self, groups: Iterable[Group]) -> None:
-        """Write rows and entries of requests that the ledger doesn't know."""
+    def enter(self, groups: Iterable[ObjectGroup]) -> None:
+        """Write the rows and entries of requests that the ledger doesn't know."""
         usable = {}
         for group in groups:
             self.result.failed |= group.failed
             if group.records:
                 usable[group.request_sha256] = group
+        # The inventory has stored attempts only: here those in other states come to light.
         for sha, attempt in self.ledger.find(list(usable)).items():
             reason = f"the ledger has its request as {attempt.state}, which is left as it is"
             self.result.failed |= dict.fromkeys(usable.pop(sha).keys, reason)
-        self._write(self._lacking(chain.from_iterable(g.records for g in usable.values())))
+        self._write(self._without_row(chain.from_iterable(g.records for g in usable.values())))
         with self.ledger.transaction() as ledger:
             entered = [
                 enter_stored(ledger, group.records, holder=self.run_id) for group in usable.values()
             ]
         self.result.entries += sum(entered)
 
-    def _lacking(self, records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    def _without_row(self, records: Iterable[ImageRecord]) -> list[ImageRecord]:
         return [record for record in records if not self._has_row(record)]
 
     def _has_row(self, record: ImageRecord) -> bool:
         stored = record.status is ImageStatus.STORED
-        return self.census.has_row(record.request_sha256, record.output_index, stored=stored)
+        return self.inventory.has_row(record.request_sha256, record.output_index, stored=stored)
 
     def _write(self, records: Sequence[ImageRecord]) -> None:
         by_asset = sorted(records, key=lambda record: record.asset)
@@ -193,8 +198,8 @@ class Reindexer:
             self.result.rows += len(of_asset)
 
 
-def read_group(store: Store, keys: Sequence[str]) -> Group:
-    """Read the objects of one request. Never raises for one that can't be used."""
+def read_group(store: Store, keys: Sequence[str]) -> ObjectGroup:
+    """Read the objects of one request; those that can't be used are in ``failed``."""
     found: dict[int, ImageRecord] = {}
     failed: dict[str, str] = {}
     for key in keys:
@@ -204,7 +209,7 @@ def read_group(store: Store, keys: Sequence[str]) -> Group:
             failed[key] = str(error)
         else:
             found[record.output_index] = record
-    return Group(tuple(keys), _complete(found, failed), failed)
+    return ObjectGroup(tuple(keys), _complete(found, failed), failed)
 
 
 def _read(store: Store, key: str) -> ImageRecord:
@@ -219,9 +224,9 @@ def _complete(found: dict[int, ImageRecord], failed: dict[str, str]) -> tuple[Im
     if not found:
         return ()
     first = found[min(found)]
-    spoiled_at = {_index(key): reason for key, reason in failed.items()}
+    reasons = {_index(key): reason for key, reason in failed.items()}
     missing = [
-        spoiled(first, index, spoiled_at[index]) if index in spoiled_at else left_out(first, index)
+        _unusable(first, index, reasons[index]) if index in reasons else _left_out(first, index)
         for index in range(first.num_outputs)
         if index not in found
     ]
@@ -235,11 +240,11 @@ def _index(key: str) -> int:
 
 
 def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str) -> bool:
-    """Write one request's attempt as stored and recorded; False where the ledger has any of it.
+    """Enter one request in the ledger as stored and recorded; False where the ledger has it.
 
     ``records``: one for each image asked for, the first of them stored. No budget is charged: it
-    was paid for at another time. To be called within one transaction, so that it is there whole or
-    not at all.
+    was paid for at another time. Call it within one transaction, so that the entry is whole or not
+    there.
     """
     first = records[0]
     request = rebuild_request(first)
@@ -271,10 +276,10 @@ def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str)
 
 
 def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:
-    """The record of a stored image, from its label.
+    """Rebuild the lineage record of a stored image from its label.
 
-    Exact but for what is not in the file: ``stored_at`` and ``polls`` are lost, ``attempts`` counts
-    the one that made it, and a prompt that was kept out of the file is empty.
+    It equals the original record but for values that no file holds: ``stored_at`` and ``polls`` are
+    lost, ``attempts`` is 1, and a prompt that was kept out of the file is empty.
 
     Raises:
         ImageError: The file is broken, has no label of ours, or is not what its label says.
@@ -298,7 +303,7 @@ def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:
 
 
 def rebuild_request(record: ImageRecord) -> Request:
-    """The request of a record, with the input redacted: it is made already, and not sent again."""
+    """The request of a record, with the redacted input: enough for the ledger, not to be sent."""
     given = json.loads(record.input)
     return Request(
         model=record.model,
@@ -314,16 +319,14 @@ def rebuild_request(record: ImageRecord) -> Request:
     )
 
 
-def left_out(present: ImageRecord, index: int) -> ImageRecord:
-    """The record of an image that was asked for beside a stored one, and of which nothing is left.
-
-    Refused, because single images are mostly left out by the provider's own check.
-    """
+def _left_out(present: ImageRecord, index: int) -> ImageRecord:
+    """The record of an image that was asked for together with a stored one and has no object."""
+    # Refused, because an image that is missing among others was mostly left out by the provider.
     return replace(_without_image(present, index), status=ImageStatus.REFUSED, error=_LEFT_OUT)
 
 
-def spoiled(present: ImageRecord, index: int, reason: str) -> ImageRecord:
-    """The record of an image beside a stored one that lies in the store and can't be used."""
+def _unusable(present: ImageRecord, index: int, reason: str) -> ImageRecord:
+    """The record of an image whose object can't be used, from one made by the same request."""
     return replace(_without_image(present, index), status=ImageStatus.FAILED, error=reason)
 
 
@@ -342,16 +345,20 @@ def _without_image(present: ImageRecord, index: int) -> ImageRecord:
 
 
 def labelled_values(label: Label) -> dict[str, JsonValue]:
-    """What a label says of its image, by the record's fields; unchecked, anybody may have made it.
+    """The values of a label by the record's field names, unchecked: anybody can write a label.
 
-    A member that is no field of today's record is dropped.
+    Members that are no fields of the record are dropped.
     """
-    named: dict[str, JsonValue] = {name: getattr(label, name) for name in _LABELLED}
-    return {name: label.extra[name] for name in _NAMES & label.extra.keys()} | named
+    named: dict[str, JsonValue] = {name: getattr(label, name) for name in _LABEL_FIELDS}
+    return {name: label.extra[name] for name in _RECORD_FIELDS & label.extra.keys()} | named
 
 
 def _record(label: Label, image_format: str) -> ImageRecord:
-    """The label's fields as a record."""
+    """The record that a label describes.
+
+    Raises:
+        ImageError: Values are missing, or fit no column of the table.
+    """
     row: dict[str, Any] = labelled_values(label)
     row |= {"status": ImageStatus.STORED, "format": image_format, "attempts": 1}
     row["prompt"] = label.prompt or ""

@@ -1,4 +1,8 @@
-"""Finishes what was begun and left: by id, from the ledger alone, without creating anything."""
+"""Finishes attempts that a dead run left open, from the ledger alone; never creates a prediction.
+
+Accepted predictions are polled by id and their images stored. A create without an answer is looked
+for in the provider's list, and then closed, held or given up as the policy says.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,34 +17,36 @@ from flux_pipeline.produce.report import Observer
 from flux_pipeline.request import Request
 
 RESCUE_AFTER = 120.0
-"""Seconds since the last claim: a live run renews its claims twice within that time."""
+"""Age of a claim, s: a live run renews its claims twice within that time."""
 MOST = 5000
 """Attempts of one rescue, the oldest; they are in memory (about 4 KB each)."""
 
 
+_UNFINISHED = frozenset(
+    {State.INTENT, State.ACCEPTED, State.SUCCEEDED, State.HELD, State.EXPIRED, State.RESENT}
+)
+"""States in which a prediction was paid for, or may have been, and has no image yet."""
+
+
 @dataclass(slots=True)
 class Rescued:
-    """What became of the attempts that had been left."""
+    """The outcome of a rescue."""
 
     found: int = 0
+    """Attempts that had been left open."""
     states: Counter[State] = field(default_factory=Counter)
-    """How the requests stand now, by the ledger."""
+    """The requests by their state in the ledger now."""
     notices: list[str] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
-    """Why there is no image, and for how many requests."""
+    """Reasons why there is no image, each with the number of requests."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Requests that can't be read in the ledger, with the reason."""
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left that was paid, or may have been: open, held or lost."""
-        left = sum(count for state, count in self.states.items() if state in _LEFT)
+        """Whether no request is left that was paid, or may have been: open, held or lost."""
+        left = sum(count for state, count in self.states.items() if state in _UNFINISHED)
         return not left and not self.unreadable
-
-
-_LEFT = frozenset(
-    {State.INTENT, State.ACCEPTED, State.SUCCEEDED, State.HELD, State.EXPIRED, State.RESENT}
-)
 
 
 def rescue(
@@ -50,11 +56,11 @@ def rescue(
     older_than: float = RESCUE_AFTER,
     observe: Observer | None = None,
 ) -> Rescued:
-    """Finish by id what was accepted and left, settle what may have been, record what is over.
+    """Finish attempts whose claim is older than ``older_than`` (s), and record their images.
 
-    Nothing is created: what the provider never accepted is closed, and waits for its next run.
-    Live runs are left alone: their claims are younger than ``older_than`` (seconds), and what is
-    claimed meanwhile is waited for.
+    Nothing is created: a request that the provider never accepted is closed, and waits for its next
+    run. Live runs are left alone: their claims are younger, and a request that is claimed meanwhile
+    is waited for.
 
     Raises:
         FluxPipelineError: Where ledger or store fail; what was finished before stays finished.
@@ -70,14 +76,16 @@ def finish(
     run_id: str,
     observe: Observer | None = None,
 ) -> Rescued:
-    """Finish these attempts as ``rescue`` does, from the requests that the ledger holds."""
+    """Finish these attempts as ``rescue`` does."""
     rescued = Rescued()
     work = _by_partition(attempts, rescued)
-    careful = replace(producer, policy=replace(producer.policy, may_create=False))
+    no_creates = replace(producer, policy=replace(producer.policy, may_create=False))
     for prompt_set, partitions in work.items():
         run = RunContext(run_id, asset=f"{prompt_set}/images")
         asked = sum(map(len, partitions.values()))
-        with careful.stream(partitions.items(), run=run, asked=asked, observe=observe) as reports:
+        with no_creates.stream(
+            partitions.items(), run=run, asked=asked, observe=observe
+        ) as reports:
             for report in reports:
                 for result in report.results:
                     rescued.notices.extend(result.notices)
@@ -90,7 +98,7 @@ def finish(
 def _by_partition(
     attempts: Iterable[Attempt], rescued: Rescued
 ) -> Mapping[str, Mapping[str, list[Request]]]:
-    """Requests by prompt set and partition: so they are recorded as their own run would have."""
+    """Requests by prompt set and partition, to be recorded as their own run would have done."""
     work: dict[str, dict[str, list[Request]]] = {}
     for attempt in attempts:
         rescued.found += 1

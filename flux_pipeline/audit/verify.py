@@ -1,12 +1,13 @@
-"""Provider, ledger, store and lineage table, held against each other.
+"""Compares provider, ledger, store and lineage table, and reports where they disagree.
 
-Nothing is written. While runs are at work the four are never at one moment; the order of reading
-(store, ledger, provider, lineage, and the store again) lets what is under way pass for what it is.
+Nothing is written. Runs may be at work meanwhile, so the four are never read at one moment: they
+are read in the order store, ledger, provider, lineage, and the store again, which keeps an image or
+a prediction that is under way from being reported.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -18,10 +19,10 @@ from flux_pipeline.audit.inventory import (
     Inventory,
     InventoryRow,
     is_paid_in_vain,
-    survey_ledger,
-    survey_lineage,
+    load_ledger,
+    load_lineage,
 )
-from flux_pipeline.audit.ownership import noted_elsewhere
+from flux_pipeline.audit.ownership import describe_mismatch
 from flux_pipeline.errors import ImageError, LedgerError, StoreError
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.iteration import map_ahead
@@ -34,30 +35,33 @@ from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.listing import Match, matches
 from flux_pipeline.store.base import Store
 
-_BACK = "restore it from a backup of the store, or ask for it anew with another seed or take"
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the number done and of all."""
+
 REACH_SECONDS = 3900.0
-"""An hour, after which inputs vanish, and what two clocks may differ by."""
+"""How far back the provider's list is compared, s: an hour, after which it shows no inputs, and the
+difference that two clocks may have."""
+READERS = 8
+"""Threads that read objects."""
 _PAGE = 100
 _UNPAID = frozenset({Status.FAILED, Status.CANCELED, Status.ABORTED})
 _PAID = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED, State.RESENT, State.DUPLICATE})
-READERS = 8
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the number done and of all."""
 _RESTORE = "restore it from a backup of the store"
+_RESTORE_OR_ASK = f"{_RESTORE}, or ask for it anew with another seed or take"
 
 
-def ignore(_done: int, _total: int) -> None:
-    """The progress that nobody watches."""
+def no_progress(_done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 def verify(
     producer: Producer,
     *,
     deep: bool = False,
-    progress: Progress = ignore,
+    progress: Progress = no_progress,
     now: Callable[[], float] = time.time,
 ) -> Verification:
-    """Compare all that was paid with all that is there; ``deep`` also reads every object.
+    """Compare every paid prediction with every stored image; ``deep`` also reads every object.
 
     Memory grows with the findings alone. ``progress`` is called with the number of objects read
     and of all; ``now`` gives unix seconds.
@@ -66,29 +70,32 @@ def verify(
         StoreError, LedgerError: Where one of them can't be asked at all.
     """
     store, ledger = producer.store, producer.ledger
-    with Inventory() as census:
-        census.add_stored(store.list(IMAGES))
-        result = Verification(images=census.count())
+    with Inventory() as inventory:
+        inventory.add_stored(store.list(IMAGES))
+        result = Verification(images=inventory.count())
         since = now() - REACH_SECONDS
         result.findings.extend(
-            survey_ledger(ledger.attempts(), census, store_uri=store.uri, listed_since=since)
+            load_ledger(ledger.attempts(), inventory, store_uri=store.uri, listed_since=since)
         )
-        _compare_list(producer, census, result, now())
-        result.findings.extend(survey_lineage(store, census))
-        census.add_stored_meanwhile(store.list(IMAGES))
-        missing = list(_compare(census))
-        if missing and (elsewhere := noted_elsewhere(ledger, store)):
-            result.notes.append(elsewhere)
-        result.findings.extend(missing)
+        _compare_list(producer, inventory, result, now())
+        result.findings.extend(load_lineage(store, inventory))
+        # An image that was stored while ledger and lineage were read is not missing.
+        inventory.add_stored_meanwhile(store.list(IMAGES))
+        differences = list(_compare_sides(inventory))
+        if differences and (mismatch := describe_mismatch(ledger, store)):
+            result.notes.append(mismatch)
+        result.findings.extend(differences)
         if deep:
-            for done, wrong in enumerate(reread(store, census.stored()), 1):
-                result.findings.extend(wrong)
+            for done, found in enumerate(check_objects(store, inventory.stored()), 1):
+                result.findings.extend(found)
                 progress(done, result.images)
     return result
 
 
-def _compare_list(producer: Producer, census: Inventory, result: Verification, now: float) -> None:
-    check = ProviderListCheck(producer.ledger, census)
+def _compare_list(
+    producer: Producer, inventory: Inventory, result: Verification, now: float
+) -> None:
+    check = ProviderListCheck(producer.ledger, inventory)
 
     async def run() -> None:
         async with producer.open_provider() as provider:
@@ -100,29 +107,30 @@ def _compare_list(producer: Producer, census: Inventory, result: Verification, n
     result.complete = check.complete
 
 
-def _compare(census: Inventory) -> Iterator[Finding]:
-    """Hold the three sides of the census against each other."""
-    for known in census.missing():
-        yield Finding(Kind.LOST, known.key, f"{_who(known)} it is stored, and it is not; {_BACK}")
-    for known in census.orphaned():
-        yield Finding(Kind.ORPHANED, known.key, _orphaned(known))
-    for known in census.contradictory():
-        what = "ledger and lineage have recorded different hashes; `flux-pipeline verify --deep`"
-        yield Finding(Kind.WRONG_HASH, known.key, f"{what} says which one is right")
+def _compare_sides(inventory: Inventory) -> Iterator[Finding]:
+    """Compare store, ledger and lineage table with each other."""
+    for row in inventory.missing():
+        message = f"{_recorders(row)} it is stored, and it is not; {_RESTORE_OR_ASK}"
+        yield Finding(Kind.LOST, row.key, message)
+    for row in inventory.orphaned():
+        yield Finding(Kind.ORPHANED, row.key, _missing_record(row))
+    for row in inventory.contradictory():
+        message = "ledger and lineage have recorded different hashes; `flux-pipeline verify --deep`"
+        yield Finding(Kind.WRONG_HASH, row.key, f"{message} says which one is right")
 
 
-def _who(known: InventoryRow) -> str:
-    if known.ledger_file is None:
+def _recorders(row: InventoryRow) -> str:
+    if row.ledger_file is None:
         return "the lineage says that"
-    return "the ledger says that" if known.lineage_file is None else "ledger and lineage say that"
+    return "the ledger says that" if row.lineage_file is None else "ledger and lineage say that"
 
 
-def _orphaned(known: InventoryRow) -> str:
-    if known.ledger_file is None and known.lineage_file is None:
+def _missing_record(row: InventoryRow) -> str:
+    if row.ledger_file is None and row.lineage_file is None:
         return "neither ledger nor lineage knows it; `flux-pipeline reindex` enters it in both"
-    if known.ledger_file is None:
+    if row.ledger_file is None:
         return "the ledger doesn't know it; `flux-pipeline reindex` enters it"
-    if known.recorded:
+    if row.recorded:
         return "its lineage row is gone; `flux-pipeline reindex` writes it again"
     return (
         "it has no lineage row yet; a run under way writes it at its end, otherwise"
@@ -132,22 +140,23 @@ def _orphaned(known: InventoryRow) -> str:
 
 @dataclass(slots=True)
 class ProviderListCheck:
-    """One reading of the list, compared as it comes."""
+    """Compares the provider's list with the ledger, page by page as it is read."""
 
     ledger: Ledger
-    census: Inventory
-    """Filled from the ledger."""
+    inventory: Inventory
+    """Loaded from the ledger, with the seeds of recent requests."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
     _strangers: int = 0
+    """Paid predictions that fit no request of the ledger."""
 
     async def run(self, provider: Provider, *, now: float) -> None:
         """Read as far back as the list still shows inputs; ``now`` is unix seconds."""
         page: list[Prediction] = []
         async for each in provider.recent():
             if not isinstance(each, Prediction):
-                self._note(each)
+                self._note_failure(each)
                 break
             if each.created_at and each.created_at.timestamp() < now - REACH_SECONDS:
                 break
@@ -162,7 +171,7 @@ class ProviderListCheck:
                 " ledger: somebody else uses the key, or the ledger is not the one it was"
             )
 
-    def _note(self, failure: AccessDenied | ListFailed | NoList) -> None:
+    def _note_failure(self, failure: AccessDenied | ListFailed | NoList) -> None:
         if isinstance(failure, NoList):
             self.notes.append("the provider has no list: what it accepted can't be compared")
             return
@@ -174,9 +183,9 @@ class ProviderListCheck:
         known = self.ledger.known_ids([each.id for each in page if each.id])
         for prediction in page:
             if prediction.id not in known and prediction.status not in _UNPAID:
-                self.findings.extend(self._unknown(prediction))
+                self._report_unknown(prediction)
 
-    def _unknown(self, prediction: Prediction) -> Iterator[Finding]:
+    def _report_unknown(self, prediction: Prediction) -> None:
         histories = [
             history
             for sha in self._candidates(prediction)
@@ -186,20 +195,19 @@ class ProviderListCheck:
             self._strangers += 1
             return
         # A reproduction has its original's input: the one that waits for an answer is meant.
-        meant = max(histories, key=_waits)
-        finding = judge_unknown(prediction.id or "", meant)
-        if finding is not None:
-            yield finding
+        history = max(histories, key=_waits)
+        if (finding := check_unknown(prediction.id or "", history)) is not None:
+            self.findings.append(finding)
 
     def _candidates(self, prediction: Prediction) -> Sequence[str]:
         seed = prediction.input.get("seed")
-        return self.census.requests(seed) if isinstance(seed, int) else ()
+        return self.inventory.requests(seed) if isinstance(seed, int) else ()
 
 
-def judge_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | None:
-    """Judge a paid prediction whose request is known, and its id is not.
+def check_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | None:
+    """Find what is wrong with a paid prediction that the ledger lacks, by its request's history.
 
-    None while an attempt is open without an id: its answer may be on the way.
+    None while an attempt is open without an id: the answer to its create may be on the way.
     """
     states = {attempt.state for attempt in history}
     sha = history[-1].request_sha256
@@ -207,13 +215,13 @@ def judge_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | N
     if State.INTENT in states:
         return None
     if State.HELD in states:
-        what = f"the provider's list shows prediction {prediction_id} with its input; {adopt}"
-        return Finding(Kind.HELD, sha, what)
+        message = f"the provider's list shows prediction {prediction_id} with its input; {adopt}"
+        return Finding(Kind.HELD, sha, message)
     if states & _PAID or any(map(is_paid_in_vain, history)):
-        what = f"accepted besides another prediction of the same request; {adopt} notes it"
-        return Finding(Kind.PAID_TWICE, prediction_id, what)
-    what = f"accepted, and the ledger says that its request never was; {adopt} fetches it"
-    return Finding(Kind.LOST, prediction_id, what)
+        message = f"accepted besides another prediction of the same request; {adopt} notes it"
+        return Finding(Kind.PAID_TWICE, prediction_id, message)
+    message = f"accepted, and the ledger says that its request never was; {adopt} fetches it"
+    return Finding(Kind.LOST, prediction_id, message)
 
 
 def _waits(history: Sequence[Attempt]) -> bool:
@@ -227,54 +235,58 @@ def _is_of(prediction: Prediction, attempt: Attempt) -> bool:
         return False
 
 
-def reread(store: Store, stored: Iterable[InventoryRow]) -> Iterator[list[Finding]]:
-    """Read and decode each object; yield what is wrong with it, an empty list for nothing.
-
-    A few are held in memory at once.
-    """
-    return map_ahead(lambda known: list(_check(store, known)), stored, threads=READERS)
-
-
-def _check(store: Store, known: InventoryRow) -> Iterator[Finding]:
-    try:
-        body = store.get(known.key)
-    except StoreError as error:
-        if store.head(known.key) is not None:
-            yield Finding(Kind.UNREADABLE, known.key, f"{error}; {_RESTORE}")
-        return
-    differing = _differing(hashlib.sha256(body).hexdigest(), "bytes", known, store)
-    try:
-        name = known.key.rpartition(".")[2]
-        seen = inspect_image(body, image_format=name, width=0, height=0)
-        differing += _differing(seen.image_sha256, "pixels", known, store)
-    except ImageError as error:
-        yield Finding(Kind.UNREADABLE, known.key, f"{error}; {_RESTORE}")
-    if differing:
-        yield Finding(Kind.WRONG_HASH, known.key, f"{', '.join(differing)}; {_RESTORE}")
-
-
-def _differing(found: str, what: str, known: InventoryRow, store: Store) -> list[str]:
-    """Where other bytes, or other pixels, are recorded than were found."""
-    if what == "bytes":
-        recorded = {"the ledger": known.ledger_file, "the lineage": known.lineage_file}
-    else:
-        recorded = {"the ledger": known.ledger_pixels, "the lineage": known.lineage_pixels}
-    if not any(recorded.values()):
-        name = "file-sha256" if what == "bytes" else "image-sha256"
-        stands = store.head(known.key)
-        recorded = {"its metadata": stands.metadata.get(name) if stands else None}
-    return [
-        f"other {what} than {where} says"
-        for where, hash_ in recorded.items()
-        if hash_ not in {None, "", found}
-    ]
-
-
 def match_of(prediction: Prediction, attempt: Attempt) -> Match:
-    """How a prediction relates to the attempt's request.
+    """Compare a prediction, as the provider shows it, with the request of an attempt.
 
     Raises:
         LedgerError: Where the request can't be read in the ledger.
     """
     shown = {"model": prediction.model, "version": prediction.version, "input": prediction.input}
     return matches(shown, load_request(attempt.intent.request_json))
+
+
+def check_objects(store: Store, stored: Iterable[InventoryRow]) -> Iterator[list[Finding]]:
+    """Read and decode each object, and yield the list of its findings, in the order of ``stored``.
+
+    A few objects are held in memory at once.
+    """
+    return map_ahead(lambda row: list(_check_object(store, row)), stored, threads=READERS)
+
+
+def _check_object(store: Store, row: InventoryRow) -> Iterator[Finding]:
+    try:
+        body = store.get(row.key)
+    except StoreError as error:
+        # An object that was deleted since the listing is not unreadable.
+        if store.head(row.key) is not None:
+            yield Finding(Kind.UNREADABLE, row.key, f"{error}; {_RESTORE}")
+        return
+    recorded = {"the ledger": row.ledger_file, "the lineage": row.lineage_file}
+    wrong = _differing(hashlib.sha256(body).hexdigest(), "bytes", recorded, store, row.key)
+    try:
+        image_format = row.key.rpartition(".")[2]
+        seen = inspect_image(body, image_format=image_format, width=0, height=0)
+        recorded = {"the ledger": row.ledger_pixels, "the lineage": row.lineage_pixels}
+        wrong += _differing(seen.image_sha256, "pixels", recorded, store, row.key)
+    except ImageError as error:
+        yield Finding(Kind.UNREADABLE, row.key, f"{error}; {_RESTORE}")
+    if wrong:
+        yield Finding(Kind.WRONG_HASH, row.key, f"{', '.join(wrong)}; {_RESTORE}")
+
+
+def _differing(
+    found: str, content: str, recorded: Mapping[str, str | None], store: Store, key: str
+) -> list[str]:
+    """Say which records have another hash of the content (``bytes`` or ``pixels``) than was found.
+
+    An object of which nothing is recorded is compared with its own metadata.
+    """
+    if not any(recorded.values()):
+        name = "file-sha256" if content == "bytes" else "image-sha256"
+        stored = store.head(key)
+        recorded = {"its metadata": stored.metadata.get(name) if stored else None}
+    return [
+        f"other {content} than {recorder} says"
+        for recorder, sha in recorded.items()
+        if sha not in {None, "", found}
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flux_pipeline.audit.findings import Kind, Verification, read_known, set_aside
+from flux_pipeline.audit.findings import Kind, Verification, read_acknowledged, set_aside
 from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.progress import counting
 from flux_pipeline.cli.workspace import read_settings
@@ -32,7 +32,7 @@ def verify(deep: bool, known: Path | None, as_json: bool) -> None:
     """
     from flux_pipeline.audit.verify import verify as compare
 
-    listed = {} if known is None else read_known(known)
+    listed = {} if known is None else read_acknowledged(known)
     opened = open_producer(read_settings(None), reading=True)
     with opened as producer, counting("images read") as count:
         result = compare(producer, deep=deep, progress=count)
@@ -44,7 +44,7 @@ def verify(deep: bool, known: Path | None, as_json: bool) -> None:
 
 def _json(result: Verification) -> str:
     lists = {kind.value: result.ids(kind) for kind in Kind}
-    lists |= {"known": [each.id for each in result.known]} if result.known else {}
+    lists |= {"known": [each.id for each in result.acknowledged]} if result.acknowledged else {}
     return json.dumps({"ok": result.ok, "images": result.images, **lists, "notes": result.notes})
 
 
@@ -52,13 +52,13 @@ def _text(result: Verification) -> str:
     lines = []
     for kind in Kind:
         found = [each for each in result.findings if each.kind is kind]
-        lines += [f"{kind.value} {each.id}: {each.what}" for each in found[:_MOST_LINES]]
+        lines += [f"{kind.value} {each.id}: {each.message}" for each in found[:_MOST_LINES]]
         if len(found) > _MOST_LINES:
             lines.append(f"{kind.value}: and {len(found) - _MOST_LINES} more; --json has all")
     lines += [f"note: {note}" for note in result.notes]
     verdict = "all agree" if result.ok else count_noun(len(result.findings), "finding")
-    if result.known:
-        verdict += f" but for {count_noun(len(result.known), 'known finding')}"
+    if result.acknowledged:
+        verdict += f" but for {count_noun(len(result.acknowledged), 'known finding')}"
     if not result.complete:
         verdict += ", and not everything could be compared"
     return "\n".join([*lines, f"{count_noun(result.images, 'image')}, {verdict}"])

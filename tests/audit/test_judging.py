@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from flux_pipeline.audit.findings import Finding, Kind, Verification
-from flux_pipeline.audit.inventory import judge, key_of
-from flux_pipeline.audit.verify import judge_unknown
+from flux_pipeline.audit.inventory import check_history, key_of
+from flux_pipeline.audit.verify import check_unknown
 from flux_pipeline.cli.verify import _text
 from flux_pipeline.ledger.base import Attempt, Intent, State
 
@@ -60,13 +60,13 @@ def unpaid(state: State, number: int = 1) -> Attempt:
 def test_the_history_of_a_request_is_judged(
     history: list[Attempt], expected: dict[Kind, str]
 ) -> None:
-    assert {finding.kind: finding.id for finding in judge(history)} == expected
+    assert {finding.kind: finding.id for finding in check_history(history)} == expected
 
 
 def test_what_is_paid_twice_at_a_second_time_is_lost_only_once() -> None:
     history = [attempt(State.EXPIRED), attempt(State.EXPIRED, 2)]
 
-    assert [(each.kind, each.id) for each in judge(history)] == [
+    assert [(each.kind, each.id) for each in check_history(history)] == [
         (Kind.PAID_TWICE, "p1"),
         (Kind.LOST, "p2"),
     ]
@@ -91,7 +91,7 @@ def test_what_is_paid_twice_at_a_second_time_is_lost_only_once() -> None:
 def test_a_prediction_that_only_the_list_knows_is_judged_by_its_request(
     history: list[Attempt], expected: tuple[Kind, str] | None
 ) -> None:
-    finding = judge_unknown("new", history)
+    finding = check_unknown("new", history)
 
     assert (None if finding is None else (finding.kind, finding.id)) == expected
 

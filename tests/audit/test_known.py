@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.audit.findings import Finding, Kind, Verification, read_known, set_aside
+from flux_pipeline.audit.findings import Finding, Kind, Verification, read_acknowledged, set_aside
 from flux_pipeline.errors import ConfigError
 
 GONE = Finding(Kind.LOST, "images/a/b-0.webp", "it is not there")
@@ -22,7 +22,7 @@ def test_lines_are_read_as_verify_prints_them_with_remarks(file: Path) -> None:
         b"\xef\xbb\xbf# looked into\r\n\r\nlost images/a/b-0.webp: taken down: see 4711\r\n"
         b"  paid_twice   ab12\nheld cd34:\n"
     )
-    assert read_known(file) == {
+    assert read_acknowledged(file) == {
         (Kind.LOST, "images/a/b-0.webp"): 3,
         (Kind.PAID_TWICE, "ab12"): 4,
         (Kind.HELD, "cd34"): 5,
@@ -32,7 +32,7 @@ def test_lines_are_read_as_verify_prints_them_with_remarks(file: Path) -> None:
 def test_every_line_that_is_none_is_named(file: Path) -> None:
     file.write_text("lost a\nmislaid b: c\nlost\nlost a b\n")
     with pytest.raises(ConfigError) as raised:
-        read_known(file)
+        read_acknowledged(file)
     assert [each.line for each in raised.value.problems] == [2, 3, 4]
     assert "known.txt:2: not a finding as verify prints it: a kind (lost," in str(raised.value)
 
@@ -44,13 +44,13 @@ def test_a_file_that_cannot_be_read_is_named(file: Path, content: bytes | None, 
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=f"known.txt: can't be read: {why}"):
-        read_known(file)
+        read_acknowledged(file)
 
 
 def test_what_is_known_does_not_count_and_the_rest_does(file: Path) -> None:
     result = Verification(findings=[GONE, TWICE])
     set_aside(result, {(Kind.LOST, GONE.id): 1}, path=file, deep=False)
-    assert (result.known, result.findings, result.ok) == ([GONE], [TWICE], False)
+    assert (result.acknowledged, result.findings, result.ok) == ([GONE], [TWICE], False)
 
     result = Verification(findings=[GONE])
     set_aside(result, {(Kind.LOST, GONE.id): 1}, path=file, deep=False)

@@ -69,7 +69,7 @@ def test_a_stored_image_that_is_gone_is_lost(pipeline: Pipeline) -> None:
     result = verify(pipeline.producer)
 
     assert found(result) == {Kind.LOST: [gone]}
-    assert "ledger and lineage say that" in result.findings[0].what
+    assert "ledger and lineage say that" in result.findings[0].message
     assert (result.ok, result.images) == (False, 2)
 
 
@@ -88,7 +88,7 @@ def test_one_that_remembers_is_enough_to_know_what_is_lost(
     result = verify(pipeline.producer)
 
     assert found(result) == {Kind.LOST: [gone]}
-    assert result.findings[0].what.startswith(f"{who} says that it is stored")
+    assert result.findings[0].message.startswith(f"{who} says that it is stored")
 
 
 def test_what_was_paid_and_expired_is_lost(open_pipeline: Open) -> None:
@@ -110,7 +110,7 @@ def test_a_paid_output_that_could_not_be_used_is_lost(open_pipeline: Open) -> No
     result = verify(pipeline.producer)
 
     assert found(result) == {Kind.LOST: [paid.id]}
-    assert "paid, not stored" in result.findings[0].what
+    assert "paid, not stored" in result.findings[0].message
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_image_that_a_side_does_not_know_is_orphaned(
     result = verify(pipeline.producer)
 
     assert found(result) == {Kind.ORPHANED: keys(pipeline, "images/")}
-    assert all(each.what.startswith(what) for each in result.findings)
+    assert all(each.message.startswith(what) for each in result.findings)
 
 
 def test_a_file_that_somebody_put_there_is_orphaned(pipeline: Pipeline) -> None:
@@ -186,7 +186,7 @@ def test_a_request_sent_again_without_an_answer_was_possibly_paid_twice(
     result = verify(pipeline.producer)
 
     assert found(result) == {Kind.PAID_TWICE: [request.request_sha256]}
-    assert result.findings[0].what.startswith("possibly")
+    assert result.findings[0].message.startswith("possibly")
     assert any("no list" in note for note in result.notes)
 
 
@@ -212,7 +212,7 @@ def test_the_list_names_the_prediction_of_a_held_request(open_pipeline: Open) ->
 
     assert found(result) == {Kind.HELD: [request.request_sha256]}
     adopt = f"`flux-pipeline held adopt {request.request_sha256} {paid.id}`"
-    assert any(adopt in each.what for each in result.findings)
+    assert any(adopt in each.message for each in result.findings)
 
 
 def test_a_second_prediction_of_a_request_in_the_list_was_paid_twice(pipeline: Pipeline) -> None:
@@ -238,7 +238,7 @@ def test_a_prediction_that_the_ledger_gave_up_is_lost(pipeline: Pipeline) -> Non
     result = verify(pipeline.producer)
 
     assert result.ids(Kind.LOST) == [*keys(pipeline, "images/"), paid.id][1:]
-    assert any("says that its request never was" in each.what for each in result.findings)
+    assert any("says that its request never was" in each.message for each in result.findings)
 
 
 def test_a_duplicate_that_the_ledger_knows_was_paid_twice(pipeline: Pipeline) -> None:
@@ -314,8 +314,8 @@ def test_another_picture_under_the_key_has_the_wrong_hash(pipeline: Pipeline) ->
 
     (key, _) = keys(pipeline, "images/")
     assert found(result) == {Kind.WRONG_HASH: [key]}
-    assert "other bytes than the ledger says" in result.findings[0].what
-    assert "other pixels than the lineage says" in result.findings[0].what
+    assert "other bytes than the ledger says" in result.findings[0].message
+    assert "other pixels than the lineage says" in result.findings[0].message
 
 
 def test_an_edited_label_is_told_from_edited_pixels(pipeline: Pipeline) -> None:
@@ -327,8 +327,8 @@ def test_an_edited_label_is_told_from_edited_pixels(pipeline: Pipeline) -> None:
     (finding,) = verify(pipeline.producer, deep=True).findings
 
     assert finding.kind is Kind.WRONG_HASH
-    assert "bytes" in finding.what
-    assert "pixels" not in finding.what
+    assert "bytes" in finding.message
+    assert "pixels" not in finding.message
 
 
 def test_a_cut_picture_is_unreadable(pipeline: Pipeline) -> None:
