@@ -66,7 +66,7 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
         notes = {STORE_ID: mark.store_id, STORE_URI: store.uri, _PROVIDER: kind}
         # Refused where another worker has begun meanwhile: then all of it is checked again.
         ledger.set_notes(notes, if_empty=was_empty)
-    ledger.serve(mark.store_id)
+    ledger.claim_only_for(mark.store_id)
 
 
 def describe_mismatch(ledger: SqlLedger, store: Store) -> str | None:

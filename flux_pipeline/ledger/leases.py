@@ -1,18 +1,19 @@
-"""How long a claim stands: its age on a clock that can't jump, and never beyond a proven death.
+"""How long a claim stands: leases, the clocks that measure them, and lock files that show deaths.
 
-On one host a claim's age is measured on the host's steady clock (``time.monotonic``), which is the
-same for all its processes and takes no part in jumps of the wall clock: with a wall clock that
-leaps an hour forward, a second worker would otherwise take over an intent whose holder is about to
-send it. The holder measures its own time on that very clock, from before it asked for the claim,
-so that it always gives up earlier than others may take over.
+On one host a claim's age is measured on the host's steady clock (``time.monotonic``), which all its
+processes share and which no change of the wall clock moves: if the wall clock leapt an hour
+forward, a second worker would otherwise take over an intent whose holder is about to send it. The
+holder measures its own time on the same clock, from before it asked for the claim, so that it
+always gives up earlier than others may take over.
 
-- A holder that is dead (its lock is free, see ``presence``) loses its claims at once: it can't
-  send any more.
-- A holder that lives but is stopped keeps its lock, so being alive never prolongs a lease. It finds
-  its own time over when it wakes.
-- After a reboot the steady clock starts anew. Locks are free then, so what counts is the rare claim
-  of a host that can't be read: its age is the wall clock's, and it must exceed the lease by more
-  than two jumps of an hour.
+- A holder whose lock file is free is dead and loses its claims at once: it can't send any more.
+  The kernel frees the lock when the process ends, however it ends. A missing file proves nothing
+  (somebody may have tidied up): then the lease decides.
+- A holder that is stopped keeps its lock, but being alive never prolongs a lease. It finds its own
+  time over when it wakes.
+- After a reboot the steady clock starts anew. The locks are free by then, so this concerns only a
+  claim whose lock file is gone: its age is the wall clock's, and must exceed the lease by more than
+  two jumps of an hour.
 
 A server's clock (Postgres) is a wall clock. It is read in one place for all workers, so their own
 clocks don't matter, but a jump of the server's clock does.
@@ -56,13 +57,13 @@ class Stamp:
     made: Moment
     lease_seconds: float
     """As the claimer had it set: workers may be configured differently."""
-    presence: str
-    """The claimer's lock file, empty where there is none."""
+    lock_file: str
+    """The name of the claimer's lock file, empty where there is none."""
 
 
 def remaining(stamp: Stamp, now: Moment, *, is_dead: Callable[[str], bool]) -> float:
     """Return the seconds for which a claim still stands; at 0 or below it may be taken over."""
-    if stamp.presence and is_dead(stamp.presence):
+    if stamp.lock_file and is_dead(stamp.lock_file):
         return 0.0
     made = stamp.made
     if now.steady is None or made.steady is None:
@@ -86,7 +87,10 @@ class HostClock:
 
 
 def current_boot() -> str:
-    """Return what tells this boot's steady clock from any other's; empty where nothing does."""
+    """Return an id of this host's steady clock since its last boot; empty where none can be read.
+
+    The time namespace is a part of it: a container may have a steady clock of its own.
+    """
     parts = []
     for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/time")):
         try:
@@ -96,10 +100,10 @@ def current_boot() -> str:
     return " ".join(parts).strip()
 
 
-class Presence:
-    """One lock file of this process in ``folder``; taken by ``enter``, freed by ``leave``.
+class LockFile:
+    """This process's lock file in ``folder``: it proves to others that the process lives, or died.
 
-    The trap: a process that frees it gives up its claims, so only after its last send.
+    The trap: a process that releases it gives up its claims, so only after its last send.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,8 +111,8 @@ class Presence:
         self._file: int | None = None
         self.name = ""
 
-    def enter(self) -> str:
-        """Hold the lock from now on and return its name; does nothing the second time.
+    def take(self) -> str:
+        """Hold the lock from now on and return the file's name; does nothing the second time.
 
         Raises:
             LedgerError: Where the lock file can't be made.
@@ -117,8 +121,8 @@ class Presence:
             name = uuid.uuid4().hex
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._sweep()
-                self._file = _locked(self._folder / name)
+                self._remove_old()
+                self._file = _create_locked(self._folder / name)
             except OSError as error:
                 raise LedgerError(
                     f"no lock file can be made in {self._folder} ({error.strerror}): let this "
@@ -128,7 +132,7 @@ class Presence:
             _HELD.add(self)
         return self.name
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Free the lock: whatever this process still claims may be taken over at once."""
         if self._file is not None:
             os.close(self._file)
@@ -148,24 +152,16 @@ class Presence:
         finally:
             os.close(file)
 
-    def _sweep(self) -> None:
-        """Remove free lock files that nobody can need any more."""
+    def _remove_old(self) -> None:
+        """Remove free lock files that no open claim can need as a proof any more."""
         oldest = time.time() - _KEEP_SECONDS
         for path in self._folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+            with contextlib.suppress(FileNotFoundError):  # another process may do the same
                 if path.stat().st_mtime < oldest and self.is_dead(path.name):
                     path.unlink()
 
 
-_HELD: weakref.WeakSet[Presence] = weakref.WeakSet()
-
-
-def _forget_in_child() -> None:
-    for presence in _HELD:
-        presence.leave()
-
-
-def _locked(path: Path) -> int:
+def _create_locked(path: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
@@ -180,5 +176,14 @@ def _is_free(file: int) -> bool:
     return True
 
 
-# A forked child shares the parent's lock: it must not keep it when the parent has died.
-os.register_at_fork(after_in_child=_forget_in_child)
+_HELD: weakref.WeakSet[LockFile] = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    for lock_file in _HELD:
+        lock_file.release()
+
+
+# A forked child shares the parent's lock: it must not keep it when the parent has died. Closing the
+# child's descriptor leaves the parent's lock as it is.
+os.register_at_fork(after_in_child=_release_in_child)

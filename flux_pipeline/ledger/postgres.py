@@ -52,9 +52,9 @@ class PostgresDatabase:
             ) from error
         sa.event.listen(self.engine, "connect", self._set_up)
         sa.event.listen(self.engine, "begin", _begin)
-        self.hasty_engine: Engine = self.engine.execution_options(flux_hasty=True)
+        self.relaxed_engine: Engine = self.engine.execution_options(flux_relaxed=True)
 
-    def lock(self, connection: Connection) -> Moment | None:
+    def lock_writes(self, connection: Connection) -> Moment | None:
         """Wait for the advisory lock of all writers; it ends with the transaction."""
         _, seconds = connection.execute(_LOCK).one()
         return Moment(seconds) if self._clock is None else None
@@ -65,11 +65,11 @@ class PostgresDatabase:
             return Moment(self._clock())
         return Moment(connection.execute(_NOW).scalar_one())
 
-    def enter(self) -> str:
+    def take_lock_file(self) -> str:
         """Use no lock."""
         return ""
 
-    def is_dead(self, _presence: str) -> bool:
+    def is_dead(self, _lock_file: str) -> bool:
         """Know of no proof."""
         return False
 
@@ -109,7 +109,7 @@ class PostgresDatabase:
 
 
 def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("flux_hasty"):
+    if connection.get_execution_options().get("flux_relaxed"):
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 

@@ -1,4 +1,4 @@
-"""The ledger's tables and their version.
+"""The ledger's tables, their version, and rows as values.
 
 Every table is prefixed, so that the ledger can share a database with Dagster's own tables.
 """
@@ -28,9 +28,9 @@ ATTEMPTS = sa.Table(
     sa.Column("claims", sa.Integer, nullable=False),  # how often it was claimed
     sa.Column("claimed_at", sa.Double, nullable=False),  # unix seconds, the ledger's clock
     sa.Column("lease_seconds", sa.Double, nullable=False),  # the claimer's own lease, not ours
-    sa.Column("steady_at", sa.Double),  # the claim on the host's steady clock; see `lease`
+    sa.Column("steady_at", sa.Double),  # the claim on the host's steady clock; see `leases`
     sa.Column("boot", sa.Text, nullable=False),  # which steady clock that was
-    sa.Column("presence", sa.Text, nullable=False),  # the claimer's lock file; see `presence`
+    sa.Column("presence", sa.Text, nullable=False),  # the claimer's lock file; see `leases`
     sa.Column("intent_at", sa.Double, nullable=False),
     sa.Column("prompt_set", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
@@ -175,13 +175,13 @@ def prepare(connection: Connection, migrations: Migrations = MIGRATIONS) -> None
 
 
 def read_meta(connection: Connection, key: str) -> str | None:
-    """Return what is noted about these tables under a key."""
+    """Return the note about this ledger under a key, or None."""
     value: str | None = connection.scalar(sa.select(META.c.value).where(META.c.key == key))
     return value
 
 
 def write_meta(connection: Connection, key: str, value: str) -> None:
-    """Note something about these tables, within a transaction that has the write lock."""
+    """Write a note about this ledger, within a transaction that has the write lock."""
     if connection.execute(META.update().where(META.c.key == key).values(value=value)).rowcount == 0:
         connection.execute(META.insert().values(key=key, value=value))
 
@@ -211,8 +211,8 @@ def attempt_from(row: Any) -> Attempt:
 
 def stamp_from(row: Any) -> Stamp:
     """Return the claim's stamp of a row of ``CLAIM_COLUMNS``."""
-    steady, boot, lease_seconds, presence = row[len(COLUMNS) :]
-    return Stamp(Moment(row[4], steady, boot), lease_seconds, presence)
+    steady, boot, lease_seconds, lock_file = row[len(COLUMNS) :]
+    return Stamp(Moment(row[4], steady, boot), lease_seconds, lock_file)
 
 
 def storable(text: str) -> str:

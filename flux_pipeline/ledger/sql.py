@@ -1,10 +1,11 @@
-"""The ledger in a database: one transaction a call, or several calls in one."""
+"""The ledger on a SQL database: each call in a transaction of its own, or several calls in one."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Protocol, Self
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -12,32 +13,27 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import schema
-from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, State
+from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.ledger.leases import Moment
 from flux_pipeline.ledger.schema import RATES
-from flux_pipeline.ledger.transaction import Claimer, Transaction
+from flux_pipeline.ledger.transaction import Claimer, Transaction, in_pages
 from flux_pipeline.rate_limit import Grant, Kind, RateState, reserve, slow_down
 
-_PAGE = 1000
-_START = ("", 0)
-_NUMBERS = tuple(field.name for field in fields(RateState))
-_AT = RATES.c.kind == sa.bindparam("at")
-_LOAD = sa.select(*(RATES.c[name] for name in ("boot", *_NUMBERS))).where(_AT)
-_FIRST = RATES.insert()
-_SAVE = RATES.update().where(_AT)
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 class Database(Protocol):
-    """One database: its engines, its write lock, its clock and its errors in plain words."""
+    """What differs between SQLite and Postgres: engines, the write lock, the clock, error texts."""
 
     name: str
     """Where it is, without credentials."""
     engine: Engine
     """Commits are durable when they return."""
-    hasty_engine: Engine
-    """Commits may be lost with the machine: for rates, which are worthless by then."""
+    relaxed_engine: Engine
+    """Commits may be lost with the machine: for rate limits, which are worthless by then."""
 
-    def lock(self, connection: Connection, /) -> Moment | None:
+    def lock_writes(self, connection: Connection, /) -> Moment | None:
         """Wait until no other process writes attempts; return the time where it came along."""
         ...
 
@@ -45,12 +41,12 @@ class Database(Protocol):
         """Read the ledger's clock."""
         ...
 
-    def enter(self) -> str:
-        """Show that this process lives; return the name of its lock, or "" where none is used."""
+    def take_lock_file(self) -> str:
+        """Show that this process lives; return the name of its lock file, "" where none is used."""
         ...
 
-    def is_dead(self, presence: str, /) -> bool:
-        """Return whether the process behind another lock is proven to be gone."""
+    def is_dead(self, lock_file: str, /) -> bool:
+        """Return whether the process behind another lock file is proven to be gone."""
         ...
 
     def explain(self, error: SQLAlchemyError) -> str:
@@ -58,24 +54,69 @@ class Database(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection, and show no longer that this process lives."""
+        """Close every connection and free this process's lock file."""
         ...
+
+
+def _one_read(
+    method: Callable[Concatenate[Transaction, P], Result],
+) -> Callable[Concatenate["SqlLedger", P], Result]:
+    """A method of ``Transaction`` as one of ``SqlLedger``, which waits for no writer."""
+
+    @wraps(method)
+    def call(self: "SqlLedger", /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        with self.read_transaction() as tx:
+            return method(tx, *args, **kwargs)
+
+    return call
+
+
+def _one_write(
+    method: Callable[Concatenate[Transaction, P], Result],
+) -> Callable[Concatenate["SqlLedger", P], Result]:
+    """A method of ``Transaction`` as one of ``SqlLedger``, durable when it returns."""
+
+    @wraps(method)
+    def call(self: "SqlLedger", /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        with self.transaction() as tx:
+            return method(tx, *args, **kwargs)
+
+    return call
 
 
 class SqlLedger:
     """``Ledger`` on one database; made by ``open_ledger``.
 
-    Every method is one transaction, durable when it returns. The trap: disposing of it gives
-    up what is claimed through it, so only after the last request was sent.
+    Every method is one transaction, durable when it returns. The trap: ``dispose`` gives up what is
+    claimed through this ledger, so call it only after the last request was sent.
     """
 
     def __init__(self, database: Database, *, lease_seconds: float) -> None:
         self._database = database
-        self._claimer = Claimer(lease_seconds, database.enter, database.is_dead)
+        self._claimer = Claimer(lease_seconds, database.take_lock_file, database.is_dead)
         self._reader = database.engine.execution_options(flux_reading=True)
         self._writing = threading.Lock()  # threads queue here, and don't poll SQLite's lock
         self.name = database.name
         self.lease_seconds = lease_seconds
+
+    claim = _one_write(Transaction.claim)
+    renew = _one_write(Transaction.renew)
+    accept = _one_write(Transaction.accept)
+    succeed = _one_write(Transaction.succeed)
+    close = _one_write(Transaction.close)
+    mark_recorded = _one_write(Transaction.mark_recorded)
+    find = _one_read(Transaction.find)
+    history = _one_read(Transaction.history)
+    unfinished = _one_read(Transaction.unfinished)
+    in_state = _one_read(Transaction.in_state)
+    spent_micros = _one_read(Transaction.spent_micros)
+    known_ids = _one_read(Transaction.known_ids)
+    is_empty = _one_read(Transaction.is_empty)
+    _page = _one_read(Transaction.page)
+
+    def attempts(self) -> Iterator[Attempt]:
+        """See ``Ledger.attempts``. A transaction a page, so that a slow reader blocks nobody."""
+        return in_pages(self._page)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -88,14 +129,23 @@ class SqlLedger:
             LedgerError: Also where the commit failed; whether it took place is unknown then.
         """
         with self._writing, self._begun(self._database.engine) as connection:
-            moment = self._database.lock(connection)
-            yield self._calls(connection, moment)
+            moment = self._database.lock_writes(connection)
+            yield self._transaction_on(connection, moment)
 
     @contextmanager
-    def hasty_transaction(self) -> Iterator[tuple[Connection, Moment]]:
-        """Open a transaction that may be lost with the machine: for rates alone."""
-        with self._writing, self._begun(self._database.hasty_engine) as connection:
-            yield connection, self._database.lock(connection) or self._database.now(connection)
+    def read_transaction(self) -> Iterator[Transaction]:
+        """Open a transaction for reading, which waits for no writer. Raises LedgerError."""
+        with self._begun(self._reader) as connection:
+            yield self._transaction_on(connection, None)
+
+    @contextmanager
+    def relaxed_transaction(self) -> Iterator[tuple[Connection, Moment]]:
+        """Open a transaction that may be lost with the machine: for rate limits alone."""
+        with self._writing, self._begun(self._database.relaxed_engine) as connection:
+            yield (
+                connection,
+                self._database.lock_writes(connection) or self._database.now(connection),
+            )
 
     def prepare(self) -> None:
         """Create the tables where there are none, and check that they are of this version.
@@ -107,11 +157,11 @@ class SqlLedger:
             if schema.stored_version(connection) == schema.SCHEMA_VERSION:
                 return  # without a write: a read-only ledger can still be read
         with self._writing, self._begun(self._database.engine) as connection:
-            self._database.lock(connection)
+            self._database.lock_writes(connection)
             schema.prepare(connection)
 
     def note(self, key: str) -> str | None:
-        """What was noted about the ledger itself under ``key``. Raises LedgerError."""
+        """Return what was noted about the ledger itself under ``key``. Raises LedgerError."""
         with self._begun(self._reader) as connection:
             return schema.read_meta(connection, key)
 
@@ -123,20 +173,15 @@ class SqlLedger:
         Raises LedgerError.
         """
         with self.transaction() as tx:
-            if if_empty and tx.page(_START, limit=1):
+            if if_empty and not tx.is_empty():
                 return False
             for key, value in notes.items():
                 schema.write_meta(tx.connection, key, value)
         return True
 
-    def serve(self, store_id: str) -> None:
-        """From now on begin nothing unless the ledger is noted as this store's."""
+    def claim_only_for(self, store_id: str) -> None:
+        """From now on refuse to claim unless the ledger is noted as this store's."""
         self._claimer = replace(self._claimer, store_id=store_id)
-
-    def is_empty(self) -> bool:
-        """Whether it holds no attempt at all. Raises LedgerError."""
-        with self._reading() as tx:
-            return not tx.page(_START, limit=1)
 
     def dispose(self) -> None:
         """Close every connection, and give up what is still claimed."""
@@ -147,104 +192,6 @@ class SqlLedger:
 
     def __exit__(self, *_: object) -> None:
         self.dispose()
-
-    def find(self, request_sha256s: Sequence[str]) -> dict[str, Attempt]:
-        """See ``Ledger.find``."""
-        with self._reading() as tx:
-            return tx.find(request_sha256s)
-
-    def history(self, request_sha256: str) -> list[Attempt]:
-        """See ``Ledger.history``."""
-        with self._reading() as tx:
-            return tx.history(request_sha256)
-
-    def claim(
-        self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
-    ) -> Claim:
-        """See ``Ledger.claim``."""
-        with self.transaction() as tx:
-            return tx.claim(intent, holder=holder, after=after, budgets=budgets)
-
-    def renew(self, attempt: Attempt, *, holder: str) -> bool:
-        """See ``Ledger.renew``."""
-        with self.transaction() as tx:
-            return tx.renew(attempt, holder=holder)
-
-    def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
-        """See ``Ledger.accept``."""
-        with self.transaction() as tx:
-            return tx.accept(attempt, prediction_id=prediction_id, reply=reply)
-
-    def succeed(self, attempt: Attempt, *, reply: str) -> bool:
-        """See ``Ledger.succeed``."""
-        with self.transaction() as tx:
-            return tx.succeed(attempt, reply=reply)
-
-    def close(
-        self,
-        attempt: Attempt,
-        state: State,
-        *,
-        holder: str,
-        error: str | None = None,
-        retryable: bool = False,
-        images: str = "[]",
-        reply: str | None = None,
-        resolution: str | None = None,
-    ) -> bool:
-        """See ``Ledger.close``."""
-        with self.transaction() as tx:
-            return tx.close(
-                attempt,
-                state,
-                holder=holder,
-                error=error,
-                retryable=retryable,
-                images=images,
-                reply=reply,
-                resolution=resolution,
-            )
-
-    def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
-        """See ``Ledger.mark_recorded``."""
-        with self.transaction() as tx:
-            tx.mark_recorded(request_sha256s)
-
-    def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> list[Attempt]:
-        """See ``Ledger.unfinished``."""
-        with self._reading() as tx:
-            return tx.unfinished(older_than=older_than, limit=limit)
-
-    def in_state(self, state: State, *, limit: int = 1000) -> list[Attempt]:
-        """See ``Ledger.in_state``."""
-        with self._reading() as tx:
-            return tx.in_state(state, limit=limit)
-
-    def spent_micros(self, scope: str) -> int:
-        """See ``Ledger.spent_micros``."""
-        with self._reading() as tx:
-            return tx.spent_micros(scope)
-
-    def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
-        """See ``Ledger.known_ids``."""
-        with self._reading() as tx:
-            return tx.known_ids(prediction_ids)
-
-    def attempts(self) -> Iterator[Attempt]:
-        """See ``Ledger.attempts``. Read in pages, so that a slow reader keeps nobody waiting."""
-        after = _START
-        while True:
-            with self._reading() as tx:
-                page = tx.page(after, limit=_PAGE)
-            if not page:
-                return
-            yield from page
-            after = (page[-1].request_sha256, page[-1].number)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Transaction]:
-        with self._begun(self._reader) as connection:
-            yield self._calls(connection, None)
 
     @contextmanager
     def _begun(self, engine: Engine) -> Iterator[Connection]:
@@ -258,7 +205,7 @@ class SqlLedger:
         except LedgerError as error:
             raise LedgerError(f"{self.name}: {error}") from error
 
-    def _calls(self, connection: Connection, moment: Moment | None) -> Transaction:
+    def _transaction_on(self, connection: Connection, moment: Moment | None) -> Transaction:
         def read_clock() -> Moment:
             return self._database.now(connection) if moment is None else moment
 
@@ -271,6 +218,9 @@ class SqlRates:
     ``per_minute`` holds the configured rate of each kind; ``account`` keeps the limits of several
     providers or keys apart. On SQLite the times are the host's steady clock's, so that a jump of
     the wall clock neither stops nor frees anything; a limit starts anew with the next boot.
+
+    A commit here doesn't wait for the disk, because a limit that is lost with the machine does no
+    harm. A crash of the process loses nothing.
     """
 
     def __init__(
@@ -297,7 +247,7 @@ class SqlRates:
     def _state(self, kind: Kind) -> Iterator["_Row"]:
         """Load a kind's state, let the caller change it, and write it back."""
         name = f"{self._account}/{kind}"
-        with self._ledger.hasty_transaction() as (connection, moment):
+        with self._ledger.relaxed_transaction() as (connection, moment):
             found = connection.execute(_LOAD, {"at": name}).first()
             same_clock = found is not None and found[0] == moment.boot
             row = _Row(
@@ -316,3 +266,10 @@ class SqlRates:
 class _Row:
     state: RateState
     now: float
+
+
+_NUMBERS = tuple(field.name for field in fields(RateState))
+_AT = RATES.c.kind == sa.bindparam("at")
+_LOAD = sa.select(*(RATES.c[name] for name in ("boot", *_NUMBERS))).where(_AT)
+_FIRST = RATES.insert()
+_SAVE = RATES.update().where(_AT)

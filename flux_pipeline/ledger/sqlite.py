@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.leases import HostClock, Moment, Presence
+from flux_pipeline.ledger.leases import HostClock, LockFile, Moment
 
 _OLDEST = (3, 35)  # RETURNING
 _RETRY_SECONDS = 0.01
@@ -40,26 +40,26 @@ class SqliteDatabase:
         self.name = f"ledger {self._path}"
         self._patience = patience_seconds
         self._clock = clock
-        self._presence = Presence(self._path.with_name(f"{self._path.name}.workers"))
+        self._lock_file = LockFile(self._path.with_name(f"{self._path.name}.workers"))
         self._create_file()
         address = url.set(drivername="sqlite", database=str(self._path))
         self.engine = _engine(address, patience_seconds, synchronous="FULL")
-        self.hasty_engine = _engine(address, patience_seconds, synchronous="NORMAL")
+        self.relaxed_engine = _engine(address, patience_seconds, synchronous="NORMAL")
 
-    def lock(self, _connection: Connection) -> Moment | None:
+    def lock_writes(self, _connection: Connection) -> Moment | None:
         """Do nothing: ``BEGIN IMMEDIATE`` holds the write lock already."""
 
     def now(self, _connection: Connection) -> Moment:
         """Read the host's clocks."""
         return self._clock.read()
 
-    def enter(self) -> str:
+    def take_lock_file(self) -> str:
         """Hold this process's lock file."""
-        return self._presence.enter()
+        return self._lock_file.take()
 
-    def is_dead(self, presence: str) -> bool:
+    def is_dead(self, lock_file: str) -> bool:
         """Return whether nobody holds that lock file any more."""
-        return self._presence.is_dead(presence)
+        return self._lock_file.is_dead(lock_file)
 
     def explain(self, error: SQLAlchemyError) -> str:
         """Say what SQLite's error code means here."""
@@ -73,8 +73,8 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close every connection, and free the lock file."""
         self.engine.dispose()
-        self.hasty_engine.dispose()
-        self._presence.leave()
+        self.relaxed_engine.dispose()
+        self._lock_file.release()
 
     def _create_file(self) -> None:
         """Create the file for this user alone: requests may hold what nobody else should read.

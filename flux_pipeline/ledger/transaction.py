@@ -1,7 +1,8 @@
-"""What is written to the ledger, in one transaction.
+"""Reads and writes attempts and budgets within one open database transaction.
 
-Writers come one after another (SQLite's write lock; one advisory lock on Postgres), so what is read
-here stays true until the commit. The writes repeat their conditions all the same.
+Writers run one after another (SQLite's write lock, one advisory lock on Postgres), so what a
+transaction reads stays true until its commit. Every UPDATE repeats its condition in its WHERE all
+the same: no write depends on the lock alone. The SQL statements are at the end of this module.
 """
 
 import json
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from flux_pipeline.errors import LedgerError
+from flux_pipeline.iteration import batched
 from flux_pipeline.ledger import base as rules
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import (
@@ -40,196 +42,37 @@ from flux_pipeline.ledger.schema import (
 )
 
 _IN_ONE_QUERY = 1000
-_c = ATTEMPTS.c
-_WITHOUT_LINEAGE = [state.value for state in State if not (state.is_open or state in FINISHED)]
-
-_FIND = sa.select(*COLUMNS).where(
-    _c.request_sha256.in_(sa.bindparam("shas", expanding=True)), _c.latest
-)
-
-_HISTORY = sa.select(*COLUMNS).where(_c.request_sha256 == sa.bindparam("sha")).order_by(_c.number)
-
-_UNFINISHED = (
-    sa.select(*COLUMNS)
-    # The first two are a partial index. NOT IN keeps SQLite from the index on states, which would
-    # lead it through all that was ever stored.
-    .where(sa.not_(_c.recorded), _c.latest, _c.state.not_in(_WITHOUT_LINEAGE))
-    .where(_c.claimed_at <= sa.bindparam("before", type_=sa.Double))
-    .order_by(_c.intent_at, _c.request_sha256)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-)
-
-_IN_STATE = (
-    sa.select(*COLUMNS)
-    .where(_c.state == sa.bindparam("word"))
-    .order_by(_c.intent_at, _c.request_sha256, _c.number)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-)
-
-_KNOWN = sa.select(_c.prediction_id).where(
-    _c.prediction_id.in_(sa.bindparam("ids", expanding=True))
-)
-
-_PAGE = (
-    sa.select(*COLUMNS)
-    .where(
-        sa.tuple_(_c.request_sha256, _c.number)
-        > sa.tuple_(sa.bindparam("sha"), sa.bindparam("at", type_=sa.Integer))
-    )
-    .order_by(_c.request_sha256, _c.number)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-)
-
-_b = BUDGETS.c
-_AT = _b.scope == sa.bindparam("at")
-_COST = sa.bindparam("cost", type_=sa.BigInteger)
-_USED = sa.select(_b.used_micros).where(_AT)
-_ADD = BUDGETS.update().where(_AT).values(used_micros=_b.used_micros + _COST)
-_RESERVE = _ADD.where(_b.used_micros + _COST <= sa.bindparam("most", type_=sa.BigInteger))
-_FIRST = BUDGETS.insert()
-_SAME_REQUEST = _c.request_sha256 == sa.bindparam("sha")
-_ONE = (_SAME_REQUEST, _c.number == sa.bindparam("at", type_=sa.Integer))
-_WAS = _c.state == sa.bindparam("was")
-
-_CLAIMED = (
-    _c.holder == sa.bindparam("by"),
-    _c.claims == sa.bindparam("claim", type_=sa.Integer),
-)
-"""By this very claim: the same holder may have taken it over again after its lease."""
-_AMONG = _c.state.in_(sa.bindparam("states", expanding=True))
-_OPEN = [state.value for state in State if state.is_open]
-_UPDATE_ONE = ATTEMPTS.update().where(*_ONE)
-LATEST = sa.select(*CLAIM_COLUMNS).where(_SAME_REQUEST, _c.latest)
-ROW = sa.select(*COLUMNS, _c.acceptance, _c.latest, _c.scopes).where(*_ONE)
-HIGHEST = sa.select(sa.func.max(_c.number)).where(_SAME_REQUEST)
-KEPT = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("key"))
-INSERT = ATTEMPTS.insert()
-FOLLOW = _UPDATE_ONE.where(_c.latest, _c.state.not_in(_OPEN)).values(latest=False)
-STAMP = _UPDATE_ONE.where(_c.state.in_(_OPEN), *_CLAIMED)
-"""Sets the columns that it is given: those of the claim."""
-
-ACCEPT = _UPDATE_ONE.where(_WAS).values(
-    state=sa.bindparam("word"),
-    acceptance=sa.bindparam("key"),
-    prediction_id=sa.bindparam("id"),
-    reply=sa.bindparam("raw"),
-)
-
-REOPEN = ACCEPT.values(error=None, retryable=False, images="[]", recorded=False)
-
-SUCCEED = _UPDATE_ONE.where(_c.state == State.ACCEPTED.value).values(
-    state=State.SUCCEEDED.value, reply=sa.bindparam("raw")
-)
-
-CLOSE = (
-    _UPDATE_ONE.where(_AMONG)
-    .where(sa.or_(_c.state != State.INTENT.value, sa.and_(*_CLAIMED)))
-    .values(
-        state=sa.bindparam("word"),
-        error=sa.bindparam("message"),
-        retryable=sa.bindparam("again"),
-        images=sa.bindparam("records"),
-        reply=sa.func.coalesce(sa.bindparam("raw"), _c.reply),
-        resolution=sa.func.coalesce(sa.bindparam("how"), _c.resolution),
-        recorded=False,
-    )
-    .returning(_c.cost_micros, _c.scopes, _c.acceptance)
-)
-
-MARK_RECORDED = (
-    ATTEMPTS.update()
-    .where(_c.request_sha256.in_(sa.bindparam("shas", expanding=True)), _c.latest)
-    .where(_c.state.not_in(_OPEN))
-    .values(recorded=True)
-)
+"""Values of one IN list, and rows of one page: below the limits of every database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimer:
-    """Who claims: this process's lease, its lock file, and how it sees that another is dead."""
+    """The claiming process: its lease, its lock file, and how it tells that another one is dead."""
 
     lease_seconds: float
-    enter: Callable[[], str]
+    take_lock_file: Callable[[], str]
+    """Hold this process's lock file and return its name; "" where the database uses none."""
     is_dead: Callable[[str], bool]
+    """Whether the process behind another lock file is proven to be gone."""
     store_id: str | None = None
-    """The store that it claims for; None asks nobody whose the ledger is."""
+    """Claim only while the ledger is noted as this store's; None checks nothing."""
 
 
-class Queries:
-    """The reading methods of ``Ledger``, within one open transaction."""
-
-    def __init__(self, connection: Connection, read_clock: Callable[[], Moment]) -> None:
-        self.connection = connection
-        self._read_clock = read_clock
-
-    @cached_property
-    def now(self) -> Moment:
-        """The ledger's time, read once a transaction."""
-        return self._read_clock()
-
-    def find(self, request_sha256s: Sequence[str]) -> dict[str, Attempt]:
-        """See ``Ledger.find``."""
-        found: dict[str, Attempt] = {}
-        for start in range(0, len(request_sha256s), _IN_ONE_QUERY):
-            shas = list(request_sha256s[start : start + _IN_ONE_QUERY])
-            for row in self.connection.execute(_FIND, {"shas": shas}).all():
-                found[row[0]] = attempt_from(row)
-        return found
-
-    def history(self, request_sha256: str) -> list[Attempt]:
-        """See ``Ledger.history``."""
-        rows = self.connection.execute(_HISTORY, {"sha": request_sha256})
-        return [attempt_from(row) for row in rows.all()]
-
-    def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> list[Attempt]:
-        """See ``Ledger.unfinished``."""
-        before = self.now.wall - older_than
-        rows = self.connection.execute(_UNFINISHED, {"before": before, "most": limit})
-        return [attempt_from(row) for row in rows.all()]
-
-    def in_state(self, state: State, *, limit: int = 1000) -> list[Attempt]:
-        """See ``Ledger.in_state``."""
-        rows = self.connection.execute(_IN_STATE, {"word": state.value, "most": limit})
-        return [attempt_from(row) for row in rows.all()]
-
-    def spent_micros(self, scope: str) -> int:
-        """See ``Ledger.spent_micros``."""
-        return spent(self.connection, scope)
-
-    def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
-        """See ``Ledger.known_ids``."""
-        asked = {storable(each): each for each in prediction_ids}
-        stored = list(asked)
-        known: set[str] = set()
-        for start in range(0, len(stored), _IN_ONE_QUERY):
-            ids = stored[start : start + _IN_ONE_QUERY]
-            rows = self.connection.execute(_KNOWN, {"ids": ids})
-            known.update(asked[row[0]] for row in rows.all())
-        return known
-
-    def page(self, after: tuple[str, int], *, limit: int) -> list[Attempt]:
-        """Return the attempts that follow (request, number), in that order."""
-        rows = self.connection.execute(_PAGE, {"sha": after[0], "at": after[1], "most": limit})
-        return [attempt_from(row) for row in rows.all()]
-
-    def attempts(self) -> Iterator[Attempt]:
-        """See ``Ledger.attempts``."""
-        page = self.page(("", 0), limit=_IN_ONE_QUERY)
-        while page:
-            yield from page
-            last = page[-1]
-            page = self.page((last.request_sha256, last.number), limit=_IN_ONE_QUERY)
-
-
-class Transaction(Queries):
+class Transaction:
     """Every method of ``Ledger``, within one transaction that its owner commits."""
 
     def __init__(
         self, connection: Connection, read_clock: Callable[[], Moment], claimer: Claimer
     ) -> None:
-        super().__init__(connection, read_clock)
+        self.connection = connection
+        self._read_clock = read_clock
         self._claimer = claimer
-        self._is_ours = claimer.store_id is None
+        self._store_checked = claimer.store_id is None
+
+    @cached_property
+    def now(self) -> Moment:
+        """The ledger's time, read once a transaction."""
+        return self._read_clock()
 
     def claim(
         self, intent: Intent, *, holder: str, after: int = 0, budgets: Sequence[Budget] = ()
@@ -252,9 +95,52 @@ class Transaction(Queries):
             return Over(attempt)
         return self._start(intent, holder, budgets, after=attempt)
 
+    def _check_store(self) -> None:
+        """Refuse to claim where a worker with another store has taken over the ledger meanwhile."""
+        if self._store_checked:
+            return
+        if schema.read_meta(self.connection, schema.STORE_ID) != self._claimer.store_id:
+            where = schema.read_meta(self.connection, schema.STORE_URI)
+            raise LedgerError(
+                f"belongs to {where} since another worker began: nothing more is sent here. "
+                "Give both the same FLUX_STORE, or each a FLUX_LEDGER of its own"
+            )
+        self._store_checked = True
+
+    def _start(
+        self, intent: Intent, holder: str, budgets: Sequence[Budget], *, after: Attempt | None
+    ) -> Claim:
+        """Write a new attempt, unless a budget forbids it."""
+        over = reserve(self.connection, budgets, intent.cost_micros)
+        if over is not None:
+            return over
+        number = 1
+        if after is not None:
+            # First, because a unique index allows one latest attempt of a request.
+            self.connection.execute(UNSET_LATEST, _key(after))
+            number = self._next_number(intent.request_sha256)
+        now = self.now.wall
+        attempt = Attempt(
+            intent.request_sha256, number, State.INTENT, holder, now, now, _storable_intent(intent)
+        )
+        self._insert(attempt, scopes=dump_scopes(budgets))
+        return Claimed(attempt, fresh=True)
+
+    def _take_over(self, attempt: Attempt, holder: str) -> Claim:
+        claims = attempt.claims + 1
+        if not self._restart_lease(attempt, by=attempt.holder, to=holder, claims=claims):
+            raise LedgerError("an attempt changed under the ledger's own lock: nothing was claimed")
+        taken = replace(attempt, holder=holder, claimed_at=self.now.wall, claims=claims)
+        return Claimed(taken, fresh=False)
+
     def renew(self, attempt: Attempt, *, holder: str) -> bool:
         """See ``Ledger.renew``."""
-        return self._stamp(attempt, by=holder, to=holder, claims=attempt.claims)
+        return self._restart_lease(attempt, by=holder, to=holder, claims=attempt.claims)
+
+    def _restart_lease(self, attempt: Attempt, *, by: str, to: str, claims: int) -> bool:
+        """Start the lease of an open attempt anew, for its holder or for another one."""
+        values = {**_key(attempt), "by": by, "claim": attempt.claims, "claims": claims}
+        return self.connection.execute(RESTART_LEASE, values | self._lease(to)).rowcount == 1
 
     def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
         """See ``Ledger.accept``."""
@@ -262,13 +148,54 @@ class Transaction(Queries):
         raw = storable(reply)
         at = _key(attempt)
         paid = {"id": prediction, "raw": raw, "key": rules.acceptance_of(prediction, raw)}
+        # The usual case takes one statement: every paid prediction passes here.
         accepted = {**at, **paid, "was": State.INTENT.value, "word": State.ACCEPTED.value}
         if self.connection.execute(ACCEPT, accepted).rowcount:
             return State.ACCEPTED
-        row = self.connection.execute(ROW, at).first()
+        row = self.connection.execute(ATTEMPT, at).first()
         if row is None:
             return self._keep_lost(attempt, paid)
         return self._accept_again(row, paid)
+
+    def _accept_again(self, found: Sequence[Any], paid: dict[str, Any]) -> State:
+        """Accept for an attempt that is no intent any more."""
+        row = attempt_from(found)
+        held, latest, scopes = found[len(COLUMNS) :]
+        state = rules.state_when_accepted(row.state, held, paid["key"], latest=latest)
+        if state is None:
+            return self._keep_apart(row, paid, scopes)
+        if state is row.state and held is not None:
+            return State.DUPLICATE if state is State.DUPLICATE else State.ACCEPTED
+        values = {**_key(row), **paid, "was": row.state.value, "word": state.value}
+        self.connection.execute(REOPEN, values)
+        if not rules.is_charged(row.state, accepted=held is not None):
+            charge(self.connection, load_scopes(scopes), row.intent.cost_micros)
+        return state
+
+    def _keep_apart(self, row: Attempt, paid: dict[str, Any], scopes: str) -> State:
+        """Keep a second paid creation of one attempt in a row of its own, charged too."""
+        same = {"sha": row.request_sha256, "key": paid["key"]}
+        if self.connection.execute(SAME_ACCEPTANCE, same).first() is None:
+            number = self._next_number(row.request_sha256)
+            kept = replace(row, number=number, state=State.DUPLICATE, intent_at=self.now.wall)
+            self._insert(_paid(kept, paid), scopes=scopes, acceptance=paid["key"], latest=False)
+            charge(self.connection, load_scopes(scopes), row.intent.cost_micros)
+        return State.DUPLICATE
+
+    def _keep_lost(self, attempt: Attempt, paid: dict[str, Any]) -> State:
+        """Write an accepted attempt whose intent is gone (an older backup was restored).
+
+        A paid id is written whatever happened to the database: with the intent that the caller
+        still has, as a duplicate where others have gone on without it.
+        """
+        row = self.connection.execute(LATEST, {"sha": attempt.request_sha256}).first()
+        latest = None if row is None else attempt_from(row)
+        state = rules.state_when_lost(attempt, latest)
+        if latest is not None and state is State.ACCEPTED:
+            self.connection.execute(UNSET_LATEST, _key(latest))
+        lost = replace(attempt, state=state, intent=_storable_intent(attempt.intent))
+        self._insert(_paid(lost, paid), acceptance=paid["key"], latest=state is State.ACCEPTED)
+        return state
 
     def succeed(self, attempt: Attempt, *, reply: str) -> bool:
         """See ``Ledger.succeed``."""
@@ -311,104 +238,61 @@ class Transaction(Queries):
 
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         """See ``Ledger.mark_recorded``."""
-        for start in range(0, len(request_sha256s), _IN_ONE_QUERY):
-            shas = list(request_sha256s[start : start + _IN_ONE_QUERY])
+        for shas in batched(request_sha256s, _IN_ONE_QUERY):
             self.connection.execute(MARK_RECORDED, {"shas": shas})
 
-    def _check_store(self) -> None:
-        """Begin nothing where another store's worker has taken the ledger meanwhile."""
-        if not self._is_ours:
-            if schema.read_meta(self.connection, schema.STORE_ID) != self._claimer.store_id:
-                where = schema.read_meta(self.connection, schema.STORE_URI)
-                raise LedgerError(
-                    f"belongs to {where} since another worker began: nothing more is sent here. "
-                    "Give both the same FLUX_STORE, or each a FLUX_LEDGER of its own"
-                )
-            self._is_ours = True
+    def find(self, request_sha256s: Sequence[str]) -> dict[str, Attempt]:
+        """See ``Ledger.find``."""
+        found: dict[str, Attempt] = {}
+        for shas in batched(request_sha256s, _IN_ONE_QUERY):
+            for row in self.connection.execute(FIND, {"shas": shas}).all():
+                found[row[0]] = attempt_from(row)
+        return found
 
-    def _take_over(self, attempt: Attempt, holder: str) -> Claim:
-        claims = attempt.claims + 1
-        if not self._stamp(attempt, by=attempt.holder, to=holder, claims=claims):
-            raise LedgerError("an attempt changed under the ledger's own lock: nothing was claimed")
-        taken = replace(attempt, holder=holder, claimed_at=self.now.wall, claims=claims)
-        return Claimed(taken, fresh=False)
+    def history(self, request_sha256: str) -> list[Attempt]:
+        """See ``Ledger.history``."""
+        rows = self.connection.execute(HISTORY, {"sha": request_sha256})
+        return [attempt_from(row) for row in rows.all()]
 
-    def _stamp(self, attempt: Attempt, *, by: str, to: str, claims: int) -> bool:
-        """Start the lease of an open attempt anew, for its holder or for another one."""
-        values = {**_key(attempt), "by": by, "claim": attempt.claims, "claims": claims}
-        return self.connection.execute(STAMP, values | self._claim(to)).rowcount == 1
+    def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> list[Attempt]:
+        """See ``Ledger.unfinished``."""
+        before = self.now.wall - older_than
+        rows = self.connection.execute(UNFINISHED, {"before": before, "most": limit})
+        return [attempt_from(row) for row in rows.all()]
 
-    def _claim(self, holder: str) -> dict[str, Any]:
-        now = self.now
-        return {
-            "holder": holder,
-            "claimed_at": now.wall,
-            "steady_at": now.steady,
-            "boot": now.boot,
-            "lease_seconds": self._claimer.lease_seconds,
-            "presence": self._claimer.enter(),
-        }
+    def in_state(self, state: State, *, limit: int = 1000) -> list[Attempt]:
+        """See ``Ledger.in_state``."""
+        rows = self.connection.execute(IN_STATE, {"word": state.value, "most": limit})
+        return [attempt_from(row) for row in rows.all()]
 
-    def _start(
-        self, intent: Intent, holder: str, budgets: Sequence[Budget], *, after: Attempt | None
-    ) -> Claim:
-        """Write a new attempt, unless a budget forbids it."""
-        over = reserve(self.connection, budgets, intent.cost_micros)
-        if over is not None:
-            return over
-        number = 1
-        if after is not None:
-            self.connection.execute(FOLLOW, _key(after))
-            number = self._next_number(intent.request_sha256)
-        now = self.now.wall
-        attempt = Attempt(
-            intent.request_sha256, number, State.INTENT, holder, now, now, _stored(intent)
-        )
-        self._insert(attempt, scopes=dump_scopes(budgets))
-        return Claimed(attempt, fresh=True)
+    def spent_micros(self, scope: str) -> int:
+        """See ``Ledger.spent_micros``."""
+        return int(self.connection.scalar(USED, {"at": storable(scope)}) or 0)
 
-    def _accept_again(self, found: Sequence[Any], paid: dict[str, Any]) -> State:
-        """Accept for an attempt that is no intent any more."""
-        row = attempt_from(found)
-        held, latest, scopes = found[len(COLUMNS) :]
-        state = rules.state_when_accepted(row.state, held, paid["key"], latest=latest)
-        if state is None:
-            return self._keep_apart(row, paid, scopes)
-        if state is row.state and held is not None:
-            return State.DUPLICATE if state is State.DUPLICATE else State.ACCEPTED
-        values = {**_key(row), **paid, "was": row.state.value, "word": state.value}
-        self.connection.execute(REOPEN, values)
-        if not rules.is_charged(row.state, accepted=held is not None):
-            charge(self.connection, load_scopes(scopes), row.intent.cost_micros)
-        return state
+    def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
+        """See ``Ledger.known_ids``."""
+        asked = {storable(each): each for each in prediction_ids}
+        known: set[str] = set()
+        for ids in batched(asked, _IN_ONE_QUERY):
+            rows = self.connection.execute(KNOWN_IDS, {"ids": ids})
+            known.update(asked[row[0]] for row in rows.all())
+        return known
 
-    def _keep_apart(self, row: Attempt, paid: dict[str, Any], scopes: str) -> State:
-        """Keep a second paid creation of one attempt in a row of its own, charged too."""
-        same = {"sha": row.request_sha256, "key": paid["key"]}
-        if self.connection.execute(KEPT, same).first() is None:
-            number = self._next_number(row.request_sha256)
-            kept = replace(row, number=number, state=State.DUPLICATE, intent_at=self.now.wall)
-            self._insert(_paid(kept, paid), scopes=scopes, acceptance=paid["key"], latest=False)
-            charge(self.connection, load_scopes(scopes), row.intent.cost_micros)
-        return State.DUPLICATE
+    def attempts(self) -> Iterator[Attempt]:
+        """See ``Ledger.attempts``."""
+        return in_pages(self.page)
 
-    def _keep_lost(self, attempt: Attempt, paid: dict[str, Any]) -> State:
-        """Write an accepted attempt whose intent is gone (an older backup was restored).
+    def page(self, after: tuple[str, int], limit: int = _IN_ONE_QUERY) -> list[Attempt]:
+        """Return the attempts that follow (request, number), in that order."""
+        rows = self.connection.execute(PAGE, {"sha": after[0], "at": after[1], "most": limit})
+        return [attempt_from(row) for row in rows.all()]
 
-        A paid id is written whatever happened to the database: with the intent that the caller
-        still has, as a duplicate where others have gone on without it.
-        """
-        row = self.connection.execute(LATEST, {"sha": attempt.request_sha256}).first()
-        latest = None if row is None else attempt_from(row)
-        state = rules.state_when_lost(attempt, latest)
-        if latest is not None and state is State.ACCEPTED:
-            self.connection.execute(FOLLOW, _key(latest))
-        lost = replace(attempt, state=state, intent=_stored(attempt.intent))
-        self._insert(_paid(lost, paid), acceptance=paid["key"], latest=state is State.ACCEPTED)
-        return state
+    def is_empty(self) -> bool:
+        """Return whether the ledger holds no attempt at all."""
+        return not self.page(_BEFORE_ALL, limit=1)
 
     def _next_number(self, request_sha256: str) -> int:
-        highest = self.connection.scalar(HIGHEST, {"sha": request_sha256})
+        highest = self.connection.scalar(HIGHEST_NUMBER, {"sha": request_sha256})
         return int(highest or 0) + 1
 
     def _insert(
@@ -440,31 +324,30 @@ class Transaction(Queries):
             "recorded": False,
             "resolution": None,
         }
-        self.connection.execute(INSERT, values | self._claim(attempt.holder))
+        self.connection.execute(INSERT, values | self._lease(attempt.holder))
+
+    def _lease(self, holder: str) -> dict[str, Any]:
+        """The columns of a lease that this process starts now."""
+        now = self.now
+        return {
+            "holder": holder,
+            "claimed_at": now.wall,
+            "steady_at": now.steady,
+            "boot": now.boot,
+            "lease_seconds": self._claimer.lease_seconds,
+            "presence": self._claimer.take_lock_file(),
+        }
 
 
-def _key(attempt: Attempt) -> dict[str, Any]:
-    return {"sha": attempt.request_sha256, "at": attempt.number}
+_BEFORE_ALL = ("", 0)
 
 
-def _paid(attempt: Attempt, paid: dict[str, Any]) -> Attempt:
-    return replace(attempt, prediction_id=paid["id"], reply=paid["raw"])
-
-
-def _stored(intent: Intent) -> Intent:
-    return Intent(
-        intent.request_sha256,
-        storable(intent.prompt_set),
-        storable(intent.run_id),
-        intent.cost_micros,
-        storable(intent.request_json),
-    )
-
-
-def spent(connection: Connection, scope: str) -> int:
-    """Return what counts under a scope, in millionths of a USD."""
-    used = connection.scalar(_USED, {"at": storable(scope)})
-    return 0 if used is None else int(used)
+def in_pages(read_page: Callable[[tuple[str, int]], Sequence[Attempt]]) -> Iterator[Attempt]:
+    """Yield every attempt; ``read_page`` returns those that follow (request, number)."""
+    after = _BEFORE_ALL
+    while page := read_page(after):
+        yield from page
+        after = (page[-1].request_sha256, page[-1].number)
 
 
 def reserve(connection: Connection, budgets: Sequence[Budget], cost: int) -> OverBudget | None:
@@ -480,16 +363,31 @@ def reserve(connection: Connection, budgets: Sequence[Budget], cost: int) -> Ove
     return None
 
 
+def _reserve_one(connection: Connection, budget: Budget, cost: int) -> OverBudget | None:
+    limit = budget.limit_micros
+    if limit is None:
+        charge(connection, [budget.scope], cost)
+        return None
+    at = storable(budget.scope)
+    if connection.execute(ADD_WITHIN_LIMIT, {"at": at, "cost": cost, "most": limit}).rowcount:
+        return None
+    used = connection.scalar(USED, {"at": at})
+    if used is None and cost <= limit:
+        connection.execute(FIRST_USE, {"scope": at, "used_micros": cost})
+        return None
+    return OverBudget(budget.scope, limit, max(0, limit - int(used or 0)))
+
+
 def charge(connection: Connection, scopes: Iterable[str], cost: int) -> None:
     """Add ``cost`` to the scopes whatever their limits: money that is gone, or (below 0) free."""
     for scope in scopes:
         at = storable(scope)
-        if not connection.execute(_ADD, {"at": at, "cost": cost}).rowcount:
-            connection.execute(_FIRST, {"scope": at, "used_micros": cost})
+        if not connection.execute(ADD, {"at": at, "cost": cost}).rowcount:
+            connection.execute(FIRST_USE, {"scope": at, "used_micros": cost})
 
 
 def dump_scopes(budgets: Sequence[Budget]) -> str:
-    """Return the scopes as they are kept with an attempt."""
+    """Return the scopes as JSON, as they are kept with an attempt."""
     return json.dumps([budget.scope for budget in budgets])
 
 
@@ -498,16 +396,116 @@ def load_scopes(text: str) -> list[str]:
     return [str(scope) for scope in json.loads(text)]
 
 
-def _reserve_one(connection: Connection, budget: Budget, cost: int) -> OverBudget | None:
-    limit = budget.limit_micros
-    if limit is None:
-        charge(connection, [budget.scope], cost)
-        return None
-    at = storable(budget.scope)
-    if connection.execute(_RESERVE, {"at": at, "cost": cost, "most": limit}).rowcount:
-        return None
-    used = connection.scalar(_USED, {"at": at})
-    if used is None and cost <= limit:
-        connection.execute(_FIRST, {"scope": at, "used_micros": cost})
-        return None
-    return OverBudget(budget.scope, limit, max(0, limit - int(used or 0)))
+def _key(attempt: Attempt) -> dict[str, Any]:
+    return {"sha": attempt.request_sha256, "at": attempt.number}
+
+
+def _paid(attempt: Attempt, paid: dict[str, Any]) -> Attempt:
+    return replace(attempt, prediction_id=paid["id"], reply=paid["raw"])
+
+
+def _storable_intent(intent: Intent) -> Intent:
+    return Intent(
+        intent.request_sha256,
+        storable(intent.prompt_set),
+        storable(intent.run_id),
+        intent.cost_micros,
+        storable(intent.request_json),
+    )
+
+
+# Conditions that several statements share.
+_c = ATTEMPTS.c
+_SAME_REQUEST = _c.request_sha256 == sa.bindparam("sha")
+_ANY_REQUEST = _c.request_sha256.in_(sa.bindparam("shas", expanding=True))
+_ONE_ATTEMPT = (_SAME_REQUEST, _c.number == sa.bindparam("at", type_=sa.Integer))
+_IS_OPEN = _c.state.in_([state.value for state in State if state.is_open])
+_SAME_CLAIM = (
+    _c.holder == sa.bindparam("by"),
+    # The same holder may have claimed it again after its lease: the count tells the two apart.
+    _c.claims == sa.bindparam("claim", type_=sa.Integer),
+)
+_MOST = sa.bindparam("most", type_=sa.Integer)
+_UPDATE = ATTEMPTS.update().where(*_ONE_ATTEMPT)
+
+# Claim: a new attempt, one that follows a closed one, or the lease of an open one.
+LATEST = sa.select(*CLAIM_COLUMNS).where(_SAME_REQUEST, _c.latest)
+HIGHEST_NUMBER = sa.select(sa.func.max(_c.number)).where(_SAME_REQUEST)
+INSERT = ATTEMPTS.insert()
+UNSET_LATEST = _UPDATE.where(_c.latest, sa.not_(_IS_OPEN)).values(latest=False)
+# No values here: it sets the columns that it is given, those of ``Transaction._lease``.
+RESTART_LEASE = _UPDATE.where(_IS_OPEN, *_SAME_CLAIM)
+
+# Accept: the provider's id, whatever state the attempt is in by now.
+ACCEPT = _UPDATE.where(_c.state == sa.bindparam("was")).values(
+    state=sa.bindparam("word"),
+    acceptance=sa.bindparam("key"),
+    prediction_id=sa.bindparam("id"),
+    reply=sa.bindparam("raw"),
+)
+REOPEN = ACCEPT.values(error=None, retryable=False, images="[]", recorded=False)
+ATTEMPT = sa.select(*COLUMNS, _c.acceptance, _c.latest, _c.scopes).where(*_ONE_ATTEMPT)
+SAME_ACCEPTANCE = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("key"))
+
+# Close: the provider's last reply, the end, and the note that its lineage is written.
+SUCCEED = _UPDATE.where(_c.state == State.ACCEPTED.value).values(
+    state=State.SUCCEEDED.value, reply=sa.bindparam("raw")
+)
+CLOSE = (
+    _UPDATE.where(_c.state.in_(sa.bindparam("states", expanding=True)))
+    .where(sa.or_(_c.state != State.INTENT.value, sa.and_(*_SAME_CLAIM)))
+    .values(
+        state=sa.bindparam("word"),
+        error=sa.bindparam("message"),
+        retryable=sa.bindparam("again"),
+        images=sa.bindparam("records"),
+        reply=sa.func.coalesce(sa.bindparam("raw"), _c.reply),
+        resolution=sa.func.coalesce(sa.bindparam("how"), _c.resolution),
+        recorded=False,
+    )
+    .returning(_c.cost_micros, _c.scopes, _c.acceptance)
+)
+MARK_RECORDED = (
+    ATTEMPTS.update().where(_ANY_REQUEST, _c.latest, sa.not_(_IS_OPEN)).values(recorded=True)
+)
+
+# Reads: each finds an index, however large the table grows (tests/ledger/test_transaction.py).
+FIND = sa.select(*COLUMNS).where(_ANY_REQUEST, _c.latest)
+HISTORY = sa.select(*COLUMNS).where(_SAME_REQUEST).order_by(_c.number)
+UNFINISHED = (
+    sa.select(*COLUMNS)
+    # `recorded` and `latest` are a partial index. NOT IN keeps SQLite from the index on states,
+    # which would lead it through all that was ever stored.
+    .where(sa.not_(_c.recorded), _c.latest)
+    .where(_c.state.not_in([s.value for s in State if not (s.is_open or s in FINISHED)]))
+    .where(_c.claimed_at <= sa.bindparam("before", type_=sa.Double))
+    .order_by(_c.intent_at, _c.request_sha256)
+    .limit(_MOST)
+)
+IN_STATE = (
+    sa.select(*COLUMNS)
+    .where(_c.state == sa.bindparam("word"))
+    .order_by(_c.intent_at, _c.request_sha256, _c.number)
+    .limit(_MOST)
+)
+KNOWN_IDS = sa.select(_c.prediction_id).where(
+    _c.prediction_id.in_(sa.bindparam("ids", expanding=True))
+)
+PAGE = (
+    sa.select(*COLUMNS)
+    .where(
+        sa.tuple_(_c.request_sha256, _c.number)
+        > sa.tuple_(sa.bindparam("sha"), sa.bindparam("at", type_=sa.Integer))
+    )
+    .order_by(_c.request_sha256, _c.number)
+    .limit(_MOST)
+)
+
+# Budgets: one row a scope, made by its first use.
+_b = BUDGETS.c
+_SAME_SCOPE = _b.scope == sa.bindparam("at")
+_COST = sa.bindparam("cost", type_=sa.BigInteger)
+USED = sa.select(_b.used_micros).where(_SAME_SCOPE)
+FIRST_USE = BUDGETS.insert()
+ADD = BUDGETS.update().where(_SAME_SCOPE).values(used_micros=_b.used_micros + _COST)
+ADD_WITHIN_LIMIT = ADD.where(_b.used_micros + _COST <= sa.bindparam("most", type_=sa.BigInteger))

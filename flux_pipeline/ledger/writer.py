@@ -1,7 +1,7 @@
-"""Many tasks' calls in one transaction: group commit, so that 64 slots share one fsync.
+"""Writes the ledger calls of many tasks in shared transactions: group commit.
 
-While a commit is under way, calls collect; they are the next transaction. A call waits for at most
-two commits, and the faster the disk, the smaller the groups.
+64 tasks share one fsync: the calls that come while a commit is under way are the next transaction.
+So a call waits for at most two commits, and the faster the disk, the smaller the groups.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 
@@ -17,32 +17,18 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Ledger
 
 T = TypeVar("T")
-Calls_co = TypeVar("Calls_co", bound=Ledger, covariant=True)
 
 
-class TransactionalLedger(Protocol[Calls_co]):
+class TransactionalLedger(Protocol):
     """A ledger that can take several calls in one transaction."""
 
-    def transaction(self) -> AbstractContextManager[Calls_co]:
+    def transaction(self) -> AbstractContextManager[Ledger]:
         """Open a transaction with the methods of ``Ledger``; commit it at the end."""
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    work: Callable[[Any], Any]
-    answer: "asyncio.Future[Any]"
-
-
-@dataclass(slots=True)
-class _Batch:
-    jobs: Sequence[_Job]
-    at: int | None = None
-    """The call under way; None while the transaction is opened or committed."""
-
-
-class LedgerWriter(Generic[Calls_co]):
-    """Async calls of a ledger, in groups; used as ``async with``, within one event loop.
+class LedgerWriter:
+    """Makes calls of a ledger from async code, in groups; ``async with``, within one event loop.
 
     ``call`` is not cut short by a cancelled scope: it answers first, and the cancellation follows
     at the caller's next checkpoint. A task that is cancelled without a scope (``Task.cancel``)
@@ -50,10 +36,10 @@ class LedgerWriter(Generic[Calls_co]):
     an id that was paid for is never dropped on the way.
     """
 
-    def __init__(self, ledger: TransactionalLedger[Calls_co], *, most: int = 256) -> None:
+    def __init__(self, ledger: TransactionalLedger, *, most: int = 256) -> None:
         self._ledger = ledger
         self._most = most
-        self._waiting: list[_Job] = []
+        self._waiting: list[_Call] = []
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -67,7 +53,7 @@ class LedgerWriter(Generic[Calls_co]):
             await self._idle.wait()
         self._thread.shutdown()
 
-    async def call(self, work: Callable[[Calls_co], T]) -> T:
+    async def call(self, work: Callable[[Ledger], T]) -> T:
         """Run ``work`` on an open transaction and return its result once that is committed.
 
         ``work`` runs in another thread, and again from the start where another call of its group
@@ -77,13 +63,13 @@ class LedgerWriter(Generic[Calls_co]):
         Raises:
             LedgerError: Where the database failed; at the commit, every caller of the group.
         """
-        job = _Job(work, asyncio.get_running_loop().create_future())
-        self._waiting.append(job)
+        call = _Call(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
         if self._idle.is_set():
             self._idle.clear()
             asyncio.get_running_loop().call_soon(self._start)  # after all tasks that are ready now
         with anyio.CancelScope(shield=True):
-            answer: T = await job.answer
+            answer: T = await call.answer
         return answer
 
     def _start(self) -> None:
@@ -91,43 +77,56 @@ class LedgerWriter(Generic[Calls_co]):
         if not self._waiting:
             self._idle.set()
             return
-        batch = _Batch(self._waiting[: self._most])
+        group = _Group(self._waiting[: self._most])
         del self._waiting[: self._most]
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
-        running.add_done_callback(lambda done: self._finish(batch, done))
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, group)
+        running.add_done_callback(lambda done: self._finish(group, done))
 
-    def _run(self, batch: _Batch) -> list[Any]:
-        with self._ledger.transaction() as calls:
+    def _run(self, group: "_Group") -> list[Any]:
+        with self._ledger.transaction() as tx:
             answers = []
-            for number, job in enumerate(batch.jobs):
-                batch.at = number
-                answers.append(job.work(calls))
-            batch.at = None
+            for number, call in enumerate(group.calls):
+                group.at = number
+                answers.append(call.work(tx))
+            group.at = None
         return answers
 
-    def _finish(self, batch: _Batch, done: "asyncio.Future[list[Any]]") -> None:
+    def _finish(self, group: "_Group", done: "asyncio.Future[list[Any]]") -> None:
         """Answer the callers; where one call failed, run the rest of its group again."""
         error = done.exception()
         if error is None:
-            for job, answer in zip(batch.jobs, done.result(), strict=True):
-                _answer(job, answer)
-        elif batch.at is None:
-            for job in batch.jobs:
-                _refuse(job, _copy(error))
+            for call, answer in zip(group.calls, done.result(), strict=True):
+                call.resolve(answer)
+        elif group.at is None:
+            for call in group.calls:
+                call.reject(_copy(error))
         else:
-            _refuse(batch.jobs[batch.at], error)
-            self._waiting[:0] = [*batch.jobs[: batch.at], *batch.jobs[batch.at + 1 :]]
+            # The failed call undid the whole transaction: the others go first in the next one.
+            group.calls[group.at].reject(error)
+            self._waiting[:0] = [*group.calls[: group.at], *group.calls[group.at + 1 :]]
         self._start()
 
 
-def _answer(job: _Job, answer: Any) -> None:
-    if not job.answer.done():  # its caller was cancelled
-        job.answer.set_result(answer)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    work: Callable[[Ledger], Any]
+    answer: "asyncio.Future[Any]"
+    """Done already where its caller was cancelled."""
+
+    def resolve(self, answer: Any) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def reject(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
-def _refuse(job: _Job, error: BaseException) -> None:
-    if not job.answer.done():
-        job.answer.set_exception(error)
+@dataclass(slots=True)
+class _Group:
+    calls: Sequence[_Call]
+    at: int | None = None
+    """The call under way; None while the transaction is opened or committed."""
 
 
 def _copy(error: BaseException) -> BaseException:

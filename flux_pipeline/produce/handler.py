@@ -11,7 +11,6 @@ from anyio import to_thread
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply
-from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.record import ImageStatus, records_to_json
 from flux_pipeline.outcomes import (
@@ -37,7 +36,7 @@ class RunServices:
     """What all requests of one run share."""
 
     provider: Provider
-    ledger: LedgerWriter[Transaction]
+    ledger: LedgerWriter
     known_ids: Callable[[Sequence[str]], set[str]]
     """Which of these ids the ledger holds already; blocking, and seldom asked."""
     ingest: ImageIngest
@@ -108,7 +107,7 @@ class EffectHandler:
         attempt, prediction = effect.attempt, effect.prediction
         reply = dump_reply(prediction)
 
-        def write(ledger: Transaction) -> bool:  # both in one transaction
+        def write(ledger: Ledger) -> bool:  # both in one transaction
             if not ledger.renew(attempt, holder=self.holder):
                 return False
             ledger.accept(attempt, prediction_id=prediction.id, reply=reply)

@@ -12,7 +12,6 @@ import anyio
 from anyio import to_thread
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.thumbnails import write_pack
@@ -75,7 +74,7 @@ class Recorder:
     """Records what one run made. A context: at its end the thumbnails that wait are written."""
 
     store: Store
-    ledger: LedgerWriter[Transaction]
+    ledger: LedgerWriter
     run: RunContext
     _waiting: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By prompt set, then by the image's hash."""

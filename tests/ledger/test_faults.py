@@ -194,7 +194,7 @@ class TestPostgres:
         with open_ledger(f"{url}&options=-c synchronous_commit=off") as ledger:
             with ledger.transaction() as calls:
                 kept = calls.connection.exec_driver_sql("SHOW synchronous_commit").scalar()
-            with ledger.hasty_transaction() as (connection, _):
+            with ledger.relaxed_transaction() as (connection, _):
                 hasty = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
         assert (kept, hasty) == ("on", "off")
 

@@ -130,7 +130,7 @@ def test_a_jump_of_the_wall_clock_neither_stops_nor_frees_anything(sqlite_url: s
 def test_reserving_does_not_wait_for_the_disk(sqlite_url: str) -> None:
     with (
         open_ledger(sqlite_url) as ledger,
-        ledger.hasty_transaction() as (connection, _),
+        ledger.relaxed_transaction() as (connection, _),
     ):
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
 

@@ -21,19 +21,19 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
 @pytest.mark.parametrize(
     ("statement", "values", "plan"),
     [
-        (queries._FIND, {"shas": ["a", "b"]}, r"SEARCH .* \(request_sha256=\?\)"),
-        (queries._HISTORY, {"sha": "a"}, r"SEARCH .* \(request_sha256=\?\)"),
-        (queries._UNFINISHED, {"before": 1.0, "most": 5}, "SCAN .* INDEX flux_attempts_unrecorded"),
-        (queries._IN_STATE, {"word": "held", "most": 5}, r"SEARCH .* \(state=\?\)"),
-        (queries._KNOWN, {"ids": ["a", "b"]}, "SEARCH .* INDEX flux_attempts_prediction"),
+        (queries.FIND, {"shas": ["a", "b"]}, r"SEARCH .* \(request_sha256=\?\)"),
+        (queries.HISTORY, {"sha": "a"}, r"SEARCH .* \(request_sha256=\?\)"),
+        (queries.UNFINISHED, {"before": 1.0, "most": 5}, "SCAN .* INDEX flux_attempts_unrecorded"),
+        (queries.IN_STATE, {"word": "held", "most": 5}, r"SEARCH .* \(state=\?\)"),
+        (queries.KNOWN_IDS, {"ids": ["a", "b"]}, "SEARCH .* INDEX flux_attempts_prediction"),
         (
-            queries._PAGE,
+            queries.PAGE,
             {"sha": "a", "at": 1, "most": 5},
             r"SEARCH .*_1 \(\(request_sha256,number\)",
         ),
         (statements.LATEST, {"sha": "a"}, r"SEARCH .* \(request_sha256=\?\)"),
-        (statements.ROW, {"sha": "a", "at": 1}, r"SEARCH .* \(request_sha256=\? AND number=\?\)"),
-        (statements.KEPT, {"sha": "a", "key": "k"}, r"SEARCH .* \(request_sha256=\?\)"),
+        (statements.ATTEMPT, {"sha": "a", "at": 1}, r"SEARCH .* \(request_sha256=\? AND number=\?\)"),
+        (statements.SAME_ACCEPTANCE, {"sha": "a", "key": "k"}, r"SEARCH .* \(request_sha256=\?\)"),
     ],
 )
 def test_a_query_searches_an_index(
@@ -51,5 +51,5 @@ def test_a_query_searches_an_index(
         sql, parameters = sent[0]
         steps = calls.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).all()
     assert re.fullmatch(rf"{plan}.*", steps[0][3]), steps
-    if statement is queries._UNFINISHED:
+    if statement is queries.UNFINISHED:
         assert len(steps) == 1, "and nothing is sorted"
