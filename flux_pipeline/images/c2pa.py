@@ -1,7 +1,8 @@
-"""C2PA manifests: what ours say, and how the one in an image file is read and judged.
+"""C2PA manifests: reads and verifies the one in an image file, and builds the definition of ours.
 
-A manifest says that a model made the image, and holds our ids. Its signature covers every byte of
-the file, the XMP packet too, so that any later edit breaks it.
+Our manifest says that a model made the image, and holds our ids. Its signature covers every byte of
+the file, the XMP packet too, so that any later edit breaks it. ``signing`` signs; ``ForkGate``
+keeps native calls and forks apart.
 """
 
 import importlib
@@ -24,7 +25,7 @@ from flux_pipeline.images.labels import SOURCE_TYPE, Label
 ASSERTION: Final = "flux-pipeline.label"
 """The name of our own assertion, which holds the ids."""
 
-_TEXTS = (
+_TEXT_FIELDS = (
     "prompt",
     "prediction_id",
     "request_sha256",
@@ -38,7 +39,7 @@ _TEXTS = (
     "config_sha256",
 )
 
-_NUMBERS = ("output_index", "seed")
+_NUMBER_FIELDS = ("output_index", "seed")
 MEDIA_TYPES: Final = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
 SETTINGS: Final = {
@@ -52,28 +53,28 @@ SETTINGS: Final = {
 }
 
 LOAD_ERRORS: Final = (ImportError, OSError, RuntimeError)
-_NEEDED = {"claimSignature.validated", "assertion.dataHash.match"}
+_REQUIRED = {"claimSignature.validated", "assertion.dataHash.match"}
 
-_SIGNER_ONLY = {
+_SIGNER_FAILURES = {
     "signingCredential.untrusted",
     "signingCredential.expired",
     "claimSignature.outsideValidity",
     "timeStamp.untrusted",
     "timeStamp.outsideValidity",
 }
-"""Failures that are about who signed and when, and not about the bytes."""
+"""Codes about the signer and the time; the bytes may still be what was signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the manifest in a file says, and whether the file is what was signed.
+    """The content of a file's manifest, and whether the file is what was signed.
 
-    ``valid`` says that no byte was changed since, and nothing of who signed: anybody can make
-    certificates with any name. Where it is False, ``label`` is somebody's claim.
+    ``valid`` means that no byte was changed since, and nothing about the signer: anybody can make
+    certificates with any name. Where it is False, ``label`` is a mere claim.
     """
 
     label: Label | None
-    """Ids and, where it was embedded, the prompt; None where the manifest is another tool's."""
+    """Ids and, where it was embedded, the prompt; None in another tool's manifest."""
     valid: bool
     problems: tuple[str, ...] = ()
     """The reader's codes, such as ``assertion.dataHash.mismatch``; an unknown signer is one too."""
@@ -84,17 +85,16 @@ class Manifest:
 
 
 def read_manifest(body: bytes) -> Label | None:
-    """The label in a valid manifest of ours; None for none, for a broken one, without the package.
+    """The label in a valid manifest of ours, or None; always None without the package c2pa.
 
-    Valid is not trusted, see ``Manifest``; ``inspect_manifest`` says more. Raises ImageError where
-    the bytes are no image.
+    Valid is not trusted, see ``Manifest``. Raises ImageError where the bytes are no image.
     """
     manifest = inspect_manifest(body)
     return manifest.label if manifest is not None and manifest.valid else None
 
 
 def inspect_manifest(body: bytes) -> Manifest | None:
-    """What the manifest in a file says; None where there is none, and without the package c2pa.
+    """Read and verify a file's manifest; None for a file without, and without the package c2pa.
 
     Nothing is fetched. Raises ImageError where the bytes are no image.
     """
@@ -111,11 +111,12 @@ def inspect_manifest(body: bytes) -> Manifest | None:
                 media_type, io.BytesIO(body), context=_reading_context(os.getpid())
             ) as reader,
         ):
-            return _manifest(json.loads(reader.json()))
+            return _parse_manifest(json.loads(reader.json()))
     except error.ManifestNotFound:
         return None
     except error as broken:
-        if str(broken).startswith("Remote"):  # it names an address, and nothing is fetched
+        # A manifest that lies at an address is not fetched: a file must not choose whom we call.
+        if str(broken).startswith("Remote"):
             return None
         return Manifest(None, valid=False, problems=(str(broken),))
 
@@ -130,19 +131,19 @@ def _reading_context(process: int) -> Any:  # noqa: ARG001 - one for each: none 
     return native_library().Context.from_dict(SETTINGS)
 
 
-def definition(label: Label) -> dict[str, Any]:
-    """The manifest of a label, in the native library's words; without a prompt where it has none.
+def manifest_definition(label: Label) -> dict[str, Any]:
+    """The manifest of a label as the native library wants it; no prompt where the label has none.
 
-    Of the label, the ids are signed twice: here, and with the XMP packet that holds them all.
+    The ids are signed twice: here, and with the XMP packet, which holds the whole label.
     """
     agent = {"name": label.model or "flux-pipeline", "version": label.version}
     created = {
         "action": "c2pa.created",
         "digitalSourceType": SOURCE_TYPE,
-        "softwareAgent": {name: _text(value) for name, value in agent.items() if value},
+        "softwareAgent": {name: _cbor_text(value) for name, value in agent.items() if value},
     }
-    members = {name: _text(text) for name in _TEXTS if (text := getattr(label, name))}
-    members |= {name: n for name in _NUMBERS if _fits(n := getattr(label, name))}
+    members = {name: _cbor_text(text) for name in _TEXT_FIELDS if (text := getattr(label, name))}
+    members |= {name: n for name in _NUMBER_FIELDS if _fits_cbor(n := getattr(label, name))}
     if label.created_at is not None:
         created["when"] = members["created_at"] = label.created_at.isoformat()
     return {
@@ -159,17 +160,17 @@ def _own_version() -> str:
     return version("flux-pipeline")
 
 
-def _fits(number: int | None) -> bool:
+def _fits_cbor(number: int | None) -> bool:
     """Whether the native library can hold it: a paid image must not fail for its label."""
     return number is not None and -(2**63) <= number < 2**63
 
 
-def _text(text: str) -> str:
+def _cbor_text(text: str) -> str:
     """The text without lone surrogates, which CBOR can't hold: they are written out."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _manifest(found: Mapping[str, Any]) -> Manifest:
+def _parse_manifest(found: Mapping[str, Any]) -> Manifest:
     active = found.get("manifests", {}).get(found.get("active_manifest"), {})
     results = found.get("validation_results", {}).get("activeManifest", {})
     failures, successes = (
@@ -179,27 +180,27 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
     signature = active.get("signature_info", {})
     names = (signature.get(name) for name in ("common_name", "issuer"))
     return Manifest(
-        label=_label(ours[0]) if ours else None,
-        valid=successes >= _NEEDED and failures <= _SIGNER_ONLY,
+        label=_parse_label(ours[0]) if ours else None,
+        valid=successes >= _REQUIRED and failures <= _SIGNER_FAILURES,
         problems=tuple(sorted(failures)),
         signed_by=", ".join(filter(None, names)),
         timestamp=signature.get("time") or "",
     )
 
 
-def _label(members: Any) -> Label | None:
-    """The label that was signed; a member of another type is left out."""
+def _parse_label(members: Any) -> Label | None:
+    """The label in our assertion; a member of the wrong type is left out."""
     if not isinstance(members, dict):
         return None
     fields: dict[str, Any] = {
-        name: members[name] for name in _TEXTS if isinstance(members.get(name), str)
+        name: members[name] for name in _TEXT_FIELDS if isinstance(members.get(name), str)
     }
-    fields |= {name: members[name] for name in _NUMBERS if type(members.get(name)) is int}
-    fields["created_at"] = _time(members.get("created_at"))
+    fields |= {name: members[name] for name in _NUMBER_FIELDS if type(members.get(name)) is int}
+    fields["created_at"] = _parse_time(members.get("created_at"))
     return Label(**fields)
 
 
-def _time(text: Any) -> datetime | None:
+def _parse_time(text: Any) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -208,10 +209,13 @@ def _time(text: Any) -> datetime | None:
 
 
 class ForkGate:
-    """Lets calls of any number of threads in at once, and no fork while there is one.
+    """Admits native calls of any number of threads at once, and no fork during one.
+
+    The native library has a lock for all threads. Only the thread that forks lives on in the
+    child: did another one hold the lock, the child's first call would wait for ever.
 
     The trap: a fork waits for calls under way, as long as a timestamp authority takes. It does not
-    wait for a call of the thread that forks, whose child is on its own.
+    wait for a call of the forking thread itself, whose child is on its own.
     """
 
     def __init__(self) -> None:
@@ -220,7 +224,7 @@ class ForkGate:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Hold off forks; waits for one that is under way or waiting itself."""
+        """Hold off forks; waits first for a fork that is under way or waiting."""
         depth = self._depth
         with self._changed:
             while self._forks and not depth:
@@ -241,7 +245,7 @@ class ForkGate:
         return self._inside
 
     def before(self) -> None:
-        """Wait for the calls of other threads, and let no more of them in."""
+        """Before a fork: wait for the calls of other threads, and admit no more."""
         self._changed.acquire()
         self._forks += 1
         self._forks_inside += self._depth
@@ -249,19 +253,19 @@ class ForkGate:
             self._changed.wait()
 
     def after_in_parent(self) -> None:
-        """Let calls in again."""
+        """After a fork, in the parent: admit calls again."""
         self._forks -= 1
         self._forks_inside -= self._depth
         self._changed.notify_all()
         self._changed.release()
 
     def after_in_child(self) -> None:
-        """Forget the threads that are not here."""
+        """After a fork, in the child: forget the threads that live in the parent alone."""
         self._reset(self._depth)
 
     @property
     def _depth(self) -> int:
-        """How many calls within each other this thread has under way."""
+        """How many nested calls this thread has under way."""
         depth: int = getattr(self._mine, "depth", 0)
         return depth
 

@@ -1,4 +1,7 @@
-"""What the walk over an image file finds: its parts, end to end, and its size in pixels."""
+"""The protocol of the three image file formats, and the structure that a walk over a file finds.
+
+``jpeg``, ``png`` and ``webp`` implement ``Container`` as modules; ``formats`` picks one of them.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -6,7 +9,7 @@ from typing import NamedTuple, Protocol
 from flux_pipeline.errors import ImageError
 
 MAX_CHUNKS = 20_000
-"""More parts than any encoder writes; keeps a hostile file from costing seconds."""
+"""More parts than any encoder writes; a hostile file of more would cost seconds."""
 
 
 class Chunk(NamedTuple):
@@ -35,7 +38,7 @@ class Structure:
 
 
 class Container(Protocol):
-    """What each of the three file formats can do; the modules of the same names do it."""
+    """What the module of a file format provides."""
 
     def walk(self, body: bytes, *, checksums: bool = False) -> Structure:
         """The parts of the file. Raises ImageError where they don't fill it exactly."""

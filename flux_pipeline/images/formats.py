@@ -1,4 +1,7 @@
-"""Any of the three file formats, by its first bytes: structure and hashes of a whole file."""
+"""Picks the file format by the first bytes, and calls its module: structure, hashes, XMP.
+
+``CONTAINERS`` names the modules; each has the functions of ``container.Container``.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ from flux_pipeline.images.container import Container, Structure
 
 CONTAINERS: Final[Mapping[str, Container]] = {"png": png, "jpg": jpeg, "webp": webp}
 
-_BINARY = (
+_MAGIC = (
     (b"GIF8", "image/gif"),
     (b"BM", "image/bmp"),
     (b"II*\0", "image/tiff"),
@@ -23,16 +26,16 @@ _BINARY = (
     (b"\x1f\x8b", "application/gzip"),
     (b"PK\x03\x04", "application/zip"),
 )
-
+"""First bytes of other file types; for the message alone."""
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic"}
 _HEAD = 1024
+"""bytes that are looked at for text"""
 
 
 def detect_format(body: bytes) -> str:
     """``png``, ``jpg`` or ``webp`` by the first bytes, whatever a name or a header says.
 
-    Raises ImageError that says what the bytes look like instead and how many there are, and
-    nothing of what they say.
+    Raises ImageError that names another type and the size, and repeats nothing of the content.
     """
     if body.startswith(png.SIGNATURE):
         return "png"
@@ -40,7 +43,7 @@ def detect_format(body: bytes) -> str:
         return "jpg"
     if body.startswith(webp.SIGNATURE) and body.startswith(webp.FORM, 8):
         return "webp"
-    raise ImageError(describe(body))
+    raise ImageError(_describe(body))
 
 
 def read_structure(body: bytes, *, checksums: bool = False) -> Structure:
@@ -70,8 +73,14 @@ def file_sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def describe(body: bytes) -> str:
-    """One clause that names the type and the size, and nothing of what the bytes say."""
+def read_xmp(body: bytes) -> bytes | None:
+    """The file's XMP packet as it stands there, or None. Raises ImageError for a broken file."""
+    structure = read_structure(body)
+    return CONTAINERS[structure.image_format].read_xmp(body, structure)
+
+
+def _describe(body: bytes) -> str:
+    """A clause that names the type and the size, without any of the content."""
     if not body:
         return "not an image (empty, 0 bytes)"
     kind = _media_type(body)
@@ -81,7 +90,7 @@ def describe(body: bytes) -> str:
 
 
 def _media_type(body: bytes) -> str:
-    for magic, kind in _BINARY:
+    for magic, kind in _MAGIC:
         if body.startswith(magic):
             return kind
     if body[4:8] == b"ftyp":
@@ -104,26 +113,3 @@ def _text_type(body: bytes) -> str:
     except UnicodeDecodeError:
         return "unknown type"
     return "text/plain" if text.isprintable() or text.strip().isprintable() else "unknown type"
-
-
-def insert_xmp(body: bytes, packet: bytes) -> bytes:
-    """The same file with ``packet`` as its only XMP packet, in place of any that it had.
-
-    Pixels, ICC profile, EXIF, alpha and every other chunk stay as they are, byte for byte; doing it
-    twice changes nothing more. A signed C2PA manifest is broken by it: sign last. Raises ImageError
-    for a broken file, and for a jpg where the packet is longer than ``jpeg.MAX_PACKET``.
-    """
-    structure = read_structure(body)
-    return CONTAINERS[structure.image_format].replace_xmp(body, structure, packet)
-
-
-def read_xmp(body: bytes) -> bytes | None:
-    """The file's XMP packet as it stands there, or None. Raises ImageError for a broken file."""
-    structure = read_structure(body)
-    return CONTAINERS[structure.image_format].read_xmp(body, structure)
-
-
-def strip_xmp(body: bytes) -> bytes:
-    """The same file without XMP. Raises ImageError for a broken file."""
-    structure = read_structure(body)
-    return CONTAINERS[structure.image_format].replace_xmp(body, structure, None)

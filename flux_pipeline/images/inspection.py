@@ -1,4 +1,8 @@
-"""One look at an image that was downloaded: whole, what was asked for, and what it shows."""
+"""Inspects an image with one full decode: whole, of the right format and size, blank, its hashes.
+
+``inspect_image`` is for a downloaded output, ``read_evidence`` for a file from anywhere that is to
+be traced. Both work on one small picture, about 128 px, made of the decoded pixels.
+"""
 
 import io
 import struct
@@ -17,17 +21,29 @@ from flux_pipeline.images.container import Structure
 from flux_pipeline.images.formats import file_sha256, image_sha256, read_structure
 from flux_pipeline.images.labels import Label, read_label
 
+Carrier: TypeAlias = Literal["c2pa", "xmp"]
+"""Where a label was read from: a C2PA manifest or an XMP packet."""
 MAX_PIXELS: Final = 16_777_216
 """4096 x 4096 px. Pillow's own limit lets 9,000 x 9,000 px pass, which take 324 MB."""
-_BLANK_SPREAD = 8
-"""Grey levels of 255 between the darkest and the brightest part of a picture of one colour."""
 THUMBNAIL_SIDE: Final = 100
 """px, the longer side"""
+_THUMBNAIL_QUALITY = 60
+_MINIATURES = ((96, 40), (80, 30), (64, 30), (48, 20), (32, 20), (16, 10))
+"""Longer side in px, and quality, tried one after the other."""
 _SMALL_SIDE = 128
 """px, about, of the shorter side of the small picture"""
-_QUALITY = 60
+_BLANK_SPREAD = 8
+"""Grey levels of 255 between the darkest and the brightest part of a picture of one colour."""
+_HASH_ROWS, _HASH_COLUMNS = 8, 9
+_HASH_STEP = 0.5
+"""Grey levels. A smaller step is encoder noise, and would make flat parts hash at random."""
+_FILLING = {("png", 0), ("jpg", 128)}
+"""Format, and the byte that its decoder silently puts where coded rows are missing."""
+_JUMBF = b"jumb"
+"""Stands in every C2PA manifest, so that only files with one load the library."""
 _PILLOW_NAMES = {"webp": "WEBP", "jpg": "JPEG", "png": "PNG"}
-
+_COMMON_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
+"""Pillow's names of the formats that people save pictures in; a build may lack some."""
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -43,19 +59,6 @@ _DECODER_ERRORS = (
     Warning,
 )
 """What Pillow's parsers can raise on hostile bytes; a warning only where warnings are errors."""
-_COMMON = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
-"""What people save pictures as, as far as this Pillow was built with it."""
-_FILLING = {("png", 0), ("jpg", 128)}
-"""What a decoder puts where coded rows are missing, and says nothing."""
-_MINIATURES = ((96, 40), (80, 30), (64, 30), (48, 20), (32, 20), (16, 10))
-"""Longer side in px, and quality."""
-_ROWS, _COLUMNS = 8, 9
-_CERTAIN = 0.5
-"""Grey levels. A smaller step is what an encoder adds, and would make flat parts hash at random."""
-Carrier: TypeAlias = Literal["c2pa", "xmp"]
-"""What a label was read from."""
-_JUMBF = b"jumb"
-"""Stands in every C2PA manifest, so that only files with one load the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,9 @@ class Inspection:
     dhash: int
     """64 bits, unsigned; see ``dhash``."""
     blank: bool
-    """All of one colour: what a provider's safety filter leaves of an image."""
+    """All of one colour, as a provider's safety filter leaves an image."""
     flags: tuple[str, ...]
-    """A sentence for everything that is not as asked, and no reason to refuse a paid image."""
+    """A clause for each thing that is not as asked, and no reason to refuse a paid image."""
     thumbnail: bytes | None = field(default=None, repr=False)
     """WebP, longer side 100 px, where it was asked for."""
 
@@ -164,12 +167,12 @@ def decode(body: bytes, structure: Structure) -> Decoded:
 
 
 def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
-    """The small picture of a file of any common type, whole or followed by something else.
+    """The small picture of a file of any common type, even one with bytes after its end.
 
-    For files from elsewhere, which are compared and never stored. Raises ImageError.
+    For files from outside, which are compared and never stored. Raises ImageError.
     """
     Image.init()
-    known = [name for name in _COMMON if name in Image.OPEN]
+    known = [name for name in _COMMON_FORMATS if name in Image.OPEN]
     try:
         with Image.open(io.BytesIO(body), formats=known) as image:
             if image.width * image.height > max_pixels:
@@ -181,9 +184,10 @@ def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
 
 
 def check_rows(body: bytes, structure: Structure, decoded: Decoded) -> str | None:
-    """Look for rows that were never there; return a remark where that can't be decided.
+    """Look for missing rows; return a remark where they may be missing.
 
-    Raises ImageError where a PNG is proven to lack rows. A JPEG can't be: a grey last row is legal.
+    Raises ImageError where a PNG is proven to lack rows. That can't be proven of a JPEG: a grey
+    last row is legal.
     """
     is_png = structure.image_format == "png"
     if not decoded.ends_in_filling and not (is_png and png.is_interlaced(body, structure)):
@@ -202,7 +206,7 @@ def thumbnail(small: Image.Image) -> bytes:
         size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
         small = small.resize(size, Image.Resampling.BOX)
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=_QUALITY, method=0)
+    small.save(out, "WEBP", quality=_THUMBNAIL_QUALITY, method=0)
     return out.getvalue()
 
 
@@ -250,13 +254,16 @@ def _ends_in_filling(image: Image.Image, image_format: str) -> bool:
 
 
 def difference_hash(gray: npt.NDArray[np.uint8]) -> int:
-    """The hash of a picture of (height, width) grey levels; 0 for one without contrast.
+    """A 64-bit difference hash of (height, width) grey levels; 0 for a picture without contrast.
 
-    Both sides should be 64 px or more and can be much smaller than the image: 128 px are plenty.
+    It finds an image again that was re-encoded or resized: it compares the mean brightness of
+    neighbouring cells in a grid of 8 rows and 9 columns. A crop of 20 % is another image to it.
+    Both sides should be 64 px or more; 128 px are enough. Own code, because the libraries that
+    offer one bring SciPy.
     """
     height, width = gray.shape
-    cells = _means(height, _ROWS) @ gray.astype(np.float32) @ _means(width, _COLUMNS).T
-    brighter = np.diff(cells, axis=1) > _CERTAIN
+    cells = _means(height, _HASH_ROWS) @ gray.astype(np.float32) @ _means(width, _HASH_COLUMNS).T
+    brighter = np.diff(cells, axis=1) > _HASH_STEP
     return int.from_bytes(np.packbits(brighter).tobytes())
 
 
@@ -272,50 +279,50 @@ def _means(length: int, cells: int) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEvidence:
-    """What one file shows; None for what it does not."""
+    """What a file from anywhere shows of its image; None for what it does not show."""
 
     label: Label | None = None
-    """A hint: who can write the file can write its label."""
+    """A hint, not a proof: anybody who can write the file can write its label."""
     carrier: Carrier = "xmp"
-    """Where the label stood."""
+    """Where the label was read from."""
     image_sha256: str | None = None
     """Of the coded pixels; None where the file is not one whole webp, jpg or png."""
     dhash: int | None = None
-    """None where nothing of it decodes, and where the picture is too plain to be told by it."""
+    """None where the file does not decode, and where the picture has too little contrast."""
     problem: str = ""
     """Why the pixels could not be read as they should; a clause."""
 
 
 def read_evidence(body: bytes) -> FileEvidence:
-    """Read all that can be read; a broken file shows less, and raises nothing."""
+    """Read everything that can be read; a broken file shows less and raises nothing."""
     try:
         structure = read_structure(body)
     except ImageError as error:
-        return FileEvidence(dhash=_looks(body, None), problem=str(error))
-    label, carrier = _label(body)
+        return FileEvidence(dhash=_dhash_of(body, None), problem=str(error))
+    label, carrier = _find_label(body)
     return FileEvidence(
         label=label,
         carrier=carrier,
         image_sha256=image_sha256(body, structure),
-        dhash=_looks(body, structure),
+        dhash=_dhash_of(body, structure),
     )
 
 
-def _label(body: bytes) -> tuple[Label | None, Carrier]:
+def _find_label(body: bytes) -> tuple[Label | None, Carrier]:
     """The signed label if there is one, else the XMP packet's."""
     try:
         packet = read_label(body)
-        signed = _signed(body)
+        signed = _read_manifest_label(body)
     except ImageError:
         return None, "xmp"
     if signed is None:
         return packet, "xmp"
-    # The signature covers the packet too, which says more.
+    # The signature covers the packet too, and the packet holds more than the manifest.
     same = packet is not None and packet.image_sha256 == signed.image_sha256
     return (packet if same else signed), "c2pa"
 
 
-def _signed(body: bytes) -> Label | None:
+def _read_manifest_label(body: bytes) -> Label | None:
     if _JUMBF not in body:
         return None
     from flux_pipeline.images.c2pa import read_manifest  # noqa: PLC0415 - 40 ms for a rare file
@@ -323,8 +330,8 @@ def _signed(body: bytes) -> Label | None:
     return read_manifest(body)
 
 
-def _looks(body: bytes, structure: Structure | None) -> int | None:
-    """The difference hash; a picture without contrast has none that would tell it from others."""
+def _dhash_of(body: bytes, structure: Structure | None) -> int | None:
+    """The difference hash; None without contrast, where it would fit too many other pictures."""
     try:
         if structure is not None and structure.width * structure.height <= MAX_PIXELS:
             small = decode(body, structure).small

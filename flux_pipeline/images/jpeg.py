@@ -1,4 +1,4 @@
-"""JPEG files: segments and scans, and XMP in an APP1 segment of at most 64 KB."""
+"""JPEG as a ``container.Container``: segments, scans; XMP in an APP1 segment of at most 64 KB."""
 
 import re
 from typing import Final
@@ -23,6 +23,7 @@ _RESTARTS = tuple(bytes([0xFF, marker]) for marker in (0x00, *range(0xD0, 0xD8))
 """What may interrupt a scan without ending it."""
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_LENGTH_BYTES = 2
 _SEGMENT_BYTES = 4
 """Marker and length before a segment's data."""
 _FRAME_HEADER_BYTES = 6
@@ -68,7 +69,7 @@ def _segment(body: bytes, start: int) -> Chunk:
     length = int.from_bytes(body[data : data + 2])
     if data + max(2, length) > len(body):
         raise cut_off("jpg", len(body), f"segment {kind.hex()}")
-    if length < len(("high", "low")):
+    if length < _LENGTH_BYTES:
         raise ImageError(f"jpg segment {kind.hex()} at byte {start} has no length")
     return Chunk(kind, start, data + 2, data + length, data + length)
 

@@ -1,4 +1,13 @@
-"""Labels in and out of image files: the two calls that the rest of the package makes."""
+"""Writes a label into an image file and reads it back: provenance as XMP, and the TC260:AIGC label.
+
+A label holds enough to rebuild an image's lineage row from the file alone. It is an XMP packet with
+IPTC properties, our own properties as plain text that any XMP tool shows, and, where a producer is
+configured, the implicit label of GB 45438-2025 (TC260:AIGC).
+
+In this order: the ``Label``, files (``label_image``, ``read_label``), the XMP packet, text in XML,
+the TC260 label. ``jpeg``, ``png`` and ``webp`` put a packet into a file of their format. A file's
+label is a hint to be looked up, not a proof: anybody who can write the file can write its label.
+"""
 
 import json
 import re
@@ -6,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from html import escape
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
@@ -14,26 +24,28 @@ from flux_pipeline.images import jpeg
 from flux_pipeline.images.formats import CONTAINERS, read_structure, read_xmp
 from flux_pipeline.request import JsonValue
 
-NAMESPACE: Final = "urn:flux-pipeline:label:1.0/"
-IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-XMP: Final = "http://ns.adobe.com/xap/1.0/"
-SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+LABEL_NAMESPACE: Final = "urn:flux-pipeline:label:1.0/"
+IPTC_NAMESPACE: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+XMP_NAMESPACE: Final = "http://ns.adobe.com/xap/1.0/"
 AIGC_NAMESPACE: Final = "http://www.tc260.org.cn/ns/AIGC/1.0/"
-AIGC_NAME: Final = AIGC_NAMESPACE + "AIGC"
+SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""IPTC DigitalSourceType of an image that a model made."""
+MAX_PACKET: Final = 1 << 20
+"""bytes; a longer packet is not read"""
+MAX_UPSTREAM: Final = 8192
+"""Characters of a foreign TC260:AIGC label; a longer text is no label and is not kept."""
 
-_OPEN = (
+_PACKET_START = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description rdf:about=""'
-    f' xmlns:xmp="{XMP}" xmlns:Iptc4xmpExt="{IPTC}"'
-    f' xmlns:TC260="{AIGC_NAMESPACE}" xmlns:flux="{NAMESPACE}">'
+    f' xmlns:xmp="{XMP_NAMESPACE}" xmlns:Iptc4xmpExt="{IPTC_NAMESPACE}"'
+    f' xmlns:TC260="{AIGC_NAMESPACE}" xmlns:flux="{LABEL_NAMESPACE}">'
 )
-
-_CLOSE = '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-_PREFIXES = {"Iptc4xmpExt": IPTC, "xmp": XMP, "flux": NAMESPACE}
-
-_TEXTS = {
+_PACKET_END = '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+_PREFIXES = {"Iptc4xmpExt": IPTC_NAMESPACE, "xmp": XMP_NAMESPACE, "flux": LABEL_NAMESPACE}
+_TEXT_PROPERTIES = {
     "model": "Iptc4xmpExt:AISystemUsed",
     "version": "Iptc4xmpExt:AISystemVersionUsed",
     "prompt": "Iptc4xmpExt:AIPromptInformation",
@@ -48,26 +60,19 @@ _TEXTS = {
     "producer": "flux:Producer",
     "input": "flux:Input",
 }
-
-_NUMBERS = {"output_index": "flux:OutputIndex", "seed": "flux:Seed"}
-_CREATED, _EXTRA = "xmp:CreateDate", "flux:Extra"
-MAX_PACKET: Final = 1 << 20
-"""bytes; a longer packet is not read"""
+"""XMP property of each text field of a Label."""
+_NUMBER_PROPERTIES = {"output_index": "flux:OutputIndex", "seed": "flux:Seed"}
+_CREATED, _EXTRA, _AIGC = "xmp:CreateDate", "flux:Extra", "TC260:AIGC"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-_UNSAFE_ANYWHERE = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"
-_UNSAFE = re.compile(f"[{_UNSAFE_ANYWHERE}]")
-
-_SORTED, _AS_IS = (
+_NO_XML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML 1.0 can't hold, or that parsers change, such as line ends."""
+_SORTED_JSON, _PLAIN_JSON = (
     json.JSONEncoder(
         ensure_ascii=False, allow_nan=False, sort_keys=sort_keys, separators=(",", ":")
     )
     for sort_keys in (True, False)
 )
-
-MAX_UPSTREAM: Final = 8192
-"""Characters; what is longer is no label and is not carried on."""
-
-_KEYS = (
+_AIGC_MEMBERS = (
     "Label",
     "ContentProducer",
     "ProduceID",
@@ -93,7 +98,7 @@ class Label:
     output_index: int | None = None
     """0-based place in the prediction's batch."""
     image_sha256: str = ""
-    """Of the coded pixels alone; see ``containers.image_sha256``."""
+    """Of the coded pixels alone; see ``formats.image_sha256``."""
     seed: int | None = None
     run_id: str = ""
     prompt_set: str = ""
@@ -121,18 +126,31 @@ class Label:
         return f"{self.prediction_id}-{self.output_index}"
 
 
+_EMPTY = Label()
+
+
+class Detail(IntEnum):
+    """How much of a label goes into a packet, for files that can't hold the whole."""
+
+    IDS = 0
+    """Identities and names; neither input nor extra nor prompt."""
+    INPUT = 1
+    """All but the prompt's own property: the prompt stands in the input."""
+    ALL = 2
+
+
 def label_image(body: bytes, label: Label) -> bytes:
     """The same image with this label in it, in place of any XMP that it had.
 
-    A TC260:AIGC label that the file had is kept. A jpg holds 64 KB of XMP: where the label is
-    longer, first the prompt's own property, then input and extra are left out, so that a paid image
-    never fails for a long prompt. Raises ImageError for a broken file, ValueError as
-    ``build_packet``.
+    The coded pixels stay as they are. A TC260:AIGC label that the file had is kept. Raises
+    ImageError for a broken file, ValueError as ``build_packet``.
     """
     structure = read_structure(body)
     container = CONTAINERS[structure.image_format]
     existing = container.read_xmp(body, structure)
     upstream = None if existing is None else upstream_label(existing)
+    # A jpg holds 64 KB of XMP: a longer label is written with less detail, so that a paid image
+    # never fails for a long prompt.
     for detail in sorted(Detail, reverse=True):
         packet = build_packet(label, upstream=upstream, detail=detail)
         if structure.image_format != "jpg" or len(packet) <= jpeg.MAX_PACKET:
@@ -149,19 +167,6 @@ def read_label(body: bytes) -> Label | None:
     return None if packet is None else parse_packet(packet)
 
 
-_DEFAULTS = {name: getattr(Label(), name) for name in _TEXTS}
-
-
-class Detail(IntEnum):
-    """How much of a label goes into a packet, for files that can't hold all of it."""
-
-    IDS = 0
-    """Identities and names; neither input nor extra nor prompt."""
-    INPUT = 1
-    """All but the prompt's own property: the prompt stands in the input."""
-    ALL = 2
-
-
 def build_packet(
     label: Label, *, upstream: str | None = None, detail: Detail = Detail.ALL
 ) -> bytes:
@@ -173,8 +178,8 @@ def build_packet(
     """
     written = {"Iptc4xmpExt:DigitalSourceType": SOURCE_TYPE}
     texts = _texts(label, detail)
-    written |= {_TEXTS[name]: to_xml(text) for name, text in texts.items()}
-    for name, tag in _NUMBERS.items():
+    written |= {_TEXT_PROPERTIES[name]: to_xml(text) for name, text in texts.items()}
+    for name, tag in _NUMBER_PROPERTIES.items():
         number = getattr(label, name)
         if number is not None:
             written[tag] = str(number)
@@ -184,17 +189,17 @@ def build_packet(
         written[_CREATED] = label.created_at.isoformat()
     extra = {k: v for k, v in label.extra.items() if label.prompt is not None or k != "prompt"}
     if extra and detail > Detail.IDS:
-        written[_EXTRA] = escape(json_text(extra))
+        written[_EXTRA] = escape(json_text(extra), quote=False)
     synthetic = aigc_label(producer=label.producer, produce_id=label.produce_id, upstream=upstream)
     if synthetic is not None:
-        written["TC260:AIGC"] = escape(synthetic)
+        written[_AIGC] = escape(synthetic, quote=False)
     elements = (f"<{tag}>{content}</{tag}>" for tag, content in written.items())
-    return "".join((_OPEN, *elements, _CLOSE)).encode()
+    return "".join((_PACKET_START, *elements, _PACKET_END)).encode()
 
 
 def _texts(label: Label, detail: Detail) -> dict[str, str]:
-    """The text fields that are to be written; those that say nothing are left out."""
-    texts = {name: getattr(label, name) for name in _TEXTS}
+    """The text fields to write at this detail; those of an empty label are left out."""
+    texts = {name: getattr(label, name) for name in _TEXT_PROPERTIES}
     if label.prompt is None and label.input:
         texts["input"] = _without_prompt(label.input)
     if detail < Detail.ALL:
@@ -202,7 +207,9 @@ def _texts(label: Label, detail: Detail) -> dict[str, str]:
     if detail < Detail.INPUT:
         texts["input"] = None
     return {
-        name: text for name, text in texts.items() if text is not None and text != _DEFAULTS[name]
+        name: text
+        for name, text in texts.items()
+        if text is not None and text != getattr(_EMPTY, name)
     }
 
 
@@ -219,65 +226,31 @@ def _without_prompt(text: str) -> str:
 def parse_packet(packet: bytes) -> Label | None:
     """The label in a packet, or None where it holds none of our properties.
 
-    Never raises: a field that can't be read keeps its default. Whoever can write the file can
-    write its label, so ids from it are a hint to be looked up and not a proof.
+    Never raises: a field that can't be read keeps its default. The ids are a hint to be looked up
+    and not a proof: who can write the file can write its label.
     """
     properties = parse_properties(packet)
-    if not any(name.startswith(NAMESPACE) for name in properties):
+    if not any(name.startswith(LABEL_NAMESPACE) for name in properties):
         return None
     fields: dict[str, Any] = {}
-    for name, tag in _TEXTS.items():
-        if (text := properties.get(_full(tag))) is not None:
+    for name, tag in _TEXT_PROPERTIES.items():
+        if (text := properties.get(_expanded(tag))) is not None:
             fields[name] = from_xml(text)
-    for name, tag in _NUMBERS.items():
-        fields[name] = _number(properties.get(_full(tag)))
-    fields["created_at"] = _time(properties.get(_full(_CREATED)))
-    fields["extra"] = _members(properties.get(_full(_EXTRA)))
+    for name, tag in _NUMBER_PROPERTIES.items():
+        fields[name] = _parse_number(properties.get(_expanded(tag)))
+    fields["created_at"] = _parse_time(properties.get(_expanded(_CREATED)))
+    fields["extra"] = _parse_object(properties.get(_expanded(_EXTRA)))
     if "prompt" not in fields:
-        prompt = _members(fields.get("input")).get("prompt")
+        prompt = _parse_object(fields.get("input")).get("prompt")
         fields["prompt"] = prompt if isinstance(prompt, str) else None
     return Label(**fields)
 
 
-def upstream_label(packet: bytes) -> str | None:
-    """The TC260:AIGC label in a packet, as it stands there; None where there is none."""
-    found = parse_properties(packet).get(AIGC_NAME)
-    return found if found and len(found) <= MAX_UPSTREAM else None
-
-
-def _full(tag: str) -> str:
-    prefix, _, name = tag.partition(":")
-    return _PREFIXES[prefix] + name
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
-
-
-def _members(text: str | None) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def parse_properties(packet: bytes) -> dict[str, str]:
-    """Namespace plus name to text, of elements and attributes alike; the first one counts.
+    """The simple properties of an XMP packet: namespace plus name to text, of the first of a name.
 
-    Never raises: what is not well-formed UTF-8 XML has no properties. A document type is refused
-    before parsing, so there are no entities to expand and none to fetch.
+    The bytes may be anybody's: never raises, and bytes that are no well-formed UTF-8 XML have no
+    properties. A document type is refused before parsing, so no entity is expanded or fetched.
     """
     if len(packet) > MAX_PACKET or b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
         return {}
@@ -292,39 +265,57 @@ def parse_properties(packet: bytes) -> dict[str, str]:
     properties: dict[str, str] = {}
     for description in () if rdf is None else rdf.findall(f"{_RDF}Description"):
         for name, value in description.attrib.items():
-            properties.setdefault(_plain(name), value)
+            properties.setdefault(_unbraced(name), value)
         for element in description:
             if len(element) == 0:
-                properties.setdefault(_plain(element.tag), element.text or "")
+                properties.setdefault(_unbraced(element.tag), element.text or "")
     return properties
 
 
-def _plain(qualified: str) -> str:
+def _expanded(tag: str) -> str:
+    prefix, _, name = tag.partition(":")
+    return _PREFIXES[prefix] + name
+
+
+def _unbraced(qualified: str) -> str:
     return qualified.removeprefix("{").replace("}", "", 1)
 
 
-def escape(text: str) -> str:
-    """The text with ``&``, ``<`` and ``>`` made harmless."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _parse_number(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
 
 
-def json_text(value: JsonValue, *, sort_keys: bool = True) -> str:
-    """Compact JSON, in which unsafe characters are escaped as in ASCII JSON.
+def _parse_time(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
-    Raises ValueError for a number that JSON doesn't have.
-    """
-    text = (_SORTED if sort_keys else _AS_IS).encode(value)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+def _parse_object(text: str | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def to_xml(text: str) -> str:
-    """``text`` for the content of an element."""
-    safe = not _UNSAFE.search(text) and not text.startswith('"') and text == text.strip()
-    return escape(text if safe else json_text(text))
+    """``text`` as the content of an element, from which every XML 1.0 parser gives it back.
+
+    XML can't hold most control characters, even escaped, and parsers change line ends. Such a text
+    is written as a JSON string in quotes, which holds everything; any other as it is.
+    """
+    plain = not _NO_XML.search(text) and not text.startswith('"') and text == text.strip()
+    return escape(text if plain else json_text(text), quote=False)
 
 
 def from_xml(content: str) -> str:
-    """What ``to_xml`` was given, from the content as a parser returns it."""
+    """The text that ``to_xml`` was given, from the content as a parser returns it."""
     if not content.startswith('"'):
         return content
     try:
@@ -334,16 +325,25 @@ def from_xml(content: str) -> str:
     return text if isinstance(text, str) else content
 
 
-def aigc_label(*, producer: str, produce_id: str, upstream: str | None) -> str | None:
-    """The label's JSON, or None where there is no producer and no label upstream.
+def json_text(value: JsonValue, *, sort_keys: bool = True) -> str:
+    """Compact JSON, in which characters that XML can't hold are escaped.
 
-    ``upstream`` is the label that the file has already. It stays as it is, and only where it is
-    another producer's and its propagator half is empty, that half is filled in with ``producer``
-    and ``produce_id``.
+    Raises ValueError for a number that JSON doesn't have.
+    """
+    text = (_SORTED_JSON if sort_keys else _PLAIN_JSON).encode(value)
+    return _NO_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def aigc_label(*, producer: str, produce_id: str, upstream: str | None) -> str | None:
+    """The TC260:AIGC label (GB 45438-2025) as JSON; None without a producer and an upstream label.
+
+    ``upstream`` is the label that the file has already, from the tool that made the image. It is
+    kept as it is; only where it is another producer's and names no propagator, ``producer`` and
+    ``produce_id`` are filled in as the propagator.
     """
     if upstream is None:
-        return _own(producer, produce_id) if producer else None
-    kept = _parse(upstream)
+        return _new_aigc_label(producer, produce_id) if producer else None
+    kept = _parse_aigc_label(upstream)
     if kept is None or producer in {"", kept.get("ContentProducer")}:
         return upstream
     if kept.get("ContentPropagator") or kept.get("PropagateID"):
@@ -352,13 +352,13 @@ def aigc_label(*, producer: str, produce_id: str, upstream: str | None) -> str |
     return json_text(filled, sort_keys=False)
 
 
-def _own(producer: str, produce_id: str) -> str:
-    values: dict[str, JsonValue] = dict.fromkeys(_KEYS, "")
+def _new_aigc_label(producer: str, produce_id: str) -> str:
+    values: dict[str, JsonValue] = dict.fromkeys(_AIGC_MEMBERS, "")
     values |= {"Label": "1", "ContentProducer": producer, "ProduceID": produce_id}
     return json_text(values, sort_keys=False)
 
 
-def _parse(upstream: str) -> dict[str, JsonValue] | None:
+def _parse_aigc_label(upstream: str) -> dict[str, JsonValue] | None:
     """The members of a label, or None for anything that is not one object of strings."""
     try:
         found = json.loads(upstream)
@@ -367,3 +367,9 @@ def _parse(upstream: str) -> dict[str, JsonValue] | None:
     if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
         return found
     return None
+
+
+def upstream_label(packet: bytes) -> str | None:
+    """The TC260:AIGC label in a packet, as it stands there; None where there is none."""
+    found = parse_properties(packet).get(AIGC_NAMESPACE + "AIGC")
+    return found if found and len(found) <= MAX_UPSTREAM else None

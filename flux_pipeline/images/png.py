@@ -1,4 +1,4 @@
-"""PNG files: chunks with checksums, and XMP in an iTXt chunk after the header.
+"""PNG as a ``container.Container``: chunks with checksums; XMP in an iTXt chunk after the header.
 
 Checksums of critical chunks are read on request only: they cost 1 ms for a large file, and a file
 that was inspected once needs no second look before it is labelled.
@@ -19,14 +19,24 @@ from flux_pipeline.images.container import (
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 13
-_FRAME_BYTES = 12
-"""Length, name and checksum of a chunk."""
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_ITXT_TEXTS = 3
+"""Language, translated keyword and text follow the keyword of an iTXt chunk."""
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _XMP_HEADER = _XMP_KEYWORD + b"\0\0\0\0"
 """Not compressed, no language, no translated keyword."""
 _MAX_PACKET = 1 << 20
 """bytes; what a compressed packet may grow to"""
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""First column and row, and steps between them, of the seven passes of an interlaced image."""
 
 
 def walk(body: bytes, *, checksums: bool = False) -> Structure:
@@ -134,18 +144,6 @@ def _raw_bytes(body: bytes, structure: Structure) -> int:
     return total
 
 
-_ADAM7 = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
-)
-"""First column and row, and steps between them, of the seven passes of an interlaced image."""
-
-
 def read_xmp(body: bytes, structure: Structure) -> bytes | None:
     """The packet of the first XMP chunk, inflated up to 1 MiB where it is compressed."""
     for chunk in structure.chunks:
@@ -153,7 +151,7 @@ def read_xmp(body: bytes, structure: Structure) -> bytes | None:
             continue
         rest = body[chunk.data + len(_XMP_KEYWORD) : chunk.data_end]
         parts = rest[2:].split(b"\0", 2)
-        if len(parts) == len(("language", "keyword", "text")):
+        if len(parts) == _ITXT_TEXTS:
             return _inflate(parts[-1]) if rest[0] else parts[-1]
     return None
 

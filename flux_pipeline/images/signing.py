@@ -1,7 +1,7 @@
-"""Images signed with a C2PA manifest, the last thing that is done to a file.
+"""Signs images with a C2PA manifest, the last thing that is done to a file.
 
-What can be wrong with certificate and key is found when the signer is opened. A timestamp authority
-is never waited for twice in a row, and never keeps an image from being signed.
+A mistake in the certificate or the key is found when the signer is opened. A timestamp authority
+that fails is left alone for a while, and never keeps an image from being signed.
 """
 
 import importlib
@@ -24,28 +24,35 @@ from flux_pipeline.images.c2pa import (
     LOAD_ERRORS,
     MEDIA_TYPES,
     SETTINGS,
-    definition,
     inspect_manifest,
+    manifest_definition,
     native_library,
 )
 from flux_pipeline.images.formats import detect_format
 from flux_pipeline.images.labels import Label
 from flux_pipeline.settings import parse_timestamp_authority
 
-log = logging.getLogger(__name__)
-_REST_SECONDS = 300.0
-"""How long an authority that failed is not asked: each try may cost a thread 30 s."""
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import (
+        CertificatePublicKeyTypes,
+        PrivateKeyTypes,
+    )
+
 CERT_VARIABLE = "FLUX_C2PA_CERT"
 KEY_VARIABLE = "FLUX_C2PA_KEY"
 AUTHORITY_VARIABLE = "FLUX_C2PA_TSA"
 Sign = Callable[[bytes], bytes]
+"""Given the bytes to be signed, returns the signature."""
+log = logging.getLogger(__name__)
+_AUTHORITY_PAUSE = 300.0
+"""s during which an authority that failed is not asked: each try may cost a thread 30 s."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Certificates and what signs for them; exactly one of ``key`` and ``sign`` is there."""
+    """Certificates and their private key, or a function that signs in its place, never both."""
 
     algorithm: str
     """``es256``, ``es384``, ``es512``, ``ps256`` or ``ed25519``, by the certificate's own key."""
@@ -54,17 +61,16 @@ class Credentials:
     key: bytes | None = field(repr=False)
     """PEM, PKCS #8."""
     sign: Sign | None
-    """Given the bytes to be signed, gives the signature."""
 
 
 class ManifestSigner:
     """Signs images with one certificate. Thread-safe.
 
-    The native parts are made once a process, and again in a forked one, where the old ones are
-    dead. A fork waits for the signing under way, see ``forks``.
+    The native contexts are made once a process, and again in a forked one, where the old ones are
+    dead. A fork waits for signing that is under way, see ``c2pa.ForkGate``.
     """
 
-    __slots__ = ("_authority", "_clock", "_credentials", "_native", "_resting_until", "_told")
+    __slots__ = ("_authority", "_clock", "_credentials", "_logged", "_native", "_paused_until")
 
     def __init__(
         self,
@@ -77,14 +83,14 @@ class ManifestSigner:
         self._authority = authority
         self._clock = clock
         self._native: tuple[int, Any, Any] | None = None
-        self._resting_until = 0.0
-        self._told = False
+        self._paused_until = 0.0
+        self._logged = False
 
     def sign(self, body: bytes, label: Label) -> bytes:
         """The same image with a manifest in place of any that it had; the coded pixels are kept.
 
-        An authority that fails is left out, said in the log once, and asked again after 300 s. The
-        bytes differ each time.
+        Where the timestamp authority fails, the image is signed without a timestamp; that is logged
+        once, and the authority is asked again after 300 s. The bytes differ each time.
 
         Raises:
             SigningError: The key's function failed, or the file can't hold a manifest.
@@ -92,7 +98,7 @@ class ManifestSigner:
         """
         media_type = MEDIA_TYPES[detect_format(body)]
         plain, timed = self._contexts()
-        stamped = timed is not None and self._clock() >= self._resting_until
+        stamped = timed is not None and self._clock() >= self._paused_until
         failure = ""
         if stamped:
             try:
@@ -100,14 +106,14 @@ class ManifestSigner:
             except SigningError as error:
                 failure = str(error)
         signed = _sign(plain, media_type, body, label)
-        if stamped:  # so it was the authority, not the key
-            self._rest(failure)
+        if stamped:  # the key works, so it was the authority that failed
+            self._pause_authority(failure)
         return signed
 
-    def _rest(self, failure: str) -> None:
-        self._resting_until = self._clock() + _REST_SECONDS
-        if not self._told:
-            self._told = True
+    def _pause_authority(self, failure: str) -> None:
+        self._paused_until = self._clock() + _AUTHORITY_PAUSE
+        if not self._logged:
+            self._logged = True
             host = urlsplit(self._authority).hostname
             log.warning(
                 "timestamp authority %s gave none: images are signed without one while it fails"
@@ -117,15 +123,46 @@ class ManifestSigner:
             )
 
     def _contexts(self) -> tuple[Any, Any]:
-        """The native context without an authority and, where there is one, that with it."""
+        """The native contexts without an authority and, where one is configured, with it."""
         native, process = self._native, os.getpid()
         if native is None or native[0] != process:
-            # Two threads may both make them; either's are as good.
+            # Two threads may both make them; either pair will do.
             with GATE.call():
-                plain = _context(self._credentials)
-                timed = _context(self._credentials, self._authority) if self._authority else None
+                plain = _make_context(self._credentials)
+                timed = (
+                    _make_context(self._credentials, self._authority) if self._authority else None
+                )
             native = self._native = process, plain, timed
         return native[1:]
+
+
+def _sign(context: Any, media_type: str, body: bytes, label: Label) -> bytes:
+    library = native_library()
+    signed = io.BytesIO()
+    try:
+        with GATE.call(), library.Builder(manifest_definition(label), context=context) as builder:
+            builder.sign(media_type, io.BytesIO(body), signed)
+    except library.C2paError as error:
+        raise SigningError(f"image {label.produce_id} could not be signed ({error})") from None
+    return signed.getvalue()
+
+
+def _make_context(credentials: Credentials, authority: str = "") -> Any:
+    library = native_library()
+    chain, tsa = credentials.chain.decode(), authority or None
+    try:
+        if credentials.sign is not None:
+            algorithm = library.C2paSigningAlg[credentials.algorithm.upper()]
+            signer = library.Signer.from_callback(credentials.sign, algorithm, chain, tsa)
+        else:
+            signer = library.Signer.from_info(
+                library.C2paSignerInfo(
+                    credentials.algorithm, credentials.chain, credentials.key, tsa
+                )
+            )
+        return library.Context.from_dict(SETTINGS, signer=signer)
+    except library.C2paError as error:
+        raise SigningError(f"the signing key can't be used ({error})") from None
 
 
 def open_signer(certificate: str, key: str, authority: str = "") -> ManifestSigner | None:
@@ -136,7 +173,7 @@ def open_signer(certificate: str, key: str, authority: str = "") -> ManifestSign
     asked yet.
 
     Raises:
-        ConfigError: What is wrong with which setting; never with the key's content.
+        ConfigError: It names the setting and its mistake, never the key's content.
     """
     if not certificate and not key:
         if authority:
@@ -162,37 +199,8 @@ def open_signer(certificate: str, key: str, authority: str = "") -> ManifestSign
     return ManifestSigner(credentials, authority)
 
 
-def _context(credentials: Credentials, authority: str = "") -> Any:
-    library = native_library()
-    chain, tsa = credentials.chain.decode(), authority or None
-    try:
-        if credentials.sign is not None:
-            algorithm = library.C2paSigningAlg[credentials.algorithm.upper()]
-            signer = library.Signer.from_callback(credentials.sign, algorithm, chain, tsa)
-        else:
-            signer = library.Signer.from_info(
-                library.C2paSignerInfo(
-                    credentials.algorithm, credentials.chain, credentials.key, tsa
-                )
-            )
-        return library.Context.from_dict(SETTINGS, signer=signer)
-    except library.C2paError as error:
-        raise SigningError(f"the signing key can't be used ({error})") from None
-
-
-def _sign(context: Any, media_type: str, body: bytes, label: Label) -> bytes:
-    library = native_library()
-    signed = io.BytesIO()
-    try:
-        with GATE.call(), library.Builder(definition(label), context=context) as builder:
-            builder.sign(media_type, io.BytesIO(body), signed)
-    except library.C2paError as error:
-        raise SigningError(f"image {label.produce_id} could not be signed ({error})") from None
-    return signed.getvalue()
-
-
 def _try_out(signer: ManifestSigner, key: str) -> None:
-    """Find out before anything is paid. Raises ConfigError."""
+    """Sign a trial image and verify it, before anything is paid. Raises ConfigError."""
     trial = io.BytesIO()
     Image.new("L", (1, 1)).save(trial, "PNG")
     try:
@@ -210,13 +218,6 @@ def _try_out(signer: ManifestSigner, key: str) -> None:
         )
 
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import (
-        CertificatePublicKeyTypes,
-        PrivateKeyTypes,
-    )
-
-
 def load_credentials(certificate: str, key: str) -> Credentials:
     """Read the certificates' PEM file, and the key's, or import ``module:function``.
 
@@ -227,10 +228,10 @@ def load_credentials(certificate: str, key: str) -> Credentials:
         ConfigError: A file or a function isn't there or isn't what it should be.
     """
     chain = _read(CERT_VARIABLE, certificate)
-    public, algorithm = _leaf(chain, certificate)
+    public, algorithm = _leaf_key(chain, certificate)
     if _FUNCTION.fullmatch(key):
-        return Credentials(algorithm, chain, None, _function(key))
-    return Credentials(algorithm, chain, _private(_read(KEY_VARIABLE, key), key, public), None)
+        return Credentials(algorithm, chain, None, _import_function(key))
+    return Credentials(algorithm, chain, _private_key(_read(KEY_VARIABLE, key), key, public), None)
 
 
 def setting_error(variable: str, message: str) -> ConfigError:
@@ -248,7 +249,7 @@ def _read(variable: str, path: str) -> bytes:
         raise setting_error(variable, f"{path} can't be read ({reason})") from None
 
 
-def _leaf(chain: bytes, path: str) -> tuple["CertificatePublicKeyTypes", str]:
+def _leaf_key(chain: bytes, path: str) -> tuple["CertificatePublicKeyTypes", str]:
     """The key of the first certificate, and the algorithm that it signs with."""
     from cryptography import x509  # noqa: PLC0415 - of the extra, 60 ms
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
@@ -276,7 +277,7 @@ def _leaf(chain: bytes, path: str) -> tuple["CertificatePublicKeyTypes", str]:
     return public, algorithm
 
 
-def _private(text: bytes, path: str, public: "CertificatePublicKeyTypes") -> bytes:
+def _private_key(text: bytes, path: str, public: "CertificatePublicKeyTypes") -> bytes:
     """The key as PKCS #8, whatever PEM form it had."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization as pem  # noqa: PLC0415
@@ -297,7 +298,7 @@ def _private(text: bytes, path: str, public: "CertificatePublicKeyTypes") -> byt
     return key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
 
 
-def _function(name: str) -> Sign:
+def _import_function(name: str) -> Sign:
     module, _, attribute = name.partition(":")
     try:
         found: Sign = getattr(importlib.import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""WebP files: RIFF chunks, and XMP in a chunk of its own behind a VP8X header."""
+"""WebP as a ``container.Container``: RIFF chunks; XMP in a chunk of its own and a VP8X header."""
 
 from typing import Final
 

@@ -12,8 +12,8 @@ import yaml
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.images.formats import strip_xmp
 from flux_pipeline.lineage.schema import SCHEMA
+from tests.images.samples import strip_xmp
 from tests.servers.processes import run_command
 
 Trace = Callable[..., tuple[int, str, str]]

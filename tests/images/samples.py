@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
+from flux_pipeline.images.formats import CONTAINERS, read_structure
+
 WIDTH, HEIGHT = 60, 45
 OTHER_PACKET = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 
@@ -106,6 +108,16 @@ def animations() -> dict[str, bytes]:
         "animated.png": encode(picture(), "PNG", **frames),
         "animated.webp": encode(picture(), "WEBP", **frames),
     }
+
+
+def insert_xmp(body: bytes, packet: bytes | None) -> bytes:
+    """The same file with this packet as its only XMP; None: without XMP."""
+    structure = read_structure(body)
+    return CONTAINERS[structure.image_format].replace_xmp(body, structure, packet)
+
+
+def strip_xmp(body: bytes) -> bytes:
+    return insert_xmp(body, None)
 
 
 def format_of(name: str) -> str:

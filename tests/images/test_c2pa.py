@@ -15,12 +15,12 @@ from PIL import Image
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import c2pa
 from flux_pipeline.images.c2pa import inspect_manifest, read_manifest
-from flux_pipeline.images.formats import detect_format, image_sha256, insert_xmp, strip_xmp
+from flux_pipeline.images.formats import detect_format, image_sha256
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.images.labels import Label, label_image, read_label
 from flux_pipeline.images.signing import ManifestSigner, open_signer
 from tests.images.certificates import issue
-from tests.images.samples import encode, picture, pixels, samples
+from tests.images.samples import encode, insert_xmp, picture, pixels, samples, strip_xmp
 from tests.images.strategies import LABELS
 
 library = pytest.importorskip("c2pa", reason="c2pa is missing: pip install 'flux-pipeline[c2pa]'")
@@ -254,14 +254,14 @@ def test_a_signer_may_be_unknown_or_expired_but_the_bytes_must_be_proven(
         "manifests": {"a": {"assertions": []}},
         "validation_results": {"activeManifest": results},
     }
-    assert c2pa._manifest(found).valid is valid
+    assert c2pa._parse_manifest(found).valid is valid
 
 
 def test_members_of_another_type_are_left_out() -> None:
     members = {"prompt": 1, "seed": True, "run_id": "run", "created_at": "soon", "input": "{}"}
-    assert c2pa._label(members) == Label(run_id="run")
-    assert c2pa._label([]) is None
-    assert c2pa._label({"created_at": "2026-01-01T00:00:00"}) == Label()
+    assert c2pa._parse_label(members) == Label(run_id="run")
+    assert c2pa._parse_label([]) is None
+    assert c2pa._parse_label({"created_at": "2026-01-01T00:00:00"}) == Label()
 
 
 def test_without_the_package_there_is_nothing_to_read(

@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.formats import (
-    detect_format,
-    image_sha256,
-    insert_xmp,
-    read_structure,
-    read_xmp,
-    strip_xmp,
-)
+from flux_pipeline.images.formats import detect_format, image_sha256, read_structure, read_xmp
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.images.labels import Label, label_image, read_label
-from tests.images.samples import animations, repair, samples
+from tests.images.samples import animations, insert_xmp, repair, samples, strip_xmp
 
 
 def inspect(body: bytes) -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
-from flux_pipeline.images.formats import image_sha256, insert_xmp, read_xmp
+from flux_pipeline.images.formats import image_sha256, read_xmp
 from flux_pipeline.images.labels import Label, build_packet, label_image, read_label, upstream_label
-from tests.images.samples import OTHER_PACKET, pixels, samples
+from tests.images.samples import OTHER_PACKET, insert_xmp, pixels, samples
 from tests.images.strategies import LABELS
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.images.formats import insert_xmp, read_xmp
+from flux_pipeline.images.formats import read_xmp
 from flux_pipeline.images.labels import AIGC_NAMESPACE as NAMESPACE
 from flux_pipeline.images.labels import label_image, read_label, upstream_label
-from tests.images.samples import samples
+from tests.images.samples import insert_xmp, samples
 from tests.images.test_wild import LABEL, tool
 
 

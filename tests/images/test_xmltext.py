@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flux_pipeline.images.labels import escape, from_xml, json_text, to_xml
+from flux_pipeline.images.labels import from_xml, json_text, to_xml
 
 HOSTILE = [
     "",
@@ -69,8 +69,8 @@ def test_quoted_content_that_is_no_json_is_taken_as_it_is() -> None:
     assert from_xml('"' + "[" * 100_000) == '"' + "[" * 100_000
 
 
-def test_escape_leaves_quotes_readable() -> None:
-    assert escape('<a b="c">&</a>') == '&lt;a b="c"&gt;&amp;&lt;/a&gt;'
+def test_quotes_are_left_readable() -> None:
+    assert to_xml('<a b="c">&</a>') == '&lt;a b="c"&gt;&amp;&lt;/a&gt;'
 
 
 def test_json_is_compact_sorted_and_readable() -> None:

@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.formats import (
-    image_sha256,
-    insert_xmp,
-    read_structure,
-    read_xmp,
-    strip_xmp,
-)
-from tests.images.samples import OTHER_PACKET, exif, icc, pixels, samples
+from flux_pipeline.images.formats import image_sha256, read_structure, read_xmp
+from tests.images.samples import OTHER_PACKET, exif, icc, insert_xmp, pixels, samples, strip_xmp
 
 PACKETS = st.binary(max_size=2000)
 
