@@ -1,1 +1,1 @@
-"""Where an image comes from, and the same image made again."""
+"""Traces an image back to its lineage row, and makes it again."""

@@ -1,8 +1,8 @@
-"""Sends what once made an image again, on purpose, and compares what comes with the original.
+"""Makes an image again: sends its request once more, and compares the result with the original.
 
-A reproduction is paid for. It has a place of its own in ledger, store and table (see
-``again``), so nothing of the original is touched. Its report is written last: as long as
-there is none, asking again goes on with the same take, by id, and pays nothing twice.
+A reproduction is paid for. It is a request of its own in ledger, store and lineage table (see
+``again``), so the original stays untouched. Its report is written last: as long as there is none,
+reproducing again resumes the same take by id, and pays nothing twice.
 """
 
 import hashlib
@@ -47,12 +47,12 @@ class Verdict(StrEnum):
     DIFFERENT = "different"
     """It looks otherwise."""
     FAILED = "failed"
-    """It did not come."""
+    """There is no image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One original and what came of making it again."""
+    """One original image and its reproduction."""
 
     output_index: int
     verdict: Verdict
@@ -65,12 +65,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A reproduction that could be made: nothing is sent yet."""
+    """A reproduction that could be made; nothing has been sent."""
 
     originals: tuple[ImageRecord, ...]
     """The stored images of one prediction, by output index."""
     missing: tuple[ImageRecord, ...]
-    """Those that were asked for in it and did not come."""
+    """Images that the prediction was asked for and did not give."""
     request: Request
     """Holds the whole input, secrets too: for sending and nothing else."""
     others: frozenset[str] = frozenset()
@@ -85,12 +85,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction:
-    """What came of it."""
+    """The outcome of a reproduction."""
 
     original: str
+    """The original's request."""
     original_prediction: str | None
     request: str
-    """Of the reproduction: its place in the ledger."""
+    """The reproduction's request."""
     take: int
     run_id: str
     prediction: str | None
@@ -108,9 +109,9 @@ class Reproduction:
 def plan_reproduction(
     snapshot: Snapshot, store: Store, record: ImageRecord, load_set: Callable[[str], PromptSet]
 ) -> Plan:
-    """Find out what would be sent for an image of the table; ``load_set`` gives a set by its name.
+    """Plan the reproduction of an image; ``load_set`` loads a prompt set by its name.
 
-    Of a reproduction, the original is meant.
+    For an image that is a reproduction itself, its original is planned.
 
     Raises:
         ConfigError: Secrets are missing, and the prompt set does not give them.
@@ -136,15 +137,16 @@ def plan_reproduction(
 def reproduce(
     producer: Producer, plan: Plan, *, run_id: str, limits: Limits | None = None
 ) -> Reproduction:
-    """Send it, wait, store, record and compare; ``write_report`` is to follow.
+    """Send the request, wait, store, record and compare; call ``write_report`` afterwards.
 
-    What may have been accepted and can't be proven is held, never sent again.
+    Where it can't be proven whether the provider accepted the request, it is held and never sent
+    again.
 
     Raises:
         FluxPipelineError: Where ledger or store fail; what was accepted is resumed by the next try.
     """
-    _protect(producer, plan)
-    careful = replace(
+    _enter_original(producer, plan)
+    holding = replace(
         producer, policy=replace(producer.policy, unknown="hold"), not_ours=plan.others
     )
     source = plan.request.source
@@ -152,16 +154,16 @@ def reproduce(
         run_id, f"{source.prompt_set}/images", code_version=plan.originals[0].code_version
     )
     work = [(source.partition, [plan.request])]
-    with careful.stream(work, run=run, limits=limits, asked=1) as reports:
+    with holding.stream(work, run=run, limits=limits, asked=1) as reports:
         (result,) = [result for report in reports for result in report.results]
     latest = producer.ledger.find([plan.request.request_sha256])
-    ended = [final_status(attempt, careful.policy) for attempt in latest.values()]
+    ended = [final_status(attempt, holding.policy) for attempt in latest.values()]
     finished = any(status not in {None, ResultStatus.HELD} for status in ended)
-    return _judged(plan, result, run_id, finished=finished)
+    return _outcome(plan, result, run_id, finished=finished)
 
 
 def write_report(store: Store, done: Reproduction) -> None:
-    """Note that this take is over, so that the next one is another; an open one stays open.
+    """Store the report of a finished take; without it the next reproduction resumes this take.
 
     Raises:
         StoreError: Then asking again compares again, and pays nothing.
@@ -182,7 +184,7 @@ def as_json(done: Reproduction) -> Mapping[str, object]:
 def _originals(
     request_sha256: str, rows: Sequence[ImageRecord], prediction: str | None
 ) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
-    """The stored images of the prediction that is to be made again, and those it lacks."""
+    """The stored images of the prediction, and the rows of images that it lacks."""
     stored = [
         row
         for row in rows
@@ -200,6 +202,74 @@ def _originals(
     return tuple(there[index] for index in sorted(there)), tuple(missing.values())
 
 
+def full_request(
+    record: ImageRecord, load_set: Callable[[str], PromptSet]
+) -> tuple[Request, tuple[str, ...]]:
+    """Rebuild the request of a record with its secrets, and list doubts about sending it again.
+
+    A seed that the provider drew is sent, if its log showed it. Where the record's input was
+    redacted, the prompt set must still make the request with the same fingerprint.
+
+    Raises:
+        ConfigError: It does not, or the model is not known any more; says what to do.
+    """
+    request = _from_record(record)
+    if request is None or _is_redacted(record, request):
+        request = _from_set(record, load_set)
+    if request.seed is not None:
+        return request, ()
+    if record.seed is None:
+        return request, ("no seed is known: the provider draws one, so expect another image",)
+    seeded = replace(request, input={**request.input, "seed": record.seed})
+    return seeded, ("the provider drew the seed: it is taken from its log",)
+
+
+def _from_record(record: ImageRecord) -> Request | None:
+    """The request as it was recorded; None where its input was redacted beyond an address."""
+    try:
+        model = find_model(record.model)
+    except KeyError as error:
+        message = f"{record.model}: {error.args[0]}; use the release that made it"
+        raise _problem(record, "model", message) from None
+    try:
+        values = model.input_type.model_validate(json.loads(record.input))
+    except (ValidationError, ValueError) as error:
+        if REDACTED in record.input:
+            return None
+        count = error.error_count() if isinstance(error, ValidationError) else 1
+        message = f"the recorded input has {count} values that the model refuses"
+        raise _problem(record, "input", message) from None
+    built = build_request(model, values, source_of(record), version=record.version)
+    if REDACTED in record.input and built.request_sha256 != record.request_sha256:
+        return None  # more than an address was redacted, such as a part of the prompt
+    return replace(built, request_sha256=record.request_sha256)
+
+
+def _is_redacted(record: ImageRecord, request: Request) -> bool:
+    """Whether a URL of the input lacks its secret; the fingerprint proves the rest."""
+    fields = find_model(record.model).input_type.address_fields
+    return any(REDACTED in str(request.input.get(name, "")) for name in fields)
+
+
+def _from_set(record: ImageRecord, load_set: Callable[[str], PromptSet]) -> Request:
+    """The same request as the prompt set makes it today, with its secrets."""
+    prompt_set = load_set(record.prompt_set)
+    for request in prompt_set.requests([record.partition] if record.partition else None):
+        if request.request_sha256 == record.request_sha256:
+            return request
+    message = (
+        "was recorded without its secret, such as a token in an address, and"
+        f" {prompt_set.path or prompt_set.name} does not make this request any more: put it back as"
+        f" it was (its SHA-256 was {record.config_sha256[:12] or 'not recorded'}), with the secret"
+    )
+    raise _problem(record, "input", message)
+
+
+def _problem(record: ImageRecord, key: str, message: str) -> ConfigError:
+    place = record.config_path or record.prompt_set
+    return ConfigError([Problem(place, 0, f"prompts.{record.prompt_name}.{key}", message)])
+
+
 def _takes(store: Store, original: str) -> Iterable[int]:
     for key in store.list(f"{_REPORTS}/{original}/"):
         name = key.rpartition("/")[2].removesuffix(".json")
@@ -207,12 +277,33 @@ def _takes(store: Store, original: str) -> Iterable[int]:
             yield int(name)
 
 
-def _protect(producer: Producer, plan: Plan) -> None:
-    """Let the ledger know the original's prediction, if it does not.
+def again(request: Request, take: int) -> Request:
+    """The request of the ``take``-th reproduction (1-based) of a request.
 
-    A lost answer is looked for in the provider's list by its input, which is the original's too:
-    what the ledger knows is never taken for it, by this run or by a later rescue.
+    It has the original's input and model, and a fingerprint made of the original's and the take, so
+    that runs and rescues resume it like any request. Its source marks it: the partition holds the
+    original's fingerprint, the prompt's name ends in ``(reproduction)``, and the take is the
+    reproduction's.
     """
+    original = request.request_sha256
+    slot = rfc8785.dumps({"reproduction_of": original, "take": take})
+    return replace(
+        request,
+        request_sha256=hashlib.sha256(slot).hexdigest(),
+        source=replace(
+            request.source,
+            prompt_name=f"{request.source.prompt_name} (reproduction)",
+            take=take,
+            partition=reproductions_of(original),
+        ),
+    )
+
+
+def _enter_original(producer: Producer, plan: Plan) -> None:
+    """Enter the original's prediction in the ledger, if it is missing there."""
+    # A lost answer is looked for in the provider's list by its input, and the original has the very
+    # same input. A prediction that the ledger knows is never taken for the lost one, neither by
+    # this run nor by a later rescue.
     first = plan.originals[0]
     if first.prediction_id is None or producer.ledger.known_ids([first.prediction_id]):
         return
@@ -220,10 +311,10 @@ def _protect(producer: Producer, plan: Plan) -> None:
         enter_stored(ledger, [*plan.originals, *plan.missing], holder="reproduce")
 
 
-def _judged(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Reproduction:
+def _outcome(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Reproduction:
     came = {row.output_index: row for row in result.records}
     images = tuple(
-        _compared(original, came.get(original.output_index), result.reason)
+        _compare(original, came.get(original.output_index), result.reason)
         for original in plan.originals
     )
     notes = [*plan.doubts, *result.notices]
@@ -236,7 +327,7 @@ def _judged(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Repro
         request=plan.request.request_sha256,
         take=plan.request.source.take,
         run_id=run_id,
-        prediction=_prediction(result.records),
+        prediction=_prediction_id(result.records),
         created=result.created,
         usd=result.usd,
         finished=finished,
@@ -246,7 +337,7 @@ def _judged(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Repro
     )
 
 
-def _compared(original: ImageRecord, made: ImageRecord | None, reason: str) -> Comparison:
+def _compare(original: ImageRecord, made: ImageRecord | None, reason: str) -> Comparison:
     bits = None
     verdict, why = Verdict.FAILED, reason
     if made is None or made.status is not ImageStatus.STORED:
@@ -268,93 +359,5 @@ def _compared(original: ImageRecord, made: ImageRecord | None, reason: str) -> C
     )
 
 
-def _prediction(records: Sequence[ImageRecord]) -> str | None:
+def _prediction_id(records: Sequence[ImageRecord]) -> str | None:
     return next((row.prediction_id for row in records if row.prediction_id), None)
-
-
-def full_request(
-    record: ImageRecord, load_set: Callable[[str], PromptSet]
-) -> tuple[Request, tuple[str, ...]]:
-    """The request that a record is of, and what is doubtful about sending it again.
-
-    A seed that the provider drew is sent, if its log told it. Where the record's input was
-    redacted, the prompt set must still make the same request, by its fingerprint.
-
-    Raises:
-        ConfigError: It does not, or the model is not known any more; says what to do.
-    """
-    request = _from_record(record)
-    if request is None or _is_redacted(record, request):
-        request = _from_set(record, load_set)
-    if request.seed is not None:
-        return request, ()
-    if record.seed is None:
-        return request, ("no seed is known: the provider draws one, so expect another image",)
-    seeded = replace(request, input={**request.input, "seed": record.seed})
-    return seeded, ("the provider drew the seed: it is taken from its log",)
-
-
-def _from_record(record: ImageRecord) -> Request | None:
-    """The request as it was recorded; None where what was recorded is no input any more."""
-    try:
-        model = find_model(record.model)
-    except KeyError as error:
-        message = f"{record.model}: {error.args[0]}; use the release that made it"
-        raise _problem(record, "model", message) from None
-    try:
-        values = model.input_type.model_validate(json.loads(record.input))
-    except (ValidationError, ValueError) as error:
-        if REDACTED in record.input:
-            return None
-        count = error.error_count() if isinstance(error, ValidationError) else 1
-        message = f"the recorded input has {count} values that the model refuses"
-        raise _problem(record, "input", message) from None
-    built = build_request(model, values, source_of(record), version=record.version)
-    if REDACTED in record.input and built.request_sha256 != record.request_sha256:
-        return None  # more than an address was redacted, such as a part of the prompt
-    return replace(built, request_sha256=record.request_sha256)
-
-
-def _is_redacted(record: ImageRecord, request: Request) -> bool:
-    """Whether an address lacks its secret; the rest is proven whole by the fingerprint."""
-    fields = find_model(record.model).input_type.address_fields
-    return any(REDACTED in str(request.input.get(name, "")) for name in fields)
-
-
-def _from_set(record: ImageRecord, load_set: Callable[[str], PromptSet]) -> Request:
-    """The same request as the prompt set makes it today, secrets and all."""
-    prompt_set = load_set(record.prompt_set)
-    for request in prompt_set.requests([record.partition] if record.partition else None):
-        if request.request_sha256 == record.request_sha256:
-            return request
-    message = (
-        "was recorded without its secret, such as a token in an address, and"
-        f" {prompt_set.path or prompt_set.name} does not make this request any more: put it back as"
-        f" it was (its SHA-256 was {record.config_sha256[:12] or 'not recorded'}), with the secret"
-    )
-    raise _problem(record, "input", message)
-
-
-def _problem(record: ImageRecord, key: str, message: str) -> ConfigError:
-    place = record.config_path or record.prompt_set
-    return ConfigError([Problem(place, 0, f"prompts.{record.prompt_name}.{key}", message)])
-
-
-def again(request: Request, take: int) -> Request:
-    """The ``take``-th reproduction (1-based) of a request; the same for the same two.
-
-    What says that it is one is in its source: the partition names the original's fingerprint, the
-    prompt's name ends in ``(reproduction)``, and the take is the reproduction's.
-    """
-    original = request.request_sha256
-    slot = rfc8785.dumps({"reproduction_of": original, "take": take})
-    return replace(
-        request,
-        request_sha256=hashlib.sha256(slot).hexdigest(),
-        source=replace(
-            request.source,
-            prompt_name=f"{request.source.prompt_name} (reproduction)",
-            take=take,
-            partition=reproductions_of(original),
-        ),
-    )

@@ -1,7 +1,7 @@
-"""From a picture, or an id, back to what made it: which row it is, and how sure that is.
+"""Finds the lineage row of an image file or an id, and says how certain that is.
 
-A label in a file is a hint that anybody can write. Its ids are looked up and its pixels compared
-before it is believed, and what could not be confirmed is said.
+A file is looked for by its label, by its coded pixels, and by how it looks. Anybody can write a
+label into a file, so it is believed only as far as the pixels of its row confirm it.
 """
 
 import re
@@ -28,27 +28,28 @@ from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.request import JsonValue
 from flux_pipeline.store.base import Store, is_key
 from flux_pipeline.store.open import open_store
+from flux_pipeline.text import first_of
 
 MIN_PREFIX = 8
 """Characters of a hash that are enough to look for it."""
-_WHOLE = 64
-_USUAL = 16
-"""Characters of a hash that people copy; what is longer is rather another id."""
-_SHOWN = 3
-_HASH = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
-_NAMED: tuple[Column, ...] = ("prediction_id", "run_id", "uri")
-_HASHES: tuple[Column, ...] = ("request_sha256", "image_sha256", "file_sha256")
 MAX_BYTES = 256 << 20
-"""No picture of ours is a tenth of it; the whole file is held in memory."""
-_NAMES = 256
-"""Characters; what is longer is no id."""
+"""Largest file that is read, bytes: it is held in memory, and no image of ours is a tenth of it."""
+_HASH = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+_HASH_LENGTH = 64
+_COPIED = 16
+"""Characters of a hash that people copy; a longer beginning of one is rather another id."""
+_MAX_ID = 256
+"""Characters; longer text is no id."""
+_MOST_NAMED = 3
+_ID_COLUMNS: tuple[Column, ...] = ("prediction_id", "run_id", "uri")
+_HASH_COLUMNS: tuple[Column, ...] = ("request_sha256", "image_sha256", "file_sha256")
 
 if TYPE_CHECKING:  # an id needs no decoder, and loading one takes longer than the search
     from flux_pipeline.images.inspection import FileEvidence
 
 
-class Witness(StrEnum):
-    """What answered."""
+class AnsweredBy(StrEnum):
+    """By which of its properties a row was found."""
 
     C2PA = "c2pa"
     """The label in the file's signed manifest."""
@@ -57,13 +58,13 @@ class Witness(StrEnum):
     PIXELS = "pixels"
     """The hash of the coded pixels."""
     SIMILAR = "similar"
-    """The difference hash: what it looks like."""
+    """The difference hash: how the image looks."""
     ID = "id"
     """The id that was given."""
 
 
 class Certainty(StrEnum):
-    """How sure an answer is."""
+    """How certain it is that the row is the one asked for."""
 
     CERTAIN = "certain"
     """The pixels, or the id asked for, are those of the row."""
@@ -75,9 +76,9 @@ class Certainty(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One image, traced."""
+    """The row of one image, and how it was found."""
 
-    answered_by: Witness
+    answered_by: AnsweredBy
     certainty: Certainty
     distance: int | None = None
     """Bits of 64 in which the looks differ; 0 where the pixels are the same, None if unknown."""
@@ -86,23 +87,23 @@ class Answer:
     label: Label | None = None
     """The label, where there is no row."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know: doubts, other candidates."""
+    """Doubts and other candidates, for people."""
 
     @property
     def values(self) -> dict[str, JsonValue]:
-        """Every column of the lineage table; what is not known is None."""
+        """Every column of the lineage table; None where it is not known."""
         if self.record is not None:
             return record_values(self.record)
-        # Here, because mostly there is a row, and this loads all that stores an image.
+        # Imported here: mostly there is a row, and this module loads all that stores an image.
         from flux_pipeline.audit.reindex import labelled_values  # noqa: PLC0415
 
-        said = labelled_values(self.label or Label())
+        labelled = labelled_values(self.label or Label())
         return dict.fromkeys(SCHEMA.names) | {
-            name: value for name, value in said.items() if value not in {None, ""}
+            name: value for name, value in labelled.items() if value not in {None, ""}
         }
 
     def with_origin(self) -> "Answer":
-        """The same, saying so where the image is a reproduction."""
+        """The same answer, with a note where the image is a reproduction."""
         original = original_request(self.record) if self.record else None
         if self.record is None or original is None:
             return self
@@ -118,18 +119,18 @@ class Answer:
 
 
 def answer_to(store: Store, snapshot: Snapshot, target: str) -> tuple[Answer | None, str]:
-    """The image that a file, URI, key or id names, and why it is not known where it is not."""
+    """Find the row of a file, URI, key or id; None, and the reason, where there is none."""
     unread = "no file, no key in the store, and no id in the lineage table"
     try:
         body = read_target(store, target)
     except StoreError as error:
         body, unread = None, str(error)
     if body is None:
-        found = trace_id(snapshot, target) if len(target) <= _NAMES or ":" in target else None
+        found = trace_id(snapshot, target) if len(target) <= _MAX_ID or ":" in target else None
         if found is None and (count := matching_hashes(snapshot, target)):
             unread = f"{count} hashes begin with it: give more of it"
         return found and found.with_origin(), unread
-    # Here, because an id needs no decoder, and loading one takes longer than the search.
+    # Imported here: an id needs no decoder, and loading one takes longer than the search.
     from flux_pipeline.images.inspection import read_evidence  # noqa: PLC0415
 
     seen = read_evidence(body)
@@ -139,81 +140,26 @@ def answer_to(store: Store, snapshot: Snapshot, target: str) -> tuple[Answer | N
 
 
 def trace_image(snapshot: Snapshot, seen: "FileEvidence") -> Answer | None:
-    """Find the row of a picture: by its label, its pixels, its looks, in this order.
+    """Find the row of an image file: by its label, its pixels, its looks, in this order.
 
-    A label is overruled where its row has other pixels and another row has these. None where
-    nothing is known.
+    A label is overruled where its row has other pixels and another row has these. None where no row
+    is found and the file has no label.
     """
     row = _labelled_row(snapshot, seen.label) if seen.label else None
-    named = _judge_label(row, seen) if row else None
+    named = _check_label(row, seen) if row else None
     if named and named.certainty is not Certainty.UNVERIFIED:
         return named
     doubts = _doubts(row, seen)
     if found := _by_pixels(snapshot, seen, doubts):
         return found
     if seen.label and row is None and seen.label.image_sha256 == seen.image_sha256:
+        # Its own label, unedited: a similar image would be another one.
         return _from_label(seen, doubts)
-    if alike := _by_looks(snapshot, seen, doubts):
-        return alike
+    if similar := _by_looks(snapshot, seen, doubts):
+        return similar
     if named:
         return named
     return _from_label(seen, doubts) if seen.label else None
-
-
-def trace_id(snapshot: Snapshot, text: str) -> Answer | None:
-    """Find what an id names: a prediction, a run, an address, or a hash, whole or its beginning.
-
-    Several images under one id are answered by the first of them, with a note. None where nothing,
-    or more than one hash, begins with it; ``matching_hashes`` tells which.
-    """
-    could_be = _HASH.fullmatch(text.lower()) is not None
-    likely = could_be and (len(text) == _WHOLE or len(text) <= _USUAL)
-    if likely and ((found := _by_hash(snapshot, text.lower())) or len(text) == _WHOLE):
-        return found
-    for column in _NAMED:
-        if (column != "uri" or ":" in text) and (rows := find_exact(snapshot, column, text)):
-            return _first_of(rows, column)
-    return _by_hash(snapshot, text.lower()) if could_be and not likely else None
-
-
-def _by_hash(snapshot: Snapshot, prefix: str) -> Answer | None:
-    """What one hash, and no other, begins with; a whole one ends the search."""
-    is_whole = len(prefix) == _WHOLE
-    find = find_exact if is_whole else find_prefix
-    found: list[tuple[Column, ImageRecord]] = []
-    for column in _HASHES:
-        found += [(column, row) for row in find(snapshot, column, prefix)]
-        if found and is_whole:
-            break
-    if len({getattr(row, column) for column, row in found}) != 1:
-        return None
-    return _first_of([row for _, row in found], found[0][0])
-
-
-def matching_hashes(snapshot: Snapshot, text: str) -> int:
-    """How many hashes begin with this text, up to a hundred of each kind; 0 for a whole one."""
-    prefix = text.lower()
-    if len(prefix) == _WHOLE or not _HASH.fullmatch(prefix):
-        return 0
-    return sum(
-        len({getattr(row, column) for row in find_prefix(snapshot, column, prefix)})
-        for column in _HASHES
-    )
-
-
-def _first_of(rows: Sequence[ImageRecord], column: Column) -> Answer:
-    ordered = sorted(rows, key=_originals_first)
-    notes = []
-    if column == "run_id":
-        notes = ["this is one image of the run; `flux-pipeline trace --run` lists all"]
-    elif len(rows) > 1:
-        others = ", ".join(str(row.output_index) for row in ordered[1:])
-        notes = _also(ordered)
-        if column in {"prediction_id", "request_sha256"}:
-            notes = [f"there is more of it: output {others}"]
-    return Answer(
-        answered_by=Witness.ID, certainty=Certainty.CERTAIN, record=ordered[0], notes=notes
-    )
 
 
 def _labelled_row(snapshot: Snapshot, label: Label) -> ImageRecord | None:
@@ -228,8 +174,8 @@ def _labelled_row(snapshot: Snapshot, label: Label) -> ImageRecord | None:
     return None
 
 
-def _judge_label(row: ImageRecord, seen: "FileEvidence") -> Answer:
-    """The label's row, as sure as the pixels make it."""
+def _check_label(row: ImageRecord, seen: "FileEvidence") -> Answer:
+    """The row that the label names, as certain as its pixels confirm it."""
     bits = _bits(row, seen)
     certainty, notes = Certainty.UNVERIFIED, []
     if seen.image_sha256 is not None and seen.image_sha256 == row.image_sha256:
@@ -246,18 +192,8 @@ def _judge_label(row: ImageRecord, seen: "FileEvidence") -> Answer:
             f"label and pixels disagree: the image looks different in {bits} of 64 bits, so it was"
             " cropped or edited, or the label is another image's"
         )
-    witness = Witness(seen.carrier)
-    return Answer(answered_by=witness, certainty=certainty, distance=bits, record=row, notes=notes)
-
-
-def _doubts(row: ImageRecord | None, seen: "FileEvidence") -> list[str]:
-    """What is to be said of a label that does not decide."""
-    if seen.label is None:
-        return []
-    named = seen.label.prediction_id or seen.label.request_sha256 or "nothing"
-    if row is None:
-        return [f"its label names {named}, which the lineage table does not have"]
-    return [f"label and pixels disagree: its label names {named}, output {row.output_index}"]
+    carrier = AnsweredBy(seen.carrier)
+    return Answer(answered_by=carrier, certainty=certainty, distance=bits, record=row, notes=notes)
 
 
 def _by_pixels(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) -> Answer | None:
@@ -267,7 +203,7 @@ def _by_pixels(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) 
     if not rows:
         return None
     return Answer(
-        answered_by=Witness.PIXELS,
+        answered_by=AnsweredBy.PIXELS,
         certainty=Certainty.CERTAIN,
         distance=0,
         record=rows[0],
@@ -288,7 +224,7 @@ def _by_looks(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) -
     if len(different) > 1:
         notes.append(f"{len(different)} different images look as much like it; this is the first")
     return Answer(
-        answered_by=Witness.SIMILAR,
+        answered_by=AnsweredBy.SIMILAR,
         certainty=Certainty.LIKELY,
         distance=least,
         record=rows[0],
@@ -297,11 +233,11 @@ def _by_looks(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) -
 
 
 def _from_label(seen: "FileEvidence", doubts: Sequence[str]) -> Answer:
-    """Nothing but the label: what it says, and that nothing confirms it."""
+    """The label's own words, with a note that nothing confirms them."""
     label = seen.label or Label()
     fits = "it fits" if label.image_sha256 == seen.image_sha256 else "it does not fit"
     return Answer(
-        answered_by=Witness(seen.carrier),
+        answered_by=AnsweredBy(seen.carrier),
         certainty=Certainty.UNVERIFIED,
         label=label,
         notes=[
@@ -309,6 +245,16 @@ def _from_label(seen: "FileEvidence", doubts: Sequence[str]) -> Answer:
             f"all of this is from the label: {fits} the pixels, and nothing else confirms it",
         ],
     )
+
+
+def _doubts(row: ImageRecord | None, seen: "FileEvidence") -> list[str]:
+    """Notes on a label that did not decide the answer."""
+    if seen.label is None:
+        return []
+    named = seen.label.prediction_id or seen.label.request_sha256 or "nothing"
+    if row is None:
+        return [f"its label names {named}, which the lineage table does not have"]
+    return [f"label and pixels disagree: its label names {named}, output {row.output_index}"]
 
 
 def _bits(row: ImageRecord, seen: "FileEvidence") -> int | None:
@@ -328,46 +274,101 @@ def _originals_first(row: ImageRecord) -> tuple[bool, bool, str, int]:
 
 
 def _also(rows: Sequence[ImageRecord]) -> list[str]:
-    """Say which other rows have the same."""
+    """A note that names the other rows of the same image."""
     named = [f"{row.prediction_id or row.request_sha256}:{row.output_index}" for row in rows[1:]]
-    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-    return [f"the same image: {', '.join(named[:_SHOWN])}{more}"] if named else []
+    return [f"the same image: {first_of(named, _MOST_NAMED)}"] if named else []
+
+
+def trace_id(snapshot: Snapshot, text: str) -> Answer | None:
+    """Find the row with an id: of a prediction or run, a URI, or a hash or its beginning.
+
+    Several images under one id are answered by the first of them, with a note. None where no hash,
+    or more than one, begins with the text; ``matching_hashes`` tells how many.
+    """
+    is_hash = _HASH.fullmatch(text.lower()) is not None
+    likely = is_hash and (len(text) == _HASH_LENGTH or len(text) <= _COPIED)
+    if likely and ((found := _by_hash(snapshot, text.lower())) or len(text) == _HASH_LENGTH):
+        return found
+    for column in _ID_COLUMNS:
+        if (column != "uri" or ":" in text) and (rows := find_exact(snapshot, column, text)):
+            return _answer_by_id(rows, column)
+    return _by_hash(snapshot, text.lower()) if is_hash and not likely else None
+
+
+def _by_hash(snapshot: Snapshot, prefix: str) -> Answer | None:
+    """The row with the one hash that begins with the prefix; None where several hashes do."""
+    is_whole = len(prefix) == _HASH_LENGTH
+    find = find_exact if is_whole else find_prefix
+    found: list[tuple[Column, ImageRecord]] = []
+    for column in _HASH_COLUMNS:
+        found += [(column, row) for row in find(snapshot, column, prefix)]
+        if found and is_whole:
+            break
+    if len({getattr(row, column) for column, row in found}) != 1:
+        return None
+    return _answer_by_id([row for _, row in found], found[0][0])
+
+
+def matching_hashes(snapshot: Snapshot, text: str) -> int:
+    """How many hashes begin with this text, up to a hundred of each kind; 0 for a whole one."""
+    prefix = text.lower()
+    if len(prefix) == _HASH_LENGTH or not _HASH.fullmatch(prefix):
+        return 0
+    return sum(
+        len({getattr(row, column) for row in find_prefix(snapshot, column, prefix)})
+        for column in _HASH_COLUMNS
+    )
+
+
+def _answer_by_id(rows: Sequence[ImageRecord], column: Column) -> Answer:
+    ordered = sorted(rows, key=_originals_first)
+    notes = []
+    if column == "run_id":
+        notes = ["this is one image of the run; `flux-pipeline trace --run` lists all"]
+    elif len(rows) > 1:
+        others = ", ".join(str(row.output_index) for row in ordered[1:])
+        notes = _also(ordered)
+        if column in {"prediction_id", "request_sha256"}:
+            notes = [f"there is more of it: output {others}"]
+    return Answer(
+        answered_by=AnsweredBy.ID, certainty=Certainty.CERTAIN, record=ordered[0], notes=notes
+    )
 
 
 def read_target(store: Store, target: str) -> bytes | None:
-    """The bytes of the picture; None where the words name none, as an id does.
+    """The bytes of the file, URI or key; None where the target is none of them, as an id is.
 
-    An address of the store as it was before it was moved is looked for where it lies today.
+    A URI of the store from before it was moved is looked for where the store is today.
 
     Raises:
-        StoreError: What is meant can't be read; says what was looked for.
+        StoreError: It can't be read.
     """
     scheme, colon, rest = target.partition(":")
     if colon and scheme in {"http", "https"}:
         raise StoreError("nothing is fetched from the web: save the picture, and give the file")
     if colon and scheme in {"file", "s3"}:
-        # Here, because it loads all that compares a whole store, and a plain file needs none of it.
+        # Imported here: it loads all that compares a whole store, and a plain file needs none.
         from flux_pipeline.audit.inventory import key_of  # noqa: PLC0415
 
         key = key_of(target, store.uri)
         if key != target and is_key(key):
             return store.get(key)
-        return _elsewhere(target) if scheme == "s3" else _read(Path(_path(rest)))
+        return _read_bucket(target) if scheme == "s3" else _read_file(Path(_file_path(rest)))
     path = Path(target)
     if _exists(path):
-        return _read(path)
+        return _read_file(path)
     return store.get(target) if "/" in target and _is_stored(store, target) else None
 
 
-def _elsewhere(address: str) -> bytes:
-    """An object of another bucket, with the same keys and endpoint."""
+def _read_bucket(address: str) -> bytes:
+    """Read an object of another bucket, with the same credentials and endpoint."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
     if not is_key(key):
         raise StoreError(f"{address}: not below {bucket} as this pipeline names objects")
     return open_store(f"s3://{bucket}").get(key)
 
 
-def _path(rest: str) -> str:
+def _file_path(rest: str) -> str:
     if not rest.startswith("//"):
         return rest
     return unquote(rest.removeprefix("//").removeprefix("localhost"))
@@ -380,7 +381,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             body = file.read(MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""The same pipeline as for producing: what is verified was produced before."""
+"""Fixtures: the pipelines of the producer's tests, which make what is audited."""
 
 from tests.produce.conftest import open_pipeline, pipeline
 

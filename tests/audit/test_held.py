@@ -15,7 +15,7 @@ from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.request import Request
-from tests.audit.leftovers import accept, create, intend
+from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 
 Open = Callable[..., Pipeline]

@@ -18,7 +18,7 @@ from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.produce.report import Tally
 from flux_pipeline.store.open import open_store
-from tests.audit.leftovers import accept, create, intend
+from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 from tests.servers.processes import context
 

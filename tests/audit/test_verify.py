@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.audit.findings import Kind, Verification
-from flux_pipeline.audit.verify import verify
+from flux_pipeline.audit.verify import check_unknown, verify
 from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.store.open import open_store
-from tests.audit.leftovers import accept, create, intend
+from tests.audit.attempts import FAILED, SHA, attempt, unpaid
+from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 
 Open = Callable[..., Pipeline]
@@ -395,3 +396,27 @@ def test_progress_counts_every_object(pipeline: Pipeline) -> None:
     verify(pipeline.producer, deep=True, progress=lambda done, total: seen.append((done, total)))
 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([unpaid(State.INTENT)], None),
+        ([attempt(State.FAILED), unpaid(State.INTENT, 2)], None),
+        ([unpaid(State.HELD)], (Kind.HELD, SHA)),
+        ([unpaid(State.UNSENT)], (Kind.LOST, "new")),
+        ([unpaid(State.REFUSED)], (Kind.LOST, "new")),
+        ([attempt(State.FAILED, reply=FAILED)], (Kind.LOST, "new")),
+        ([unpaid(State.RESENT)], (Kind.PAID_TWICE, "new")),
+        ([attempt(State.STORED)], (Kind.PAID_TWICE, "new")),
+        ([attempt(State.ACCEPTED)], (Kind.PAID_TWICE, "new")),
+        ([attempt(State.EXPIRED)], (Kind.PAID_TWICE, "new")),
+        ([unpaid(State.UNSENT), attempt(State.STORED, 2)], (Kind.PAID_TWICE, "new")),
+    ],
+)
+def test_a_prediction_that_only_the_list_knows_is_judged_by_its_request(
+    history: list[Attempt], expected: tuple[Kind, str] | None
+) -> None:
+    finding = check_unknown("new", history)
+
+    assert (None if finding is None else (finding.kind, finding.id)) == expected

@@ -1,6 +1,8 @@
 import shutil
 from pathlib import Path
 
+from flux_pipeline.audit.findings import Finding, Kind, Verification
+from flux_pipeline.cli.verify import _text
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.cli.conftest import Command
 
@@ -97,3 +99,21 @@ def test_reindex_exits_1_where_an_image_can_not_be_entered(command: Command, fol
     code, output, _ = command("reindex", "--json")
 
     assert (code, output["ok"], list(output["failed"])) == (1, False, ["images/tale/holiday.jpg"])
+
+
+def test_people_get_a_line_a_finding_and_the_verdict() -> None:
+    found = [Finding(Kind.LOST, f"images/{number}", "it is gone") for number in range(120)]
+    held = Finding(Kind.HELD, "a" * 64, "end it")
+
+    lines = _text(Verification(7, [held, *found], ["no list"])).splitlines()
+
+    assert lines[0] == "lost images/0: it is gone"
+    assert lines[100:] == [
+        "lost: and 20 more; --json has all",
+        f"held {'a' * 64}: end it",
+        "note: no list",
+        "7 images, 121 findings",
+    ]
+    assert _text(Verification(7)) == "7 images, all agree"
+    unsure = Verification(7, complete=False)
+    assert _text(unsure) == "7 images, 0 findings, and not everything could be compared"

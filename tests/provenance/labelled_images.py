@@ -1,4 +1,4 @@
-"""A store with a few pictures that were kept, labelled and recorded as a run would have done it."""
+"""Images that are stored, labelled and recorded as a run does it, without a run."""
 
 import io
 from dataclasses import dataclass, field, replace
@@ -26,14 +26,14 @@ WIDTH, HEIGHT = 1536, 640
 
 
 @dataclass
-class Shelf:
-    """Pictures by name, as records and as the bytes that lie in the store."""
+class LabelledImages:
+    """Images by name: their records, and their bytes in the store."""
 
     store: Store
     records: dict[str, ImageRecord] = field(default_factory=dict)
 
     def put(self, name: str, image_format: str = "jpg", *, seed: int, **more: Any) -> ImageRecord:
-        """Keep one picture; another seed is another picture."""
+        """Store one image; another seed is another image."""
         model = find_model("lucataco/flux-schnell-lora")
         values = {"aspect_ratio": "21:9", "output_format": image_format, "seed": seed}
         given = {"prompt": f"a picture of {name}", **values, **more}

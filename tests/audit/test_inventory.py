@@ -1,29 +1,13 @@
-"""What the ledger alone tells of one request, and of a prediction that it doesn't know."""
+"""Findings in the history of one request, and keys in URIs of a store that was moved."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from flux_pipeline.audit.findings import Finding, Kind, Verification
+from flux_pipeline.audit.findings import Kind
 from flux_pipeline.audit.inventory import check_history, key_of
-from flux_pipeline.audit.verify import check_unknown
-from flux_pipeline.cli.verify import _text
-from flux_pipeline.ledger.base import Attempt, Intent, State
-
-SHA = "a" * 64
-SUCCEEDED = json.dumps({"status": "succeeded", "reply": ""})
-FAILED = json.dumps({"status": "failed", "reply": ""})
-
-
-def attempt(state: State, number: int = 1, *, reply: str = "", paid: bool = True) -> Attempt:
-    intent = Intent(SHA, "set", "run", 3000, "{}")
-    prediction = f"p{number}" if paid else None
-    return Attempt(SHA, number, state, "a", 0.0, 0.0, intent, prediction_id=prediction, reply=reply)
-
-
-def unpaid(state: State, number: int = 1) -> Attempt:
-    return attempt(state, number, paid=False)
+from flux_pipeline.ledger.base import Attempt, State
+from tests.audit.attempts import FAILED, SHA, SUCCEEDED, attempt, unpaid
 
 
 @pytest.mark.parametrize(
@@ -73,30 +57,6 @@ def test_what_is_paid_twice_at_a_second_time_is_lost_only_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "expected"),
-    [
-        ([unpaid(State.INTENT)], None),
-        ([attempt(State.FAILED), unpaid(State.INTENT, 2)], None),
-        ([unpaid(State.HELD)], (Kind.HELD, SHA)),
-        ([unpaid(State.UNSENT)], (Kind.LOST, "new")),
-        ([unpaid(State.REFUSED)], (Kind.LOST, "new")),
-        ([attempt(State.FAILED, reply=FAILED)], (Kind.LOST, "new")),
-        ([unpaid(State.RESENT)], (Kind.PAID_TWICE, "new")),
-        ([attempt(State.STORED)], (Kind.PAID_TWICE, "new")),
-        ([attempt(State.ACCEPTED)], (Kind.PAID_TWICE, "new")),
-        ([attempt(State.EXPIRED)], (Kind.PAID_TWICE, "new")),
-        ([unpaid(State.UNSENT), attempt(State.STORED, 2)], (Kind.PAID_TWICE, "new")),
-    ],
-)
-def test_a_prediction_that_only_the_list_knows_is_judged_by_its_request(
-    history: list[Attempt], expected: tuple[Kind, str] | None
-) -> None:
-    finding = check_unknown("new", history)
-
-    assert (None if finding is None else (finding.kind, finding.id)) == expected
-
-
-@pytest.mark.parametrize(
     ("uri", "key"),
     [
         ("s3://bucket/prefix/images/set/a-0.jpg", "images/set/a-0.jpg"),
@@ -109,21 +69,3 @@ def test_a_prediction_that_only_the_list_knows_is_judged_by_its_request(
 )
 def test_a_key_is_found_in_an_address_of_the_same_store_elsewhere(uri: str, key: str) -> None:
     assert key_of(uri, "s3://bucket/prefix") == key
-
-
-def test_people_get_a_line_a_finding_and_the_verdict() -> None:
-    found = [Finding(Kind.LOST, f"images/{number}", "it is gone") for number in range(120)]
-    held = Finding(Kind.HELD, SHA, "end it")
-
-    lines = _text(Verification(7, [held, *found], ["no list"])).splitlines()
-
-    assert lines[0] == "lost images/0: it is gone"
-    assert lines[100:] == [
-        "lost: and 20 more; --json has all",
-        f"held {SHA}: end it",
-        "note: no list",
-        "7 images, 121 findings",
-    ]
-    assert _text(Verification(7)) == "7 images, all agree"
-    unsure = Verification(7, complete=False)
-    assert _text(unsure) == "7 images, 0 findings, and not everything could be compared"

@@ -25,7 +25,7 @@ from flux_pipeline.provenance.reproduce import (
     write_report,
 )
 from flux_pipeline.request import Request
-from tests.audit.leftovers import accept, create, intend
+from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import QUICK, Pipeline, change_ledger, keys, make_requests
 
 Open = Callable[..., Pipeline]

@@ -1,4 +1,4 @@
-"""Ways to leave things behind as a dead worker does: paid, written down in part, unfinished."""
+"""Leaves requests unfinished, as a worker does that dies after each of its steps."""
 
 import anyio
 

@@ -1,0 +1,5 @@
+"""Fixtures: the pipelines of the producer's tests, which make the originals."""
+
+from tests.produce.conftest import open_pipeline, pipeline
+
+__all__ = ["open_pipeline", "pipeline"]
