@@ -23,7 +23,7 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
 from flux_pipeline.models import MODELS
-from flux_pipeline.prompts.form import PromptForm, PromptSetForm
+from flux_pipeline.prompts.schema import PromptSchema, PromptSetSchema
 from tests import documents
 from tests.documents import DOCUMENTS, names, table
 
@@ -77,7 +77,7 @@ def test_commands_are_listed() -> None:
 
 def test_keys_of_a_prompt_set_are_listed() -> None:
     text = documents.read("docs/prompt-sets.md")
-    for form in (PromptSetForm, PromptForm):
+    for form in (PromptSetSchema, PromptSchema):
         for name in form.model_fields:
             assert f"\n| `{name}` | " in text
 

@@ -1,15 +1,15 @@
-"""Prompt sets: YAML files and their tables, checked whole, expanded into requests."""
+"""Prompt sets: YAML files and tables, checked whole and expanded into requests."""
 
-from flux_pipeline.prompts.document import Document, Part
-from flux_pipeline.prompts.form import Budget, ByDay, ByPrompt, ByShard, Schedule
 from flux_pipeline.prompts.json_schema import json_schema
 from flux_pipeline.prompts.load import (
     build_prompt_set,
     load_prompt_set,
     load_prompt_sets,
-    read_part,
+    read_section,
 )
 from flux_pipeline.prompts.prompt_set import PromptSet
+from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule
+from flux_pipeline.prompts.yaml_document import Document, YamlSection
 
 __all__ = [
     "Budget",
@@ -17,12 +17,12 @@ __all__ = [
     "ByPrompt",
     "ByShard",
     "Document",
-    "Part",
     "PromptSet",
     "Schedule",
+    "YamlSection",
     "build_prompt_set",
     "json_schema",
     "load_prompt_set",
     "load_prompt_sets",
-    "read_part",
+    "read_section",
 ]

@@ -1,23 +1,27 @@
-"""Prompt sets as they were at a git revision: their folder is written out beside, and loaded.
+"""Asks git: which commit a file is at, and what the prompt sets of a folder were at a revision.
 
-Through git's index, and not ``git archive`` or a worktree: attributes that leave files out of
-releases must not leave them out here, and nothing is written into the repository.
+A revision's files are written into a temporary folder through an index of their own, not by ``git
+archive`` or a worktree: attributes that leave files out of releases must not leave them out here,
+and nothing is written into the repository.
 """
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts.load import load_prompt_sets
 from flux_pipeline.prompts.prompt_set import PromptSet
 
-_PATIENCE = 300.0  # s for one call: a filter such as git-lfs may have to fetch large tables
+_SECONDS_FOR_REVISION = 300.0
+"""For one call: a filter such as git-lfs may have to fetch large tables."""
+_SECONDS_FOR_COMMIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +33,105 @@ class Revision:
     commit: str
     """40 (or 64) hex digits."""
     prompt_sets: tuple[PromptSet, ...]
-    """Their tables lie in a temporary folder: use them within the block alone."""
+    """Their tables are in a temporary folder: use them only within ``open_revision``'s block."""
 
 
 @contextmanager
 def open_revision(folder: Path, rev: str) -> Iterator[Revision]:
-    """Load the prompt sets of ``folder`` as they were at ``rev``; none where it wasn't there.
+    """Load the prompt sets of ``folder`` as they were at ``rev``; none where it did not exist.
 
     Raises:
         ConfigError: No such revision, no repository, no git; or a file is wrong at that revision.
     """
-    git = _Git(_program(rev), folder, rev)
+    git = _Git(_find_program(rev), folder, rev)
     inside = git.ask("rev-parse", "--show-prefix").removesuffix("\n")
     commit = git.ask("rev-parse", "--verify", "--end-of-options", f"{rev}^{{commit}}").strip()
-    with TemporaryDirectory(prefix="flux-pipeline-") as place:
-        written = Path(place) / "tree"
-        written.mkdir()
-        git.write(commit, written, index=Path(place) / "index")
-        configs = written / inside
+    with TemporaryDirectory(prefix="flux-pipeline-") as temporary:
+        tree = Path(temporary) / "tree"
+        tree.mkdir()
+        git.write(commit, tree, index=Path(temporary) / "index")
+        configs = tree / inside
         yield Revision(rev, commit, _load(configs, folder, rev) if configs.is_dir() else ())
+
+
+def find_commit(path: Path) -> str:
+    """The commit of the file's folder; with ``+`` behind it where the file was edited since.
+
+    Empty where there is no git, no repository or no commit: a record is not worth a failed run.
+    """
+    program = shutil.which("git")
+    if program is None or not path.parent.is_dir():
+        return ""
+
+    def ask(*arguments: str) -> str:
+        try:
+            answer = _run(program, path.parent, arguments, seconds=_SECONDS_FOR_COMMIT)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return answer.stdout.decode("utf-8", "replace").strip() if answer.returncode == 0 else ""
+
+    commit = ask("rev-parse", "HEAD")
+    edited = commit and ask("status", "--porcelain", "--", path.name)
+    return f"{commit}+" if edited else commit
+
+
+@dataclass(frozen=True, slots=True)
+class _Git:
+    program: str
+    folder: Path
+    rev: str
+
+    def ask(self, *arguments: str, index: Path | None = None, given: str = "") -> str:
+        """The output of a git command; ConfigError with git's own words where it fails."""
+        variables = {"GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
+        if index is not None:
+            variables["GIT_INDEX_FILE"] = str(index)
+        if not self.folder.is_dir():
+            raise _problem(self.rev, f"{self.folder} is no folder, seen from {Path.cwd()}")
+        try:
+            answer = _run(
+                self.program,
+                self.folder,
+                arguments,
+                seconds=_SECONDS_FOR_REVISION,
+                variables=variables,
+                given=given.encode("utf-8", "surrogateescape"),
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _problem(self.rev, f"git {arguments[0]}: {type(error).__name__}") from error
+        if answer.returncode:
+            lines = answer.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise _problem(self.rev, _describe_failure(arguments, lines, self.folder))
+        return answer.stdout.decode("utf-8", "surrogateescape")
+
+    def write(self, commit: str, target: Path, *, index: Path) -> None:
+        """Write the folder's files at the commit, under their paths in the repository."""
+        self.ask("read-tree", commit, index=index)
+        files = self.ask("ls-files", "-z", "--cached", "--full-name", index=index)
+        if not files:
+            return
+        top = self.ask("rev-parse", "--show-cdup").removesuffix("\n")  # ../ a level, or nothing
+        root = _Git(self.program, self.folder / top, self.rev)
+        root.ask("checkout-index", "-z", "--stdin", f"--prefix={target}/", index=index, given=files)
+
+
+def _run(
+    program: str,
+    folder: Path,
+    arguments: Sequence[str],
+    *,
+    seconds: float,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    given: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # noqa: S603  no shell; no argument can be read as an option
+        [program, "-C", str(folder), *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **variables},
+        input=given,
+        timeout=seconds,
+    )
 
 
 def _load(configs: Path, folder: Path, rev: str) -> tuple[PromptSet, ...]:
@@ -66,55 +150,15 @@ def _load(configs: Path, folder: Path, rev: str) -> tuple[PromptSet, ...]:
         ) from None
 
 
-def _program(rev: str) -> str:
+def _find_program(rev: str) -> str:
     program = shutil.which("git")
     if program is None:
         raise _problem(rev, "git is not installed, and the revision can't be read without it")
     return program
 
 
-@dataclass(frozen=True, slots=True)
-class _Git:
-    program: str
-    folder: Path
-    rev: str
-
-    def ask(self, *arguments: str, index: Path | None = None, given: str = "") -> str:
-        """What git prints; its own words as an error where it fails."""
-        environ = {**os.environ, "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
-        if index is not None:
-            environ["GIT_INDEX_FILE"] = str(index)
-        if not self.folder.is_dir():
-            raise _problem(self.rev, f"{self.folder} is no folder, seen from {Path.cwd()}")
-        try:
-            answer = subprocess.run(  # noqa: S603  no shell; the revision can't be read as an option
-                [self.program, "-C", str(self.folder), *arguments],
-                capture_output=True,
-                check=False,
-                env=environ,
-                input=given.encode("utf-8", "surrogateescape"),
-                timeout=_PATIENCE,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise _problem(self.rev, f"git {arguments[0]}: {type(error).__name__}") from error
-        if answer.returncode:
-            said = answer.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise _problem(self.rev, _explained(arguments, said, self.folder))
-        return answer.stdout.decode("utf-8", "surrogateescape")
-
-    def write(self, commit: str, place: Path, *, index: Path) -> None:
-        """Write what lay in the folder at the commit, under its path in the repository."""
-        self.ask("read-tree", commit, index=index)
-        files = self.ask("ls-files", "-z", "--cached", "--full-name", index=index)
-        if not files:
-            return
-        top = self.ask("rev-parse", "--show-cdup").removesuffix("\n")  # ../ a level, or nothing
-        root = _Git(self.program, self.folder / top, self.rev)
-        root.ask("checkout-index", "-z", "--stdin", f"--prefix={place}/", index=index, given=files)
-
-
-def _explained(arguments: Sequence[str], said: Sequence[str], folder: Path) -> str:
-    text = said[0].removeprefix("fatal: ") if said else "failed without a word"
+def _describe_failure(arguments: Sequence[str], lines: Sequence[str], folder: Path) -> str:
+    text = lines[0].removeprefix("fatal: ") if lines else "failed without a word"
     if "not a git repository" in text:
         return f"{folder} lies in no git repository: there is nothing to compare with"
     if "--verify" in arguments:
@@ -124,30 +168,3 @@ def _explained(arguments: Sequence[str], said: Sequence[str], folder: Path) -> s
 
 def _problem(rev: str, message: str) -> ConfigError:
     return ConfigError([Problem(f"--changed-since {rev}", 0, "", message)])
-
-
-def find_commit(path: Path) -> str:
-    """Ask git for the commit of the file's folder; ``+`` behind it says that the file was edited.
-
-    Empty where there is no git, no repository or no commit: a record is not worth a failed run.
-    """
-    git = shutil.which("git")
-    if git is None or not path.parent.is_dir():
-        return ""
-    commit = _ask(git, path, "rev-parse", "HEAD")
-    edited = commit and _ask(git, path, "status", "--porcelain", "--", path.name)
-    return f"{commit}+" if edited else commit
-
-
-def _ask(git: str, path: Path, *arguments: str) -> str:
-    try:
-        answer = subprocess.run(  # noqa: S603  fixed words, and a path that is not read as an option
-            [git, "-C", str(path.parent), *arguments],
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -1,14 +1,15 @@
-"""The JSON Schema of a prompt set's file, by which editors complete and check it.
+"""Builds the JSON Schema of a prompt set's file, by which editors complete and check it.
 
-Made from the form and the models' inputs; ``prompt_set.schema.json`` beside this module is its
-copy for editors, and a test keeps the two equal.
+It is built from the pydantic schema and the models' inputs. ``prompt_set.schema.json`` beside this
+module is a copy for editors, written by ``flux-pipeline schema``; a test keeps the two equal.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from flux_pipeline.models import MODELS, Model
-from flux_pipeline.prompts.form import MAX_KEY_CHARACTERS, PromptForm, PromptSetForm
+from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
+from flux_pipeline.prompts.schema import PromptSchema, PromptSetSchema
 
 _WITH_PLACEHOLDER = {"type": "string", "pattern": r"\{[^{}]+\}"}
 _NONE = {"const": "none"}
@@ -17,7 +18,7 @@ _NUMBERS = ("integer", "number")
 
 def json_schema() -> dict[str, Any]:
     """The schema, draft 2020-12, of all models' prompt sets."""
-    schema = PromptSetForm.model_json_schema()
+    schema = PromptSetSchema.model_json_schema()
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     branches = []
     for model in MODELS:
@@ -73,6 +74,7 @@ def _input(value: Mapping[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in value.get("anyOf", [_kind(value)]) if kind != {"type": "null"}]
     if len(kinds) < len(value.get("anyOf", ())):
         kinds.append(_NONE)
+    # The value may depend on the row: a text with a placeholder is allowed everywhere.
     return {**about, "anyOf": [*kinds, _WITH_PLACEHOLDER]}
 
 
@@ -92,7 +94,7 @@ def _mapping(properties: Mapping[str, Any], description: str) -> dict[str, Any]:
 
 
 def _prompt(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    own = PromptForm.model_json_schema()
+    own = PromptSchema.model_json_schema()
     long = _mapping({**own["properties"], **inputs}, "A prompt with keys of its own.")
     return {
         "anyOf": [

@@ -1,4 +1,9 @@
-"""Loads prompt sets: from a folder, from one file, or from a mapping that another project holds."""
+"""Loads prompt sets from a folder, from one file, or from a mapping that another project holds.
+
+Loading checks everything and reports all mistakes of all files at once. The exception: of tables
+larger than 2 MiB only the first rows are read, because every process loads the sets; the rest is
+checked when requests are asked for.
+"""
 
 import hashlib
 import json
@@ -6,36 +11,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import MODELS, Model, find_model
-from flux_pipeline.prompts.checks import Expansion, ExpansionReport, check
-from flux_pipeline.prompts.document import MAX_BYTES, Document, Part, parse_yaml
-from flux_pipeline.prompts.entries import Entry, read_entries
-from flux_pipeline.prompts.form import (
-    ByDay,
-    ByPrompt,
-    PromptSetForm,
-    checked_set_name,
-    checked_version,
-)
-from flux_pipeline.prompts.messages import explain
+from flux_pipeline.prompts.checks import ExpansionReport, check
+from flux_pipeline.prompts.entries import read_entries
+from flux_pipeline.prompts.expansion import Entry, Expansion
+from flux_pipeline.prompts.names import checked_set_name
 from flux_pipeline.prompts.prompt_set import PromptSet
+from flux_pipeline.prompts.schema import ByDay, ByPrompt, PromptSetSchema, checked_version
+from flux_pipeline.prompts.validation import validate
+from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, YamlSection, parse_yaml
 
 MAX_BY_PROMPT = 1_000
-"""A partition costs the orchestrator 10 to 24 ms: above this number shards are the right cut."""
+"""A partition costs the orchestrator 10 to 24 ms: beyond this number, shards are proposed."""
 SHARD_PROMPTS = 500
-"""The size of shard that is proposed."""
-TABLE_BYTES_READ_ON_LOADING = 2 * 2**20
-"""Loading happens at the start of every process; a larger table is read whole when it is used."""
+"""The size of the shards that are proposed."""
+MAX_TABLE_BYTES = 2 * 2**20
+"""A larger table is not checked on loading, beyond its first rows."""
 
 
 def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
     """Every prompt set of a folder (``*.yaml`` and ``*.yml``, not in its subfolders), by file name.
 
     Raises:
-        ConfigError: with all the problems of all the files at once.
+        ConfigError: With all the problems of all the files at once.
     """
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else f"no such folder, seen from {Path.cwd()}"
@@ -60,10 +59,10 @@ def load_prompt_set(path: Path) -> PromptSet:
     """The prompt set of one file, named after it; a hyphen becomes an underscore.
 
     Raises:
-        ConfigError: with everything that is wrong with the file and its tables.
+        ConfigError: With everything that is wrong with the file and its tables.
     """
     data = _read(path)
-    return assemble(path.stem, str(path), parse_yaml(data, str(path)), data, path.parent)
+    return _assemble(path.stem, str(path), parse_yaml(data, str(path)), data, path.parent)
 
 
 def build_prompt_set(
@@ -80,21 +79,21 @@ def build_prompt_set(
     working folder.
 
     Raises:
-        ConfigError: with everything that is wrong.
+        ConfigError: With everything that is wrong.
     """
     source = document if isinstance(document, Document) else Document(path or name, document)
     path = path or (source.path if source is document else "")
     data = json.dumps(source.value, default=str).encode()
-    return assemble(name, path, source, data, folder or Path(path).parent)
+    return _assemble(name, path, source, data, folder or Path(path).parent)
 
 
-def read_part(path: Path, part: Part) -> Document:
-    """What a prompt set file would hold, where it is a part of another file: by the same rules.
+def read_section(path: Path, section: YamlSection) -> Document:
+    """A section of a YAML file, read as if it were a prompt set's file of its own.
 
     Raises:
-        ConfigError: with everything that is wrong with that part's YAML.
+        ConfigError: With everything that is wrong with that section's YAML.
     """
-    return parse_yaml(_read(path), str(path), part)
+    return parse_yaml(_read(path), str(path), section)
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -118,71 +117,65 @@ def _read(path: Path) -> bytes:
     raise ConfigError([Problem(str(path), 0, "", message)])
 
 
-def assemble(name: str, path: str, document: Document, data: bytes, folder: Path) -> PromptSet:
-    """The prompt set of a document; ``data`` is what its checksum is taken of.
-
-    Raises:
-        ConfigError: with everything that is wrong.
-    """
+def _assemble(name: str, path: str, document: Document, data: bytes, folder: Path) -> PromptSet:
+    """The prompt set of a document; ``data`` is what its checksum is taken of."""
     problems = Problems()
     problems.add_all(document.duplicates)
     try:
         name = checked_set_name(name)
     except ValueError as error:
         problems.add(document.path, 0, "", str(error))
-    form = _form(document, problems)
-    model = _model(document, problems)
-    version = _version(document, model, problems)
-    day = _first_day(document, form)
+    schema = _validate(document, problems)
+    model = _find_model(document, problems)
+    version = _read_version(document, model, problems)
+    day = _first_day(document, schema)
     entries = read_entries(document, model, folder, by_day=bool(day), problems=problems)
     expansion = Expansion(document, model, entries)
     is_small = all(_is_small(entry) for entry in entries)
-    findings = check(
+    report = check(
         expansion,
         day=day,
-        wants=lambda _name: True,
+        is_selected=lambda _name: True,
         max_rows=None if is_small else MAX_BY_PROMPT + 1,
         max_names=MAX_BY_PROMPT,
     )
-    problems.add_all(findings.problems.as_tuple())
-    if form is None:
+    problems.add_all(report.problems.as_tuple())
+    if schema is None:
         raise ConfigError(problems.as_tuple())
-    is_by_prompt = isinstance(form.partitions, ByPrompt)
+    is_by_prompt = isinstance(schema.partitions, ByPrompt)
     if is_by_prompt:
-        _refuse_many(document, findings, problems, is_small=is_small)
-    automation = _automation(document, form, problems)
+        _refuse_too_many(document, report, problems, is_small=is_small)
+    automation = _choose_automation(document, schema, problems)
     problems.raise_if_any()
     return PromptSet(
         name=name,
         path=path,
         config_sha256=_config_sha256(data, entries),
-        description=form.description,
+        description=schema.description,
         model=model,
         version=version,
-        owners=tuple(form.owners),
-        tags=form.tags,
-        partitions=form.partitions,
-        schedule=form.schedule,
-        budget=form.budget,
+        owners=tuple(schema.owners),
+        tags=schema.tags,
+        partitions=schema.partitions,
+        schedule=schema.schedule,
+        budget=schema.budget,
         automation=automation,
-        warnings=findings.warnings.as_tuple(),
-        prompt_names=tuple(findings.names) if is_by_prompt else (),
+        warnings=report.warnings.as_tuple(),
+        prompt_names=tuple(report.names) if is_by_prompt else (),
         is_checked=is_small,
         expansion=expansion,
     )
 
 
-def _form(document: Document, problems: Problems) -> PromptSetForm | None:
-    try:
-        return PromptSetForm.model_validate(dict(document.value))
-    except ValidationError as error:
-        for keys, message in explain(error, PromptSetForm):
-            problems.add(document.path, document.line(*keys), ".".join(keys), message)
-    return None
+def _validate(document: Document, problems: Problems) -> PromptSetSchema | None:
+    def add(keys: tuple[str, ...], message: str) -> None:
+        problems.add(document.path, document.line(*keys), ".".join(keys), message)
+
+    return validate(PromptSetSchema, dict(document.value), add)
 
 
-def _model(document: Document, problems: Problems) -> Model:
-    """The model named; where there is none, one to check the rest of the file with."""
+def _find_model(document: Document, problems: Problems) -> Model:
+    """The model named; if there is none, another one, so that the rest of the file is checked."""
     name = document.value.get("model")
     if isinstance(name, str):
         try:
@@ -192,7 +185,7 @@ def _model(document: Document, problems: Problems) -> Model:
     return MODELS[0]
 
 
-def _version(document: Document, model: Model, problems: Problems) -> str:
+def _read_version(document: Document, model: Model, problems: Problems) -> str:
     version = document.value.get("version")
     if isinstance(version, str):
         try:
@@ -202,24 +195,26 @@ def _version(document: Document, model: Model, problems: Problems) -> str:
     return model.version
 
 
-def _first_day(document: Document, form: PromptSetForm | None) -> str:
+def _first_day(document: Document, schema: PromptSetSchema | None) -> str:
     """A day to try ``{date}`` with; empty where partitions aren't days."""
-    if form is not None:
-        return form.partitions.start.isoformat() if isinstance(form.partitions, ByDay) else ""
-    cut = document.value.get("partitions")
-    return "2000-01-01" if isinstance(cut, dict) and cut.get("by") == "day" else ""
+    if schema is not None:
+        return schema.partitions.start.isoformat() if isinstance(schema.partitions, ByDay) else ""
+    # The file is wrong elsewhere: any day does to check the prompts with.
+    partitions = document.value.get("partitions")
+    is_by_day = isinstance(partitions, dict) and partitions.get("by") == "day"
+    return "2000-01-01" if is_by_day else ""
 
 
 def _is_small(entry: Entry) -> bool:
-    return entry.table is None or entry.table.size <= TABLE_BYTES_READ_ON_LOADING
+    return entry.table is None or entry.table.size <= MAX_TABLE_BYTES
 
 
-def _refuse_many(
-    document: Document, findings: ExpansionReport, problems: Problems, *, is_small: bool
+def _refuse_too_many(
+    document: Document, report: ExpansionReport, problems: Problems, *, is_small: bool
 ) -> None:
-    if findings.count > MAX_BY_PROMPT:
-        many = f"{findings.count:,}" if is_small else f"more than {MAX_BY_PROMPT:,}"
-        shards = -(-findings.count // SHARD_PROMPTS) if is_small else 100
+    if report.count > MAX_BY_PROMPT:
+        many = f"{report.count:,}" if is_small else f"more than {MAX_BY_PROMPT:,}"
+        shards = -(-report.count // SHARD_PROMPTS) if is_small else 100
         message = (
             f"{many} prompts are too many for a partition each (at most {MAX_BY_PROMPT:,}): "
             f"write partitions: {{by: shard, count: {shards}}}"
@@ -227,12 +222,12 @@ def _refuse_many(
         problems.add(document.path, document.line("partitions"), "partitions", message)
 
 
-def _automation(document: Document, form: PromptSetForm, problems: Problems) -> str:
-    automation = form.automation or ("on_schedule" if form.schedule else "none")
+def _choose_automation(document: Document, schema: PromptSetSchema, problems: Problems) -> str:
+    automation = schema.automation or ("on_schedule" if schema.schedule else "none")
     message = ""
-    if automation == "on_schedule" and form.schedule is None:
+    if automation == "on_schedule" and schema.schedule is None:
         message = "on_schedule needs a schedule: add schedule: {cron: ...}"
-    elif automation == "on_change" and form.schedule is not None:
+    elif automation == "on_change" and schema.schedule is not None:
         message = "on_change and a schedule exclude each other: leave one out"
     if message:
         problems.add(document.path, document.line("automation"), "automation", message)

@@ -1,4 +1,9 @@
-"""A prompt set: what a file asks for, as requests, cut into partitions."""
+"""A loaded prompt set: its partitions, and the requests and seeds of each.
+
+Every request has a seed of its own where the model takes one. A model without a given seed draws
+one of only 65,536, and a create whose reply was lost can be found in the provider's list only if no
+other request has the same input.
+"""
 
 import difflib
 import hashlib
@@ -8,38 +13,41 @@ from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model, ModelInput, build_request
-from flux_pipeline.prompts.checks import Expansion, check
-from flux_pipeline.prompts.entries import Entry, SeedRule
-from flux_pipeline.prompts.form import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
+from flux_pipeline.prompts.checks import check
+from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule
+from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
 from flux_pipeline.request import Request, Source
 
-Cut: TypeAlias = ByPrompt | ByShard | ByDay
+Partitioning: TypeAlias = ByPrompt | ByShard | ByDay
+"""How a set is divided into partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Some partitions, or (None) all of them."""
+    """The partitions asked for; all of them where ``keys`` is None."""
 
-    cut: Cut
+    partitioning: Partitioning
     keys: frozenset[str] | None
 
     @property
     def days(self) -> tuple[str, ...]:
         """The days in order; one empty text where partitions aren't days."""
-        if not isinstance(self.cut, ByDay):
+        if not isinstance(self.partitioning, ByDay):
             return ("",)
-        return (self.cut.start.isoformat(),) if self.keys is None else tuple(sorted(self.keys))
+        if self.keys is None:
+            return (self.partitioning.start.isoformat(),)
+        return tuple(sorted(self.keys))
 
-    def wants(self, prompt_name: str) -> bool:
+    def includes(self, prompt_name: str) -> bool:
         """Whether a prompt is in any of the partitions."""
-        if self.keys is None or isinstance(self.cut, ByDay):
+        if self.keys is None or isinstance(self.partitioning, ByDay):
             return True
-        return partition_of(self.cut, prompt_name, "") in self.keys
+        return partition_of(self.partitioning, prompt_name, "") in self.keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """One file's prompts with everything that was said about them, checked.
+    """The prompts of one file with their settings, checked.
 
     Made by ``load_prompt_sets``, ``load_prompt_set`` and ``build_prompt_set``.
     """
@@ -47,7 +55,7 @@ class PromptSet:
     name: str
     """``[a-z0-9][a-z0-9_]*``: fit for the name of an asset."""
     path: str
-    """The file as it was given; empty where there is none."""
+    """The file's path as it was given; empty where there is none."""
     config_sha256: str
     """64 hex digits of the file's bytes and its tables' checksums; without tables, of the file."""
     description: str
@@ -56,13 +64,13 @@ class PromptSet:
     """64 hex digits: the model's own, or what the file says."""
     owners: tuple[str, ...]
     tags: Mapping[str, str] = field(hash=False)
-    partitions: Cut
+    partitions: Partitioning
     schedule: Schedule | None
     budget: Budget
     automation: str
     """``on_change``, ``on_schedule`` or ``none``."""
     warnings: tuple[Problem, ...]
-    """What is allowed and perhaps not meant; of the first rows only where not ``is_checked``."""
+    """What is allowed but perhaps not meant; only of the first rows where not ``is_checked``."""
     prompt_names: tuple[str, ...] = field(repr=False)
     """With partitions by prompt, all of them in the order of the file; otherwise empty."""
     is_checked: bool
@@ -110,7 +118,7 @@ class PromptSet:
         keys = [partitions] if isinstance(partitions, str) else partitions
         sums = dict.fromkeys(keys, 0)
         for request in self.requests(keys):
-            # A sum needs no memory and no order; what comes twice counts twice.
+            # A sum needs no memory and no order, and counts a repeated request twice.
             sums[request.source.partition] += int(request.request_sha256, 16)
         return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
 
@@ -118,31 +126,22 @@ class PromptSet:
         """As ``data_versions``, of one partition."""
         return self.data_versions([partition])[partition]
 
-    def line_of(self, prompt_name: str) -> int:
-        """The line of the file where a prompt stands, a variant's at its key; 0 if unknown."""
-        keys = [
-            entry.key
-            for entry in self.expansion.entries
-            if prompt_name == entry.key or prompt_name.startswith(f"{entry.key}-")
-        ]
-        return self.expansion.document.line("prompts", max(keys, key=len)) if keys else 0
-
     def names_in(self, partition: str | None) -> Iterator[str]:
-        """The prompts' names, streamed; of one partition, or of all where they are no such cut.
+        """The prompts' names, streamed: of one partition, or (None) of all.
 
-        Nothing is checked: what is wrong with a table is left out.
+        Nothing is checked: rows that can't be used are left out.
         """
         for _, variant in self.expansion.variants(Problems()):
-            here = partition_of(self.partitions, variant.name, partition or "")
-            if partition is None or here == partition:
+            its_partition = partition_of(self.partitions, variant.name, partition or "")
+            if partition is None or its_partition == partition:
                 yield variant.name
 
     def _requests(self, selection: Selection) -> Iterator[Request]:
-        # All of this was checked: a problem here means that a table changes under our hands.
+        # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
         for day in selection.days:
             for entry, variant in self.expansion.variants(problems):
-                if selection.wants(variant.name):
+                if selection.includes(variant.name):
                     values = self.expansion.checked_input(entry, variant, day, problems)
                     if values is not None:
                         yield from self._takes(entry, variant.name, values, day)
@@ -164,9 +163,9 @@ class PromptSet:
     def _check(self, selection: Selection) -> tuple[Problem, ...]:
         warnings = Problems()
         for day in selection.days:
-            findings = check(self.expansion, day=day, wants=selection.wants)
-            findings.problems.raise_if_any()
-            warnings.add_all(findings.warnings.as_tuple())
+            report = check(self.expansion, day=day, is_selected=selection.includes)
+            report.problems.raise_if_any()
+            warnings.add_all(report.warnings.as_tuple())
         return warnings.as_tuple()
 
     def _select(self, partitions: str | Collection[str] | None) -> Selection:
@@ -185,32 +184,34 @@ class PromptSet:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
 
 
-def partition_of(cut: Cut, prompt_name: str, day: str) -> str:
+def partition_of(partitioning: Partitioning, prompt_name: str, day: str) -> str:
     """The partition of a prompt; with partitions by day, the day itself."""
-    if isinstance(cut, ByShard):
-        return shard_key(shard_of(prompt_name, cut.count))
-    return day if isinstance(cut, ByDay) else prompt_name
+    if isinstance(partitioning, ByShard):
+        return shard_key(shard_of(prompt_name, partitioning.count))
+    return day if isinstance(partitioning, ByDay) else prompt_name
 
 
-def select(cut: Cut, known: Collection[str], partitions: str | Collection[str] | None) -> Selection:
+def select(
+    partitioning: Partitioning, known: Collection[str], partitions: str | Collection[str] | None
+) -> Selection:
     """The selection of one partition, of several or of all; ``known`` are the keys, if not days.
 
     Raises:
         ValueError: no such partition; names the nearest.
     """
     if partitions is None:
-        return Selection(cut, None)
+        return Selection(partitioning, None)
     keys = frozenset([partitions] if isinstance(partitions, str) else partitions)
     known = frozenset(known)
     for key in sorted(keys):
-        if isinstance(cut, ByDay):
-            if parse_day(key) < cut.start:
-                raise ValueError(f"{key} is before the first day, {cut.start}")
+        if isinstance(partitioning, ByDay):
+            if parse_day(key) < partitioning.start:
+                raise ValueError(f"{key} is before the first day, {partitioning.start}")
         elif key not in known:
             near = difflib.get_close_matches(key, known, n=3)
             hint = f"near it: {', '.join(near)}" if near else f"{len(known)} others exist"
             raise ValueError(f"no partition {key}; {hint}")
-    return Selection(cut, keys)
+    return Selection(partitioning, keys)
 
 
 def shard_of(prompt_name: str, count: int) -> int:

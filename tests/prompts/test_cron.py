@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from flux_pipeline.prompts.form import checked_cron
+from flux_pipeline.prompts.cron import checked_cron
 
 GOOD = [
     "0 6 * * *",

@@ -7,7 +7,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from flux_pipeline.models.base import Number, Switch, Text, WholeNumber
-from flux_pipeline.prompts.messages import explain, unknown_key
+from flux_pipeline.prompts.validation import describe_errors, describe_unknown_key
 
 
 def refuse(_value: str) -> str:
@@ -50,7 +50,9 @@ class Outer(BaseModel):
 def said(**values: object) -> list[str]:
     with pytest.raises(ValidationError) as raised:
         Outer.model_validate(values)
-    return [f"{'.'.join(keys)}: {message}" for keys, message in explain(raised.value, Outer)]
+    return [
+        f"{'.'.join(keys)}: {message}" for keys, message in describe_errors(raised.value, Outer)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,4 +97,4 @@ def test_all_mistakes_are_said() -> None:
 
 
 def test_a_far_key_is_answered_with_all_that_there_are() -> None:
-    assert unknown_key("zzz", ["a", "b"]) == 'unknown key "zzz"; allowed: a, b'
+    assert describe_unknown_key("zzz", ["a", "b"]) == 'unknown key "zzz"; allowed: a, b'

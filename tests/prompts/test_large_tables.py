@@ -7,7 +7,7 @@ import pytest
 
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.prompts import load as assemble
+from flux_pipeline.prompts import load as loading
 from tests.prompts.sets import Load, ProblemsOf, Write
 
 TABLE = """\
@@ -27,7 +27,7 @@ def table(rows: int, bad: dict[int, str] | None = None) -> str:
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every table counts as too large to be read whole on loading."""
-    monkeypatch.setattr(assemble, "TABLE_BYTES_READ_ON_LOADING", 0)
+    monkeypatch.setattr(loading, "MAX_TABLE_BYTES", 0)
 
 
 def peak_bytes(prompt_set: PromptSet) -> int:

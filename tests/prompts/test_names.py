@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.prompts.form import (
+from flux_pipeline.prompts.names import (
     MAX_NAME_CHARACTERS,
     checked_prompt_name,
     checked_set_name,

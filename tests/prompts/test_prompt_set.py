@@ -127,13 +127,6 @@ def test_an_unknown_partition_is_refused_before_the_first_request(load: Load) ->
         load(HARBOUR).requests("harbour-calm-dust")
 
 
-def test_lines_of_prompts_and_their_variants(load: Load) -> None:
-    prompt_set = load(HARBOUR)
-    assert prompt_set.line_of("castle") == 3
-    assert prompt_set.line_of("harbour-calm-dusk") == 4
-    assert prompt_set.line_of("other") == 0
-
-
 def test_derived_seeds_are_unique_stable_and_of_31_bits(load: Load) -> None:
     found = seeds(list(load(HARBOUR).requests()))
     assert len(set(found)) == len(found) == 13

@@ -11,7 +11,7 @@ import pytest
 
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import build_prompt_set, json_schema
-from flux_pipeline.prompts.document import parse_yaml
+from flux_pipeline.prompts.yaml_document import parse_yaml
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.yaml"))
 

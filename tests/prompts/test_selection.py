@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from flux_pipeline.prompts.form import ByDay, ByPrompt, ByShard
 from flux_pipeline.prompts.prompt_set import partition_of, select, shard_key, shard_of
+from flux_pipeline.prompts.schema import ByDay, ByPrompt, ByShard
 
 PROMPT = ByPrompt(by="prompt")
 SHARD = ByShard(by="shard", count=5)
@@ -18,24 +18,24 @@ def test_the_partition_of_a_prompt() -> None:
     assert partition_of(DAY, "castle", "2026-11-02") == "2026-11-02"
 
 
-def test_all_partitions_want_every_prompt() -> None:
-    for cut in (PROMPT, SHARD, DAY):
-        assert select(cut, (), None).wants("castle")
+def test_all_partitions_include_every_prompt() -> None:
+    for partitioning in (PROMPT, SHARD, DAY):
+        assert select(partitioning, (), None).includes("castle")
 
 
-def test_some_partitions_want_their_own_prompts() -> None:
+def test_some_partitions_include_their_own_prompts() -> None:
     chosen = select(PROMPT, ("castle", "harbour"), "castle")
-    assert chosen.wants("castle")
-    assert not chosen.wants("harbour")
+    assert chosen.includes("castle")
+    assert not chosen.includes("harbour")
     key = shard_key(shard_of("castle", 5))
     chosen = select(SHARD, [shard_key(index) for index in range(5)], [key])
-    assert chosen.wants("castle")
-    assert sum(chosen.wants(f"p{number}") for number in range(1_000)) < 300
+    assert chosen.includes("castle")
+    assert sum(chosen.includes(f"p{number}") for number in range(1_000)) < 300
 
 
-def test_every_day_wants_every_prompt() -> None:
+def test_every_day_includes_every_prompt() -> None:
     chosen = select(DAY, (), ["2026-11-03", "2026-11-01"])
-    assert chosen.wants("castle")
+    assert chosen.includes("castle")
     assert chosen.days == ("2026-11-01", "2026-11-03")
 
 

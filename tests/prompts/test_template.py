@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.prompts.entries import parse_template
+from flux_pipeline.prompts.templates import parse_template
 
 
 @pytest.mark.parametrize(

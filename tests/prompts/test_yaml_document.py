@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_pipeline.errors import ConfigError, Problem
-from flux_pipeline.prompts.document import MAX_DEPTH, Document, parse_yaml
+from flux_pipeline.prompts.yaml_document import MAX_DEPTH, Document, parse_yaml
 
 texts = st.text(alphabet="ab:é城-{}[]'\" \n#&*!|>%@`", max_size=12)
 trees = st.recursive(

@@ -3,7 +3,7 @@
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts.document import Document, Part, parse_yaml
+from flux_pipeline.prompts.yaml_document import Document, YamlSection, parse_yaml
 
 TEXT = b"""\
 # a note
@@ -30,7 +30,7 @@ attributes:
 
 
 def part(line: int) -> Document:
-    return parse_yaml(TEXT, "defs.yaml", Part(line, "attributes"))
+    return parse_yaml(TEXT, "defs.yaml", YamlSection(line, "attributes"))
 
 
 def test_a_part_is_read_as_if_it_stood_alone() -> None:

@@ -1,12 +1,10 @@
-"""The form of a prompt set's file: every key, its type, its limits and its description.
+"""The pydantic schema of a prompt set's file: every key with its type, limits and description.
 
-The JSON Schema that editors use is made from these classes, so a description here is what an
-author reads while typing.
+Unknown keys are refused. Editors complete from the JSON Schema that is made of these classes, so a
+description here is what an author reads while typing.
 """
 
-import hashlib
 import re
-import unicodedata
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal, TypeAlias
@@ -15,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from flux_pipeline.models.base import Number, Text, WholeNumber
+from flux_pipeline.prompts.cron import checked_cron
 
 MAX_TAKES = 1_000
 MAX_SHARDS = 10_000
@@ -22,28 +21,10 @@ _TAG_KEY = re.compile(r"(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _OWNER = re.compile(r"team:[^\s:][^\n]*|[^@\s]+@[^@\s]+\.[^@\s.]+")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_NICKNAMES = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@yearly"})
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_VERSION = re.compile(r"[0-9a-f]{64}")
 
-_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day of month", 1, 31, ()),
-    ("month", 1, 12, _MONTHS),
-    ("day of week", 0, 7, _DAYS),
-)
 
-_ITEM = re.compile(r"(?:\*|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/([0-9]{1,3}))?")
-_LONGEST = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
-MAX_NAME_CHARACTERS = 120
-MAX_KEY_CHARACTERS = 60
-"""Of a name that an author gives; the rest is left for what a table and a matrix add."""
-_PROMPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_SET_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
-_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_OTHERS = re.compile(r"[^a-z0-9]+")
-_DIGITS = re.compile(r"[0-9a-f]{64}")
+# The validators stand before the schema, because its annotations name them.
 
 
 def _plain_text(value: Any) -> Any:
@@ -87,7 +68,7 @@ def parse_day(value: str) -> date:
     """The date of ``YYYY-MM-DD``.
 
     Raises:
-        ValueError: another form, or no day of the calendar.
+        ValueError: Another form, or no day of the calendar.
     """
     if not _DAY.fullmatch(value):
         raise ValueError("a day is written YYYY-MM-DD")
@@ -102,17 +83,18 @@ def _day_from_text(value: Any) -> Any:
 
 
 PlainText: TypeAlias = Annotated[Text, BeforeValidator(_plain_text)]
+"""Text, also where a caller's mapping gives a number."""
 Timezone: TypeAlias = Annotated[Text, AfterValidator(_checked_timezone)]
 
 
-class Form(BaseModel):
-    """Base: frozen, and an unknown key is an error."""
+class _StrictModel(BaseModel):
+    """Frozen; an unknown key is an error; errors print no input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class _Cut(Form):
-    """What every way to cut a prompt set has."""
+class _PartitionsBase(_StrictModel):
+    """The keys that all kinds of partitions have."""
 
     per_run: WholeNumber | None = Field(
         default=None,
@@ -122,14 +104,14 @@ class _Cut(Form):
     )
 
 
-class ByPrompt(_Cut):
-    """A partition for every prompt, named after it: the natural one in the UI, up to 1,000."""
+class ByPrompt(_PartitionsBase):
+    """A partition for every prompt, named after it; up to 1,000."""
 
     by: Literal["prompt"] = Field(description="A partition for every prompt.")
 
 
-class ByShard(_Cut):
-    """A fixed number of partitions; a prompt's name decides where it goes, whatever is added."""
+class ByShard(_PartitionsBase):
+    """A fixed number of partitions, filled by hash of the name: a new prompt moves no other."""
 
     by: Literal["shard"] = Field(description="A fixed number of partitions, filled by hash.")
     count: WholeNumber = Field(
@@ -140,7 +122,7 @@ class ByShard(_Cut):
     )
 
 
-class ByDay(_Cut):
+class ByDay(_PartitionsBase):
     """A partition for every day: the same prompts with new seeds, and ``{date}`` in them."""
 
     by: Literal["day"] = Field(description="A partition for every day, with seeds of its own.")
@@ -153,29 +135,8 @@ class ByDay(_Cut):
 Partitions: TypeAlias = Annotated[ByPrompt | ByShard | ByDay, Field(discriminator="by")]
 
 
-def checked_cron(line: str) -> str:
-    """The line as given, if it is five valid fields or a nickname such as ``@daily``.
-
-    Raises:
-        ValueError: names the field and what is allowed in it.
-    """
-    if line in _NICKNAMES:
-        return line
-    fields = line.lower().split()
-    if len(fields) != len(_FIELDS):
-        raise ValueError(
-            f"has {len(fields)} fields; a cron line has five (minute hour day month weekday), "
-            'such as "0 6 * * *"'
-        )
-    values = [_values(text, *field) for text, field in zip(fields, _FIELDS, strict=True)]
-    days, months = values[2], values[3]
-    if all(min(days) > _LONGEST.get(month, 31) for month in months):
-        raise ValueError(f"never happens: no such month has a day {min(days)}")
-    return line
-
-
-class Schedule(Form):
-    """When the whole set is looked through; what exists already costs nothing."""
+class Schedule(_StrictModel):
+    """When all partitions are run; images that exist already cost nothing."""
 
     cron: Annotated[Text, AfterValidator(checked_cron)] = Field(
         description='Five fields (minute hour day month weekday), such as "0 6 * * *".'
@@ -183,8 +144,8 @@ class Schedule(Form):
     timezone: Timezone = Field(default="UTC", description="The time zone that cron is meant in.")
 
 
-class Budget(Form):
-    """What may be spent; a run stops before the first request that would exceed it."""
+class Budget(_StrictModel):
+    """Limits of spending; a run stops before the first request that would exceed one."""
 
     usd_per_run: Number | None = Field(default=None, ge=0, description="USD in one run.")
     usd_per_month: Number | None = Field(
@@ -192,8 +153,8 @@ class Budget(Form):
     )
 
 
-class PromptForm(Form):
-    """One prompt's own keys; beside them stand the model's inputs."""
+class PromptSchema(_StrictModel):
+    """The keys of one prompt, beside the model's inputs."""
 
     prompt: PlainText = Field(
         description="The text, with {placeholders} for matrix variables, table columns and, with "
@@ -218,8 +179,8 @@ class PromptForm(Form):
     )
 
 
-class PromptSetForm(Form):
-    """A prompt set: what shall be made, how it is cut into partitions, when, and for how much."""
+class PromptSetSchema(_StrictModel):
+    """The keys of a prompt set's file."""
 
     description: Text = Field(default="", description="What the set is for, shown in the UI.")
     model: Text = Field(description="The model, owner/name.")
@@ -255,101 +216,18 @@ class PromptSetForm(Form):
     )
 
 
-def _values(text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> set[int]:
-    values: set[int] = set()
-    for item in text.split(","):
-        found = _ITEM.fullmatch(item)
-        if found is None:
-            raise ValueError(f"{name}: {item[:20]} is not allowed ({low} to {high}, *, a-b, */n)")
-        first, last, step = found[1], found[2], int(found[3] or 1)
-        start = low if first is None else _number(first, name, low, high, names)
-        open_end = first is None or (last is None and found[3] is not None)
-        end = high if open_end else _number(last or first, name, low, high, names)
-        if end < start or step < 1:
-            raise ValueError(f"{name}: {item[:20]} is not allowed: it ends before it starts")
-        values.update(range(start, end + 1, step))
-    return values
-
-
-def _number(text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> int:
-    if text in names:
-        return names.index(text) + low
-    if text.isdigit() and low <= int(text) <= high:
-        return int(text)
-    raise ValueError(f"{name}: {text[:20]} is not allowed ({low} to {high})")
-
-
-def checked_set_name(stem: str) -> str:
-    """The name of the prompt set in a file of this stem; a hyphen becomes an underscore.
-
-    Raises:
-        ValueError: other characters than a-z, 0-9, hyphen and underscore; says what to write.
-    """
-    name = stem.replace("-", "_")
-    if _SET_NAME.fullmatch(name) and len(name) <= MAX_KEY_CHARACTERS:
-        return name
-    hint = slug(stem).replace("-", "_")
-    raise ValueError(
-        f"the file's name names the prompt set and its assets: only a-z, 0-9, _ and - are "
-        f"allowed, and a letter or digit first; rename it, perhaps to {hint}"
-    )
-
-
-def checked_prompt_name(key: str) -> str:
-    """The key of a prompt, if it may be a name.
-
-    Raises:
-        ValueError: other characters than a-z, 0-9, hyphen and underscore, or too many.
-    """
-    if _PROMPT_NAME.fullmatch(key) and len(key) <= MAX_KEY_CHARACTERS:
-        return key
-    raise ValueError(
-        "a prompt's name is made of a-z, 0-9, _ and -, starts with a letter or digit and has at "
-        f"most {MAX_KEY_CHARACTERS} characters; perhaps {slug(key)}"
-    )
-
-
-def slug(text: str) -> str:
-    """A name part for any text: stable, never empty, and equal only for texts that read alike.
-
-    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits; ``AB-1``
-    and ``ab 1`` both give ``ab-1``, and the caller finds such twins.
-    """
-    if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
-        return text
-    plain, is_lossy = text, False
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
-        plain = "".join(char for char in decomposed if not unicodedata.combining(char))
-        is_lossy = any(char.isalnum() and not char.isascii() for char in plain)
-    words = _OTHERS.sub("-", plain.lower()).strip("-")
-    if is_lossy or not words or len(words) > MAX_KEY_CHARACTERS:
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
-    return words
-
-
-def join_name(*parts: str) -> str:
-    """The parts with hyphens between them; a name that grows too long ends in its own hash."""
-    name = "-".join(parts)
-    if len(name) <= MAX_NAME_CHARACTERS:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return f"{name[: MAX_NAME_CHARACTERS - 13].rstrip('-')}-{digest}"
-
-
 def checked_version(value: str, model_name: str) -> str:
     """The 64 hex digits of a version given alone or behind the model's name.
 
     Raises:
-        ValueError: not 64 digits, or another model's.
+        ValueError: Not 64 digits, or another model's.
     """
     name, colon, digits = value.rpartition(":")
     if colon and name != model_name:
         raise ValueError(f"is a version of another model than {model_name}")
     if "/" in digits:
         raise ValueError("names a model and no version: add a colon and its 64 hex digits")
-    if not _DIGITS.fullmatch(digits):
+    if not _VERSION.fullmatch(digits):
         raise ValueError(
             f"a version is 64 hex digits (0-9, a-f), alone or behind {model_name}:, "
             f"not {len(digits)} characters"

@@ -1,15 +1,23 @@
-"""Says pydantic's errors in the words of a prompt set's author: the value, and what is allowed."""
+"""Validates values against a pydantic schema, and describes mistakes in the author's words.
+
+Unknown keys, missing keys and values out of range become messages that show the value and what is
+allowed: pydantic's own name the type that was expected, and print inputs that may hold a token.
+"""
 
 import difflib
 import types
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from flux_pipeline.text import quoted
+
+Schema = TypeVar("Schema", bound=BaseModel)
+OnProblem: TypeAlias = Callable[[tuple[str, ...], str], None]
+"""Takes the path of keys to a mistake, and the message about it."""
 
 # By the first word of pydantic's name for the error.
 _NOUNS = {
@@ -25,13 +33,27 @@ _NOUNS = {
 }
 
 
-def explain(error: ValidationError, form: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Pairs of path and message for every mistake that the error holds."""
+def validate(
+    schema: type[Schema], values: Mapping[str, Any], on_problem: OnProblem
+) -> Schema | None:
+    """The values as an instance of the schema; None after ``on_problem`` got every mistake."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        for path, message in describe_errors(error, schema):
+            on_problem(path, message)
+        return None
+
+
+def describe_errors(
+    error: ValidationError, schema: type[BaseModel]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Pairs of path and message for every mistake that pydantic's error holds."""
     for detail in error.errors(include_url=False):
-        path, field, form_there = _walk(detail["loc"], form)
+        path, field, inner_schema = _resolve(detail["loc"], schema)
         kind, value = detail["type"], detail["input"]
         if kind == "extra_forbidden":
-            yield path, unknown_key(path[-1], form_there.model_fields)
+            yield path, describe_unknown_key(path[-1], inner_schema.model_fields)
         elif kind == "missing":
             about = field.description if field else None
             yield path, f"is missing: {about}" if about else "is missing"
@@ -47,50 +69,50 @@ def explain(error: ValidationError, form: type[BaseModel]) -> Iterator[tuple[tup
             yield path, f"{quoted(value)} is not allowed ({_allowed(field, kind, value)})"
 
 
-def unknown_key(key: str, allowed: Iterable[str]) -> str:
-    """The message for a key that means nothing: the nearest one, or all."""
+def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:
+    """The message for a key that is not allowed: proposes the nearest, or lists all that are."""
     names = list(allowed)
     near = difflib.get_close_matches(key, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"
     return f"unknown key {quoted(key)}; {hint}"
 
 
-def _walk(
-    location: Sequence[int | str], form: type[BaseModel]
+def _resolve(
+    location: Sequence[int | str], schema: type[BaseModel]
 ) -> tuple[tuple[str, ...], FieldInfo | None, type[BaseModel]]:
-    """The author's path of a location, the field it ends in, and the form around that."""
+    """The author's path of pydantic's location, the field at its end, and the schema around it."""
     path: list[str] = []
     field: FieldInfo | None = None
-    inner: list[type[BaseModel]] = [form]
-    outer = form
+    inner: list[type[BaseModel]] = [schema]
+    outer = schema
     for part in location:
         name = str(part)
         tagged = [candidate for candidate in inner if _is_tagged(candidate, name)]
         if len(inner) > 1 and tagged:
-            # pydantic names the kind chosen of a union; the author wrote no such key.
+            # pydantic names the member chosen of a union; the author wrote no such key.
             inner = tagged
             continue
         if name == "[key]":
             continue
         path.append(name)
-        # Below a plain list or mapping there are no forms, and no limits of a field.
+        # Below a plain list or mapping there are no schemas, and no limits of a field.
         outer = inner[0] if inner else outer
         field = outer.model_fields.get(name) if inner else None
-        inner = list(_forms_in(field.annotation)) if field else []
+        inner = list(_schemas_in(field.annotation)) if field else []
     return tuple(path), field, outer
 
 
-def _is_tagged(form: type[BaseModel], name: str) -> bool:
-    by = form.model_fields.get("by")
+def _is_tagged(schema: type[BaseModel], name: str) -> bool:
+    by = schema.model_fields.get("by")
     return by is not None and name in get_args(by.annotation)
 
 
-def _forms_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _schemas_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in {Union, types.UnionType}:
         for member in get_args(annotation):
-            yield from _forms_in(member)
+            yield from _schemas_in(member)
 
 
 def _allowed(field: FieldInfo | None, kind: str, value: object) -> str:

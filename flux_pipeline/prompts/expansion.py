@@ -1,0 +1,177 @@
+"""Expands the prompts of a set: one variant for each table row and each combination of a matrix.
+
+Everything streams: at any time one row and one combination are held in memory.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from flux_pipeline.errors import Problems
+from flux_pipeline.models import Model, ModelInput
+from flux_pipeline.prompts.names import join_name, slug
+from flux_pipeline.prompts.tables import OnRowProblem, Row, Table
+from flux_pipeline.prompts.templates import Template
+from flux_pipeline.prompts.validation import validate
+from flux_pipeline.prompts.yaml_document import Document
+
+DATE = "date"
+"""The placeholder for the partition's day, where partitions are days."""
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+class SeedRule(StrEnum):
+    """How the seed of a request is chosen."""
+
+    DERIVED = "derived"
+    """Derived from the names of set and prompt, the take and the day."""
+    GIVEN = "given"
+    """Given in the file; take n sends that seed plus n - 1."""
+    NONE = "none"
+    """None is sent: the provider draws one."""
+
+
+class Choice(NamedTuple):
+    """One value of a matrix variable, and the part that it adds to the prompt's name."""
+
+    slug: str
+    value: str
+
+
+class Variant(NamedTuple):
+    """One prompt that an entry expands to."""
+
+    name: str
+    variables: Mapping[str, str]
+    """The values of its placeholders."""
+    row: Row | None
+
+    def describe(self) -> str:
+        """Its row or variables, to end a message with; empty where the entry has one variant."""
+        if self.row is not None:
+            return f" (row {self.row.number})"
+        values = ", ".join(f"{name}: {value}" for name, value in self.variables.items())
+        return f" (with {values})" if values else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key under ``prompts``, parsed."""
+
+    key: str
+    constants: Mapping[str, Any]
+    """Inputs of the model without placeholders, as they stand in the file."""
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    """Inputs of the model with placeholders."""
+    inherited: frozenset[str] = frozenset()
+    """Names of the inputs that come from ``defaults``."""
+    matrix: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+    takes: int = 1
+    table: Table | None = None
+    key_column: str | None = None
+    seed: SeedRule = SeedRule.DERIVED
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the table that are used, the key column first."""
+        if self.table is None:
+            return []
+        names = set().union(*(template.names for template in self.templates.values()))
+        used = [name for name in self.table.columns if name in names and name != self.key_column]
+        return used if self.key_column is None else [self.key_column, *used]
+
+    def variants(
+        self, on_problem: OnRowProblem, *, max_rows: int | None = None
+    ) -> Iterator[Variant]:
+        """Every variant, streamed, in the order of the file: for each row every combination."""
+        if self.table is None and not self.matrix:
+            yield Variant(self.key, _NO_VARIABLES, None)
+            return
+        for name_part, row in self._rows(on_problem, max_rows):
+            for choices in itertools.product(*self.matrix.values()):
+                variables = dict(row.values) if row else {}
+                variables.update(
+                    zip(self.matrix, (choice.value for choice in choices), strict=True)
+                )
+                parts = [self.key, *name_part, *(choice.slug for choice in choices)]
+                yield Variant(join_name(*parts), variables, row)
+
+    def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
+        """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
+        if not self.templates:
+            return dict(self.constants)
+        values = {**variant.variables, DATE: day} if day else variant.variables
+        rendered = {name: template.render(values) for name, template in self.templates.items()}
+        return {**self.constants, **rendered}
+
+    def _rows(
+        self, on_problem: OnRowProblem, max_rows: int | None
+    ) -> Iterator[tuple[tuple[str, ...], Row | None]]:
+        """Pairs of name part and row; one pair of nothing where there is no table."""
+        if self.table is None:
+            yield (), None
+            return
+        for row in itertools.islice(self.table.rows(self.columns, on_problem), max_rows):
+            if self.key_column is None:
+                yield (f"row-{row.number:06d}",), row
+            elif text := row.values[self.key_column].strip():
+                yield (slug(text),), row
+            else:
+                on_problem(row.line, f"row {row.number}: the key column {self.key_column} is blank")
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """The entries of a whole set, with all that is needed to expand and check them."""
+
+    document: Document
+    model: Model
+    entries: tuple[Entry, ...]
+
+    def variants(
+        self, problems: Problems, *, max_rows: int | None = None
+    ) -> Iterator[tuple[Entry, Variant]]:
+        """Every prompt of the set, streamed, in the order of the file."""
+        for entry in self.entries:
+            path = str(entry.table.path) if entry.table else self.document.path
+
+            def add(line: int, message: str, path: str = path, entry: Entry = entry) -> None:
+                problems.add(path, line, f"prompts.{entry.key}", message)
+
+            for variant in entry.variants(add, max_rows=max_rows):
+                yield entry, variant
+
+    def checked_input(
+        self, entry: Entry, variant: Variant, day: str, problems: Problems
+    ) -> ModelInput | None:
+        """The model's input of one variant; None after adding what is wrong with it."""
+        return validate(
+            self.model.input_type,
+            entry.inputs(variant, day),
+            lambda keys, message: self.add_to_input(problems, entry, variant, keys[0], message),
+        )
+
+    def add_to_name(self, problems: Problems, entry: Entry, variant: Variant, message: str) -> None:
+        """Add a problem at the place that names the prompt: the table's row or the entry's key."""
+        if variant.row is not None and entry.table is not None:
+            path, line = str(entry.table.path), variant.row.line
+        else:
+            path, line = self.document.path, self.document.line("prompts", entry.key)
+        problems.add(path, line, f"prompts.{entry.key}", message + variant.describe())
+
+    def add_to_input(
+        self, problems: Problems, entry: Entry, variant: Variant, name: str, message: str
+    ) -> None:
+        """Add a problem at the place of an input: the table's row, the entry or ``defaults``."""
+        inherited = name in entry.inherited
+        keys = ("defaults", name) if inherited else ("prompts", entry.key, name)
+        if variant.row is not None and entry.table is not None and name in entry.templates:
+            path, line = str(entry.table.path), variant.row.line
+        else:
+            path, line = self.document.path, self.document.line(*keys)
+        # A constant input is the same in every variant: one problem for all of them.
+        origin = variant.describe() if name in entry.templates else ""
+        problems.add(path, line, ".".join(keys), message + origin)

@@ -1,0 +1,78 @@
+"""Names of prompt sets and prompts, and those that a table's rows and a matrix add.
+
+They become asset names, partition keys and object keys, so they hold only what all of these accept:
+``a-z``, ``0-9``, hyphen and underscore. A text with other letters gets eight hex digits of its
+hash, so that two different keys never become one name.
+"""
+
+import hashlib
+import re
+import unicodedata
+
+MAX_NAME_CHARACTERS = 120
+MAX_KEY_CHARACTERS = 60
+"""Of a name that an author writes; the rest is left for what a table and a matrix add."""
+_PROMPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SET_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
+
+
+def checked_set_name(stem: str) -> str:
+    """The name of the prompt set in a file of this stem; a hyphen becomes an underscore.
+
+    Raises:
+        ValueError: Other characters than a-z, 0-9, hyphen and underscore; proposes a name.
+    """
+    name = stem.replace("-", "_")
+    if _SET_NAME.fullmatch(name) and len(name) <= MAX_KEY_CHARACTERS:
+        return name
+    hint = slug(stem).replace("-", "_")
+    raise ValueError(
+        f"the file's name names the prompt set and its assets: only a-z, 0-9, _ and - are "
+        f"allowed, and a letter or digit first; rename it, perhaps to {hint}"
+    )
+
+
+def checked_prompt_name(key: str) -> str:
+    """The key of a prompt, if it may be a name.
+
+    Raises:
+        ValueError: Other characters than a-z, 0-9, hyphen and underscore, or too many.
+    """
+    if _PROMPT_NAME.fullmatch(key) and len(key) <= MAX_KEY_CHARACTERS:
+        return key
+    raise ValueError(
+        "a prompt's name is made of a-z, 0-9, _ and -, starts with a letter or digit and has at "
+        f"most {MAX_KEY_CHARACTERS} characters; perhaps {slug(key)}"
+    )
+
+
+def slug(text: str) -> str:
+    """A part of a name made of any text: stable and never empty.
+
+    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits. The trap:
+    ``AB-1`` and ``ab 1`` both give ``ab-1``; the caller has to find such duplicates.
+    """
+    if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
+        return text
+    plain, is_lossy = text, False
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        plain = "".join(char for char in decomposed if not unicodedata.combining(char))
+        # A letter that has no ASCII form is lost below: the hash keeps the difference.
+        is_lossy = any(char.isalnum() and not char.isascii() for char in plain)
+    words = _NOT_IN_SLUG.sub("-", plain.lower()).strip("-")
+    if is_lossy or not words or len(words) > MAX_KEY_CHARACTERS:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
+    return words
+
+
+def join_name(*parts: str) -> str:
+    """The parts joined with hyphens; a name that grows too long is cut and ends in its own hash."""
+    name = "-".join(parts)
+    if len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name[: MAX_NAME_CHARACTERS - 13].rstrip('-')}-{digest}"
