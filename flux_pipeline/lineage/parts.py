@@ -1,7 +1,8 @@
-"""The parts of the lineage table: one Parquet object for each (day, asset, partition, run).
+"""The parts of the lineage table: one Parquet object for each day, asset, partition and run.
 
-Parts are written by many workers at once and never by two at the same key, so no commit can fail
-and no lock is needed. What is *current* among them is decided when they are read.
+Many workers write parts at once, but never two the same part. So writing needs no lock and no
+transaction. The same image may be in several parts; which row is current is decided by readers,
+in ``table``.
 """
 
 import hashlib
@@ -16,13 +17,12 @@ import pyarrow.parquet as pq
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.record import ImageRecord
-from flux_pipeline.lineage.schema import SCHEMA, records_to_batch
+from flux_pipeline.lineage.schema import PARQUET, SCHEMA, records_to_batch, to_parquet
 from flux_pipeline.store.base import Store, StoredObject
 
 _PARTS = "lineage/dt="
-_CONTENT_TYPE = "application/vnd.apache.parquet"
 _READERS = 8
-_SLUG = 40
+_SLUG = 40  # characters
 _ROW_KEY = ("request_sha256", "prediction_id", "output_index")
 
 
@@ -33,6 +33,7 @@ def part_key(*, asset: str, partition: str, run_id: str, day: date) -> str:
     characters each; the digest of the three keeps apart what looks the same then.
     """
     names = (asset, partition, run_id)
+    # As JSON, so that no two triples make the same text.
     digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     slugs = [_slug(name) for name in names]
     return f"{_PARTS}{day.isoformat()}/{'-'.join(filter(None, [*slugs, digest]))}.parquet"
@@ -60,9 +61,7 @@ def write_part(
         before = read_part(store, key)
         missing = [row_key not in known for row_key in _row_keys(before)]
         table = pa.concat_tables([before.filter(pa.array(missing, pa.bool_())), table])
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.combine_chunks(), sink, compression="zstd")
-    return store.put(key, sink.getvalue().to_pybytes(), content_type=_CONTENT_TYPE)
+    return store.put(key, to_parquet(table), content_type=PARQUET)
 
 
 def list_parts(store: Store) -> Iterator[str]:
@@ -93,15 +92,6 @@ def read_parts(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, pa.Tabl
     """Parts in the order asked for, a few fetched ahead. Raises StoreError."""
     for key, body in map_ahead(lambda key: (key, store.get(key)), keys, threads=_READERS):
         yield key, _decode(store, key, body)
-
-
-def read_batches(store: Store) -> Iterator[pa.RecordBatch]:
-    """Every row of every part, superseded ones too, oldest day first; one part in memory at a time.
-
-    Raises StoreError.
-    """
-    for _, table in read_parts(store, list_parts(store)):
-        yield from table.to_batches()
 
 
 def _decode(store: Store, key: str, body: bytes) -> pa.Table:

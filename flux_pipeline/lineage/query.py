@@ -1,4 +1,8 @@
-"""Images found again among all that were recorded: by a hash, an id, their prompt, their looks."""
+"""Searches the lineage table as it is now: by a hash, an id, a prompt or the looks of an image.
+
+A snapshot is the compacted table and, beside it, what was written since. A search reads one column
+of every row, and the others only of those parts of the table in which something was found.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,10 +52,7 @@ Column: TypeAlias = Literal[
 SAME_IMAGE = 6
 """Bits of 64 in which the difference hashes of an image and its resized copy differ at most."""
 LIMIT = 100
-Test: TypeAlias = Callable[[Any], Any]
-"""From one column's values, a chunked array, to booleans or nulls, an Arrow array as long."""
-_Place: TypeAlias = tuple[int, int]
-"""The number of a table and of a row group in it."""
+
 _REQUEST = "request_sha256"
 _THREADS = 4
 """A row group decodes in 2 ms, so that more threads wait for each other."""
@@ -59,6 +60,29 @@ _ASKED_SINGLY = 256
 """Images that are looked up one by one; for more the whole set is listed, 1,000 keys a request."""
 _READERS = 8
 _BATCH = 4_096
+
+_Place: TypeAlias = tuple[int, int]
+"""The number of a table and of a row group in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the wanted rows have in common."""
+
+    columns: Sequence[str]
+    test: Callable[..., Any]
+    """From the values of these columns, chunked arrays, to booleans or nulls, an Arrow array."""
+
+
+def equals(column: str, value: str) -> Condition:
+    """The column has exactly this value."""
+    wanted = pa.scalar(value)
+    return Condition([column], lambda values: pc.equal(values, wanted))
+
+
+def contains(column: str, text: str) -> Condition:
+    """The column contains this text, in any case."""
+    return Condition([column], lambda values: pc.match_substring(values, text, ignore_case=True))
 
 
 class Snapshot:
@@ -72,28 +96,49 @@ class Snapshot:
         self._hidden: dict[_Place, Mask] = {}
         self._hidden = self._superseded()
 
-    def find(self, column: str, test: Test, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """These columns of the rows whose ``column`` passes the test, the last row first.
+    def find(self, conditions: Sequence[Condition], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns of the rows that meet all conditions, the last row first.
 
-        Reads one column of everything, and the others only of row groups with a hit.
+        Reads the columns of the first condition everywhere, and others only of row groups in which
+        some rows are left.
         """
-        for place, rows in self._matches(column, test):
+        for place, rows in self._matches(conditions):
             yield self._read(place, columns).take(rows)
 
-    def _matches(self, column: str, test: Test) -> Iterator[tuple[_Place, Integers]]:
-        def look(place: _Place) -> Integers:
-            passed = test(self._read(place, [column]).column(0)).fill_null(False)  # noqa: FBT003
-            hidden = self._hidden.get(place, np.zeros(len(passed), np.bool_))
-            return np.flatnonzero(np.asarray(passed) & ~hidden)[::-1]
+    def read(self, conditions: Sequence[Condition], schema: pa.Schema) -> pa.Table:
+        """The rows that meet all conditions as one table of this schema, the first row first."""
+        found = [
+            self._read(place, schema.names).take(rows[::-1]).cast(schema)
+            for place, rows in self._matches(conditions)
+        ]
+        return pa.concat_tables([schema.empty_table(), *reversed(found)])
 
+    def _matches(self, conditions: Sequence[Condition]) -> Iterator[tuple[_Place, Integers]]:
         places = [
             (number, group)
             for number, table in reversed(list(enumerate(self._tables)))
             for group in reversed(table.groups)
         ]
-        for place, rows in zip(places, _ahead(places, look), strict=True):
+        match = partial(self._matching_rows, conditions)
+        threads = min(_THREADS, os.cpu_count() or 1)
+        few = threads == 1 or len(places) <= threads
+        found = map(match, places) if few else map_ahead(match, places, threads=threads)
+        for place, rows in zip(places, found, strict=True):
             if len(rows):
                 yield place, rows
+
+    def _matching_rows(self, conditions: Sequence[Condition], place: _Place) -> Integers:
+        """The numbers of the rows of one row group, the last one first."""
+        mask = ~self._hidden.get(place, self._no_rows(place))
+        for condition in conditions:
+            if mask.any():
+                values = self._read(place, condition.columns).columns
+                mask &= np.asarray(condition.test(*values).fill_null(False))  # noqa: FBT003
+        return np.flatnonzero(mask)[::-1]
+
+    def _no_rows(self, place: _Place) -> Mask:
+        number, group = place
+        return np.zeros(self._tables[number].group_rows(group), np.bool_)
 
     def _read(self, place: _Place, columns: Sequence[str]) -> pa.Table:
         number, group = place
@@ -107,7 +152,8 @@ class Snapshot:
         """
         if len(self._tables) == 1 or not len(both := _shared_requests(*self._tables)):
             return {}
-        found = list(self._matches(_REQUEST, lambda values: pc.is_in(values, both)))
+        shared = Condition([_REQUEST], lambda values: pc.is_in(values, both))
+        found = list(self._matches([shared]))
         candidates = Candidates()
         for place, rows in found:
             table = self._read(place, [*KEY_COLUMNS, PART]).take(rows)
@@ -115,99 +161,10 @@ class Snapshot:
         current = candidates.current()
         hidden = {}
         for place, rows in found:
-            hidden[place] = np.zeros(len(self._read(place, ["output_index"])), np.bool_)
+            hidden[place] = self._no_rows(place)
             hidden[place][rows] = ~current[: len(rows)]
             current = current[len(rows) :]
         return hidden
-
-
-def find_exact(
-    snapshot: Snapshot, column: Column, value: str, *, limit: int | None = LIMIT
-) -> list[ImageRecord]:
-    """The images with exactly this value in this column, last first, at most ``limit``."""
-    wanted = pa.scalar(value)
-    return list(islice(_records(snapshot, column, lambda values: pc.equal(values, wanted)), limit))
-
-
-def find_prefix(
-    snapshot: Snapshot, column: Column, prefix: str, *, limit: int | None = LIMIT
-) -> list[ImageRecord]:
-    """The images whose value in this column begins so, last first, at most ``limit``."""
-    found = _records(snapshot, column, lambda values: pc.starts_with(values, prefix))
-    return list(islice(found, limit))
-
-
-def find_prompt(snapshot: Snapshot, text: str, *, limit: int | None = LIMIT) -> list[ImageRecord]:
-    """The images whose prompt contains this text in any case, last first, at most ``limit``."""
-    found = _records(
-        snapshot,
-        "prompt",
-        lambda values: pc.match_substring(values, text, ignore_case=True),
-    )
-    return list(islice(found, limit))
-
-
-def find_all(
-    snapshot: Snapshot,
-    *,
-    prompt: str | None = None,
-    run_id: str | None = None,
-    prompt_set: str | None = None,
-    limit: int | None = LIMIT,
-) -> list[ImageRecord]:
-    """The images of this run and set whose prompt contains this text; of any that is not given."""
-    if prompt is not None:
-        found = _records(
-            snapshot, "prompt", lambda values: pc.match_substring(values, prompt, ignore_case=True)
-        )
-    else:
-        column = "run_id" if run_id is not None else "prompt_set"
-        wanted = pa.scalar(run_id or prompt_set or "")
-        found = _records(snapshot, column, lambda values: pc.equal(values, wanted))
-    fitting = (
-        record
-        for record in found
-        if run_id in {None, record.run_id} and prompt_set in {None, record.prompt_set}
-    )
-    return list(islice(fitting, limit))
-
-
-def find_similar(
-    snapshot: Snapshot, dhash: int, *, distance: int = SAME_IMAGE, limit: int | None = LIMIT
-) -> list[tuple[int, ImageRecord]]:
-    """The images that look like this one, each with the number of bits that differ, least first.
-
-    A difference hash proves nothing, and a cropped copy is not found: look at what comes.
-    """
-    found = [
-        (((record.dhash or 0) ^ dhash).bit_count(), record)
-        for record in _records(snapshot, "dhash", partial(_near, dhash, distance))
-    ]
-    return sorted(found, key=lambda pair: pair[0])[:limit]
-
-
-def hamming_distance(one: int, other: int) -> int:
-    """The number of bits, 0 to 64, in which two difference hashes differ."""
-    return (one ^ other).bit_count()
-
-
-def _near(dhash: int, distance: int, values: Any) -> Any:
-    bits = np.bitwise_count(values.fill_null(0).to_numpy() ^ np.uint64(dhash))
-    return pa.array((bits <= distance) & values.is_valid().to_numpy())
-
-
-def _records(snapshot: Snapshot, column: str, test: Test) -> Iterator[ImageRecord]:
-    for table in snapshot.find(column, test, SCHEMA.names):
-        for batch in table.to_batches(max_chunksize=LIMIT):
-            yield from batch_to_records(batch)
-
-
-def _ahead(places: Sequence[_Place], look: Callable[[_Place], Integers]) -> Iterator[Integers]:
-    """Look at the places in their order, on a few threads, a few places ahead and no more."""
-    threads = min(_THREADS, os.cpu_count() or 1)
-    if threads == 1 or len(places) <= threads:
-        return map(look, places)
-    return map_ahead(look, places, threads=threads)
 
 
 def _shared_requests(compacted: CompactedTable, fresh: CompactedTable) -> Any:
@@ -240,6 +197,71 @@ def open_snapshot(store: Store) -> Snapshot:
     return Snapshot(compacted, added) if compacted else Snapshot(added)
 
 
+def find_exact(
+    snapshot: Snapshot, column: Column, value: str, *, limit: int | None = LIMIT
+) -> list[ImageRecord]:
+    """The images with exactly this value in this column, last first, at most ``limit``."""
+    return list(islice(_records(snapshot, [equals(column, value)]), limit))
+
+
+def find_prefix(
+    snapshot: Snapshot, column: Column, prefix: str, *, limit: int | None = LIMIT
+) -> list[ImageRecord]:
+    """The images whose value in this column begins so, last first, at most ``limit``."""
+    begins = Condition([column], lambda values: pc.starts_with(values, prefix))
+    return list(islice(_records(snapshot, [begins]), limit))
+
+
+def find_all(
+    snapshot: Snapshot,
+    *,
+    prompt: str | None = None,
+    run_id: str | None = None,
+    prompt_set: str | None = None,
+    limit: int | None = LIMIT,
+) -> list[ImageRecord]:
+    """The images of this run and prompt set whose prompt contains this text in any case.
+
+    None is any; last first, at most ``limit``.
+    """
+    conditions = [
+        *([] if prompt_set is None else [equals("prompt_set", prompt_set)]),
+        *([] if run_id is None else [equals("run_id", run_id)]),
+        *([] if prompt is None else [contains("prompt", prompt)]),
+    ]
+    return list(islice(_records(snapshot, conditions), limit))
+
+
+def find_similar(
+    snapshot: Snapshot, dhash: int, *, distance: int = SAME_IMAGE, limit: int | None = LIMIT
+) -> list[tuple[int, ImageRecord]]:
+    """The images that look like this one, each with the number of bits that differ, least first.
+
+    A difference hash proves nothing, and a cropped copy is not found: look at what comes.
+    """
+    found = [
+        (((record.dhash or 0) ^ dhash).bit_count(), record)
+        for record in _records(snapshot, [Condition(["dhash"], partial(_near, dhash, distance))])
+    ]
+    return sorted(found, key=lambda pair: pair[0])[:limit]
+
+
+def hamming_distance(one: int, other: int) -> int:
+    """The number of bits, 0 to 64, in which two difference hashes differ."""
+    return (one ^ other).bit_count()
+
+
+def _near(dhash: int, distance: int, values: Any) -> Any:
+    bits = np.bitwise_count(values.fill_null(0).to_numpy() ^ np.uint64(dhash))
+    return pa.array((bits <= distance) & values.is_valid().to_numpy())
+
+
+def _records(snapshot: Snapshot, conditions: Sequence[Condition]) -> Iterator[ImageRecord]:
+    for table in snapshot.find(conditions, SCHEMA.names):
+        for batch in table.to_batches(max_chunksize=LIMIT):
+            yield from batch_to_records(batch)
+
+
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
     """What is missing of a run's images; addresses where they are known."""
@@ -263,19 +285,20 @@ def find_unrecorded(
     known = np.unique(np.fromiter(hashes, np.int64))
     if not len(known):
         return Unrecorded(0, (), ())
-    snapshot, wanted = open_snapshot(store), pa.scalar(prompt_set)
-    recorded = _in_table(snapshot, "prompt_set", lambda values: pc.equal(values, wanted), known)
+    snapshot = open_snapshot(store)
+    recorded = _recorded(snapshot, [equals("prompt_set", prompt_set)], known)
     if not recorded.all():  # the row may be another set's, which asked for the same before
-        recorded |= _in_table(snapshot, "uri", pc.is_valid, known)
+        recorded |= _recorded(snapshot, [Condition(["uri"], pc.is_valid)], known)
     names = {hash(address): address for address in newest}
     lost = _lost(store, _to_look_up(store, prompt_set, snapshot, known, names))
     without = known[~recorded].tolist()
     return Unrecorded(len(without), [names[one] for one in without if one in names], lost)
 
 
-def _in_table(snapshot: Snapshot, column: str, test: Test, known: Integers) -> Mask:
+def _recorded(snapshot: Snapshot, conditions: Sequence[Condition], known: Integers) -> Mask:
+    """For each hash whether it is that of an address in a row that meets the conditions."""
     found = np.zeros(len(known), np.bool_)
-    for table in snapshot.find(column, test, ["uri"]):
+    for table in snapshot.find(conditions, ["uri"]):
         found |= is_any_of(known, np.sort(_hashes(table.column(0))))
     return found
 
@@ -293,7 +316,8 @@ def _to_look_up(
     rest = known[~there]
     if not len(rest):
         return []
-    tables = snapshot.find("uri", lambda values: _is_one_of(values, rest), ["uri"])
+    unlisted = Condition(["uri"], lambda uris: pa.array(is_any_of(_hashes(uris), rest)))
+    tables = snapshot.find([unlisted], ["uri"])
     return [str(uri) for table in tables for uri in table.column(0).to_pylist()]
 
 
@@ -311,7 +335,3 @@ def _lost(store: Store, addresses: Sequence[str]) -> list[str]:
 def _hashes(values: Any) -> Integers:
     found = values.to_pylist()
     return np.fromiter((hash(one) for one in found), np.int64, len(found))
-
-
-def _is_one_of(values: Any, known: Integers) -> Any:
-    return pa.array(is_any_of(_hashes(values), known))

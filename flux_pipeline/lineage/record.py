@@ -1,4 +1,9 @@
-"""The lineage record: one row for every image asked for, stored or not."""
+"""The lineage record: one row for every image asked for, stored or not.
+
+The ledger keeps records too, as JSON, until their part of the table is written. That JSON is exact
+both ways. It leaves fields at their defaults out, so that a row of the ledger stays small, and so
+that records written before a field existed can still be read.
+"""
 
 import dataclasses
 import json
@@ -10,7 +15,10 @@ from enum import StrEnum
 
 from flux_pipeline.request import JsonValue
 
-_TIMES = ("requested_at", "completed_at", "stored_at")
+TIMES = ("requested_at", "completed_at", "stored_at")
+"""The fields that are times, in the order in which they happen."""
+_REPRODUCTION = "reproduction-of-"
+_OF_REPRODUCTION = re.compile(rf"{_REPRODUCTION}([0-9a-f]{{64}})")
 
 
 class ImageStatus(StrEnum):
@@ -83,36 +91,28 @@ class ImageRecord:
     """Estimate; the prediction's cost divided by the images asked for."""
 
 
-_DEFAULTS = tuple((field.name, field.default) for field in dataclasses.fields(ImageRecord))
-_FIELDS = tuple(name for name, _ in _DEFAULTS)
-_REPRODUCTION = "reproduction-of-"
-_OF_REPRODUCTION = re.compile(rf"{_REPRODUCTION}([0-9a-f]{{64}})")
-_NAMES = frozenset(name for name, _ in _DEFAULTS)
-
-
-def record_to_json(record: ImageRecord) -> str:
-    """One record as one JSON object. Raises ValueError for a time without a zone."""
-    return json.dumps(_to_object(record), ensure_ascii=False, separators=(",", ":"))
-
-
-def record_from_json(text: str) -> ImageRecord:
-    """The record that ``record_to_json`` wrote. Raises ValueError for anything else."""
-    return _from_object(json.loads(text))
-
-
-def record_values(record: ImageRecord) -> dict[str, JsonValue]:
-    """Every field of a record by its name, as JSON has them: times as ISO 8601, missing as None."""
-    values: dict[str, JsonValue] = {}
-    for name in _FIELDS:
-        value = getattr(record, name)
-        values[name] = value.isoformat() if isinstance(value, datetime) else value
-    return values
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ImageRecord)}
+"""Every field of a record; ``dataclasses.MISSING`` where it has no default."""
 
 
 def records_to_json(records: Iterable[ImageRecord]) -> str:
     """Records as a JSON list. Raises ValueError for a time without a zone."""
     found = [_to_object(record) for record in records]
     return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+
+
+def _to_object(record: ImageRecord) -> dict[str, JsonValue]:
+    found = {
+        name: value
+        for name, default in _DEFAULTS.items()
+        if (value := getattr(record, name)) is not default
+    }
+    for name in TIMES:
+        if time := found.get(name):
+            if time.tzinfo is None:
+                raise ValueError(f"image record: {name} has no time zone")
+            found[name] = time.astimezone(UTC).isoformat()
+    return found
 
 
 def records_from_json(text: str) -> list[ImageRecord]:
@@ -123,28 +123,14 @@ def records_from_json(text: str) -> list[ImageRecord]:
     return [_from_object(one) for one in found]
 
 
-def _to_object(record: ImageRecord) -> dict[str, JsonValue]:
-    found = {
-        name: value
-        for name, default in _DEFAULTS
-        if (value := getattr(record, name)) is not default
-    }
-    for name in _TIMES:
-        if time := found.get(name):
-            if time.tzinfo is None:
-                raise ValueError(f"image record: {name} has no time zone")
-            found[name] = time.astimezone(UTC).isoformat()
-    return found
-
-
 def _from_object(found: object) -> ImageRecord:
     if not isinstance(found, dict):
         raise ValueError("image record: not a JSON object")  # noqa: TRY004 - the text is wrong
-    if unknown := found.keys() - _NAMES:
+    if unknown := found.keys() - _DEFAULTS.keys():
         raise ValueError(
             f"image record: unknown fields {sorted(unknown)}; written by a later version"
         )
-    for name in _TIMES:
+    for name in TIMES:
         if time := found.get(name):
             found[name] = datetime.fromisoformat(time)
     try:
@@ -154,10 +140,19 @@ def _from_object(found: object) -> ImageRecord:
         raise ValueError(f"image record: {error}") from None
 
 
-def object_metadata(record: ImageRecord) -> dict[str, str]:
-    """Names and values for ``Store.put_new``: ids only, about 0.4 KB; what is None is left out.
+def record_values(record: ImageRecord) -> dict[str, JsonValue]:
+    """Every field of a record by its name, as JSON has them: times as ISO 8601, missing as None."""
+    values: dict[str, JsonValue] = {}
+    for name in _DEFAULTS:
+        value = getattr(record, name)
+        values[name] = value.isoformat() if isinstance(value, datetime) else value
+    return values
 
-    The store checks that all of it is short ASCII.
+
+def object_metadata(record: ImageRecord) -> dict[str, str]:
+    """The ids that are stored with an image's object, so that a lost lineage row can be made again.
+
+    About 0.4 KB; what is None is left out. The store checks that all of it is short ASCII.
     """
     found = {
         "image-sha256": record.image_sha256,
@@ -173,7 +168,7 @@ def object_metadata(record: ImageRecord) -> dict[str, str]:
 
 
 def reproductions_of(request_sha256: str) -> str:
-    """The partition of every reproduction of a request."""
+    """The partition that every reproduction of a request has."""
     return f"{_REPRODUCTION}{request_sha256}"
 
 

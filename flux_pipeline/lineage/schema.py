@@ -1,19 +1,24 @@
-"""The columns of the lineage table, and records as Arrow.
+"""The Arrow schema of the lineage table, and the conversion of records to it and back.
 
-Every column is described: ``pyarrow`` keeps the text and the unit in the field's metadata, and the
-Dagster UI and the docs show them from there.
+Every column has a description and, where it measures something, a unit. Both are in the field's
+metadata; the Dagster UI shows them from there.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
+PARQUET = "application/vnd.apache.parquet"
+"""The content type of Parquet objects."""
 _TIME = pa.timestamp("ms", tz="UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REQUIRED = frozenset(
     field.name
     for field in dataclasses.fields(ImageRecord)
@@ -21,9 +26,16 @@ _REQUIRED = frozenset(
 )
 
 
-def _column(name: str, kind: pa.DataType, doc: str, unit: str = "") -> "pa.Field[pa.DataType]":
+def described_field(
+    name: str, kind: pa.DataType, doc: str, unit: str = "", *, nullable: bool = True
+) -> "pa.Field[pa.DataType]":
+    """A field whose metadata has ``description`` and, if there is one, ``unit``."""
     metadata = {"description": doc} | ({"unit": unit} if unit else {})
-    return pa.field(name, kind, nullable=name not in _REQUIRED, metadata=metadata)
+    return pa.field(name, kind, nullable=nullable, metadata=metadata)
+
+
+def _column(name: str, kind: pa.DataType, doc: str, unit: str = "") -> "pa.Field[pa.DataType]":
+    return described_field(name, kind, doc, unit, nullable=name not in _REQUIRED)
 
 
 SCHEMA = pa.schema(
@@ -86,7 +98,6 @@ SCHEMA = pa.schema(
         _column("cost_usd", pa.float64(), "estimated share of the prediction's price", "USD"),
     ]
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def records_to_batch(records: Iterable[ImageRecord]) -> pa.RecordBatch:
@@ -108,6 +119,25 @@ def batch_to_records(batch: pa.RecordBatch | pa.Table) -> Iterator[ImageRecord]:
         values = dict(zip(SCHEMA.names, row, strict=True))
         values["status"] = ImageStatus(row[status])
         yield ImageRecord(**values)
+
+
+def request_days(*times: Any) -> Any:
+    """For each row the UTC day of its request, from the values of TIMES; null where none is known.
+
+    A row whose request's time was lost counts to the next day that is known of it.
+    """
+    return pc.coalesce(*times).cast(pa.date32())
+
+
+def to_parquet(
+    table: pa.Table, *, compression: Literal["zstd", "none"] = "zstd", dictionaries: bool = True
+) -> bytes:
+    """A table as one Parquet file; the same table makes the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.combine_chunks(), sink, compression=compression, use_dictionary=dictionaries
+    )
+    return sink.getvalue().to_pybytes()
 
 
 def _array(field: "pa.Field[pa.DataType]", values: list[Any]) -> "pa.Array[Any]":

@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flux_pipeline.lineage.query import Snapshot
-from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.lineage.record import TIMES, ImageStatus
+from flux_pipeline.lineage.schema import described_field, request_days
 from flux_pipeline.lineage.table import Integers, is_any_of
 
 By: TypeAlias = Literal["day", "set", "model"]
 """What rows of ``spending`` can be added up by."""
-_TIMES = ["requested_at", "completed_at", "stored_at"]
-
 _STATUSES = {
     "images": ImageStatus.STORED,
     "refused": ImageStatus.REFUSED,
@@ -22,26 +21,26 @@ _STATUSES = {
 }
 
 
-def _column(name: str, kind: pa.DataType, doc: str, unit: str = "") -> "pa.Field[pa.DataType]":
-    return pa.field(name, kind, metadata={"description": doc} | ({"unit": unit} if unit else {}))
-
-
 SPEND_SCHEMA = pa.schema(
     [
-        _column("day", pa.date32(), "the day of the request; empty where no time is known", "UTC"),
-        _column("prompt_set", pa.string(), "the prompt set's name"),
-        _column("model", pa.string(), "owner/name"),
-        _column("predictions", pa.int64(), "distinct predictions that the provider accepted"),
-        _column("images", pa.int64(), "images stored"),
-        _column("refused", pa.int64(), "images that the provider refused or left out"),
-        _column("failed", pa.int64(), "images that could not be made or kept"),
-        _column("usd", pa.float64(), "estimate from the model's price table", "USD"),
-        _column("seconds", pa.float64(), "time of the predictions at the provider", "s"),
+        described_field(
+            "day", pa.date32(), "the day of the request; empty where no time is known", "UTC"
+        ),
+        described_field("prompt_set", pa.string(), "the prompt set's name"),
+        described_field("model", pa.string(), "owner/name"),
+        described_field(
+            "predictions", pa.int64(), "distinct predictions that the provider accepted"
+        ),
+        described_field("images", pa.int64(), "images stored"),
+        described_field("refused", pa.int64(), "images that the provider refused or left out"),
+        described_field("failed", pa.int64(), "images that could not be made or kept"),
+        described_field("usd", pa.float64(), "estimate from the model's price table", "USD"),
+        described_field("seconds", pa.float64(), "time of the predictions at the provider", "s"),
     ]
 )
 
 SPEND_SOURCES = {
-    "day": _TIMES,
+    "day": list(TIMES),
     "prompt_set": ["prompt_set"],
     "model": ["model"],
     "predictions": ["prediction_id"],
@@ -64,12 +63,9 @@ def spending(snapshot: Snapshot) -> pa.Table:
     The trap: an attempt that failed and was sent again is not in the table, though it may have been
     paid; the ledger's budgets have it.
     """
-    columns = [*_TIMES, "prompt_set", "model", "status", "cost_usd", *_PREDICTION]
+    columns = [*TIMES, "prompt_set", "model", "status", "cost_usd", *_PREDICTION]
     counted, timed = _Distinct(), _Distinct()
-    parts = [
-        _summed(_prepared(table, counted, timed))
-        for table in snapshot.find("status", pc.is_valid, columns)
-    ]
+    parts = [_summed(_prepared(table, counted, timed)) for table in snapshot.find([], columns)]
     total = _summed(pa.concat_tables(parts)) if parts else SPEND_SCHEMA.empty_table()
     return total.cast(SPEND_SCHEMA).sort_by([(key, "ascending") for key in _KEYS])
 
@@ -133,7 +129,7 @@ def _prepared(rows: pa.Table, counted: _Distinct, timed: _Distinct) -> pa.Table:
     has_time = [one if known is not None else None for one, known in zip(ids, seconds, strict=True)]
     once = timed.first(has_time) * np.array([known or 0.0 for known in seconds])
     columns: list[Any] = [
-        pc.coalesce(*(rows.column(name) for name in _TIMES)).cast(pa.date32()),
+        request_days(*(rows.column(name) for name in TIMES)),
         rows.column("prompt_set").cast(pa.string()),
         rows.column("model").cast(pa.string()),
         pa.array(counted.first(ids)),

@@ -1,8 +1,20 @@
-"""The compacted table: the current rows of all parts as one Parquet object.
+"""The lineage table: the current rows of all parts, compacted into one Parquet object.
 
-It is derived: it can be deleted at any time, and is made again from the parts. It is replaced whole
-by one PUT, so a reader sees the earlier table or the new one; two compactions at once both leave a
-right table, and what the slower one had not seen comes with the next.
+A row is superseded by a later row of the same row key (request, prediction id, output index). A row
+without a prediction id says that nothing came; any later row of the same request and output index
+supersedes it. *Later* goes by the time that the row speaks of (``stored_at``, else
+``completed_at``, else ``requested_at``, else the day of its part), then by the part's key, then by
+the place in the part.
+
+The table is derived: it can be deleted at any time, and is made again from the parts. One PUT
+replaces it as a whole, so that a reader sees the earlier table or the new one. Two compactions at
+once both leave a right table; what the slower one had not seen comes with the next.
+
+Compaction needs little memory, because it passes over the rows twice: the first pass reads the keys
+alone and decides which rows are current, the second one copies those. In between, the rows of the
+parts are compressed in a temporary file. Held in memory are one row group, the earlier table as it
+is compressed, 32 bytes for each row of the parts (three times that while they are sorted) and 2 for
+each row of the earlier table.
 """
 
 import hashlib
@@ -16,7 +28,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from io import BufferedRandom
 from itertools import chain
 from tempfile import TemporaryFile
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -26,23 +38,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flux_pipeline.lineage.parts import list_parts, part_day, read_parts
-from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.record import TIMES
+from flux_pipeline.lineage.schema import PARQUET, SCHEMA
 from flux_pipeline.store.base import Store
 
 COMPACTED = "lineage/current.parquet"
-"""The key of the compacted table: ``pandas.read_parquet`` and DuckDB read it as it is."""
-_REWRITTEN_WITHIN = timedelta(days=2)
+"""The key of the compacted table; pandas, pyarrow and DuckDB read it as it is."""
 PART = "part"
 """The column that names the part a row is from."""
-
 COMPACTED_SCHEMA = SCHEMA.append(
     pa.field(PART, pa.string(), nullable=False, metadata={"description": "the row's part, a key"})
 )
+_TIMES_LAST_FIRST = TIMES[::-1]
+KEY_COLUMNS = ("request_sha256", "prediction_id", "output_index", *_TIMES_LAST_FIRST)
+"""The columns that decide which of several rows is current."""
 
-_ROWS = 16_384
-"""Rows of a row group: what is decoded at once, about 15 MB."""
+_REWRITTEN_WITHIN = timedelta(days=2)
+_ROW_GROUP = 16_384
+"""Rows that are decoded at once, about 15 MB."""
 _INCLUDED = "flux-pipeline.parts"
-
+"""The key in the file's metadata of the list of parts: so table and list can't disagree."""
 _REPETITIVE = [
     "aspect_ratio",
     "asset",
@@ -65,15 +80,6 @@ _REPETITIVE = [
 ]
 """Columns that are decoded as dictionaries, which halves the cost of a row."""
 
-KEY_COLUMNS = (
-    "request_sha256",
-    "prediction_id",
-    "output_index",
-    "stored_at",
-    "completed_at",
-    "requested_at",
-)
-"""The columns that decide."""
 Integers: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -109,7 +115,7 @@ def compact(store: Store, *, full: bool = False) -> Compaction:
     before = store.head(COMPACTED)
     changed = before is None or before.sha256 != hashlib.sha256(body).hexdigest()
     if changed:
-        store.put(COMPACTED, body, content_type="application/vnd.apache.parquet")
+        store.put(COMPACTED, body, content_type=PARQUET)
     return Compaction(f"{store.uri}/{COMPACTED}", rows, len(todo), changed)
 
 
@@ -139,7 +145,7 @@ class CompactedTable:
         return self._reader().read_row_group(group, columns=list(columns), use_threads=False)
 
     def _reader(self) -> pq.ParquetFile:
-        """This thread's own: one reader can't be shared. All have the metadata in common."""
+        # One for each thread, because a reader can't be shared; they have the metadata in common.
         try:
             found: pq.ParquetFile = self._readers.file
         except AttributeError:
@@ -149,6 +155,10 @@ class CompactedTable:
                 read_dictionary=_REPETITIVE,
             )
         return found
+
+    def group_rows(self, group: int) -> int:
+        """The number of rows of one row group."""
+        return int(self._file.metadata.row_group(group).num_rows)
 
     def read_all(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of all rows, one row group at a time."""
@@ -160,12 +170,12 @@ def load_compacted(store: Store) -> CompactedTable | None:
     if COMPACTED not in store.list(COMPACTED):
         return None
     try:
-        return CompactedTable(_opened(store))
+        return CompactedTable(_read_table(store))
     except ValueError:
         return None
 
 
-def _opened(store: Store) -> pa.Buffer:
+def _read_table(store: Store) -> pa.Buffer:
     """The table's bytes; those of a file are mapped, so that only what is looked at is read.
 
     A table is replaced by a new file, never written into, so what is mapped stays as it was.
@@ -175,28 +185,6 @@ def _opened(store: Store) -> pa.Buffer:
         with suppress(OSError), pa.memory_map(unquote(address.path)) as file:
             return file.read_buffer()
     return pa.py_buffer(store.get(COMPACTED))
-
-
-def write_compacted(into: BinaryIO, tables: Iterable[pa.Table], parts: Iterable[str]) -> int:
-    """Write a compacted table of these rows and parts; return the number of rows.
-
-    The same rows make the same bytes, however they come divided.
-    """
-    rows, held = 0, 0
-    waiting: list[pa.Table] = []
-    with pq.ParquetWriter(into, COMPACTED_SCHEMA, compression="zstd") as writer:
-        for table in tables:
-            waiting.append(table.cast(COMPACTED_SCHEMA))
-            held += len(table)
-            while held >= _ROWS:
-                whole = pa.concat_tables(waiting).combine_chunks()
-                writer.write_table(whole.slice(0, _ROWS))
-                waiting, held, rows = [whole.slice(_ROWS)], held - _ROWS, rows + _ROWS
-        if held:
-            writer.write_table(pa.concat_tables(waiting).combine_chunks())
-        packed = b64encode(zlib.compress("\n".join(sorted(parts)).encode()))
-        writer.add_key_value_metadata({_INCLUDED: packed.decode()})
-    return rows + held
 
 
 def merge(
@@ -210,14 +198,14 @@ def merge(
     candidates = Candidates()
     with TemporaryFile() as spool:
         fresh = _spool(store, parts, spool, candidates)
-        copied = _spooled(spool)
+        copied = _read_spool(spool)
         if earlier is None:
-            return write_compacted(into, _kept(copied, candidates.current()), parts)
-        keep, touched = _look_at(earlier, parts, candidates)
+            return write_compacted(into, _filtered(copied, candidates.current()), parts)
+        keep, touched = _find_touched(earlier, parts, candidates)
         current = candidates.current()
         keep[touched] = current[fresh:]
         before = earlier.read_all(COMPACTED_SCHEMA.names)
-        kept = chain(_kept(before, keep), _kept(copied, current[:fresh]))
+        kept = chain(_filtered(before, keep), _filtered(copied, current[:fresh]))
         return write_compacted(into, kept, earlier.parts.union(parts))
 
 
@@ -236,6 +224,7 @@ class Candidates:
         ids = table.column("prediction_id").to_pylist()
         origins = [self._parts.setdefault(part, len(self._parts)) for part in parts]
         self._groups.append(image_groups(table))
+        # Hashes in place of texts: 8 bytes, and equal where the texts are. 0 stands for no id.
         self._predictions.append(
             np.fromiter((hash(one) or 1 if one else 0 for one in ids), np.int64, len(table))
         )
@@ -249,6 +238,7 @@ class Candidates:
     def current(self) -> Mask:
         """For each row, in the order added, whether it is current."""
         groups, predictions = _join(self._groups), _join(self._predictions)
+        # Parts are numbered in the order of reading; they rank in the order of their keys.
         ranks = np.empty(len(self._parts), np.int64)
         ranks[[self._parts[part] for part in sorted(self._parts)]] = np.arange(len(self._parts))
         origins = _join(self._origins)
@@ -257,6 +247,7 @@ class Candidates:
         last_of_group = _last_of_runs(groups[order])
         current = np.zeros(len(groups), np.bool_)
         current[order[last_of_group]] = True
+        # So far one row of each image. Rows with a prediction id stand beside it: the last of each.
         order = order[np.lexsort((predictions[order], groups[order]))]
         last_of_key = order[_last_of_runs(groups[order], predictions[order])]
         current[last_of_key[predictions[last_of_key] != 0]] = True
@@ -279,14 +270,14 @@ def _spool(
     return rows
 
 
-def _spooled(spool: BufferedRandom) -> Iterator[pa.Table]:
+def _read_spool(spool: BufferedRandom) -> Iterator[pa.Table]:
     spool.seek(0)
     with pa.ipc.open_stream(spool) as reader:
         for batch in reader:
             yield pa.Table.from_batches([batch])
 
 
-def _look_at(
+def _find_touched(
     earlier: CompactedTable, again: Iterable[str], candidates: Candidates
 ) -> tuple[Mask, Mask]:
     """For each earlier row whether its part is not read again, and whether it is now a candidate.
@@ -305,11 +296,35 @@ def _look_at(
     return np.concatenate(keep), np.concatenate(touched)
 
 
-def _kept(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
+def _filtered(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
     start = 0
     for table in tables:
         mask = keep[start : (start := start + len(table))]
         yield table if mask.all() else table.filter(pa.array(mask))
+
+
+def write_compacted(into: BinaryIO, tables: Iterable[pa.Table], parts: Iterable[str]) -> int:
+    """Write a compacted table of these rows and parts; return the number of rows.
+
+    The same rows make the same bytes, however they come divided.
+    """
+    rows, held = 0, 0
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(into, COMPACTED_SCHEMA, compression="zstd") as writer:
+        for table in tables:
+            waiting.append(table.cast(COMPACTED_SCHEMA))
+            held += len(table)
+            while held >= _ROW_GROUP:
+                whole = pa.concat_tables(waiting).combine_chunks()
+                writer.write_table(whole.slice(0, _ROW_GROUP))
+                waiting = [whole.slice(_ROW_GROUP)]
+                held -= _ROW_GROUP
+                rows += _ROW_GROUP
+        if held:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+        packed = b64encode(zlib.compress("\n".join(sorted(parts)).encode()))
+        writer.add_key_value_metadata({_INCLUDED: packed.decode()})
+    return rows + held
 
 
 def image_groups(table: pa.Table) -> Integers:
@@ -331,12 +346,17 @@ def is_any_of(values: Integers, known: Integers) -> Mask:
 
 
 def _times(table: pa.Table, parts: Sequence[str]) -> Integers:
-    """Milliseconds since 1970."""
-    known = pc.coalesce(*(table.column(name) for name in KEY_COLUMNS[3:])).cast(pa.int64())
+    """For each row, the time that it speaks of, in milliseconds since 1970."""
+    known = last_times(table).cast(pa.int64())
     if known.null_count:
         days = [_midnight(part) for part in parts]
         known = pc.coalesce(known, pa.chunked_array([days], pa.int64()))
-    return known.to_numpy()
+    return np.asarray(known)
+
+
+def last_times(table: pa.Table) -> Any:
+    """For each row the last of its times that is known; null where none is."""
+    return pc.coalesce(*(table.column(name) for name in _TIMES_LAST_FIRST))
 
 
 def _midnight(part: str) -> int:

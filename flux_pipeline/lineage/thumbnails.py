@@ -1,8 +1,8 @@
-"""Packs of thumbnails: small pictures of stored images, many in one object.
+"""Packs of thumbnails: small pictures of stored images, many in one Parquet object.
 
-They are there for the gallery alone, can be deleted at any time, and are not made again: an image
-without one is shown itself. A pack's key is the hash of what it shows, so writing it again
-replaces it by the same.
+The gallery alone reads them. They can be deleted at any time; they are not made again, and the
+gallery then shows the images themselves. A pack's key has a digest of its images' hashes, so
+writing a pack again replaces it by the same.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flux_pipeline.lineage.schema import PARQUET, to_parquet
 from flux_pipeline.store.base import Store, StoredObject
 
 _PACKS = "thumbnails"
-_CONTENT_TYPE = "application/vnd.apache.parquet"
 _TYPES: dict[str, pa.DataType] = {"image_sha256": pa.string(), "thumbnail": pa.binary()}
 _SCHEMA = pa.schema(_TYPES)
 
@@ -27,10 +27,9 @@ def write_pack(
     digest = hashlib.sha256("".join(sorted(thumbnails)).encode()).hexdigest()[:16]
     images, pictures = pa.array(list(thumbnails)), pa.array(list(thumbnails.values()), pa.binary())
     table = pa.table([images, pictures], schema=_SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False)  # WebP is compressed
+    body = to_parquet(table, compression="none", dictionaries=False)  # WebP is compressed
     key = f"{_PACKS}/{prompt_set}/{day.isoformat()}-{digest}.parquet"
-    return store.put(key, sink.getvalue().to_pybytes(), content_type=_CONTENT_TYPE)
+    return store.put(key, body, content_type=PARQUET)
 
 
 def list_packs(store: Store, prompt_set: str) -> Iterator[str]:

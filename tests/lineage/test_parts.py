@@ -17,7 +17,6 @@ from flux_pipeline.lineage.parts import (
     list_parts,
     part_day,
     part_key,
-    read_batches,
     read_part,
     read_parts,
     write_part,
@@ -47,7 +46,8 @@ def write(store: Store, *records: ImageRecord, **where: Any) -> str:
 
 
 def rows(store: Store) -> list[ImageRecord]:
-    return [record for batch in read_batches(store) for record in batch_to_records(batch)]
+    tables = (table for _, table in read_parts(store, list_parts(store)))
+    return [record for table in tables for record in batch_to_records(table)]
 
 
 class TestKeys:

@@ -24,7 +24,7 @@ from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.lineage.parts import read_batches
+from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.schema import batch_to_records
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.producer import Producer
@@ -256,8 +256,8 @@ def read_books(scene: Scene) -> Books:
     images = list(store.list("images/"))
     rows = {
         record.prediction_id
-        for batch in read_batches(store)
-        for record in batch_to_records(batch)
+        for _, part in read_parts(store, list_parts(store))
+        for record in batch_to_records(part)
         if record.uri
     }
     assert ours <= theirs

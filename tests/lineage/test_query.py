@@ -10,8 +10,8 @@ from flux_pipeline.lineage import table as compacted
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.query import (
     Snapshot,
+    find_all,
     find_exact,
-    find_prompt,
     find_similar,
     open_snapshot,
 )
@@ -57,7 +57,7 @@ def half_compacted(store: Store) -> None:
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups of two rows, so that few rows fill several."""
-    monkeypatch.setattr(compacted, "_ROWS", 2)
+    monkeypatch.setattr(compacted, "_ROW_GROUP", 2)
 
 
 class TestFinding:
@@ -106,7 +106,7 @@ class TestFinding:
     def test_a_part_of_the_prompt_in_any_case(
         self, snapshot: Snapshot, text: str, found: str
     ) -> None:
-        assert words(find_prompt(snapshot, text)) == list(found)
+        assert words(find_all(snapshot, prompt=text)) == list(found)
 
     def test_what_looks_alike_nearest_first(self, snapshot: Snapshot) -> None:
         found = find_similar(snapshot, 0b0)
@@ -121,15 +121,15 @@ class TestFinding:
 
     def test_at_most_so_many(self, snapshot: Snapshot) -> None:
         assert words(find_exact(snapshot, "prompt_set", "winter", limit=2)) == ["e", "d"]
-        assert words(find_prompt(snapshot, "", limit=3)) == ["e", "d", "c"]
-        assert words(find_prompt(snapshot, "", limit=None)) == list("edcba")
+        assert words(find_all(snapshot, prompt="", limit=3)) == ["e", "d", "c"]
+        assert words(find_all(snapshot, prompt="", limit=None)) == list("edcba")
         assert len(find_similar(snapshot, 0b0, distance=64, limit=1)) == 1
 
 
 def test_nothing_recorded_is_nothing_found(store: FolderStore) -> None:
     snapshot = open_snapshot(store)
     assert find_exact(snapshot, "run_id", "run-1") == []
-    assert find_prompt(snapshot, "") == []
+    assert find_all(snapshot, prompt="") == []
     assert find_similar(snapshot, 0) == []
 
 
@@ -155,7 +155,7 @@ def test_a_superseded_row_is_found_in_neither_table(
         assert [row.polls for row in find_exact(snapshot, "prompt_name", "prompt-a")] == [9]
         assert find_exact(snapshot, "image_sha256", digest("image a")) == []
         assert words(find_exact(snapshot, "image_sha256", "new")) == ["a"]
-        assert sorted(words(find_prompt(snapshot, "castle"))) == ["a", "b", "c"]
+        assert sorted(words(find_all(snapshot, prompt="castle"))) == ["a", "b", "c"]
         compact(store)
 
 
@@ -174,7 +174,7 @@ def test_a_snapshot_stays_as_it_was(store: FolderStore) -> None:
     snapshot = open_snapshot(store)
     write(store, a_record("b"), run_id="2")
     compact(store)
-    assert words(find_prompt(snapshot, "")) == ["a"]
+    assert words(find_all(snapshot, prompt="")) == ["a"]
 
 
 HASHES = st.integers(0, 2**64 - 1)

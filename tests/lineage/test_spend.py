@@ -144,7 +144,7 @@ def test_what_was_never_sent_is_no_prediction(store: FolderStore) -> None:
 def test_predictions_are_distinct_over_row_groups_and_tables(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compacted, "_ROWS", 3)
+    monkeypatch.setattr(compacted, "_ROW_GROUP", 3)
     write(store, [row for word in "abcde" for row in four(word)])
     compact(store)
     write(store, four("f"), "run-2")

@@ -54,7 +54,7 @@ def names(store: Store) -> list[str]:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups of three rows, so that few rows fill several."""
-    monkeypatch.setattr(compacted, "_ROWS", 3)
+    monkeypatch.setattr(compacted, "_ROW_GROUP", 3)
 
 
 def test_the_table_holds_the_current_rows_of_all_parts(store: FolderStore) -> None:
