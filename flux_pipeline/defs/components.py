@@ -27,11 +27,11 @@ from flux_pipeline.defs.change_sensor import Stamps, Watched, build_changes_sens
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import (
     Document,
-    Part,
+    YamlSection,
     build_prompt_set,
     json_schema,
     load_prompt_set,
-    read_part,
+    read_section,
 )
 from flux_pipeline.prompts import PromptSet as LoadedPromptSet
 from flux_pipeline.resources import AlertSender, ImageProducer
@@ -384,8 +384,8 @@ def _document(attributes: BaseModel | None, context: dg.ComponentLoadContext) ->
     tree = context.resolution_context.source_position_tree
     if tree is None or _declared(context) != given:
         return Document(f"{context.path}", given)  # made in Python: the text says something else
-    part = Part(tree.position.start.line, "attributes")
-    document = read_part(Path(tree.position.filename), part)
+    section = YamlSection(tree.position.start.line, "attributes")
+    document = read_section(Path(tree.position.filename), section)
     return _Templates(context.resolution_context).fill(document)
 
 
