@@ -1,9 +1,12 @@
-"""The ledger's seam: what was asked, accepted and finished, one row per (request, attempt).
+"""The ledger's interface and rules: attempts, their states, claims, and what may follow what.
 
-Order of writes: intent, POST, accepted (id and reply), succeeded, image, stored, lineage, recorded.
-Each is a single conditional write; every one can be repeated without effect. Every
-implementation passes ``tests/ledger/contract.py``; the simulator runs the core against a third
-one, in memory, that passes it too.
+An attempt is one try of one request: sent to the provider, paid or possibly paid. A row is written
+before the request is sent, so that no crash loses an attempt that may have been paid. The order of
+writes is: intent, POST, accepted (id and reply), succeeded, image, stored, lineage, recorded. Each
+is a single conditional write that can be repeated without effect.
+
+Every implementation passes ``tests/ledger/contract.py``: SQLite, Postgres, and one in memory on
+which the simulator of the tests runs the core.
 """
 
 import hashlib
@@ -37,7 +40,7 @@ class State(StrEnum):
     RESENT = "resent"
     """Fate unknown, and sent again by policy: possibly paid twice, reported."""
     DUPLICATE = "duplicate"
-    """Turned out accepted after another attempt had followed, or holds a second id of one attempt.
+    """Found to be accepted after another attempt had followed, or holds a second id of one attempt.
 
     Paid twice, reported; never the latest attempt.
     """
@@ -53,8 +56,8 @@ class State(StrEnum):
         return self in _FOLLOWED
 
 
-_FOLLOWED = frozenset({State.UNSENT, State.RESENT, State.DUPLICATE, State.FAILED, State.EXPIRED})
 _OPEN = frozenset({State.INTENT, State.ACCEPTED, State.SUCCEEDED})
+_FOLLOWED = frozenset({State.UNSENT, State.RESENT, State.DUPLICATE, State.FAILED, State.EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +109,15 @@ class Attempt:
     resolution: str | None = None
     """How an ambiguous create of this attempt ended."""
     claims: int = 1
-    """How often it has been claimed: what an earlier claim's holder writes is told from ours."""
+    """How often it has been claimed: tells this claim from an earlier one of the same holder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """This worker may go on with the attempt.
+    """The caller holds the attempt and may go on with it.
 
-    ``fresh``: the intent was written just now, nothing can have been sent. Otherwise it was taken
-    over from a worker that is dead or whose lease has passed.
+    ``fresh``: the intent was written just now, so nothing can have been sent. Otherwise the attempt
+    was taken over from a worker that is dead or whose lease has passed.
     """
 
     attempt: Attempt
@@ -123,7 +126,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Another worker holds it for at most ``seconds`` more."""
+    """Another worker holds the attempt for at most ``seconds`` more."""
 
     seconds: float
 
@@ -167,20 +170,21 @@ class Ledger(Protocol):
     ) -> Claim:
         """Write the intent of a first attempt, or take over the open one, or say why not.
 
-        ``after`` is the number of the closed attempt that a new one shall follow: one follows only
-        where that is still the latest, its state may be followed, and, where it failed, it is
+        ``after`` is the number of the closed attempt that a new one shall follow. A new one follows
+        only where that is still the latest, its state may be followed, and, where it failed, it is
         retryable; else the answer is Over. Numbers grow, but duplicates take some of them. Budgets
         are reserved in the same transaction, and only where an intent is written.
+
         The trap: read the monotonic clock before this call, and send only while the lease, counted
-        from there, outlasts the POST's timeout. To its own holder an open attempt is Busy too.
+        from there, outlasts the POST's timeout. An open attempt is Busy for its own holder too.
         """
         ...
 
     def renew(self, attempt: Attempt, *, holder: str) -> bool:
         """Start the lease of an open attempt anew, for the claim that ``attempt`` shows.
 
-        True says that nobody has taken it over, and not that it may be sent: it may have been
-        accepted meanwhile.
+        True says that nobody has taken it over. It does not say that the request may be sent: the
+        attempt may have been accepted meanwhile.
         """
         ...
 
@@ -188,10 +192,10 @@ class Ledger(Protocol):
         """Write down the provider's id, whoever holds the attempt now; return the new state.
 
         Never refused: an attempt that is missing (a restored backup) is written whole. ACCEPTED
-        where no other attempt has followed (one that was closed is open again), or where it holds
+        where no other attempt has followed (a closed attempt is then open again), or where it holds
         this very id already. DUPLICATE where another one has followed, or where it holds another
-        id: the second one is kept in an attempt of its own and charged, because it was paid for.
-        Creations without an id are told by their replies.
+        id: the second id is kept in an attempt of its own and charged, because it was paid for.
+        Creations without an id are told apart by their replies.
         """
         ...
 
@@ -215,16 +219,18 @@ class Ledger(Protocol):
 
         From INTENT only by the claim that ``attempt`` shows, and never as STORED or EXPIRED. From
         ACCEPTED or SUCCEEDED by anyone (finishing is harmless to repeat), but never as UNSENT,
-        RESENT or HELD: who gives up an intent that was accepted meanwhile gets False. From HELD by
-        who saw it held. UNSENT and REFUSED give the reserved budget back where nothing was
-        accepted. Raises ValueError for an open state and for DUPLICATE.
+        RESENT or HELD: a caller that gives up an intent which was accepted meanwhile gets False.
+        From HELD only by a caller whose ``attempt`` shows HELD. UNSENT and REFUSED give the
+        reserved budget back where nothing was accepted.
+
+        Raises ValueError for an open state and for DUPLICATE.
         """
         ...
 
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         """Note that the lineage rows of these requests' latest attempts are in the store.
 
-        Nothing happens to open ones. Any later change of an attempt takes the note away.
+        Open attempts are left as they are. Any later change of an attempt takes the note away.
         """
         ...
 
@@ -245,32 +251,31 @@ class Ledger(Protocol):
         ...
 
     def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
-        """Those of the ids that some attempt already holds."""
+        """The ids among these that some attempt already holds."""
         ...
 
     def attempts(self) -> Iterator[Attempt]:
         """Every attempt of every request, ordered by request and number.
 
-        Memory stays flat, whatever the size. The trap: what others write meanwhile may be missing.
+        Memory stays flat at any size. The trap: attempts written meanwhile may be missing.
         """
         ...
 
 
 GIVEN_UP = frozenset({State.UNSENT, State.RESENT, State.DUPLICATE})
 """Closed in the belief that another attempt pays: an id that still turns up was paid besides."""
-KNOWN = frozenset({State.ACCEPTED, State.SUCCEEDED})
-"""Open, with a paid creation."""
 FINISHED = frozenset({State.STORED, State.REFUSED, State.FAILED, State.EXPIRED})
 """Closed, and named in the lineage."""
+_OPEN_AND_PAID = frozenset({State.ACCEPTED, State.SUCCEEDED})
 _GIVES_BACK = frozenset({State.UNSENT, State.REFUSED})
 _WITHOUT_ANSWER = frozenset({State.UNSENT, State.RESENT, State.HELD})
 _PAID_FOR_SURE = frozenset({State.STORED, State.EXPIRED})
 _NEVER_AFTER_HELD = frozenset({State.STORED, State.HELD})
-_NOWHERE: frozenset[State] = frozenset()
+_NONE: frozenset[State] = frozenset()
 
 
 def acceptance_of(prediction_id: str | None, reply: str) -> str:
-    """Return what tells one paid creation from another, also where the reply has no id."""
+    """Return the identity of a paid creation: its id, or a hash of a reply that has none."""
     if prediction_id is not None:
         return prediction_id
     return f"reply:{hashlib.sha256(reply.encode()).hexdigest()}"
@@ -282,11 +287,12 @@ def is_charged(state: State, *, accepted: bool) -> bool:
 
 
 def state_when_accepted(state: State, held: str | None, new: str, *, latest: bool) -> State | None:
-    """Return the state of an attempt in which a creation was accepted.
+    """Return the new state of an attempt, in ``state`` so far, whose creation was accepted.
 
-    None where it holds another creation: the new one is then kept in an attempt of its own.
+    ``held`` and ``new`` are what ``acceptance_of`` says of the creation that the attempt holds and
+    of the one just accepted. None where they differ: the new one is kept in an attempt of its own.
     A closed attempt that no other one has followed is open again, because its images can still be
-    had for the money: also one that was given up, and only then a duplicate is avoided.
+    had for the money: also one that was given up, which avoids a duplicate.
     """
     if held is None:
         return State.ACCEPTED if latest else State.DUPLICATE
@@ -298,27 +304,27 @@ def state_when_accepted(state: State, held: str | None, new: str, *, latest: boo
 def may_follow(latest: Attempt, after: int) -> bool:
     """Return whether a new attempt may follow the latest one, of which the caller knows.
 
-    The caller may have seen it in another state: what was stored or refused since then is over.
-    What is held waits for a person: close it as unsent or resent first, so that it is accounted
-    for.
+    The caller may have seen it in another state: an attempt that was stored or refused since then
+    is over. A held one waits for a person: close it as unsent or resent first, so that it is
+    accounted for.
     """
     over = latest.state is State.FAILED and not latest.retryable
     return latest.number == after and latest.state.may_be_followed and not over
 
 
 def state_when_lost(attempt: Attempt, latest: Attempt | None) -> State:
-    """Return the state of an accepted attempt that the ledger itself has lost."""
+    """Return the state of an accepted attempt whose row the ledger has lost."""
     if latest is None or (latest.number < attempt.number and not latest.state.is_open):
         return State.ACCEPTED
     return State.DUPLICATE
 
 
 def states_to_close(seen: State, target: State) -> frozenset[State]:
-    """Return the states from which an attempt may be closed by somebody who saw it in ``seen``.
+    """Return the states from which a caller that saw an attempt in ``seen`` may close it.
 
-    An attempt that has been accepted is never given up as unsent, resent or held, whatever its
-    closer believes; and only an accepted one can be stored. What is held is changed by those who
-    saw it held, and not by a worker that is late.
+    An attempt that has been accepted is never given up as unsent, resent or held, whatever the
+    caller believes; and only an accepted one can be stored. A held attempt is changed by callers
+    that saw it held, and not by a worker that is late.
 
     Raises:
         ValueError: Where the target is no state that a caller may close an attempt in.
@@ -326,9 +332,9 @@ def states_to_close(seen: State, target: State) -> frozenset[State]:
     if target.is_open or target is State.DUPLICATE:
         raise ValueError(f"an attempt can't be closed as {target.value}")
     if seen is State.HELD:
-        return _NOWHERE if target in _NEVER_AFTER_HELD else frozenset({State.HELD})
+        return _NONE if target in _NEVER_AFTER_HELD else frozenset({State.HELD})
     if not seen.is_open:
-        return _NOWHERE
+        return _NONE
     if target in _WITHOUT_ANSWER:
-        return frozenset({State.INTENT}) if seen is State.INTENT else _NOWHERE
-    return KNOWN if target in _PAID_FOR_SURE else KNOWN | {State.INTENT}
+        return frozenset({State.INTENT}) if seen is State.INTENT else _NONE
+    return _OPEN_AND_PAID if target in _PAID_FOR_SURE else _OPEN

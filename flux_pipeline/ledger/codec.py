@@ -1,4 +1,9 @@
-"""A Request as JSON and back, whole: what a rescue needs to finish it without the prompt sets."""
+"""Writes a request and a provider's reply as JSON for the ledger, and reads them back.
+
+They are all that another worker needs to finish a prediction, without the prompt sets. Output URLs
+are kept only for a reply without an id (``data[]``), where nothing else leads to the images. With
+an id they are left out: they can be asked for again, and may hold signatures.
+"""
 
 import json
 from dataclasses import fields
@@ -47,7 +52,7 @@ def load_request(text: str) -> Request:
 
 
 def dump_reply(prediction: Prediction) -> str:
-    """One line of JSON."""
+    """Return a prediction's reply as one line of JSON, redacted."""
     reply: dict[str, object] = {"status": prediction.status, "reply": prediction.raw}
     if prediction.id is None:
         reply["outputs"] = [[output.index, output.url] for output in prediction.outputs]
@@ -55,7 +60,7 @@ def dump_reply(prediction: Prediction) -> str:
 
 
 def load_prediction(prediction_id: str | None, reply: str) -> Prediction:
-    """The prediction as far as it can be resumed: to be polled, or, without an id, downloaded."""
+    """Return a prediction that can be resumed: polled by its id, or, without one, downloaded."""
     if prediction_id is not None:
         return Prediction(id=prediction_id, status=Status.UNKNOWN)
     outputs = json.loads(reply)["outputs"] if reply else []

@@ -1,4 +1,4 @@
-"""From a URL to an open ledger."""
+"""Opens the ledger that a URL names: a SQLite file or a Postgres database."""
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -20,12 +20,12 @@ def open_ledger(
     steady: Clock | None = None,
     patience_seconds: float = 30.0,
 ) -> SqlLedger:
-    """Open the ledger at ``sqlite:///path`` or ``postgresql://…``; make it where there is none.
+    """Open the ledger at ``sqlite:///path`` or ``postgresql://…``; create it where there is none.
 
-    ``lease_seconds``: how long a claim of this process stands without ``renew``. ``clock`` replaces
-    the wall clock (on Postgres the server's), ``steady`` the host's steady clock that ages claims
-    on SQLite; ``clock`` alone stands for both. ``patience_seconds``: how long a call waits for
-    another writer.
+    ``lease_seconds``: how long a claim of this process stands without ``renew``.
+    ``patience_seconds``: how long a call waits for another writer. ``clock`` replaces the wall
+    clock (on Postgres the server's), ``steady`` the host's steady clock that ages claims on SQLite;
+    ``clock`` alone stands for both.
 
     Raises:
         LedgerError: Names the database without credentials, what is wrong, and what to do.

@@ -1,7 +1,7 @@
 """Postgres as the ledger's database: many workers on many hosts, by the server's clock.
 
-Leases alone free the claims of dead workers here. A session lock would say that a worker is gone
-when only its connection is, while it may be about to send.
+Only leases free the claims of dead workers here, and no lock of a session: it would take a worker
+for dead when only its connection is gone, while it may be about to send.
 """
 
 from typing import Any
@@ -66,20 +66,20 @@ class PostgresDatabase:
         return Moment(connection.execute(_NOW).scalar_one())
 
     def take_lock_file(self) -> str:
-        """Use no lock."""
+        """Use no lock file: the workers are on many hosts."""
         return ""
 
     def is_dead(self, _lock_file: str) -> bool:
-        """Know of no proof."""
+        """Return False: nothing proves a death here."""
         return False
 
     def explain(self, error: SQLAlchemyError) -> str:
         """Say what Postgres's error code means here."""
         cause = error.orig if isinstance(error, DBAPIError) else None
         code = str(getattr(cause, "sqlstate", None) or "")
-        for prefix, words in _WORDS.items():
+        for prefix, text in _EXPLANATIONS.items():
             if code.startswith(prefix):
-                return f"{words.format(patience=self._patience)} ({code})"
+                return f"{text.format(patience=self._patience)} ({code})"
         if isinstance(error, DBAPIError) and (error.connection_invalidated or not code):
             return "can't be reached or cut the connection: check the server, then run again"
         return f"failed ({code or type(error).__name__}): see the server's log, and run again"
@@ -89,10 +89,10 @@ class PostgresDatabase:
         self.engine.dispose()
 
     def _set_up(self, connection: Any, _record: Any) -> None:
-        """Make sessions safe: durable, and never in others' way for long.
+        """Make a session's commits durable, and bound how long it blocks others.
 
-        A stopped worker would hold the writers' lock for as long as it is stopped: the server ends
-        a transaction that idles.
+        A stopped worker would hold the writers' lock for as long as it is stopped: so the server
+        ends a transaction that idles.
         """
         wait = str(int(self._patience * _MILLISECONDS))
         idle = str(int(self._patience * _MILLISECONDS / 2))
@@ -113,7 +113,8 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
-_WORDS = {
+# By SQLSTATE, or the beginning of one.
+_EXPLANATIONS = {
     "55P03": "was locked by another worker for {patience:g} s: end the one that hangs, then run "
     "again",
     "53100": "the server's disk is full, so nothing more is sent: free some space, then run again",

@@ -15,6 +15,12 @@ from flux_pipeline.ledger.leases import Moment, Stamp
 
 SCHEMA_VERSION = 1
 """Raised by one whenever a table changes; ``MIGRATIONS`` then leads from the one before to it."""
+Migrations = Mapping[int, Callable[[Connection], None]]
+MIGRATIONS: Migrations = {}
+"""For each older version, the step that leads to the next one."""
+STORE_ID, STORE_URI = "store_id", "store_uri"
+"""Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
+
 METADATA = sa.MetaData()
 
 ATTEMPTS = sa.Table(
@@ -74,35 +80,6 @@ META = sa.Table(
 )
 
 _c = ATTEMPTS.c
-STORE_ID, STORE_URI = "store_id", "store_uri"
-"""Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
-Migrations = Mapping[int, Callable[[Connection], None]]
-MIGRATIONS: Migrations = {}
-"""For each older version, the step that leads to the next one."""
-
-COLUMNS: tuple[sa.Column[Any], ...] = (
-    _c.request_sha256,
-    _c.number,
-    _c.state,
-    _c.holder,
-    _c.claimed_at,
-    _c.intent_at,
-    _c.prompt_set,
-    _c.run_id,
-    _c.cost_micros,
-    _c.request_json,
-    _c.prediction_id,
-    _c.reply,
-    _c.error,
-    _c.retryable,
-    _c.images,
-    _c.recorded,
-    _c.resolution,
-    _c.claims,
-)
-"""Positional on purpose: reading by name costs more than the rest of the loading."""
-CLAIM_COLUMNS = (*COLUMNS, _c.steady_at, _c.boot, _c.lease_seconds, _c.presence)
-_STATES = {state.value: state for state in State}
 
 
 def _index(
@@ -184,6 +161,31 @@ def write_meta(connection: Connection, key: str, value: str) -> None:
     """Write a note about this ledger, within a transaction that has the write lock."""
     if connection.execute(META.update().where(META.c.key == key).values(value=value)).rowcount == 0:
         connection.execute(META.insert().values(key=key, value=value))
+
+
+COLUMNS: tuple[sa.Column[Any], ...] = (
+    _c.request_sha256,
+    _c.number,
+    _c.state,
+    _c.holder,
+    _c.claimed_at,
+    _c.intent_at,
+    _c.prompt_set,
+    _c.run_id,
+    _c.cost_micros,
+    _c.request_json,
+    _c.prediction_id,
+    _c.reply,
+    _c.error,
+    _c.retryable,
+    _c.images,
+    _c.recorded,
+    _c.resolution,
+    _c.claims,
+)
+"""Positional on purpose: reading by name costs more than the rest of the loading."""
+CLAIM_COLUMNS = (*COLUMNS, _c.steady_at, _c.boot, _c.lease_seconds, _c.presence)
+_STATES = {state.value: state for state in State}
 
 
 def attempt_from(row: Any) -> Attempt:

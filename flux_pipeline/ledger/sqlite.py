@@ -1,8 +1,8 @@
 """SQLite as the ledger's database: one file, several processes of one host.
 
 Commits are durable (``synchronous=FULL``, a write-ahead log). Writers take the write lock at the
-start (``BEGIN IMMEDIATE``), because a transaction that reads first and writes later is refused when
-another has written in between.
+start (``BEGIN IMMEDIATE``): SQLite refuses a transaction that reads first and writes later where
+another one has written in between.
 """
 
 import contextlib
@@ -65,9 +65,9 @@ class SqliteDatabase:
         """Say what SQLite's error code means here."""
         cause = error.orig if isinstance(error, DBAPIError) else None
         code = str(getattr(cause, "sqlite_errorname", None) or type(cause or error).__name__)
-        for prefix, words in _WORDS.items():
+        for prefix, text in _EXPLANATIONS.items():
             if code.startswith(prefix):
-                return f"{words.format(patience=self._patience)} ({code})"
+                return f"{text.format(patience=self._patience)} ({code})"
         return f"failed ({code}): run again; if it stays, this is a bug to report"
 
     def close(self) -> None:
@@ -119,7 +119,10 @@ def _engine(address: URL, patience_seconds: float, *, synchronous: str) -> Engin
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, patience_seconds: float) -> None:
-    """Switch a new file over, once; SQLite doesn't wait for others who do so at the same time."""
+    """Switch a new file to the write-ahead log.
+
+    Tries again while another process does the same: SQLite's own timeout doesn't cover that.
+    """
     last = time.monotonic() + patience_seconds
     while True:
         try:
@@ -134,7 +137,8 @@ def _use_write_ahead_log(connection: sqlite3.Connection, patience_seconds: float
             return
 
 
-_WORDS = {
+# By the beginning of the code, so that extended ones (SQLITE_BUSY_SNAPSHOT) are covered too.
+_EXPLANATIONS = {
     "SQLITE_BUSY": "was locked by another process for {patience:g} s: let a stopped worker go on "
     "or end it, then run again",
     "SQLITE_LOCKED": "is locked by another process: end it, then run again",
