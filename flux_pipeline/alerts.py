@@ -1,4 +1,10 @@
-"""What is told: one alert about one thing, in words, with links. Pure, and without secrets."""
+"""Sends alerts to webhooks (JSON, Slack, DingTalk, Feishu), with the signatures that they want.
+
+An alert is built by ``build_alert``, which takes secrets out of every text. ``send`` never raises
+for a webhook that fails and takes a minute at most; no address and no secret is logged. Text of
+others, such as a provider's reply, is in every message: markup, links and mentions in it are
+escaped.
+"""
 
 import base64
 import hmac
@@ -8,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from html import escape
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -16,9 +23,8 @@ import httpx
 
 from flux_pipeline.text import safe_line
 
-"""Of one line."""
-_MOST_LINES = 12
-
+log = logging.getLogger(__name__)
+_MAX_LINES = 12
 _HOSTS = {
     "hooks.slack.com": "slack",
     "hooks.slack-gov.com": "slack",
@@ -27,20 +33,20 @@ _HOSTS = {
     "open.feishu.cn": "feishu",
     "open.larksuite.com": "feishu",
 }
-
-# Brackets make links and pictures, and DingTalk knows no way to escape them.
-_FLAT = str.maketrans("[]<>`*#", "(){}'~~")
-log = logging.getLogger(__name__)
+"""Format of the webhooks of a host; of any other it is ``json``."""
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _TRIES = 3
-_WAIT = 1.0  # s before the second try, doubled before the third
-_LATER = frozenset({429, 500, 502, 503, 504})
-_OK = range(200, 300)
-_MOST_BYTES = 64 * 1024
+_FIRST_WAIT = 1.0
+"""s before the second try, doubled before the third."""
+_RETRYABLE = frozenset({429, 500, 502, 503, 504})
+_SUCCESS = range(200, 300)
+_MAX_REPLY_BYTES = 64 * 1024
+_WITHOUT_MARKUP = str.maketrans("[]<>`*#", "(){}'~~")
+"""Markdown's marks, which DingTalk knows no way to escape, become harmless ones."""
 
 
 class Kind(StrEnum):
-    """What an alert is about."""
+    """The event that an alert reports."""
 
     RUN_FAILED = "run_failed"
     BUDGET_REACHED = "budget_reached"
@@ -63,41 +69,16 @@ class Alert:
     """One line."""
     lines: Sequence[str] = ()
     links: Mapping[str, str] = field(default_factory=dict)
-    """Addresses of pages by what they show; the first is where to look first."""
+    """URLs of pages by their titles; the page to look at first comes first."""
     key: str = ""
-    """The same thing has the same key, and is told once."""
+    """Alerts of the same event have the same key; it is sent once."""
     prompt_set: str = ""
     run_id: str = ""
 
 
-def build_alert(
-    kind: Kind,
-    title: str,
-    lines: Sequence[str] = (),
-    *,
-    links: Mapping[str, str] | None = None,
-    key: str = "",
-    prompt_set: str = "",
-    run_id: str = "",
-) -> Alert:
-    """An alert in which no text holds a known secret, is endless, or hides characters."""
-    shown = [plain for line in lines if (plain := safe_line(line))]
-    if len(shown) > _MOST_LINES:
-        shown = [*shown[:_MOST_LINES], f"and {len(shown) - _MOST_LINES} more lines"]
-    return Alert(
-        kind=kind,
-        title=safe_line(title),
-        lines=tuple(shown),
-        links=dict(links or {}),
-        key=key,
-        prompt_set=prompt_set,
-        run_id=run_id,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One address to write to. Neither the address nor the secret is ever shown."""
+    """One webhook. Neither its address nor its secret is in any representation."""
 
     url: str = field(repr=False)
     format: str
@@ -110,16 +91,50 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What is sent: to where, and the body."""
+    """One HTTP request: URL and body."""
 
     url: str = field(repr=False)
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The outcome of sending one alert to one webhook."""
+
+    webhook: Webhook
+    problem: str = ""
+    """Why it was not delivered; empty where it was."""
+
+
+def build_alert(
+    kind: Kind,
+    title: str,
+    lines: Sequence[str] = (),
+    *,
+    links: Mapping[str, str] | None = None,
+    key: str = "",
+    prompt_set: str = "",
+    run_id: str = "",
+) -> Alert:
+    """An alert whose texts are redacted, shortened and free of invisible characters."""
+    shown = [plain for line in lines if (plain := safe_line(line))]
+    if len(shown) > _MAX_LINES:
+        shown = [*shown[:_MAX_LINES], f"and {len(shown) - _MAX_LINES} more lines"]
+    return Alert(
+        kind=kind,
+        title=safe_line(title),
+        lines=tuple(shown),
+        links=dict(links or {}),
+        key=key,
+        prompt_set=prompt_set,
+        run_id=run_id,
+    )
+
+
 def build_webhooks(
     urls: Sequence[str], *, form: str = "", secrets: Sequence[str] = ()
 ) -> list[Webhook]:
-    """One for each address; an empty ``form`` is guessed from the host, one secret is for all."""
+    """One webhook for each URL; without ``form`` the host decides, and one secret is for all."""
     each = list(secrets) if len(secrets) == len(urls) else [*secrets, ""][:1] * len(urls)
     return [
         Webhook(url, form or _HOSTS.get(urlsplit(url).hostname or "", "json"), secret)
@@ -127,9 +142,68 @@ def build_webhooks(
     ]
 
 
+def send(
+    alert: Alert, webhooks: Sequence[Webhook], *, wait: Callable[[float], None] = time.sleep
+) -> list[Delivery]:
+    """Send one alert to every webhook, and log a warning for each that did not take it.
+
+    Never raises for a webhook that is away, wrong or slow; it takes a minute at most. ``wait``
+    sleeps for seconds between tries.
+    """
+    # httpx logs whole URLs at INFO, and a webhook's URL is a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    headers = {
+        "user-agent": f"flux-pipeline/{version('flux-pipeline')}",
+        "content-type": "application/json; charset=utf-8",
+    }
+    done = []
+    with httpx.Client(timeout=_TIMEOUT, headers=headers, follow_redirects=False) as client:
+        for webhook in webhooks:
+            problem = _deliver(client, webhook, alert, wait)
+            if problem:
+                log.warning("alert %r not delivered to the %s: %s", alert.title, webhook, problem)
+            done.append(Delivery(webhook, problem))
+    return done
+
+
+def _deliver(
+    client: httpx.Client, webhook: Webhook, alert: Alert, wait: Callable[[float], None]
+) -> str:
+    # Tried again where the message was not taken, and not where the answer was lost: an alert that
+    # comes twice is worse than a missing one, which is in the log.
+    problem = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            wait(_FIRST_WAIT * 2.0 ** (attempt - 1))
+        problem, again = _post(client, webhook, alert)
+        if not again:
+            break
+    return problem
+
+
+def _post(client: httpx.Client, webhook: Webhook, alert: Alert) -> tuple[str, bool]:
+    """Why the message was not delivered (empty: it was), and whether another try may help."""
+    post = build_post(webhook, alert, now=time.time())
+    try:
+        with client.stream("POST", post.url, content=post.body) as reply:
+            body = b""
+            for chunk in reply.iter_bytes():
+                body += chunk
+                if len(body) > _MAX_REPLY_BYTES:
+                    break
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        return f"it can't be reached ({type(error).__name__})", True
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # Only the kind of error: the text of some holds the URL.
+        return f"no answer came ({type(error).__name__})", False
+    if reply.status_code not in _SUCCESS:
+        return f"it answered {reply.status_code}", reply.status_code in _RETRYABLE
+    return safe_line(refusal(webhook, body)), False
+
+
 def build_post(webhook: Webhook, alert: Alert, *, now: float) -> Post:
-    """The message as the webhook wants it; ``now`` is Unix seconds, which signatures hold."""
-    url, body = webhook.url, _BODIES[webhook.format](alert)
+    """The alert in the webhook's format, signed; ``now`` is unix seconds, part of a signature."""
+    url, body = webhook.url, _FORMATS[webhook.format](alert)
     if webhook.secret and webhook.format == "dingtalk":
         stamp = str(round(now * 1000))
         url = _with_query(url, timestamp=stamp, sign=dingtalk_sign(stamp, webhook.secret))
@@ -137,6 +211,12 @@ def build_post(webhook: Webhook, alert: Alert, *, now: float) -> Post:
         stamp = str(int(now))
         body = {"timestamp": stamp, "sign": feishu_sign(stamp, webhook.secret), **body}
     return Post(url, json.dumps(body, ensure_ascii=False).encode())
+
+
+def _with_query(url: str, **more: str) -> str:
+    parts = urlsplit(url)
+    query = [*parse_qsl(parts.query, keep_blank_values=True), *more.items()]
+    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def dingtalk_sign(milliseconds: str, secret: str) -> str:
@@ -152,9 +232,9 @@ def feishu_sign(seconds: str, secret: str) -> str:
 
 
 def refusal(webhook: Webhook, reply: bytes) -> str:
-    """Why a webhook that answered 200 did not take the message; empty where it did.
+    """Why a webhook that answered 200 refused the message, or an empty text.
 
-    DingTalk and Feishu say it in the body.
+    DingTalk and Feishu report errors in the body, under 200.
     """
     names = {"dingtalk": ("errcode", "errmsg"), "feishu": ("code", "msg")}.get(webhook.format)
     if names is None:
@@ -182,18 +262,19 @@ def _json(alert: Alert) -> Mapping[str, Any]:
 
 
 def _slack(alert: Alert) -> Mapping[str, Any]:
-    lines = [f"*{_slack_text(alert.title)}*", *map(_slack_text, alert.lines)]
-    lines += [" · ".join(f"<{url}|{_slack_text(name)}>" for name, url in alert.links.items())]
+    lines = [
+        f"*{escape(alert.title, quote=False)}*",
+        *(escape(line, quote=False) for line in alert.lines),
+    ]
+    lines += [
+        " · ".join(f"<{url}|{escape(name, quote=False)}>" for name, url in alert.links.items())
+    ]
     return {"text": "\n".join(filter(None, lines)), "unfurl_links": False}
 
 
-def _slack_text(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def _dingtalk(alert: Alert) -> Mapping[str, Any]:
-    title = alert.title.translate(_FLAT)
-    lines = [f"### {title}", *(f"- {line.translate(_FLAT)}" for line in alert.lines)]
+    title = alert.title.translate(_WITHOUT_MARKUP)
+    lines = [f"### {title}", *(f"- {line.translate(_WITHOUT_MARKUP)}" for line in alert.lines)]
     links = " · ".join(f"[{name}]({url})" for name, url in alert.links.items())
     text = "\n".join(lines) + (f"\n\n{links}" if links else "")
     return {
@@ -204,7 +285,7 @@ def _dingtalk(alert: Alert) -> Mapping[str, Any]:
 
 
 def _feishu(alert: Alert) -> Mapping[str, Any]:
-    # Rich text: what is tagged as text is never read as markup.
+    # Rich text, because a part tagged as text is never read as markup.
     content: list[list[dict[str, str]]] = [[{"tag": "text", "text": text}] for text in alert.lines]
     for name, url in alert.links.items():
         content.append([{"tag": "a", "text": name, "href": url}])
@@ -212,82 +293,9 @@ def _feishu(alert: Alert) -> Mapping[str, Any]:
     return {"msg_type": "post", "content": {"post": {"zh_cn": post}}}
 
 
-_BODIES: Mapping[str, Callable[[Alert], Mapping[str, Any]]] = {
+_FORMATS: Mapping[str, Callable[[Alert], Mapping[str, Any]]] = {
     "json": _json,
     "slack": _slack,
     "dingtalk": _dingtalk,
     "feishu": _feishu,
 }
-
-
-def _with_query(url: str, **more: str) -> str:
-    parts = urlsplit(url)
-    query = [*parse_qsl(parts.query, keep_blank_values=True), *more.items()]
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of one message at one webhook."""
-
-    webhook: Webhook
-    problem: str = ""
-    """Why it was not taken; empty where it was."""
-
-
-def send(
-    alert: Alert, webhooks: Sequence[Webhook], *, wait: Callable[[float], None] = time.sleep
-) -> list[Delivery]:
-    """Send one alert to every webhook, and log what could not be delivered, once a webhook.
-
-    Never raises for a webhook that is away, wrong or slow; it takes a minute at most. A try is
-    repeated where the message was not taken, and not where the answer was lost: a message that
-    comes late is better than one that comes twice.
-    """
-    # httpx writes whole addresses at INFO, and these are secrets.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    headers = {
-        "user-agent": f"flux-pipeline/{version('flux-pipeline')}",
-        "content-type": "application/json; charset=utf-8",
-    }
-    done = []
-    with httpx.Client(timeout=_TIMEOUT, headers=headers, follow_redirects=False) as client:
-        for webhook in webhooks:
-            problem = _deliver(client, webhook, alert, wait)
-            if problem:
-                log.warning("alert %r not delivered to the %s: %s", alert.title, webhook, problem)
-            done.append(Delivery(webhook, problem))
-    return done
-
-
-def _deliver(
-    client: httpx.Client, webhook: Webhook, alert: Alert, wait: Callable[[float], None]
-) -> str:
-    problem = ""
-    for attempt in range(_TRIES):
-        if attempt:
-            wait(_WAIT * 2.0 ** (attempt - 1))
-        problem, again = _post(client, webhook, alert)
-        if not again:
-            break
-    return problem
-
-
-def _post(client: httpx.Client, webhook: Webhook, alert: Alert) -> tuple[str, bool]:
-    """Why it was not taken, and whether another try may help."""
-    post = build_post(webhook, alert, now=time.time())
-    try:
-        with client.stream("POST", post.url, content=post.body) as reply:
-            body = b""
-            for chunk in reply.iter_bytes():
-                body += chunk
-                if len(body) > _MOST_BYTES:
-                    break
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        return f"it can't be reached ({type(error).__name__})", True
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        # Only the kind: the message of some holds the address.
-        return f"no answer came ({type(error).__name__})", False
-    if reply.status_code not in _OK:
-        return f"it answered {reply.status_code}", reply.status_code in _LATER
-    return safe_line(refusal(webhook, body)), False

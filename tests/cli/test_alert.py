@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.emulator.server import EmulatorServer
-from tests.alerts.receiver import Receiver, receiver
 from tests.cli.conftest import Command
+from tests.servers.webhook import Receiver, receiver
 
 
 @pytest.fixture
