@@ -1,4 +1,4 @@
-"""The models that can be asked: typed input, limits, sizes, price and pinned version of each."""
+"""The models: typed input, limits, sizes, price and pinned version of each."""
 
 from flux_pipeline.models.base import Model, ModelInput
 from flux_pipeline.models.catalog import MODELS, build_request, effective_input, find_model

@@ -1,4 +1,8 @@
-"""What a model is to this package: a pinned version, a typed input, a price."""
+"""Model, ModelInput and the field types that inputs and prompt sets share.
+
+YAML and tables give text, so the field types read ``"3"`` as a number; a text that only resembles
+one (``010``, ``1e400``, ``.nan``, ``yes`` for a switch) is refused where other readers guess.
+"""
 
 import re
 from abc import abstractmethod
@@ -15,14 +19,13 @@ MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 10_000
 """Twenty times what the text encoders read, and small enough for every log and record."""
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-
 _DECIMAL = re.compile(
     r"-?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:e-?[0-9]{1,2})?"
 )
-
 _SWITCHES = {"true": True, "false": False}
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_PIECE = re.compile(r"[A-Za-z0-9']+|[^\sA-Za-z0-9']")
+_FIRST_SURROGATE = 0xD800
+_TOKEN_PIECE = re.compile(r"[A-Za-z0-9']+|[^\sA-Za-z0-9']")
 _LETTERS_PER_TOKEN = 6
 
 
@@ -34,6 +37,22 @@ WholeNumber = Annotated[int, BeforeValidator(_whole_from_text), Field(strict=Tru
 """An int, or its decimal text; never a bool, a float or text with leading zeros."""
 
 
+def _number_from_text(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value.lower()) else value
+
+
+def _switch_from_text(value: Any) -> Any:
+    return _SWITCHES.get(value, value) if isinstance(value, str) else value
+
+
+Number = Annotated[
+    float, BeforeValidator(_number_from_text), Field(strict=True, allow_inf_nan=False)
+]
+"""A finite float or int, or its decimal text; never a bool."""
+Switch = Annotated[bool, BeforeValidator(_switch_from_text), Field(strict=True)]
+"""True or False, or the words ``true`` and ``false``; not ``yes``, ``on`` or 1."""
+
+
 def _without_controls(value: Any) -> Any:
     # Before pydantic's own check, which refuses a lone surrogate without saying where it stands.
     if not isinstance(value, str) or (value.isascii() and value.isprintable()):
@@ -42,7 +61,7 @@ def _without_controls(value: Any) -> Any:
     if found is None:
         return value
     code, where = ord(found[0]), f"at character {found.start() + 1}"
-    if code >= 0xD800:  # noqa: PLR2004 -- the first surrogate
+    if code >= _FIRST_SURROGATE:
         raise ValueError(
             f"holds half a character (a lone surrogate, \\u{code:04x}) {where}: no encoder takes it"
         )
@@ -88,7 +107,7 @@ class ModelInput(BaseModel):
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """Images asked for."""
+        """Number of images asked for."""
 
     @property
     @abstractmethod
@@ -102,10 +121,10 @@ class ModelInput(BaseModel):
 
     @abstractmethod
     def without_effect(self) -> frozenset[str]:
-        """Fields that change nothing, given the others."""
+        """Names of fields that change nothing, given the others."""
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        """Pairs of field and message: allowed, and perhaps not meant."""
+        """Pairs of field and message about values that are allowed but perhaps not meant."""
         yield from ()
 
     def with_seed(self, seed: int) -> Self:
@@ -117,10 +136,10 @@ class ModelInput(BaseModel):
         return self.model_dump(exclude_unset=True)
 
     def effective(self) -> dict[str, JsonValue]:
-        """What decides the image: defaults filled in, secrets redacted, the ineffective dropped.
+        """The fields that decide the image: defaults filled in, secrets redacted, the rest dropped.
 
-        Fields that are None are left out, so that a field that a model gains later changes no
-        fingerprint of today.
+        Fields that are None are left out, so that a field which a model gains later changes no
+        fingerprint made before.
         """
         values: dict[str, JsonValue] = self.model_dump(
             exclude_none=True, exclude=set(self.without_effect())
@@ -132,7 +151,7 @@ class ModelInput(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be asked, at one pinned version."""
+    """A model of the provider, at one pinned version."""
 
     name: str
     """``owner/name``."""
@@ -140,27 +159,15 @@ class Model:
     """64 hex digits."""
     input_type: type[ModelInput]
     usd_per_image: float
-    """Estimate; plans and budgets know no other price."""
+    """An estimate: the only price that plans and budgets know."""
     prompt_tokens: int
-    """What its text encoder reads of a prompt; the rest is cut off without a word."""
-
-
-def _number_from_text(value: Any) -> Any:
-    return float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value.lower()) else value
-
-
-def _switch_from_text(value: Any) -> Any:
-    return _SWITCHES.get(value, value) if isinstance(value, str) else value
-
-
-Number = Annotated[
-    float, BeforeValidator(_number_from_text), Field(strict=True, allow_inf_nan=False)
-]
-"""A finite float or int, or its decimal text; never a bool."""
-Switch = Annotated[bool, BeforeValidator(_switch_from_text), Field(strict=True)]
-"""True or False, or the words ``true`` and ``false``; not ``yes``, ``on`` or 1."""
+    """How many tokens of a prompt its text encoder reads; it cuts off the rest silently."""
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens the text encoder sees; the true number may differ by a quarter."""
-    return sum(-(-len(piece) // _LETTERS_PER_TOKEN) for piece in _PIECE.findall(text))
+    """About how many tokens a text has; the true number may differ by a quarter.
+
+    A tokenizer would be 2 MB of vocabulary for one warning. A word counts one token for every six
+    letters; each sign, and each letter of a script without spaces, counts one.
+    """
+    return sum(-(-len(piece) // _LETTERS_PER_TOKEN) for piece in _TOKEN_PIECE.findall(text))

@@ -1,4 +1,7 @@
-"""The models this package knows. A new one is a module beside this one, a line here, and a test."""
+"""The catalog of models, and the requests that are built for them.
+
+A new model is a module beside this one, a line in ``MODELS``, and a test.
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -16,7 +19,7 @@ def find_model(name: str) -> Model:
     """The model called ``owner/name``, exactly.
 
     Raises:
-        KeyError: no such model; the message names the nearest and all that there are.
+        KeyError: No such model; the message names the nearest and all that there are.
     """
     for model in MODELS:
         if model.name == name:
@@ -52,7 +55,7 @@ def build_request(
 
 
 def effective_input(request: Request) -> Mapping[str, JsonValue]:
-    """What decided the image, with the model's defaults filled in, for records.
+    """The input that decided the image, with the model's defaults filled in, for records.
 
     A request of a model that is no longer known comes back as it was sent.
     """

@@ -33,7 +33,7 @@ def _checked_image(url: str) -> str:
 
 
 class FluxSchnellLoraInput(ModelInput):
-    """The input of one prediction; beside the prompt, in the order of the API's own page."""
+    """The input of one prediction; fields in the order of the API's own page."""
 
     address_fields: ClassVar[frozenset[str]] = frozenset({"hf_lora", "image"})
 
@@ -78,7 +78,7 @@ class FluxSchnellLoraInput(ModelInput):
 
     @property
     def outputs(self) -> int:
-        """Images asked for."""
+        """Number of images asked for."""
         return self.num_outputs
 
     @property
@@ -92,7 +92,7 @@ class FluxSchnellLoraInput(ModelInput):
         return self.output_format
 
     def without_effect(self) -> frozenset[str]:
-        """Fields that the model ignores, given the others."""
+        """Names of fields that the model ignores, given the others."""
         ignored = ["prompt_strength"] if self.image is None else ["aspect_ratio"]
         if self.hf_lora is None:
             ignored.append("lora_scale")
@@ -101,7 +101,7 @@ class FluxSchnellLoraInput(ModelInput):
         return frozenset(ignored)
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        """Addresses that may not be meant."""
+        """Messages about URLs that are allowed but perhaps not meant."""
         if self.hf_lora is not None:
             yield from (("hf_lora", message) for message in lora_warnings(self.hf_lora))
         if self.image is not None and has_foreign_letters(self.image):

@@ -1,7 +1,9 @@
-"""What ``hf_lora`` may name: the weights that lucataco/flux-schnell-lora really loads.
+"""Checks LoRA references, and the URLs that an input may name.
 
-The rules follow the branches of the model's published code, which decides by the text alone and
-fails, or loads something else, after the prediction has started.
+The rules for LoRA weights follow the branches of lucataco/flux-schnell-lora's published code, which
+decides by the text alone and fails, or loads something else, after the prediction has started. URLs
+must be public and encrypted and hold no credentials: the provider fetches them, so a private
+address is a mistake or an attack. No name is resolved here.
 """
 
 import re
@@ -9,24 +11,19 @@ from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
-
 _HUGGING_FACE_MAIN = re.compile(
     r"/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/(?:resolve|blob)/main/.+\.safetensors"
 )
-
 _CIVITAI = re.compile(
     r"https://civitai\.com/api/download/models/[0-9]+\?type=Model&format=SafeTensor"
 )
-
 _TRAINED = re.compile(
     r"https://replicate\.delivery/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/trained_model\.tar"
 )
-
-_FORMS = "owner/name (letters, digits, _ and -) or an https:// address of a .safetensors file"
+_ALLOWED = "owner/name (letters, digits, _ and -) or an https:// address of a .safetensors file"
 MAX_URL_CHARACTERS = 2_048
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _HOST = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z])[a-z0-9-]{{2,63}}")
-
 _PRIVATE_SUFFIXES = (
     ".local",
     ".localhost",
@@ -39,17 +36,17 @@ _PRIVATE_SUFFIXES = (
 
 
 def checked_lora(value: str) -> str:
-    """The reference as given, if the model loads exactly what it says.
+    """The reference as given, if the model loads exactly the weights that it names.
 
     Raises:
-        ValueError: with the rule that it breaks and what to write instead.
+        ValueError: With the rule that it breaks and what to write instead.
     """
     if _REPOSITORY.fullmatch(value):
         return value
     if re.match(r"(?i)data:", value):
-        raise ValueError(f"is a data: URI; allowed is {_FORMS}")
+        raise ValueError(f"is a data: URI; allowed is {_ALLOWED}")
     if "://" not in value:
-        raise ValueError(_why_no_repository(value))
+        raise ValueError(_describe_bad_repository(value))
     parts = checked_url(value)
     if parts.hostname in {"huggingface.co", "www.huggingface.co"}:
         if parts.query or not _HUGGING_FACE_MAIN.fullmatch(parts.path):
@@ -64,12 +61,12 @@ def checked_lora(value: str) -> str:
         or _CIVITAI.match(value)
         or _TRAINED.match(value)
     ):
-        raise ValueError(f"is an address of no weights that the model loads; allowed is {_FORMS}")
+        raise ValueError(f"is an address of no weights that the model loads; allowed is {_ALLOWED}")
     return value
 
 
 def lora_warnings(value: str) -> Iterator[str]:
-    """What is allowed and may still not be meant."""
+    """Messages about a reference that is allowed but perhaps not meant."""
     if "://" not in value:
         return
     if has_foreign_letters(value):
@@ -82,24 +79,24 @@ def lora_warnings(value: str) -> Iterator[str]:
         )
 
 
-def _why_no_repository(value: str) -> str:
+def _describe_bad_repository(value: str) -> str:
     if "@" in value:
         return "the model takes no @revision; write owner/name, which loads the main revision"
     if value.startswith((".", "/", "~")) or "\\" in value:
-        return f"is a path; the provider can't read this machine's files: allowed is {_FORMS}"
+        return f"is a path; the provider can't read this machine's files: allowed is {_ALLOWED}"
     if "." in value and value.count("/") == 1:
         return "the model takes no dots in owner/name; give the https:// address of the file"
-    return f"is not owner/name; allowed is {_FORMS}"
+    return f"is not owner/name; allowed is {_ALLOWED}"
 
 
 def checked_url(url: str) -> SplitResult:
-    """The parts of an address that the provider may be asked to fetch.
+    """The parts of a URL that the provider may be asked to fetch.
 
     An international host name passes; ``has_foreign_letters`` finds it for a warning. Messages
-    never hold the address itself, because it may carry a token.
+    never hold the URL itself, because it may carry a token.
 
     Raises:
-        ValueError: not https, with user or password, not a public host name, or too long.
+        ValueError: Not https, with user or password, not a public host name, or too long.
     """
     if len(url) > MAX_URL_CHARACTERS:
         raise ValueError(

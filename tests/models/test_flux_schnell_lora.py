@@ -82,33 +82,6 @@ def test_output_formats(form: str) -> None:
     assert asked(output_format=form).image_format == form
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "two", "1.0", "01", "+1", " 1", "1_0", "", None, [1]])
-def test_a_whole_number_is_nothing_else(value: object) -> None:
-    with pytest.raises(ValidationError):
-        asked(num_outputs=value)
-
-
-@pytest.mark.parametrize(
-    "value", [True, "high", "nan", "inf", float("nan"), float("inf"), "1e999", ""]
-)
-def test_a_number_is_finite_and_no_word(value: object) -> None:
-    with pytest.raises(ValidationError):
-        asked(lora_scale=value)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("0.5", 0.5), (".5", 0.5), ("1", 1.0), ("5e-1", 0.5), ("1.", 1.0)]
-)
-def test_numbers_are_read_from_text(text: str, number: float) -> None:
-    assert asked(lora_scale=text).sent()["lora_scale"] == number
-
-
-@pytest.mark.parametrize("value", [0, 1, "yes", "on", "True", None])
-def test_a_switch_is_true_or_false(value: object) -> None:
-    with pytest.raises(ValidationError):
-        asked(disable_safety_checker=value)
-
-
 def test_unknown_fields_are_refused_because_the_provider_would_charge_and_ignore_them() -> None:
     with pytest.raises(ValidationError):
         asked(num_output=2)

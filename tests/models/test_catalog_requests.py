@@ -1,8 +1,8 @@
-"""A request is what was given, and its fingerprint is what it causes."""
+"""A request sends the fields given, and its fingerprint covers what decides the image."""
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.models import build_request
@@ -10,6 +10,9 @@ from flux_pipeline.models.flux_schnell_lora import MODEL, SIZES, FluxSchnellLora
 from flux_pipeline.request import Request, Source
 
 SOURCE = Source(prompt_set="set", prompt_name="castle")
+
+few_examples = settings(max_examples=30)
+"""An input has ten independent fields: 30 of them reach every one several times."""
 
 inputs = st.fixed_dictionaries(
     {"prompt": st.text(alphabet="abc é城🏰{}", min_size=1).filter(str.strip)},
@@ -77,6 +80,7 @@ def test_another_version_is_another_cause() -> None:
     assert other.request_sha256 != fingerprint_of({"prompt": "a"})
 
 
+@few_examples
 @given(inputs, st.randoms())
 def test_the_order_of_keys_changes_nothing(values: dict[str, Any], random: Any) -> None:
     keys = list(values)
@@ -84,6 +88,7 @@ def test_the_order_of_keys_changes_nothing(values: dict[str, Any], random: Any) 
     assert fingerprint_of({key: values[key] for key in keys}) == fingerprint_of(values)
 
 
+@few_examples
 @given(inputs)
 def test_a_default_written_out_changes_what_is_sent_and_not_the_fingerprint(
     values: dict[str, Any],
@@ -95,6 +100,7 @@ def test_a_default_written_out_changes_what_is_sent_and_not_the_fingerprint(
     assert fingerprint_of(written) == fingerprint_of(values)
 
 
+@few_examples
 @given(inputs, st.sampled_from(["prompt_strength", "lora_scale", "output_quality"]), st.data())
 def test_a_parameter_without_effect_changes_nothing(
     values: dict[str, Any], name: str, data: st.DataObject
@@ -108,6 +114,7 @@ def test_a_parameter_without_effect_changes_nothing(
     assert fingerprint_of({**without, name: new}) == fingerprint_of(without)
 
 
+@few_examples
 @given(inputs, inputs)
 def test_fingerprints_differ_exactly_where_effective_inputs_do(
     first: dict[str, Any], second: dict[str, Any]
@@ -119,6 +126,7 @@ def test_fingerprints_differ_exactly_where_effective_inputs_do(
     assert (fingerprint_of(first) == fingerprint_of(second)) == same_effect
 
 
+@few_examples
 @given(inputs, st.text(alphabet="abc123", min_size=1), st.text(alphabet="abc123", min_size=1))
 def test_a_new_token_is_no_new_request(values: dict[str, Any], old: str, new: str) -> None:
     before, after = (
@@ -128,6 +136,7 @@ def test_a_new_token_is_no_new_request(values: dict[str, Any], old: str, new: st
     assert request_of(after).input["hf_lora"] == after["hf_lora"]
 
 
+@few_examples
 @given(inputs)
 def test_the_fingerprint_knows_nothing_of_the_source(values: dict[str, Any]) -> None:
     checked = FluxSchnellLoraInput.model_validate(values)

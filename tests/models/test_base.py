@@ -1,0 +1,76 @@
+"""Field types accept their own type and its plain text; token counts are estimated."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from flux_pipeline.models.base import Number, Switch, WholeNumber, estimate_tokens
+
+whole_number: TypeAdapter[int] = TypeAdapter(WholeNumber)
+number: TypeAdapter[float] = TypeAdapter(Number)
+switch: TypeAdapter[bool] = TypeAdapter(Switch)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2, 2), ("2", 2), ("-7", -7), ("0", 0)])
+def test_a_whole_number_is_an_int_or_its_text(value: object, expected: int) -> None:
+    assert whole_number.validate_python(value) == expected
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "two", "1.0", "01", "+1", " 1", "1_0", "", None, [1]])
+def test_a_whole_number_is_nothing_else(value: object) -> None:
+    with pytest.raises(ValidationError):
+        whole_number.validate_python(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0.5", 0.5), (".5", 0.5), ("1", 1.0), ("5e-1", 0.5), ("1.", 1.0)]
+)
+def test_numbers_are_read_from_text(text: str, expected: float) -> None:
+    assert number.validate_python(text) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [True, "high", "nan", "inf", float("nan"), float("inf"), "1e999", ""]
+)
+def test_a_number_is_finite_and_no_word(value: object) -> None:
+    with pytest.raises(ValidationError):
+        number.validate_python(value)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), ("true", True), ("false", False)])
+def test_a_switch_is_true_or_false(value: object, *, expected: bool) -> None:
+    assert switch.validate_python(value) is expected
+
+
+@pytest.mark.parametrize("value", [0, 1, "yes", "on", "True", None])
+def test_a_switch_is_nothing_else(value: object) -> None:
+    with pytest.raises(ValidationError):
+        switch.validate_python(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("", 0, 0),
+        ("a cat", 2, 2),
+        ("a beautiful castle, illustration", 6, 9),
+        ("城堡", 2, 2),
+        ("🏰🏰", 2, 2),
+        ("Pneumonoultramicroscopicsilicovolcanoconiosis", 7, 20),
+    ],
+)
+def test_the_estimate_of_tokens_is_of_the_right_size(text: str, low: int, high: int) -> None:
+    assert low <= estimate_tokens(text) <= high
+
+
+@settings(max_examples=30)
+@given(st.text(), st.text())
+def test_more_text_never_has_fewer_tokens(first: str, second: str) -> None:
+    assert estimate_tokens(f"{first} {second}") >= estimate_tokens(first)
+
+
+@settings(max_examples=30)
+@given(st.text())
+def test_a_token_has_a_character_at_least(text: str) -> None:
+    assert estimate_tokens(text) <= len(text)
