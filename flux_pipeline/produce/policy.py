@@ -39,6 +39,8 @@ class Policy:
     """And how often at least: a worker that was stopped has used up its patience, not its tries."""
     unknown: Literal["resend", "hold"] = "resend"
     """What happens to a create of unknown fate where the provider has no list."""
+    expected_seconds: float = 2.0
+    """When a prediction is polled first, until one of its model has ended in this run."""
     deadline: float = 900.0
     """A prediction that has not ended by then is canceled."""
     store_tries: int = 5

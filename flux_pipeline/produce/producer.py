@@ -144,7 +144,7 @@ class Producer:
                 ingest=ImageIngest(
                     self.store, _now, self.aigc_producer, self.embed_prompt, self.signer
                 ),
-                schedule=PollSchedule(),
+                schedule=PollSchedule(self.policy.expected_seconds),
                 policy=self.policy,
                 run=run,
                 threads=anyio.CapacityLimiter(min(self.concurrency, _THREADS)),

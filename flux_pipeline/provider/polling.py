@@ -24,14 +24,16 @@ _FAST_MODEL_MIN_WAIT = 0.02
 """s; the lower bound for models whose median is below 2.5 s"""
 _WINDOW = 101
 """Durations that the median is taken of."""
-_DEFAULT_MEDIAN = 2.0
-"""s, until a prediction of the model has ended"""
 
 
 class PollSchedule:
-    """The waits between polls, by model, learnt from predictions that ended."""
+    """The waits between polls, by model, learnt from predictions that ended.
 
-    def __init__(self) -> None:
+    ``expected`` is taken for a model's median, s, until one of its predictions has ended.
+    """
+
+    def __init__(self, expected: float = 2.0) -> None:
+        self._expected = expected
         self._durations: dict[str, Durations] = {}
         self._predict_times: dict[str, Durations] = {}
         """Without the wait for a machine."""
@@ -63,13 +65,14 @@ class PollSchedule:
         return math.inf if times is None else _MAX_WAIT + 2 * times.median
 
     def _durations_of(self, model: str) -> "Durations":
-        return self._durations.setdefault(model, Durations())
+        return self._durations.setdefault(model, Durations(self._expected))
 
 
 class Durations:
     """The last durations of one model, and their median. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: float = 0.0) -> None:
+        self._expected = expected
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
 
@@ -83,8 +86,8 @@ class Durations:
 
     @property
     def median(self) -> float:
-        """Seconds; 2 before the first ``add``."""
-        return self._sorted[len(self._sorted) // 2] if self._sorted else _DEFAULT_MEDIAN
+        """Seconds; what is expected before the first ``add``."""
+        return self._sorted[len(self._sorted) // 2] if self._sorted else self._expected
 
 
 def _duration(prediction: Prediction) -> float | None:

@@ -29,7 +29,7 @@ PATIENT = Timeouts(connect=20.0, create=50.0, call=50.0, download=100.0, silence
 """A machine that is busy for some seconds must not look like a provider that hangs."""
 IMPATIENT = Timeouts(connect=20.0, create=0.6, call=0.6, download=1.0, silence=0.5)
 """Where a fault hangs, and only there."""
-POLICY = Policy(visibility=0.2, backoff=0.02, settle_patience=1.0)
+POLICY = Policy(visibility=0.2, backoff=0.02, settle_patience=1.0, expected_seconds=0.05)
 
 
 def make_requests(count: int, *, prompt_set: str = "set", **inputs: object) -> list[Request]:
