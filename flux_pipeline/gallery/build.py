@@ -1,7 +1,9 @@
-"""One prompt set's gallery, brought up to date: what is new is read and added, the rest stays.
+"""Builds the gallery of one prompt set, and the page over all prompt sets.
 
-Everything here is derived from lineage parts and thumbnail packs. Pages are replaced in place, each
-whole; the manifest has their hashes, so a page that was deleted, damaged or written by another
+A gallery's images are divided into pages: a file of rows and a file of details for every 200. A
+build reads the lineage parts and thumbnail packs that are new, and adds their rows to the last
+page; the other pages stay. All files are derived from parts and packs, and replaced in place, each
+as a whole. The manifest has their hashes: a page that was deleted, damaged or written by another
 build at the same time is found by the next build, and made again from the parts of its rows.
 """
 
@@ -11,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Self
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -33,23 +34,23 @@ from flux_pipeline.gallery.manifest import (
 from flux_pipeline.gallery.page import (
     SCRIPT,
     Summary,
-    detailed,
-    lines_of,
-    listed,
+    data_file,
+    data_lines,
+    detail_lines,
+    grid_lines,
     page_data,
     render_page,
-    script,
-    when,
 )
 from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
-from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.schema import PARQUET, SCHEMA
+from flux_pipeline.lineage.table import last_times
 from flux_pipeline.lineage.thumbnails import list_packs, read_pack
 from flux_pipeline.store.base import Store
 
-PAGE = 200
-"""Rows of a page: its file of details, with thumbnails, is about 1 MB."""
-_AT_ONCE = 5_000
+PAGE_ROWS = 200
+"""Rows of a page. Its file of details, with thumbnails, is about 1 MB."""
+_ROWS_AT_ONCE = 5_000
 """New rows held at most, about 2 KB each, unless one part has more."""
 _THREADS = 8
 _TITLE = "All prompt sets"
@@ -61,13 +62,26 @@ class Gallery:
 
     uri: str
     size: int
-    """bytes of the page a person opens"""
+    """bytes of the HTML page"""
     summary: Summary
     images_version: str
     """SHA-256 of the sorted hashes of all images that are shown."""
     parts_read: int
     files_written: int
-    """Of data, beside the page and what leads to it."""
+    """Files of data; the HTML page, manifest and summary are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The page over all prompt sets, as it was built."""
+
+    uri: str
+    size: int
+    """bytes"""
+    sets: int
+    stored: int
+    """Images."""
+    missing: int
 
 
 def build_gallery(
@@ -78,20 +92,23 @@ def build_gallery(
     The parts of ``run_id`` are read again: a run that is resumed writes its own anew. Memory grows
     by less than 1 KB an image. Raises StoreError.
     """
-    with Spool() as spool:
-        builder = _Builder(store, prompt_set, spool)
-        builder.check()
+    with TemporaryFile() as file:
+        builder = _Builder(store, prompt_set, _ThumbnailSpool(file))
+        builder.find_stale_pages()
         builder.add_new(run_id)
-        builder.mend()
-        builder.write_rows()
+        builder.write_stale_details()
+        builder.write_stale_rows()
         return builder.finish(description, now)
 
 
-class Spool:
-    """Thumbnails by the hash of their image. A context; for one thread."""
+class _ThumbnailSpool:
+    """Thumbnails in a temporary file, by the hash of their image: 0.2 KB of memory each.
 
-    def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 - closed by this context
+    For one thread.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._places: dict[str, tuple[int, int]] = {}
         self.packs: dict[str, str] = {}
         """For each image the pack that its thumbnail is from."""
@@ -113,43 +130,32 @@ class Spool:
                 found[image] = self._file.read(place[1])
         return found
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
 
 class _Builder:
     """The steps of one build, in order."""
 
-    def __init__(self, store: Store, prompt_set: str, spool: Spool) -> None:
+    def __init__(self, store: Store, prompt_set: str, spool: _ThumbnailSpool) -> None:
         self._store, self._set, self._spool = store, prompt_set, spool
         self._manifest = load_manifest(store, manifest_key(prompt_set))
-        self._details = {n: page.details for n, page in self._manifest.pages.items()}
-        self._rows = {n: page.rows for n, page in self._manifest.pages.items()}
-        self._broken: set[int] = set()  # pages whose details are made again
-        self._changed: set[int] = set()  # pages whose rows are written again
+        self._details_hashes = {n: page.details for n, page in self._manifest.pages.items()}
+        self._rows_hashes = {n: page.rows for n, page in self._manifest.pages.items()}
+        self._stale_details: set[int] = set()  # numbers of pages
+        self._stale_rows: set[int] = set()
         self._parts_read = 0
         self._written = 0
 
-    def check(self) -> None:
+    def find_stale_pages(self) -> None:
         """Find pages that are not as they were written: a HEAD for each file."""
         files = [
             (kind, page, wanted)
-            for kind, hashes in (("details", self._details), ("rows", self._rows))
+            for kind, hashes in (("details", self._details_hashes), ("rows", self._rows_hashes))
             for page, wanted in hashes.items()
         ]
         keys = [data_key(kind, self._set, page) for kind, page, _ in files]
         heads = map_ahead(self._store.head, keys, threads=_THREADS)
         for (kind, page, wanted), found in zip(files, heads, strict=True):
             if found is None or found.sha256 != wanted:
-                (self._broken if kind == "details" else self._changed).add(page)
+                (self._stale_details if kind == "details" else self._stale_rows).add(page)
 
     def add_new(self, run_id: str) -> None:
         """Read the parts and packs that came since, and add their rows to pages."""
@@ -163,18 +169,19 @@ class _Builder:
             if key not in known or (run_id and is_part_of(key, run_id=run_id))
         )
         self._read_packs()
+        # A part that is read again may have lost rows, so all of its rows go first.
         again = pa.array(sorted(known & set(todo)), pa.string())
         stay = ~np.asarray(pc.is_in(self._manifest.rows.column("part"), again))
-        self._changed |= self._manifest.keep(stay)
+        self._stale_rows |= self._manifest.keep(stay)
         for table in self._batches(todo):
             self._add(table)
         known.update(todo)
         self._parts_read += len(todo)
 
-    def mend(self) -> None:
-        """Make broken pages again, from the parts and packs of their rows."""
-        for page in sorted(self._broken):
-            rows = self._manifest.of_page(page)
+    def write_stale_details(self) -> None:
+        """Make the stale details again, from the parts and packs of their rows."""
+        for page in sorted(self._stale_details):
+            rows = self._manifest.page_rows(page)
             parts = sorted(self._present & _texts(rows, "part"))
             packs = _texts(rows, "pack") - set(self._spool.packs.values())
             self._spool.read(self._store, sorted(packs))
@@ -182,28 +189,29 @@ class _Builder:
             found: dict[str, str] = {}
             for table in self._batches(parts):
                 theirs = _ids(table)
-                lines = dict(zip(theirs, self._detailed(table, theirs), strict=True))
+                lines = dict(zip(theirs, self._detail_lines(table, theirs), strict=True))
                 found |= {row_id: lines[row_id] for row_id in ids if row_id in lines}
             self._write_details(page, [found[row_id] for row_id in ids if row_id in found])
             self._parts_read += len(parts)
-        self._broken.clear()
+        self._stale_details.clear()
 
-    def write_rows(self) -> None:
-        """Write the rows of pages that changed; a page without any is left out of the gallery."""
-        for page in sorted(self._changed):
-            rows = self._manifest.of_page(page)
+    def write_stale_rows(self) -> None:
+        """Write the stale rows again; a page without any is left out of the gallery."""
+        for page in sorted(self._stale_rows):
+            rows = self._manifest.page_rows(page)
             if not len(rows):
-                self._rows.pop(page, None)
-                self._details.pop(page, None)
+                self._rows_hashes.pop(page, None)
+                self._details_hashes.pop(page, None)
                 continue
-            self._rows[page] = self._write("rows", page, listed(rows, self._store.uri))
+            self._rows_hashes[page] = self._write("rows", page, grid_lines(rows, self._store.uri))
 
     def finish(self, description: str, now: datetime) -> Gallery:
-        """Write what leads to the pages: the manifest before the page that a person opens."""
+        """Write manifest and summary, then the page that people open: it lists what exists."""
         manifest, store = self._manifest, self._store
-        manifest.pages = {n: PageHashes(self._rows[n], self._details[n]) for n in self._rows}
-        parquet = "application/vnd.apache.parquet"
-        store.put(manifest_key(self._set), manifest.to_bytes(), content_type=parquet)
+        manifest.pages = {
+            n: PageHashes(self._rows_hashes[n], self._details_hashes[n]) for n in self._rows_hashes
+        }
+        store.put(manifest_key(self._set), manifest.to_bytes(), content_type=PARQUET)
         summary = Summary.of(self._set, description, manifest)
         store.put(summary_key(self._set), summary.to_bytes(), content_type="application/json")
         data = page_data(self._set, [summary], root="../../", folders=False, now=now)
@@ -232,7 +240,7 @@ class _Builder:
             for image, pack in zip(images, before, strict=True)
         ]
         numbers = np.asarray(manifest.rows.column("page")).tolist()
-        self._broken |= {page for page, pack in zip(numbers, late, strict=True) if pack}
+        self._stale_details |= {page for page, pack in zip(numbers, late, strict=True) if pack}
         manifest.set_packs(new or old for new, old in zip(late, before, strict=True))
 
     def _batches(self, parts: Sequence[str]) -> Iterator[pa.Table]:
@@ -242,7 +250,7 @@ class _Builder:
             origin = pa.array([key] * len(table), pa.string())
             waiting.append(table.append_column(ROWS.field("part"), origin))
             held += len(table)
-            if held >= _AT_ONCE:
+            if held >= _ROWS_AT_ONCE:
                 yield self._of_set(waiting)
                 waiting, held = waiting[:1], 0
         if held:
@@ -254,55 +262,57 @@ class _Builder:
 
     def _add(self, table: pa.Table) -> None:
         """Add what is current of these rows to the pages, the oldest first."""
+        # By time, so that the newest images share the last pages whatever their parts are called.
         order = pc.array_sort_indices(
-            when(table).combine_chunks(), order="ascending", null_placement="at_start"
+            last_times(table).combine_chunks(), order="ascending", null_placement="at_start"
         )
         table = table.take(order)
-        narrow = self._narrow(table)
-        lost, current = self._manifest.settle(narrow)
-        self._changed |= lost
+        narrow = self._manifest_rows(table)
+        lost, current = self._manifest.drop_superseded(narrow)
+        self._stale_rows |= lost
         mask = pa.array(current)
         table, narrow = table.filter(mask), narrow.filter(mask)
         done = 0
         while done < len(table):
-            page, lines = self._tail()
-            end = min(len(table), done + PAGE - len(lines))
+            page, lines = self._last_page()
+            end = min(len(table), done + PAGE_ROWS - len(lines))
             piece = narrow.slice(done, end - done)
             ids = [str(row_id) for row_id in piece.column("id").to_pylist()]
-            lines += self._detailed(table.slice(done, end - done), ids)
+            lines += self._detail_lines(table.slice(done, end - done), ids)
             self._write_details(page, lines)
             numbers = pa.array([page] * len(piece), pa.int32())
             at = ROWS.get_field_index("page")
             self._manifest.add(piece.set_column(at, ROWS.field("page"), numbers))
-            self._changed.add(page)
+            self._stale_rows.add(page)
             done = end
 
-    def _tail(self) -> tuple[int, list[str]]:
+    def _last_page(self) -> tuple[int, list[str]]:
         """The page that the next rows go to, and the lines of its details so far."""
-        last = max(self._details, default=0)
-        if last in self._details and last not in self._broken:
+        last = max(self._details_hashes, default=0)
+        if last in self._details_hashes and last not in self._stale_details:
             body = self._store.get(data_key("details", self._set, last))
-            if hashlib.sha256(body).hexdigest() == self._details[last]:
-                lines = lines_of(body)
-                if len(lines) < PAGE:
+            # Another build may have written it meanwhile: then a new page is begun.
+            if hashlib.sha256(body).hexdigest() == self._details_hashes[last]:
+                lines = data_lines(body)
+                if len(lines) < PAGE_ROWS:
                     return last, lines
         return last + 1, []
 
-    def _narrow(self, table: pa.Table) -> pa.Table:
+    def _manifest_rows(self, table: pa.Table) -> pa.Table:
         packs = [self._spool.packs.get(image or "") for image in _lists(table, "image_sha256")[0]]
         columns = [table.column(name) for name in (*COLUMNS, "part")]
         ids, pages = pa.array(_ids(table), pa.string()), pa.array([0] * len(table), pa.int32())
         return pa.table([*columns, ids, pages, pa.array(packs, pa.string())], schema=ROWS)
 
-    def _detailed(self, table: pa.Table, ids: Sequence[str]) -> list[str]:
+    def _detail_lines(self, table: pa.Table, ids: Sequence[str]) -> list[str]:
         thumbnails = self._spool.get(_lists(table, "image_sha256")[0])
-        return detailed(table, ids, thumbnails)
+        return detail_lines(table, ids, thumbnails)
 
     def _write_details(self, page: int, lines: Sequence[str]) -> None:
-        self._details[page] = self._write("details", page, lines)
+        self._details_hashes[page] = self._write("details", page, lines)
 
     def _write(self, kind: str, page: int, lines: Sequence[str]) -> str:
-        body = script(kind, self._set, page, lines)
+        body = data_file(kind, self._set, page, lines)
         self._written += 1
         key = data_key(kind, self._set, page)
         return self._store.put(key, body, content_type=SCRIPT).sha256
@@ -326,19 +336,6 @@ def _images_version(rows: pa.Table) -> str:
     stored = rows.filter(pc.equal(rows.column("status"), pa.scalar("stored")))
     images = sorted(str(image) for image in stored.column("image_sha256").drop_null().to_pylist())
     return hashlib.sha256("".join(images).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The page over all prompt sets, as it was built."""
-
-    uri: str
-    size: int
-    """bytes"""
-    sets: int
-    stored: int
-    """Images."""
-    missing: int
 
 
 def build_overview(store: Store, *, now: datetime) -> Overview:

@@ -1,7 +1,8 @@
-"""What a gallery's pages hold: a narrow row for every current image, and what was read for them.
+"""The manifest of a gallery: a narrow row for each current image, and what was read for them.
 
-It is derived, like the pages: where it is missing, or is of another version, everything is made
-again from the lineage parts. About 0.2 KB a row in the store and 0.5 KB in memory.
+It remembers which lineage parts and thumbnail packs are in the gallery, and the hash of each file,
+so that a build reads only what is new. Where it is missing or of another version, everything is
+made again from the lineage parts. About 0.2 KB a row in the store and 0.5 KB in memory.
 """
 
 import json
@@ -16,12 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.schema import SCHEMA, to_parquet
 from flux_pipeline.lineage.table import KEY_COLUMNS, Candidates
 from flux_pipeline.store.base import Store
-
-_ABOUT = b"flux-pipeline.gallery"
-_VERSION = 1  # of the rows, the pages and the page's script together
 
 LISTED = (
     "prompt_name",
@@ -48,6 +46,9 @@ ROWS = pa.schema(
     ]
 )
 
+_ABOUT = b"flux-pipeline.gallery"
+_VERSION = 1  # of the rows, the pages and the page's script together
+
 GALLERIES = "galleries/"
 OVERVIEW = f"{GALLERIES}index.html"
 """The page over all prompt sets."""
@@ -73,8 +74,8 @@ class Manifest:
     """Keys of the thumbnail packs that were read."""
     pages: dict[int, PageHashes] = field(default_factory=dict)
 
-    def settle(self, added: pa.Table) -> tuple[set[int], npt.NDArray[np.bool_]]:
-        """Drop the rows that ``added`` supersedes, by the rule of ``lineage.current``.
+    def drop_superseded(self, added: pa.Table) -> tuple[set[int], npt.NDArray[np.bool_]]:
+        """Drop the rows that ``added`` supersedes, by the rule of ``lineage.table``.
 
         Returns the pages that lost a row, and for each row of ``added`` whether it is current.
         """
@@ -96,7 +97,7 @@ class Manifest:
             self.rows = self.rows.filter(pa.array(mask))
         return {int(page) for page in lost}
 
-    def of_page(self, number: int) -> pa.Table:
+    def page_rows(self, number: int) -> pa.Table:
         """The rows of one page."""
         return self.rows.filter(pc.equal(self.rows.column("page"), pa.scalar(number, pa.int32())))
 
@@ -115,9 +116,7 @@ class Manifest:
         }
         packed = b64encode(zlib.compress(json.dumps(about).encode()))
         table = self.rows.combine_chunks().replace_schema_metadata({_ABOUT: packed})
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        return sink.getvalue().to_pybytes()
+        return to_parquet(table)
 
 
 def load_manifest(store: Store, key: str) -> Manifest:
@@ -144,20 +143,20 @@ def _decode(body: bytes) -> Manifest:
 
 
 def gallery_key(prompt_set: str) -> str:
-    """The page of one prompt set: what a person opens."""
+    """The page of one prompt set."""
     return f"{GALLERIES}{prompt_set}/index.html"
 
 
 def manifest_key(prompt_set: str) -> str:
-    """What its pages hold."""
+    """The manifest of one prompt set."""
     return f"{GALLERIES}{prompt_set}/manifest.parquet"
 
 
 def summary_key(prompt_set: str) -> str:
-    """What the page over all prompt sets needs to know of this one."""
+    """The summary of one prompt set, which the page over all of them reads."""
     return f"{GALLERIES}{prompt_set}/summary.json"
 
 
 def data_key(kind: str, prompt_set: str, page: int) -> str:
-    """A file of data; ``kind`` is ``rows`` or ``details``."""
+    """A file of data that the page loads; ``kind`` is ``rows`` or ``details``."""
     return f"{GALLERIES}{prompt_set}/{kind}-{page:05d}.js"

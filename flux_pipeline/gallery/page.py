@@ -1,7 +1,13 @@
-"""The page itself: one HTML file with its style and script inside, the same for every gallery.
+"""The HTML page of a gallery, and the files of data that it loads.
 
-Its policy allows this script and this style by their hashes, and the files that the script adds;
-no other script, no other host, no form. What differs is data: a title and a block of JSON.
+The page is one file with its style and script inside, the same for every gallery; only the title
+and a block of JSON differ. Its Content-Security-Policy allows that style and script by their
+hashes, and the files that the script adds: no other script, no other host, no form.
+
+The files of data are scripts too, because a browser loads nothing else from a folder. Each is one
+call with arrays of plain values, a line for each row. All text in them is JSON in which every
+character is escaped that means something to HTML or ends a line in a script, so that no prompt is
+ever code.
 """
 
 import base64
@@ -18,133 +24,29 @@ import pyarrow.compute as pc
 from flux_pipeline.gallery.manifest import Manifest
 from flux_pipeline.html import csp_hash, read_text, render_template
 from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.table import last_times
 from flux_pipeline.store.base import is_key
+
+SCRIPT = "text/javascript; charset=utf-8"
+"""The content type of files of data."""
+FIELDS = SCHEMA.names
+"""What the lineage panel is given of each image, in this order."""
 
 _PACKAGE = "flux_pipeline.gallery"
 _SCRIPTS = ("words.js", "data.js", "filters.js", "grid.js", "panel.js", "viewer.js", "page.js")
-SCRIPT = "text/javascript; charset=utf-8"
-FIELDS = SCHEMA.names
-"""What the lineage panel is given of each image, in this order."""
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f\x85"}
+_LINE_END = ",\n"
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
 _HELD = "held: "
 """What the reason of a failed image begins with, where `flux-pipeline held` ends it."""
-_END = "\n"
-_FORM = 1
-
-
-def render_page(title: str, data: Mapping[str, Any]) -> bytes:
-    """The page with this title, that shows what ``data`` lists."""
-    style = read_text(_PACKAGE, "page/page.css")
-    code = "".join(read_text(_PACKAGE, f"page/{name}") for name in _SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{code}}})();\n'
-    policy = (
-        f"default-src 'none'; script-src {csp_hash(script)} 'strict-dynamic'; style-src"
-        f" {csp_hash(style)}; img-src 'self' file: data:; base-uri 'none'; form-action 'none';"
-        " require-trusted-types-for 'script'; trusted-types flux-gallery"
-    )
-    return render_template(
-        _PACKAGE,
-        "page/page.html.jinja",
-        policy=policy,
-        title=title,
-        style=style,
-        script=script,
-        data=to_json(data),
-    ).encode()
-
-
-def to_json(value: Any) -> str:
-    """JSON that is safe in a script, inside HTML too, and reads back as the same value."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.translate(_ESCAPES)
-
-
-def script(kind: str, prompt_set: str, page: int, lines: Iterable[str]) -> bytes:
-    """A file of data: each line is one row as JSON."""
-    head = to_json([kind, prompt_set, page])[1:-1]
-    return f"fluxGallery({head},[\n{f',{_END}'.join(lines)}\n]);\n".encode()
-
-
-def lines_of(body: bytes) -> list[str]:
-    """The lines that ``script`` was given. Raises ValueError where there are none."""
-    text = body.decode()
-    _, start, rest = text.partition("[\n")
-    lines, end, _ = rest.rpartition("\n]);")
-    if not (start and end):
-        raise ValueError("no file of a gallery's data")
-    return lines.split(f",{_END}") if lines else []
-
-
-def listed(rows: pa.Table, store_uri: str) -> list[str]:
-    """The rows of the manifest as the page's grid needs them."""
-    return [to_json(_listed(row, store_uri)) for row in rows.to_pylist()]
-
-
-def detailed(rows: pa.Table, ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> list[str]:
-    """Whole records with their thumbnails, as the lineage panel needs them."""
-    lines = []
-    for row_id, row in zip(ids, rows.select(FIELDS).to_pylist(), strict=True):
-        thumbnail = _data(thumbnails.get(row["image_sha256"] or "", b""))
-        lines.append(to_json([row_id, thumbnail, *(_plain(name, row[name]) for name in FIELDS)]))
-    return lines
-
-
-def when(rows: pa.Table) -> Any:
-    """For each row the time it speaks of, as ``lineage.current`` has it; null where unknown."""
-    return pc.coalesce(*(rows.column(n) for n in ("stored_at", "completed_at", "requested_at")))
-
-
-def _listed(row: Mapping[str, Any], store_uri: str) -> list[Any]:
-    status, reason = row["status"], row["error"] or ""
-    if reason.startswith(_HELD):
-        status, reason = "held", reason.removeprefix(_HELD)
-    time = row["stored_at"] or row["completed_at"] or row["requested_at"]
-    uri = row["uri"] or ""
-    key = uri.removeprefix(f"{store_uri}/")
-    if status != "stored" or key == uri or not is_key(key):
-        reason = reason if status != "stored" else f"lies in another store: {uri}"
-        key = ""
-    return [
-        row["id"],
-        row["prompt_name"],
-        row["partition"],
-        row["take"],
-        row["prompt"],
-        None if row["seed"] is None else str(row["seed"]),  # JavaScript rounds above 2^53
-        status,
-        reason[:_MOST_REASON],
-        key,
-        row["width"] or 0,
-        row["height"] or 0,
-        int(time.timestamp() * 1000) if time else 0,
-    ]
-
-
-def _data(thumbnail: bytes) -> str:
-    """Base64 of a WebP; empty for anything else."""
-    if thumbnail[8:12] != b"WEBP" or len(thumbnail) > _MOST_THUMBNAIL:
-        return ""
-    return base64.b64encode(thumbnail).decode()
-
-
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if name == "dhash" and value is not None:
-        return f"{value:016x}"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value
+_SUMMARY_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One prompt set's gallery in some lines."""
+    """What one prompt set's gallery holds: all that a page needs to begin with."""
 
     name: str
     description: str
@@ -156,7 +58,8 @@ class Summary:
     """By estimate."""
     pages: tuple[tuple[int, int, str, str], ...]
     """Number, rows, and of its two files the hashes' beginnings, which tell versions apart."""
-    form: int = _FORM
+    form: int = _SUMMARY_VERSION
+    """The version of the JSON."""
 
     @classmethod
     def of(cls, name: str, description: str, manifest: Manifest) -> "Summary":
@@ -186,7 +89,7 @@ class Summary:
             summary = cls(**{**found, "pages": pages})
         except (LookupError, TypeError) as error:
             raise ValueError(f"no summary of a gallery: {error}") from None
-        if summary.form != _FORM:
+        if summary.form != _SUMMARY_VERSION:
             raise ValueError("a summary of another version")
         return summary
 
@@ -211,3 +114,109 @@ def page_data(
         "fields": FIELDS,
         "sets": [asdict(summary) for summary in summaries],
     }
+
+
+def render_page(title: str, data: Mapping[str, Any]) -> bytes:
+    """The page with this title, that shows what ``data`` lists."""
+    style = read_text(_PACKAGE, "page/page.css")
+    code = "".join(read_text(_PACKAGE, f"page/{name}") for name in _SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{code}}})();\n'
+    policy = (
+        f"default-src 'none'; script-src {csp_hash(script)} 'strict-dynamic'; style-src"
+        f" {csp_hash(style)}; img-src 'self' file: data:; base-uri 'none'; form-action 'none';"
+        " require-trusted-types-for 'script'; trusted-types flux-gallery"
+    )
+    return render_template(
+        _PACKAGE,
+        "page/page.html.jinja",
+        policy=policy,
+        title=title,
+        style=style,
+        script=script,
+        data=to_json(data),
+    ).encode()
+
+
+def to_json(value: Any) -> str:
+    """JSON that is safe in a script, inside HTML too, and reads back as the same value."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.translate(_ESCAPES)
+
+
+def data_file(kind: str, prompt_set: str, page: int, lines: Iterable[str]) -> bytes:
+    """A file of data; each line is one row as JSON, and ``kind`` is ``rows`` or ``details``."""
+    head = to_json([kind, prompt_set, page])[1:-1]
+    return f"fluxGallery({head},[\n{_LINE_END.join(lines)}\n]);\n".encode()
+
+
+def data_lines(body: bytes) -> list[str]:
+    """The lines that ``data_file`` was given. Raises ValueError where there are none."""
+    text = body.decode()
+    _, start, rest = text.partition("[\n")
+    lines, end, _ = rest.rpartition("\n]);")
+    if not (start and end):
+        raise ValueError("no file of a gallery's data")
+    return lines.split(_LINE_END) if lines else []
+
+
+def grid_lines(rows: pa.Table, store_uri: str) -> list[str]:
+    """The rows of the manifest as the page's grid needs them."""
+    times = last_times(rows).to_pylist()
+    pairs = zip(rows.to_pylist(), times, strict=True)
+    return [to_json(_grid_row(row, time, store_uri)) for row, time in pairs]
+
+
+def _grid_row(row: Mapping[str, Any], time: datetime | None, store_uri: str) -> list[Any]:
+    status, reason = row["status"], row["error"] or ""
+    if reason.startswith(_HELD):
+        status, reason = "held", reason.removeprefix(_HELD)
+    uri = row["uri"] or ""
+    key = uri.removeprefix(f"{store_uri}/")
+    if status != "stored" or key == uri or not is_key(key):
+        reason = reason if status != "stored" else f"lies in another store: {uri}"
+        key = ""
+    return [
+        row["id"],
+        row["prompt_name"],
+        row["partition"],
+        row["take"],
+        row["prompt"],
+        None if row["seed"] is None else str(row["seed"]),  # JavaScript rounds above 2^53
+        status,
+        reason[:_MOST_REASON],
+        key,
+        row["width"] or 0,
+        row["height"] or 0,
+        int(time.timestamp() * 1000) if time else 0,
+    ]
+
+
+def detail_lines(rows: pa.Table, ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> list[str]:
+    """Whole records with their thumbnails, as the lineage panel needs them."""
+    lines = []
+    for row_id, row in zip(ids, rows.select(FIELDS).to_pylist(), strict=True):
+        thumbnail = _webp_base64(thumbnails.get(row["image_sha256"] or "", b""))
+        lines.append(
+            to_json([row_id, thumbnail, *(_field_value(name, row[name]) for name in FIELDS)])
+        )
+    return lines
+
+
+def _webp_base64(thumbnail: bytes) -> str:
+    """Base64 of a WebP; empty for anything else."""
+    if thumbnail[8:12] != b"WEBP" or len(thumbnail) > _MOST_THUMBNAIL:
+        return ""
+    return base64.b64encode(thumbnail).decode()
+
+
+def _field_value(name: str, value: Any) -> Any:
+    """A value as the panel shows it; numbers as text, because JavaScript rounds above 2^53."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if name == "dhash" and value is not None:
+        return f"{value:016x}"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value

@@ -60,7 +60,7 @@ def a_partition(store: CountingStore, name: str, *numbers: int) -> None:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "PAGE", 3)
+    monkeypatch.setattr(build, "PAGE_ROWS", 3)
 
 
 def test_rows_lead_to_images_and_details_hold_the_whole_record_and_a_thumbnail(

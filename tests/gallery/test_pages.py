@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.gallery.page import lines_of, render_page, script, to_json
+from flux_pipeline.gallery.page import data_file, data_lines, render_page, to_json
 from tests.gallery.samples import HOSTILE, SCRIPTS
 
 LINES = st.lists(st.lists(st.text(max_size=30), min_size=1, max_size=3), max_size=5)
 
 
 @given(st.text())
-def test_any_text_reads_back_and_means_nothing_to_html_or_a_script(text: str) -> None:
+def test_any_text_reads_back_and_means_nothing_to_html_or_a_data_file(text: str) -> None:
     written = to_json(text)
     assert json.loads(written) == text
     assert not re.search("[<>&\u2028\u2029\x85\n\r]", written)
@@ -29,8 +29,8 @@ def test_texts_of_every_kind_read_back(text: str) -> None:
 @given(LINES)
 def test_a_file_gives_back_the_lines_that_it_was_made_of(rows: list[list[str]]) -> None:
     lines = [to_json(row) for row in rows]
-    body = script("rows", "winter", 3, lines)
-    assert lines_of(body) == lines
+    body = data_file("rows", "winter", 3, lines)
+    assert data_lines(body) == lines
     arguments = body.decode().removeprefix("fluxGallery(").removesuffix(");\n")
     assert json.loads(f"[{arguments}]") == ["rows", "winter", 3, rows]
 
@@ -38,7 +38,7 @@ def test_a_file_gives_back_the_lines_that_it_was_made_of(rows: list[list[str]]) 
 @pytest.mark.parametrize("body", [b"", b"fluxGallery(", b"<!doctype html>", b"\xff\xfe"])
 def test_another_file_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"no file of a gallery's data|can't decode"):
-        lines_of(body)
+        data_lines(body)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
