@@ -9,7 +9,7 @@ from flux_pipeline.provider import transport
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.request import Request
 from tests.provider.samples import KEY, PATIENCE, make_request, patience
-from tests.provider.wire import Script, Wire
+from tests.provider.scripted_server import Script, ScriptedServer
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def configured() -> Callable[..., ProviderConfig]:
 
 
 @pytest.fixture
-def wired() -> Callable[..., AbstractAsyncContextManager[Wire]]:
+def serve() -> Callable[..., AbstractAsyncContextManager[ScriptedServer]]:
     """Start a server that does, byte for byte, what its scripts say."""
 
     @asynccontextmanager
-    async def start(*scripts: Script) -> AsyncIterator[Wire]:
-        async with Wire(scripts) as wire:
-            yield wire
+    async def start(*scripts: Script) -> AsyncIterator[ScriptedServer]:
+        async with ScriptedServer(scripts) as server:
+            yield server
 
     return start

@@ -24,7 +24,7 @@ from flux_pipeline.provider.classify import REFUSALS, Answer, ResponseClassifier
 from flux_pipeline.provider.http import Reply
 from tests.provider.samples import ID, KEY, prediction_fields
 
-JUDGE = ResponseClassifier("api.example", KEY, lambda: 1_000_000.0)
+CLASSIFIER = ResponseClassifier("api.example", KEY, lambda: 1_000_000.0)
 ERROR = {"title": "Title", "detail": "what is wrong", "status": 0}
 PREDICTION = prediction_fields()
 
@@ -35,7 +35,7 @@ def reply(status: int, body: Any = b"", **headers: str) -> Reply:
 
 
 def kind(answer: Answer) -> str:
-    return type(JUDGE.create(answer, seed=7)).__name__
+    return type(CLASSIFIER.create(answer, seed=7)).__name__
 
 
 EXPECTED_CODES = {
@@ -112,7 +112,7 @@ def test_every_shape_of_a_success_has_its_class(status: int, body: Any, expected
 
 def test_a_reply_that_was_not_read_is_ambiguous() -> None:
     answer = Reply(201, {"content-type": "application/json"}, unread="too large")
-    assert JUDGE.create(answer) == Ambiguous(
+    assert CLASSIFIER.create(answer) == Ambiguous(
         "api.example: the reply was not read (201, application/json, too large)"
     )
 
@@ -139,12 +139,12 @@ def test_a_reply_that_was_not_read_is_ambiguous() -> None:
 def test_every_transport_error_has_its_class(error: type[httpx.HTTPError], expected: str) -> None:
     answer = error("words")
     assert kind(answer) == expected
-    assert type(JUDGE.poll(answer, prediction_id=ID)).__name__ == "PollFailed"
+    assert type(CLASSIFIER.poll(answer, prediction_id=ID)).__name__ == "PollFailed"
 
 
 def test_messages_say_host_cause_and_whether_it_was_sent() -> None:
-    never = JUDGE.create(httpx.ConnectError("Connection refused"))
-    maybe = JUDGE.create(httpx.ReadError("Connection reset by peer"))
+    never = CLASSIFIER.create(httpx.ConnectError("Connection refused"))
+    maybe = CLASSIFIER.create(httpx.ReadError("Connection reset by peer"))
     assert never == NeverSent("api.example: Connection refused; the request was not sent")
     assert maybe == Ambiguous(
         "api.example: Connection reset by peer; the request may have been sent"
@@ -152,7 +152,7 @@ def test_messages_say_host_cause_and_whether_it_was_sent() -> None:
 
 
 def test_a_reply_with_nan_keeps_its_id() -> None:
-    outcome = JUDGE.create(reply(201, b'{"id": "abc", "status": "starting", "metrics": NaN}'))
+    outcome = CLASSIFIER.create(reply(201, b'{"id": "abc", "status": "starting", "metrics": NaN}'))
     assert isinstance(outcome, Accepted)
     assert outcome.prediction.id == "abc"
 
@@ -174,22 +174,22 @@ def test_a_reply_for_another_seed_is_not_taken_as_ours(shown: Any, expected: str
 
 
 def test_details_are_redacted_and_short() -> None:
-    outcome = JUDGE.create(reply(401, {"detail": f"bad key {KEY}\n" + "x" * 1000}))
+    outcome = CLASSIFIER.create(reply(401, {"detail": f"bad key {KEY}\n" + "x" * 1000}))
     assert isinstance(outcome, AccessDenied)
     assert outcome.detail.startswith("bad key REDACTED xxx")
     assert len(outcome.detail) == 300
-    assert JUDGE.create(reply(400, {"detail": KEY})) == Refused(400, "REDACTED")
+    assert CLASSIFIER.create(reply(400, {"detail": KEY})) == Refused(400, "REDACTED")
 
 
 def test_a_throttled_create_carries_the_hint() -> None:
-    assert JUDGE.create(reply(429, {"retry_after": 12})) == Throttled(12.0)
-    assert JUDGE.create(reply(429)) == Throttled(0.0)
+    assert CLASSIFIER.create(reply(429, {"retry_after": 12})) == Throttled(12.0)
+    assert CLASSIFIER.create(reply(429)) == Throttled(0.0)
 
 
 @settings(deadline=None, max_examples=60)
 @given(status=st.integers(100, 599), body=st.binary(max_size=200))
 def test_nothing_but_the_refusals_is_ever_called_unpaid(status: int, body: bytes) -> None:
-    outcome = JUDGE.create(reply(status, body))
+    outcome = CLASSIFIER.create(reply(status, body))
     if not isinstance(outcome, (Accepted, Ambiguous)):
         assert status in REFUSALS
 
@@ -216,8 +216,8 @@ _FIELDS = st.fixed_dictionaries(
 @given(status=st.sampled_from([200, 201, 400, 404, 422, 429, 500]), body=_FIELDS)
 def test_no_json_object_makes_the_judge_raise(status: int, body: dict[str, Any]) -> None:
     answer = reply(status, json.dumps(body).encode())
-    created = JUDGE.create(answer, seed=7)
-    JUDGE.poll(answer, prediction_id="abc")
+    created = CLASSIFIER.create(answer, seed=7)
+    CLASSIFIER.poll(answer, prediction_id="abc")
     if status == 200 and body.get("id") is not None:
         assert isinstance(created, (Accepted, Ambiguous))
 
@@ -247,28 +247,28 @@ def test_no_json_object_makes_the_judge_raise(status: int, body: dict[str, Any])
     ],
 )
 def test_every_answer_to_a_poll_has_its_class(answer: Reply, expected: str) -> None:
-    assert type(JUDGE.poll(answer, prediction_id=ID)).__name__ == expected
+    assert type(CLASSIFIER.poll(answer, prediction_id=ID)).__name__ == expected
 
 
 def test_a_poll_gives_the_prediction_and_its_id() -> None:
-    outcome = JUDGE.poll(
+    outcome = CLASSIFIER.poll(
         reply(200, prediction_fields(status="succeeded", output=["https://a.b/out-0.webp"])),
         prediction_id=ID,
     )
     assert isinstance(outcome, Polled)
     assert outcome.prediction.status is Status.SUCCEEDED
-    bare = JUDGE.poll(reply(200, {"data": [{"url": "https://a.b/x"}]}), prediction_id=ID)
+    bare = CLASSIFIER.poll(reply(200, {"data": [{"url": "https://a.b/x"}]}), prediction_id=ID)
     assert isinstance(bare, Polled)
     assert bare.prediction.id == ID
 
 
 def test_a_poll_that_is_throttled_carries_the_hint() -> None:
-    assert JUDGE.poll(reply(429, b"", retry_after="9"), prediction_id=ID) == PollFailed(
+    assert CLASSIFIER.poll(reply(429, b"", retry_after="9"), prediction_id=ID) == PollFailed(
         "api.example: answered 429: 429, no type, 0 bytes", 9.0
     )
 
 
 def test_what_is_gone_says_why() -> None:
-    assert JUDGE.poll(reply(404, {"detail": "not found"}), prediction_id=ID) == Gone(
+    assert CLASSIFIER.poll(reply(404, {"detail": "not found"}), prediction_id=ID) == Gone(
         "api.example: answered 404: not found"
     )

@@ -1,5 +1,6 @@
-"""Outputs are fetched without the key, from public hosts that are allowed, and bounded."""
+"""Outputs are fetched without the key and bounded, or decoded from a data URI."""
 
+import base64
 import gzip
 import logging
 import traceback
@@ -7,15 +8,18 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from flux_pipeline.provider.download import Downloader
+from flux_pipeline.provider.download import Downloader, decode_data_uri
 from tests.provider.samples import IMAGE, IMAGE_REPLY, KEY, failing, http
-from tests.provider.wire import (
+from tests.provider.scripted_server import (
     Connection,
     Script,
-    Wire,
+    ScriptedServer,
     answering,
     close_after_request,
     hang_after_request,
@@ -27,20 +31,20 @@ from tests.provider.wire import (
 pytestmark = pytest.mark.anyio
 
 Configured = Callable[..., ProviderConfig]
-Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 
 
 async def test_an_output_is_fetched_whole_and_without_the_key(
-    wired: Wired, configured: Configured
+    serve: Serve, configured: Configured
 ) -> None:
     async with (
-        wired(answering(IMAGE_REPLY)) as wire,
-        Downloader(configured(wire.origin)) as downloads,
+        serve(answering(IMAGE_REPLY)) as server,
+        Downloader(configured(server.origin)) as downloads,
     ):
-        body = await downloads.fetch(Output(0, f"{wire.origin}/output/a/out-0.webp?sig=a%2Fb"))
+        body = await downloads.fetch(Output(0, f"{server.origin}/output/a/out-0.webp?sig=a%2Fb"))
     assert body == IMAGE
-    assert wire.targets == ["GET /output/a/out-0.webp?sig=a%2Fb"]
-    request = wire.requests[0].lower()
+    assert server.targets == ["GET /output/a/out-0.webp?sig=a%2Fb"]
+    request = server.requests[0].lower()
     assert KEY.encode() not in request
     assert b"authorization" not in request
     assert b"accept-encoding: identity" in request
@@ -55,13 +59,13 @@ async def test_an_output_is_fetched_whole_and_without_the_key(
     ],
 )
 async def test_every_status_says_what_may_help(
-    wired: Wired, configured: Configured, status: int, *, retryable: bool, gone: bool
+    serve: Serve, configured: Configured, status: int, *, retryable: bool, gone: bool
 ) -> None:
     async with (
-        wired(partly(http(status=status), then="close")) as wire,
-        Downloader(configured(wire.origin)) as downloads,
+        serve(partly(http(status=status), then="close")) as server,
+        Downloader(configured(server.origin)) as downloads,
     ):
-        error = await failing(downloads, f"{wire.origin}/out-0.webp")
+        error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert (error.retryable, error.gone) == (retryable, gone)
     assert str(error) == f"127.0.0.1: answered {status}"
 
@@ -88,12 +92,14 @@ async def test_every_status_says_what_may_help(
     ],
 )
 async def test_what_breaks_on_the_way_may_be_tried_again(
-    wired: Wired, configured: Configured, script: Script
+    serve: Serve, configured: Configured, script: Script
 ) -> None:
-    async with wired(script) as wire:
-        config = configured(wire.origin, timeouts=Timeouts(connect=1.0, silence=0.2, download=0.5))
+    async with serve(script) as server:
+        config = configured(
+            server.origin, timeouts=Timeouts(connect=1.0, silence=0.2, download=0.5)
+        )
         async with Downloader(config) as downloads:
-            error = await failing(downloads, f"{wire.origin}/out-0.webp?sig=secret")
+            error = await failing(downloads, f"{server.origin}/out-0.webp?sig=secret")
     assert error.retryable
     assert not error.gone
     assert "secret" not in "".join(traceback.format_exception(error))
@@ -108,37 +114,43 @@ async def test_what_breaks_on_the_way_may_be_tried_again(
     ],
 )
 async def test_what_is_no_image_is_named(
-    wired: Wired, configured: Configured, body: bytes, kind: str, words: str
+    serve: Serve, configured: Configured, body: bytes, kind: str, words: str
 ) -> None:
     reply = http(body, headers={"Content-Type": kind})
-    async with wired(answering(reply)) as wire, Downloader(configured(wire.origin)) as downloads:
-        error = await failing(downloads, f"{wire.origin}/out-0.webp")
+    async with (
+        serve(answering(reply)) as server,
+        Downloader(configured(server.origin)) as downloads,
+    ):
+        error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert str(error) == f"127.0.0.1: 200 OK but not an image {words}"
     assert error.retryable
 
 
-async def test_a_compressed_output_is_refused_unread(wired: Wired, configured: Configured) -> None:
+async def test_a_compressed_output_is_refused_unread(serve: Serve, configured: Configured) -> None:
     bomb = gzip.compress(bytes(10_000_000))
     reply = http(bomb, headers={"Content-Encoding": "gzip", "Content-Type": "image/webp"})
-    async with wired(answering(reply)) as wire, Downloader(configured(wire.origin)) as downloads:
-        error = await failing(downloads, f"{wire.origin}/out-0.webp")
+    async with (
+        serve(answering(reply)) as server,
+        Downloader(configured(server.origin)) as downloads,
+    ):
+        error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert "compressed" in str(error)
     assert not error.retryable
 
 
 async def test_a_declared_length_over_the_cap_is_enough(
-    wired: Wired, configured: Configured
+    serve: Serve, configured: Configured
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n"
-    async with wired(partly(head, then="hang")) as wire:
-        config = configured(wire.origin, max_download_bytes=1_000_000)
+    async with serve(partly(head, then="hang")) as server:
+        config = configured(server.origin, max_download_bytes=1_000_000)
         async with Downloader(config) as downloads:
-            error = await failing(downloads, f"{wire.origin}/out-0.webp")
+            error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert str(error) == "127.0.0.1: more than 1000000 bytes"
     assert not error.retryable
 
 
-async def test_an_endless_body_is_cut_at_the_cap(wired: Wired, configured: Configured) -> None:
+async def test_an_endless_body_is_cut_at_the_cap(serve: Serve, configured: Configured) -> None:
     sent = 0
 
     async def endless(connection: Connection) -> None:
@@ -149,24 +161,69 @@ async def test_an_endless_body_is_cut_at_the_cap(wired: Wired, configured: Confi
             await connection.send(b"x" * 65536)
             sent += 65536
 
-    async with wired(endless) as wire:
-        config = configured(wire.origin, max_download_bytes=500_000)
+    async with serve(endless) as server:
+        config = configured(server.origin, max_download_bytes=500_000)
         async with Downloader(config) as downloads:
-            error = await failing(downloads, f"{wire.origin}/out-0.webp")
+            error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert "more than 500000 bytes" in str(error)
     assert sent < 20_000_000
 
 
 async def test_no_query_is_ever_logged(
-    wired: Wired, configured: Configured, caplog: pytest.LogCaptureFixture
+    serve: Serve, configured: Configured, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with (
-        wired(answering(IMAGE_REPLY)) as wire,
-        Downloader(configured(wire.origin)) as downloads,
+        serve(answering(IMAGE_REPLY)) as server,
+        Downloader(configured(server.origin)) as downloads,
     ):
-        await downloads.fetch(Output(0, f"{wire.origin}/out-0.webp?sig=secret"))
+        await downloads.fetch(Output(0, f"{server.origin}/out-0.webp?sig=secret"))
         caplog.set_level(logging.DEBUG, logger="httpx")
-        await downloads.fetch(Output(0, f"{wire.origin}/out-0.webp?sig=secret"))
+        await downloads.fetch(Output(0, f"{server.origin}/out-0.webp?sig=secret"))
     assert "out-0.webp" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("uri", "body"),
+    [
+        ("data:image/webp;base64,aGFsbG8=", b"hallo"),
+        ("data:image/webp;base64,aGFsbG8", b"hallo"),
+        ("data:;base64,aGFs\nbG8=", b"hallo"),
+        ("data:image/webp;base64,aGFsbG8%3D", b"hallo"),
+        ("data:text/plain,a%20b", b"a b"),
+        ("data:,", b""),
+    ],
+)
+def test_data_uris_are_decoded(uri: str, body: bytes) -> None:
+    assert decode_data_uri(uri, 1000) == body
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=300))
+def test_every_body_comes_back(body: bytes) -> None:
+    uri = "data:image/png;base64," + base64.b64encode(body).decode()
+    assert decode_data_uri(uri, 300) == body
+
+
+@pytest.mark.parametrize(
+    ("uri", "retryable"),
+    [
+        ("data:image/webp;base64", True),
+        ("data:image/webp;base64,a*b", True),
+        ("data:image/webp;base64,aaaaa", True),
+        ("data:image/webp;base64," + "A" * 2000, False),
+    ],
+)
+def test_what_is_damaged_or_too_long_is_refused(uri: str, *, retryable: bool) -> None:
+    with pytest.raises(DownloadError) as refused:
+        decode_data_uri(uri, 1000)
+    assert refused.value.retryable is retryable
+    assert len(str(refused.value)) < 100
+
+
+@pytest.mark.anyio
+async def test_inline_outputs_need_no_network() -> None:
+    config = ProviderConfig(base_url="https://provider.example", api_key=KEY)
+    async with Downloader(config) as downloads:
+        assert await downloads.fetch(Output(0, "data:;base64,aGFsbG8=")) == b"hallo"

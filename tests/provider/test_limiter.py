@@ -10,7 +10,7 @@ import pytest
 
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
 from flux_pipeline.rate_limit import Grant, Kind
-from tests.provider.virtual import inline, run_virtually
+from tests.provider.virtual_loop import inline, run_virtually
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from flux_pipeline.outcomes import Absent, Found, NoList
-from tests.provider.listed import NOW, Configured, ListOfPredictions, entry, find, found_id, listing
+from tests.provider.prediction_list import (
+    NOW,
+    Configured,
+    ListOfPredictions,
+    entry,
+    find,
+    found_id,
+    listing,
+)
 from tests.provider.samples import KEY, make_request
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,15 @@ import httpx
 import pytest
 
 from flux_pipeline.outcomes import Absent, AccessDenied, FindOutcome, Found, ListFailed, NoList
-from tests.provider.listed import NOW, Configured, ListOfPredictions, entry, find, found_id, listing
+from tests.provider.prediction_list import (
+    NOW,
+    Configured,
+    ListOfPredictions,
+    entry,
+    find,
+    found_id,
+    listing,
+)
 from tests.provider.samples import KEY, make_request
 
 pytestmark = pytest.mark.anyio

@@ -31,7 +31,7 @@ from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.request import Request
 from tests.emulator.api import ManualClock
 from tests.provider.samples import PATIENCE, make_request, patience
-from tests.provider.wire import time_stands_still_until
+from tests.provider.scripted_server import time_stands_still_until
 
 pytestmark = pytest.mark.anyio
 

@@ -22,12 +22,18 @@ from flux_pipeline.provider.http import ApiClient, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
 from tests.provider.samples import PATIENCE, http, patience, prediction_fields
-from tests.provider.wire import Wire, answering, hang_at_once, partly, reset_after_request
+from tests.provider.scripted_server import (
+    ScriptedServer,
+    answering,
+    hang_at_once,
+    partly,
+    reset_after_request,
+)
 
 pytestmark = pytest.mark.anyio
 
 Configured = Callable[..., ProviderConfig]
-Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 GOOD = http(prediction_fields(), status=201)
 
 
@@ -74,35 +80,35 @@ async def test_a_certificate_that_nobody_signed_is_refused_before_anything_is_se
     configured: Configured, certificate: Path, request_: Request
 ) -> None:
     async with (
-        Wire([answering(GOOD)], tls=serving(certificate)) as wire,
-        Provider(configured(wire.origin)) as provider,
+        ScriptedServer([answering(GOOD)], tls=serving(certificate)) as server,
+        Provider(configured(server.origin)) as provider,
     ):
         outcome = await provider.create(request_)
     assert outcome == NeverSent(
         "127.0.0.1: certificate: self-signed certificate; the request was not sent"
     )
-    assert wire.requests == []
+    assert server.requests == []
 
 
 async def test_a_server_without_tls_gets_nothing(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
-    async with wired(partly(b"", then="close"), answering(GOOD)) as wire:
+    async with serve(partly(b"", then="close"), answering(GOOD)) as server:
         config = configured(
-            wire.origin.replace("http", "https"), timeouts=Timeouts(connect=0.3, create=2.0)
+            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.3, create=2.0)
         )
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
     assert isinstance(outcome, NeverSent)
-    assert wire.requests == []
+    assert server.requests == []
 
 
 async def test_a_handshake_that_hangs_means_that_nothing_was_sent(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
-    async with wired(hang_at_once) as wire:
+    async with serve(hang_at_once) as server:
         config = configured(
-            wire.origin.replace("http", "https"), timeouts=Timeouts(connect=0.2, create=2.0)
+            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.2, create=2.0)
         )
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
@@ -110,10 +116,10 @@ async def test_a_handshake_that_hangs_means_that_nothing_was_sent(
 
 
 async def test_the_deadline_holds_for_the_handshake_too(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
-    async with wired(hang_at_once) as wire:
-        config = configured(wire.origin.replace("http", "https"), timeouts=patience(create=0.2))
+    async with serve(hang_at_once) as server:
+        config = configured(server.origin.replace("http", "https"), timeouts=patience(create=0.2))
         async with Provider(config) as provider:
             async with asyncio.timeout(PATIENCE / 2):
                 outcome = await provider.create(request_)
@@ -124,8 +130,10 @@ async def test_what_breaks_after_the_handshake_may_have_been_sent(
     configured: Configured, certificate: Path, request_: Request
 ) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate))
-    async with Wire([reset_after_request, answering(GOOD)], tls=serving(certificate)) as wire:
-        config = configured(wire.origin)
+    async with ScriptedServer(
+        [reset_after_request, answering(GOOD)], tls=serving(certificate)
+    ) as server:
+        config = configured(server.origin)
         transport = AiohttpTransport(ssl_context=trusting)
         async with Provider(config) as provider, ApiClient(config, transport=transport) as calls:
             provider._api = calls
@@ -134,17 +142,17 @@ async def test_what_breaks_after_the_handshake_may_have_been_sent(
     assert isinstance(first, Ambiguous)
     assert isinstance(answer, Reply)
     assert answer.status == 201
-    assert len(wire.requests) == 2
+    assert len(server.requests) == 2
 
 
 async def test_http2_is_never_offered(configured: Configured, certificate: Path) -> None:
     context = serving(certificate)
     context.set_alpn_protocols(["h2", "http/1.1"])
     trusting = ssl.create_default_context(cafile=str(certificate))
-    async with Wire([answering(GOOD)], tls=context) as wire:
+    async with ScriptedServer([answering(GOOD)], tls=context) as server:
         transport = AiohttpTransport(ssl_context=trusting)
-        async with ApiClient(configured(wire.origin), transport=transport) as calls:
-            answer = await calls.send("GET", f"{wire.origin}/v1", deadline=PATIENCE)
+        async with ApiClient(configured(server.origin), transport=transport) as calls:
+            answer = await calls.send("GET", f"{server.origin}/v1", deadline=PATIENCE)
     assert isinstance(answer, Reply)
-    assert wire.requests[0].startswith(b"GET /v1 HTTP/1.1\r\n")
+    assert server.requests[0].startswith(b"GET /v1 HTTP/1.1\r\n")
     assert not isinstance(answer, httpx.HTTPError)

@@ -18,9 +18,9 @@ from flux_pipeline.prediction import Output
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from tests.provider.samples import ID, KEY, http, make_request, prediction_fields
-from tests.provider.wire import (
+from tests.provider.scripted_server import (
     Script,
-    Wire,
+    ScriptedServer,
     answering,
     close_after_request,
     hang_after_request,
@@ -31,7 +31,7 @@ from tests.provider.wire import (
 pytestmark = pytest.mark.anyio
 
 Configured = Callable[..., ProviderConfig]
-Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 
 ECHO: list[Script] = [
     answering(
@@ -67,7 +67,7 @@ def shown(value: object) -> str:
 
 @pytest.mark.parametrize("script", ECHO)
 async def test_no_outcome_and_no_log_line_holds_the_key(
-    wired: Wired, configured: Configured, script: Script
+    serve: Serve, configured: Configured, script: Script
 ) -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -78,9 +78,9 @@ async def test_no_outcome_and_no_log_line_holds_the_key(
     asyncio.get_running_loop().set_debug(True)
     seen: list[Any] = []
     try:
-        async with wired(script) as wire:
+        async with serve(script) as server:
             config = configured(
-                wire.origin, timeouts=Timeouts(connect=1.0, create=0.2, call=0.2, download=0.2)
+                server.origin, timeouts=Timeouts(connect=1.0, create=0.2, call=0.2, download=0.2)
             )
             async with Provider(config) as provider:
                 logging.getLogger("httpx").setLevel(logging.DEBUG)
@@ -92,7 +92,7 @@ async def test_no_outcome_and_no_log_line_holds_the_key(
                     await provider.poll(ID),
                 ]
                 try:
-                    await provider.download(Output(0, f"{wire.origin}/x?token={KEY}"))
+                    await provider.download(Output(0, f"{server.origin}/x?token={KEY}"))
                 except DownloadError as error:
                     seen.append(error)
     finally:
@@ -104,9 +104,9 @@ async def test_no_outcome_and_no_log_line_holds_the_key(
         assert KEY not in shown(each)
 
 
-async def test_no_other_host_ever_sees_the_key(wired: Wired, configured: Configured) -> None:
+async def test_no_other_host_ever_sees_the_key(serve: Serve, configured: Configured) -> None:
     """Every URL in the replies points elsewhere; only our own base is asked, and with the key."""
-    async with wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as trap:
+    async with serve(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as trap:
         elsewhere = dict.fromkeys(
             ("get", "cancel", "stream", "web"), f"{trap.origin}/v1/predictions/{ID}"
         )
@@ -117,7 +117,10 @@ async def test_no_other_host_ever_sees_the_key(wired: Wired, configured: Configu
         listed = {"results": [recent], "next": f"{trap.origin}/v1/predictions?cursor=2"}
         last: dict[str, Any] = {"results": [], "next": None}
         api = [http(fields, status=201), http(fields), http(fields), http(listed), http(last)]
-        async with wired(answering(*api)) as wire, Provider(configured(wire.origin)) as provider:
+        async with (
+            serve(answering(*api)) as server,
+            Provider(configured(server.origin)) as provider,
+        ):
             created = await provider.create(make_request())
             polled = await provider.poll(ID)
             await provider.cancel(ID)
@@ -127,17 +130,17 @@ async def test_no_other_host_ever_sees_the_key(wired: Wired, configured: Configu
             with pytest.raises(DownloadError):
                 await provider.download(polled.prediction.outputs[0])
     assert trap.connections == 0
-    assert len(wire.requests) == 5
-    assert wire.targets[-1] == "GET /v1/predictions?cursor=2"
-    assert all(KEY.encode() in each for each in wire.requests)
+    assert len(server.requests) == 5
+    assert server.targets[-1] == "GET /v1/predictions?cursor=2"
+    assert all(KEY.encode() in each for each in server.requests)
 
 
 async def test_an_allowed_host_is_asked_without_the_key(
-    wired: Wired, configured: Configured
+    serve: Serve, configured: Configured
 ) -> None:
     async with (
-        wired(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as wire,
-        Provider(configured(wire.origin)) as provider,
+        serve(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as server,
+        Provider(configured(server.origin)) as provider,
     ):
-        await provider.download(Output(0, f"{wire.origin}/out-0.webp"))
-    assert KEY.encode() not in wire.requests[0]
+        await provider.download(Output(0, f"{server.origin}/out-0.webp"))
+    assert KEY.encode() not in server.requests[0]

@@ -15,10 +15,10 @@ from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.request import Request
 from tests.provider.samples import ID, KEY, MODEL, VERSION, http, patience, prediction_fields
-from tests.provider.wire import (
+from tests.provider.scripted_server import (
     Connection,
     Script,
-    Wire,
+    ScriptedServer,
     answering,
     close_after_request,
     hang_after_request,
@@ -33,21 +33,21 @@ from tests.provider.wire import (
 pytestmark = pytest.mark.anyio
 
 Configured = Callable[..., ProviderConfig]
-Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 GOOD = http(prediction_fields(), status=201)
 
 
 async def test_the_request_is_sent_to_the_letter_and_the_id_is_read(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     async with (
-        wired(answering(GOOD)) as wire,
-        Provider(configured(wire.origin + "/replicate/")) as provider,
+        serve(answering(GOOD)) as server,
+        Provider(configured(server.origin + "/replicate/")) as provider,
     ):
         outcome = await provider.create(request_)
     assert isinstance(outcome, Accepted)
     assert outcome.prediction.id == ID
-    head, _, body = wire.requests[0].partition(b"\r\n\r\n")
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "POST /replicate/v1/predictions HTTP/1.1"
     fields = dict(line.lower().split(": ", 1) for line in lines[1:])
@@ -99,16 +99,18 @@ async def test_a_connection_that_never_stands_was_never_sent(
 
 
 async def test_a_pool_without_a_free_connection_was_never_sent(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
-    async with wired(hang_after_request) as wire:
-        config = configured(wire.origin, concurrency=1, timeouts=Timeouts(connect=0.2, create=0.8))
+    async with serve(hang_after_request) as server:
+        config = configured(
+            server.origin, concurrency=1, timeouts=Timeouts(connect=0.2, create=0.8)
+        )
         async with Provider(config) as provider:
-            with time_stands_still_until(lambda: len(wire.requests) == 9):
+            with time_stands_still_until(lambda: len(server.requests) == 9):
                 outcomes = await asyncio.gather(
                     *(provider.create(request_, permitted=True) for _ in range(12))
                 )
-    assert len(wire.requests) == 9  # the configured one and the spare ones
+    assert len(server.requests) == 9  # the configured one and the spare ones
     assert sum(isinstance(each, NeverSent) for each in outcomes) == 3
     assert sum(isinstance(each, Ambiguous) for each in outcomes) == 9
 
@@ -165,7 +167,7 @@ def standing(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     ],
 )
 async def test_whatever_breaks_after_the_connection_stands_may_have_been_paid(
-    wired: Wired,
+    serve: Serve,
     configured: Configured,
     request_: Request,
     standing: list[object],
@@ -175,19 +177,19 @@ async def test_whatever_breaks_after_the_connection_stands_may_have_been_paid(
 ) -> None:
     limits = patience(create=0.3) if words == "in time" else patience()
     async with (
-        wired(script) as wire,
-        Provider(configured(wire.origin, timeouts=limits)) as provider,
+        serve(script) as server,
+        Provider(configured(server.origin, timeouts=limits)) as provider,
     ):
         with time_stands_still_until(lambda: standing):
             outcome = await provider.create(request_, permitted=True)
     assert isinstance(outcome, Ambiguous), outcome
     assert words in outcome.reason
-    assert len(wire.requests) <= 1
-    assert wire.connections == 1
+    assert len(server.requests) <= 1
+    assert server.connections == 1
 
 
 async def test_a_post_on_a_kept_connection_that_dies_is_ambiguous_and_not_repeated(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     async def once_then_dead(connection: Connection) -> None:
         await connection.read_request()
@@ -195,18 +197,18 @@ async def test_a_post_on_a_kept_connection_that_dies_is_ambiguous_and_not_repeat
         await connection.read_request()
         connection.reset()
 
-    async with wired(once_then_dead) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(once_then_dead) as server, Provider(configured(server.origin)) as provider:
         first = await provider.create(request_)
         second = await provider.create(request_)
     assert isinstance(first, Accepted)
     assert isinstance(second, Ambiguous)
-    assert len(wire.requests) == 2
-    assert wire.connections == 1
+    assert len(server.requests) == 2
+    assert server.connections == 1
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.0001, 0.0003, 0.001, 0.003])
 async def test_a_post_that_meets_a_closing_connection_is_counted_as_it_was_received(
-    wired: Wired, configured: Configured, request_: Request, delay: float
+    serve: Serve, configured: Configured, request_: Request, delay: float
 ) -> None:
     """The server closes its idle connection just as the POST arrives."""
 
@@ -215,18 +217,18 @@ async def test_a_post_that_meets_a_closing_connection_is_counted_as_it_was_recei
         await connection.send(GOOD)
         await asyncio.sleep(delay)
 
-    async with wired(close_while_idle) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(close_while_idle) as server, Provider(configured(server.origin)) as provider:
         for _ in range(20):
-            before = len(wire.requests)
+            before = len(server.requests)
             outcome = await provider.create(request_)
-            received = len(wire.requests) - before
+            received = len(server.requests) - before
             assert isinstance(outcome, (Accepted, Ambiguous))
             assert received <= 1
             assert received == 1 or isinstance(outcome, Ambiguous)
 
 
 async def test_a_get_on_a_kept_connection_that_dies_is_repeated(
-    wired: Wired, configured: Configured
+    serve: Serve, configured: Configured
 ) -> None:
     async def once_then_dead(connection: Connection) -> None:
         await connection.read_request()
@@ -235,33 +237,36 @@ async def test_a_get_on_a_kept_connection_that_dies_is_repeated(
         connection.reset()
 
     async with (
-        wired(once_then_dead, answering(GOOD)) as wire,
-        Provider(configured(wire.origin)) as provider,
+        serve(once_then_dead, answering(GOOD)) as server,
+        Provider(configured(server.origin)) as provider,
     ):
         outcomes = [await provider.poll(ID) for _ in range(2)]
     assert [type(each).__name__ for each in outcomes] == ["Polled", "Polled"]
-    assert wire.targets == [f"GET /v1/predictions/{ID}"] * 3
+    assert server.targets == [f"GET /v1/predictions/{ID}"] * 3
 
 
 async def test_redirects_are_not_followed(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
-    async with wired(answering(GOOD)) as other:
+    async with serve(answering(GOOD)) as other:
         moved = http(status=307, headers={"Location": f"{other.origin}/v1/predictions"})
-        async with wired(answering(moved)) as wire, Provider(configured(wire.origin)) as provider:
+        async with (
+            serve(answering(moved)) as server,
+            Provider(configured(server.origin)) as provider,
+        ):
             assert isinstance(await provider.create(request_), Ambiguous)
             assert type(await provider.poll(ID)).__name__ == "PollFailed"
     assert other.connections == 0
 
 
 async def test_cookies_are_not_sent_back(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     reply = http(prediction_fields(), status=201, headers={"Set-Cookie": "a=b; Path=/"})
-    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(answering(reply)) as server, Provider(configured(server.origin)) as provider:
         await provider.create(request_)
         await provider.create(request_)
-    assert not any(b"ookie" in each for each in wire.requests)
+    assert not any(b"ookie" in each for each in server.requests)
 
 
 @pytest.mark.parametrize(
@@ -276,31 +281,31 @@ async def test_cookies_are_not_sent_back(
     ],
 )
 async def test_refusals_are_read(
-    wired: Wired, configured: Configured, request_: Request, reply: bytes, expected: object
+    serve: Serve, configured: Configured, request_: Request, reply: bytes, expected: object
 ) -> None:
-    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(answering(reply)) as server, Provider(configured(server.origin)) as provider:
         assert await provider.create(request_) == expected
 
 
 async def test_an_error_status_decides_even_if_its_body_breaks_off(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     reply = http({"detail": "a detail that is longer than what arrives"}, status=422)
     async with (
-        wired(partly(reply[:-9], then="reset")) as wire,
-        Provider(configured(wire.origin)) as provider,
+        serve(partly(reply[:-9], then="reset")) as server,
+        Provider(configured(server.origin)) as provider,
     ):
         outcome = await provider.create(request_)
     assert outcome == Refused(422, "422, application/json, cut")
 
 
 async def test_a_cancelled_create_sends_nothing_more(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
-    async with wired(hang_after_request) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(hang_after_request) as server, Provider(configured(server.origin)) as provider:
         task = asyncio.create_task(provider.create(request_))
-        await wire.received.wait()
+        await server.received.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert len(wire.requests) == 1
+    assert len(server.requests) == 1

@@ -13,15 +13,15 @@ from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.download import Downloader
 from tests.provider.samples import IMAGE, IMAGE_REPLY, failing, http
-from tests.provider.wire import (
-    Wire,
+from tests.provider.scripted_server import (
+    ScriptedServer,
     answering,
 )
 
 pytestmark = pytest.mark.anyio
 
 Configured = Callable[..., ProviderConfig]
-Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 
 
 SPELLINGS = [
@@ -111,15 +111,15 @@ async def test_no_redirect_leads_into_our_own_network(configured: Configured, ur
 
 
 async def test_a_name_of_our_own_network_is_not_connected_to(
-    wired: Wired, configured: Configured
+    serve: Serve, configured: Configured
 ) -> None:
-    async with wired(answering(IMAGE_REPLY)) as wire:
+    async with serve(answering(IMAGE_REPLY)) as server:
         config = configured("https://provider.example", output_hosts=("*",))
         async with Downloader(config) as downloads:
-            error = await failing(downloads, f"https://localhost:{wire.port}/x?sig=secret")
+            error = await failing(downloads, f"https://localhost:{server.port}/x?sig=secret")
     assert str(error) == "localhost: not a public address"
     assert not error.retryable
-    assert wire.connections == 0
+    assert server.connections == 0
 
 
 async def test_a_name_is_resolved_once_and_that_address_is_connected_to(
@@ -237,14 +237,14 @@ async def test_each_hop_is_checked(configured: Configured, target: str) -> None:
 
 
 async def test_a_server_on_this_machine_can_t_send_us_to_its_neighbours(
-    wired: Wired, configured: Configured
+    serve: Serve, configured: Configured
 ) -> None:
-    async with wired(answering(IMAGE_REPLY)) as neighbour:
+    async with serve(answering(IMAGE_REPLY)) as neighbour:
         moved = http(status=302, headers={"Location": f"{neighbour.origin}/out-0.webp"})
         async with (
-            wired(answering(moved)) as wire,
-            Downloader(configured(wire.origin)) as downloads,
+            serve(answering(moved)) as server,
+            Downloader(configured(server.origin)) as downloads,
         ):
-            error = await failing(downloads, f"{wire.origin}/out-0.webp")
+            error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert not error.retryable
     assert neighbour.connections == 0

@@ -14,12 +14,12 @@ from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.http import ApiClient
 from flux_pipeline.request import Request
 from tests.provider.samples import http, prediction_fields
-from tests.provider.wire import Connection, Wire, answering
+from tests.provider.scripted_server import Connection, ScriptedServer, answering
 
 pytestmark = pytest.mark.anyio
 
 Configured = Callable[..., ProviderConfig]
-Wired = Callable[..., AbstractAsyncContextManager[Wire]]
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 GOOD = json.dumps(prediction_fields()).encode()
 
 
@@ -35,12 +35,12 @@ GOOD = json.dumps(prediction_fields()).encode()
     ],
 )
 async def test_a_url_of_another_origin_is_never_sent_with_the_key(
-    wired: Wired, configured: Configured, url: str
+    serve: Serve, configured: Configured, url: str
 ) -> None:
-    async with wired(answering(http())) as wire, ApiClient(configured(wire.origin)) as calls:
+    async with serve(answering(http())) as server, ApiClient(configured(server.origin)) as calls:
         with pytest.raises(ValueError, match="the key is for the configured origin only"):
-            await calls.send("GET", url.format(port=wire.port), deadline=1.0)
-    assert wire.connections == 0
+            await calls.send("GET", url.format(port=server.port), deadline=1.0)
+    assert server.connections == 0
 
 
 @pytest.mark.parametrize("value", ["../cancel", "a/b", "", "a" * 65, "a?b"])
@@ -53,10 +53,10 @@ async def test_what_is_no_id_is_not_asked_for(configured: Configured, value: str
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
 async def test_a_reply_that_a_gateway_compressed_is_read(
-    wired: Wired, configured: Configured, request_: Request, encoding: str
+    serve: Serve, configured: Configured, request_: Request, encoding: str
 ) -> None:
     reply = http(gzip.compress(GOOD), status=201, headers={"Content-Encoding": encoding})
-    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(answering(reply)) as server, Provider(configured(server.origin)) as provider:
         assert isinstance(await provider.create(request_), Accepted)
 
 
@@ -72,7 +72,7 @@ async def test_a_reply_that_a_gateway_compressed_is_read(
     ],
 )
 async def test_a_reply_that_can_t_be_unpacked_is_ambiguous(
-    wired: Wired,
+    serve: Serve,
     configured: Configured,
     request_: Request,
     *,
@@ -82,8 +82,8 @@ async def test_a_reply_that_can_t_be_unpacked_is_ambiguous(
 ) -> None:
     reply = http(body, status=201, headers={"Content-Encoding": encoding})
     async with (
-        wired(answering(reply)) as wire,
-        Provider(configured(wire.origin, max_reply_bytes=1_000_000)) as provider,
+        serve(answering(reply)) as server,
+        Provider(configured(server.origin, max_reply_bytes=1_000_000)) as provider,
     ):
         outcome = await provider.create(request_)
     assert isinstance(outcome, Ambiguous)
@@ -91,15 +91,15 @@ async def test_a_reply_that_can_t_be_unpacked_is_ambiguous(
 
 
 async def test_errors_are_read_up_to_a_mebibyte(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     reply = http(b" " * (2**20 + 1), status=422)
-    async with wired(answering(reply)) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(answering(reply)) as server, Provider(configured(server.origin)) as provider:
         assert await provider.create(request_) == Refused(422, "422, no type, too large")
 
 
 async def test_a_reply_of_100_mb_is_not_read(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     sent = 0
 
@@ -111,14 +111,14 @@ async def test_a_reply_of_100_mb_is_not_read(
             await connection.send(b" " * 65536)
             sent += 65536
 
-    async with wired(huge) as wire, Provider(configured(wire.origin)) as provider:
+    async with serve(huge) as server, Provider(configured(server.origin)) as provider:
         outcome = await provider.create(request_)
     assert outcome == Ambiguous("127.0.0.1: the reply was not read (201, no type, too large)")
     assert sent < 10_000_000
 
 
 async def test_an_endless_reply_is_cut_at_the_cap(
-    wired: Wired, configured: Configured, request_: Request
+    serve: Serve, configured: Configured, request_: Request
 ) -> None:
     async def endless(connection: Connection) -> None:
         await connection.read_request()
@@ -126,8 +126,8 @@ async def test_an_endless_reply_is_cut_at_the_cap(
         while True:
             await connection.send(b" " * 65536)
 
-    async with wired(endless) as wire:
-        config = configured(wire.origin, max_reply_bytes=300_000)
+    async with serve(endless) as server:
+        config = configured(server.origin, max_reply_bytes=300_000)
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
     assert isinstance(outcome, Ambiguous)

@@ -25,9 +25,9 @@ class Connection:
     """One accepted connection."""
 
     def __init__(
-        self, wire: "Wire", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, server: "ScriptedServer", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self.wire = wire
+        self.server = server
         self.reader = reader
         self.writer = writer
 
@@ -36,8 +36,8 @@ class Connection:
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
         body = await self.reader.readexactly(int(length[1])) if length else b""
-        self.wire.requests.append(head + body)
-        self.wire.received.set()
+        self.server.requests.append(head + body)
+        self.server.received.set()
         return head + body
 
     async def send(self, data: bytes) -> None:
@@ -51,13 +51,13 @@ class Connection:
         self.writer.transport.abort()
 
     async def hang(self) -> None:
-        await self.wire.closing.wait()
+        await self.server.closing.wait()
 
 
 Script: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
-class Wire:
+class ScriptedServer:
     """Listens on loopback; the n-th connection runs the n-th script, the last one repeats."""
 
     def __init__(self, scripts: Sequence[Script], *, tls: ssl.SSLContext | None = None) -> None:
@@ -189,9 +189,9 @@ def trickling(head: bytes, *, seconds: float) -> Script:
     async def script(connection: Connection) -> None:
         await connection.read_request()
         await connection.send(head)
-        while not connection.wire.closing.is_set():
+        while not connection.server.closing.is_set():
             await connection.send(b"x")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(connection.wire.closing.wait(), seconds)
+                await asyncio.wait_for(connection.server.closing.wait(), seconds)
 
     return script
