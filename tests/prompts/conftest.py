@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import PromptSet, load_prompt_set
-from tests.prompts.sets import HEAD, Load, ProblemsOf, Write
+from tests.prompts.fixtures import HEAD, Load, ProblemsOf, Write
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Cron lines: whatever passes here must pass where they are used."""
+"""Every cron line that passes here is accepted by Dagster."""
 
 import dagster as dg
 import pytest
@@ -25,7 +25,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("line", GOOD)
-def test_is_taken_here_and_by_the_scheduler(line: str) -> None:
+def test_a_line_is_accepted_here_and_by_dagster(line: str) -> None:
     assert checked_cron(line) == line
     dg.ScheduleDefinition(name="s", cron_schedule=line, job_name="j")
 
@@ -55,6 +55,6 @@ def test_is_taken_here_and_by_the_scheduler(line: str) -> None:
         ("every morning at six o'clock", "minute: every"),
     ],
 )
-def test_is_refused_with_the_field(line: str, words: str) -> None:
+def test_a_line_is_refused_with_the_field(line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         checked_cron(line)

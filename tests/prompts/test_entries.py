@@ -1,92 +1,239 @@
-"""Entries of a prompt set whose form is wrong, each said with what else is wrong."""
+"""Entries of a prompt set: what is wrong with one is reported together with all other mistakes."""
+
+import json
 
 import pytest
 
-from tests.prompts.sets import Load, ProblemsOf, Write
+from flux_pipeline.errors import ConfigError
+from flux_pipeline.prompts import (
+    build_prompt_set,
+)
+from tests.prompts.fixtures import Load, ProblemsOf, Write
 
 
-def said(problems: ProblemsOf, text: str) -> list[str]:
+def messages_of(problems: ProblemsOf, text: str) -> list[str]:
     return [f"{problem.key}: {problem.message}" for problem in problems(text)]
 
 
 def test_a_prompt_is_a_text_or_a_mapping(problems: ProblemsOf) -> None:
-    assert said(problems, "prompts: {a: [b], c: d}\n") == [
+    assert messages_of(problems, "prompts: {a: [b], c: d}\n") == [
         "prompts.a: must be a text or a mapping, not a list"
     ]
 
 
 def test_the_inputs_of_an_entry_with_a_wrong_form_are_checked_too(problems: ProblemsOf) -> None:
-    found = said(problems, "prompts: {a: {num_outputs: 9, takes: x, seed: none}}\n")
+    found = messages_of(problems, "prompts: {a: {num_outputs: 9, takes: x, seed: none}}\n")
     assert len(found) == 3
     assert "prompts.a.num_outputs: 9 is not allowed (1 to 4)" in found
 
 
 def test_the_inputs_of_an_entry_with_a_missing_table_are_checked_too(problems: ProblemsOf) -> None:
-    found = said(problems, 'prompts: {a: {prompt: "{x}", table: t.csv, num_outputs: 9}}\n')
+    found = messages_of(problems, 'prompts: {a: {prompt: "{x}", table: t.csv, num_outputs: 9}}\n')
     assert len(found) == 2
     assert "prompts.a.num_outputs: 9 is not allowed (1 to 4)" in found
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
-def test_a_folder_is_no_table(write: Write, problems: ProblemsOf, name: str) -> None:
-    write(f"{name}/x", "")
-    (problem,) = said(problems, f'prompts: {{a: {{prompt: "{{x}}", table: {name}}}}}\n')
-    assert f"{name}: is a folder, not a table" in problem
-
-
-def test_a_jsonl_table_without_an_object_has_no_columns(write: Write, problems: ProblemsOf) -> None:
-    write("t.jsonl", "\n[]\n")
-    (problem,) = said(problems, 'prompts: {a: {prompt: "{x}", table: t.jsonl}}\n')
-    assert "holds no JSON object" in problem
-
-
-def test_an_unreadable_table_says_why(write: Write, problems: ProblemsOf) -> None:
-    path = write("t.csv", "")
-    path.unlink()
-    path.symlink_to("t.csv")
-    (problem,) = said(problems, 'prompts: {a: {prompt: "{x}", table: t.csv}}\n')
-    assert "t.csv: " in problem
-
-
-def test_a_lone_brace_is_said_at_its_field(problems: ProblemsOf) -> None:
-    assert said(problems, 'prompts: {a: {prompt: "b } c"}}\n') == [
+def test_a_lone_brace_is_reported_at_its_field(problems: ProblemsOf) -> None:
+    assert messages_of(problems, 'prompts: {a: {prompt: "b } c"}}\n') == [
         "prompts.a.prompt: a lone } at character 3: write }} for a brace"
     ]
-    (problem,) = said(problems, 'defaults: {hf_lora: "{x.y}"}\nprompts: {a: b, c: d}\n')
+    (problem,) = messages_of(problems, 'defaults: {hf_lora: "{x.y}"}\nprompts: {a: b, c: d}\n')
     assert problem.startswith("defaults.hf_lora: {x.y} at character 1 is no placeholder")
 
 
 def test_an_unknown_placeholder_hides_no_other_mistake(problems: ProblemsOf) -> None:
-    found = said(problems, 'prompts: {a: {prompt: b, num_outputs: "{n}", lora_scale: 7}}\n')
+    found = messages_of(problems, 'prompts: {a: {prompt: b, num_outputs: "{n}", lora_scale: 7}}\n')
     assert len(found) == 2
     assert "prompts.a.lora_scale: 7 is not allowed (0 to 1)" in found
 
 
 def test_defaults_must_be_a_mapping_of_inputs(problems: ProblemsOf) -> None:
-    assert said(problems, "defaults: [a]\nprompts: {a: b}\n") == [
+    assert messages_of(problems, "defaults: [a]\nprompts: {a: b}\n") == [
         "defaults: a list is not allowed (a mapping)"
     ]
-    (problem,) = said(problems, "defaults: {prompt: b}\nprompts: {a: b}\n")
+    (problem,) = messages_of(problems, "defaults: {prompt: b}\nprompts: {a: b}\n")
     assert 'unknown key "prompt"' in problem
-
-
-def test_an_image_of_a_host_with_foreign_letters_is_warned_of(load: Load) -> None:
-    (warning,) = load(
-        "prompts: {a: {prompt: b, image: 'https://ex\u00e4mple.com/a.png'}}\n"
-    ).warnings
-    assert "letters beyond a-z" in warning.message
 
 
 @pytest.mark.parametrize(
     "image", ["data:image/png;base64,AAAA", "file:///a.png", "a.png", "https://10.0.0.1/a.png"]
 )
 def test_an_image_is_a_public_address(problems: ProblemsOf, image: str) -> None:
-    (problem,) = said(problems, f"prompts: {{a: {{prompt: b, image: '{image}'}}}}\n")
+    (problem,) = messages_of(problems, f"prompts: {{a: {{prompt: b, image: '{image}'}}}}\n")
     assert problem.startswith("prompts.a.image: ")
 
 
-def test_long_names_of_rows_end_in_their_hash(write: Write, load: Load) -> None:
-    write("t.csv", "k\n" + "a" * 200 + "\n" + "a" * 199 + "\n")
-    first, second = load('prompts: {p: {prompt: "{k}", table: t.csv, key: k}}\n').partition_keys()
-    assert first != second
-    assert max(len(first), len(second)) <= 120
+FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "33 num_outputs 0": ("num_outputs: 0", ("num_outputs: 0 is not allowed (1 to 4)",)),
+    "34 num_outputs 5": ("num_outputs: 5", ("num_outputs: 5 is not allowed (1 to 4)",)),
+    "35 num_outputs two": ("num_outputs: two", ('"two" is not allowed', "a whole number, 1 to 4")),
+    "36 num_outputs 1.5": ("num_outputs: 1.5", ("1.5 is not allowed", "a whole number")),
+    "37 num_outputs true": ("num_outputs: true", ('"true" is not allowed', "a whole number")),
+    "38 steps 0": ("num_inference_steps: 0", ("0 is not allowed (1 to 12)",)),
+    "39 steps 13": ("num_inference_steps: 13", ("13 is not allowed (1 to 12)",)),
+    "40 quality -1": ("output_quality: -1", ("-1 is not allowed (0 to 100)",)),
+    "41 quality 101": ("output_quality: 101", ("101 is not allowed (0 to 100)",)),
+    "42 prompt_strength 1.01": ("prompt_strength: 1.01", ("1.01 is not allowed (0 to 1)",)),
+    "43 lora_scale high": ("lora_scale: high", ('"high" is not allowed', "a number, 0 to 1")),
+    "44 ratio 0:1": ("aspect_ratio: 0:1", ('"0:1" is not allowed', "one of 1:1, 16:9, 21:9")),
+    "45 ratio 16/9": ("aspect_ratio: 16/9", ('"16/9" is not allowed', "16:9")),
+    "46 ratio 1:1000": ("aspect_ratio: 1:1000", ('"1:1000" is not allowed', "9:21")),
+    "47 format gif": ("output_format: gif", ('"gif" is not allowed (one of webp, jpg, png)',)),
+    "47 format JPG": ("output_format: JPG", ("write jpg", "one of webp, jpg, png")),
+    "47 format jpeg": ("output_format: jpeg", ('"jpeg" is not allowed', "jpg")),
+    "seed below zero": ("seed: -1", ("seed: -1 is not allowed (0 to 4294967295)",)),
+    "seed too large": ("seed: 4294967296", ("4294967296 is not allowed",)),
+    "seed too large in the last take": (
+        "{seed: 4294967295, takes: 2}",
+        ("in take 2", "4294967296 is not allowed"),
+    ),
+    "safety switch yes": ("disable_safety_checker: yes", ('"yes" is not allowed (true or false)',)),
+    "takes 0": ("takes: 0", ("takes: 0 is not allowed (1 to 1000)",)),
+    "takes without seeds": ("{seed: none, takes: 2}", ("same request 2 times", "seed: none")),
+    "empty matrix": ("matrix: {a: []}", ("matrix.a: is empty",)),
+    "unused matrix": ("matrix: {a: [b]}", ("matrix.a: is used nowhere", "takes")),
+    "key without a table": ("key: sku", ("names a column, and there is no table",)),
+}
+
+
+@pytest.mark.parametrize(("field", "words"), FIELDS.values(), ids=FIELDS.keys())
+def test_field_is_refused_with_what_is_allowed(
+    problems: ProblemsOf, field: str, words: tuple[str, ...]
+) -> None:
+    inner = field.strip("{}") if field.startswith("{") else field
+    (problem,) = problems(f"prompts:\n  a: {{prompt: b, {inner}}}\n")
+    assert problem.line == 3
+    assert problem.key.startswith("prompts.a.")
+    assert all(word in str(problem) for word in words), str(problem)
+
+
+@pytest.mark.parametrize(
+    "field", ["num_outputs: 5", "aspect_ratio: 2:1", "seed: x", "hf_lora: ../x"]
+)
+def test_a_wrong_default_is_reported_once_and_at_the_defaults(
+    problems: ProblemsOf, field: str
+) -> None:
+    (problem,) = problems(f"defaults:\n  {field}\nprompts: {{a: b, c: {{prompt: d}}, e: f}}\n")
+    assert problem.line == 3
+    assert problem.key == f"defaults.{field.split(':', 1)[0]}"
+
+
+PROMPTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "49 empty": ("", ("is empty",)),
+    "50 blanks": (" \t\n\u3000", ("is blank",)),
+    "51 long": ("a" * 10_001, ("10,001 characters", "at most 10,000")),
+    "52 10 MB": ("a" * 10_000_000, ("10,000,000 characters",)),
+    "53 lone surrogate": ("ab\ud83d", ("lone surrogate", "\\ud83d", "character 3")),
+    "54 NUL": ("a\0b", ("a NUL at character 2",)),
+    "55 bell": ("a\x07", ("control character \\x07", "character 2")),
+    "55 carriage return": ("a\rb", ("control character \\x0d",)),
+    "55 delete": ("a\x7f", ("control character \\x7f",)),
+    "59 ANSI escape": ("\x1b[31mred", ("control character \\x1b", "character 1")),
+}
+
+
+@pytest.mark.parametrize(("prompt", "words"), PROMPTS.values(), ids=PROMPTS.keys())
+def test_prompt_is_refused_with_the_place(prompt: str, words: tuple[str, ...]) -> None:
+    document = {"model": "lucataco/flux-schnell-lora", "prompts": {"a": prompt}}
+    with pytest.raises(ConfigError) as raised:
+        build_prompt_set("x", document)
+    (problem,) = raised.value.problems
+    assert problem.key == "prompts.a.prompt"
+    assert all(word in problem.message for word in words), problem.message
+    assert problem.message.isprintable()
+
+
+@pytest.mark.parametrize(("prompt", "words"), PROMPTS.values(), ids=PROMPTS.keys())
+def test_prompt_of_a_table_is_refused_with_the_row(
+    write: Write, problems: ProblemsOf, prompt: str, words: tuple[str, ...]
+) -> None:
+    write("t.jsonl", json.dumps({"text": "a cat"}) + "\n" + json.dumps({"text": prompt}) + "\n")
+    (problem,) = problems('prompts: {p: {prompt: "{text}", table: t.jsonl}}\n')
+    assert problem.line == 2
+    if len(prompt) < 1_000_000:
+        assert "(row 2)" in problem.message
+        assert all(word in problem.message for word in words), problem.message
+    else:
+        assert "more than 1,048,576 bytes" in problem.message
+
+
+ADDRESSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "65 file": ("file:///etc/passwd", ("scheme file", "https://")),
+    "66 metadata service": ("http://169.254.169.254/x.safetensors", ("scheme http",)),
+    "66 metadata service encrypted": ("https://169.254.169.254/x.safetensors", ("public host",)),
+    "66 loopback": ("https://127.0.0.1/x.safetensors", ("no IP address",)),
+    "66 IPv6": ("https://[::1]/x.safetensors", ("public host",)),
+    "66 mapped": ("https://[::ffff:169.254.169.254]/x.safetensors", ("public host",)),
+    "66 decimal": ("https://2852039166/x.safetensors", ("public host",)),
+    "66 hexadecimal": ("https://0xa9fea9fe/x.safetensors", ("public host",)),
+    "66 localhost": ("https://localhost/x.safetensors", ("public host",)),
+    "66 inner name": ("https://metadata.google.internal/x.safetensors", ("private network",)),
+    "67 user and password": ("https://user:pw@host.com/x.safetensors", ("user name or password",)),
+    "67 user": ("https://user@host.com/x.safetensors", ("user name or password",)),
+    "68 path": ("../x", ("is a path",)),
+    "68 absolute path": ("/etc/passwd", ("is a path",)),
+    "68 Windows path": ("C:\\x\\y", ("is a path",)),
+    "69 no owner": ("frosting_lane_flux", ("is not owner/name",)),
+    "69 three parts": ("a/b/c", ("is not owner/name",)),
+    "69 dots": ("owner/flux.1-lora", ("no dots in owner/name",)),
+    "69 revision": ("owner/name@main", ("no @revision",)),
+    "69 blank in it": ("owner/na me", ("is not owner/name",)),
+    "70 long": (
+        "https://example.com/" + "a" * 2_040 + ".safetensors",
+        ("2,072 characters", "2,048"),
+    ),
+    "72 data": ("data:application/octet-stream;base64,AAAA", ("data: URI",)),
+    "not weights": ("https://example.com/model.zip", ("no weights", ".safetensors")),
+    "pinned at huggingface.co": (
+        f"https://huggingface.co/o/n/resolve/{'0123456789' * 4}/f.safetensors",
+        ("loads the main revision", "hf.co/owner/name/resolve/<commit>"),
+    ),
+    "script": ("javascript:alert(1)//x.safetensors", ("owner/name",)),
+    "broken": ("https://[x/y.safetensors", ("not a valid web address",)),
+}
+
+
+@pytest.mark.parametrize(("address", "words"), ADDRESSES.values(), ids=ADDRESSES.keys())
+def test_lora_is_refused_with_the_reason(
+    problems: ProblemsOf, address: str, words: tuple[str, ...]
+) -> None:
+    (problem,) = problems(f"prompts:\n  a:\n    prompt: b\n    hf_lora: {json.dumps(address)}\n")
+    assert (problem.line, problem.key) == (5, "prompts.a.hf_lora")
+    assert all(word in problem.message for word in words), problem.message
+    assert "pw@" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        ("{x: [a, a]}", '"a" stands twice'),
+        ("{x: [A 1, a-1]}", '"A 1" and "a-1" give the same name (a-1)'),
+        ('{"x.y": [a]}', "a variable's name is made of"),
+    ],
+)
+def test_matrix_mistakes(problems: ProblemsOf, matrix: str, words: str) -> None:
+    found = problems(f'prompts: {{a: {{prompt: "b {{x}}", matrix: {matrix}}}}}\n')
+    assert any(words in problem.message for problem in found)
+
+
+def test_a_matrix_variable_may_not_hide_a_column(write: Write, problems: ProblemsOf) -> None:
+    write("t.csv", "name\na\n")
+    (problem,) = problems('prompts: {a: {prompt: "{name}", table: t.csv, matrix: {name: [b]}}}\n')
+    assert "is taken" in problem.message
+
+
+@pytest.mark.parametrize("seed", ["7", "none"])
+def test_a_fixed_seed_needs_the_date_in_the_prompt(
+    load: Load, problems: ProblemsOf, seed: str
+) -> None:
+    by_day = "partitions: {by: day, start: 2026-11-01}\n"
+    (problem,) = problems(f"prompts: {{a: {{prompt: b, seed: {seed}}}}}\n{by_day}")
+    assert "every day would ask for the same image" in problem.message
+    assert load(f'prompts: {{a: {{prompt: "b {{date}}", seed: {seed}}}}}\n{by_day}').requests(
+        "2026-11-01"
+    )
+
+
+def test_the_date_is_a_placeholder_of_days_alone(problems: ProblemsOf) -> None:
+    (problem,) = problems('prompts: {a: "b {date}"}\n')
+    assert "unknown placeholder {date}" in problem.message

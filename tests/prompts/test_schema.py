@@ -1,107 +1,80 @@
-"""The JSON Schema takes what the loader takes, and says no where an editor can know it."""
+"""Keys of a file that are out of range, misspelled or contradictory are refused."""
 
-import json
-import re
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
-
-import jsonschema
 import pytest
 
-from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts import build_prompt_set, json_schema
-from flux_pipeline.prompts.yaml_document import parse_yaml
-
-CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.yaml"))
+from tests.prompts.fixtures import Load, ProblemsOf
 
 
-def is_valid(document: Any) -> bool:
-    return jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("owners: [studio]", "owners.0", "email address or team:<name>"),
+        ("owners: ['team:']", "owners.0", "email address"),
+        ("tags: {'a b': c}", "tags.a b", "a tag's key"),
+        ("tags: {a: 'b c'}", "tags.a", "a tag's value"),
+        ("tags: {dagster/x: y}", "tags.dagster/x", "namespace other than dagster"),
+        ("partitions: {by: week}", "partitions.by", "prompt, shard, day"),
+        ("partitions: {count: 3}", "partitions.by", "prompt, shard, day"),
+        ("partitions: {by: shard}", "partitions.count", "is missing"),
+        ("partitions: {by: shard, count: 0}", "partitions.count", "1 to 10000"),
+        ("partitions: {by: shard, count: 2, start: 2026-11-01}", "partitions.start", "unknown key"),
+        ("partitions: {by: day, start: 2026-13-01}", "partitions.start", "no day of the calendar"),
+        ("partitions: {by: day, start: tomorrow}", "partitions.start", "YYYY-MM-DD"),
+        (
+            "partitions: {by: day, start: 2026-11-01, timezone: Mars}",
+            "partitions.timezone",
+            "no time zone",
+        ),
+        ("partitions: prompt", "partitions", "a mapping"),
+        ("schedule: {cron: '61 * * * *'}", "schedule.cron", "minute: 61"),
+        ("schedule: {cron: '0 6 * * *', timezone: ../x}", "schedule.timezone", "no time zone"),
+        ("schedule: '0 6 * * *'", "schedule", "a mapping"),
+        ("schedule: {crom: x}", "schedule.crom", "did you mean cron"),
+        ("budget: {usd_per_run: -1}", "budget.usd_per_run", "at least 0"),
+        ("budget: {usd_per_week: 1}", "budget.usd_per_week", "unknown key"),
+        ("automation: on_schedule", "automation", "needs a schedule"),
+        ("automation: always", "automation", "one of on_change, on_schedule, none"),
+        ("automation: on_change\nschedule: {cron: '@daily'}", "automation", "exclude each other"),
+    ],
+)
+def test_settings_are_refused_with_what_is_allowed(
+    problems: ProblemsOf, text: str, key: str, words: str
+) -> None:
+    found = problems(f"prompts: {{a: b}}\n{text}\n")
+    assert [problem.key for problem in found if words in problem.message] == [key], found
 
 
-def as_an_editor_reads(value: Any) -> Any:
-    """Text as YAML 1.2 types it: 16:9 stays text, 010 and 2 become numbers."""
-    if isinstance(value, dict):
-        return {key: as_an_editor_reads(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [as_an_editor_reads(item) for item in value]
-    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-        return json.loads(value)
-    return {"true": True, "false": False}.get(value, value)
+def test_a_schedule_can_be_switched_off(load: Load) -> None:
+    prompt_set = load("prompts: {a: b}\nschedule: {cron: '@daily'}\nautomation: none\n")
+    assert prompt_set.automation == "none"
+    assert prompt_set.schedule is not None
 
 
-def test_is_a_schema() -> None:
-    jsonschema.Draft202012Validator.check_schema(json_schema())
+HEX = "0123456789abcdef" * 4
 
 
-def test_the_shipped_copy_is_up_to_date() -> None:
-    shipped = files("flux_pipeline.prompts").joinpath("prompt_set.schema.json").read_text("utf-8")
-    assert shipped == json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+@pytest.mark.parametrize(
+    ("version", "words"),
+    {
+        "48 no digits": (
+            "lucataco/flux-schnell-lora",
+            ("names a model and no version", "64 hex digits"),
+        ),
+        "48 no sha behind the colon": ("'lucataco/flux-schnell-lora:'", ("64 hex digits", "not 0")),
+        "48 63 digits": (HEX[:63], ("64 hex digits", "not 63 characters")),
+        "48 65 digits": (HEX + "0", ("64 hex digits", "not 65 characters")),
+        "48 upper case": (HEX.upper(), ("64 hex digits (0-9, a-f)",)),
+        "48 another model's": (f"owner/other:{HEX}", ("another model than lucataco/",)),
+    }.values(),
+)
+def test_a_version_is_refused(problems: ProblemsOf, version: str, words: tuple[str, ...]) -> None:
+    (problem,) = problems(f"version: {version}\nprompts: {{a: b}}\n")
+    assert problem.key == "version"
+    assert all(word in problem.message for word in words), problem.message
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_shipped_prompt_sets_pass(path: Path) -> None:
-    document = as_an_editor_reads(parse_yaml(path.read_bytes(), str(path)).value)
-    jsonschema.validate(document, json_schema(), jsonschema.Draft202012Validator)
-
-
-def described(schema: Any, path: str = "") -> list[str]:
-    """The paths of properties that an author would meet without a description."""
-    missing = []
-    for name, value in schema.get("properties", {}).items():
-        missing += [] if "description" in value or "$ref" in value else [f"{path}.{name}"]
-    for name, value in schema.get("$defs", {}).items():
-        missing += described(value, name)
-    return missing
-
-
-def test_every_key_is_described() -> None:
-    assert described(json_schema()) == []
-
-
-GOOD: list[dict[str, Any]] = [
-    {"prompts": {"a": "b"}},
-    {"prompts": {"a": {"prompt": "b", "takes": 3, "seed": 7}}},
-    {"prompts": {"a": {"prompt": "b", "seed": "none", "hf_lora": "none"}}},
-    {"prompts": {"a": {"prompt": "b {n}", "num_outputs": "{n}", "matrix": {"n": ["1", "2"]}}}},
-    {"prompts": {"a": "b"}, "defaults": {"lora_scale": 1, "aspect_ratio": "16:9"}},
-    {"prompts": {"a": "b"}, "partitions": {"by": "shard", "count": 3}},
-    {"prompts": {"a": "b"}, "partitions": {"by": "day", "start": "2026-11-01"}},
-    {"prompts": {"a": "b"}, "budget": {"usd_per_run": 0.5}, "automation": "on_change"},
-    {"prompts": {"a": "b"}, "schedule": {"cron": "0 6 * * *"}, "tags": {"a": "b"}},
-]
-
-BAD: list[dict[str, Any]] = [
-    {},
-    {"prompts": {}},
-    {"prompts": {"A b": "c"}},
-    {"prompts": {"a": {"takes": 1}}},
-    {"prompts": {"a": {"prompt": "b", "num_outputs": 5}}},
-    {"prompts": {"a": {"prompt": "b", "num_output": 1}}},
-    {"prompts": {"a": {"prompt": "b", "seed": -1}}},
-    {"prompts": {"a": "b"}, "budget": {"usd_per_run": -1}},
-    {"prompts": {"a": {"prompt": "b", "output_format": "gif"}}},
-    {"prompts": {"a": {"prompt": "b", "takes": 0}}},
-    {"prompts": {"a": "b"}, "defaults": {"prompt": "c"}},
-    {"prompts": {"a": "b"}, "defaults": {"aspect_ratio": "2:1"}},
-    {"prompts": {"a": "b"}, "partitions": {"by": "week"}},
-    {"prompts": {"a": "b"}, "partitions": {"by": "shard"}},
-    {"prompts": {"a": "b"}, "owner": "me"},
-    {"prompts": {"a": "b"}, "model": "another/model"},
-]
-
-
-@pytest.mark.parametrize("document", GOOD, ids=str)
-def test_schema_and_loader_say_yes(document: dict[str, Any]) -> None:
-    whole = {"model": "lucataco/flux-schnell-lora", **document}
-    assert is_valid(whole)
-    build_prompt_set("x", whole)
-
-
-@pytest.mark.parametrize("document", BAD, ids=str)
-def test_schema_and_loader_say_no(document: dict[str, Any]) -> None:
-    whole = {"model": "lucataco/flux-schnell-lora", **document}
-    assert not is_valid(whole)
-    with pytest.raises(ConfigError):
-        build_prompt_set("x", whole)
+@pytest.mark.parametrize("version", [HEX, f"lucataco/flux-schnell-lora:{HEX}"])
+def test_a_version_overrides_the_pinned_one(load: Load, version: str) -> None:
+    (request,) = load(f"version: {version}\nprompts: {{a: b}}\n").requests()
+    assert request.version == HEX
+    assert request.body()["version"] == f"lucataco/flux-schnell-lora:{HEX}"

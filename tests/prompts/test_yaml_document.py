@@ -1,4 +1,4 @@
-"""YAML is read as text with lines; the libraries' own readings are what it is built against."""
+"""YAML is read as text with line numbers; PyYAML's own writers are what it is tested against."""
 
 import json
 
@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_pipeline.errors import ConfigError, Problem
-from flux_pipeline.prompts.yaml_document import MAX_DEPTH, Document, parse_yaml
+from flux_pipeline.prompts.yaml_document import MAX_DEPTH, Document, YamlSection, parse_yaml
 
 texts = st.text(alphabet="ab:é城-{}[]'\" \n#&*!|>%@`", max_size=12)
+
 trees = st.recursive(
     texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -33,7 +34,7 @@ def test_lines_of_keys_and_items() -> None:
     assert document.line("c", "f", "0") == 6
 
 
-def test_a_key_that_is_missing_has_the_line_of_what_is_around_it() -> None:
+def test_a_missing_key_has_the_line_of_the_nearest_key_around_it() -> None:
     document = parse_yaml(b"a:\n  b:\n    c: d\n", "x.yaml")
     assert document.line("a", "b", "missing") == 2
     assert document.line("missing") == 0
@@ -65,7 +66,7 @@ def test_any_text_gives_a_document_or_a_problem_with_the_file(text: str) -> None
     assert all(problem.message for problem in problems)
 
 
-def test_the_library_drops_a_duplicate_key_without_a_word() -> None:
+def test_the_library_drops_a_duplicate_key_silently() -> None:
     # What the duplicate check is for: were this to change, it could go.
     assert yaml.safe_load("a: b\na: c\n") == {"a": "c"}
 
@@ -77,7 +78,7 @@ def test_every_duplicate_is_reported_with_both_lines() -> None:
     assert document.value == {"a": {"x": "1"}, "b": "1"}
 
 
-def test_duplicates_are_said_with_whatever_else_is_wrong() -> None:
+def test_duplicates_are_reported_with_all_other_mistakes() -> None:
     with pytest.raises(ConfigError) as raised:
         parse_yaml(b"a: 1\na: !x 2\n", "x.yaml")
     assert len(raised.value.problems) == 2
@@ -109,3 +110,54 @@ def test_several_aliases_and_tags_come_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         parse_yaml(b"a: &x 1\nb: *x\nc: !t 2\nd: !!int 3\n", "x.yaml")
     assert [problem.line for problem in raised.value.problems] == [1, 2, 3, 4]
+
+
+SEVERAL_DOCUMENTS = b"""\
+# a note
+type: x
+other: {a: &anchor 1, attributes: {b: *anchor}}
+attributes:
+  a: no
+  b: [16:9, {c: 010}]
+  a: 2
+---
+
+# another
+attributes: {a: !!str x}
+---
+{? [a, key] : b, attributes: d}
+--- {attributes: {e: f}}
+...
+---
+attributes:
+  g: h
+attributes:
+  i: j
+"""
+
+
+def read_section(line: int) -> Document:
+    return parse_yaml(SEVERAL_DOCUMENTS, "defs.yaml", YamlSection(line, "attributes"))
+
+
+def test_a_section_is_read_as_if_it_stood_alone() -> None:
+    found = read_section(2)
+    assert found.value == {"a": "no", "b": ["16:9", {"c": "010"}]}
+    assert found.line("b", "1", "c") == 6
+    assert [(each.line, each.key) for each in found.duplicates] == [(7, "a")]
+    assert read_section(14).value == {"e": "f"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (11, "defs.yaml:11: a: the tag"),
+        (13, "defs.yaml:13: holds a single value"),
+        (17, "defs.yaml:20: stands twice"),
+        (3, "defs.yaml: is empty"),
+    ],
+)
+def test_a_section_that_is_no_mapping_is_refused(line: int, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_section(line)
+    assert str(raised.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Placeholders are replaced to the letter, once, and nothing else happens."""
+"""Placeholders are replaced by their values, once, and nothing else happens."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ from flux_pipeline.prompts.templates import parse_template
         ("", ""),
     ],
 )
-def test_renders(text: str, expected: str) -> None:
+def test_placeholders_are_replaced(text: str, expected: str) -> None:
     values = {"x": "1", "y": "2", "Product name": "3", "sku-2": "4", "名称": "5"}
     assert parse_template(text).render(values) == expected
 
@@ -49,13 +49,13 @@ def test_a_lone_brace_is_refused_with_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", "{ }", "{a|b}", "{2$$x|y}", "{a,b}", "{ a}"])
-def test_what_is_no_name_is_refused_with_a_way_out(text: str) -> None:
+def test_other_names_are_refused_with_the_way_to_write_a_brace(text: str) -> None:
     with pytest.raises(ValueError, match=r"write {{ and }} for braces"):
         parse_template(text)
 
 
 @given(st.text(), st.text(), st.text())
-def test_what_is_put_in_is_never_looked_at_again(before: str, value: str, after: str) -> None:
+def test_a_value_is_never_parsed(before: str, value: str, after: str) -> None:
     def literal(text: str) -> str:
         return text.replace("{", "{{").replace("}", "}}")
 

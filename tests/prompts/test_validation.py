@@ -1,4 +1,4 @@
-"""pydantic's errors in an author's words: the value, what is allowed, the nearest name."""
+"""pydantic's errors become messages with the value, what is allowed and the nearest key."""
 
 from datetime import date
 from typing import Annotated, Literal
@@ -47,7 +47,7 @@ class Outer(BaseModel):
     day: Annotated[date, Field(strict=True)] = date(2026, 11, 1)
 
 
-def said(**values: object) -> list[str]:
+def messages_of(**values: object) -> list[str]:
     with pytest.raises(ValidationError) as raised:
         Outer.model_validate(values)
     return [
@@ -88,12 +88,12 @@ def said(**values: object) -> list[str]:
     ],
     ids=str,
 )
-def test_is_said(values: dict[str, object], expected: str) -> None:
-    assert said(**values) == [expected]
+def test_a_mistake_is_described(values: dict[str, object], expected: str) -> None:
+    assert messages_of(**values) == [expected]
 
 
-def test_all_mistakes_are_said() -> None:
-    assert len(said(whole=9, number=9, inner={"size": 10, "x": 1})) == 4
+def test_all_mistakes_are_described() -> None:
+    assert len(messages_of(whole=9, number=9, inner={"size": 10, "x": 1})) == 4
 
 
 def test_a_far_key_is_answered_with_all_that_there_are() -> None:

@@ -1,4 +1,4 @@
-"""Laws of expansion, held against generated tables and sets."""
+"""Laws of expansion, partitions and seeds, held against generated tables and names."""
 
 import csv
 from pathlib import Path
@@ -12,7 +12,9 @@ from flux_pipeline.prompts import PromptSet, build_prompt_set
 from flux_pipeline.prompts.prompt_set import derived_seed, shard_key, shard_of
 
 keys = st.text(alphabet="abcdefgh0123456789", min_size=1, max_size=6)
+
 texts = st.text(alphabet="abc é城{}\"', \n", min_size=1, max_size=12).filter(str.strip)
+
 tables = st.dictionaries(keys, texts, min_size=1, max_size=8)
 
 
@@ -44,7 +46,7 @@ def places(prompt_set: PromptSet) -> dict[tuple[str, int], tuple[str, str]]:
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=tables)
 def test_expansion_is_deterministic(folder: Path, rows: dict[str, str]) -> None:
     first = list(set_of(folder, [*rows.items()]).requests())
@@ -52,7 +54,7 @@ def test_expansion_is_deterministic(folder: Path, rows: dict[str, str]) -> None:
     assert [request.input["prompt"] for request in first[::2]] == [*rows.values()]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=tables, key=keys, text=texts, data=st.data())
 def test_a_new_row_moves_no_other_row_and_changes_no_other_request(
     folder: Path, rows: dict[str, str], key: str, text: str, data: st.DataObject
@@ -65,7 +67,7 @@ def test_a_new_row_moves_no_other_row_and_changes_no_other_request(
     assert before.items() <= after.items()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(rows=tables, count=st.integers(1, 5))
 def test_shards_hold_every_request_once(folder: Path, rows: dict[str, str], count: int) -> None:
     prompt_set = set_of(folder, [*rows.items()], count)
@@ -77,7 +79,7 @@ def test_shards_hold_every_request_once(folder: Path, rows: dict[str, str], coun
     assert list(prompt_set.requests(prompt_set.partition_keys())) == everything
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(rows=tables, random=st.randoms())
 def test_the_data_version_of_a_shard_knows_no_order(
     folder: Path, rows: dict[str, str], random: Any
