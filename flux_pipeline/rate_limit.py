@@ -1,12 +1,13 @@
-"""The arithmetic of a shared rate limit: evenly spaced permits, slowed by refusals, recovering.
+"""The arithmetic of a rate limit that many workers share: a generic cell rate algorithm (GCRA).
 
-A generic cell rate algorithm. The whole state of one kind of call is five numbers, so any number
-of workers share a limit by sharing one row: they load it, apply ``reserve`` or ``slow_down``, and
-write it back in one transaction (see ``RateStore``).
+Permits are evenly spaced, refusals (HTTP 429) space them wider, and time narrows the spacing again.
+The whole state of one kind of call is five numbers, so any number of workers share a limit by
+sharing one row: they load it, apply ``reserve`` or ``slow_down``, and write it back in one
+transaction (see ``RateStore``).
 
 A refusal always pauses. It widens the spacing only where more than one permit in fifty is refused:
-fewer are the price of using the limit whole, and may have other reasons. The spacing narrows again
-with time, the faster the longer nothing is refused. Times are seconds by the store's clock.
+fewer are the price of using the whole limit, and may have other reasons. The spacing narrows the
+faster, the longer nothing is refused. Times are seconds by the store's clock.
 """
 
 import math
@@ -16,14 +17,18 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 Kind: TypeAlias = Literal["create", "call"]
 """A paid create, or any other call: providers limit them apart."""
 _SLACK = 0.998  # leaves 0.12 s a minute for permits that are used late, so that no minute overflows
-_PRICE, _MOST = 50.0, 100.0  # permits that a round of refusals costs, and that are saved for it
+_FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
+
+# Refusals. Calls that were on their way are refused for the same reason: together they are a round.
+_ROUND = 2.0  # s
+_ROUND_COST, _MOST_SAVED = 50.0, 100.0  # permits that a round costs, and that are saved for it
 _CUT, _DEEP_CUT = 0.95, 0.85  # of the share; deep where the last round is not long ago
 _NOT_LONG = 10.0  # s
-_ROUND = 2.0  # s; refusals of calls that were on their way belong to the first of them
 _FLOOR = 0.1  # of the configured rate: below that the pauses alone keep a limit
-_GROWTH = 0.0007  # 1/s; share after a refusal: share * exp(growth * (t + t² / 20 s))
+
+# Recovery: share after t seconds = share * exp(growth * (t + t² / growth time))
+_GROWTH = 0.0007  # 1/s
 _GROWTH_TIME = 20.0  # s
-_FARTHEST = 120.0  # s; a clock that is set back must not stop the permits for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def reserve(
     """
     interval = 60.0 / (per_minute * _SLACK * _share_at(state, now))
     start = min(max(state.next_at, now), now + _FARTHEST + 64 * interval)
-    granted = min(state.granted + count, _MOST)
+    granted = min(state.granted + count, _MOST_SAVED)
     following = replace(state, next_at=start + count * interval, granted=granted)
     return following, Grant(wait=start - now, interval=interval)
 
@@ -77,7 +82,7 @@ def slow_down(state: RateState, *, seconds: float, now: float) -> RateState:
     )
     if now < max(state.paused_until, state.slowed_at + _ROUND):
         return paused
-    share, left = _share_at(state, now), state.granted - _PRICE
+    share, left = _share_at(state, now), state.granted - _ROUND_COST
     if left < 0:
         cut = _DEEP_CUT if now - state.slowed_at < _NOT_LONG else _CUT
         share = max(share * cut, _FLOOR)

@@ -1,6 +1,8 @@
-"""The store's seam: named bytes that are written once.
+"""The store's interface, and the rules for keys and metadata that every store keeps.
 
-Every implementation passes ``tests/store/contract.py``.
+The rules are narrower than any store's own, so that an object means the same in a folder and in S3,
+and so that no key can leave the place that the store was opened on. Every implementation passes
+``tests/store/contract.py``.
 """
 
 import re
@@ -46,7 +48,7 @@ class Store(Protocol):
     Keys are relative, parts of ``[a-z0-9._=-]`` joined by ``/``, none of them empty, beginning with
     ``.`` or holding ``..``. Metadata names are lower-case with hyphens, values printable ASCII of
     at most 255 bytes, together under 2 KB. Anything else is a ``ValueError`` before a byte is
-    written: ``store.keys`` has the exact rules.
+    written: ``check_key`` and ``check_metadata`` have the exact rules.
     """
 
     @property
@@ -86,7 +88,7 @@ class Store(Protocol):
 
 
 def is_key(key: str) -> bool:
-    """Whether ``key`` may name an object; a listing leaves out everything else that lies there."""
+    """Whether ``key`` may name an object; listings leave out every other name."""
     return (
         len(key) <= MAX_KEY
         and _KEY.fullmatch(key) is not None
@@ -96,7 +98,7 @@ def is_key(key: str) -> bool:
 
 
 def check_key(key: str) -> None:
-    """Refuse a key that could mean something else elsewhere. Raises ValueError."""
+    """Refuse a key that would be another object, or none, in some store. Raises ValueError."""
     if not is_key(key):
         raise ValueError(
             f"store key {key[:200]!r}: only parts of a-z, 0-9 and '._=-' joined by '/', none empty,"

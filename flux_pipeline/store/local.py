@@ -1,9 +1,10 @@
-"""Objects as plain files in plain folders, which people can open, copy and delete.
+"""A store in a folder: objects are plain files, which people can open, copy and delete.
 
-The file under the key is the object, and the only truth: it appears by one ``os.link`` of a
-finished and flushed temporary file, or not at all. Its note (see ``notes``) is written before it.
-A crash between the two leaves a note that nothing reads; a picture that somebody edits loses its
-note instead of lying. The price: ``head`` reads the whole file to know its checksum.
+The file under the key is the object. It appears by one ``os.link`` of a finished and flushed
+temporary file, or not at all. Its content type and metadata are in a note beside it (see ``Notes``),
+which is written first. A crash between the two leaves a note that nothing reads, and an image that
+somebody edits has no note any more, instead of a wrong one. The price: ``head`` reads the whole file
+for its checksum.
 """
 
 import errno
@@ -21,36 +22,9 @@ from flux_pipeline.store.base import StoredObject, check_key, check_metadata, ch
 _TRIES = 8
 _STALE_SECONDS = 86_400
 
-_TYPES = {
-    ".html": "text/html",
-    ".jpg": "image/jpeg",
-    ".json": "application/json",
-    ".parquet": "application/vnd.apache.parquet",
-    ".png": "image/png",
-    ".webp": "image/webp",
-}
-
-_HINTS = {
-    errno.ENOENT: "there is no such object",
-    errno.ENOSPC: "free some space or choose another disk; nothing was written",
-    errno.EDQUOT: "the quota is used up: free some space; nothing was written",
-    errno.EFBIG: "the size limit of this process or disk is reached; nothing was written",
-    errno.EACCES: "this user may not write or read here: correct the folder's owner or mode",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EPERM: "this disk may have no hard links, or forbids it: choose a folder on another one",
-    errno.ENOTSUP: "this disk has no hard links: choose a folder on another one",
-    errno.EXDEV: "a folder inside is on another disk: keep the whole store on one",
-    errno.EMLINK: "this disk has no hard links: choose a folder on another one",
-    errno.EEXIST: "a part of this key is a file already, so it can't be a folder",
-    errno.ENOTDIR: "a part of this key is a file already, so it can't be a folder",
-    errno.EISDIR: "this key is a folder already, so it can't be an object",
-    errno.EIO: "the disk fails: look at it before anything else is written",
-    errno.EMFILE: "too many open files: raise `ulimit -n` or lower the concurrency",
-}
-
 
 class FolderStore:
-    """A store in one folder, which is made where it is missing.
+    """A store in one folder, which is created where it is missing.
 
     Safe against any number of threads and processes on one machine, and against SIGKILL and loss
     of power at any moment. Needs a file system with hard links; ``check`` says so. A key can't be
@@ -75,7 +49,7 @@ class FolderStore:
         Raises StoreError.
         """
         probe = self._staging / f"probe-{uuid4().hex}"
-        with naming(self.uri):
+        with store_errors(self.uri):
             first, second = self._writer.write_new(probe, b""), self._writer.write_new(probe, b"")
             if (first, second) != (True, False):
                 raise StoreError(f"{self.uri}: a link can overwrite here; choose another disk")
@@ -93,14 +67,15 @@ class FolderStore:
         check_key(key)
         check_metadata(content_type, metadata)
         path = self._root / key
-        with naming(self._uri(key)):
+        with store_errors(self._uri(key)):
             for _ in range(_TRIES):
                 if not os.path.lexists(path):
                     checksum = hashlib.sha256(body).hexdigest()
-                    stands = self._notes.add(key, checksum, content_type, metadata)
+                    note = self._notes.add(key, checksum, content_type, metadata)
                     if self._writer.write_new(path, body):
-                        return StoredObject(key, self._uri(key), len(body), checksum, *stands), True
+                        return StoredObject(key, self._uri(key), len(body), checksum, *note), True
                 if existing := self.head(key):
+                    # Its writer may not have flushed its name yet, and we say that it is durable.
                     sync_folder(path.parent)
                     return existing, False
         raise StoreError(
@@ -112,7 +87,7 @@ class FolderStore:
         check_key(key)
         check_metadata(content_type, {})
         checksum = hashlib.sha256(body).hexdigest()
-        with naming(self._uri(key)):
+        with store_errors(self._uri(key)):
             self._notes.replace(key, checksum, content_type)
             self._writer.write(self._root / key, body)
         return StoredObject(key, self._uri(key), len(body), checksum, content_type)
@@ -123,20 +98,20 @@ class FolderStore:
         Raises StoreError.
         """
         check_key(key)
-        with naming(self._uri(key)):
+        with store_errors(self._uri(key)):
             try:
                 with (self._root / key).open("rb") as file:
                     size = os.fstat(file.fileno()).st_size
                     checksum = hashlib.file_digest(file, "sha256").hexdigest()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return None
-            stands = self._notes.read(key, checksum)
-        return StoredObject(key, self._uri(key), size, checksum, *stands)
+            note = self._notes.read(key, checksum)
+        return StoredObject(key, self._uri(key), size, checksum, *note)
 
     def get(self, key: str) -> bytes:
         """The bytes under ``key``. Raises StoreError, also where there are none."""
         check_key(key)
-        with naming(self._uri(key)):
+        with store_errors(self._uri(key)):
             return (self._root / key).read_bytes()
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -145,7 +120,7 @@ class FolderStore:
         Files whose names can't be keys, and links, are left out. Raises StoreError.
         """
         check_prefix(prefix)
-        with naming(self._uri(prefix)):
+        with store_errors(self._uri(prefix)):
             yield from self._walk("", prefix)
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
@@ -169,8 +144,10 @@ class FolderStore:
 
 
 class DurableWriter:
-    """Writes files below ``root`` by way of ``staging``, a folder on the same disk.
+    """Writes files below ``root`` whole or not at all, and durably, by way of ``staging``.
 
+    ``staging`` is a folder on the same disk. Each step is flushed before the next one can be seen:
+    the bytes before the name, the name before the caller goes on, a new folder before its files.
     Thread-safe; any number of processes may share a root. Every method raises OSError, and leaves
     nothing half written where it does. A process that is killed leaves at most a staged file.
     """
@@ -178,11 +155,11 @@ class DurableWriter:
     def __init__(self, root: Path, staging: Path) -> None:
         self._root = root
         self._staging = staging
-        self._made: set[Path] = set()
+        self._created: set[Path] = set()
 
     def write_new(self, path: Path, body: bytes) -> bool:
-        """Write ``body`` under a name that is not taken; False, and nothing, where it is."""
-        self._make(path.parent)
+        """Write ``body`` under a name that is not taken; return False where it is."""
+        self._create_folder(path.parent)
         staged = self._stage(body)
         try:
             os.link(staged, path)
@@ -196,7 +173,7 @@ class DurableWriter:
 
     def write(self, path: Path, body: bytes) -> None:
         """Write ``body`` under a name, replacing at once what had it."""
-        self._make(path.parent)
+        self._create_folder(path.parent)
         staged = self._stage(body)
         try:
             staged.replace(path)
@@ -214,7 +191,7 @@ class DurableWriter:
                         Path(entry.path).unlink()
 
     def _stage(self, body: bytes) -> Path:
-        self._make(self._staging)
+        self._create_folder(self._staging)
         path = self._staging / uuid4().hex
         try:
             with path.open("xb") as file:
@@ -226,20 +203,20 @@ class DurableWriter:
             raise
         return path
 
-    def _make(self, folder: Path) -> None:
-        """Make a folder once, and again if it is deleted since.
+    def _create_folder(self, folder: Path) -> None:
+        """Create a folder once, and again if it was deleted since.
 
         Names below the root are flushed even where they exist: another writer may have made them
         a moment ago and not have flushed them yet.
         """
-        if folder in self._made and folder.exists():
+        if folder in self._created and folder.exists():
             return
         for part in reversed([folder, *folder.parents]):
             missing = not part.exists()
             part.mkdir(exist_ok=True)
             if missing or (part != self._root and part.is_relative_to(self._root)):
                 sync_folder(part.parent)
-        self._made.add(folder)
+        self._created.add(folder)
 
 
 def sync_folder(folder: Path) -> None:
@@ -258,7 +235,12 @@ def sync_folder(folder: Path) -> None:
 
 
 class Notes:
-    """The notes of one store, in ``folder``. Methods raise OSError, and StoreError where said."""
+    """Content types and metadata of one store's files, as JSON files in ``folder``.
+
+    A note is named after the key *and* the checksum of the bytes that it describes, so it never
+    describes other bytes. A note without its file means nothing. Methods raise OSError, and
+    StoreError where said.
+    """
 
     def __init__(self, folder: Path, writer: DurableWriter) -> None:
         self._folder = folder
@@ -267,28 +249,28 @@ class Notes:
     def add(
         self, key: str, checksum: str, content_type: str, metadata: Mapping[str, str]
     ) -> tuple[str, dict[str, str]]:
-        """Write a note where it says more than the key does and there is none; return what stands.
+        """Write a note where the key alone doesn't say as much; return what is noted then.
 
-        Where two writers bring the same bytes, the first one's note stands for both.
+        Where two writers bring the same bytes, the note of the first holds for both.
         """
-        if metadata or content_type != _usual_type(key):
+        if metadata or content_type != _default_type(key):
             self._writer.write_new(self._path(key, checksum), _encode(content_type, metadata))
         return self.read(key, checksum)
 
     def replace(self, key: str, checksum: str, content_type: str) -> None:
-        """Say of these bytes that they have this type and no metadata."""
+        """Note that these bytes have this type and no metadata."""
         path = self._path(key, checksum)
-        if content_type != _usual_type(key) or path.exists():
+        if content_type != _default_type(key) or path.exists():
             self._writer.write(path, _encode(content_type, {}))
 
     def read(self, key: str, checksum: str) -> tuple[str, dict[str, str]]:
         """The content type and metadata of these bytes. Raises StoreError for a damaged note."""
         path = self._path(key, checksum)
         try:
-            said = json.loads(path.read_bytes())
-            return said["content_type"], said["metadata"]
+            note = json.loads(path.read_bytes())
+            return note["content_type"], note["metadata"]
         except FileNotFoundError:
-            return _usual_type(key), {}
+            return _default_type(key), {}
         except (ValueError, KeyError, TypeError):
             raise StoreError(
                 f"{path.as_uri()}: a damaged note; delete it to lose the metadata of one object"
@@ -298,18 +280,28 @@ class Notes:
         return self._folder / f"{key}.{checksum}.json"
 
 
-def _usual_type(key: str) -> str:
-    """What a file of this name holds if no note says otherwise."""
+_TYPES = {
+    ".html": "text/html",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+
+
+def _default_type(key: str) -> str:
+    """The content type of a file without a note, by its suffix."""
     return _TYPES.get(PurePosixPath(key).suffix, "application/octet-stream")
 
 
 def _encode(content_type: str, metadata: Mapping[str, str]) -> bytes:
-    said = {"content_type": content_type, "metadata": dict(metadata)}
-    return json.dumps(said, sort_keys=True).encode()
+    note = {"content_type": content_type, "metadata": dict(metadata)}
+    return json.dumps(note, sort_keys=True).encode()
 
 
 @contextmanager
-def naming(place: str) -> Iterator[None]:
+def store_errors(place: str) -> Iterator[None]:
     """Turn OSErrors of the body into StoreErrors that begin with ``place``. Raises StoreError."""
     try:
         yield
@@ -318,3 +310,22 @@ def naming(place: str) -> Iterator[None]:
         reason = os.strerror(code) if code else type(error).__name__
         hint = _HINTS.get(code)
         raise StoreError(f"{place}: {reason}" + (f"; {hint}" if hint else "")) from error
+
+
+_HINTS = {
+    errno.ENOENT: "there is no such object",
+    errno.ENOSPC: "free some space or choose another disk; nothing was written",
+    errno.EDQUOT: "the quota is used up: free some space; nothing was written",
+    errno.EFBIG: "the size limit of this process or disk is reached; nothing was written",
+    errno.EACCES: "this user may not write or read here: correct the folder's owner or mode",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EPERM: "this disk may have no hard links, or forbids it: choose a folder on another one",
+    errno.ENOTSUP: "this disk has no hard links: choose a folder on another one",
+    errno.EXDEV: "a folder inside is on another disk: keep the whole store on one",
+    errno.EMLINK: "this disk has no hard links: choose a folder on another one",
+    errno.EEXIST: "a part of this key is a file already, so it can't be a folder",
+    errno.ENOTDIR: "a part of this key is a file already, so it can't be a folder",
+    errno.EISDIR: "this key is a folder already, so it can't be an object",
+    errno.EIO: "the disk fails: look at it before anything else is written",
+    errno.EMFILE: "too many open files: raise `ulimit -n` or lower the concurrency",
+}

@@ -1,4 +1,4 @@
-"""The store that an address names: ``file:PATH`` or ``s3://bucket/prefix``."""
+"""Opens the store that a URI names: ``file:PATH`` or ``s3://bucket/prefix``."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,9 @@ _MAX_PREFIX = 200
 
 
 def open_store(uri: str, *, concurrency: int = 64, require_conditions: bool = True) -> Store:
-    """The store at ``uri``, for ``concurrency`` threads. Nothing is written or asked yet.
+    """The store at ``uri``, for ``concurrency`` threads. Nothing is read or written yet.
 
-    ``file:data`` is a path to the letter, relative to the working directory; ``file:///data%20x``
+    ``file:data`` is a path as it stands, relative to the working directory; ``file:///data%20x``
     is percent-decoded. The endpoint, region and keys of ``s3:`` are those of boto3's own variables
     (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, …) and never part of the address.
     ``require_conditions``: see S3Store. Raises StoreError for any other address.

@@ -1,4 +1,13 @@
-"""The store in a bucket: how an object is written once by any number of writers."""
+"""A store in a bucket of S3, or of a server that speaks its protocol.
+
+The only module that imports boto3 (0.3 s of CPU), itself imported only when a bucket is opened. It
+asks for no more than most servers can do: PUT, HEAD, GET and a listing. The SHA-256 of the bytes is
+sent twice: as a header that the server checks, and as metadata of our own, because not every server
+gives the header back.
+
+Error messages hold error codes and our own words alone. The server's message, its headers and
+botocore's text are left out: they can hold key ids, signed requests and tokens.
+"""
 
 import base64
 import hashlib
@@ -16,13 +25,6 @@ from urllib.parse import urlsplit
 import boto3
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
 from botocore.utils import parse_timestamp
 
 from flux_pipeline.errors import StoreError
@@ -35,188 +37,16 @@ from flux_pipeline.store.base import (
     is_key,
 )
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
+
 _PROBE = ".probe"
+"""Its key begins with a dot, so that no listing shows it."""
 _TRIES = 6
+"""Of a conditional PUT that others' writes of the same key get in the way of."""
 _LOCKS = 64
 _CUT_TRIES = 3
-
-_ACTIONS = {
-    "PutObject": "s3:PutObject on arn:aws:s3:::{bucket}/{prefix}*",
-    "GetObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}*",
-    "HeadObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}* and s3:ListBucket on"
-    " arn:aws:s3:::{bucket} (HEAD says no more: the credentials may also be wrong or expired)",
-    "ListObjectsV2": "s3:ListBucket on arn:aws:s3:::{bucket}",
-}
-
-_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
-_RENEW = "renew the credentials and run again: what was accepted is resumed"
-_BUSY = "the store is busy after 5 tries: lower the concurrency and run again, nothing is lost"
-
-_HINTS = {
-    "NoSuchBucket": "create the bucket or correct its name",
-    "NoSuchKey": "there is no such object",
-    "InvalidAccessKeyId": f"the store knows no such key id: {_CREDENTIALS}",
-    "SignatureDoesNotMatch": f"the secret does not belong to the key id: {_CREDENTIALS}",
-    "ExpiredToken": _RENEW,
-    "ExpiredTokenException": _RENEW,
-    "TokenRefreshRequired": _RENEW,
-    "InvalidToken": f"the session token is wrong: {_CREDENTIALS} and AWS_SESSION_TOKEN",
-    "SlowDown": _BUSY,
-    "ServiceUnavailable": _BUSY,
-    "503": _BUSY,
-    "BadDigest": "the bytes were changed on their way: run again, and look at proxies in between",
-    "XAmzContentSHA256Mismatch": "the bytes were changed on their way: run again",
-    "EntityTooLarge": "too large for one PUT on this store",
-    "QuotaExceeded": "the bucket is full: free some space or raise its quota",
-}
-
-_LOCAL = (
-    (botocore_errors.NoCredentialsError, f"no credentials were found: {_CREDENTIALS}"),
-    (
-        botocore_errors.PartialCredentialsError,
-        f"half of the credentials is missing: {_CREDENTIALS}",
-    ),
-    (botocore_errors.ProfileNotFound, "AWS_PROFILE names no profile of this machine"),
-    (botocore_errors.SSOError, _RENEW),
-    (botocore_errors.LoginError, _RENEW),
-    (botocore_errors.CredentialRetrievalError, _RENEW),
-    (botocore_errors.NoRegionError, "set AWS_DEFAULT_REGION"),
-    (botocore_errors.SSLError, "TLS failed: name the server's CA in AWS_CA_BUNDLE"),
-    (botocore_errors.ConnectTimeoutError, "no connection within 5 s: is AWS_ENDPOINT_URL right?"),
-    (botocore_errors.ReadTimeoutError, "no answer within 30 s: run again, nothing is lost"),
-    (
-        botocore_errors.ConnectionError,
-        "no connection: is the server up and AWS_ENDPOINT_URL right?",
-    ),
-    (botocore_errors.HTTPClientError, "the connection broke: run again, nothing is lost"),
-)
-
-_REGION_CODES = frozenset(
-    {
-        "301",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-    }
-)
-
-
-class Answer(Enum):
-    """What came of a PUT that was to write only where nothing lies."""
-
-    WRITTEN = "written"
-    TAKEN = "taken"
-    BUSY = "busy"
-    """Another writer, or a delete, was at work on the key: ask again."""
-    UNABLE = "unable"
-    """The server says that it knows no such condition."""
-
-
-class Bucket:
-    """The objects of one bucket below one prefix (empty, or ending in ``/``). Thread-safe.
-
-    Every method raises StoreError, with the object, S3's code and what to do.
-    """
-
-    def __init__(self, client: "S3Client", name: str, prefix: str) -> None:
-        self._client = client
-        self._name = name
-        self._prefix = prefix
-
-    def uri(self, key: str) -> str:
-        """``s3://bucket/prefix/key``."""
-        return f"s3://{self._name}/{self._prefix}{key}"
-
-    def describe(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
-    ) -> StoredObject:
-        """The object that these bytes will be under this key."""
-        checksum = hashlib.sha256(body).hexdigest()
-        return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
-
-    def put(self, described: StoredObject, body: bytes) -> None:
-        """Write an object, replacing what lies there."""
-        with self._naming("PutObject", described.key):
-            self._client.put_object(**self._request(described, body))
-
-    def put_if_absent(self, described: StoredObject, body: bytes) -> Answer:
-        """Write an object only where nothing lies, if the server knows how to."""
-        request = self._request(described, body)
-        request["IfNoneMatch"] = "*"
-        with self._naming("PutObject", described.key):
-            try:
-                self._client.put_object(**request)
-            except ClientError as error:
-                # NoSuchKey: what lay there was deleted while the condition was looked at.
-                if code_of(error) == "NoSuchKey":
-                    return Answer.BUSY
-                if answer := _ANSWERS.get(status_of(error)):
-                    return answer
-                raise
-        return Answer.WRITTEN
-
-    def head(self, key: str) -> StoredObject | None:
-        """What lies under the key, or None."""
-        with self._naming("HeadObject", key):
-            try:
-                answer = self._client.head_object(Bucket=self._name, Key=self._prefix + key)
-            except ClientError as error:
-                if status_of(error) == HTTPStatus.NOT_FOUND:
-                    return None
-                raise
-        metadata = dict(answer["Metadata"])
-        checksum = metadata.pop(SHA256_NAME, "")
-        size, content_type = answer["ContentLength"], answer.get("ContentType", "")
-        return StoredObject(key, self.uri(key), size, checksum, content_type, metadata)
-
-    def get(self, key: str) -> tuple[bytes, str]:
-        """The bytes, and the checksum that they were written with (empty where it is not known)."""
-        with self._naming("GetObject", key):
-            for _ in range(_CUT_TRIES - 1):
-                # boto3 repeats a request that failed, but not a body that was cut.
-                with suppress(IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-                    return self._get(key)
-            return self._get(key)
-
-    def _get(self, key: str) -> tuple[bytes, str]:
-        answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key)
-        return answer["Body"].read(), answer["Metadata"].get(SHA256_NAME, "")
-
-    def list(self, prefix: str, *, page: int = 1000) -> Iterator[str]:
-        """The keys that start with ``prefix``, in byte order; what is no key is left out."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._name, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": page}
-        )
-        with self._naming("ListObjectsV2", prefix):
-            for answer in pages:
-                for item in answer.get("Contents", ()):
-                    key = item["Key"].removeprefix(self._prefix)
-                    if is_key(key):
-                        yield key
-
-    def _request(self, described: StoredObject, body: bytes) -> "PutObjectRequestTypeDef":
-        checksum = described.sha256
-        return {
-            "Bucket": self._name,
-            "Key": self._prefix + described.key,
-            "Body": body,
-            "ContentType": described.content_type,
-            "ChecksumSHA256": base64.b64encode(bytes.fromhex(checksum)).decode(),
-            "Metadata": {**described.metadata, SHA256_NAME: checksum},
-        }
-
-    @contextmanager
-    def _naming(self, operation: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except (ClientError, BotoCoreError) as error:
-            place = {
-                "bucket": self._name,
-                "prefix": self._prefix,
-                "endpoint": self._client.meta.endpoint_url,
-            }
-            reason = describe(error, operation, **place)
-            raise StoreError(f"{self.uri(key)}: {reason}") from None
 
 
 class S3Store:
@@ -224,15 +54,16 @@ class S3Store:
 
     ``put_new`` is safe against any number of writers where the server honours ``If-None-Match: *``.
     Whether it does is tried once, with the fixed key ``.probe``, which is never deleted. Where it
-    does not, ``check`` refuses, unless ``require_conditions`` is False; ``put_new`` then asks first
-    and writes a key only once at a time within this process. The trap: two *processes* that put the
-    same new key within milliseconds can then overwrite each other. Keys that derive from the
-    request, and claims in the ledger, keep them from it.
+    does not, ``check`` raises, unless ``require_conditions`` is False: ``put_new`` then asks with
+    HEAD first, and this process writes a key only once at a time.
+
+    The trap: without conditions two *processes* that put the same new key within milliseconds can
+    overwrite each other. Keys that derive from the request, and claims in the ledger, prevent that.
     """
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: "Bucket",
         *,
         require_conditions: bool = True,
         sleep: Callable[[float], None] = time.sleep,
@@ -273,7 +104,7 @@ class S3Store:
         if not self._honours_conditions():
             return self._put_after_head(described, body)
         for attempt in range(_TRIES):
-            if self._bucket.put_if_absent(described, body) is Answer.WRITTEN:
+            if self._bucket.put_if_absent(described, body) is PutAnswer.WRITTEN:
                 return described, True
             if existing := self._bucket.head(key):
                 return existing, False
@@ -338,26 +169,147 @@ class S3Store:
             return self._honours
 
     def _probe(self) -> bool:
-        """Whether a condition was seen to hold: at the first try only if the key is there."""
+        """Whether a condition was seen to hold: at the first try only if the key is there.
+
+        So it is tried twice: the first PUT may be the one that writes the key.
+        """
         probe = self._bucket.describe(_PROBE, b"", "text/plain", {})
-        return self._bucket.put_if_absent(probe, b"") in (Answer.TAKEN, Answer.BUSY)
+        return self._bucket.put_if_absent(probe, b"") in (PutAnswer.TAKEN, PutAnswer.BUSY)
 
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
+class PutAnswer(Enum):
+    """How a server answered a PUT that may write only where nothing lies."""
 
-_ANSWERS: dict[int, Answer] = {
-    HTTPStatus.PRECONDITION_FAILED: Answer.TAKEN,
-    HTTPStatus.CONFLICT: Answer.BUSY,
-    HTTPStatus.NOT_IMPLEMENTED: Answer.UNABLE,
+    WRITTEN = "written"
+    TAKEN = "taken"
+    """An object lies under the key already."""
+    BUSY = "busy"
+    """Another writer, or a delete, was at work on the key: ask again."""
+    UNSUPPORTED = "unsupported"
+    """The server says that it knows no such condition."""
+
+
+_ANSWERS: dict[int, PutAnswer] = {
+    HTTPStatus.PRECONDITION_FAILED: PutAnswer.TAKEN,
+    HTTPStatus.CONFLICT: PutAnswer.BUSY,
+    HTTPStatus.NOT_IMPLEMENTED: PutAnswer.UNSUPPORTED,
 }
 
 
-def open_client(concurrency: int) -> "S3Client":
-    """A client for ``concurrency`` threads; endpoint, region and keys are boto3's own affair.
+class Bucket:
+    """The objects of one bucket below one prefix (empty, or ending in ``/``). Thread-safe.
 
-    Checksums only where we send them: boto3's default breaks on servers that are not AWS.
+    Every method raises StoreError, with the object, S3's code and what to do.
+    """
+
+    def __init__(self, client: "S3Client", name: str, prefix: str) -> None:
+        self._client = client
+        self._name = name
+        self._prefix = prefix
+
+    def uri(self, key: str) -> str:
+        """``s3://bucket/prefix/key``."""
+        return f"s3://{self._name}/{self._prefix}{key}"
+
+    def describe(
+        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
+    ) -> StoredObject:
+        """The object that these bytes will be under this key."""
+        checksum = hashlib.sha256(body).hexdigest()
+        return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
+
+    def put(self, described: StoredObject, body: bytes) -> None:
+        """Write an object, replacing what lies there."""
+        with self._store_errors("PutObject", described.key):
+            self._client.put_object(**self._request(described, body))
+
+    def put_if_absent(self, described: StoredObject, body: bytes) -> PutAnswer:
+        """Write an object only where nothing lies, if the server knows how to."""
+        request = self._request(described, body)
+        request["IfNoneMatch"] = "*"
+        with self._store_errors("PutObject", described.key):
+            try:
+                self._client.put_object(**request)
+            except botocore_errors.ClientError as error:
+                # NoSuchKey: the object was deleted while the server looked at the condition.
+                if code_of(error) == "NoSuchKey":
+                    return PutAnswer.BUSY
+                if answer := _ANSWERS.get(status_of(error)):
+                    return answer
+                raise
+        return PutAnswer.WRITTEN
+
+    def head(self, key: str) -> StoredObject | None:
+        """What lies under the key, or None."""
+        with self._store_errors("HeadObject", key):
+            try:
+                answer = self._client.head_object(Bucket=self._name, Key=self._prefix + key)
+            except botocore_errors.ClientError as error:
+                if status_of(error) == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
+        metadata = dict(answer["Metadata"])
+        checksum = metadata.pop(SHA256_NAME, "")
+        size, content_type = answer["ContentLength"], answer.get("ContentType", "")
+        return StoredObject(key, self.uri(key), size, checksum, content_type, metadata)
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        """The bytes, and the checksum that they were written with (empty where it is not known)."""
+        with self._store_errors("GetObject", key):
+            for _ in range(_CUT_TRIES - 1):
+                # boto3 repeats a request that failed, but not a body that was cut.
+                with suppress(
+                    botocore_errors.IncompleteReadError,
+                    botocore_errors.ReadTimeoutError,
+                    botocore_errors.ResponseStreamingError,
+                ):
+                    return self._get(key)
+            return self._get(key)
+
+    def _get(self, key: str) -> tuple[bytes, str]:
+        answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key)
+        return answer["Body"].read(), answer["Metadata"].get(SHA256_NAME, "")
+
+    def list(self, prefix: str, *, page: int = 1000) -> Iterator[str]:
+        """The keys that start with ``prefix``, in byte order; what is no key is left out."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._name, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": page}
+        )
+        with self._store_errors("ListObjectsV2", prefix):
+            for answer in pages:
+                for item in answer.get("Contents", ()):
+                    key = item["Key"].removeprefix(self._prefix)
+                    if is_key(key):
+                        yield key
+
+    def _request(self, described: StoredObject, body: bytes) -> "PutObjectRequestTypeDef":
+        checksum = described.sha256
+        return {
+            "Bucket": self._name,
+            "Key": self._prefix + described.key,
+            "Body": body,
+            "ContentType": described.content_type,
+            "ChecksumSHA256": base64.b64encode(bytes.fromhex(checksum)).decode(),
+            "Metadata": {**described.metadata, SHA256_NAME: checksum},
+        }
+
+    @contextmanager
+    def _store_errors(self, operation: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (botocore_errors.ClientError, botocore_errors.BotoCoreError) as error:
+            place = {
+                "bucket": self._name,
+                "prefix": self._prefix,
+                "endpoint": self._client.meta.endpoint_url,
+            }
+            reason = explain(error, operation, **place)
+            raise StoreError(f"{self.uri(key)}: {reason}") from None
+
+
+def open_client(concurrency: int) -> "S3Client":
+    """A client for ``concurrency`` threads; boto3 finds the endpoint, region and keys by itself.
+
     Raises StoreError where boto3's variables make no client.
     """
     config = Config(
@@ -366,9 +318,11 @@ def open_client(concurrency: int) -> "S3Client":
         connect_timeout=5,
         read_timeout=30,
         max_pool_connections=max(concurrency, 10),
+        # We send checksums ourselves: boto3's default breaks on servers that are not AWS.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        # Together a fifth of a PUT's CPU. What we send is checked before, and who we are is short.
+        # Together they save a fifth of a PUT's CPU: parameters are checked before they come here,
+        # and a user agent of our own need not be composed.
         parameter_validation=False,
         user_agent="flux-pipeline",
     )
@@ -378,22 +332,11 @@ def open_client(concurrency: int) -> "S3Client":
         raise StoreError(
             "s3: AWS_ENDPOINT_URL is no http(s) address; correct or unset it"
         ) from None
-    except BotoCoreError as error:
+    except botocore_errors.BotoCoreError as error:
         raise StoreError(f"s3: {type(error).__name__}; check the AWS_ variables") from None
 
 
-def status_of(error: botocore_errors.ClientError) -> int:
-    """The HTTP status of an answer, 0 where it is not known."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def code_of(error: botocore_errors.ClientError) -> str:
-    """S3's word for the error, or the HTTP status where the answer had no body."""
-    code = str(error.response.get("Error", {}).get("Code", "")) or str(status_of(error))
-    return _plain(code)
-
-
-def describe(
+def explain(
     error: botocore_errors.ClientError | botocore_errors.BotoCoreError,
     operation: str,
     *,
@@ -401,12 +344,12 @@ def describe(
     prefix: str,
     endpoint: str,
 ) -> str:
-    """``AccessDenied on PutObject; needs s3:PutObject on …``, without the place."""
+    """Say what failed and what to do: ``AccessDenied on PutObject; needs s3:PutObject on …``."""
     if isinstance(error, botocore_errors.ClientError):
         code = code_of(error)
         hint = _hint(error, code, operation).format(bucket=bucket, prefix=prefix)
         return f"{code} on {operation}" + (f"; {hint}" if hint else "")
-    hint = next((hint for kind, hint in _LOCAL if isinstance(error, kind)), "")
+    hint = next((hint for kind, hint in _LOCAL_HINTS if isinstance(error, kind)), "")
     host = urlsplit(endpoint).netloc.rpartition("@")[2]
     return f"{type(error).__name__} on {operation} at {host}" + (f"; {hint}" if hint else "")
 
@@ -422,7 +365,7 @@ def _hint(error: botocore_errors.ClientError, code: str, operation: str) -> str:
             else "the bucket lies in another region: set AWS_DEFAULT_REGION"
         )
     if code == "RequestTimeTooSkewed":
-        return f"this machine's clock is {_skew(error)} off: set it"
+        return f"this machine's clock is {_clock_difference(error)} off: set it"
     return _HINTS.get(code, "")
 
 
@@ -432,9 +375,9 @@ def _region(error: botocore_errors.ClientError) -> str:
     return _plain(str(named or headers.get("x-amz-bucket-region", "")))
 
 
-def _skew(error: botocore_errors.ClientError) -> str:
-    said = {**error.response.get("Error", {})}
-    times = [str(said.get(name, "")) for name in ("RequestTime", "ServerTime")]
+def _clock_difference(error: botocore_errors.ClientError) -> str:
+    details = {**error.response.get("Error", {})}
+    times = [str(details.get(name, "")) for name in ("RequestTime", "ServerTime")]
     try:
         ahead = parse_timestamp(times[0]) - parse_timestamp(times[1])
     except (TypeError, ValueError):
@@ -443,5 +386,80 @@ def _skew(error: botocore_errors.ClientError) -> str:
 
 
 def _plain(text: str) -> str:
-    """A server's word, harmless wherever it is printed."""
+    """Return a server's word without anything that could act or mislead where it is printed."""
     return re.sub(r"[^A-Za-z0-9._-]", "", text)[:64]
+
+
+def status_of(error: botocore_errors.ClientError) -> int:
+    """The HTTP status of an answer, 0 where it is not known."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def code_of(error: botocore_errors.ClientError) -> str:
+    """S3's error code, or the HTTP status where the answer had no body."""
+    code = str(error.response.get("Error", {}).get("Code", "")) or str(status_of(error))
+    return _plain(code)
+
+
+# What the credentials need, by operation.
+_ACTIONS = {
+    "PutObject": "s3:PutObject on arn:aws:s3:::{bucket}/{prefix}*",
+    "GetObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}*",
+    "HeadObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}* and s3:ListBucket on"
+    " arn:aws:s3:::{bucket} (HEAD says no more: the credentials may also be wrong or expired)",
+    "ListObjectsV2": "s3:ListBucket on arn:aws:s3:::{bucket}",
+}
+
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
+_RENEW = "renew the credentials and run again: what was accepted is resumed"
+_BUSY = "the store is busy after 5 tries: lower the concurrency and run again, nothing is lost"
+
+# By S3's error code.
+_HINTS = {
+    "NoSuchBucket": "create the bucket or correct its name",
+    "NoSuchKey": "there is no such object",
+    "InvalidAccessKeyId": f"the store knows no such key id: {_CREDENTIALS}",
+    "SignatureDoesNotMatch": f"the secret does not belong to the key id: {_CREDENTIALS}",
+    "ExpiredToken": _RENEW,
+    "ExpiredTokenException": _RENEW,
+    "TokenRefreshRequired": _RENEW,
+    "InvalidToken": f"the session token is wrong: {_CREDENTIALS} and AWS_SESSION_TOKEN",
+    "SlowDown": _BUSY,
+    "ServiceUnavailable": _BUSY,
+    "503": _BUSY,
+    "BadDigest": "the bytes were changed on their way: run again, and look at proxies in between",
+    "XAmzContentSHA256Mismatch": "the bytes were changed on their way: run again",
+    "EntityTooLarge": "too large for one PUT on this store",
+    "QuotaExceeded": "the bucket is full: free some space or raise its quota",
+}
+
+# By botocore's class, the most specific ones first: where there was no answer from the server.
+_LOCAL_HINTS = (
+    (botocore_errors.NoCredentialsError, f"no credentials were found: {_CREDENTIALS}"),
+    (
+        botocore_errors.PartialCredentialsError,
+        f"half of the credentials is missing: {_CREDENTIALS}",
+    ),
+    (botocore_errors.ProfileNotFound, "AWS_PROFILE names no profile of this machine"),
+    (botocore_errors.SSOError, _RENEW),
+    (botocore_errors.LoginError, _RENEW),
+    (botocore_errors.CredentialRetrievalError, _RENEW),
+    (botocore_errors.NoRegionError, "set AWS_DEFAULT_REGION"),
+    (botocore_errors.SSLError, "TLS failed: name the server's CA in AWS_CA_BUNDLE"),
+    (botocore_errors.ConnectTimeoutError, "no connection within 5 s: is AWS_ENDPOINT_URL right?"),
+    (botocore_errors.ReadTimeoutError, "no answer within 30 s: run again, nothing is lost"),
+    (
+        botocore_errors.ConnectionError,
+        "no connection: is the server up and AWS_ENDPOINT_URL right?",
+    ),
+    (botocore_errors.HTTPClientError, "the connection broke: run again, nothing is lost"),
+)
+
+_REGION_CODES = frozenset(
+    {
+        "301",
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+    }
+)
