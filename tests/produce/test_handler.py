@@ -13,7 +13,7 @@ from flux_pipeline.outcomes import Absent
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.policy import Policy
-from tests.produce.conftest import make_requests
+from tests.produce.pipeline import make_requests
 
 LEASE = 0.3
 
