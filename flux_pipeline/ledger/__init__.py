@@ -1,1 +1,1 @@
-"""What was asked, accepted and finished, and what it may cost: nothing is sent without it."""
+"""The ledger: what was asked for, accepted, finished and spent, in SQLite or Postgres."""

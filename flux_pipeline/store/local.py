@@ -1,10 +1,10 @@
 """A store in a folder: objects are plain files, which people can open, copy and delete.
 
 The file under the key is the object. It appears by one ``os.link`` of a finished and flushed
-temporary file, or not at all. Its content type and metadata are in a note beside it (see ``Notes``),
+temporary file, or not at all. Its content type and metadata are in a note beside it (``Notes``),
 which is written first. A crash between the two leaves a note that nothing reads, and an image that
-somebody edits has no note any more, instead of a wrong one. The price: ``head`` reads the whole file
-for its checksum.
+somebody edits has no note any more, instead of a wrong one. The price: ``head`` reads the whole
+file for its checksum.
 """
 
 import errno
