@@ -55,7 +55,6 @@ def test_the_refusals_are_those_of_the_protocol_and_no_more() -> None:
     assert {400, 401, 402, 403, 404, 413, 415, 422, 429} == REFUSALS
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 203, 299])
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -106,8 +105,9 @@ def test_the_refusals_are_those_of_the_protocol_and_no_more() -> None:
         (b'{"error": {"message": "' + b"[" * 100, "Ambiguous"),
     ],
 )
-def test_every_shape_of_a_success_has_its_class(status: int, body: Any, expected: str) -> None:
-    assert kind(reply(status, body)) == expected
+def test_every_shape_of_a_success_has_its_class(body: Any, expected: str) -> None:
+    for status in (200, 201, 202, 203, 299):
+        assert kind(reply(status, body)) == expected, status
 
 
 def test_a_reply_that_was_not_read_is_ambiguous() -> None:
@@ -214,7 +214,7 @@ _FIELDS = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=30)
 @given(status=st.sampled_from([200, 201, 400, 404, 422, 429, 500]), body=_FIELDS)
-def test_no_json_object_makes_the_judge_raise(status: int, body: dict[str, Any]) -> None:
+def test_no_json_object_makes_the_classifier_raise(status: int, body: dict[str, Any]) -> None:
     answer = reply(status, json.dumps(body).encode())
     created = CLASSIFIER.create(answer, seed=7)
     CLASSIFIER.poll(answer, prediction_id="abc")

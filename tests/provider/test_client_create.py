@@ -103,7 +103,7 @@ async def test_a_pool_without_a_free_connection_was_never_sent(
 ) -> None:
     async with serve(hang_after_request) as server:
         config = configured(
-            server.origin, concurrency=1, timeouts=Timeouts(connect=0.2, create=0.8)
+            server.origin, concurrency=1, timeouts=Timeouts(connect=0.1, create=0.3)
         )
         async with Provider(config) as provider:
             with time_stands_still_until(lambda: len(server.requests) == 9):
@@ -175,7 +175,7 @@ async def test_whatever_breaks_after_the_connection_stands_may_have_been_paid(
     script: Script,
     words: str,
 ) -> None:
-    limits = patience(create=0.3) if words == "in time" else patience()
+    limits = patience(create=0.15) if words == "in time" else patience()
     async with (
         serve(script) as server,
         Provider(configured(server.origin, timeouts=limits)) as provider,

@@ -16,8 +16,8 @@ from flux_pipeline.errors import DownloadError
 from flux_pipeline.outcomes import Accepted, Polled
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
-from tests.provider.samples import ID, KEY, http, make_request, prediction_fields
+from flux_pipeline.provider.config import ProviderConfig
+from tests.provider.samples import ID, KEY, http, make_request, patience, prediction_fields
 from tests.provider.scripted_server import (
     Script,
     ScriptedServer,
@@ -79,9 +79,10 @@ async def test_no_outcome_and_no_log_line_holds_the_key(
     seen: list[Any] = []
     try:
         async with serve(script) as server:
-            config = configured(
-                server.origin, timeouts=Timeouts(connect=1.0, create=0.2, call=0.2, download=0.2)
-            )
+            limits = patience()
+            if script is hang_after_request:
+                limits = patience(create=0.05, call=0.05, download=0.05)
+            config = configured(server.origin, timeouts=limits, page_tries=1)
             async with Provider(config) as provider:
                 logging.getLogger("httpx").setLevel(logging.DEBUG)
                 seen += [

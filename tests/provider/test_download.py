@@ -96,7 +96,7 @@ async def test_what_breaks_on_the_way_may_be_tried_again(
 ) -> None:
     async with serve(script) as server:
         config = configured(
-            server.origin, timeouts=Timeouts(connect=1.0, silence=0.2, download=0.5)
+            server.origin, timeouts=Timeouts(connect=1.0, silence=0.1, download=0.3)
         )
         async with Downloader(config) as downloads:
             error = await failing(downloads, f"{server.origin}/out-0.webp?sig=secret")

@@ -52,7 +52,7 @@ def simulate(
     return statistics.mean(polls[20:]), statistics.mean(wasted[20:])
 
 
-def draw(median: float, spread: float, cold: float, count: int = 5000) -> list[float]:
+def draw(median: float, spread: float, cold: float, count: int = 2000) -> list[float]:
     chance = random.Random(1)  # noqa: S311 -- the same in every run
     return [
         chance.uniform(40, 120)
@@ -62,7 +62,7 @@ def draw(median: float, spread: float, cold: float, count: int = 5000) -> list[f
     ]
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.25, 0.35, 0.5])
+@pytest.mark.parametrize("spread", [0.0, 0.25, 0.5])
 @pytest.mark.parametrize("median", [0.3, 0.5, 2.5, 8.0])
 def test_a_prediction_takes_at_most_two_and_a_half_polls(median: float, spread: float) -> None:
     polls, wasted = simulate(draw(median, spread, cold=0.02))

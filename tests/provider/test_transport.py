@@ -95,7 +95,7 @@ async def test_a_server_without_tls_gets_nothing(
 ) -> None:
     async with serve(partly(b"", then="close"), answering(GOOD)) as server:
         config = configured(
-            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.3, create=2.0)
+            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.1, create=2.0)
         )
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
@@ -108,7 +108,7 @@ async def test_a_handshake_that_hangs_means_that_nothing_was_sent(
 ) -> None:
     async with serve(hang_at_once) as server:
         config = configured(
-            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.2, create=2.0)
+            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.1, create=2.0)
         )
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
@@ -119,7 +119,7 @@ async def test_the_deadline_holds_for_the_handshake_too(
     serve: Serve, configured: Configured, request_: Request
 ) -> None:
     async with serve(hang_at_once) as server:
-        config = configured(server.origin.replace("http", "https"), timeouts=patience(create=0.2))
+        config = configured(server.origin.replace("http", "https"), timeouts=patience(create=0.1))
         async with Provider(config) as provider:
             async with asyncio.timeout(PATIENCE / 2):
                 outcome = await provider.create(request_)
