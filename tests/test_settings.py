@@ -133,7 +133,7 @@ def test_a_provider_may_be_a_base_url_with_its_prefix(url: str, kept: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "words"),
     [
         ("http://api.example.com", "in clear"),
         ("ftp://api.example.com", "neither"),
@@ -142,9 +142,9 @@ def test_a_provider_may_be_a_base_url_with_its_prefix(url: str, kept: str) -> No
         ("https://user:pw@api.example.com", "a user"),
     ],
 )
-def test_a_base_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None:
+def test_a_base_url_that_cannot_be_meant_is_refused(url: str, words: str) -> None:
     message = mistakes({"FLUX_PROVIDER": url})["FLUX_PROVIDER"]
-    assert said in message
+    assert words in message
     assert "pw" not in message
 
 
@@ -170,7 +170,7 @@ def test_a_key_in_place_of_its_path_is_refused_without_being_printed(variable: s
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "words"),
     [
         ("timestamps.example", "is not the http(s) URL"),
         ("ftp://timestamps.example", "is not the http(s) URL"),
@@ -178,9 +178,9 @@ def test_a_key_in_place_of_its_path_is_refused_without_being_printed(variable: s
         ("https://timestamps.example/?key=pw", "a query"),
     ],
 )
-def test_a_timestamp_authority_has_an_address_without_secrets(url: str, said: str) -> None:
+def test_a_timestamp_authority_has_an_address_without_secrets(url: str, words: str) -> None:
     message = mistakes({"FLUX_C2PA_TSA": url})["FLUX_C2PA_TSA"]
-    assert said in message
+    assert words in message
     assert "pw" not in message
 
 

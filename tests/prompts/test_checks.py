@@ -9,10 +9,10 @@ from flux_pipeline.redaction import redact_input
 from tests.prompts.fixtures import Load, ProblemsOf
 
 ACCEPTED = {
-    "58 emoji joined": "a \U0001f469\u200d\U0001f680 and a \U0001f3f3\ufe0f\u200d\U0001f308",
-    "60 script": "<script>alert(1)</script>",
-    "61 Markdown": "a | b | **c** [d](e)",
-    "62 formula": "=cmd()|' /C calc'!A0",
+    "emoji joined": "a \U0001f469\u200d\U0001f680 and a \U0001f3f3\ufe0f\u200d\U0001f308",
+    "script": "<script>alert(1)</script>",
+    "Markdown": "a | b | **c** [d](e)",
+    "formula": "=cmd()|' /C calc'!A0",
     "line feed and tab": "one\n\ttwo",
     "Persian with its joiner": "می\u200cخواهم",
     "Chinese": "\u4e00\u5ea7\u7f8e\u4e3d\u7684\u57ce\u5821",
@@ -29,17 +29,17 @@ def test_prompt_is_sent_unchanged_and_without_a_warning(prompt: str) -> None:
 
 
 WARNED: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
-    "56 RTL override": ({"a": "a\u202eb"}, ("invisible", "U+202E RIGHT-TO-LEFT OVERRIDE")),
-    "56 zero width space": ({"a": "a\u200bb"}, ("U+200B", "character 2")),
-    "56 joiner behind a letter": ({"a": "a\u200db"}, ("U+200D",)),
-    "57 NFC and NFD": (
+    "RTL override": ({"a": "a\u202eb"}, ("invisible", "U+202E RIGHT-TO-LEFT OVERRIDE")),
+    "zero width space": ({"a": "a\u200bb"}, ("U+200B", "character 2")),
+    "joiner behind a letter": ({"a": "a\u200db"}, ("U+200D",)),
+    "NFC and NFD": (
         {"a": "caf\u00e9", "b": "cafe\u0301"},
         ("differs from a only", "NFC and NFD"),
     ),
-    "63 Replicate key": ({"a": "my r8_" + "Ab1" * 12}, ("seems to hold a key",)),
-    "63 sk- key": ({"a": "my sk-" + "Ab1" * 12}, ("seems to hold a key",)),
-    "63 bearer": ({"a": "Authorization: Bearer abcdefgh12345678"}, ("seems to hold a key",)),
-    "64 the same twice": ({"a": "a cat", "b": "a cat"}, ("is the same as a", "each is made")),
+    "Replicate key": ({"a": "my r8_" + "Ab1" * 12}, ("seems to hold a key",)),
+    "sk- key": ({"a": "my sk-" + "Ab1" * 12}, ("seems to hold a key",)),
+    "bearer": ({"a": "Authorization: Bearer abcdefgh12345678"}, ("seems to hold a key",)),
+    "the same twice": ({"a": "a cat", "b": "a cat"}, ("is the same as a", "each is made")),
     "more than 256 tokens": (
         {"a": "many words " * 150},
         ("300 tokens", "256", "without a tokenizer"),

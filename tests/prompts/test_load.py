@@ -17,60 +17,60 @@ from flux_pipeline.prompts import (
 )
 from tests.prompts.fixtures import HEAD, Load, ProblemsOf, Write
 
-# The file behind the line that names the model (line 1), the line blamed, words of the message.
+# The text behind line 1, which names the model; the line of the problem; words of the message.
 REFUSED: dict[str, tuple[str | bytes, int, tuple[str, ...]]] = {
-    "4 empty": (b"", 0, ("no prompts",)),
-    "4 only comments": (b"# nothing\n\n", 0, ("no prompts",)),
-    "6 UTF-16 with a mark": ("prompts: {}".encode("utf-16"), 0, ("UTF-16", "save as UTF-8")),
-    "6 UTF-16 without a mark": ("prompts: {}".encode("utf-16-le"), 0, ("save as UTF-8",)),
-    "7 invalid UTF-8": (b"prompts:\n  a: caf\xe9\n", 2, ("at byte 17", "save as UTF-8")),
-    "7 invalid UTF-8 behind a mark": (b"\xef\xbb\xbfa: \xe9\n", 1, ("at byte 6",)),
-    "8 NUL": (b"prompts:\n  a: b\n  c: d\0\n", 3, ("NUL",)),
-    "9 tab indent": ("prompts:\n\ta: b\n", 3, ("tab", "only spaces")),
-    "10 too large": (b"#" * (2**20 + 1), 0, ("1,048,576 bytes", "1 MiB")),
-    "11 deep": ("x: " + "[" * 5000 + "]" * 5000, 2, ("nested more than 20 levels",)),
-    "12 alias bomb": ("a: &a [x, x]\nb: &b [*a, *a]\nprompts: {c: *b}\n", 2, ("aliases",)),
-    "13 recursive alias": ("prompts: &p {a: *p}\n", 2, ("aliases", "not supported")),
-    "14 python tag": ("prompts: !!python/object:os.system {}\n", 2, ("tag", "refused")),
-    "14 any tag": ("prompts: {a: !!str b}\n", 2, ("tag",)),
-    "15 duplicate key": ("prompts:\n  a: b\n  c: d\n  a: e\n", 5, ("duplicate key", "line 3")),
-    "16 two documents": ("prompts: {a: b}\n---\nprompts: {c: d}\n", 3, ("second document",)),
-    "17 a list": (b"- a\n- b\n", 1, ("a list", "mapping")),
-    "17 a scalar": (b"just text\n", 1, ("a single value", "mapping")),
-    "18 unknown key": (
+    "empty": (b"", 0, ("no prompts",)),
+    "only comments": (b"# nothing\n\n", 0, ("no prompts",)),
+    "UTF-16 with a mark": ("prompts: {}".encode("utf-16"), 0, ("UTF-16", "save as UTF-8")),
+    "UTF-16 without a mark": ("prompts: {}".encode("utf-16-le"), 0, ("save as UTF-8",)),
+    "invalid UTF-8": (b"prompts:\n  a: caf\xe9\n", 2, ("at byte 17", "save as UTF-8")),
+    "invalid UTF-8 behind a mark": (b"\xef\xbb\xbfa: \xe9\n", 1, ("at byte 6",)),
+    "NUL": (b"prompts:\n  a: b\n  c: d\0\n", 3, ("NUL",)),
+    "tab indent": ("prompts:\n\ta: b\n", 3, ("tab", "only spaces")),
+    "too large": (b"#" * (2**20 + 1), 0, ("1,048,576 bytes", "1 MiB")),
+    "deep": ("x: " + "[" * 5000 + "]" * 5000, 2, ("nested more than 20 levels",)),
+    "alias bomb": ("a: &a [x, x]\nb: &b [*a, *a]\nprompts: {c: *b}\n", 2, ("aliases",)),
+    "recursive alias": ("prompts: &p {a: *p}\n", 2, ("aliases", "not supported")),
+    "python tag": ("prompts: !!python/object:os.system {}\n", 2, ("tag", "refused")),
+    "any tag": ("prompts: {a: !!str b}\n", 2, ("tag",)),
+    "duplicate key": ("prompts:\n  a: b\n  c: d\n  a: e\n", 5, ("duplicate key", "line 3")),
+    "two documents": ("prompts: {a: b}\n---\nprompts: {c: d}\n", 3, ("second document",)),
+    "a list": (b"- a\n- b\n", 1, ("a list", "mapping")),
+    "a scalar": (b"just text\n", 1, ("a single value", "mapping")),
+    "unknown key": (
         "prompts: {a: b}\nscheduel: x\n",
         3,
         ("unknown key", "did you mean schedule"),
     ),
-    "18 unknown input": (
+    "unknown input": (
         "prompts:\n  a:\n    prompt: b\n    num_output: 2\n",
         5,
         ("unknown key", "did you mean num_outputs"),
     ),
-    "24 nan": (
+    "nan": (
         "prompts: {a: {prompt: b, lora_scale: .nan}}\n",
         2,
         ('".nan" is not allowed', "0 to 1"),
     ),
-    "24 inf": ("prompts: {a: {prompt: b, lora_scale: .inf}}\n", 2, ('".inf" is not allowed',)),
-    "24 inf in disguise": ("prompts: {a: {prompt: b, lora_scale: 1e999}}\n", 2, ("not allowed",)),
+    "inf": ("prompts: {a: {prompt: b, lora_scale: .inf}}\n", 2, ('".inf" is not allowed',)),
+    "inf in disguise": ("prompts: {a: {prompt: b, lora_scale: 1e999}}\n", 2, ("not allowed",)),
     "25 5,000 digits": (
         f"prompts: {{a: {{prompt: b, seed: {'9' * 5000}}}}}\n",
         2,
         ("not allowed",),
     ),
-    "26 missing prompt": ("prompts:\n  a:\n    takes: 2\n", 3, ("is missing",)),
-    "26 missing prompts": ("description: x\n", 0, ("prompts: is missing",)),
-    "26 empty short form": ("prompts:\n  a:\n", 3, ("is empty",)),
-    "27 no prompts": ("prompts: {}\n", 2, ("is empty",)),
-    "27 prompts is a list": ("prompts: [a, b]\n", 2, ("a list", "mapping")),
-    "31 unknown variable": (
+    "missing prompt": ("prompts:\n  a:\n    takes: 2\n", 3, ("is missing",)),
+    "missing prompts": ("description: x\n", 0, ("prompts: is missing",)),
+    "empty short form": ("prompts:\n  a:\n", 3, ("is empty",)),
+    "no prompts": ("prompts: {}\n", 2, ("is empty",)),
+    "prompts is a list": ("prompts: [a, b]\n", 2, ("a list", "mapping")),
+    "unknown variable": (
         'prompts:\n  a:\n    prompt: "an {animal} at {hour}"\n    matrix: {hour: [dawn]}\n',
         4,
         ("unknown placeholder {animal}", "allowed: hour"),
     ),
-    "31 no variables at all": ('prompts: {a: "an {animal}"}\n', 2, ("{animal}", "a matrix")),
-    "32 matrix explosion": (
+    "no variables at all": ('prompts: {a: "an {animal}"}\n', 2, ("{animal}", "a matrix")),
+    "matrix explosion": (
         'prompts:\n  a:\n    prompt: "{a}{b}{c}{d}{e}{f}{g}{h}{i}"\n    matrix:\n'
         + "".join(f"      {name}: [{', '.join(map(str, range(10)))}]\n" for name in "abcdefghi"),
         5,
@@ -185,7 +185,7 @@ def test_all_mistakes_of_all_files_come_at_once(write: Write, tmp_path: Path) ->
     write("e.yaml", "prompts: [\n")
     with pytest.raises(ConfigError) as raised:
         load_prompt_sets(tmp_path)
-    said = "\n".join(f"{Path(p.path).name} {p.key} {p.message}" for p in raised.value.problems)
+    messages = "\n".join(f"{Path(p.path).name} {p.key} {p.message}" for p in raised.value.problems)
     for words in (
         "a.yaml prompts.x.takes 0 is not allowed (1 to 1000)",
         'a.yaml prompts.x.takes duplicate key "takes"',
@@ -197,8 +197,8 @@ def test_all_mistakes_of_all_files_come_at_once(write: Write, tmp_path: Path) ->
         "C.yaml prompts.x.prompt is empty",
         "e.yaml  is not valid YAML",
     ):
-        assert words in said, f"{words}\n---\n{said}"
-    assert "d.yaml" not in said
+        assert words in messages, f"{words}\n---\n{messages}"
+    assert "d.yaml" not in messages
     assert "Traceback" not in str(raised.value)
 
 

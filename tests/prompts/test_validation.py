@@ -43,7 +43,7 @@ class Outer(BaseModel):
     items: Annotated[list[Text], Field(min_length=1)] = ["x"]
     table: dict[str, list[Text]] = Field(default_factory=dict)
     inner: Inner | None = None
-    cut: Annotated[ByCount | ByName, Field(discriminator="by")] = ByName(by="name")
+    parts: Annotated[ByCount | ByName, Field(discriminator="by")] = ByName(by="name")
     day: Annotated[date, Field(strict=True)] = date(2026, 11, 1)
 
 
@@ -80,9 +80,9 @@ def messages_of(**values: object) -> list[str]:
         ({"inner": "x"}, 'inner: "x" is not allowed (a mapping)'),
         ({"inner": {"size": 10}}, "inner.size: 10 is not allowed (at most 9)"),
         ({"inner": {"sise": 1}}, 'inner.sise: unknown key "sise"; did you mean size?'),
-        ({"cut": {"by": "count", "count": 0}}, "cut.count: 0 is not allowed (at least 1)"),
-        ({"cut": {"by": "count"}}, "cut.count: is missing"),
-        ({"cut": {"by": "name", "x": 1}}, 'cut.x: unknown key "x"; allowed: by'),
+        ({"parts": {"by": "count", "count": 0}}, "parts.count: 0 is not allowed (at least 1)"),
+        ({"parts": {"by": "count"}}, "parts.count: is missing"),
+        ({"parts": {"by": "name", "x": 1}}, 'parts.x: unknown key "x"; allowed: by'),
         ({"day": 5}, "day: 5 is not allowed (a day, YYYY-MM-DD)"),
         ({"wole": 1}, 'wole: unknown key "wole"; did you mean whole?'),
     ],
