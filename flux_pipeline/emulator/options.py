@@ -4,9 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SEED_VERSION = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
-"""The version in the example of the API document that the project was created from."""
-
 
 class EmulatorOptions(BaseModel):
     """How the emulated API behaves while nothing goes wrong; what goes wrong is a ``FaultPlan``.
