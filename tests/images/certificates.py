@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -33,12 +34,18 @@ class Files:
 def new_key(kind: str) -> PrivateKey:
     match kind:
         case "rsa":
-            return rsa.generate_private_key(65537, 2048)
+            return rsa_key()
         case "ed25519":
             return ed25519.Ed25519PrivateKey.generate()
         case "dsa":
             return dsa.generate_private_key(2048)
     return ec.generate_private_key({"p256": ec.SECP256R1, "p384": ec.SECP384R1}[kind]())
+
+
+@cache
+def rsa_key() -> rsa.RSAPrivateKey:
+    """One for all tests: it takes a tenth of a second to find."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 def issue(

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +47,7 @@ def answers(body: bytes) -> int:
     return count
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(HEADS), st.binary(max_size=200))
 def test_random_bytes_are_no_image(head: bytes, rest: bytes) -> None:
     assert answers(head + rest) <= 1  # detect_format reads the head alone
@@ -67,13 +66,13 @@ def damaged(draw: st.DrawFn) -> bytes:
     return repair(bytes(body)) if draw(st.booleans()) else bytes(body)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(damaged())
 def test_damaged_files_get_an_answer_or_an_image_error(body: bytes) -> None:
     answers(body)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(damaged())
 def test_structure_that_is_accepted_fills_the_file(body: bytes) -> None:
     try:
@@ -87,9 +86,8 @@ def test_structure_that_is_accepted_fills_the_file(body: bytes) -> None:
     assert position == len(body)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_every_byte_of_the_headers_may_be_any_other(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - no secret
+def test_every_byte_of_the_headers_may_be_any_other() -> None:
+    rng = random.Random(0)  # noqa: S311 - no secret
     for body in FILES:
         for at in rng.sample(range(min(len(body), 700)), 12):
             changed = bytearray(body)

@@ -241,7 +241,7 @@ def test_repr_holds_no_picture() -> None:
 
 def test_noise_of_every_size_and_mode_is_inspected() -> None:
     rng = np.random.default_rng(1)
-    for side in (1, 2, 3, 7, 8, 9, 127, 128, 129, 260):
+    for side in (1, 2, 3, 7, 9, 127, 128, 129, 260):
         for shape in ((side, side), (side, side, 3), (side, side, 4)):
             body = encode(Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)), "PNG")
             found = inspect_image(body, image_format="png", width=side, height=side)

@@ -1,3 +1,5 @@
+"""JPEG: segments, scans, and XMP in an APP1 segment."""
+
 import hashlib
 
 import pytest

@@ -1,3 +1,5 @@
+"""WebP: RIFF chunks, canvas and alpha, and XMP behind a VP8X header."""
+
 import pytest
 
 from flux_pipeline.errors import ImageError

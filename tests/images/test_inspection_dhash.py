@@ -1,3 +1,5 @@
+"""The difference hash finds a picture again, and no other one."""
+
 import io
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from flux_pipeline.images.inspection import difference_hash, inspect_image
 from flux_pipeline.lineage.query import SAME_IMAGE, hamming_distance
 from tests.images.samples import encode, picture
 
-SIDE = 384
+SIDE = 320
 
 
 def dhash(image: Image.Image, name: str = "PNG", **options: object) -> int:
@@ -61,11 +63,10 @@ KINDS = [soft_noise, discs, product_on_white, dark_grain, fine_pattern]
 
 @pytest.mark.parametrize("name", ["WEBP", "JPEG"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [1, 2])
 def test_copy_of_quality_60_or_half_the_size_is_found(
-    kind: Callable[[int], Image.Image], seed: int, name: str
+    kind: Callable[[int], Image.Image], name: str
 ) -> None:
-    image = kind(seed)
+    image = kind(1)
     original = dhash(image)
     again = Image.open(io.BytesIO(encode(image, name, quality=60)))
     half = image.resize((SIDE // 2, SIDE // 2))
@@ -103,7 +104,7 @@ GREYS = arrays.arrays(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(GREYS)
 def test_hash_is_64_bits_of_any_picture_and_the_same_twice(gray: np.ndarray) -> None:
     found = difference_hash(gray)
@@ -111,7 +112,7 @@ def test_hash_is_64_bits_of_any_picture_and_the_same_twice(gray: np.ndarray) -> 
     assert found == difference_hash(gray.copy())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(GREYS, st.integers(2, 4))
 def test_hash_of_a_picture_enlarged_pixel_by_pixel_is_the_same(
     gray: np.ndarray, factor: int

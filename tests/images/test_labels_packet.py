@@ -1,3 +1,5 @@
+"""Labels as XMP packets and back, with the properties where other tools look."""
+
 import hashlib
 import json
 from dataclasses import replace
@@ -24,7 +26,7 @@ def elements(packet: bytes) -> dict[str, str | None]:
     return {child.tag: child.text for child in description}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=25)
 @given(LABELS)
 def test_every_label_comes_back(label: Label) -> None:
     label = replace(label, run_id="run")

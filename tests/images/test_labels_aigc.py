@@ -1,3 +1,5 @@
+"""The TC260:AIGC label of GB 45438-2025, ours and an upstream one."""
+
 import json
 
 import pytest

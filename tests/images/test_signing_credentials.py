@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization as pem
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.images.signing import load_credentials, open_signer
 from tests.images.certificates import SERVER, Files, issue
-from tests.images.test_c2pa_signing import BODY, LABEL, is_good, must_open
+from tests.images.test_signing import BODY, LABEL, is_good, must_open
 
 pytest.importorskip("c2pa", reason="c2pa is missing: pip install 'flux-pipeline[c2pa]'")
 NO_FUNCTION = "no function"

@@ -21,7 +21,7 @@ from flux_pipeline.lineage.query import SAME_IMAGE, hamming_distance
 from tests.images.certificates import issue
 from tests.images.samples import encode, picture
 
-WIDTH, HEIGHT = 400, 300
+WIDTH, HEIGHT = 280, 210
 LABEL = Label(
     prompt='雪の城 <b>"frosted" & bright</b> قلعة 👩‍👩‍👧',
     prediction_id="ufawqhfynnddngldkgtslldrkq",
@@ -203,13 +203,24 @@ def resave(change: Callable[[Image.Image], Image.Image], **options: object) -> C
     ],
 )
 def test_an_image_saved_again_by_pillow_is_found_by_its_looks(
-    save: Callable[[bytes, str], bytes], file: Path
+    save: Callable[[bytes, str], bytes], originals: Mapping[str, bytes]
 ) -> None:
-    before = look(file.read_bytes(), file.suffix[1:])
+    before = look(originals["png"], "png")
     for suffix in _PILLOW:
-        again = save(file.read_bytes(), suffix)
+        again = save(originals["png"], suffix)
         assert hamming_distance(look(again, suffix[1:]).dhash, before.dhash) <= SAME_IMAGE
         assert read_label(again) is None
+
+
+def test_an_image_of_each_format_saved_again_by_pillow_has_lost_its_label(
+    originals: Mapping[str, bytes],
+) -> None:
+    save = resave(lambda image: image, quality=60)
+    for name, body in originals.items():
+        again = save(body, f".{name}")
+        assert read_label(again) is None
+        before, after = look(body, name), look(again, name)
+        assert hamming_distance(after.dhash, before.dhash) <= SAME_IMAGE
 
 
 def test_a_png_saved_again_by_pillow_has_the_same_picture_in_other_bytes(

@@ -1,5 +1,7 @@
+"""A label is a value, and comes back from any file that it was written into."""
+
 import json
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,27 @@ from tests.images.samples import OTHER_PACKET, insert_xmp, pixels, samples
 from tests.images.strategies import LABELS
 
 
-@settings(max_examples=60, deadline=None)
+def test_label_is_a_value(label: Label) -> None:
+    assert label == replace(label)
+    assert hash(label) == hash(replace(label, extra=dict(label.extra)))
+    with pytest.raises(FrozenInstanceError):
+        label.seed = 1  # type: ignore[misc]
+
+
+def test_every_field_may_be_left_out() -> None:
+    assert Label() == Label(prompt=None, extra={})
+
+
+def test_produce_id_is_prediction_and_place(label: Label) -> None:
+    assert label.produce_id == "ufawqhfynnddngldkgtslldrkq-1"
+
+
+def test_produce_id_without_a_prediction_is_the_images_hash(label: Label) -> None:
+    assert replace(label, prediction_id=None).produce_id == "b" * 64
+    assert replace(label, output_index=None).produce_id == "b" * 64
+
+
+@settings(max_examples=20, deadline=None)
 @given(body=st.sampled_from(list(samples().values())), label=LABELS)
 def test_label_comes_back_from_the_file(body: bytes, label: Label) -> None:
     label = replace(label, run_id="run")

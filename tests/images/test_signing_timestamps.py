@@ -10,9 +10,9 @@ import pytest
 from flux_pipeline.errors import SigningError
 from flux_pipeline.images.c2pa import inspect_manifest
 from flux_pipeline.images.signing import ManifestSigner, load_credentials
-from tests.images.authority import Authority, running_authority
 from tests.images.certificates import Files, issue
-from tests.images.test_c2pa_signing import BODY, LABEL, held_key, must_open
+from tests.images.test_signing import BODY, LABEL, held_key, must_open
+from tests.images.timestamp_authority import Authority, running_authority
 
 pytest.importorskip("c2pa", reason="c2pa is missing: pip install 'flux-pipeline[c2pa]'")
 
