@@ -38,9 +38,9 @@ def find_base_url_mistake(base_url: str) -> str:
         return "holds blanks or characters that no URL has"
     if not is_web_url(base_url):
         return "is no URL such as https://api.replicate.com"
-    if has_more_than_a_place(base_url):
+    if has_user_query_or_fragment(base_url):
         return "holds a user, a query or a fragment: give the base alone"
-    if is_in_clear(base_url):
+    if is_unencrypted(base_url):
         return "would send the key in clear: use https, http only on this machine"
     return ""
 
@@ -55,13 +55,13 @@ def is_web_url(url: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
-def has_more_than_a_place(url: str) -> bool:
+def has_user_query_or_fragment(url: str) -> bool:
     """Whether a URL holds a user, a query or a fragment, any of which may be a secret."""
     parts = urlsplit(url)
     return "@" in parts.netloc or bool(parts.query or parts.fragment)
 
 
-def is_in_clear(url: str) -> bool:
+def is_unencrypted(url: str) -> bool:
     """Whether others on the network could read what is sent to a URL: http to another machine."""
     parts = urlsplit(url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")

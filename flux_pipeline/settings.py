@@ -39,10 +39,10 @@ from urllib.parse import urlsplit
 from flux_pipeline.endpoint import (
     find_base_url_mistake,
     find_key_mistake,
-    has_more_than_a_place,
+    has_user_query_or_fragment,
     is_host_pattern,
-    is_in_clear,
     is_loopback,
+    is_unencrypted,
     is_web_url,
     trim_key,
 )
@@ -147,7 +147,7 @@ def parse_timestamp_authority(text: str) -> str:
     """
     if not is_web_url(text):
         raise ValueError("is not the http(s) URL of a timestamp authority")
-    if has_more_than_a_place(text):
+    if has_user_query_or_fragment(text):
         raise ValueError("is a URL with a user, a query or a fragment: give host and path alone")
     return text
 
@@ -215,7 +215,7 @@ def _webhooks(text: str) -> tuple[str, ...]:
     for address in addresses:
         if not is_web_url(address) or urlsplit(address).username:
             raise ValueError("is no https URL without a user (several: with commas)")
-        if is_in_clear(address):
+        if is_unencrypted(address):
             raise ValueError("would go in clear: use https, http only on this machine")
     return addresses
 
