@@ -18,7 +18,7 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
-from tests.ledger.actions import begin
+from tests.ledger.attempts import begin
 from tests.produce.pipeline import Pipeline, make_requests
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.actions import START, Clock
+from tests.ledger.attempts import START, Clock
 from tests.servers.postgres import PostgresServer, running_postgres
 
 

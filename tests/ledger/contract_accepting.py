@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flux_pipeline.ledger.base import Budget, Busy, Ledger, State
-from tests.ledger.actions import (
+from tests.ledger.attempts import (
     CLOSED,
     COST,
     LEASE,
@@ -147,15 +147,13 @@ class AcceptContract:
         clock.advance(LEASE)
         claimed(ledger.claim(intent(2), holder="b"), fresh=False)
 
-    @pytest.mark.parametrize("state", [*OPEN, *CLOSED])
-    def test_a_lost_attempt_gives_way_to_what_others_began(
-        self, ledger: Ledger, state: State
-    ) -> None:
-        attempt = replace(bring_to(ledger, state), number=2)
-        answer = ledger.accept(attempt, prediction_id="lost", reply="{}")
-        assert answer is (State.DUPLICATE if state.is_open else State.ACCEPTED)
-        assert latest(ledger).number == (1 if state.is_open else 2)
-        assert ledger.known_ids(["lost"]) == {"lost"}
+    def test_a_lost_attempt_gives_way_to_what_others_began(self, ledger: Ledger) -> None:
+        for request, state in enumerate([*OPEN, *CLOSED], start=1):
+            attempt = replace(bring_to(ledger, state, request), number=2)
+            answer = ledger.accept(attempt, prediction_id=f"lost {state}", reply="{}")
+            assert answer is (State.DUPLICATE if state.is_open else State.ACCEPTED), state
+            assert latest(ledger, request).number == (1 if state.is_open else 2), state
+            assert ledger.known_ids([f"lost {state}"]) == {f"lost {state}"}
 
     def test_whatever_the_provider_answers_can_be_written(self, ledger: Ledger) -> None:
         attempt = begin(ledger)

@@ -3,7 +3,7 @@
 import pytest
 
 from flux_pipeline.ledger.base import Budget, Ledger, OverBudget, State
-from tests.ledger.actions import (
+from tests.ledger.attempts import (
     COST,
     LEASE,
     Clock,
@@ -80,8 +80,10 @@ class BudgetContract:
         assert ledger.spent_micros("run:1") == left
         assert ledger.spent_micros("month:winter:2026-11") == left
 
-    @pytest.mark.parametrize("target", [State.REFUSED, State.FAILED, State.EXPIRED, State.STORED])
-    @pytest.mark.parametrize("prediction_id", ["p1", None])
+    @pytest.mark.parametrize(
+        ("target", "prediction_id"),
+        [(State.REFUSED, "p1"), (State.REFUSED, None), (State.FAILED, "p1"), (State.STORED, None)],
+    )
     def test_what_was_accepted_stays_paid(
         self, ledger: Ledger, target: State, prediction_id: str | None
     ) -> None:

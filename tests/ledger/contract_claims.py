@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Busy, Ledger, Over, State
-from tests.ledger.actions import (
+from tests.ledger.attempts import (
     CLOSED,
     LEASE,
     OPEN,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from flux_pipeline.ledger.base import Budget, Ledger, State
-from tests.ledger.actions import (
+from tests.ledger.attempts import (
     CLOSED,
     accepted,
     begin,
@@ -57,25 +57,25 @@ class CloseContract:
         assert ledger.close(attempt, target, holder="a")
         assert latest(ledger).state is target
 
-    @pytest.mark.parametrize("target", [State.STORED, State.EXPIRED])
-    def test_an_intent_can_not_end_as_paid(self, ledger: Ledger, target: State) -> None:
+    def test_an_intent_can_not_end_as_paid(self, ledger: Ledger) -> None:
         attempt = begin(ledger)
-        assert not ledger.close(attempt, target, holder="a")
+        for target in (State.STORED, State.EXPIRED):
+            assert not ledger.close(attempt, target, holder="a")
         assert latest(ledger).state is State.INTENT
 
-    @pytest.mark.parametrize("target", [State.UNSENT, State.RESENT, State.HELD])
-    def test_what_was_accepted_can_not_be_given_up(self, ledger: Ledger, target: State) -> None:
+    def test_what_was_accepted_can_not_be_given_up(self, ledger: Ledger) -> None:
         attempt = accepted(ledger)
-        assert not ledger.close(attempt, target, holder="a")
+        for target in (State.UNSENT, State.RESENT, State.HELD):
+            assert not ledger.close(attempt, target, holder="a")
         assert latest(ledger).state is State.ACCEPTED
 
     @pytest.mark.parametrize("state", [state for state in CLOSED if state is not State.HELD])
-    @pytest.mark.parametrize("target", CLOSED)
-    def test_what_is_closed_stays_closed(self, ledger: Ledger, state: State, target: State) -> None:
+    def test_what_is_closed_stays_closed(self, ledger: Ledger, state: State) -> None:
         attempt = bring_to(ledger, state)
         before = latest(ledger)
-        for seen in (attempt, replace(attempt, state=State.INTENT)):
-            assert not ledger.close(seen, target, holder="a", images="[1]")
+        for target in CLOSED:
+            for seen in (attempt, replace(attempt, state=State.INTENT)):
+                assert not ledger.close(seen, target, holder="a", images="[1]"), target
         assert latest(ledger) == before
 
     @pytest.mark.parametrize(
@@ -88,13 +88,11 @@ class CloseContract:
         assert ledger.close(attempt, target, holder="a person", resolution="by hand")
         assert (latest(ledger).state, latest(ledger).resolution) == (target, "by hand")
 
-    @pytest.mark.parametrize(
-        "target", [State.INTENT, State.ACCEPTED, State.SUCCEEDED, State.DUPLICATE]
-    )
-    def test_an_attempt_is_not_closed_in_an_open_state(self, ledger: Ledger, target: State) -> None:
+    def test_an_attempt_is_not_closed_in_an_open_state(self, ledger: Ledger) -> None:
         attempt = begin(ledger)
-        with pytest.raises(ValueError, match=f"can't be closed as {target.value}"):
-            ledger.close(attempt, target, holder="a")
+        for target in (State.INTENT, State.ACCEPTED, State.SUCCEEDED, State.DUPLICATE):
+            with pytest.raises(ValueError, match=f"can't be closed as {target.value}"):
+                ledger.close(attempt, target, holder="a")
 
     def test_closing_keeps_what_it_does_not_name(self, ledger: Ledger) -> None:
         attempt = held(ledger)
@@ -108,7 +106,7 @@ class CloseContract:
 
 class ReplayContract:
     @pytest.mark.parametrize("given_up", [None, State.UNSENT, State.RESENT, State.HELD])
-    @pytest.mark.parametrize("end", [State.STORED, State.REFUSED, State.FAILED, State.EXPIRED])
+    @pytest.mark.parametrize("end", [State.STORED, State.FAILED])
     def test_i6_replaying_any_prefix_changes_nothing(
         self, ledger: Ledger, given_up: State | None, end: State
     ) -> None:

@@ -1,7 +1,7 @@
 """Reading: what is found, listed and known."""
 
 from flux_pipeline.ledger.base import Ledger, State
-from tests.ledger.actions import (
+from tests.ledger.attempts import (
     CLOSED,
     OPEN,
     Clock,

@@ -3,7 +3,7 @@
 import pytest
 
 from flux_pipeline.ledger.base import Busy
-from tests.ledger.actions import LEASE, Clock, begin, claimed, intent
+from tests.ledger.attempts import LEASE, Clock, begin, claimed, intent
 from tests.ledger.contract import LedgerContract
 from tests.ledger.memory import MemoryLedger
 

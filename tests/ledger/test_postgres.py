@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from tests.ledger.actions import LEASE, Clock, wipe
+from tests.ledger.attempts import LEASE, Clock, wipe
 from tests.ledger.contract import LedgerContract
 from tests.servers.postgres import PostgresServer
 

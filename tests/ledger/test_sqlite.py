@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from tests.ledger.actions import LEASE, Clock, begin, sha, wipe
+from tests.ledger.attempts import LEASE, Clock, begin, sha, wipe
 from tests.ledger.contract import LedgerContract
 
 
@@ -25,10 +25,10 @@ class TestSqliteLedger(LedgerContract):
 
     def test_many_attempts_are_read_in_pages(self, ledger: SqlLedger) -> None:
         count = 2100
-        with ledger.transaction() as calls:
+        with ledger.transaction() as tx:
             for number in range(count):
-                begin(calls, number)
-            assert [each.request_sha256 for each in calls.attempts()] == [
+                begin(tx, number)
+            assert [each.request_sha256 for each in tx.attempts()] == [
                 sha(number) for number in range(count)
             ]
         assert sum(1 for _ in ledger.attempts()) == count

@@ -14,7 +14,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Budget, Claimed
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from tests.ledger.actions import begin, intent
+from tests.ledger.attempts import begin, intent
 from tests.servers.processes import context
 
 PATIENCE = 900
@@ -84,8 +84,8 @@ def claim_and_stay(pipe: Connection, url: str, holder: str, count: int) -> None:
 
 def stay_within(pipe: Connection, url: str) -> None:
     """Stay in the middle of a transaction."""
-    with open_patiently(url) as ledger, ledger.transaction() as calls:
-        calls.claim(intent(1), holder="a")
+    with open_patiently(url) as ledger, ledger.transaction() as tx:
+        tx.claim(intent(1), holder="a")
         pipe.send("claimed, not committed")
         pipe.recv()
 

@@ -12,7 +12,7 @@ from flux_pipeline.store.open import open_store
 from flux_pipeline.store.s3 import Bucket, S3Store, open_client
 from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
 from tests.store.conftest import Open
-from tests.store.contract import WEBP, StoreContract
+from tests.store.contract import WEBP, PutNewContract, StoreContract
 from tests.store.pictures import IDS
 from tests.store.pictures import put as put_at
 
@@ -29,16 +29,12 @@ class TestS3Store(StoreContract):
         return S3Store(Bucket(client, bucket, prefix))
 
 
-class TestS3ThatIgnoresConditions(StoreContract):
-    """The same answers, within one process."""
+class TestS3ThatIgnoresConditions(PutNewContract):
+    """The same answers of ``put_new``, within one process; nothing else depends on conditions."""
 
     @pytest.fixture
     def store(self, proxy: S3Proxy, proxied: Open) -> Store:
         proxy.forget.add("if-none-match")
-        return proxied(require_conditions=False)
-
-    @pytest.fixture
-    def reopened(self, proxied: Open) -> Store:
         return proxied(require_conditions=False)
 
 

@@ -10,7 +10,7 @@ import pytest
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Busy, State
 from flux_pipeline.ledger.open import open_ledger
-from tests.ledger.actions import COST, claimed, intent, latest, sha
+from tests.ledger.attempts import COST, claimed, intent, latest, sha
 from tests.ledger.workers import (
     LEASE,
     child,

@@ -13,7 +13,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger, SqlRates
 from flux_pipeline.rate_limit import Kind, RateState, RateStore
-from tests.ledger.actions import Clock, wipe
+from tests.ledger.attempts import Clock, wipe
 from tests.servers.postgres import PostgresServer
 
 PER_MINUTE: dict[Kind, float] = {"create": 600.0, "call": 3000.0}
@@ -111,8 +111,8 @@ def test_the_database_forgets_nothing(
 def test_a_limit_starts_anew_on_another_clock(sqlite_url: str, clock: Clock) -> None:
     with open_ledger(sqlite_url, clock=clock) as ledger:
         SqlRates(ledger, PER_MINUTE).reserve("create", 1000)
-        with ledger.transaction() as calls:
-            calls.connection.exec_driver_sql("UPDATE flux_rates SET boot = 'an earlier boot'")
+        with ledger.transaction() as tx:
+            tx.connection.exec_driver_sql("UPDATE flux_rates SET boot = 'an earlier boot'")
         assert SqlRates(ledger, PER_MINUTE).reserve("create", 1).wait == 0.0
         assert SqlRates(ledger, PER_MINUTE).reserve("create", 1).wait > 0.0
 
@@ -137,7 +137,7 @@ def test_reserving_does_not_wait_for_the_disk(sqlite_url: str) -> None:
 
 def test_an_unwritable_limit_is_a_ledger_error(sqlite_url: str) -> None:
     with open_ledger(sqlite_url, patience_seconds=0.1) as ledger:
-        with ledger.transaction() as calls:
-            calls.connection.exec_driver_sql("DROP TABLE flux_rates")
+        with ledger.transaction() as tx:
+            tx.connection.exec_driver_sql("DROP TABLE flux_rates")
         with pytest.raises(LedgerError, match=r"ledger\.db: failed"):
             SqlRates(ledger, PER_MINUTE).reserve("create", 1)

@@ -14,7 +14,7 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.transaction import Transaction
 from flux_pipeline.ledger.writer import LedgerWriter
-from tests.ledger.actions import COST, Clock, intent, latest, sha
+from tests.ledger.attempts import COST, Clock, intent, latest, sha
 from tests.ledger.memory import MemoryLedger
 from tests.servers.postgres import PostgresServer
 
@@ -43,10 +43,10 @@ class Watched:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        with self._ledger.transaction() as calls:
+        with self._ledger.transaction() as tx:
             self.transactions += 1
             self.opened()
-            yield calls
+            yield tx
             if self.fail_commit:
                 raise LedgerError("the commit failed")
 
@@ -55,8 +55,8 @@ def claim(number: int, *budgets: Budget) -> Callable[[Ledger], Claim]:
     return partial(_claim, number, budgets)
 
 
-def _claim(number: int, budgets: tuple[Budget, ...], calls: Ledger) -> Claim:
-    return calls.claim(intent(number), holder="a", budgets=budgets)
+def _claim(number: int, budgets: tuple[Budget, ...], tx: Ledger) -> Claim:
+    return tx.claim(intent(number), holder="a", budgets=budgets)
 
 
 async def test_every_caller_gets_its_own_answer(ledger: SqlLedger) -> None:
@@ -100,12 +100,12 @@ async def test_calls_of_one_group_see_each_other(ledger: SqlLedger) -> None:
 
 
 async def test_one_bad_call_spoils_no_other(ledger: SqlLedger) -> None:
-    def bad(calls: Ledger) -> None:
-        calls.claim(intent(99), holder="a", budgets=[Budget("run:1", None)])
+    def bad(tx: Ledger) -> None:
+        tx.claim(intent(99), holder="a", budgets=[Budget("run:1", None)])
         raise KeyError("bad")
 
-    def follow_nothing(calls: Ledger) -> Claim:
-        return calls.claim(intent(3), holder="a", after=7)
+    def follow_nothing(tx: Ledger) -> Claim:
+        return tx.claim(intent(3), holder="a", after=7)
 
     async with LedgerWriter(ledger) as writer:
         calls = [claim(1), bad, claim(2), follow_nothing, claim(4)]
@@ -140,8 +140,8 @@ async def test_a_locked_database_is_every_callers_error(ledger: SqlLedger, sqlit
 
 
 async def test_a_connection_that_is_cut_spoils_no_other_call(postgres: PostgresServer) -> None:
-    def cut(calls: Transaction) -> None:
-        calls.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    def cut(tx: Transaction) -> None:
+        tx.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with open_ledger(postgres.create_database()) as ledger:
         async with LedgerWriter(ledger) as writer:
@@ -162,7 +162,7 @@ async def test_a_cancelled_scope_lets_the_call_answer_first(ledger: SqlLedger) -
     async def send(claimed: Claimed) -> None:
         watched.opened = scope.cancel_called_from_another_thread
         state = await writer.call(
-            lambda calls: calls.accept(claimed.attempt, prediction_id="p1", reply="{}")
+            lambda tx: tx.accept(claimed.attempt, prediction_id="p1", reply="{}")
         )
         answers.append(state)
         await anyio.lowlevel.checkpoint()

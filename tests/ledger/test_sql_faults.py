@@ -12,7 +12,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Budget, Claimed, State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from tests.ledger.actions import COST, begin, intent, latest, sha
+from tests.ledger.attempts import COST, begin, intent, latest, sha
 from tests.servers.postgres import PostgresServer
 
 SECRET = "r8_s3cret"
@@ -31,8 +31,8 @@ def postgres_ledger(postgres: PostgresServer) -> Iterator[SqlLedger]:
 
 
 def run(ledger: SqlLedger, statement: str) -> None:
-    with ledger.transaction() as calls:
-        calls.connection.exec_driver_sql(statement)
+    with ledger.transaction() as tx:
+        tx.connection.exec_driver_sql(statement)
 
 
 def begin_many(ledger: SqlLedger, numbers: Iterable[int], budget: Budget) -> None:
@@ -41,14 +41,14 @@ def begin_many(ledger: SqlLedger, numbers: Iterable[int], budget: Budget) -> Non
 
 
 def claim_with_a_stop_between(stopped: SqlLedger, other: SqlLedger) -> None:
-    with stopped.transaction() as calls:
-        calls.claim(intent(1), holder="a")
-        limit = calls.connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
+    with stopped.transaction() as tx:
+        tx.claim(intent(1), holder="a")
+        limit = tx.connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
         assert limit.scalar() == "5min", "half of its patience"
         # Only now so short that the machine's own stops may exceed it.
-        calls.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '0.5s'")
+        tx.connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '0.5s'")
         begin(other, 2)  # waits until the server has ended the stopped one
-        calls.claim(intent(3), holder="a")
+        tx.claim(intent(3), holder="a")
 
 
 class TestSqlite:
@@ -78,8 +78,8 @@ class TestSqlite:
 
     def test_an_exception_undoes_the_whole_transaction(self, sqlite_ledger: SqlLedger) -> None:
         def fail() -> None:
-            with sqlite_ledger.transaction() as calls:
-                calls.claim(intent(1), holder="a", budgets=[Budget("run:1", None)])
+            with sqlite_ledger.transaction() as tx:
+                tx.claim(intent(1), holder="a", budgets=[Budget("run:1", None)])
                 raise KeyError(1)
 
         with pytest.raises(KeyError):
@@ -120,9 +120,9 @@ class TestPostgres:
         begin(postgres_ledger, 1)
 
         def claim_and_be_cut() -> None:
-            with postgres_ledger.transaction() as calls:
-                calls.claim(intent(2), holder="a")
-                calls.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            with postgres_ledger.transaction() as tx:
+                tx.claim(intent(2), holder="a")
+                tx.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
         with pytest.raises(LedgerError, match=r"is shutting down or was restarted|cut the conn"):
             claim_and_be_cut()
@@ -152,11 +152,11 @@ class TestPostgres:
         url = postgres.create_database()
         with (
             open_ledger(url, patience_seconds=600) as hanging,
-            open_ledger(url, patience_seconds=4.0) as ledger,
-            hanging.transaction() as calls,
+            open_ledger(url, patience_seconds=2.0) as ledger,
+            hanging.transaction() as tx,
         ):
-            calls.claim(intent(1), holder="a")
-            with pytest.raises(LedgerError, match=r"was locked by another worker for 4 s"):
+            tx.claim(intent(1), holder="a")
+            with pytest.raises(LedgerError, match=r"was locked by another worker for 2 s"):
                 begin(ledger, 2)
             assert not ledger.find([sha(1)])
 
@@ -174,8 +174,8 @@ class TestPostgres:
 
     def test_time_is_the_servers(self, postgres: PostgresServer) -> None:
         with open_ledger(postgres.create_database(), lease_seconds=1000.0) as ledger:
-            with ledger.transaction() as calls:
-                asked = calls.connection.exec_driver_sql(
+            with ledger.transaction() as tx:
+                asked = tx.connection.exec_driver_sql(
                     "SELECT extract(epoch FROM clock_timestamp())::float8"
                 ).scalar_one()
             begin(ledger)
@@ -192,8 +192,8 @@ class TestPostgres:
     ) -> None:
         url = postgres.create_database()
         with open_ledger(f"{url}&options=-c synchronous_commit=off") as ledger:
-            with ledger.transaction() as calls:
-                kept = calls.connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+            with ledger.transaction() as tx:
+                kept = tx.connection.exec_driver_sql("SHOW synchronous_commit").scalar()
             with ledger.relaxed_transaction() as (connection, _):
                 hasty = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
         assert (kept, hasty) == ("on", "off")

@@ -3,7 +3,7 @@
 import pytest
 
 from flux_pipeline.ledger.open import open_ledger
-from tests.ledger.actions import begin, wipe
+from tests.ledger.attempts import begin, wipe
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])

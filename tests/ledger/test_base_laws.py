@@ -31,7 +31,7 @@ from flux_pipeline.ledger.base import (
 )
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from tests.ledger.actions import COST, LEASE, Clock, intent, sha, wipe
+from tests.ledger.attempts import COST, LEASE, Clock, intent, sha, wipe
 from tests.ledger.memory import MemoryLedger
 
 S = State
@@ -249,7 +249,7 @@ def test_the_memory_ledger_does_what_the_model_does() -> None:
 
     run_state_machine_as_test(
         MemoryMachine,
-        settings=settings(max_examples=80, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=40, stateful_step_count=30, deadline=None),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the ledger's tests have in common: a clock to turn, and short ways to each state."""
+"""Attempts in every state, for the tests of the ledger, and a clock that they set."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,7 +119,7 @@ def latest(ledger: Ledger, number: int = 1) -> Attempt:
 
 def wipe(ledger: SqlLedger) -> None:
     """Empty every table, so that one open ledger serves many tests."""
-    with ledger.transaction() as calls:
+    with ledger.transaction() as tx:
         for table in METADATA.sorted_tables:
             if table is not META:
-                calls.connection.execute(table.delete())
+                tx.connection.execute(table.delete())

@@ -13,7 +13,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
-from tests.ledger.actions import begin, latest
+from tests.ledger.attempts import begin, latest
 from tests.ledger.workers import child, claim_one, read_then_write
 from tests.servers.postgres import PostgresServer
 
@@ -49,8 +49,8 @@ def test_a_relative_path_stays_where_it_was(
 
 
 def test_commits_are_durable_and_readers_never_wait(sqlite_url: str) -> None:
-    with open_ledger(sqlite_url) as ledger, ledger.transaction() as calls:
-        connection = calls.connection
+    with open_ledger(sqlite_url) as ledger, ledger.transaction() as tx:
+        connection = tx.connection
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
@@ -113,8 +113,8 @@ def test_another_schema_is_refused_with_what_to_do(
 
 
 def test_attempts_without_a_version_are_refused(sqlite_url: str) -> None:
-    with open_ledger(sqlite_url) as ledger, ledger.transaction() as calls:
-        schema.META.drop(calls.connection)
+    with open_ledger(sqlite_url) as ledger, ledger.transaction() as tx:
+        schema.META.drop(tx.connection)
     with pytest.raises(LedgerError, match="attempts of an unknown version"):
         open_ledger(sqlite_url)
 
@@ -140,17 +140,17 @@ def test_other_tables_in_the_same_database_are_left_alone(sqlite_url: str, tmp_p
     connection.close()
     with open_ledger(sqlite_url) as ledger:
         begin(ledger)
-        with ledger.transaction() as calls:
-            assert calls.connection.exec_driver_sql("SELECT id FROM runs").scalar() == 1
+        with ledger.transaction() as tx:
+            assert tx.connection.exec_driver_sql("SELECT id FROM runs").scalar() == 1
     assert all(name.startswith("flux_") for name in schema.METADATA.tables)
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
-def test_every_spelling_of_postgres_means_psycopg_3(postgres: PostgresServer, scheme: str) -> None:
-    url = postgres.create_database().replace("postgresql", scheme, 1)
-    with open_ledger(url) as ledger:
-        begin(ledger)
-        assert latest(ledger).state is State.INTENT
+def test_every_spelling_of_postgres_means_psycopg_3(postgres: PostgresServer) -> None:
+    url = postgres.create_database()
+    for request, scheme in enumerate(["postgresql", "postgres", "postgresql+psycopg2"]):
+        with open_ledger(url.replace("postgresql", scheme, 1)) as ledger:
+            begin(ledger, request)
+            assert latest(ledger, request).state is State.INTENT
 
 
 def test_a_missing_database_is_named(postgres: PostgresServer) -> None:
