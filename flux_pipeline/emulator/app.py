@@ -1,4 +1,4 @@
-"""The importable ASGI app: routes of both prefixes, files, the oracle and the API document."""
+"""The ASGI app: creates, predictions and their list, output files, usage and the API document."""
 
 import asyncio
 import base64
@@ -17,8 +17,6 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from flux_pipeline.emulator import records, replies
-from flux_pipeline.emulator import replies as outputs
-from flux_pipeline.emulator import replies as refusals
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.fault_replies import Download, broken_reply, spoiled_file
 from flux_pipeline.emulator.faults import Phase
@@ -36,28 +34,28 @@ from flux_pipeline.emulator.requests import (
 )
 
 _LOOK_EVERY = 0.02
-"""s between two looks at the clock while a reply is held."""
+"""Time between two looks at the clock while a reply is held, s."""
 _NEWEST = 2**62
 
 
 def create_app(emulator: Emulator) -> Starlette:
-    """The ASGI app of one emulated API; it starts nothing and may be served any number of times."""
+    """Build the ASGI app of one emulated API; it may be served any number of times."""
 
     async def refuse(_: Request, error: Exception) -> Response:
         if not isinstance(error, Refusal):
             raise error
         return error.response(emulator.options.error_shape)
 
-    async def ledger(request: Request) -> Response:
+    async def usage(request: Request) -> Response:
         wanted = request.query_params.get("predictions", "0") not in ("", "0")
         text = emulator.usage(predictions=wanted).model_dump_json()
         return Response(text, media_type="application/json")
 
-    async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
         admit(emulator, Request(scope), "open")
-        await refusals.not_found().response(emulator.options.error_shape)(scope, receive, send)
+        await replies.not_found().response(emulator.options.error_shape)(scope, receive, send)
 
-    async def described(_: Request) -> Response:
+    async def openapi(_: Request) -> Response:
         return json_response(document())
 
     creates, predictions, files = Creates(emulator), Predictions(emulator), Files(emulator)
@@ -67,8 +65,8 @@ def create_app(emulator: Emulator) -> Starlette:
         return await handle(request)
 
     routes = [
-        Route("/openapi.json", described),
-        Route("/_emulator/ledger", ledger),
+        Route("/openapi.json", openapi),
+        Route("/_emulator/ledger", usage),
         Route("/output/{id}/{name}", files.get),
     ]
     for prefix in PREFIXES:
@@ -79,19 +77,19 @@ def create_app(emulator: Emulator) -> Starlette:
             Route(collection + "/{id}/cancel", predictions.cancel, methods=["POST"]),
         ]
     app = Starlette(routes=routes, exception_handlers={Refusal: refuse})
-    app.router.default = elsewhere
+    app.router.default = not_found
     app.router.redirect_slashes = False
     return app
 
 
 @dataclass(frozen=True, slots=True)
 class Creates:
-    """Makes predictions."""
+    """Handles creates: the POST of a prediction, in each of the reply shapes."""
 
     emulator: Emulator
 
     async def post(self, request: Request) -> Response:
-        """Buy one prediction."""
+        """Create one prediction, and charge for it."""
         admit(self.emulator, request, "creates")
         order = await read_order(request)
         options = self.emulator.options
@@ -101,19 +99,19 @@ class Creates:
         if purchase.record is None:
             return broken_reply(self.emulator, purchase.fault or "", order.input_sha)
         if purchase.fault == "data_uri":
-            return await self._at_once(purchase.record)
+            return await self._complete_at_once(purchase.record)
         if options.reply_shape == "prediction":
-            moment = await self._held(purchase.record, wait_seconds(request))
+            moment = await self._wait(purchase.record, wait_seconds(request))
             reply = await self._prediction(request, purchase.record, moment)
         else:
-            moment = await self._held(purchase.record, MAX_WAIT_SECONDS)
+            moment = await self._wait(purchase.record, MAX_WAIT_SECONDS)
             reply = await self._without_id(request, purchase.record, moment)
         if purchase.fault is None:
             return reply
         return broken_reply(self.emulator, purchase.fault, order.input_sha, reply)
 
-    async def _held(self, record: Record, seconds: float) -> Moment:
-        """The prediction at its end, or when ``seconds`` of real time have passed."""
+    async def _wait(self, record: Record, seconds: float) -> Moment:
+        """Wait for the prediction's end, or until ``seconds`` of real time have passed."""
         retention = self.emulator.options.retention_seconds
         moment = record.life.at(self.emulator.clock(), retention)
         patience = time.monotonic() + seconds
@@ -127,16 +125,16 @@ class Creates:
         options = self.emulator.options
         output = None
         if moment.outputs is not None and not moment.removed:
-            output = await outputs.output_value(self.emulator, request, record, moment.outputs)
+            output = await replies.output_value(self.emulator, request, record, moment.outputs)
         body = replies.prediction(record, moment, output, options.trap_origin)
         return json_response(body, options.create_status)
 
-    async def _at_once(self, record: Record) -> Response:
-        """What was recorded once: 201, "processing", and the output already complete."""
-        shown = Moment("processing", started_at=record.plan.starts_at)
+    async def _complete_at_once(self, record: Record) -> Response:
+        """Reply as the real API did once: 201 and "processing", with the whole output."""
+        moment = Moment("processing", started_at=record.plan.starts_at)
         images = range(record.typed_input.num_outputs)
-        output = [await outputs.data_uri(self.emulator, record, index) for index in images]
-        body = replies.prediction(record, shown, output, self.emulator.options.trap_origin)
+        output = [await replies.data_uri(self.emulator, record, index) for index in images]
+        body = replies.prediction(record, moment, output, self.emulator.options.trap_origin)
         return json_response(body, 201)
 
     async def _without_id(self, request: Request, record: Record, moment: Moment) -> Response:
@@ -146,12 +144,12 @@ class Creates:
             return json_response(error_object(refusal))
         if options.reply_shape == "data_b64":
             items = [
-                {"b64_json": await outputs.base64_image(self.emulator, record, index)}
+                {"b64_json": await replies.base64_image(self.emulator, record, index)}
                 for index in moment.outputs
             ]
         else:
             items = [
-                {"url": outputs.output_url(request, options, record, index)}
+                {"url": replies.output_url(request, options, record, index)}
                 for index in moment.outputs
             ]
         return json_response(replies.without_id(record.created_at, items))
@@ -159,7 +157,7 @@ class Creates:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Shows, lists and cancels predictions."""
+    """Handles the calls that cost nothing: get, list and cancel."""
 
     emulator: Emulator
 
@@ -179,7 +177,7 @@ class Predictions:
             with self.emulator.state.transaction() as connection:
                 records.cancel(connection, record.id, now)
         elif options.cancel_finished == "refused":
-            raise refusals.not_cancelable()
+            raise replies.not_cancelable()
         reply = await self._shown(request, self._record(request))
         return self._faulty("cancel", record, reply)
 
@@ -188,7 +186,7 @@ class Predictions:
         admit(self.emulator, request, "calls")
         options = self.emulator.options
         if not options.list_enabled:
-            raise refusals.not_found()
+            raise replies.not_found()
         after, before, older_than = _window(request)
         visible = math.nextafter(self.emulator.clock() - options.list_delay_seconds, math.inf)
         with self.emulator.state.reading() as connection:
@@ -208,7 +206,7 @@ class Predictions:
     def _record(self, request: Request) -> Record:
         record = self.emulator.find(request.path_params["id"])
         if record is None:
-            raise refusals.not_found()
+            raise replies.not_found()
         return record
 
     async def _shown(self, request: Request, record: Record) -> Response:
@@ -219,7 +217,7 @@ class Predictions:
         moment = record.life.at(self.emulator.clock(), options.retention_seconds)
         output = None
         if moment.outputs is not None and not moment.removed:
-            output = await outputs.output_value(self.emulator, request, record, moment.outputs)
+            output = await replies.output_value(self.emulator, request, record, moment.outputs)
         elif count and moment.completed_at is not None and record.plan.null_reads:
             with self.emulator.state.transaction() as connection:
                 records.count_read(connection, record.id)
@@ -254,7 +252,7 @@ def _window(request: Request) -> tuple[float, float, int]:
     try:
         position = int(base64.urlsafe_b64decode(cursor.encode()).decode())
     except (ValueError, binascii.Error):
-        raise refusals.malformed("The cursor is not one of this list.") from None
+        raise replies.malformed("The cursor is not one of this list.") from None
     return after, before, min(max(position, 0), _NEWEST)
 
 
@@ -265,7 +263,7 @@ def _time(text: str | None, missing: float) -> float:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise refusals.malformed("created_after and created_before are RFC 3339 times.") from None
+        raise replies.malformed("created_after and created_before are RFC 3339 times.") from None
 
 
 def _cursor(seq: int) -> str:
@@ -274,7 +272,7 @@ def _cursor(seq: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Serves outputs."""
+    """Serves output files, while they exist."""
 
     emulator: Emulator
 
@@ -283,13 +281,13 @@ class Files:
         admit(self.emulator, request, "open")
         record = self.emulator.find(request.path_params["id"])
         if record is None:
-            raise refusals.not_found()
+            raise replies.not_found()
         moment = record.life.at(self.emulator.clock(), self.emulator.options.retention_seconds)
-        names = {outputs.file_name(record, index): index for index in moment.outputs or ()}
+        names = {replies.file_name(record, index): index for index in moment.outputs or ()}
         index = names.get(request.path_params["name"])
         if index is None or moment.removed:
-            raise refusals.not_found()
-        body = await outputs.image_bytes(self.emulator, record, index)
+            raise replies.not_found()
+        body = await replies.image_bytes(self.emulator, record, index)
         fault = self.emulator.fault_of_call("download", record, part=f"/{index}")
         if fault is not None:
             return self._spoiled(fault, Download(self.emulator, record, request.url.path, body))

@@ -1,4 +1,4 @@
-"""The API as one value: options, faults, memory and clock, shared by all handlers."""
+"""One emulated API: its options, fault plan, state and clock, shared by all handlers."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """One emulated API; holds nothing that another process on the same state couldn't know."""
+    """One emulated API; everything that it has to remember is in its state."""
 
     state: State
     options: EmulatorOptions = field(default_factory=EmulatorOptions)
@@ -24,7 +24,7 @@ class Emulator:
     clock: Clock = time.time
 
     def usage(self, *, predictions: bool = True) -> Usage:
-        """The oracle as it is now."""
+        """The usage until now."""
         return build_usage(self.state, self.clock(), predictions=predictions)
 
     def find(self, prediction_id: str) -> Record | None:
@@ -33,9 +33,9 @@ class Emulator:
             return records.find(connection, prediction_id)
 
     def fault_of_call(self, phase: Phase, record: Record | None, part: str = "") -> str | None:
-        """The fault of one call that buys nothing, or None.
+        """Draw the fault of a call other than a create; None for a call without one.
 
-        ``part`` tells apart what belongs to one record, such as its files.
+        ``part`` identifies one file of a record.
         """
         if not self.faults.rates(phase):
             return None

@@ -1,16 +1,19 @@
-"""Faulty replies of all JSON calls, by name; a create's names end in ``_before`` or ``_after``."""
+"""Faulty replies of the API and of downloads, by the name of the fault.
+
+``broken_reply`` builds those of JSON calls, ``spoiled_file`` those of downloads. A create's faults
+end in ``_before`` or ``_after``: nothing was created, or it was created and charged.
+"""
 
 import asyncio
 import gzip
 import io
 import json
-import math
 import socket
 import struct
 import zlib
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -21,46 +24,27 @@ from PIL import Image
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from flux_pipeline.emulator import lifecycle as chance
-from flux_pipeline.emulator import replies as refusals
+from flux_pipeline.emulator import chance, replies
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.faults import FaultPlan
-from flux_pipeline.emulator.inputs import ImageFormat, ModelInput, drawn_seed
-from flux_pipeline.emulator.lifecycle import End, Plan, Timing
-from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.inputs import ImageFormat
 from flux_pipeline.emulator.pictures import CONTENT_TYPES, encode
 from flux_pipeline.emulator.records import Record
 from flux_pipeline.emulator.replies import Hint, Refusal, json_response
 
-PAGE = """<!doctype html><html><head><title>502 Bad Gateway</title></head>
+GATEWAY_PAGE = """<!doctype html><html><head><title>502 Bad Gateway</title></head>
 <body><h1>Sorry</h1><p>The gateway is being maintained.</p></body></html>"""
-"""What a gateway shows instead of the API's answer."""
+"""A gateway's error page, sent instead of the API's answer."""
 _SERVER_ERRORS = ((500, False), (502, True), (503, False), (504, True))
 METADATA_SERVICE = "http://169.254.169.254/latest/meta-data/"
-"""Where a redirect leads that wants a cloud's credentials."""
+"""Target of a redirect that would read a cloud's credentials."""
 _ENDLESS_BYTES = 2**30
-"""Where even the endless body ends, should nobody stop reading."""
+"""Size at which even the endless body ends."""
 UNPACKED_BYTES = 64 * 2**20
-"""What the gzip bomb becomes."""
+"""Size of the unpacked gzip bomb, bytes."""
 _CLAIMED: dict[str, int] = {"webp": 16_383, "jpg": 60_000, "png": 60_000}
 """Width and height that a pixel bomb claims, px: the most that WebP can say."""
 _LINGER_NOT = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
-NSFW = "NSFW content detected. Try running it again, or try a different prompt."
-
-MESSAGES: dict[str, str | None] = {
-    "failed_pa": "Prediction interrupted; please retry (code: PA)",
-    "failed_e9828": "Director: unexpected error handling prediction (E9828)",
-    "failed_e6716": "Failed to start: model setup timed out (E6716)",
-    "failed_e8765": "Prediction failed on a worker that went away (E8765)",
-    "failed_e9243": "Director: health check failed (E9243)",
-    "failed_e1001": "Prediction failed: out of memory on a shared worker (E1001)",
-    "failed_null": None,
-    "failed_nsfw": NSFW,
-    "failed_permanent": "Cannot load LoRA weights: the file has no tensors of this model.",
-}
-"""What ``error`` says under status ``failed``, by the fault's name."""
-_ENDS: dict[str, End] = {"stuck": "stuck", "aborted": "aborted", "canceled": "canceled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +53,56 @@ class Call:
 
     emulator: Emulator
     identity: str
-    """What chance is drawn for, where a fault has variants."""
+    """Key of the random numbers, where a fault has variants."""
     good: Response
-    """The reply that would have been right; an empty object where nothing was created."""
+    """The reply without the fault; an empty object where nothing was created."""
 
     def refused(self, refusal: Refusal) -> Response:
         """A refusal in the configured shape."""
         return refusal.response(self.emulator.options.error_shape)
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One download that goes wrong."""
+
+    emulator: Emulator
+    record: Record
+    path: str
+    body: bytes
+    """The file without the fault."""
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format that was asked for."""
+        return self.record.typed_input.output_format
+
+    @property
+    def content_type(self) -> str:
+        """The type that was asked for."""
+        return CONTENT_TYPES[self.image_format]
+
+    def file(self, body: bytes) -> Response:
+        """Other bytes under the right type and length."""
+        return Response(body, media_type=self.content_type)
+
+    def raw(self, body: bytes, **headers: str) -> Response:
+        """Other bytes after these headers, and then the end of the connection."""
+        return Raw(response_head("200 OK", content_type=self.content_type, **headers) + body)
+
+    def refused(self, refusal: replies.Refusal) -> Response:
+        """A refusal in the configured shape."""
+        return refusal.response(self.emulator.options.error_shape)
+
+    def painted(self, image_format: ImageFormat, size: tuple[int, int]) -> bytes:
+        """A plain image of this format and size, all black."""
+        return encode(Image.new("RGB", size), image_format, 80)
+
+
 def broken_reply(
     emulator: Emulator, fault: str, identity: str, good: Response | None = None
 ) -> Response:
-    """The reply that a fault makes of the good one; None where nothing was created."""
+    """Build the reply of a faulty call from the good one (None where nothing was created)."""
     name = fault.removesuffix("_before").removesuffix("_after")
     return _BROKEN[name](Call(emulator, identity, good or json_response({})))
 
@@ -90,7 +111,7 @@ def server_error(emulator: Emulator, identity: str) -> Response:
     """One of the four 5xx that gateways send, as JSON or as their page."""
     status, page = _SERVER_ERRORS[chance.number(emulator.faults.seed, "5xx", identity) % 4]
     if page:
-        return HTMLResponse(PAGE, status)
+        return HTMLResponse(GATEWAY_PAGE, status)
     body = {"title": "Server error", "detail": "Try again.", "status": status}
     return json_response(body, status)
 
@@ -121,55 +142,9 @@ def _no_id(call: Call) -> Response:
 def _throttled(hint: Hint, factor: int = 1) -> Callable[[Call], Response]:
     def build(call: Call) -> Response:
         wait = call.emulator.faults.hint_seconds * factor
-        return call.refused(refusals.throttled(wait, hint, call.emulator.clock()))
+        return call.refused(replies.throttled(wait, hint, call.emulator.clock()))
 
     return build
-
-
-class Abrupt(Response):
-    """A response that ends the connection instead of being sent."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """End the connection; nothing is sent in the ordinary way."""
-        del send
-        await self.end(_transport(scope), receive)
-
-    @abstractmethod
-    async def end(self, transport: Any, receive: Receive) -> None:
-        """Do to the connection what this response is for, and wait until the server noticed."""
-
-
-class Raw(Abrupt):
-    """These bytes and nothing else, then the connection is closed in an orderly way (FIN)."""
-
-    def __init__(self, octets: bytes) -> None:
-        super().__init__()
-        self.octets = octets
-
-    async def end(self, transport: Any, receive: Receive) -> None:
-        """Write past the HTTP layer, and close."""
-        transport.write(self.octets)
-        transport.close()
-        await _disconnected(receive)
-
-
-def response_head(status: str, **headers: str) -> bytes:
-    """A status line and headers, such as ``response_head("200 OK", content_type="image/png")``."""
-    lines = [f"HTTP/1.1 {status}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-def _transport(scope: Scope) -> Any:
-    protocol = scope.get("state", {}).get("protocol")
-    if protocol is None:
-        raise ConnectionResetError("the emulator reset the connection")
-    return protocol.transport
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 _BROKEN: dict[str, Callable[[Call], Response]] = {
@@ -177,16 +152,16 @@ _BROKEN: dict[str, Callable[[Call], Response]] = {
     "hang": lambda call: Hang(call.emulator.faults.hang_seconds),
     "server_error": lambda call: server_error(call.emulator, call.identity),
     "timeout": lambda _: json_response({"detail": "Request timeout", "status": 408}, 408),
-    "html": lambda _: HTMLResponse(PAGE),
+    "html": lambda _: HTMLResponse(GATEWAY_PAGE),
     "truncated": _truncated,
     "cut": _cut,
     "empty": lambda call: Response(status_code=call.good.status_code),
     "garbage": lambda _: Raw(b"\x16\x03\x01 this is not HTTP\r\n\r\n"),
     "no_id": _no_id,
-    "error_object": lambda _: json_response(refusals.error_object(refusals.channel_refused())),
-    "not_found": lambda call: call.refused(refusals.not_found()),
-    "unauthorized": lambda call: call.refused(refusals.unauthenticated()),
-    "payment_required": lambda call: call.refused(refusals.out_of_credit()),
+    "error_object": lambda _: json_response(replies.error_object(replies.channel_refused())),
+    "not_found": lambda call: call.refused(replies.not_found()),
+    "unauthorized": lambda call: call.refused(replies.unauthenticated()),
+    "payment_required": lambda call: call.refused(replies.out_of_credit()),
     "throttled_header": _throttled("header"),
     "throttled_date": _throttled("date"),
     "throttled_body": _throttled("body"),
@@ -198,45 +173,8 @@ _BROKEN: dict[str, Callable[[Call], Response]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
-    """One download that goes wrong."""
-
-    emulator: Emulator
-    record: Record
-    path: str
-    body: bytes
-    """The file that would have been right."""
-
-    @property
-    def image_format(self) -> ImageFormat:
-        """The format that was asked for."""
-        return self.record.typed_input.output_format
-
-    @property
-    def content_type(self) -> str:
-        """The type that was asked for."""
-        return CONTENT_TYPES[self.image_format]
-
-    def file(self, body: bytes) -> Response:
-        """Other bytes under the right type and length."""
-        return Response(body, media_type=self.content_type)
-
-    def raw(self, body: bytes, **headers: str) -> Response:
-        """Other bytes after these headers, and then the end of the connection."""
-        return Raw(response_head("200 OK", content_type=self.content_type, **headers) + body)
-
-    def refused(self, refusal: refusals.Refusal) -> Response:
-        """A refusal in the configured shape."""
-        return refusal.response(self.emulator.options.error_shape)
-
-    def painted(self, image_format: ImageFormat, size: tuple[int, int]) -> bytes:
-        """A plain image of this format and size, all black."""
-        return encode(Image.new("RGB", size), image_format, 80)
-
-
 def spoiled_file(fault: str, download: Download) -> Response:
-    """The reply that a fault makes of a download."""
+    """Build the reply of a faulty download."""
     return _SPOILED[fault](download)
 
 
@@ -303,7 +241,7 @@ def gzip_bomb() -> bytes:
 
 @lru_cache(maxsize=1)
 def gif() -> bytes:
-    """A picture in a format that nobody asks for."""
+    """A small GIF, a format that the model doesn't make."""
     buffer = io.BytesIO()
     Image.new("P", (64, 64)).save(buffer, "GIF")
     return buffer.getvalue()
@@ -326,6 +264,68 @@ def pixel_bomb(image_format: ImageFormat) -> bytes:
     return bytes(file)
 
 
+_SPOILED: dict[str, Callable[[Download], Response]] = {
+    "reset": lambda _: Reset(),
+    "hang": lambda download: Hang(download.emulator.faults.hang_seconds),
+    "not_found": lambda download: download.refused(replies.not_found()),
+    "expired": lambda download: download.refused(replies.not_found()),
+    "forbidden": lambda download: download.refused(replies.forbidden()),
+    "server_error": lambda download: server_error(download.emulator, download.record.identity),
+    "slow": _slow,
+    "cut_with_length": _cut_with_length,
+    "cut_without_length": lambda download: download.raw(_half(download.body), connection="close"),
+    "cut_chunked": _cut_chunked,
+    "half_file": lambda download: download.file(_half(download.body)),
+    "trailing_bytes": lambda download: download.file(download.body + b"<script>alert(1)</script>"),
+    "empty": lambda download: download.file(b""),
+    "wrong_type": _wrong_type,
+    "wrong_format": _wrong_format,
+    "html": lambda _: HTMLResponse(GATEWAY_PAGE),
+    "gzip_bomb": _gzip_bomb,
+    "pixel_bomb": lambda download: download.file(pixel_bomb(download.image_format)),
+    "endless": _endless,
+    "wrong_size": _wrong_size,
+    "blank": lambda download: download.file(
+        download.painted(download.image_format, download.record.typed_input.size)
+    ),
+    "redirect_private": lambda _: RedirectResponse(METADATA_SERVICE, 302),
+    "redirect_other_host": lambda download: RedirectResponse(
+        download.emulator.options.trap_origin + download.path, 302
+    ),
+}
+
+
+class Abrupt(Response):
+    """A response that ends the connection instead of being sent.
+
+    It reaches through the ASGI scope to the connection, which the server puts there. Without that
+    server (an in-process transport) it is a ``ConnectionResetError``.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """End the connection; nothing is sent in the ordinary way."""
+        del send
+        await self.end(_transport(scope), receive)
+
+    @abstractmethod
+    async def end(self, transport: Any, receive: Receive) -> None:
+        """End the connection in this response's way, and wait until the server has noticed."""
+
+
+class Raw(Abrupt):
+    """These bytes and nothing else, then the connection is closed in an orderly way (FIN)."""
+
+    def __init__(self, octets: bytes) -> None:
+        super().__init__()
+        self.octets = octets
+
+    async def end(self, transport: Any, receive: Receive) -> None:
+        """Write past the HTTP layer, and close."""
+        transport.write(self.octets)
+        transport.close()
+        await _disconnected(receive)
+
+
 class Reset(Abrupt):
     """The connection is reset (TCP RST) without a reply."""
 
@@ -346,75 +346,27 @@ class Hang(Abrupt):
         self.seconds = seconds
 
     async def end(self, transport: Any, receive: Receive) -> None:
-        """Wait for the client's patience to end, or ours."""
+        """Wait until the client hangs up, or until ``seconds`` have passed."""
         try:
             await asyncio.wait_for(_disconnected(receive), self.seconds)
         except TimeoutError:
             await Reset().end(transport, receive)
 
 
-def plan_for(
-    options: EmulatorOptions, typed: ModelInput, input_sha: str, ordinal: int, now: float
-) -> Plan:
-    """The plan of the ``ordinal``-th prediction of an input, accepted at ``now``: all goes well."""
-    timing = Timing.drawn(options, now, input_sha, ordinal)
-    drawn = drawn_seed(options.seed, input_sha, ordinal)
-    seed = drawn if typed.seed is None else typed.seed
-    return Plan(starts_at=timing.starts_at, ends_at=timing.ends_at, seed=seed)
+def response_head(status: str, **headers: str) -> bytes:
+    """A status line and headers, such as ``response_head("200 OK", content_type="image/png")``."""
+    lines = [f"HTTP/1.1 {status}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def spoil_plan(plan: Plan, outcome: str, faults: FaultPlan, input_sha: str, images: int) -> Plan:
-    """The plan with a faulty outcome."""
-    if outcome in MESSAGES:
-        return replace(plan, end="failed", error=MESSAGES[outcome])
-    match outcome:
-        case "images_refused":
-            return _refusing(plan, images, faults.seed, input_sha)
-        case "null_output_once":
-            return replace(plan, null_reads=1)
-        case "null_output":
-            return replace(plan, null_reads=math.inf)
-        case "late_output":
-            return replace(plan, late_seconds=faults.late_seconds)
-        case _:
-            return replace(plan, end=_ENDS[outcome])
+def _transport(scope: Scope) -> Any:
+    protocol = scope.get("state", {}).get("protocol")
+    if protocol is None:
+        raise ConnectionResetError("the emulator reset the connection")
+    return protocol.transport
 
 
-def _refusing(plan: Plan, images: int, seed: int, input_sha: str) -> Plan:
-    """Some images left out; a single one leaves nothing, which the model reports as a failure."""
-    if images == 1:
-        return replace(plan, end="failed", error=NSFW)
-    left_out = 1 + chance.number(seed, "how many", input_sha) % (images - 1)
-    order = sorted(range(images), key=lambda index: chance.number(seed, input_sha, index))
-    return replace(plan, refused=tuple(sorted(order[:left_out])))
-
-
-_SPOILED: dict[str, Callable[[Download], Response]] = {
-    "reset": lambda _: Reset(),
-    "hang": lambda download: Hang(download.emulator.faults.hang_seconds),
-    "not_found": lambda download: download.refused(refusals.not_found()),
-    "expired": lambda download: download.refused(refusals.not_found()),
-    "forbidden": lambda download: download.refused(refusals.forbidden()),
-    "server_error": lambda download: server_error(download.emulator, download.record.identity),
-    "slow": _slow,
-    "cut_with_length": _cut_with_length,
-    "cut_without_length": lambda download: download.raw(_half(download.body), connection="close"),
-    "cut_chunked": _cut_chunked,
-    "half_file": lambda download: download.file(_half(download.body)),
-    "trailing_bytes": lambda download: download.file(download.body + b"<script>alert(1)</script>"),
-    "empty": lambda download: download.file(b""),
-    "wrong_type": _wrong_type,
-    "wrong_format": _wrong_format,
-    "html": lambda _: HTMLResponse(PAGE),
-    "gzip_bomb": _gzip_bomb,
-    "pixel_bomb": lambda download: download.file(pixel_bomb(download.image_format)),
-    "endless": _endless,
-    "wrong_size": _wrong_size,
-    "blank": lambda download: download.file(
-        download.painted(download.image_format, download.record.typed_input.size)
-    ),
-    "redirect_private": lambda _: RedirectResponse(METADATA_SERVICE, 302),
-    "redirect_other_host": lambda download: RedirectResponse(
-        download.emulator.options.trap_origin + download.path, 302
-    ),
-}
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,19 +1,22 @@
-"""What goes wrong, how often, and for whom: a plan that decides the same in every run.
+"""The plan of faults: which calls, outcomes and downloads go wrong, the same in every run.
 
-A decision depends on the plan's seed, the phase, who asks (the input, the prediction, the file) and
-how often that one has asked, never on order or time. ``cap`` ends every series, so that a client
-that tries again gets through.
+A decision depends on the plan's seed, the phase, the identity (of the input, the prediction or the
+file) and how often that identity was asked for before, never on order or time. ``cap`` ends every
+series of faults, so that a client that tries again gets through.
 """
 
+import math
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flux_pipeline.emulator import lifecycle as chance
+from flux_pipeline.emulator import chance
+from flux_pipeline.emulator.lifecycle import End, Plan
 from flux_pipeline.emulator.records import tally
 
 Phase = Literal["create", "outcome", "poll", "list", "cancel", "download"]
@@ -115,6 +118,20 @@ _FOR_GOOD = frozenset({"failed_nsfw", "failed_permanent", "images_refused"})
 """Outcomes that belong to the input: the same input meets them again."""
 _NEVER_TWICE = frozenset({"not_found", "forbidden"})
 """Faults that don't follow another one: clients give up at the second."""
+_NSFW = "NSFW content detected. Try running it again, or try a different prompt."
+ERROR_MESSAGES: dict[str, str | None] = {
+    "failed_pa": "Prediction interrupted; please retry (code: PA)",
+    "failed_e9828": "Director: unexpected error handling prediction (E9828)",
+    "failed_e6716": "Failed to start: model setup timed out (E6716)",
+    "failed_e8765": "Prediction failed on a worker that went away (E8765)",
+    "failed_e9243": "Director: health check failed (E9243)",
+    "failed_e1001": "Prediction failed: out of memory on a shared worker (E1001)",
+    "failed_null": None,
+    "failed_nsfw": _NSFW,
+    "failed_permanent": "Cannot load LoRA weights: the file has no tensors of this model.",
+}
+"""The ``error`` of a failed prediction, by the fault's name."""
+_ENDS: dict[str, End] = {"stuck": "stuck", "aborted": "aborted", "canceled": "canceled"}
 
 
 class FaultPlan(BaseModel):
@@ -158,11 +175,11 @@ class FaultPlan(BaseModel):
         return rates
 
     def concerns(self, prompt: str) -> bool:
-        """Whether a prediction of this prompt can be hit."""
+        """Whether a prediction of this prompt can meet a fault."""
         return self.only_prompts in prompt
 
     def drawn(self, phase: Phase, identity: str, times: int, hits: int) -> str | None:
-        """The fault of this call, or None.
+        """Draw the fault of a call; None for a call without one.
 
         ``times`` counts the identity's earlier calls, ``hits`` the faults right before this one.
         """
@@ -194,7 +211,7 @@ def load_fault_plan(path: Path) -> FaultPlan:
 def draw_fault(
     connection: sqlite3.Connection, plan: FaultPlan, phase: Phase, identity: str
 ) -> str | None:
-    """Decide about one more call of an identity, and remember the decision."""
+    """Draw the fault of one more call of an identity, and remember it; None without a fault."""
     if not plan.rates(phase):
         return None
     row = connection.execute(
@@ -210,6 +227,32 @@ def draw_fault(
     if fault is not None:
         tally(connection, "fault", f"{phase}.{fault}")
     return fault
+
+
+def spoil_plan(plan: Plan, outcome: str, faults: FaultPlan, input_sha: str, images: int) -> Plan:
+    """Change the plan of a prediction to one with this faulty outcome."""
+    if outcome in ERROR_MESSAGES:
+        return replace(plan, end="failed", error=ERROR_MESSAGES[outcome])
+    match outcome:
+        case "images_refused":
+            return _refuse_images(plan, images, faults.seed, input_sha)
+        case "null_output_once":
+            return replace(plan, null_reads=1)
+        case "null_output":
+            return replace(plan, null_reads=math.inf)
+        case "late_output":
+            return replace(plan, late_seconds=faults.late_seconds)
+        case _:
+            return replace(plan, end=_ENDS[outcome])
+
+
+def _refuse_images(plan: Plan, images: int, seed: int, input_sha: str) -> Plan:
+    """Leave some images out; where there is only one, the model reports a failure."""
+    if images == 1:
+        return replace(plan, end="failed", error=_NSFW)
+    left_out = 1 + chance.number(seed, "how many", input_sha) % (images - 1)
+    order = sorted(range(images), key=lambda index: chance.number(seed, input_sha, index))
+    return replace(plan, refused=tuple(sorted(order[:left_out])))
 
 
 def _pick(rates: Mapping[str, float], drawn: float) -> str | None:

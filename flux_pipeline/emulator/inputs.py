@@ -1,7 +1,7 @@
-"""What the model accepts, and what the API says about the rest.
+"""Reads a model's input as the API does: checks known values and drops unknown ones.
 
-As the real one it drops inputs that it doesn't know without a word, which is why a typo is paid
-for, and answers 422 only to values out of range.
+Like the real API it ignores inputs that it doesn't know, which is why a typo is paid for, and
+answers 422 only to values out of range.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from flux_pipeline.emulator import lifecycle as chance
+from flux_pipeline.emulator import chance
 
 SIZES: dict[str, tuple[int, int]] = {
     "1:1": (1024, 1024),
@@ -96,7 +96,7 @@ class InvalidInput(Exception):
 
 
 def read_input(sent: object) -> tuple[ModelInput, dict[str, Any]]:
-    """The typed input, and the object as the API echoes it: what was sent without the unknown.
+    """Return the typed input, and the object as the API echoes it: as sent, without unknown inputs.
 
     Raises:
         InvalidInput: With all refused values at once.
@@ -112,13 +112,13 @@ def read_input(sent: object) -> tuple[ModelInput, dict[str, Any]]:
 
 
 def input_sha(version: str, echoed: Mapping[str, Any]) -> str:
-    """64 hex digits that name one (version, input): what may be charged once."""
+    """64 hex digits that identify one (version, input) pair, which should be charged once."""
     text = json.dumps([version, echoed], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def drawn_seed(*identity: object) -> int:
-    """The seed that the model draws where none was sent: one of only 65,536, as ``urandom(2)``."""
+    """The seed that the model draws where none was sent: one of 65,536, like ``urandom(2)``."""
     return chance.number("seed", *identity) % 65536
 
 

@@ -1,26 +1,25 @@
-"""What becomes of a prediction, decided at its create and read off the clock afterwards.
+"""The life of a prediction: planned when it is created, and computed from the clock afterwards.
 
-Nothing runs in the background: a status is a function of the plan and the time, which is why state
-survives a restart and a test can move the clock instead of waiting.
+Nothing runs in the background: a status is a function of the plan and the time. So the state
+survives a restart, and a test moves the clock instead of waiting.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal
 
+from flux_pipeline.emulator import chance
+from flux_pipeline.emulator.inputs import ModelInput, drawn_seed
 from flux_pipeline.emulator.options import EmulatorOptions
 
 End = Literal["succeeded", "failed", "canceled", "aborted", "stuck"]
 _QUEUED_SHARE = 0.2
-"""Of a warm prediction's time, the part it spends in ``starting``."""
-_NORMAL = NormalDist()
+"""Share of a warm prediction's time that it spends in ``starting``."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will become of one prediction if nobody cancels it; times in s since the epoch."""
+    """The planned course of one prediction, if nobody cancels it; times in s since the epoch."""
 
     starts_at: float
     ends_at: float
@@ -40,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a prediction looks like at one time."""
+    """A prediction as it is at one time."""
 
     status: str
     started_at: float | None = None
@@ -53,30 +52,8 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """When one prediction starts and ends, s since the epoch."""
-
-    starts_at: float
-    ends_at: float
-
-    @classmethod
-    def drawn(cls, options: EmulatorOptions, created_at: float, *identity: object) -> "Timing":
-        """The timing that these options give to this identity: the same in every run."""
-        noise = options.latency_spread * normal(options.seed, "latency", *identity)
-        latency = options.latency_median * math.exp(noise)
-        queued = latency * _QUEUED_SHARE
-        if uniform(options.seed, "cold", *identity) < options.cold_start_rate:
-            shortest, longest = options.cold_start_seconds
-            share = uniform(options.seed, "cold seconds", *identity)
-            queued += shortest + share * (longest - shortest)
-        running = latency * (1 - _QUEUED_SHARE)
-        starts_at = created_at + queued * options.time_scale
-        return cls(starts_at, starts_at + running * options.time_scale)
-
-
-@dataclass(frozen=True, slots=True)
 class Interruption:
-    """What stops a prediction from outside, each in s since the epoch."""
+    """Times at which a prediction is stopped from outside, s since the epoch."""
 
     canceled_at: float | None = None
     """Cancelled by a call: ``canceled``, even while it is starting."""
@@ -86,7 +63,7 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One prediction's plan and what interfered with it."""
+    """One prediction's plan, and its interruptions and reads since."""
 
     plan: Plan
     images: int
@@ -130,21 +107,33 @@ class Life:
         return tuple(index for index in range(self.images) if index not in self.plan.refused)
 
 
-def digest(*parts: object) -> bytes:
-    """32 bytes that depend on the parts and their order."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "replace")).digest()
+def plan_for(
+    options: EmulatorOptions, typed: ModelInput, input_sha: str, ordinal: int, now: float
+) -> Plan:
+    """Plan the ``ordinal``-th prediction of an input, accepted at ``now``, without any fault."""
+    timing = Timing.drawn(options, now, input_sha, ordinal)
+    drawn = drawn_seed(options.seed, input_sha, ordinal)
+    seed = drawn if typed.seed is None else typed.seed
+    return Plan(starts_at=timing.starts_at, ends_at=timing.ends_at, seed=seed)
 
 
-def number(*parts: object) -> int:
-    """An integer in [0, 2**64)."""
-    return int.from_bytes(digest(*parts)[:8], "big")
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When one prediction starts and ends, s since the epoch."""
 
+    starts_at: float
+    ends_at: float
 
-def uniform(*parts: object) -> float:
-    """A float in [0, 1)."""
-    return (number(*parts) >> 11) / 2**53
-
-
-def normal(*parts: object) -> float:
-    """A float of the standard normal distribution, never infinite."""
-    return _NORMAL.inv_cdf(min(max(uniform(*parts), 1e-9), 1 - 1e-9))
+    @classmethod
+    def drawn(cls, options: EmulatorOptions, created_at: float, *identity: object) -> "Timing":
+        """The timing that these options give to this identity: the same in every run."""
+        noise = options.latency_spread * chance.normal(options.seed, "latency", *identity)
+        latency = options.latency_median * math.exp(noise)
+        queued = latency * _QUEUED_SHARE
+        if chance.uniform(options.seed, "cold", *identity) < options.cold_start_rate:
+            shortest, longest = options.cold_start_seconds
+            share = chance.uniform(options.seed, "cold seconds", *identity)
+            queued += shortest + share * (longest - shortest)
+        running = latency * (1 - _QUEUED_SHARE)
+        starts_at = created_at + queued * options.time_scale
+        return cls(starts_at, starts_at + running * options.time_scale)

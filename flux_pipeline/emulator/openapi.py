@@ -1,4 +1,4 @@
-"""The OpenAPI document of what the emulator speaks, for readers and for property-based tests."""
+"""The OpenAPI document of the emulated API, for readers and for property-based tests."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def document() -> dict[str, Any]:
         paths[collection + "/{id}"] = {"get": _get()}
         paths[collection + "/{id}/cancel"] = {"post": _cancel()}
     paths["/output/{id}/{name}"] = {"get": _file()}
-    paths["/_emulator/ledger"] = {"get": _ledger()}
-    ledger = Usage.model_json_schema(ref_template="#/components/schemas/{model}")
+    paths["/_emulator/ledger"] = {"get": _usage()}
+    usage = Usage.model_json_schema(ref_template="#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Emulated prediction API", "version": "1.0.0"},
@@ -41,8 +41,8 @@ def document() -> dict[str, Any]:
             "schemas": {
                 "Prediction": _PREDICTION,
                 "Error": {"type": "object"},
-                "Usage": ledger,
-                **ledger.pop("$defs"),
+                "Usage": usage,
+                **usage.pop("$defs"),
             },
         },
     }
@@ -126,9 +126,9 @@ def _file() -> dict[str, Any]:
     }
 
 
-def _ledger() -> dict[str, Any]:
+def _usage() -> dict[str, Any]:
     return {
-        "summary": "What was received, accepted and charged: the oracle of tests",
+        "summary": "What was received, accepted and charged",
         "parameters": [
             {
                 "name": "predictions",
@@ -137,7 +137,7 @@ def _ledger() -> dict[str, Any]:
                 "schema": {"type": "string"},
             }
         ],
-        "responses": {"200": _json("The ledger.", _reference("Usage"))},
+        "responses": {"200": _json("The usage.", _reference("Usage"))},
     }
 
 

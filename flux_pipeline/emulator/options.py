@@ -1,4 +1,4 @@
-"""What can be chosen about the emulated API, as one frozen value."""
+"""Options of the emulated API, as one frozen value."""
 
 from typing import Literal
 

@@ -1,4 +1,8 @@
-"""Predictions as they lie in the database: written once, found by id, and listed newest first."""
+"""The emulator's state in one SQLite database, in memory or in a directory, and its records.
+
+Nothing is held in the process, so a killed emulator goes on where it was, and several processes
+that open one directory are one API.
+"""
 
 import json
 import os
@@ -57,7 +61,7 @@ CREATE TABLE asked (
 
 @dataclass(frozen=True)
 class Record:
-    """One accepted prediction: what was asked, what it cost, what will become of it."""
+    """One accepted prediction: its input, its price and its plan."""
 
     id: str
     input_sha: str
@@ -81,7 +85,7 @@ class Record:
 
     @property
     def identity(self) -> str:
-        """What chance is drawn for: the same in every run, unlike the id."""
+        """Key of the random numbers: the same in every run, unlike the id."""
         return f"{self.input_sha}#{self.ordinal}"
 
     @cached_property
@@ -91,7 +95,7 @@ class Record:
 
     @property
     def life(self) -> Life:
-        """The plan together with what interfered with it since."""
+        """The plan, with the interruptions and reads since."""
         return Life(
             plan=self.plan,
             images=self.typed_input.num_outputs,
@@ -101,8 +105,80 @@ class Record:
         )
 
 
+class State:
+    """The database; safe to share among threads, and its directory among processes."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """Open the state kept in ``directory``, made if it is missing; None keeps it in memory."""
+        self.directory = directory
+        self._lock = threading.RLock()
+        self._connection = _connect(":memory:" if directory is None else _database_in(directory))
+        if directory is None:
+            self._connection.executescript(_SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database; what it holds stays in the directory."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write under the database's one write lock: all of it counts, or nothing."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Read without the write lock; each statement sees what was committed before it."""
+        with self._lock:
+            yield self._connection
+
+
+def _connect(place: str | Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    # Survives the death of the process, not of the machine: enough here, and five times as fast.
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+def _database_in(directory: Path) -> Path:
+    """The database in a directory, made there if it is missing."""
+    # Made under another name and then linked into place: several processes that open an empty
+    # directory at once would otherwise meet SQLite's switch to WAL, a lock that it doesn't wait
+    # for. The first link wins.
+    place = directory / FILE_NAME
+    if not place.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        draft = directory / f"{FILE_NAME}.{secrets.token_hex(8)}"
+        with closing(_connect(draft)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+        with suppress(FileExistsError):
+            os.link(draft, place)
+        draft.unlink()
+    return place
+
+
 def new_id() -> str:
-    """26 characters, never drawn again: an id of an earlier state must not come back."""
+    """26 random characters; not repeatable, so that no id of an earlier state comes back."""
     return "".join(_ALPHABET[byte % 32] for byte in secrets.token_bytes(26))
 
 
@@ -194,78 +270,6 @@ def from_row(row: sqlite3.Row) -> Record:
             "expired": bool(values["expired"]),
         }
     )
-
-
-class State:
-    """The emulator's memory; safe to share among threads, and its directory among processes."""
-
-    def __init__(self, directory: Path | None = None) -> None:
-        """Open the state kept in ``directory``, made if it is missing; None keeps it in memory."""
-        self.directory = directory
-        self._lock = threading.RLock()
-        self._connection = _connect(":memory:" if directory is None else _prepared(directory))
-        if directory is None:
-            self._connection.executescript(_SCHEMA)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the database; what it holds stays in the directory."""
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write under the database's one write lock: all of it counts, or nothing."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Read without the write lock; each statement sees what was committed before it."""
-        with self._lock:
-            yield self._connection
-
-
-def _connect(place: str | Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA synchronous=OFF")
-    return connection
-
-
-def _prepared(directory: Path) -> Path:
-    """The database in a directory, made whole and then put in place by whoever is first.
-
-    Several processes that open an empty directory at once would otherwise meet SQLite's switch to
-    WAL, the one lock that it does not wait for.
-    """
-    place = directory / FILE_NAME
-    if not place.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        draft = directory / f"{FILE_NAME}.{secrets.token_hex(8)}"
-        with closing(_connect(draft)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(_SCHEMA)
-        with suppress(FileExistsError):
-            os.link(draft, place)
-        draft.unlink()
-    return place
 
 
 def tally(connection: sqlite3.Connection, kind: str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Predictions in the API's words: the object, the list, and the shape without an id."""
+"""JSON replies of the API: predictions, their outputs, and errors in each of its shapes."""
 
 import base64
 import hashlib
@@ -149,7 +149,7 @@ async def output_value(
 
 @dataclass(eq=False)
 class Refusal(Exception):
-    """Raised to answer with an error; nothing was created."""
+    """An error reply, raised by handlers; nothing was created."""
 
     status: int
     title: str

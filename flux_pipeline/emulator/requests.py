@@ -1,4 +1,9 @@
-"""A POST as it comes, made into an order: body, version, ``Prefer`` and ``Cancel-After``."""
+"""Admits requests by key, rate and credit; reads creates, and accepts and charges for them.
+
+``admit`` counts every request with its key, whatever comes of it. ``accept`` draws the fault,
+stores the prediction and charges for it in one transaction, so that usage and predictions agree
+even where a process is killed.
+"""
 
 import json
 import re
@@ -9,12 +14,9 @@ from typing import Any, Literal
 
 from starlette.requests import Request
 
-from flux_pipeline.emulator import fault_replies as outcomes
-from flux_pipeline.emulator import lifecycle as chance
-from flux_pipeline.emulator import records
-from flux_pipeline.emulator import replies as refusals
+from flux_pipeline.emulator import chance, records, replies
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.faults import draw_fault
+from flux_pipeline.emulator.faults import draw_fault, spoil_plan
 from flux_pipeline.emulator.inputs import (
     InvalidField,
     InvalidInput,
@@ -22,7 +24,7 @@ from flux_pipeline.emulator.inputs import (
     input_sha,
     read_input,
 )
-from flux_pipeline.emulator.lifecycle import Plan
+from flux_pipeline.emulator.lifecycle import Plan, plan_for
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import Record, count
 from flux_pipeline.emulator.replies import Refusal
@@ -41,8 +43,8 @@ _BAD_VERSION = InvalidField(
 _ROUNDING = 1e-9
 """USD that sums of prices may be off by."""
 _ACCEPTED_ALL_THE_SAME = frozenset({"other_version", "data_uri"})
-Kind = Literal["creates", "calls", "open"]
-"""Which bucket a call takes from; ``open`` calls need no key."""
+CallKind = Literal["creates", "calls", "open"]
+"""The rate limit that a call counts against; ``open`` calls have none and need no key."""
 _IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
 _LONGEST = 120
 """Characters kept of an unknown path."""
@@ -65,133 +67,16 @@ class Order:
     """s from acceptance, or None."""
 
 
-async def read_order(request: Request) -> Order:
-    """The order in a create's body and headers.
-
-    Raises:
-        Refusal: 400 for what can't be read, 422 for values out of range.
-    """
-    body = await _read_body(request)
-    found = _VERSION.fullmatch(str(body.get("version", "")))
-    if found is None:
-        raise refusals.invalid((_BAD_VERSION,))
-    try:
-        typed, echoed = read_input(body.get("input"))
-    except InvalidInput as error:
-        raise refusals.invalid(error.fields) from None
-    version = found.group("version")
-    return Order(
-        model=found.group("model") or "",
-        version=version,
-        typed=typed,
-        echoed=echoed,
-        input_sha=input_sha(version, echoed),
-        cancel_after=_cancel_after(request.headers.get("cancel-after")),
-    )
-
-
-def wait_seconds(request: Request) -> float:
-    """How long ``Prefer: wait`` holds the reply, 0 to 60 s."""
-    found = _WAIT.fullmatch(request.headers.get("prefer", ""))
-    if found is None:
-        return 0.0
-    return min(float(found.group(1) or MAX_WAIT_SECONDS), MAX_WAIT_SECONDS)
-
-
-async def _read_body(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        raise refusals.malformed("The request body is not valid JSON.") from None
-    if not isinstance(body, dict):
-        raise refusals.malformed("The request body is not a JSON object.")
-    return body
-
-
-def _cancel_after(text: str | None) -> float | None:
-    if text is None:
-        return None
-    found = re.fullmatch(DURATION, text, re.ASCII)
-    if found is None:
-        raise refusals.malformed("Cancel-After is no duration such as 30s, 5m or 1h30m.")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(hours * 3600 + minutes * 60 + seconds)
-
-
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What came of an order: a record if it was accepted, a fault if the reply goes wrong."""
+    """The result of an order: a record if it was accepted, a fault if the reply is faulty."""
 
     record: Record | None
     fault: str | None
 
 
-def accept(emulator: Emulator, order: Order) -> Purchase:
-    """Accept an order and charge for it, unless the fault drawn for it comes first.
-
-    Raises:
-        Refusal: 402, where the credit doesn't cover it.
-    """
-    concerned = emulator.faults.concerns(order.typed.prompt)
-    cost = emulator.options.usd_per_image * order.typed.num_outputs
-    with emulator.state.transaction() as connection:
-        credit = credit_left(connection, emulator.options)
-        if credit is not None and cost > credit + _ROUNDING:
-            raise refusals.out_of_credit()
-        fault = None
-        if concerned:
-            fault = draw_fault(connection, emulator.faults, "create", order.input_sha)
-        if fault is not None and not _is_accepted(fault):
-            return Purchase(None, fault)
-        record = _record(emulator, connection, order, cost, fault)
-        records.insert(connection, record)
-    return Purchase(record, fault)
-
-
-def _record(
-    emulator: Emulator,
-    connection: sqlite3.Connection,
-    order: Order,
-    cost: float,
-    fault: str | None,
-) -> Record:
-    now, faults = emulator.clock(), emulator.faults
-    ordinal = records.count_same(connection, order.input_sha)
-    plan = outcomes.plan_for(emulator.options, order.typed, order.input_sha, ordinal, now)
-    if faults.concerns(order.typed.prompt):
-        outcome = draw_fault(connection, faults, "outcome", order.input_sha)
-        if outcome is not None:
-            images = order.typed.num_outputs
-            plan = outcomes.spoil_plan(plan, outcome, faults, order.input_sha, images)
-    return Record(
-        id=records.new_id(),
-        input_sha=order.input_sha,
-        ordinal=ordinal,
-        created_at=now,
-        model=order.model,
-        version=order.version,
-        input=order.echoed,
-        plan=_bent(plan, fault, now, order.version),
-        cost_usd=cost,
-        deadline_at=None if order.cancel_after is None else now + order.cancel_after,
-    )
-
-
-def _bent(plan: Plan, fault: str | None, now: float, version: str) -> Plan:
-    """The plan of a create whose reply is unusual but true."""
-    if fault == "other_version":
-        return replace(plan, served_version=chance.digest("other than", version).hex())
-    if fault == "data_uri":
-        return replace(plan, starts_at=now, ends_at=now, late_seconds=0, null_reads=0)
-    return plan
-
-
-def _is_accepted(fault: str) -> bool:
-    return fault.endswith("_after") or fault in _ACCEPTED_ALL_THE_SAME
-
-
-def admit(emulator: Emulator, request: Request, kind: Kind) -> None:
-    """Let a request in, or don't.
+def admit(emulator: Emulator, request: Request, kind: CallKind) -> None:
+    """Count a request, and check its key, the credit and the rate limit.
 
     Raises:
         Refusal: 401, 402 or 429.
@@ -218,25 +103,18 @@ def route_of(request: Request) -> str:
     return f"{request.method} {_IDS.sub('{id}', request.scope['path'])[:_LONGEST]}"
 
 
-def credit_left(connection: sqlite3.Connection, options: EmulatorOptions) -> float | None:
-    """Credit in USD, or None where it has no end."""
-    if options.credit_usd is None:
-        return None
-    return options.credit_usd - records.charged(connection)
-
-
 def _refusal(
     emulator: Emulator, connection: sqlite3.Connection, key: str, kind: Literal["creates", "calls"]
 ) -> Refusal | None:
     options, faults = emulator.options, emulator.faults
     if not key or (options.accepted_keys and key not in options.accepted_keys):
-        return refusals.unauthenticated()
+        return replies.unauthenticated()
     if faults.unauthorized_after is not None or faults.payment_required_after is not None:
         received = sum(count(connection, "route", route) for route in CREATE_ROUTES)
         if _beyond(faults.unauthorized_after, received):
-            return refusals.unauthenticated()
+            return replies.unauthenticated()
         if kind == "creates" and _beyond(faults.payment_required_after, received):
-            return refusals.out_of_credit()
+            return replies.out_of_credit()
     per_minute = options.creates_per_minute if kind == "creates" else options.calls_per_minute
     if per_minute is None:
         return None
@@ -246,11 +124,18 @@ def _refusal(
         limit = LOW_CREDIT
     now = emulator.clock()
     wait = limit.take(connection, f"{kind} {fingerprint_key(key)}", now)
-    return refusals.throttled(wait, options.rate_hint, now) if wait else None
+    return replies.throttled(wait, options.rate_hint, now) if wait else None
 
 
 def _beyond(limit: int | None, received: int) -> bool:
     return limit is not None and received > limit
+
+
+def credit_left(connection: sqlite3.Connection, options: EmulatorOptions) -> float | None:
+    """Credit in USD, or None where it has no end."""
+    if options.credit_usd is None:
+        return None
+    return options.credit_usd - records.charged(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,3 +170,120 @@ LOW_CREDIT = Bucket(per_minute=6, capacity=1)
 def bucket(per_minute: float, burst_seconds: float) -> Bucket:
     """A bucket that holds what flows in during ``burst_seconds``, at least one token."""
     return Bucket(per_minute, max(1.0, per_minute * burst_seconds / 60))
+
+
+async def read_order(request: Request) -> Order:
+    """The order in a create's body and headers.
+
+    Raises:
+        Refusal: 400 for what can't be read, 422 for values out of range.
+    """
+    body = await _read_body(request)
+    found = _VERSION.fullmatch(str(body.get("version", "")))
+    if found is None:
+        raise replies.invalid((_BAD_VERSION,))
+    try:
+        typed, echoed = read_input(body.get("input"))
+    except InvalidInput as error:
+        raise replies.invalid(error.fields) from None
+    version = found.group("version")
+    return Order(
+        model=found.group("model") or "",
+        version=version,
+        typed=typed,
+        echoed=echoed,
+        input_sha=input_sha(version, echoed),
+        cancel_after=_cancel_after(request.headers.get("cancel-after")),
+    )
+
+
+def wait_seconds(request: Request) -> float:
+    """How long ``Prefer: wait`` holds the reply, 0 to 60 s."""
+    found = _WAIT.fullmatch(request.headers.get("prefer", ""))
+    if found is None:
+        return 0.0
+    return min(float(found.group(1) or MAX_WAIT_SECONDS), MAX_WAIT_SECONDS)
+
+
+async def _read_body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise replies.malformed("The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise replies.malformed("The request body is not a JSON object.")
+    return body
+
+
+def _cancel_after(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(DURATION, text, re.ASCII)
+    if found is None:
+        raise replies.malformed("Cancel-After is no duration such as 30s, 5m or 1h30m.")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+def accept(emulator: Emulator, order: Order) -> Purchase:
+    """Accept an order and charge for it, unless the fault drawn for it comes first.
+
+    Raises:
+        Refusal: 402, where the credit doesn't cover it.
+    """
+    concerned = emulator.faults.concerns(order.typed.prompt)
+    cost = emulator.options.usd_per_image * order.typed.num_outputs
+    with emulator.state.transaction() as connection:
+        credit = credit_left(connection, emulator.options)
+        if credit is not None and cost > credit + _ROUNDING:
+            raise replies.out_of_credit()
+        fault = None
+        if concerned:
+            fault = draw_fault(connection, emulator.faults, "create", order.input_sha)
+        if fault is not None and not _is_accepted(fault):
+            return Purchase(None, fault)
+        record = _record(emulator, connection, order, cost, fault)
+        records.insert(connection, record)
+    return Purchase(record, fault)
+
+
+def _record(
+    emulator: Emulator,
+    connection: sqlite3.Connection,
+    order: Order,
+    cost: float,
+    fault: str | None,
+) -> Record:
+    now, faults = emulator.clock(), emulator.faults
+    ordinal = records.count_same(connection, order.input_sha)
+    plan = plan_for(emulator.options, order.typed, order.input_sha, ordinal, now)
+    if faults.concerns(order.typed.prompt):
+        outcome = draw_fault(connection, faults, "outcome", order.input_sha)
+        if outcome is not None:
+            images = order.typed.num_outputs
+            plan = spoil_plan(plan, outcome, faults, order.input_sha, images)
+    return Record(
+        id=records.new_id(),
+        input_sha=order.input_sha,
+        ordinal=ordinal,
+        created_at=now,
+        model=order.model,
+        version=order.version,
+        input=order.echoed,
+        plan=_apply_create_fault(plan, fault, now, order.version),
+        cost_usd=cost,
+        deadline_at=None if order.cancel_after is None else now + order.cancel_after,
+    )
+
+
+def _apply_create_fault(plan: Plan, fault: str | None, now: float, version: str) -> Plan:
+    """Change the plan for a create fault whose reply is unusual but true."""
+    if fault == "other_version":
+        return replace(plan, served_version=chance.digest("other than", version).hex())
+    if fault == "data_uri":
+        return replace(plan, starts_at=now, ends_at=now, late_seconds=0, null_reads=0)
+    return plan
+
+
+def _is_accepted(fault: str) -> bool:
+    return fault.endswith("_after") or fault in _ACCEPTED_ALL_THE_SAME

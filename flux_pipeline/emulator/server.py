@@ -1,7 +1,6 @@
-"""The emulator on a real socket: in a thread for tests and embedded use, or blocking.
+"""Serves the emulator on a socket: from a thread (``EmulatorServer``), or blocking (``serve``).
 
-uvicorn's own loop looks ten times a second whether it should stop, and waits for idle connections;
-this one is woken, and ends connections as a process that dies would.
+Stopping is immediate, and resets open connections as a process that dies would.
 """
 
 import asyncio
@@ -26,9 +25,9 @@ from flux_pipeline.emulator.records import State
 from flux_pipeline.emulator.usage import Usage
 
 _IDLE_SECONDS = 75
-"""Kept open as gateways do: a short time would reset calls that no fault plan asked for."""
+"""Idle connections stay open as long as at gateways: closing early would be an unplanned fault."""
 _QUIET = 100
-"""A log level above all others: faults are meant, and need no report."""
+"""A log level above all others: faults are planned, and need no log."""
 
 
 class EmulatorServer:
@@ -82,7 +81,7 @@ class EmulatorServer:
         self.emulator.state.close()
 
     def usage(self, *, predictions: bool = True) -> Usage:
-        """The oracle as it is now; after the block read the directory with ``read_usage``."""
+        """The usage until now; after the block, read it from the directory with ``read_usage``."""
         return self.emulator.usage(predictions=predictions)
 
 
@@ -121,7 +120,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, woken by ``stop`` from any thread."""
+    """uvicorn's server, but it is woken to stop, from any thread.
+
+    uvicorn's own loop looks ten times a second whether it should stop, and then waits for idle
+    connections.
+    """
 
     def __init__(self, config: uvicorn.Config, ready_line: str = "") -> None:
         super().__init__(config)

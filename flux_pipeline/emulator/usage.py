@@ -1,8 +1,7 @@
-"""The oracle of every test: what the API was asked, what it accepted, and what it charged for.
+"""What the API received, accepted and charged for, counted on the provider's side.
 
-It counts on the provider's side, from the same transactions that accept predictions, so it can't be
-fooled by a client that lost a reply. Keys are kept as fingerprints only: the state's directory must
-not become the place where a key leaks.
+It is counted in the transactions that accept predictions, so a client that lost a reply can't
+distort it. Keys are kept as fingerprints only, so that none can leak from the state's directory.
 """
 
 import hashlib
@@ -15,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from flux_pipeline.emulator import records
 from flux_pipeline.emulator.records import FILE_NAME, State, tally
+
+CREATE_ROUTES = frozenset({"POST /v1/predictions", "POST /replicate/v1/predictions"})
 
 
 class Duplicate(BaseModel):
@@ -43,7 +44,7 @@ class AcceptedPrediction(BaseModel):
 
 
 class Usage(BaseModel):
-    """Everything that happened to one state since it was made, over all processes."""
+    """Counts over all requests to one state since it was made, over all processes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,23 +65,8 @@ class Usage(BaseModel):
     """Such as ``create.reset_after`` to the number of times."""
 
 
-def fingerprint_key(key: str) -> str:
-    """How the ledger names an API key."""
-    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-
-
-def note_request(connection: sqlite3.Connection, host: str, route: str, key: str) -> int:
-    """Count a request and the key it carried, if any; returns how many came by this route."""
-    if key:
-        connection.execute(
-            "INSERT INTO keys_seen VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-            (host[:255], route, fingerprint_key(key)),
-        )
-    return tally(connection, "route", route)
-
-
 def build_usage(state: State, now: float, *, predictions: bool = True) -> Usage:
-    """The ledger as it is; ``now`` tells the statuses."""
+    """The usage until now; ``now`` (s since the epoch) determines the statuses."""
     with state.reading() as connection:
         tallies = {
             (row["kind"], row["name"]): int(row["count"])
@@ -106,7 +92,7 @@ def build_usage(state: State, now: float, *, predictions: bool = True) -> Usage:
 
 
 def read_usage(directory: Path, *, predictions: bool = True, now: float | None = None) -> Usage:
-    """The ledger of the state kept in a directory; no emulator need be running.
+    """Read the usage from the state in a directory; no emulator need be running.
 
     Raises:
         FileNotFoundError: Where the directory holds no state.
@@ -118,7 +104,19 @@ def read_usage(directory: Path, *, predictions: bool = True, now: float | None =
         return build_usage(state, moment, predictions=predictions)
 
 
-CREATE_ROUTES = frozenset({"POST /v1/predictions", "POST /replicate/v1/predictions"})
+def fingerprint_key(key: str) -> str:
+    """The fingerprint by which an API key is counted."""
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def note_request(connection: sqlite3.Connection, host: str, route: str, key: str) -> int:
+    """Count a request and its key, if any; returns the number of requests by this route."""
+    if key:
+        connection.execute(
+            "INSERT INTO keys_seen VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            (host[:255], route, fingerprint_key(key)),
+        )
+    return tally(connection, "route", route)
 
 
 def _prediction(record: records.Record, now: float) -> AcceptedPrediction:

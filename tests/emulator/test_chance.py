@@ -1,11 +1,12 @@
-"""Chance that can be repeated."""
+"""Repeatable random numbers."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.emulator import lifecycle as chance
+from flux_pipeline.emulator import chance
 
 
+@settings(max_examples=40)
 @given(st.lists(st.one_of(st.text(), st.integers())))
 def test_numbers_depend_on_the_parts_alone_and_stay_in_range(parts: list[object]) -> None:
     assert chance.uniform(*parts) == chance.uniform(*parts)

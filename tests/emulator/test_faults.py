@@ -1,4 +1,4 @@
-"""The plan: which fault meets whom, the same in every run, and not for ever."""
+"""The fault plan: the same faults in every run, and never without an end."""
 
 from pathlib import Path
 from typing import get_args
@@ -8,15 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flux_pipeline.emulator import (
-    fault_replies as calls,
-)
-from flux_pipeline.emulator import (
-    fault_replies as downloads,
-)
-from flux_pipeline.emulator import (
-    fault_replies as outcomes,
-)
+from flux_pipeline.emulator import fault_replies, faults
 from flux_pipeline.emulator.faults import (
     CallFault,
     CreateFault,
@@ -138,7 +130,7 @@ def test_a_file_that_is_no_plan_says_so(tmp_path: Path) -> None:
 
 def test_every_named_fault_can_happen() -> None:
     bare = {name.removesuffix("_before").removesuffix("_after") for name in get_args(CreateFault)}
-    assert bare | set(get_args(CallFault)) == set(calls._BROKEN) | {"data_uri"}
-    assert set(get_args(DownloadFault)) == set(downloads._SPOILED)
+    assert bare | set(get_args(CallFault)) == set(fault_replies._BROKEN) | {"data_uri"}
+    assert set(get_args(DownloadFault)) == set(fault_replies._SPOILED)
     plans = {"images_refused", "null_output_once", "null_output", "late_output"}
-    assert set(get_args(OutcomeFault)) == set(outcomes.MESSAGES) | set(outcomes._ENDS) | plans
+    assert set(get_args(OutcomeFault)) == set(faults.ERROR_MESSAGES) | set(faults._ENDS) | plans

@@ -33,7 +33,7 @@ def api() -> Iterator[Api]:
 
 
 @_SCHEMA.parametrize()
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 def test_every_reply_is_one_that_the_document_knows(case: schemathesis.Case[Any], api: Api) -> None:
     case.call_and_validate(
         base_url=api.origin,

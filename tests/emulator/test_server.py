@@ -1,12 +1,13 @@
 """The server: quick to start, quick to stop, and silent."""
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,13 +21,20 @@ from tests.emulator.conftest import Start
 from tests.servers.ports import free_port
 
 
-def run(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.emulator.worker", *arguments],
+@contextmanager
+def serving(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that serves a state, and is gone when the test ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.emulator.worker", "serve", str(directory)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def begun_since(before: set[threading.Thread]) -> set[threading.Thread]:
@@ -124,16 +132,17 @@ def test_a_broken_request_does_not_disturb_it(
 def test_serving_says_when_it_is_ready_and_ends_on_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = run("serve", str(tmp_path))
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("emulator ready at http://127.0.0.1:")
-    assert line.endswith(f" (state: {tmp_path})\n")
-    api = Api(line.split()[3])
-    assert api.finished()["status"] == "succeeded"
-    api.close()
-    os.kill(process.pid, number)
-    output, errors = process.communicate(timeout=PATIENCE)
+    with serving(tmp_path) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("emulator ready at http://127.0.0.1:")
+        assert line.endswith(f" (state: {tmp_path})\n")
+        api = Api(line.split()[3])
+        assert api.finished()["status"] == "succeeded"
+        api.close()
+        process.send_signal(number)
+        # A process that has to start and end beside many others may take minutes.
+        output, errors = process.communicate(timeout=10 * PATIENCE)
     assert (output, errors) == ("", "")
     assert process.returncode == (0 if number == signal.SIGINT else -number)
 

@@ -1,4 +1,4 @@
-"""The oracle: what was received, accepted and charged, whoever asks and whoever died."""
+"""Usage: requests, predictions and charges, over all processes of a state."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from tests.emulator.api import KEY, VERSION, Api, ManualClock
 from tests.emulator.conftest import Start
 
 
-def test_an_untouched_emulator_has_an_empty_ledger(start: Start) -> None:
+def test_an_untouched_emulator_has_counted_nothing(start: Start) -> None:
     server, _ = start()
-    ledger = server.usage()
-    assert (ledger.creates_received, ledger.creates_accepted, ledger.charged_usd) == (0, 0, 0)
-    assert (ledger.predictions, ledger.duplicates) == ((), ())
+    usage = server.usage()
+    assert (usage.creates_received, usage.creates_accepted, usage.charged_usd) == (0, 0, 0)
+    assert (usage.predictions, usage.duplicates) == ((), ())
 
 
 def test_every_accepted_image_is_charged(start: Start) -> None:
@@ -22,10 +22,10 @@ def test_every_accepted_image_is_charged(start: Start) -> None:
     for seed in range(3):
         api.create(seed=seed, num_outputs=4)
     api.post(num_outputs=9)
-    ledger = server.usage()
-    assert (ledger.creates_received, ledger.creates_accepted) == (4, 3)
-    assert ledger.distinct_inputs == 3
-    assert ledger.charged_usd == pytest.approx(0.12)
+    usage = server.usage()
+    assert (usage.creates_received, usage.creates_accepted) == (4, 3)
+    assert usage.distinct_inputs == 3
+    assert usage.charged_usd == pytest.approx(0.12)
 
 
 def test_an_input_that_was_bought_twice_is_named_with_its_ids(start: Start) -> None:
@@ -57,7 +57,7 @@ def test_predictions_are_listed_in_order_with_their_status(
     assert server.usage().predictions[0].status == "succeeded"
 
 
-def test_the_ledger_keeps_what_the_api_shows_no_more(start: Start, clock: ManualClock) -> None:
+def test_the_input_is_kept_that_the_api_shows_no_more(start: Start, clock: ManualClock) -> None:
     server, api = start()
     api.create("x")
     clock.advance(10_000)
@@ -69,10 +69,10 @@ def test_keys_are_counted_by_host_and_by_route_and_never_kept(start: Start, tmp_
     server, api = start(state_dir=tmp_path)
     done = api.finished()
     api.download(done["output"][0])
-    ledger = server.usage()
+    usage = server.usage()
     mine, host = fingerprint_key(KEY), server.origin.removeprefix("http://")
-    assert ledger.keys_by_host == {host: {mine: 2}}
-    assert set(ledger.keys_by_route) == {"POST /v1/predictions", "GET /v1/predictions/{id}"}
+    assert usage.keys_by_host == {host: {mine: 2}}
+    assert set(usage.keys_by_route) == {"POST /v1/predictions", "GET /v1/predictions/{id}"}
     assert all(KEY.encode() not in file.read_bytes() for file in tmp_path.iterdir())
 
 
@@ -102,9 +102,9 @@ def test_it_is_read_over_http_without_a_key_and_without_being_counted(start: Sta
     api.create()
     for query, predictions in (("", 0), ("?predictions=1", 1)):
         reply = api.files.get(f"{server.origin}/_emulator/ledger{query}")
-        ledger = Usage.model_validate_json(reply.content)
-        assert len(ledger.predictions) == predictions
-        assert ledger.creates_accepted == 1
+        usage = Usage.model_validate_json(reply.content)
+        assert len(usage.predictions) == predictions
+        assert usage.creates_accepted == 1
     assert len(server.usage().requests_by_route) == 1
 
 

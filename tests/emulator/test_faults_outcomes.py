@@ -2,26 +2,25 @@
 
 import pytest
 
-from flux_pipeline.emulator.fault_replies import MESSAGES
-from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.faults import ERROR_MESSAGES, FaultPlan
 from tests.emulator.api import ManualClock
 from tests.emulator.conftest import Start
 
 
-@pytest.mark.parametrize("fault", MESSAGES)
+@pytest.mark.parametrize("fault", ERROR_MESSAGES)
 def test_each_failure_has_its_message(start: Start, fault: str) -> None:
     server, api = start(FaultPlan.model_validate({"outcome": {fault: 1.0}}))
     failed = api.finished()
     assert (failed["status"], failed["output"]) == ("failed", None)
-    assert failed["error"] == MESSAGES[fault]
+    assert failed["error"] == ERROR_MESSAGES[fault]
     assert "Traceback" in failed["logs"]
     assert server.usage().faults == {f"outcome.{fault}": 1}
 
 
 def test_failures_carry_the_codes_that_clients_look_for() -> None:
     for code in ("code: PA", "E9828", "E6716", "E8765", "E9243", "E1001", "NSFW content detected"):
-        assert any(code in (message or "") for message in MESSAGES.values())
-    assert None in MESSAGES.values()
+        assert any(code in (message or "") for message in ERROR_MESSAGES.values())
+    assert None in ERROR_MESSAGES.values()
 
 
 def test_a_transient_failure_ends_and_nsfw_comes_again(start: Start) -> None:
@@ -75,7 +74,7 @@ def test_the_same_input_has_the_same_images_refused(start: Start) -> None:
 
 def test_refusing_the_only_image_is_a_failure(start: Start) -> None:
     _, api = start(FaultPlan(outcome={"images_refused": 1.0}))
-    assert api.finished(num_outputs=1)["error"] == MESSAGES["failed_nsfw"]
+    assert api.finished(num_outputs=1)["error"] == ERROR_MESSAGES["failed_nsfw"]
 
 
 def test_output_can_be_null_once_or_for_good(start: Start) -> None:

@@ -1,4 +1,4 @@
-"""Outputs: real images, exact in size and format, distinct, and the same every time."""
+"""Output files: exact in size and format, distinct, and the same every time."""
 
 import io
 import struct
@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from flux_pipeline.emulator.inputs import SIZES, ModelInput
-from flux_pipeline.emulator.pictures import Picture
+from flux_pipeline.emulator.inputs import SIZES, ImageFormat, ModelInput
+from flux_pipeline.emulator.pictures import CONTENT_TYPES, TAG_BYTES, Picture, encode, tagged
 
 MODES = {"webp": "WEBP", "jpg": "JPEG", "png": "PNG"}
 PROMPTS = ["a castle", "a red fox in a forest", "harbour at dusk", "the alps", "dunes", "a bottle"]
@@ -108,7 +110,8 @@ def test_pictures_are_neither_blank_nor_alike() -> None:
     thumbnails = []
     for prompt in PROMPTS:
         for index in range(3):
-            image = decoded(picture(prompt, index=index, output_format="jpg").file(cheap=False))
+            small = picture(prompt, index=index).file(cheap=False, size=(192, 192))
+            image = decoded(small)
             thumbnails.append(np.asarray(image.resize((16, 16)), np.float32))
     for number, one in enumerate(thumbnails):
         assert one.std() > 10
@@ -126,3 +129,51 @@ def test_the_words_of_a_prompt_choose_its_light() -> None:
 
 def test_a_fault_can_ask_for_another_size() -> None:
     assert decoded(picture().file(cheap=False, size=(64, 96))).size == (64, 96)
+
+
+FORMATS: tuple[ImageFormat, ...] = ("webp", "jpg", "png")
+
+
+def pixels(file: bytes) -> bytes:
+    return Image.open(io.BytesIO(file)).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_tags_change_the_bytes_and_not_the_pixels(image_format: ImageFormat) -> None:
+    one, two = (tagged((96, 64), image_format, tag) for tag in (b"one", b"two"))
+    assert one != two
+    assert len(one) == len(two)
+    assert pixels(one) == pixels(two)
+
+
+@settings(max_examples=40)
+@given(
+    tag=st.binary(max_size=TAG_BYTES),
+    width=st.integers(1, 80),
+    height=st.integers(1, 80),
+    image_format=st.sampled_from(FORMATS),
+)
+def test_every_tag_and_size_gives_a_file_that_decodes(
+    tag: bytes, width: int, height: int, image_format: ImageFormat
+) -> None:
+    file = tagged((width, height), image_format, tag)
+    assert tag in file
+    image = Image.open(io.BytesIO(file))
+    image.load()
+    assert image.size == (width, height)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("quality", [0, 1, 100])
+def test_every_quality_can_be_encoded(image_format: ImageFormat, quality: int) -> None:
+    image = Image.linear_gradient("L").convert("RGB")
+    assert len(pixels(encode(image, image_format, quality))) == 256 * 256 * 3
+
+
+def test_png_knows_no_quality() -> None:
+    image = Image.linear_gradient("L").convert("RGB")
+    assert encode(image, "png", 0) == encode(image, "png", 100)
+
+
+def test_every_format_has_a_type() -> None:
+    assert set(CONTENT_TYPES) == set(FORMATS)

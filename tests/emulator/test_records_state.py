@@ -1,4 +1,4 @@
-"""Memory that outlives the process, and is shared among processes and threads."""
+"""The state outlives its process, and is shared among processes and threads."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.emulator.api import PATIENCE, Api, ManualClock
 from tests.emulator.conftest import Start
 
 
-def worker(*arguments: str) -> subprocess.Popen[str]:
+def run_worker(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.emulator.worker", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -63,20 +63,20 @@ def test_faults_are_counted_over_all_emulators_of_a_directory(start: Start, tmp_
 
 
 def test_processes_that_open_one_directory_at_once_lose_nothing(tmp_path: Path) -> None:
-    workers = [worker("create", str(tmp_path), f"worker {number}", "60") for number in range(2)]
+    workers = [run_worker("create", str(tmp_path), f"worker {number}", "25") for number in range(2)]
     told = []
     for process in workers:
         output, errors = process.communicate(timeout=10 * PATIENCE)
         assert (process.returncode, errors) == (0, "")
         told += output.split()
-    ledger = read_usage(tmp_path)
-    assert sorted(told) == sorted(prediction.id for prediction in ledger.predictions)
-    assert (ledger.creates_received, ledger.creates_accepted) == (120, 120)
-    assert ledger.duplicates == ()
+    usage = read_usage(tmp_path)
+    assert sorted(told) == sorted(prediction.id for prediction in usage.predictions)
+    assert (usage.creates_received, usage.creates_accepted) == (50, 50)
+    assert usage.duplicates == ()
 
 
 def test_a_killed_process_keeps_what_it_has_answered(tmp_path: Path) -> None:
-    process = worker("serve", str(tmp_path))
+    process = run_worker("serve", str(tmp_path))
     assert process.stdout is not None
     found = re.search(r"http://\S+", process.stdout.readline())
     assert found is not None
@@ -85,9 +85,9 @@ def test_a_killed_process_keeps_what_it_has_answered(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     api.close()
-    ledger = read_usage(tmp_path)
-    assert [prediction.id for prediction in ledger.predictions] == made
-    assert ledger.requests_by_route == {"POST /v1/predictions": 20}
+    usage = read_usage(tmp_path)
+    assert [prediction.id for prediction in usage.predictions] == made
+    assert usage.requests_by_route == {"POST /v1/predictions": 20}
 
 
 def test_threads_share_one_state() -> None:
@@ -155,7 +155,7 @@ def test_pictures_are_the_same_in_every_state(start: Start) -> None:
     assert len(files) == 1
 
 
-def test_the_ledger_is_plain_json(start: Start) -> None:
+def test_the_usage_is_plain_json(start: Start) -> None:
     server, api = start()
     api.create()
     assert json.loads(server.usage().model_dump_json())["creates_accepted"] == 1

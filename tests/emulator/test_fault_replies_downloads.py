@@ -1,4 +1,4 @@
-"""What hostile or failing file hosts send instead of the image."""
+"""Faulty downloads, as hostile or failing file hosts send them."""
 
 import gzip
 import io
@@ -8,8 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from flux_pipeline.emulator import fault_replies as bombs
-from flux_pipeline.emulator.fault_replies import METADATA_SERVICE
+from flux_pipeline.emulator.fault_replies import METADATA_SERVICE, UNPACKED_BYTES
 from flux_pipeline.emulator.faults import FaultPlan
 from tests.emulator.api import Api, impatient
 from tests.emulator.conftest import Start
@@ -137,7 +136,7 @@ def test_a_gzip_bomb_is_small_until_it_is_unpacked(start: Start) -> None:
         assert reply.headers["content-encoding"] == "gzip"
         packed = b"".join(reply.iter_raw())
     assert len(packed) < 100_000
-    assert len(gzip.decompress(packed)) == bombs.UNPACKED_BYTES == 2**26
+    assert len(gzip.decompress(packed)) == UNPACKED_BYTES == 2**26
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
