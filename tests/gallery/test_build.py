@@ -18,7 +18,7 @@ from flux_pipeline.gallery.manifest import (
 )
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.store.base import check_key
-from tests.gallery.counting import CountingStore
+from tests.gallery.counting_store import CountingStore
 from tests.gallery.samples import HOSTILE, an_image, pack, record
 from tests.lineage.samples import NOON, a_failure
 

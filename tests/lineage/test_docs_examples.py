@@ -1,6 +1,5 @@
 """The examples for a bucket in docs/lineage.md are run on one: pandas, and DuckDB with pyarrow."""
 
-from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -11,25 +10,10 @@ from flux_pipeline.store.open import open_store
 from tests import documents
 from tests.documents import Block
 from tests.lineage.samples import NOON, a_failure, a_record
-from tests.servers.s3 import s3_server
 
 BLOCKS = [
     block for block in documents.blocks("python", "docs/lineage.md") if "my-bucket" in block.text
 ]
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The name of a bucket with a lineage table under ``pictures``."""
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment().items():
-            patch.setenv(name, value)
-        name = server.new_bucket()
-        store = open_store(f"s3://{name}/pictures")
-        where = {"asset": "winter/images", "partition": "castle", "run_id": "run-1"}
-        write_part(store, [a_record("one"), a_failure("two")], day=NOON.date(), **where)
-        compact(store)
-        yield name
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
@@ -38,6 +22,10 @@ def test_a_table_in_a_bucket_is_read_as_shown(
 ) -> None:
     if "import duckdb" in block.text and find_spec("duckdb") is None:
         pytest.skip("needs duckdb: uv sync")
+    store = open_store(f"s3://{bucket}/pictures")
+    where = {"asset": "winter/images", "partition": "castle", "run_id": "run-1"}
+    write_part(store, [a_record("one"), a_failure("two")], day=NOON.date(), **where)
+    compact(store)
     text = block.text.replace("my-bucket", bucket)
     exec(compile(text, block.document, "exec"), {})  # noqa: S102  our own documents
     shown = capsys.readouterr().out

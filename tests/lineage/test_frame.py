@@ -1,6 +1,5 @@
 """The lineage table as a DataFrame: filtered, with the same columns and dtypes always."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,7 +13,6 @@ from flux_pipeline.lineage.table import compact
 from flux_pipeline.store import Store, open_store
 from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record
-from tests.servers.s3 import s3_server
 
 DAY = NOON.date()
 NUMBERS = {
@@ -114,17 +112,9 @@ def test_no_store_is_refused() -> None:
         read_lineage("ftp://host/data")
 
 
-@pytest.fixture(scope="module")
-def bucket_uri() -> Iterator[str]:
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment().items():
-            patch.setenv(name, value)
-        yield f"s3://{server.new_bucket()}/pictures"
-
-
-def test_a_folder_and_a_bucket_are_read_by_their_uri(store: FolderStore, bucket_uri: str) -> None:
-    bucket = open_store(bucket_uri)
-    for each in (store, bucket):
+def test_a_folder_and_a_bucket_are_read_by_their_uri(store: FolderStore, bucket: str) -> None:
+    bucket_uri = f"s3://{bucket}/pictures"
+    for each in (store, open_store(bucket_uri)):
         fill(each)
     frames = [read_lineage(uri, prompt="castle") for uri in (store.uri, bucket_uri)]
     pd.testing.assert_frame_equal(*frames)

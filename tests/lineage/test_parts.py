@@ -1,3 +1,5 @@
+"""Parts: written again without harm, by many at once, and read in order."""
+
 import dataclasses
 import threading
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Records as Arrow and back, with descriptions and units."""
+
 import dataclasses
 import struct
 from collections.abc import Iterable

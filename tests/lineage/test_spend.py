@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from flux_pipeline.lineage import table as compacted
+from flux_pipeline.lineage import table
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.query import open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
@@ -29,11 +28,6 @@ from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 
 DAY = date(2026, 11, 1)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FolderStore:
-    return FolderStore(tmp_path)
 
 
 def write(store: FolderStore, records: Iterable[ImageRecord], run_id: str = "run-1") -> None:
@@ -144,7 +138,7 @@ def test_what_was_never_sent_is_no_prediction(store: FolderStore) -> None:
 def test_predictions_are_distinct_over_row_groups_and_tables(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compacted, "_ROW_GROUP", 3)
+    monkeypatch.setattr(table, "_ROW_GROUP", 3)
     write(store, [row for word in "abcde" for row in four(word)])
     compact(store)
     write(store, four("f"), "run-2")

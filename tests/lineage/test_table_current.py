@@ -1,3 +1,5 @@
+"""Which rows are current: the rule, against a plain version of it."""
+
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 

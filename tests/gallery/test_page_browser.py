@@ -29,7 +29,7 @@ window.violations = [];
 addEventListener("securitypolicyviolation",
   (event) => violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
-MANY = 10_000
+MANY = 4_000
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -45,6 +45,34 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
     held: list[Route] = field(default_factory=list)
     """Requests that wait until they are let go."""
+
+    def __post_init__(self) -> None:
+        self.page.set_default_timeout(PATIENCE)
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.add_init_script(WATCH)
+
+    def open(self, address: str) -> "Visit":
+        """Load an address anew, even where only what is behind its ``#`` differs."""
+        self.check()
+        self.page.goto("about:blank")
+        self.page.goto(address)
+        self.page.wait_for_selector("html[data-ready]")
+        return self
+
+    def check(self) -> None:
+        """The page complained of nothing so far, and no text of it ran."""
+        said, hacked = self.page.evaluate(
+            """() => {
+              const said = (window.violations ?? []).splice(0), hacked = window.hacked;
+              delete window.hacked;
+              return [said, hacked];
+            }"""
+        )
+        complaints = [*self.complaints, *said]
+        self.complaints.clear()  # so that the next visit in this window has none of them
+        assert (complaints, hacked) == ([], None)
 
     def tiles(self) -> Sequence[str]:
         """The prompts of the tiles, in the order of the document."""
@@ -130,7 +158,7 @@ def write(store: Store, rows: Sequence[ImageRecord]) -> None:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of ten thousand images, which share some files."""
+    """A gallery of thousands of images, which share some files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", bool)
         folder = tmp_path_factory.mktemp("large")
@@ -152,33 +180,33 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder
 
 
+@pytest.fixture(scope="module")
+def window(chromium: Browser) -> Visit:
+    """One window for all visits that ask for nothing special: a new one takes half a second."""
+    return Visit(chromium.new_page())
+
+
 @pytest.fixture
-def visit(chromium: Browser) -> Iterator[Visiting]:
-    """Open an address; at the end no page may have complained of anything."""
+def visit(chromium: Browser, window: Visit) -> Iterator[Visiting]:
+    """Open an address; at the end no page may have complained of anything.
+
+    With options of a browser's context, or with ``waiting``, in a window of its own.
+    """
     visits: list[Visit] = []
 
     def start(address: str, *, waiting: str = "", **options: Any) -> Visit:
-        context = chromium.new_context(**options)
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
-        seen = Visit(page)
+        alone = bool(waiting or options)
+        seen = Visit(chromium.new_context(**options).new_page()) if alone else window
         visits.append(seen)
-        page.on("console", lambda message: seen.complaints.append(message.text))
-        page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: seen.complaints.append(dialog.message))
-        page.add_init_script(WATCH)
         if waiting:  # these files don't come before they are let go
-            page.route(waiting, seen.hold)
-        page.goto(address)
-        page.wait_for_selector("html[data-ready]")
-        return seen
+            seen.page.route(waiting, seen.hold)
+        return seen.open(address)
 
     yield start
     for each in visits:
-        each.complaints += each.page.evaluate("violations")
-        hacked = each.page.evaluate("window.hacked")
-        each.page.context.close()
-        assert (each.complaints, hacked) == ([], None)
+        each.check()
+        if each is not window:
+            each.page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -224,12 +252,12 @@ def test_no_text_runs_or_becomes_markup(root: Path, visit: Visiting) -> None:
         "[...new Set([...document.querySelectorAll('.tile')].flatMap(e => e.getAttributeNames()))]"
     )
     assert set(names) <= allowed
+    seen.page.locator(".tile button").first.click()
     for number in range(len(SCRIPTS) + 2 * len(HOSTILE)):
-        button = seen.page.locator(".tile button").nth(number)
-        button.click()
+        expect(seen.page.locator("#viewer-place")).to_have_text(f"{number + 1} of 22")
         expect(seen.page.locator("#panel pre")).to_be_visible()
         assert seen.page.locator("#viewer :is(script, svg, iframe)").count() == 0
-        seen.leave(button)
+        seen.page.keyboard.press("ArrowRight")
     assert seen.page.locator("body script").count() == 2
 
 
@@ -259,9 +287,9 @@ def test_the_policy_stops_what_the_script_would_let_through(root: Path, visit: V
     seen.complaints.clear()
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
+def test_search_finds_prompts_in_every_script(root: Path, visit: Visiting) -> None:
+    seen = visit(winter(root))
+    for text, found in (
         ("城堡", "chinese"),
         ("الثلج قلعة", "arabic"),
         ("🏰", "emoji"),
@@ -272,15 +300,11 @@ def test_the_policy_stops_what_the_script_would_let_through(root: Path, visit: V
         ("ΧΙΟΝΙ", "greek"),
         ("chateau ENNEIGE", "french"),
         ("ｃｈâteau", "french"),
-    ],
-)
-def test_search_finds_prompts_in_every_script(
-    root: Path, visit: Visiting, text: str, found: str
-) -> None:
-    seen = visit(winter(root))
-    seen.search(text)
-    assert seen.tiles() == [SCRIPTS[found]]
-    seen.count("1 of 22 images")
+    ):
+        seen.search(text)
+        expect(seen.page.locator(".tile img")).to_have_attribute("alt", SCRIPTS[found])
+        assert seen.tiles() == [SCRIPTS[found]]
+        seen.count("1 of 22 images")
 
 
 def test_hostile_text_can_be_searched_for(root: Path, visit: Visiting) -> None:
@@ -298,9 +322,8 @@ def test_nothing_found_is_said_and_undone(root: Path, visit: Visiting) -> None:
     expect(seen.page).not_to_have_url(re.compile("#"))
 
 
-@pytest.mark.parametrize(
-    ("hash_", "count"),
-    [
+def test_a_view_is_in_the_address_and_can_be_shared(root: Path, visit: Visiting) -> None:
+    for hash_, count in (
         ("status=stored", 14),
         ("status=missing", 8),
         ("status=refused", 1),
@@ -311,15 +334,11 @@ def test_nothing_found_is_said_and_undone(root: Path, visit: Visiting) -> None:
         ("from=2026-11-02", 2),
         ("to=2026-11-01", 20),
         ("status=stored&from=2026-11-01&to=2026-11-01&q=window", 6),
-    ],
-)
-def test_a_view_is_in_the_address_and_can_be_shared(
-    root: Path, visit: Visiting, hash_: str, count: int
-) -> None:
-    seen = visit(f"{winter(root)}#{hash_}")
-    seen.count(f"{count} of 22 images")
-    seen.choose("Size", "large")
-    assert all(part in seen.page.url for part in hash_.split("&"))
+    ):
+        seen = visit(f"{winter(root)}#{hash_}")
+        seen.count(f"{count} of 22 images")
+        seen.choose("Size", "large")
+        assert all(part in seen.page.url for part in hash_.split("&"))
 
 
 def test_the_set_is_a_filter_of_the_page_over_all(root: Path, visit: Visiting) -> None:
@@ -423,21 +442,23 @@ def test_the_panel_has_the_lineage_and_the_address_leads_back(root: Path, visit:
 
 
 @pytest.mark.parametrize("clipboard", [True, False])
-@pytest.mark.parametrize("verb", ["trace", "reproduce"])
-def test_commands_are_copied(root: Path, visit: Visiting, verb: str, clipboard: bool) -> None:
+def test_commands_are_copied(root: Path, visit: Visiting, clipboard: bool) -> None:
     seen = visit(f"{winter(root)}#q=城堡", permissions=["clipboard-read", "clipboard-write"])
     page = seen.page
     if not clipboard:  # as over plain http
         page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     page.locator(".tile button").click()
-    page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
-    expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
-    seen.leave(page.locator(".tile button"))
-    page.get_by_label("Search prompts").fill("")
-    page.keyboard.press("Control+V")
-    expect(page.get_by_label("Search prompts")).to_have_value(
-        f"flux-pipeline {verb} {digest('image winter 0')}"
-    )
+    for verb in ("trace", "reproduce"):
+        page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
+        expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
+        seen.leave(page.locator(".tile button"))
+        page.get_by_label("Search prompts").fill("")
+        page.keyboard.press("Control+V")
+        expect(page.get_by_label("Search prompts")).to_have_value(
+            f"flux-pipeline {verb} {digest('image winter 0')}"
+        )
+        seen.search("城堡")
+        page.locator(".tile button").click()
 
 
 def test_what_did_not_come_says_why_and_can_be_traced_alone(root: Path, visit: Visiting) -> None:
@@ -478,25 +499,41 @@ def test_names_roles_and_places_are_said(root: Path, visit: Visiting) -> None:
     assert unnamed == 0
 
 
-@pytest.mark.parametrize("width", [320, 390])
-def test_nothing_is_wider_than_a_phone(root: Path, visit: Visiting, width: int) -> None:
-    seen = visit(winter(root), viewport={"width": width, "height": 700})
+def test_nothing_is_wider_than_a_phone(root: Path, visit: Visiting) -> None:
+    seen = visit(winter(root), viewport={"width": 390, "height": 700})
     page = seen.page
     expect(page.get_by_label("Status")).to_be_hidden()
     page.get_by_role("button", name="Filters").click()
     page.get_by_label("Status").select_option("stored")
     expect(page.locator("#chosen")).to_have_text("1")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 320, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
     page.locator(".tile button").first.click()
-    for name in ("Close", "Next image", "Zoom in"):
-        box = page.get_by_role("button", name=name).bounding_box()
-        assert box is not None
-        assert box["x"] + box["width"] <= width
+    for width in (320, 390):
+        page.set_viewport_size({"width": width, "height": 700})
+        for name in ("Close", "Next image", "Zoom in"):
+            box = page.get_by_role("button", name=name).bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_in_both_themes(root: Path, visit: Visiting, scheme: str) -> None:
-    seen = visit(f"{winter(root)}#status=missing", color_scheme=scheme, reduced_motion="reduce")
+def test_text_stands_out_in_both_themes(root: Path, visit: Visiting) -> None:
+    seen = visit(f"{winter(root)}#status=missing", color_scheme="light", reduced_motion="reduce")
+    assert least_contrast(seen) >= 4.5
+    assert paper(seen) == "rgb(250, 249, 247)"
+    seen.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    assert least_contrast(seen) >= 4.5
+    assert paper(seen) == "rgb(18, 18, 19)"
+    duration = "getComputedStyle(document.querySelector('.tile button')).transitionDuration"
+    assert seen.page.evaluate(duration) == "0s"
+
+
+def paper(seen: Visit) -> str:
+    return str(seen.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def least_contrast(seen: Visit) -> float:
     contrasts = seen.page.evaluate(
         """() => {
           const light = (color) => color.match(/[\\d.]+/g).slice(0, 3).map(Number)
@@ -513,11 +550,7 @@ def test_text_stands_out_in_both_themes(root: Path, visit: Visiting, scheme: str
           });
         }"""
     )
-    assert min(contrasts) >= 4.5
-    paper = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert paper == {"light": "rgb(250, 249, 247)", "dark": "rgb(18, 18, 19)"}[scheme]
-    duration = "getComputedStyle(document.querySelector('.tile button')).transitionDuration"
-    assert seen.page.evaluate(duration) == "0s"
+    return float(min(contrasts))
 
 
 def test_a_lost_file_of_data_is_named_and_the_rest_is_shown(large: Path, visit: Visiting) -> None:
@@ -526,7 +559,7 @@ def test_a_lost_file_of_data_is_named_and_the_rest_is_shown(large: Path, visit: 
     try:
         seen = visit((large / gallery_key("winter")).as_uri())
         expect(seen.page.get_by_role("alert")).to_contain_text("winter/rows-00007.js")
-        seen.count("all 9,800")
+        seen.count("all 3,800")
     finally:
         hidden.rename(path)
     assert all("ERR_FILE_NOT_FOUND" in said for said in seen.complaints)
@@ -552,12 +585,12 @@ def test_a_lost_image_leaves_its_thumbnail(root: Path, visit: Visiting) -> None:
     seen.complaints.clear()
 
 
-def test_ten_thousand_images_scroll_with_few_of_them_in_the_document(
+def test_thousands_of_images_scroll_with_few_of_them_in_the_document(
     large: Path, visit: Visiting
 ) -> None:
     seen = visit((large / gallery_key("winter")).as_uri(), viewport={"width": 1280, "height": 800})
     page = seen.page
-    seen.count("all 10,000")
+    seen.count("all 4,000")
     most, blank = page.evaluate(
         """async () => {
           const frame = () => new Promise((next) => requestAnimationFrame(next));
@@ -580,7 +613,7 @@ def test_ten_thousand_images_scroll_with_few_of_them_in_the_document(
     page.evaluate("document.getElementById('skip').click()")
     page.keyboard.press("End")
     last = page.locator(".tile", has=page.locator("button:focus"))
-    expect(last).to_have_attribute("aria-posinset", "10000")
+    expect(last).to_have_attribute("aria-posinset", "4000")
     expect(last.locator("img")).to_have_attribute("alt", "a castle, number 0")
     seen.search("number 777")
-    seen.count("19 of 10,000 images")
+    seen.count("4 of 4,000 images")
