@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.rate_limit import Grant, RateState, reserve, slow_down
+from flux_pipeline.rate_limit import RateState, reserve, slow_down
 
 START = 1_700_000_000.0
 
@@ -114,7 +114,7 @@ def test_a_clock_set_back_by_an_hour_does_not_stop_anything_for_an_hour() -> Non
 
 
 @dataclass
-class Bucket:
+class TokenBucket:
     """A provider's limit as a token bucket."""
 
     per_second: float
@@ -136,7 +136,7 @@ class Bucket:
 
 
 @dataclass
-class Window:
+class FixedWindow:
     """A provider's limit as a number a minute, counted from every full minute."""
 
     per_minute: int
@@ -152,8 +152,22 @@ class Window:
         return self.used <= self.per_minute
 
 
+@dataclass
+class RandomRefusals:
+    """A provider that refuses now and then for no reason."""
+
+    refused: float
+    hint: float = 1.0
+    chance: random.Random = field(
+        default_factory=lambda: random.Random(3)  # noqa: S311 -- the same in every run
+    )
+
+    def take(self, _now: float) -> bool:
+        return self.chance.random() >= self.refused
+
+
 def simulate(
-    server: "Bucket | Window | Moody",
+    server: TokenBucket | FixedWindow | RandomRefusals,
     *,
     per_minute: float,
     workers: int,
@@ -187,17 +201,17 @@ def simulate(
     return answers
 
 
-@pytest.mark.parametrize("workers", [1, 4, 16])
+@pytest.mark.parametrize("workers", [1, 16])
 @pytest.mark.parametrize(
     "server",
     [
-        pytest.param(Bucket(10, 600, 600), id="bucket of a minute"),
-        pytest.param(Bucket(10, 5, 5), id="small bucket"),
-        pytest.param(Window(600), id="window"),
+        pytest.param(TokenBucket(10, 600, 600), id="bucket of a minute"),
+        pytest.param(TokenBucket(10, 5, 5), id="small bucket"),
+        pytest.param(FixedWindow(600), id="window"),
     ],
 )
 def test_a_limit_that_is_configured_right_is_used_and_never_exceeded(
-    server: Bucket | Window, workers: int
+    server: TokenBucket | FixedWindow, workers: int
 ) -> None:
     answers = simulate(replace(server), per_minute=600, workers=workers, seconds=600)
     assert sum(taken for _, taken in answers) >= 0.99 * 6000
@@ -207,7 +221,7 @@ def test_a_limit_that_is_configured_right_is_used_and_never_exceeded(
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("tokens", [0, 300])
 def test_a_lower_limit_is_found_used_and_seldom_exceeded(tokens: float, workers: int) -> None:
-    server = Bucket(5, 300, tokens=tokens)
+    server = TokenBucket(5, 300, tokens=tokens)
     answers = simulate(server, per_minute=600, workers=workers, seconds=1320)
     settled = [taken for at, taken in answers if at > START + 120]
     assert sum(settled) >= 0.98 * 1200 * 5
@@ -215,37 +229,19 @@ def test_a_lower_limit_is_found_used_and_seldom_exceeded(tokens: float, workers:
 
 
 def test_a_lower_limit_by_the_minute_is_found_too() -> None:
-    answers = simulate(Window(300), per_minute=600, workers=2, seconds=1860)
+    answers = simulate(FixedWindow(300), per_minute=600, workers=2, seconds=1860)
     settled = [taken for at, taken in answers if at > START + 60]
     assert sum(settled) >= 0.97 * 1800 * 5
     assert settled.count(False) / len(settled) <= 0.02
 
 
 def test_a_limit_a_hundred_times_lower_is_kept_by_the_pauses() -> None:
-    answers = simulate(Bucket(0.1, 1), per_minute=600, workers=2, seconds=1920)
+    answers = simulate(TokenBucket(0.1, 1), per_minute=600, workers=2, seconds=1920)
     late = [taken for at, taken in answers if at > START + 120]
     assert sum(late) >= 0.95 * 1800 * 0.1
 
 
-@dataclass
-class Moody:
-    """A provider that refuses now and then for no reason."""
-
-    refused: float
-    hint: float = 1.0
-    chance: random.Random = field(
-        default_factory=lambda: random.Random(3)  # noqa: S311 -- the same in every run
-    )
-
-    def take(self, _now: float) -> bool:
-        return self.chance.random() >= self.refused
-
-
 @pytest.mark.parametrize(("refused", "used"), [(0.01, 0.8), (0.05, 0.09)])
 def test_refusals_without_a_reason_slow_down_and_never_stop(refused: float, used: float) -> None:
-    answers = simulate(Moody(refused), per_minute=600, workers=2, seconds=1800)
+    answers = simulate(RandomRefusals(refused), per_minute=600, workers=2, seconds=1800)
     assert sum(taken for _, taken in answers) >= used * 18_000
-
-
-def test_a_grant_is_a_wait_and_an_interval() -> None:
-    assert Grant(wait=1.0, interval=0.1) == (1.0, 0.1)

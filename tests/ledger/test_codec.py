@@ -1,4 +1,4 @@
-"""A request survives the ledger whole."""
+"""A request survives the ledger whole, and a reply as far as it is needed."""
 
 import json
 from dataclasses import fields, replace
@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_pipeline.errors import LedgerError
-from flux_pipeline.ledger.codec import dump_request, load_request
+from flux_pipeline.ledger.codec import (
+    dump_reply,
+    dump_request,
+    load_prediction,
+    load_request,
+)
+from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.request import Request, Source
 
 text = st.text(st.characters(), max_size=20)
@@ -106,3 +112,18 @@ def test_a_newer_form_is_refused_with_what_to_do() -> None:
     table = {**json.loads(dump_request(REQUEST)), "form": 2}
     with pytest.raises(LedgerError, match="newer release: update"):
         load_request(json.dumps(table))
+
+
+def test_a_reply_with_an_id_is_resumed_by_the_id_and_keeps_no_address() -> None:
+    outputs = (Output(index=0, url="https://files.example/0?signature=s3cret"),)
+    prediction = Prediction(id="p1", status=Status.SUCCEEDED, outputs=outputs, raw='{"id":"p1"}')
+    reply = dump_reply(prediction)
+    assert json.loads(reply) == {"status": "succeeded", "reply": '{"id":"p1"}'}
+    assert load_prediction("p1", reply) == Prediction(id="p1", status=Status.UNKNOWN)
+
+
+def test_a_reply_without_an_id_keeps_the_addresses_that_nothing_else_leads_to() -> None:
+    outputs = (Output(index=0, url="https://files.example/0"),)
+    prediction = Prediction(id=None, status=Status.SUCCEEDED, outputs=outputs, raw="{}")
+    loaded = load_prediction(None, dump_reply(prediction))
+    assert (loaded.status, loaded.outputs) == (Status.SUCCEEDED, outputs)
