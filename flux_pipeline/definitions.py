@@ -1,4 +1,4 @@
-"""What Dagster loads; with ``cli`` and ``defs.components`` the only reader of the environment."""
+"""The definitions that Dagster loads: every prompt set of FLUX_CONFIGS, as FLUX_* sets them up."""
 
 import os
 

@@ -16,14 +16,15 @@ def lazy_names(
     """Return the module functions ``__getattr__`` and ``__dir__`` of a package.
 
     ``homes`` maps each public name to the module that defines it; ``renamed`` maps an old name to
-    the new one and warns of it. Type checkers need the same imports in an ``if TYPE_CHECKING:``.
+    the new one. An old name gives a ``FutureWarning``: Dagster hides deprecation warnings while it
+    loads components. Type checkers need the same imports in an ``if TYPE_CHECKING:``.
     """
     old_names = renamed or {}
 
     def find(name: str) -> Any:
         if name in old_names:
             new = old_names[name]
-            warn(f"{package}.{name} is {package}.{new} now", DeprecationWarning, stacklevel=2)
+            warn(f"{package}.{name} is {package}.{new} now", FutureWarning, stacklevel=2)
             name = new
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

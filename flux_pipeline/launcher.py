@@ -1,7 +1,7 @@
-"""Hands runs to Celery workers, as docs/cluster.md sets it up; needs the extra ``celery``.
+"""The run launcher for Celery workers, as docs/cluster.md sets it up; needs the extra ``celery``.
 
-dagster-celery's own launcher tells a worker to stop and nobody else: the run then ends as failed,
-and run retries start what a person has just terminated once more, paying on.
+dagster-celery's own launcher interrupts the worker without reporting the run as canceling. The run
+then ends as failed, and run retries start it again: a run that a person terminated would pay on.
 """
 
 from dagster import DagsterRunStatus
@@ -9,10 +9,10 @@ from dagster_celery.launcher import CeleryRunLauncher
 
 
 class StoppingCeleryRunLauncher(CeleryRunLauncher):
-    """A ``CeleryRunLauncher`` with whose runs *Terminate* is the end: they are canceled."""
+    """A ``CeleryRunLauncher`` whose terminated runs end as canceled and are not retried."""
 
     def terminate(self, run_id: str) -> bool:
-        """Write down that the run is canceling, then have its worker interrupted."""
+        """Report the run as canceling, then have its worker interrupted."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False

@@ -1,8 +1,7 @@
-"""The resources: what is configured, and how the real provider, store and ledger are opened.
+"""The Dagster resources ``ImageProducer`` (provider, store and ledger) and ``AlertSender``.
 
-The fields are part of every job's snapshot, so the two that may hold a secret are given by the name
-of their environment variable; Dagster reads it when a run starts, and fails before anything is sent
-if it is not there.
+The fields are part of every job's snapshot, so those that may hold a secret are ``EnvVar``s:
+Dagster reads the variable when a run starts, and fails before anything is sent if it is missing.
 """
 
 from collections.abc import Iterator
@@ -33,11 +32,11 @@ _ORIGINS = {
     "anyapi": "https://www.anyapi.vip/replicate",
 }
 _WITH_LIST = (EMULATOR, "replicate")
-"""Known to list predictions: there a 404 at the list is a fault, and proves nothing."""
+"""Providers known to list predictions: there a 404 of the list is an error, not "no list"."""
 
 
 class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
-    """Makes images: a provider to ask, a store to keep them in, a ledger that remembers.
+    """Makes images: the provider, the store for images, and the ledger of what was paid.
 
     Nothing is opened until ``open`` or ``open_store`` is called.
     """
@@ -107,7 +106,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ImageProducer":
-        """Build the resource with secrets by name: their values are read when a run starts."""
+        """Build the resource with secrets as ``EnvVar``s, which are read when a run starts."""
         needs_key = settings.provider != EMULATOR
         return cls(
             provider=settings.provider,
@@ -129,18 +128,19 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """End what an interrupted step has left: Dagster does not close its generator."""
+        """End the streams of an interrupted step: Dagster does not close its generator."""
         end_streams()
 
     @contextmanager
     def open(self, *, reading: bool = False) -> Iterator[Producer]:
         """Open ledger, store and provider, and close them at the end of the block.
 
-        For ``reading``, ledger and store need not belong to each other: nothing will be made.
+        With ``reading`` ledger and store need not belong to each other: no image will be made.
 
         Raises:
-            ConfigError: The provider's address or key, or what signs, can't be right.
-            StoreError: The store can't be written, and what is missing; or is another provider's.
+            ConfigError: The provider's address or key, or the signer's files, are wrong.
+            StoreError: The store can't be written (it says what is missing), or is another
+                provider's.
             LedgerError: The ledger can't be written, or is another store's or provider's.
         """
         signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
@@ -168,12 +168,12 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             )
 
     def open_store(self) -> Store:
-        """Give the store alone, for reading lineage and writing pages."""
+        """Open the store alone, for reading lineage and writing pages."""
         return open_store(self.store, concurrency=self.concurrency)
 
     @contextmanager
     def _provider_config(self) -> Iterator[ProviderConfig]:
-        """Say where the provider is; for the embedded one, start it and stop it again."""
+        """The provider's configuration; the embedded emulator runs until the end of the block."""
         if self.provider != EMULATOR:
             yield self._configured(_ORIGINS.get(self.provider, self.provider), self.api_key)
             return
@@ -197,7 +197,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
 
 class AlertSender(dg.ConfigurableResource["AlertSender"]):
-    """Tells webhooks what went wrong. Never raises into a run."""
+    """Sends alerts to webhooks. Never raises into a run."""
 
     url: str = Field(
         default="",
@@ -219,7 +219,7 @@ class AlertSender(dg.ConfigurableResource["AlertSender"]):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "AlertSender":
-        """Build the resource with both secrets by name: their values are read when it is used."""
+        """Build the resource with both secrets as ``EnvVar``, whose values are read on use."""
         return cls(
             url=dg.EnvVar("FLUX_ALERT_URL") if settings.alert_url else "",
             format=settings.alert_format,
@@ -229,7 +229,7 @@ class AlertSender(dg.ConfigurableResource["AlertSender"]):
 
     @classmethod
     def with_values(cls, settings: Settings) -> "AlertSender":
-        """Build it for use in this process, outside of Dagster's own resources."""
+        """Build it with the secrets' values, for use outside of Dagster."""
         return cls(
             url=",".join(settings.alert_url),
             format=settings.alert_format,

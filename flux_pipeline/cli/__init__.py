@@ -1,7 +1,7 @@
-"""The command line: its commands are those of ``_COMMANDS``, each in a module of its own.
+"""The command line `flux-pipeline`. Each command of ``_COMMANDS`` has a module of its own.
 
-Exit codes: 0 all that was asked for is there, 1 something was refused, failed or held, 2 the
-configuration or the call is wrong and nothing was sent, 130 interrupted.
+Exit codes: 0 everything was done, 1 something was refused, failed or held, 2 the configuration or
+the call is wrong and nothing was sent, 130 interrupted.
 """
 
 import importlib
@@ -12,6 +12,8 @@ import click
 
 from flux_pipeline.errors import ConfigError, FluxPipelineError
 
+INTERRUPTED = 130
+"""The exit code after SIGINT or SIGTERM."""
 _COMMANDS = {
     "run": "flux_pipeline.cli.run:run",
     "plan": "flux_pipeline.cli.plan:plan",
@@ -27,9 +29,8 @@ _COMMANDS = {
     "emulator": "flux_pipeline.cli.emulator:emulator",
 }
 
-
-# Below WARNING they write URLs with their queries, request headers and session tokens.
-_TALKATIVE = ("aiohttp", "boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
+_LEAKY_LOGGERS = ("aiohttp", "boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
+"""Below WARNING they log URLs with their queries, request headers and session tokens."""
 
 
 class _LazyGroup(click.Group):
@@ -62,12 +63,12 @@ def cli(log_level: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, format="%(levelname)s %(message)s", level=log_level.upper()
     )
-    for name in _TALKATIVE:
+    for name in _LEAKY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main() -> None:
-    """Run the command line, and turn our own errors into a message and an exit code."""
+    """Run the command line; print our own errors as a message and exit with their code."""
     try:
         cli()
     except ConfigError as error:
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def _escape_what_the_terminal_cannot_show() -> None:
-    # Without it a prompt in Chinese ends the command on a terminal that is not UTF-8.
+    # Otherwise printing a prompt in Chinese fails on a terminal that is not UTF-8.
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`flux-pipeline alert`: where alerts go, and whether they arrive."""
+"""`flux-pipeline alert`: shows the webhooks that get alerts, and sends a test."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`flux-pipeline emulator`: the prediction API in a box, on a port of this machine."""
+"""`flux-pipeline emulator`: serves the prediction API on a port of this machine, for free."""
 
 from pathlib import Path
 

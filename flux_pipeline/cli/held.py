@@ -1,4 +1,4 @@
-"""`flux-pipeline held`: what may have been paid and waits for a person."""
+"""`flux-pipeline held`: lists and ends requests that may have been paid and can't be proven."""
 
 import json
 import sys
@@ -13,13 +13,16 @@ from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.text import printable, shorten
 
 _SHORT = 12
+"""Digits of a fingerprint in the list."""
+_SHA = 64
+"""Digits of a whole fingerprint."""
 _PROMPT = 60
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and no text.")
 _yes = click.option("--yes", is_flag=True, help="Don't ask.")
 _requests = click.argument("requests", nargs=-1, metavar="[REQUEST]...")
-_SHA = 64
 
 
 @click.group(invoke_without_command=True)
@@ -43,83 +46,11 @@ def show(as_json: bool) -> None:
         click.echo(held_json(found))
         return
     for each in found:
-        line = " ".join(each.prompt.split())
-        prompt = "".join(char if char.isprintable() else "?" for char in line)
-        short = prompt if len(prompt) <= _PROMPT else f"{prompt[:_PROMPT]}…"
+        prompt = printable(shorten(each.prompt, _PROMPT))
         since = f"{each.since:%Y-%m-%d %H:%M} UTC"
-        click.echo(f"{each.request_sha256[:_SHORT]}  {since}  {each.usd:.4f} USD  {short}")
+        click.echo(f"{each.request_sha256[:_SHORT]}  {since}  {each.usd:.4f} USD  {prompt}")
     usd = sum(each.usd for each in found)
     click.echo(f"{len(found)} held, {usd:.4f} USD at most" if found else "nothing is held")
-
-
-def _ledger() -> SqlLedger:
-    return open_ledger(read_settings(None).ledger)
-
-
-def choose_held(found: Sequence[Held], names: Sequence[str]) -> list[Held]:
-    """The held requests that begin with the names, or all where no name is given.
-
-    Raises:
-        click.BadParameter: For a name that is the beginning of none, or of several.
-    """
-    chosen, wrong = choose(found, names)
-    if wrong:
-        raise click.BadParameter(
-            f"{', '.join(wrong)}: not the beginning of exactly one held request;"
-            " `flux-pipeline held list` shows them"
-        )
-    return chosen
-
-
-def held_json(held: Sequence[Held]) -> str:
-    """``{requests: [...], usd}`` on one line; USD at most, by estimate."""
-    usd = round(sum(each.usd for each in held), 6)
-    return json.dumps({"requests": [_described(each) for each in held], "usd": usd})
-
-
-def _described(each: Held) -> dict[str, object]:
-    return {
-        "request": each.request_sha256,
-        "prompt_set": each.attempt.intent.prompt_set,
-        "prompt": each.prompt,
-        "since": each.since.isoformat(timespec="seconds"),
-        "usd": round(each.usd, 6),
-        "reason": each.attempt.error or "",
-    }
-
-
-@click.command()
-@click.argument("request")
-@click.argument("prediction_id")
-@click.option("--force", is_flag=True, help="Even if the provider does not confirm it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and no text.")
-def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
-    """Note that PREDICTION_ID is the REQUEST's, and fetch its images.
-
-    The provider must show it with the request's whole input. REQUEST may be any request's whole
-    fingerprint too, as `verify` names it.
-    """
-    from flux_pipeline.audit.held import adopt as take
-
-    with open_producer(read_settings(None)) as producer:
-        sha = request
-        if len(request) != _SHA:
-            sha = choose_held(find_held(producer.ledger), [request])[0].request_sha256
-        done = take(producer, sha, prediction_id, run_id=f"adopt-{uuid4().hex[:12]}", force=force)
-        state = producer.ledger.find([sha])[sha].state
-    twice = done.state is State.DUPLICATE
-    if as_json:
-        answer = {"request": sha, "prediction": prediction_id, "paid_twice": twice}
-        click.echo(json.dumps(answer | {"state": state.value}))
-    elif twice:
-        click.echo(f"{prediction_id}: noted as paid twice; the request is {state.value}")
-    else:
-        reasons = "".join(f": {reason}" for reason in done.rescued.reasons)
-        click.echo(f"{prediction_id}: the request is {state.value}{reasons}")
-    sys.exit(0 if state is State.STORED else 1)
-
-
-held.add_command(adopt)
 
 
 @held.command()
@@ -149,6 +80,73 @@ def drop(requests: Sequence[str], yes: bool, as_json: bool) -> None:
         chosen = choose_held(find_held(ledger), requests)
         _ask(f"give up {len(chosen)} for good?", chosen, yes or bool(requests))
         _report("are given up", chosen, give_up(ledger, chosen), as_json)
+
+
+@held.command()
+@click.argument("request")
+@click.argument("prediction_id")
+@click.option("--force", is_flag=True, help="Even if the provider does not confirm it.")
+@_as_json
+def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
+    """Note that PREDICTION_ID is the REQUEST's, and fetch its images.
+
+    The provider must show it with the request's whole input. REQUEST may be any request's whole
+    fingerprint too, as `verify` names it.
+    """
+    from flux_pipeline.audit.held import adopt as take
+
+    with open_producer(read_settings(None)) as producer:
+        sha = request
+        if len(request) != _SHA:
+            sha = choose_held(find_held(producer.ledger), [request])[0].request_sha256
+        done = take(producer, sha, prediction_id, run_id=f"adopt-{uuid4().hex[:12]}", force=force)
+        state = producer.ledger.find([sha])[sha].state
+    twice = done.state is State.DUPLICATE
+    if as_json:
+        answer = {"request": sha, "prediction": prediction_id, "paid_twice": twice}
+        click.echo(json.dumps(answer | {"state": state.value}))
+    elif twice:
+        click.echo(f"{prediction_id}: noted as paid twice; the request is {state.value}")
+    else:
+        reasons = "".join(f": {reason}" for reason in done.rescued.reasons)
+        click.echo(f"{prediction_id}: the request is {state.value}{reasons}")
+    sys.exit(0 if state is State.STORED else 1)
+
+
+def _ledger() -> SqlLedger:
+    return open_ledger(read_settings(None).ledger)
+
+
+def choose_held(found: Sequence[Held], names: Sequence[str]) -> list[Held]:
+    """The held requests whose fingerprints begin with the names; all where no name is given.
+
+    Raises:
+        click.BadParameter: A name is the beginning of no fingerprint, or of several.
+    """
+    chosen, wrong = choose(found, names)
+    if wrong:
+        raise click.BadParameter(
+            f"{', '.join(wrong)}: not the beginning of exactly one held request;"
+            " `flux-pipeline held list` shows them"
+        )
+    return chosen
+
+
+def held_json(held: Sequence[Held]) -> str:
+    """The requests as one line of JSON, ``{requests: [...], usd}``; USD are the most they cost."""
+    usd = round(sum(each.usd for each in held), 6)
+    return json.dumps({"requests": [_as_dict(each) for each in held], "usd": usd})
+
+
+def _as_dict(each: Held) -> dict[str, object]:
+    return {
+        "request": each.request_sha256,
+        "prompt_set": each.attempt.intent.prompt_set,
+        "prompt": each.prompt,
+        "since": each.since.isoformat(timespec="seconds"),
+        "usd": round(each.usd, 6),
+        "reason": each.attempt.error or "",
+    }
 
 
 def _ask(question: str, chosen: Sequence[Held], yes: bool) -> None:

@@ -1,4 +1,4 @@
-"""`flux-pipeline plan`: what a run would make and cost; nothing is sent."""
+"""`flux-pipeline plan`: forecasts what a run would make and cost; nothing is sent."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,14 @@ from flux_pipeline.produce.plan import (
 )
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.settings import is_emulated
+from flux_pipeline.text import first_of
 
 MARK = "<!-- flux-pipeline plan -->"
-"""The first line of the Markdown: by it a comment is found again, and updated."""
+"""The first line of the Markdown, by which the workflow finds its comment and updates it."""
 MOST_CHARACTERS = 60_000
 """A comment on GitHub may have 65,536."""
 _MOST_NAMED = 20
+"""Prompts that are named in one list."""
 _HEADINGS = ("requests", "images", "unchanged", "new", "resumed", "held", "USD", "time")
 
 
@@ -107,26 +109,26 @@ class SetPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """What a run of several prompt sets would make, and what of it is due to a change."""
+    """The forecast of several prompt sets, compared with a git revision if there is one."""
 
     rate: float
     """Creates a minute."""
     day: Sequence[BudgetFit] = ()
-    """The budget of the day over all sets, if there is one."""
+    """The day's budget over all sets, if there is one."""
     sets: list[SetPlan] = field(default_factory=list)
     total: Forecast = field(default_factory=Forecast)
     rev: str = ""
-    """What it is compared with; empty for nothing."""
+    """The git revision that it is compared with; empty for none."""
     commit: str = ""
 
     def add(self, each: SetPlan) -> None:
-        """Take in one set."""
+        """Add one set."""
         self.sets.append(each)
         self.total.merge(each.forecast.total)
 
     @property
     def short(self) -> list[tuple[str, BudgetFit]]:
-        """The budgets in which not everything fits, each with whose it is."""
+        """The budgets that are too small, each with the name of its prompt set."""
         found = [(each.name, fit) for each in self.sets for fit in each.fits]
         found += [("all prompt sets", fit) for fit in self.day]
         return [(name, fit) for name, fit in found if fit.fits < fit.new]
@@ -136,7 +138,7 @@ class Plan:
 def _compared(
     configs: Path, rev: str, partition: str | None, made: Plan
 ) -> Iterator[tuple[Baseline, dict[str, PromptSet]]]:
-    """What was asked for at the revision, and its prompt sets while their files are there."""
+    """The requests of a revision, and its prompt sets; their files exist until the block ends."""
     from flux_pipeline.prompts.git import open_revision
 
     with open_revision(configs, rev) as revision:
@@ -176,7 +178,7 @@ def _add_removed_sets(
 
 
 def _days(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
-    """All of an earlier set; by day the day that is asked for now, if it had begun."""
+    """The partitions of an earlier set to compare with: all, or by day the day forecast now."""
     cut = prompt_set.partitions
     if not isinstance(cut, ByDay):
         return None
@@ -203,7 +205,7 @@ def _now() -> datetime:
 
 
 def as_json(plan: Plan) -> str:
-    """One line: ``{sets: {name: {counts…, partitions: {…}}}, total: {counts…}}``, and the rest."""
+    """One line of JSON: ``{sets: {name: {counts…, partitions: {…}}}, total: {counts…}, …}``."""
     sets = {each.name: _set_json(each, plan.rate) for each in plan.sets}
     shown: dict[str, Any] = {"sets": sets, "total": _counts(plan.total, plan.rate)}
     shown["budgets"] = [_fit_json(fit) for fit in plan.day]
@@ -218,7 +220,7 @@ def as_json(plan: Plan) -> str:
 
 
 def print_table(plan: Plan) -> None:
-    """The table, then what changed, then the budgets that are too small."""
+    """Print the table, then what changed, then the budgets that are too small."""
     table = Table("prompt set", box=None, pad_edge=False)
     for heading in _HEADINGS:
         table.add_column(heading, justify="right")
@@ -229,7 +231,9 @@ def print_table(plan: Plan) -> None:
         click.echo(f"\nchanged since {plan.rev} ({plan.commit[:12]}):")
         changed = [each for each in plan.sets if each.changes]
         for each in changed:
-            click.echo(f"{each.name}{_whole(each)}: {'; '.join(_listed(each.changes))}")
+            click.echo(
+                f"{each.name}{_set_change(each)}: {'; '.join(_changed_prompts(each.changes))}"
+            )
         if not changed:
             click.echo("no prompt")
     for name, fit in plan.short:
@@ -237,10 +241,10 @@ def print_table(plan: Plan) -> None:
 
 
 def as_markdown(plan: Plan) -> str:
-    """A comment: what it costs in one sentence, the table, the prompts, the budgets.
+    """A comment: the cost in one sentence, budgets, the table, and the changed prompts.
 
-    Names of sets and prompts are made of letters, digits, hyphens and underscores: nothing in it
-    is read as Markdown that was not meant.
+    Names of sets and prompts consist of letters, digits, hyphens and underscores, so that none has
+    to be escaped.
     """
     lines = [MARK, "### flux-pipeline plan", "", _sentence(plan), ""]
     lines += [f"- **{name}**: {fit}" for name, fit in plan.short]
@@ -252,7 +256,9 @@ def as_markdown(plan: Plan) -> str:
     if changed:
         lines += ["", "<details><summary>Prompts</summary>", ""]
         for each in changed:
-            lines += [f"- **{each.name}**{_whole(each)}: {'; '.join(_listed(each.changes))}"]
+            lines += [
+                f"- **{each.name}**{_set_change(each)}: {'; '.join(_changed_prompts(each.changes))}"
+            ]
         lines += ["", "</details>"]
     lines += ["", "Nothing was sent. Costs are estimates from the model's price table."]
     text = "\n".join(lines)
@@ -326,15 +332,14 @@ def _is_edited(each: SetPlan) -> bool:
     return bool(each.changes) and not each.is_new and not each.is_gone
 
 
-def _whole(each: SetPlan) -> str:
+def _set_change(each: SetPlan) -> str:
     return " (new set)" if each.is_new else " (set removed)" if each.is_gone else ""
 
 
-def _listed(changes: Changes | None) -> Iterator[str]:
+def _changed_prompts(changes: Changes | None) -> Iterator[str]:
     if changes is None:
         return
     lists = {"added": changes.added, "edited": changes.edited, "removed": changes.removed}
     for what, names in lists.items():
         if names:
-            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-            yield f"{len(names)} {what}: {', '.join(names[:_MOST_NAMED])}{more}"
+            yield f"{len(names)} {what}: {first_of(names, _MOST_NAMED)}"

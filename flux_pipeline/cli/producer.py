@@ -1,4 +1,8 @@
-"""The real provider, store and ledger of the settings, for commands that work without a run."""
+"""Opens provider, store and ledger of the settings, for commands that work without Dagster runs.
+
+The module stands alone because it imports the provider's HTTP stack: ``workspace`` is imported by
+commands that must start fast.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +13,9 @@ from flux_pipeline.settings import Settings
 
 @contextmanager
 def open_producer(settings: Settings, *, reading: bool = False) -> Iterator[Producer]:
-    """Open all three as a run does, with the secrets' values in place of their names.
+    """Open all three as a run does, with the values of the secrets.
 
-    ``reading``: as for ``ImageProducer.open``.
+    ``reading`` as for ``ImageProducer.open``.
 
     Raises:
         ConfigError, StoreError, LedgerError: As ``ImageProducer.open``.

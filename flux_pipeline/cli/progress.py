@@ -1,4 +1,7 @@
-"""How a run shows on a terminal: one bar, or a plain line every few seconds where there is none."""
+"""Progress on standard error: a bar on a terminal, else a plain line every few seconds.
+
+``watching`` shows a run's results, ``counting`` any other work that can be counted.
+"""
 
 import sys
 import threading
@@ -24,7 +27,7 @@ _EVERY = 5.0  # s between two plain lines
 
 @dataclass(slots=True)
 class Watch:
-    """Counts results as they come, on the engine's thread, and shows them."""
+    """Counts results and shows the counts; called on the engine's thread."""
 
     expected: Mapping[str, int]
     """Images asked for, by prompt set."""
@@ -54,7 +57,7 @@ class Watch:
                 _say(self, total)
 
     def finish(self) -> None:
-        """Count what was asked for and never came to an end: the run was stopped before."""
+        """Count images without a result as failed: the run was stopped before it reached them."""
         for name, expected in self.expected.items():
             tally = self.tallies.setdefault(name, Tally())
             missing = expected - tally.asked
@@ -76,14 +79,14 @@ class Watch:
 
 
 def _say(watch: Watch, total: Tally) -> None:
-    """One plain line, in the words of the run's log."""
+    """Write one plain line, as in the run's log."""
     seconds = time.monotonic() - watch.begun_at
     sys.stderr.write(f"{progress_line(total, sum(watch.expected.values()), seconds)}\n")
 
 
 @contextmanager
 def watching(expected: Mapping[str, int]) -> Iterator[Watch]:
-    """Watch one run on standard error."""
+    """Show the progress of one run; give the watch that takes its results."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Watch(expected, None)
@@ -105,9 +108,9 @@ def watching(expected: Mapping[str, int]) -> Iterator[Watch]:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to be called with the number done and of all; the bar is on standard error.
+    """Give a function to be called with the numbers of what is done and of all.
 
-    The bar appears with the first call.
+    The bar appears with the first call; where there is no terminal, never.
     """
     console = Console(stderr=True)
     columns = (

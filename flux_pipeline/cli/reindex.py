@@ -1,4 +1,4 @@
-"""`flux-pipeline reindex`: lineage rows and ledger entries from the stored images alone."""
+"""`flux-pipeline reindex`: rebuilds lineage rows and ledger entries from the stored images."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import count_noun
 
 _MOST_LINES = 100
+"""Objects that are named; --json has all."""
 
 
 @click.command()

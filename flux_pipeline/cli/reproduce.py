@@ -1,4 +1,4 @@
-"""`flux-pipeline reproduce`: make an image again, on purpose, and compare."""
+"""`flux-pipeline reproduce`: makes an image again, which is paid again, and compares both."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import click
 
+from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.trace import open_table
 from flux_pipeline.text import count_noun, printable
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from flux_pipeline.prompts import PromptSet
     from flux_pipeline.provenance.reproduce import Plan, Reproduction
     from flux_pipeline.settings import Settings
-
-INTERRUPTED = 130
 
 
 @click.command()

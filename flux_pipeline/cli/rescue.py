@@ -1,4 +1,4 @@
-"""`flux-pipeline rescue`: finish by id what was begun and left."""
+"""`flux-pipeline rescue`: finishes predictions of runs that died, by their id."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`flux-pipeline run`: materialize prompt sets through Dagster, in this process."""
+"""`flux-pipeline run`: materializes prompt sets through Dagster, in this process."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.workspace import choose_partitions, choose_sets, dagster_home, read_settings
 from flux_pipeline.errors import ConfigError
@@ -18,11 +19,10 @@ from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings, find_missing_key
 
-INTERRUPTED = 130
-_MOST_REASONS = 10
-
-if TYPE_CHECKING:  # it imports Dagster, which what is refused at once need not wait for
+if TYPE_CHECKING:  # Dagster takes 2 s to import: a mistake is reported before that
     from flux_pipeline.defs.launch import Launched
+
+_MOST_REASONS = 10
 
 
 @click.command()
@@ -54,7 +54,7 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
     with watching(expected) as watch:
         try:
             _launch(settings, chosen, asked, watch, failures)
-        except KeyboardInterrupt:  # the run was drained: what is known is worth saying
+        except KeyboardInterrupt:  # the run was drained: its counts are printed all the same
             interrupted = True
     watch.finish()
     if as_json:
@@ -78,9 +78,9 @@ def _launch(
     watch: Watch,
     failures: "dict[str, Launched]",
 ) -> None:
-    """Run every set, then the tables over all of them; note, and alert, why one went wrong."""
+    """Run every set, then the shared assets; add failed runs to ``failures`` and send alerts."""
     from flux_pipeline.definitions import defs
-    from flux_pipeline.defs.alert_sensors import tell_launched
+    from flux_pipeline.defs.alert_sensors import notify_launched
     from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
     from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
     from flux_pipeline.resources import AlertSender
@@ -90,7 +90,7 @@ def _launch(
     def note(name: str, run: "Launched") -> None:
         if not run.success:
             failures[name] = run
-            tell_launched(instance, run, sender)
+            notify_launched(instance, run, sender)
 
     with open_instance(dagster_home()) as instance, observing(watch):
         for prompt_set in chosen:
@@ -115,14 +115,14 @@ def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str
 
 
 def summary_json(tallies: Mapping[str, Tally], total: Tally) -> str:
-    """``{sets: {name: counts}, total: counts}`` on one line; USD rounded to a millionth."""
+    """One line of JSON: ``{sets: {name: counts}, total: counts}``, USD rounded to a millionth."""
     return json.dumps(
         {"sets": {name: _counts(tally) for name, tally in tallies.items()}, "total": _counts(total)}
     )
 
 
 def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
-    """The table, then why images are missing, then where the things that were made lie."""
+    """Print the table, the reasons why images are missing, and the addresses of the results."""
     table = Table("prompt set", box=None, pad_edge=False)
     for heading in ("images", "new", "unchanged", "refused", "failed", "held", "USD"):
         table.add_column(heading, justify="right")

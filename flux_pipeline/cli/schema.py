@@ -1,4 +1,4 @@
-"""`flux-pipeline schema`: the JSON Schema of a prompt set, for editors."""
+"""`flux-pipeline schema`: prints the JSON Schema of a prompt set, for editors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`flux-pipeline spend`: what was paid for, by day, prompt set or model, as the table is now."""
+"""`flux-pipeline spend`: adds up what was paid by day, prompt set or model."""
 
 import json
 from collections.abc import Mapping

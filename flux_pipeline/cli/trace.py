@@ -1,4 +1,4 @@
-"""`flux-pipeline trace`: where a picture comes from, and which pictures came of something."""
+"""`flux-pipeline trace`: finds the record of a picture, or the pictures of a prompt, set or run."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flux_pipeline.settings import Settings
-from flux_pipeline.text import printable
+from flux_pipeline.text import printable, shorten
 
 if TYPE_CHECKING:
     from flux_pipeline.lineage.query import Snapshot
@@ -60,12 +60,12 @@ def trace(
     if (target is None) == (not asked):
         raise click.UsageError("give one of: FILE, URI or ID; or --prompt, --set, --run")
     if target is not None:
-        _back(target, as_json=as_json)
+        _trace_target(target, as_json=as_json)
     else:
-        _forward(asked, limit, as_json=as_json)
+        _list_images(asked, limit, as_json=as_json)
 
 
-def _back(target: str, *, as_json: bool) -> None:
+def _trace_target(target: str, *, as_json: bool) -> None:
     from flux_pipeline.provenance.trace import answer_to
 
     answer, why = answer_to(*open_table(), target)
@@ -109,7 +109,7 @@ def _print(answer: "Answer") -> None:
 
 
 def _lines(row: dict[str, Any]) -> Sequence[tuple[str, str]]:
-    """What a person asks first; --json has every column."""
+    """The columns that people ask for first; --json has every one."""
     width, height, size = (row[name] for name in ("width", "height", "bytes"))
     shape = f"{width} x {height} px, " if width and height else ""
     cost = row["cost_usd"]
@@ -151,7 +151,7 @@ def _parameters(text: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(left.items())) or "the defaults"
 
 
-def _forward(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
+def _list_images(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
     from flux_pipeline.lineage.query import find_all
     from flux_pipeline.lineage.record import record_values
 
@@ -173,15 +173,14 @@ def _forward(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
 def _line(record: "ImageRecord") -> str:
     when = record.stored_at or record.completed_at or record.requested_at
     day = f"{when:%Y-%m-%d %H:%M}" if when else " " * 16
-    words = printable(" ".join(record.prompt.split()))
-    short = words if len(words) <= _PROMPT else f"{words[:_PROMPT]}…"
+    prompt = printable(shorten(record.prompt, _PROMPT))
     where = printable(f"{record.prompt_set}/{record.prompt_name}")
     ids = printable(f"{record.prediction_id or record.request_sha256[:12]}:{record.output_index}")
-    return f"{day}  {record.status:<7}  {ids:<28}  {record.seed or '':>10}  {where}  {short}"
+    return f"{day}  {record.status:<7}  {ids:<28}  {record.seed or '':>10}  {where}  {prompt}"
 
 
 class _WithoutPandas(MetaPathFinder):
-    """Finds no pandas: pyarrow loads it for a look at its types, for longer than a search takes."""
+    """Hides pandas: pyarrow imports it to look at its types, which takes longer than a search."""
 
     def find_spec(
         self,
@@ -189,19 +188,19 @@ class _WithoutPandas(MetaPathFinder):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Refuse pandas, and leave everything else to others."""
+        """Refuse pandas; leave everything else to the other finders."""
         if fullname == "pandas":
             raise ModuleNotFoundError("pandas is not needed here", name=fullname)
         return None
 
 
 def without_pandas() -> None:
-    """Keep pandas out of this process, for commands that must be quick and don't need it."""
+    """Keep pandas out of this process, for commands that must be fast and don't need it."""
     sys.meta_path.insert(0, _WithoutPandas())
 
 
 def open_table() -> "tuple[Store, Snapshot]":
-    """The store of the settings, and all that is recorded in it.
+    """Open the store of the settings, and its lineage table.
 
     Raises:
         ConfigError, StoreError: As ``Settings.from_environment``, ``open_store``.

@@ -1,4 +1,4 @@
-"""`flux-pipeline verify`: provider, ledger, store and lineage held against each other."""
+"""`flux-pipeline verify`: compares provider, ledger, store and lineage with each other."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import count_noun
 
 _MOST_LINES = 100
-"""Of one kind; --json has all."""
+"""Findings of one kind that are printed; --json has all."""
 
 
 @click.command()

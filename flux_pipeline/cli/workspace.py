@@ -1,4 +1,4 @@
-"""What every command starts from: the settings, and the prompt sets that were named."""
+"""Settings, prompt sets and partitions from the arguments of a command."""
 
 import os
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
 from flux_pipeline.settings import Settings
 
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
-"""For a folder without a dagster.yaml of its own."""
+"""The dagster.yaml of a folder that has none."""
 
 
 def read_settings(configs: Path | None) -> Settings:
-    """Settings from the environment; ``--configs`` goes before FLUX_CONFIGS.
+    """Read the settings from the environment; ``--configs`` overrides FLUX_CONFIGS.
 
     It is written back to the environment, because Dagster's definitions read it from there.
     """
@@ -26,7 +26,7 @@ def read_settings(configs: Path | None) -> Settings:
 
 
 def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]:
-    """The prompt sets named, in their order; all where none is.
+    """The prompt sets of these names, in their order; all where no name is given.
 
     Raises:
         ConfigError: With every mistake in every file.
@@ -43,7 +43,7 @@ def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]
 
 
 def choose_partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
-    """The partition asked for; by day, where none is, today's; else all."""
+    """The partition of ``--partition``; without it today's where the set is by day, else all."""
     if partition is not None:
         if not isinstance(prompt_set.partitions, ByDay):
             known = prompt_set.partition_keys()
@@ -57,7 +57,7 @@ def choose_partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[
 
 
 def dagster_home() -> Path:
-    """Where Dagster keeps its runs, as ``dagster dev`` would find it from this folder."""
+    """The folder in which Dagster keeps its runs: that of ``dagster dev`` started here."""
     if given := os.environ.get("DAGSTER_HOME"):
         return Path(given)
     if Path("dagster.yaml").exists():

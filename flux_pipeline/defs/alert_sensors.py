@@ -1,11 +1,13 @@
-"""Dagster's side of alerts: what is told of a run that failed, and by whom it is told once.
+"""Sensors and functions that send an alert for a failed run, held requests and a late schedule.
 
-A run that failed is told by the sensor, or by the command line that ran it, whoever is first: the
-alert's key is noted as a tag of the run before it is sent.
+One alert a failure: its key is written to the run's tag ``flux/told`` before it is sent, so that
+the sensor and the command line that launched the run do not both send it. The trap: sensors run
+only while Dagster's daemon does. That the daemon itself has stopped must be watched from outside.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,12 +21,21 @@ from flux_pipeline.produce.report import Stop
 from flux_pipeline.resources import AlertSender
 from flux_pipeline.text import count_noun
 
-TOLD = "flux/told"
-"""The tag that holds the key of the alert about a run."""
-ALERTS = "alert_sender"
+ALERT_SENDER = "alert_sender"
 """The key under which the sensors expect an ``AlertSender``."""
+NOTIFIED = "flux/told"
+"""The tag that holds the key of the alert that was sent about a run."""
+LATE = timedelta(minutes=15)
+"""A tick that has not come by then is missed; a run that has not begun by then is stuck."""
+LONG = timedelta(hours=6)
+"""A run that has not ended by then, or when the next tick is due, is late as well."""
 _WILL_RETRY = "dagster/will_retry"
 _ENDS_THEM = "flux-pipeline held shows and ends them"
+_REMEMBERED = 500
+"""Keys of alerts in the sensor's cursor; older ones are of ticks that are not looked at again."""
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_NOT_BEGUN = frozenset({"QUEUED", "NOT_STARTED", "STARTING"})
+_RUNNING = frozenset({"STARTED", "CANCELING"})
 
 _KINDS = {
     Stop.CREDIT: (Kind.OUT_OF_CREDIT, "the provider is out of credit"),
@@ -34,15 +45,7 @@ _KINDS = {
     Stop.RUN_BUDGET: (Kind.BUDGET_REACHED, "the run's budget is reached"),
     HELD: (Kind.HELD, "requests are held: they may have been paid"),
 }
-"""By urgency: the first that a run has gives its alert the kind."""
-LATE = timedelta(minutes=15)
-"""A tick that has not come by then is missed, a run that has not begun hangs in the queue."""
-LONG = timedelta(hours=6)
-"""A run that has not ended by then, or when the next tick is due, is told as well."""
-_REMEMBERED = 500
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_WAITING = frozenset({"QUEUED", "NOT_STARTED", "STARTING"})
-_RUNNING = frozenset({"STARTED", "CANCELING"})
+"""By urgency: where a run has several causes, the first of these is its alert's kind."""
 
 
 def build_alerts(
@@ -51,9 +54,10 @@ def build_alerts(
     *,
     running: bool,
 ) -> Sequence[dg.SensorDefinition]:
-    """Build the sensors; ``running`` says whether they run without being turned on.
+    """Build the sensors for failed runs and late schedules.
 
-    Runs that are not ours are another project's, whose definitions stand beside these.
+    ``running`` says whether they run without being turned on. ``is_ours`` is false for the runs of
+    another project whose definitions are loaded together with these: they are left alone.
     """
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
@@ -64,45 +68,32 @@ def build_alerts(
     )
     def on_failure(context: dg.RunFailureSensorContext, alert_sender: AlertSender) -> None:
         run = context.dagster_run
+        # A run that Dagster starts again is not over: its last retry sends the alert.
         if run.tags.get(_WILL_RETRY) == "true" or not is_ours(run):
             return
         reason, metadata = explain_failure(context.get_step_failure_events())
         reason = reason or str(context.failure_event.message or "")
         alert = failure_alert(run, reason, metadata, ui_url=alert_sender.ui_url)
-        tell(context.instance, run.run_id, alert, alert_sender)
+        notify(context.instance, run.run_id, alert, alert_sender)
 
     return [on_failure, build_late_sensor(schedules, status)]
 
 
-def tell_launched(
+def notify_launched(
     instance: dg.DagsterInstance, launched: Launched, alert_sender: AlertSender
 ) -> None:
-    """Tell of a run that this process launched, if it failed."""
+    """Send an alert for a run that this process launched, if it failed."""
     run = None if launched.success else instance.get_run_by_id(launched.run_id)
     if run is not None:
         ui_url = alert_sender.ui_url
         alert = failure_alert(run, launched.reason, launched.metadata, ui_url=ui_url)
-        tell(instance, run.run_id, alert, alert_sender)
+        notify(instance, run.run_id, alert, alert_sender)
 
 
-def tell(
-    instance: dg.DagsterInstance, run_id: str, alert: Alert, alert_sender: AlertSender
-) -> bool:
-    """Send an alert about a run, unless one of the same key was; return whether it was sent.
-
-    The trap: what could not be delivered is logged and not sent again.
-    """
-    if not alert_sender.url or instance.get_runs(dg.RunsFilter(tags={TOLD: alert.key}), limit=1):
-        return False
-    instance.add_run_tags(run_id, {TOLD: alert.key})
-    alert_sender.send(alert)
-    return True
-
-
-def tell_held(
+def notify_held(
     instance: dg.DagsterInstance, run_id: str, requests: int, alert_sender: AlertSender
 ) -> None:
-    """Tell of requests that a rescue had to hold: its run does not fail for them."""
+    """Send an alert for the requests that a rescue had to hold: its run does not fail for them."""
     if requests:
         alert = build_alert(
             Kind.HELD,
@@ -112,14 +103,29 @@ def tell_held(
             key=f"run {run_id}",
             run_id=run_id,
         )
-        tell(instance, run_id, alert, alert_sender)
+        notify(instance, run_id, alert, alert_sender)
+
+
+def notify(
+    instance: dg.DagsterInstance, run_id: str, alert: Alert, alert_sender: AlertSender
+) -> bool:
+    """Send an alert about a run, unless one of the same key was; return whether it was sent.
+
+    The trap: an alert that could not be delivered is logged and not sent again.
+    """
+    same_key = dg.RunsFilter(tags={NOTIFIED: alert.key})
+    if not alert_sender.url or instance.get_runs(same_key, limit=1):
+        return False
+    instance.add_run_tags(run_id, {NOTIFIED: alert.key})
+    alert_sender.send(alert)
+    return True
 
 
 def failure_alert(
     run: dg.DagsterRun, reason: str, metadata: Mapping[str, Any], *, ui_url: str
 ) -> Alert:
-    """What is to be told of a failed run, by its failure's description and metadata."""
-    name = _set_of(run)
+    """Build the alert for a failed run from its failure's description and metadata."""
+    name = _prompt_set_of(run)
     waiting: Mapping[str, Any] = metadata.get("flux/waiting") or {}
     cause = next((each for each in _KINDS if each in waiting), None)
     links = {"run": f"{ui_url}/runs/{run.run_id}"}
@@ -145,9 +151,10 @@ def failure_alert(
 
 
 def _period_key(cause: str, prompt_set: str, reason: str) -> str:
-    """What is the same thing over several runs: told once a day, a month's budget once a month.
+    """The key of a cause that lasts over several runs: one alert a day, or a month for its budget.
 
-    The budget's name and limit are in the key, so that one which was raised is told again.
+    The budget's name and limit are in the key, so that a budget that was raised and reached again
+    has an alert of its own. Empty for a cause that concerns one run alone.
     """
     now, budget = datetime.now(UTC), reason.partition(" has ")[0]
     match cause:
@@ -160,7 +167,7 @@ def _period_key(cause: str, prompt_set: str, reason: str) -> str:
     return ""
 
 
-def _set_of(run: dg.DagsterRun) -> str:
+def _prompt_set_of(run: dg.DagsterRun) -> str:
     """The prompt set whose images a run makes; empty for the other jobs."""
     if run.job_name.startswith("make_"):
         return run.job_name.removeprefix("make_")
@@ -182,25 +189,32 @@ def build_late_sensor(
     def on_late(context: dg.SensorEvaluationContext, alert_sender: AlertSender) -> dg.SkipReason:
         if not alert_sender.url:
             return dg.SkipReason("FLUX_ALERT_URL is not set.")
-        told: list[str] = json.loads(context.cursor or "[]")
-        origin, now, said = context.code_location_origin, datetime.now(UTC), []
-        place = origin.location_name if origin else CODE_LOCATION
+        notified: list[str] = json.loads(context.cursor or "[]")
+        origin, now, titles = context.code_location_origin, datetime.now(UTC), []
+        location = origin.location_name if origin else CODE_LOCATION
         for schedule in schedules:
-            late = find_late(context.instance, schedule, location=place, now=now)
-            for key, title, link in late:
-                if key in told:
+            for late in find_late(context.instance, schedule, location=location, now=now):
+                if late.key in notified:
                     continue
-                told.append(key)
-                context.update_cursor(json.dumps(told[-_REMEMBERED:]))
-                ui = alert_sender.ui_url
-                links = {"run": f"{ui}/runs/{link}"} if link else {}
-                links["schedule"] = f"{ui}/locations/{place}/schedules/{schedule.name}"
-                alert = build_alert(Kind.SCHEDULE_LATE, title, links=links, key=key, run_id=link)
-                alert_sender.send(alert)
-                said.append(title)
-        return dg.SkipReason("; ".join(said) or "No schedule is late.")
+                # Noted before it is sent: a webhook that hangs must not be called every minute.
+                notified.append(late.key)
+                context.update_cursor(json.dumps(notified[-_REMEMBERED:]))
+                alert_sender.send(_late_alert(late, schedule.name, location, alert_sender.ui_url))
+                titles.append(late.title)
+        return dg.SkipReason("; ".join(titles) or "No schedule is late.")
 
     return on_late
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A tick of a schedule that is missing or failed, or a run of it that is stuck."""
+
+    key: str
+    """The same as long as the cause is the same."""
+    title: str
+    run_id: str = ""
+    """Empty where there is no run."""
 
 
 def find_late(
@@ -209,10 +223,11 @@ def find_late(
     *,
     location: str = CODE_LOCATION,
     now: datetime,
-) -> Iterator[tuple[str, str, str]]:
-    """Key, words and run id (or empty) of everything that is late with one schedule.
+) -> Iterator[Late]:
+    """Give everything that is late with one schedule that is turned on.
 
-    Looked at is the last tick that was due ``LATE`` ago, and after the schedule was turned on.
+    Only the last tick that was due at least ``LATE`` ago counts, if the schedule was turned on
+    before it. The due time comes from the cron line, the tick from the instance.
     """
     state = _state_of(instance, schedule, location)
     if state is None:
@@ -220,7 +235,7 @@ def find_late(
     before, due = _last_due(schedule, now - LATE)
     if due.timestamp() < (state.instigator_data.start_timestamp or 0.0):
         return
-    at = f"{schedule.name} {due.isoformat()}"
+    at, when = f"{schedule.name} {due.isoformat()}", f"{due:%Y-%m-%d %H:%M %Z}"
     ticks = instance.get_ticks(
         state.instigator_origin_id,
         state.selector_id,
@@ -228,21 +243,29 @@ def find_late(
         before=due.timestamp() + 1,
     )
     if not ticks:
-        yield f"{at} missed", f"{schedule.name}: the tick of {due:%Y-%m-%d %H:%M %Z} is missing", ""
+        yield Late(f"{at} missed", f"{schedule.name}: the tick of {when} is missing")
         return
     tick = ticks[0]
     if tick.status.value == "FAILURE":
-        said = tick.error.message.strip().splitlines()[:1] if tick.error else []
-        title = f"{schedule.name}: the tick of {due:%Y-%m-%d %H:%M %Z} failed"
-        yield f"{at} failed", ": ".join([title, *said]), ""
+        reason = tick.error.message.strip().splitlines()[:1] if tick.error else []
+        title = f"{schedule.name}: the tick of {when} failed"
+        yield Late(f"{at} failed", ": ".join([title, *reason]))
     patience = min(LONG, max(due - before, LATE))
     runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids))) if tick.run_ids else []
     for run in runs:
-        of = f"{schedule.name}: the run of {due:%Y-%m-%d %H:%M %Z}"
-        if run.status.value in _WAITING:
-            yield f"{at} {run.run_id} waits", f"{of} has not begun", run.run_id
+        title = f"{schedule.name}: the run of {when}"
+        if run.status.value in _NOT_BEGUN:
+            yield Late(f"{at} {run.run_id} waits", f"{title} has not begun", run.run_id)
         elif run.status.value in _RUNNING and now - due > patience:
-            yield f"{at} {run.run_id} runs", f"{of} has not ended", run.run_id
+            yield Late(f"{at} {run.run_id} runs", f"{title} has not ended", run.run_id)
+
+
+def _late_alert(late: Late, schedule: str, location: str, ui_url: str) -> Alert:
+    links = {"run": f"{ui_url}/runs/{late.run_id}"} if late.run_id else {}
+    links["schedule"] = f"{ui_url}/locations/{location}/schedules/{schedule}"
+    return build_alert(
+        Kind.SCHEDULE_LATE, late.title, links=links, key=late.key, run_id=late.run_id
+    )
 
 
 def _last_due(schedule: dg.ScheduleDefinition, until: datetime) -> tuple[datetime, datetime]:
@@ -253,7 +276,7 @@ def _last_due(schedule: dg.ScheduleDefinition, until: datetime) -> tuple[datetim
 
 
 def _state_of(instance: dg.DagsterInstance, schedule: dg.ScheduleDefinition, location: str) -> Any:
-    """What the daemon keeps of a schedule that is turned on; None where it is off or unknown."""
+    """The daemon's stored state of a schedule that is turned on; None if it is off or unknown."""
     for state in instance.all_instigator_state():
         if (state.instigator_type.value, state.name) != ("SCHEDULE", schedule.name):
             continue

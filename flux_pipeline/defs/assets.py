@@ -1,7 +1,7 @@
-"""The three assets of a prompt set - prompts, images, gallery - as one step that can be subset.
+"""The three assets of a prompt set (prompts, images, gallery) as one step that can be subset.
 
-One step, because a partition that failed must not take back the others: every event is emitted
-for its own partition, so the step has no outputs, and a step behind it would be skipped.
+One step, because each event is emitted for its own partition, and a partition that failed must not
+take back the others. So the step has no outputs, and Dagster would skip a second step behind it.
 """
 
 from typing import Any
@@ -48,10 +48,8 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def make(context: dg.AssetExecutionContext, image_producer: ImageProducer) -> Any:
-        events, outcome = (
-            SetEvents(prompt_set, context, image_producer),
-            Outcome(context.run.run_id),
-        )
+        events = SetEvents(prompt_set, context, image_producer)
+        outcome = Outcome(context.run.run_id)
         with reported_errors():
             single, over_all = split_checks(events.checks, by_partition=by_partition)
             with events.reports() as reports:
@@ -60,13 +58,14 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
                     done = outcome.add(report)
                     yield events.images(report) if done else events.failure(report)
                     yield from partition_checks(single, report, context.instance)
-            evidence = CheckInput(
-                prompt_set.name, events.store, outcome, events.spent, events.behind()
+            check_input = CheckInput(
+                prompt_set.name, events.store, outcome, events.spent, events.stale_partitions()
             )
             target = find_target(context.instance, events.keys.images)
-            yield from run_checks(over_all or events.unasked_checks(), evidence, target)
+            yield from run_checks(over_all or events.implied_checks(), check_input, target)
             yield from check_outputs(events.checks)
             yield from events.gallery()
+        # Last, so that what the other partitions came to is on record before the step fails.
         outcome.raise_if_failed()
 
     return make

@@ -1,4 +1,4 @@
-"""When assets are made without a person, as the file says: on change, on schedule, or not."""
+"""Jobs, schedules, automation conditions and freshness policies, as a prompt set's file says."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,20 +15,22 @@ from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
 
 REFRESH_SHARED_ASSETS = "refresh_shared_assets"
-"""The job that keeps the tables over all prompt sets."""
+"""The job that makes lineage, spend and the gallery over all prompt sets."""
 MOST_MISSED = 7
-"""Days that a daily set's tick looks back for: a longer outage is for a person to look at."""
+"""Days that a daily set's tick looks back for missed ones: longer outages need a backfill."""
 GRACE = timedelta(hours=1)
-"""A scheduled set that has not made anything for so long after its tick is overdue."""
-_SAMPLES = 40  # ticks: a month of days, and the longest pause of most weeks
-_ONE_TIME = re.compile(r"([0-9]+) ([0-9]|1[0-9]|2[0-2]) (.+)")  # an hour later is the same day
+"""How long after its tick a scheduled set is overdue if nothing was made."""
+_SAMPLES = 40
+"""Ticks in which the longest pause is looked for: a month of days."""
+_ONE_TIME = re.compile(r"([0-9]+) ([0-9]|1[0-9]|2[0-2]) (.+)")
+"""A cron line with one time of day, up to 22:59: an hour later is still the same day."""
 AC = dg.AutomationCondition
 Condition: TypeAlias = dg.AutomationCondition[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The automation conditions of one prompt set's assets; None: never by itself."""
+    """The automation conditions of one prompt set's assets; None: made only when asked for."""
 
     prompts: Condition | None = None
     images: Condition | None = None
@@ -36,10 +38,11 @@ class Conditions:
 
 
 def build_conditions(prompt_set: PromptSet) -> Conditions:
-    """Build what ``automation: on_change`` means.
+    """Build the conditions of ``automation: on_change``.
 
-    Not ``eager``: that would look at every image again whenever the prompts are merely re-read.
-    What is missing is asked for once, and not again while it fails.
+    Images are requested when their prompts' data version changes, not with ``eager``: that would
+    request every image whenever the prompts are merely read again. A missing partition is requested
+    once, and not again while it fails: each try could cost money.
     """
     if prompt_set.automation != "on_change":
         return Conditions()
@@ -55,7 +58,7 @@ def build_conditions(prompt_set: PromptSet) -> Conditions:
     )
 
 
-def build_job(prompt_set: PromptSet) -> Any:  # what define_asset_job gives has no public name
+def build_job(prompt_set: PromptSet) -> Any:  # the type of define_asset_job is not public
     """Build the job that makes prompts, images and gallery in one run."""
     keys = SetKeys(prompt_set.name)
     return dg.define_asset_job(
@@ -68,11 +71,11 @@ def build_job(prompt_set: PromptSet) -> Any:  # what define_asset_job gives has 
 
 
 def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
-    """Build the file's schedule; it runs from the start, unless the file says otherwise.
+    """Build the file's schedule; it runs from the start with ``automation: on_schedule``.
 
-    Every tick asks for the whole set, in as many runs as its size needs, or for the day's batch and
-    the days that were missed. One run key a tick and range: a tick that is evaluated again starts
-    nothing again.
+    Every tick requests the whole set, in as many runs as its size needs, or the day's partition and
+    the days that were missed. One run key for each tick and range: a tick that Dagster evaluates
+    twice starts no run twice.
     """
     if prompt_set.schedule is None:
         return None
@@ -102,10 +105,10 @@ def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
 
 
 def days_due(prompt_set: PromptSet, tick: datetime, made: Collection[str]) -> Sequence[str]:
-    """Days to ask for at a tick: its own, and those since the last made one whose tick was missed.
+    """The days to request at a tick: its own, and those after the last made one that were missed.
 
     After an outage Dagster evaluates the last tick alone. At most ``MOST_MISSED`` days back, and
-    none where none was made yet: what lies before the first one is for a backfill to ask for.
+    only today where no day was made yet: days before the first one need a backfill.
     """
     cut, schedule = prompt_set.partitions, prompt_set.schedule
     if not isinstance(cut, ByDay) or schedule is None:
@@ -123,11 +126,10 @@ def days_due(prompt_set: PromptSet, tick: datetime, made: Collection[str]) -> Se
 
 
 def build_freshness(prompt_set: PromptSet) -> dg.FreshnessPolicy | None:
-    """Build what the schedule promises: something is made within ``GRACE`` of every tick.
+    """Build the policy that images are made within ``GRACE`` of every tick of the schedule.
 
-    None without a schedule that runs: nothing is late then. A cron line with one time of day
-    becomes a deadline an hour later. Any other becomes an age: the longest of its last pauses, and
-    the hour.
+    None without a schedule that runs. A cron line with one time of day becomes a deadline an hour
+    later. Any other becomes a time window: the longest of its last pauses, and the hour.
     """
     schedule = prompt_set.schedule
     if schedule is None or prompt_set.automation != "on_schedule":
@@ -141,7 +143,7 @@ def build_freshness(prompt_set: PromptSet) -> dg.FreshnessPolicy | None:
 
 
 def build_shared_assets_job() -> tuple[Any, dg.ScheduleDefinition]:
-    """Build the job that keeps lineage and spend up to date, and its schedule: it costs nothing."""
+    """Build the job that refreshes lineage, spend and gallery of all, and its hourly schedule."""
     job = dg.define_asset_job(
         REFRESH_SHARED_ASSETS,
         selection=dg.AssetSelection.assets(LINEAGE, SPEND, GALLERY),
@@ -161,9 +163,10 @@ def build_shared_assets_job() -> tuple[Any, dg.ScheduleDefinition]:
 def build_automation(
     prompt_sets: Iterable[PromptSet],
 ) -> dg.AutomationConditionSensorDefinition | None:
-    """Build the sensor that looks after the prompt sets with ``automation: on_change``, if any.
+    """Build the sensor that evaluates the conditions of the sets with ``automation: on_change``.
 
-    After no other asset: in another project those are for sensors of its own.
+    None where no set has it. Its target is the assets of these sets alone: in another project the
+    other assets belong to that project's own sensors.
     """
     keys = [SetKeys(each.name).all for each in prompt_sets if each.automation == "on_change"]
     if not keys:

@@ -1,4 +1,4 @@
-"""All that Dagster is told of prompt sets: their assets, jobs and schedules."""
+"""Builds the Dagster definitions of a project: assets, checks, jobs, schedules and sensors."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from flux_pipeline.defs.alert_sensors import ALERTS, build_alerts
+from flux_pipeline.defs.alert_sensors import ALERT_SENDER, build_alerts
 from flux_pipeline.defs.assets import build_assets
 from flux_pipeline.defs.automation import (
     build_automation,
@@ -15,19 +15,37 @@ from flux_pipeline.defs.automation import (
     build_shared_assets_job,
 )
 from flux_pipeline.defs.keys import SetKeys
-from flux_pipeline.defs.rescue import build_rescue
-from flux_pipeline.defs.shared_assets import build_gallery_of_all, build_tables
+from flux_pipeline.defs.rescue_job import build_rescue_job
+from flux_pipeline.defs.shared_assets import build_shared_assets
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import AlertSender, ImageProducer
 
-RESOURCE = "image_producer"
+IMAGE_PRODUCER = "image_producer"
 """The key under which the assets expect an ``ImageProducer``."""
+
+
+def build_definitions(
+    prompt_sets: Iterable[PromptSet],
+    image_producer: ImageProducer,
+    alert_sender: AlertSender | None = None,
+) -> dg.Definitions:
+    """Build everything: the prompt sets, the assets that they share, and the resources.
+
+    Steps run in the run's own process: each run has one step that pays, and a process for it would
+    cost seconds and bring nothing.
+    """
+    sets = list(prompt_sets)
+    return dg.Definitions.merge(
+        *map(build_set, sets),
+        build_shared(sets, image_producer, alert_sender),
+        dg.Definitions(executor=dg.in_process_executor),
+    )
 
 
 def build_set(prompt_set: PromptSet) -> dg.Definitions:
     """Build one prompt set's assets with their checks, its job, and its schedule if it has one."""
     schedule = build_schedule(prompt_set)
-    with beta_accepted():
+    with without_beta_warnings():
         assets = build_assets(prompt_set)
     return dg.Definitions(
         assets=[assets],
@@ -41,62 +59,46 @@ def build_shared(
     image_producer: ImageProducer | None,
     alert_sender: AlertSender | None = None,
 ) -> dg.Definitions:
-    """Build what the prompt sets of a project share: tables, gallery of all, rescue, sensors.
+    """Build what the prompt sets of a project share: lineage, spend, gallery, rescue, sensors.
 
-    Without an ``image_producer`` the project has one itself. The sensors that alert run where the
-    ``alert_sender`` has a webhook, and tell of these prompt sets and of what is built here alone.
+    Without an ``image_producer`` the project's own definitions must have that resource. The alert
+    sensors run where the ``alert_sender`` has a webhook; runs of other jobs and assets than those
+    of these prompt sets and of what is built here send no alert.
     """
     names = [prompt_set.name for prompt_set in prompt_sets]
     automation = build_automation(prompt_sets)
-    tables = [*build_tables(names), build_gallery_of_all(names)]
+    assets = build_shared_assets(names)
     shared_job, hourly = build_shared_assets_job()
-    rescue, often = build_rescue()
+    rescue_job, every_ten_minutes = build_rescue_job()
     sender = alert_sender or AlertSender()
-    on_time = [each for each in map(build_schedule, prompt_sets) if each]
-    keys = {key for table in tables for key in table.keys}
+    schedules = [each for each in map(build_schedule, prompt_sets) if each]
+    keys = {key for each in assets for key in each.keys}
     for name in names:
         keys |= SetKeys(name).all
-    jobs = {shared_job.name, rescue.name, *(SetKeys(name).job for name in names)}
+    jobs = {shared_job.name, rescue_job.name, *(SetKeys(name).job for name in names)}
 
     def is_ours(run: dg.DagsterRun) -> bool:
         return run.job_name in jobs or not keys.isdisjoint(run.asset_selection or ())
 
-    alerts = build_alerts([*on_time, hourly, often], is_ours, running=bool(sender.url))
-    producer = {} if image_producer is None else {RESOURCE: image_producer}
+    alerts = build_alerts(
+        [*schedules, hourly, every_ten_minutes], is_ours, running=bool(sender.url)
+    )
+    producer = {} if image_producer is None else {IMAGE_PRODUCER: image_producer}
     return dg.Definitions(
-        assets=tables,
-        resources={**producer, ALERTS: sender},
-        jobs=[shared_job, rescue],
-        schedules=[hourly, often],
+        assets=assets,
+        resources={**producer, ALERT_SENDER: sender},
+        jobs=[shared_job, rescue_job],
+        schedules=[hourly, every_ten_minutes],
         sensors=[*([automation] if automation else []), *alerts],
     )
 
 
-def build_definitions(
-    prompt_sets: Iterable[PromptSet],
-    image_producer: ImageProducer,
-    alert_sender: AlertSender | None = None,
-) -> dg.Definitions:
-    """Build everything: the prompt sets, what they share, and what they run with.
-
-    Steps run in the run's own process: each has one step that pays, and a process more would cost
-    seconds and bring nothing.
-    """
-    sets = list(prompt_sets)
-    return dg.Definitions.merge(
-        *map(build_set, sets),
-        build_shared(sets, image_producer, alert_sender),
-        dg.Definitions(executor=dg.in_process_executor),
-    )
-
-
 @contextmanager
-def beta_accepted() -> Iterator[None]:
-    """Build with BackfillPolicy and code references, which are beta, without a warning each time.
+def without_beta_warnings() -> Iterator[None]:
+    """Silence Dagster's warnings about the beta and preview features that are used here.
 
-    Partitioned checks are preview, and warn as such.
-
-    A test names what is relied on of each; warnings of other classes come through.
+    They are ``BackfillPolicy`` and code references (beta), and partitioned checks (preview). Tests
+    hold what is relied on of each; warnings of other classes come through.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)

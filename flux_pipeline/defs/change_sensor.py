@@ -1,8 +1,8 @@
-"""Notices edited prompt sets: has the code location loaded again, then their prompts read again.
+"""The sensor ``configs_changed``: after an edit it reloads the code location and reads the prompts.
 
-Partitions and schedules are part of what a code location loaded, so an edit needs a reload; and
-only prompts that were read again tell Dagster which partitions of the images are stale. A file with
-a mistake reloads nothing: what was loaded goes on.
+Partitions and schedules are part of a loaded code location, so that an edit needs a reload. And
+Dagster knows which partitions of the images are stale only once their prompts are materialized
+again. After a mistake in a file nothing is reloaded: the prompt sets loaded before go on.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.defs.specs import prompts_version
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
-from flux_pipeline.text import safe_text
+from flux_pipeline.text import first_of, safe_text
 
 _EVERY = 15  # s
-_PATIENCE = 120.0  # s: loading thousands of files takes its time
+_RELOAD_TIMEOUT = 120.0  # s; loading thousands of files takes time
 _MOST_NAMED = 5
 
 _RELOAD = """mutation($name: String!) {
@@ -42,25 +42,26 @@ _RELOAD = """mutation($name: String!) {
 }"""
 
 Stamp: TypeAlias = tuple[int, int, str]
-"""Bytes, time of the last change in ns, SHA-256."""
+"""A file's size in bytes, time of its last change in ns, SHA-256."""
 Stamps: TypeAlias = Mapping[Path, Stamp]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """Prompt sets, and the state of their files before they were loaded."""
+class WatchedPromptSets:
+    """Loaded prompt sets, with the state of their files just before they were loaded."""
 
     files: Stamps
     prompt_sets: Sequence[PromptSet]
     find: Callable[[], Iterable[Path]]
-    """The files that there are now, besides those above."""
+    """Finds the files that there are now."""
     load: Callable[[], Sequence[PromptSet]]
-    """Loads them all anew; raises ConfigError."""
+    """Loads all prompt sets from the files as they are now; raises ConfigError."""
 
     def changed_files(self) -> Mapping[str, str]:
-        """What is new, gone or other now, by path, with its hash (empty: gone).
+        """The files that are new, removed or edited, by path, with their hash (empty: removed).
 
-        A file that was merely touched is none. A thousand files cost some milliseconds.
+        A file with another time and the same content is not edited. Only files whose size or time
+        differ are read: a thousand files cost some milliseconds.
         """
         changed = {}
         for path in sorted({*self.files, *self.find()}):
@@ -75,12 +76,12 @@ class Watched:
         return changed
 
 
-def build_changes_sensor(watched: Watched, ui_url: str) -> dg.SensorDefinition:
-    """Build the sensor that reloads the code location, through the web interface, after an edit.
+def build_changes_sensor(watched: WatchedPromptSets, ui_url: str) -> dg.SensorDefinition:
+    """Build the sensor that reloads the code location through the web interface after an edit.
 
-    Where that can't be reached, its tick names the file and says what to press. Then, in the
-    location that was loaded anew, it has the prompts of edited sets read again: that costs nothing
-    and makes no image, so it does not depend on ``automation``.
+    If the web interface can't be reached, its tick names the file and what to press. After the
+    reload it requests runs that read the prompts of edited sets: that costs nothing and makes no
+    image, so it does not depend on ``automation``.
     """
     prompts = [SetKeys(prompt_set.name).prompts for prompt_set in watched.prompt_sets]
 
@@ -96,30 +97,31 @@ def build_changes_sensor(watched: Watched, ui_url: str) -> dg.SensorDefinition:
         changed, known = watched.changed_files(), json.loads(context.cursor or "{}")
         if not changed:
             read = known.get("read", {})
-            requests = list(_read_again(context.instance, watched.prompt_sets, read))
+            requests = list(_runs_that_read(context.instance, watched.prompt_sets, read))
             context.update_cursor(json.dumps({"read": read}))
             if requests:
                 return dg.SensorResult(run_requests=requests)
             return dg.SkipReason(f"Files unchanged since they were loaded: {len(watched.files)}.")
+        # A state with which nothing is left to be done is not loaded again every 15 s.
         state = hashlib.sha256(json.dumps(changed).encode()).hexdigest()
         if known.get("state") == state and known.get("final"):
             return dg.SkipReason(known["said"])
         origin = context.code_location_origin
-        place = origin.location_name if origin else CODE_LOCATION
-        said, final = _take_up(watched, changed, ui_url, place)
+        location = origin.location_name if origin else CODE_LOCATION
+        said, final = _load_and_reload(watched, changed, ui_url, location)
         context.update_cursor(json.dumps(known | {"state": state, "final": final, "said": said}))
         return dg.SkipReason(said)
 
     return on_changed
 
 
-def _read_again(
+def _runs_that_read(
     instance: dg.DagsterInstance, prompt_sets: Sequence[PromptSet], read: dict[str, str]
 ) -> Iterator[dg.RunRequest]:
-    """Ask for the prompts of every set that was edited since they were read; note it in ``read``.
+    """Request the prompts of every set edited since they were read; note its version in ``read``.
 
-    Prompts that nobody has read yet are left missing, and so are days: those that are made stay as
-    they were asked for. With ``on_change`` the automation reads them.
+    Left out are prompts that were never materialized, sets by day, whose made days keep the prompts
+    that they were made from, and sets with ``on_change``, which the automation sensor reads.
     """
     for prompt_set in prompt_sets:
         name, version = prompt_set.name, prompts_version(prompt_set)
@@ -133,9 +135,9 @@ def _read_again(
         automatic = prompt_set.automation == "on_change"
         if was == version or automatic or isinstance(prompt_set.partitions, ByDay):
             continue
-        known = prompt_set.partition_keys()  # all in one run: reading is one pass, and is free
+        known = prompt_set.partition_keys()  # all in one run, which reads the file once
         yield dg.RunRequest(
-            # With what was read last, so that an edit that is taken back is read again too.
+            # The id of the last reading is in the key, so that an edit taken back is read too.
             run_key=f"{name} {version} {latest[0].storage_id}",
             asset_selection=[keys.prompts],
             tags={
@@ -145,21 +147,24 @@ def _read_again(
         )
 
 
-def _take_up(
-    watched: Watched, changed: Mapping[str, str], ui_url: str, place: str
+def _load_and_reload(
+    watched: WatchedPromptSets, changed: Mapping[str, str], ui_url: str, location: str
 ) -> tuple[str, bool]:
-    """What to say of the changed files, and whether saying it again needs no other look."""
-    files = _named(list(changed))
+    """Load the changed files here, and if that works have the code location reloaded.
+
+    Gives the words for the tick, and whether nothing is left to be done until the next edit.
+    """
+    files = first_of(list(changed), _MOST_NAMED)
     try:
         now = watched.load()
     except ConfigError as error:
         said = "\n".join(safe_text(str(problem)) for problem in error.problems)
         return f"{files} changed; not loaded, the prompt sets before it go on:\n{said}", True
     news = "; ".join(describe_changes(watched.prompt_sets, now)) or "no request is another"
-    if problem := reload_location(ui_url, place):
-        where = f"{ui_url}/locations"
-        return f"{files} changed ({news}): press Reload at {where}, for {problem}", False
-    return f"{files} changed ({news}): the code location {place} was reloaded", True
+    if problem := reload_location(ui_url, location):
+        page = f"{ui_url}/locations"
+        return f"{files} changed ({news}): press Reload at {page}, for {problem}", False
+    return f"{files} changed ({news}): the code location {location} was reloaded", True
 
 
 def describe_changes(before: Sequence[PromptSet], after: Sequence[PromptSet]) -> Iterator[str]:
@@ -186,28 +191,28 @@ def _changed_partitions(before: PromptSet, after: PromptSet) -> Iterator[str]:
         if both and not all(versions):
             yield "its table is another"
         elif edited:
-            yield f"{len(edited)} edited ({_named(edited)})"
+            yield f"{len(edited)} edited ({first_of(edited, _MOST_NAMED)})"
     if added := [key for key in new if key not in set(old)]:
-        yield f"{len(added)} new ({_named(added)})"
+        yield f"{len(added)} new ({first_of(added, _MOST_NAMED)})"
     if removed := [key for key in old if key not in set(new)]:
-        yield f"{len(removed)} removed ({_named(removed)}; the pictures stay)"
+        yield f"{len(removed)} removed ({first_of(removed, _MOST_NAMED)}; the pictures stay)"
 
 
 def _versions(prompt_set: PromptSet, keys: Sequence[str]) -> Mapping[str, str]:
     try:
         return prompt_set.data_versions(keys)
-    except ConfigError:  # its table is another one now: what it asked for can't be told any more
+    except ConfigError:  # its table was edited: its earlier requests are not known any more
         return {}
 
 
 def reload_location(ui_url: str, name: str) -> str:
-    """Ask the web interface to load a code location again; why it could not, or nothing."""
+    """Have the web interface reload a code location; return why it could not, or nothing."""
     body = json.dumps({"query": _RELOAD, "variables": {"name": name}}).encode()
     headers = {"content-type": "application/json"}
     try:
         # The settings allow http(s) alone.
         request = Request(f"{ui_url}/graphql", body, headers)  # noqa: S310
-        with urlopen(request, timeout=_PATIENCE) as reply:  # noqa: S310
+        with urlopen(request, timeout=_RELOAD_TIMEOUT) as reply:  # noqa: S310
             answer = json.load(reply)["data"]["reloadRepositoryLocation"]
     except (URLError, TimeoutError, ConnectionError) as error:
         return f"the web interface did not answer there ({getattr(error, 'reason', error)})"
@@ -219,24 +224,19 @@ def reload_location(ui_url: str, name: str) -> str:
     return ""
 
 
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{', '.join(names[:_MOST_NAMED])}{more}"
-
-
-def watch_folder(folder: Path) -> Watched:
-    """Load every prompt set of the folder; remember the files as they were before.
+def watch_folder(folder: Path) -> WatchedPromptSets:
+    """Load every prompt set of the folder, with the state of its files just before.
 
     Raises:
         ConfigError: As ``load_prompt_sets``.
     """
     stamps = stamp_files(_prompt_set_files(folder))
     find, load = partial(_prompt_set_files, folder), partial(load_prompt_sets, folder)
-    return Watched(stamps, load(), find, load)
+    return WatchedPromptSets(stamps, load(), find, load)
 
 
 def stamp_files(paths: Iterable[Path]) -> Stamps:
-    """Say how files are now: before they are read, so that no edit falls in between."""
+    """The state of files. Call it before they are loaded, so that no edit is missed."""
     stamps = {path: (_stat(path), _sha256(path)) for path in paths}
     return {path: (*stat, digest) for path, (stat, digest) in stamps.items() if stat}
 

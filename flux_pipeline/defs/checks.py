@@ -1,9 +1,11 @@
-"""Checks on a prompt set's images: sentences that hold for a run, or name what breaks them.
+"""The asset checks on a prompt set's images, and the Dagster objects for them.
 
-They are declared on the asset and evaluated in its own step, because a step that failed for one
-partition would skip every check behind it. One of them is evaluated for every partition, which
-costs Dagster 30 ms of CPU each time; ten would cost more than the images do, so that the others are
-evaluated once a run.
+To add a check, write a function from ``CheckInput`` to ``Verdict`` and give it a row in ``CHECKS``
+at the end of this file: its name, the sentence that holds when it passes, and the remedy.
+
+Checks are evaluated in the step that makes the images: a step of their own would be skipped where
+one partition fails. All but ``COMPLETE`` are evaluated once a run and not for each partition: an
+evaluation costs Dagster 30 ms of CPU, and ten of them more than an image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,46 +29,55 @@ from flux_pipeline.store.base import Store
 from flux_pipeline.text import count_noun
 
 COMPLETE = "images_are_complete"
+"""The check that is evaluated for each partition, where there are not too many."""
 CURRENT = "images_follow_their_prompts"
+"""The check that needs no images of this run."""
 _MOST_SHOWN = 3
+"""Findings that the UI shows without a click."""
 MOST_PARTITIONS = 1_000
-"""Above, no check is partitioned: it would cost a run more than half a minute of CPU."""
+"""With more, no check is partitioned: it would cost a run more than half a minute of CPU."""
 MOST_NAMED = 20
+"""Findings that one evaluation names."""
 _NEAR = 0.8
-"""Of a budget, from which on it warns."""
+"""The part of a budget from which on the check warns."""
 _BUDGETS = (Stop.RUN_BUDGET, Stop.MONTH_BUDGET, Stop.DAY_BUDGET)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckInput:
-    """All that the checks of one run go by."""
+    """What the checks of one run are evaluated on."""
 
     prompt_set: str
     store: Store
     outcome: Outcome
     spent: Sequence[tuple[Budget, int]] = ()
-    """The run's budgets, and the millionths of a USD that count against each."""
-    behind: Sequence[str] = ()
-    """Partitions whose images are not of their prompts, over all runs."""
+    """The run's budgets, with the millionths of a USD spent of each."""
+    stale: Sequence[str] = ()
+    """Partitions, of all runs, whose images were made from other prompts than were read last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check came to."""
+    """The result of one check; it passed if nothing is wrong."""
 
     wrong: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong, by image, partition, request or budget; passed where there is none."""
-    shown: Metadata = field(default_factory=dict)
+    """Findings: what is wrong, by image, partition, request or budget."""
+    metadata: Metadata = field(default_factory=dict)
     warn: bool = False
-    """Where the failure is of the milder kind."""
+    """Whether the failure is a warning, and not an error."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Check:
+class Check:
+    """One row of ``CHECKS``."""
+
     sentence: str
+    """The check's description: it is true if the check passes."""
     remedy: str
+    """The description of an evaluation that failed."""
     evaluate: Callable[[CheckInput], Verdict]
     warns: bool = False
+    """Whether its failures are always warnings."""
 
 
 def build_check_specs(
@@ -92,7 +103,7 @@ def is_partitioned(prompt_set: PromptSet) -> bool:
 def split_checks(
     selected: Iterable[dg.AssetCheckKey], *, by_partition: bool
 ) -> tuple[Sequence[dg.AssetCheckKey], Sequence[dg.AssetCheckKey]]:
-    """Those of the checks that are evaluated a partition, and those that are once a run."""
+    """Split the selected checks into those evaluated for each partition and those once a run."""
     keys = sorted(selected)
     single = [key for key in keys if by_partition and key.name == COMPLETE]
     return single, [key for key in keys if key not in single]
@@ -101,7 +112,7 @@ def split_checks(
 def partition_checks(
     selected: Iterable[dg.AssetCheckKey], report: PartitionReport, instance: dg.DagsterInstance
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Evaluate COMPLETE for a finished partition, if selected; after the event of its images."""
+    """Evaluate COMPLETE for a finished partition, if selected. Call it after its images' event."""
     for check in selected:
         named = dict(islice(missing_images(report), MOST_NAMED))
         verdict = completeness(report.tally, named)
@@ -110,18 +121,18 @@ def partition_checks(
 
 
 def run_checks(
-    selected: Iterable[dg.AssetCheckKey], evidence: CheckInput, target: Target | None
+    selected: Iterable[dg.AssetCheckKey], check_input: CheckInput, target: Target | None
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate these checks over all partitions of the run; ``target`` is its latest event."""
     for check in selected:
-        yield _evaluation(check, CHECKS[check.name].evaluate(evidence), target)
+        yield _evaluation(check, CHECKS[check.name].evaluate(check_input), target)
 
 
 def check_outputs(selected: Iterable[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
-    """Say that these checks were evaluated, as Dagster itself does for an ``AssetCheckResult``.
+    """Give the step's outputs for these checks, as Dagster does for an ``AssetCheckResult``.
 
-    That class has no partition, and fails in a run that names none. Without the outputs every run's
-    log ends with some that were expected and did not come.
+    ``AssetCheckResult`` itself has no partition, and fails in a run that names none. Without the
+    outputs every run's log would end with a warning that they did not come.
     """
     for check in selected:
         name = dg.AssetCheckSpec(check.name, asset=check.asset_key).get_python_identifier()
@@ -149,27 +160,27 @@ def _severity(verdict: Verdict, name: str) -> dg.AssetCheckSeverity:
 
 
 def _metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
-    """The first few in words, because the UI shows JSON behind a click; then all that are named."""
+    """The first few findings as text, since the UI shows JSON on a click only; then all of them."""
     few = [f"{name}: {reason}" for name, reason in islice(verdict.wrong.items(), _MOST_SHOWN)]
     if len(verdict.wrong) > len(few):
         few.append(f"and {len(verdict.wrong) - len(few)} more")
     examples = {"flux/examples": dg.MetadataValue.text("\n".join(few))} if few else {}
     return {
         **examples,
-        **verdict.shown,
+        **verdict.metadata,
         "flux/wrong": dg.MetadataValue.json(dict(verdict.wrong)),
     }
 
 
-def complete(evidence: CheckInput) -> Verdict:
+def complete(check_input: CheckInput) -> Verdict:
     """Whether every image asked for is stored, over all partitions."""
-    verdict = completeness(evidence.outcome.tally, evidence.outcome.findings.missing)
-    partitions = dg.MetadataValue.json(evidence.outcome.incomplete)
-    return Verdict(verdict.wrong, {**verdict.shown, "flux/partitions": partitions}, verdict.warn)
+    verdict = completeness(check_input.outcome.tally, check_input.outcome.findings.missing)
+    partitions = dg.MetadataValue.json(check_input.outcome.incomplete)
+    return Verdict(verdict.wrong, {**verdict.metadata, "flux/partitions": partitions}, verdict.warn)
 
 
 def completeness(tally: Tally, named: Mapping[str, str]) -> Verdict:
-    """Whether as many are stored as were asked for; milder where the provider refused the rest."""
+    """Whether as many are stored as were asked for; a warning if the others were all refused."""
     missing = tally.asked - tally.stored - tally.unchanged
     wrong = named or ({"images": "not made, and not named"} if missing else {})
     shown = {"flux/asked_images": tally.asked, "flux/missing_images": missing}
@@ -178,14 +189,14 @@ def completeness(tally: Tally, named: Mapping[str, str]) -> Verdict:
 
 
 def found(pick: Callable[[RunFindings], Mapping[str, str]]) -> Callable[[CheckInput], Verdict]:
-    """A check of what was noticed while the images came."""
-    return lambda evidence: Verdict(pick(evidence.outcome.findings))
+    """A check that passes if one dictionary of the run's findings is empty."""
+    return lambda check_input: Verdict(pick(check_input.outcome.findings))
 
 
-def readable(evidence: CheckInput) -> Verdict:
-    """Whether a sample, read back from the store, is what was recorded."""
-    sample = evidence.outcome.findings.sample
-    return Verdict(dict(_broken(evidence.store, sample)), {"flux/read_images": len(sample)})
+def readable(check_input: CheckInput) -> Verdict:
+    """Whether a sample of the images, read back from the store, has the recorded pixels."""
+    sample = check_input.outcome.findings.sample
+    return Verdict(dict(_broken(check_input.store, sample)), {"flux/read_images": len(sample)})
 
 
 def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
@@ -205,25 +216,25 @@ def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, 
                 yield uri, "holds other pixels than were recorded"
 
 
-def distinct(evidence: CheckInput) -> Verdict:
+def distinct(check_input: CheckInput) -> Verdict:
     """Whether no two requests gave the same pixels."""
-    twins = evidence.outcome.findings.likeness.twins
+    identical = check_input.outcome.findings.look_alikes.identical
     same = "has the pixels of an earlier image"
-    return Verdict({one: f"{same}: {other}" if other else same for one, other in twins.items()})
+    return Verdict({one: f"{same}: {other}" if other else same for one, other in identical.items()})
 
 
-def different(evidence: CheckInput) -> Verdict:
-    """Whether no image looks like one before it."""
-    similar = evidence.outcome.findings.likeness.similar
+def different(check_input: CheckInput) -> Verdict:
+    """Whether no image looks like an earlier one."""
+    similar = check_input.outcome.findings.look_alikes.similar
     return Verdict({one: f"looks like {other}" for one, other in similar.items()})
 
 
-def recorded(evidence: CheckInput) -> Verdict:
+def recorded(check_input: CheckInput) -> Verdict:
     """Whether lineage and store hold the same images."""
-    findings = evidence.outcome.findings
+    findings = check_input.outcome.findings
     try:
         seen = find_unrecorded(
-            evidence.store, evidence.prompt_set, findings.hashes, findings.likeness.newest
+            check_input.store, check_input.prompt_set, findings.hashes, findings.look_alikes.newest
         )
     except FluxPipelineError as error:
         return Verdict({"lineage": str(error)}, {"flux/images": len(findings.hashes)})
@@ -239,9 +250,9 @@ def recorded(evidence: CheckInput) -> Verdict:
     return Verdict(dict(list(wrong.items())[:MOST_NAMED]), shown)
 
 
-def within_budget(evidence: CheckInput) -> Verdict:
-    """Whether no budget kept a request back, or is nearly reached."""
-    waiting = evidence.outcome.waiting
+def within_budget(check_input: CheckInput) -> Verdict:
+    """Whether no budget stopped a request; a warning if one is nearly used up."""
+    waiting = check_input.outcome.waiting
     over: dict[str, str] = {
         stop.value: f"{count_noun(waiting[stop.value].requests, 'request')}:"
         f" {waiting[stop.value].reason}"
@@ -249,7 +260,7 @@ def within_budget(evidence: CheckInput) -> Verdict:
         if stop.value in waiting
     }
     used, near = {}, {}
-    for budget, micros in evidence.spent:
+    for budget, micros in check_input.spent:
         limit = budget.limit_micros
         if limit is None:
             continue
@@ -262,77 +273,77 @@ def within_budget(evidence: CheckInput) -> Verdict:
     return Verdict(over or near, {"flux/budgets": dg.MetadataValue.json(used)}, warn=not over)
 
 
-def current(evidence: CheckInput) -> Verdict:
-    """Whether every partition's images are of its prompts as they were read last."""
-    wrong = dict.fromkeys(evidence.behind[:MOST_NAMED], "its prompts were edited since")
-    return Verdict(wrong, {"flux/behind_partitions": len(evidence.behind)})
+def current(check_input: CheckInput) -> Verdict:
+    """Whether every partition's images were made from its prompts as they were read last."""
+    wrong = dict.fromkeys(check_input.stale[:MOST_NAMED], "its prompts were edited since")
+    return Verdict(wrong, {"flux/behind_partitions": len(check_input.stale)})
 
 
-CHECKS: Mapping[str, _Check] = {
-    COMPLETE: _Check(
+CHECKS: Mapping[str, Check] = {
+    COMPLETE: Check(
         "Every image asked for is stored. A warning where the provider refused some.",
         "Materialize the partition again: what was paid is resumed, and only what is missing is"
         " sent. What was refused stays refused until its prompt is changed.",
         complete,
     ),
-    CURRENT: _Check(
+    CURRENT: Check(
         "Every partition's images are of its prompts as they were read last. A warning names the"
         " partitions that were edited since, of all partitions and not of this run alone.",
         "Materialize these partitions of the images: only what was edited in them is paid.",
         current,
         warns=True,
     ),
-    "images_are_readable": _Check(
+    "images_are_readable": Check(
         "A sample of the images, read back from the store, decodes whole and has the same "
         "pixels as were recorded.",
         "Somebody wrote over these objects or removed them, or the store is away. `flux-pipeline"
         " verify --deep` reads all; restore them from a version or a backup.",
         readable,
     ),
-    "images_have_the_asked_size_and_format": _Check(
+    "images_have_the_asked_size_and_format": Check(
         "Every image has the size and the format that its request asked for.",
         "The images are paid and kept. Change the prompt or its seed to have them made anew.",
         found(lambda findings: findings.misfits),
     ),
-    "images_are_not_blank": _Check(
+    "images_are_not_blank": Check(
         "No image is all of one colour, as a provider's safety filter leaves them.",
         "Look at them; change the prompt or its seed to have them made anew.",
         found(lambda findings: findings.blank),
         warns=True,
     ),
-    "images_are_unsuspicious": _Check(
+    "images_are_unsuspicious": Check(
         "No image was kept in spite of a doubt, such as rows of one colour at its end.",
         "Look at them; change the prompt or its seed to have them made anew.",
         found(lambda findings: findings.doubted),
         warns=True,
     ),
-    "images_are_distinct": _Check(
+    "images_are_distinct": Check(
         "No two requests of the run gave the same pixels.",
         "The provider gave one picture for two requests, and both were paid. Give one of them"
         " another seed, and ask the provider.",
         distinct,
     ),
-    "images_look_different": _Check(
+    "images_look_different": Check(
         "No image of the run looks like one right before it, as far as a difference hash sees.",
         "Look at both; another seed or a clearer prompt makes them differ.",
         different,
         warns=True,
     ),
-    "images_are_recorded": _Check(
+    "images_are_recorded": Check(
         "Every stored image of the run has its row in the lineage table, and its object.",
         "`flux-pipeline reindex` writes missing rows from the objects; `flux-pipeline verify` says"
         " what is lost.",
         recorded,
     ),
-    "spend_is_within_budget": _Check(
+    "spend_is_within_budget": Check(
         "No request was kept back by a budget. A warning from four fifths of one on.",
         "Raise the budget, or wait for the next month or day (UTC), and materialize again.",
         within_budget,
     ),
-    "nothing_is_held": _Check(
+    "nothing_is_held": Check(
         "No request may have been paid without anybody knowing.",
         "`flux-pipeline held` shows what is held, and ends it.",
         found(lambda findings: findings.held),
     ),
 }
-"""Every check by its name."""
+"""Every check by its name, in the order of the UI."""

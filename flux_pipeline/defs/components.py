@@ -1,11 +1,19 @@
-"""The ``PromptSet`` component: a prompt set in another project's ``defs.yaml``.
+"""The Dagster components for other projects, ``PromptSet`` and ``SharedAssets``.
 
     type: flux_pipeline.PromptSet
     attributes:
       path: ../../prompts/winter.yaml     # a file as in ``configs/``
 
-or the keys of such a file in place of ``path``, with the same meaning. The project's definitions
+or the keys of such a file in place of ``path``, with the same meaning; and once a project
+
+    type: flux_pipeline.SharedAssets
+
+for lineage, spend, the gallery of all, the rescue and alerts. Without it the project's definitions
 need an ``ImageProducer`` as the resource ``image_producer``.
+
+The trap: Dagster reads a ``defs.yaml`` as YAML 1.1, where ``16:9`` is 969, ``no`` is false, and the
+last of two equal keys wins. So the attributes are read from the text of the file, by the rules of a
+prompt set file, and the values that Dagster has read are not used.
 """
 
 import os
@@ -23,7 +31,12 @@ from dagster.components.resolved.errors import ResolutionException
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from flux_pipeline.defs.build import build_set, build_shared
-from flux_pipeline.defs.change_sensor import Stamps, Watched, build_changes_sensor, stamp_files
+from flux_pipeline.defs.change_sensor import (
+    Stamps,
+    WatchedPromptSets,
+    build_changes_sensor,
+    stamp_files,
+)
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import (
     Document,
@@ -39,13 +52,13 @@ from flux_pipeline.settings import Settings
 
 _FILES = ("defs.yaml", "component.yaml")
 _OURS = b"flux_pipeline."
-"""What stands in a file of components, of which one may be ours."""
+"""In the text of every file that names a component of this package."""
 _SCALARS: list[JsonValue] = ["string", "number", "boolean", "null"]
-"""What YAML may make of a text without quotes."""
+"""JSON types that YAML may give for a text without quotes."""
 _NUMBER = r"\{\{|^[-+.\deE_]+$"
-"""A number as a text: one of Dagster's templates, or digits, also where YAML sees none (1e3)."""
+"""A number as a text: one of Dagster's templates, or digits that YAML takes for text (1e3)."""
 _WITH_BRACES = ("prompts", "defaults")
-"""Where ``{{`` is a brace, as in a file; elsewhere it begins one of Dagster's templates."""
+"""Keys below which ``{{`` is an escaped brace; elsewhere it begins one of Dagster's templates."""
 
 _START = """\
 model: lucataco/flux-schnell-lora
@@ -60,24 +73,26 @@ budget: {usd_per_run: 1}
 # schedule: {cron: "0 6 * * *", timezone: Europe/Berlin}
 # automation: on_change
 """
-"""A prompt set to start from: it loads as it is, for less than a cent."""
+"""The attributes of a new prompt set: it loads as it is, and costs less than a cent."""
 
 _SHARED_ASSETS = """\
 image_producer: environment  # from FLUX_* variables; project: its definitions have the resource
 """
+"""The attributes of new shared assets."""
 
 
+# The scaffolders stand before the components, whose decorators need them.
 class PromptSetScaffolder(dg.Scaffolder):
-    """Writes a prompt set that loads: a component's ``defs.yaml``, or here a file in ``configs/``.
+    """Writes a new prompt set: a component's ``defs.yaml``; in this project a file in ``configs/``.
 
     Raises:
-        SystemExit: With 0, where the file was written to ``configs/``: Dagster would go on and
-            look for a ``defs.yaml``. With 1, where that file is there already.
+        SystemExit: With 0 after a file was written to ``configs/``: Dagster would go on and look
+            for a ``defs.yaml``. With 1 if that file exists already.
     """
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         """Write the file; a component in Python is Dagster's own form."""
-        if _is_here(request):
+        if _is_this_project(request):
             _start_config(request)
         if request.scaffold_format != "yaml":
             dg.scaffold_component(request)
@@ -85,39 +100,24 @@ class PromptSetScaffolder(dg.Scaffolder):
         _write(request, _START)
 
 
-def _write(request: dg.ScaffoldRequest[Any], attributes: str) -> None:
-    body = "".join(f"  {line}\n" for line in attributes.splitlines())
-    text = f"type: {request.type_name}\n\nattributes:\n{body}"
-    if request.append:
-        with request.target_path.open("a", encoding="utf-8") as file:
-            file.write(f"---\n{text}")
-    else:
-        (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
+class SharedAssetsScaffolder(dg.Scaffolder):
+    """Writes a ``defs.yaml`` with the component.
 
+    Raises:
+        SystemExit: In this project, which has the shared assets without a component.
+    """
 
-def _is_here(request: dg.ScaffoldRequest[Any]) -> bool:
-    root = request.project_root
-    return root is not None and root.resolve() == Path(__file__).parents[2]
-
-
-def _start_config(request: dg.ScaffoldRequest[Any]) -> None:
-    """This project loads files from ``configs/`` and no folders below ``defs/``."""
-    folder = request.target_path
-    path = Path(request.project_root or ".") / "configs" / f"{folder.name}.yaml"
-    _take_back(folder)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_START)
-    except FileExistsError:
-        raise SystemExit(f"{path} is there already") from None
-    print(f"Here a prompt set is a file: wrote {path}. It has the same keys.")  # noqa: T201
-    raise SystemExit(0)
-
-
-def _take_back(folder: Path) -> None:
-    """Remove the folder that Dagster made for the component."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write the file; a component in Python is Dagster's own form."""
+        if _is_this_project(request):
+            _remove_empty(request.target_path)
+            raise SystemExit(
+                "Here the shared assets are there already: this is for other projects."
+            )
+        if request.scaffold_format != "yaml":
+            dg.scaffold_component(request)
+            return
+        _write(request, _SHARED_ASSETS)
 
 
 @dg.scaffold_with(PromptSetScaffolder)
@@ -127,16 +127,16 @@ class PromptSet(dg.Component):
     def __init__(self, prompt_set: LoadedPromptSet, files: Stamps | None = None) -> None:
         self.prompt_set = prompt_set
         self.files = files or {}
-        """What it was read from, besides tables, and how that was before."""
+        """The state of the files it was loaded from, without tables, just before."""
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """Give the attributes' form."""
+        """The pydantic model of the attributes."""
         return PromptSetAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Load the file, or take the attributes for one.
+        """Load the file that ``path`` names, or build the prompt set from the attributes.
 
         Raises:
             ConfigError: With everything that is wrong.
@@ -155,7 +155,7 @@ class PromptSet(dg.Component):
 
 
 class SharedAssetsAttributes(BaseModel):
-    """Where the resource comes from; all else is found."""
+    """The attributes of ``SharedAssets``; the prompt sets are found in the project."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -164,26 +164,6 @@ class SharedAssetsAttributes(BaseModel):
         description="Where the resource image_producer comes from: environment, the FLUX_*"
         " variables; or project, where the project's own definitions have it.",
     )
-
-
-class SharedAssetsScaffolder(dg.Scaffolder):
-    """Writes a ``defs.yaml`` that loads.
-
-    Raises:
-        SystemExit: Here: this project has the shared assets without a component.
-    """
-
-    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
-        """Write the file; a component in Python is Dagster's own form."""
-        if _is_here(request):
-            _take_back(request.target_path)
-            raise SystemExit(
-                "Here the shared assets are there already: this is for other projects."
-            )
-        if request.scaffold_format != "yaml":
-            dg.scaffold_component(request)
-            return
-        _write(request, _SHARED_ASSETS)
 
 
 @dg.scaffold_with(SharedAssetsScaffolder)
@@ -195,17 +175,17 @@ class SharedAssets(dg.Component):
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """Give the attributes' form."""
+        """The pydantic model of the attributes."""
         return SharedAssetsAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Take the attributes; none is needed."""
+        """Keep the attributes; none is required."""
         del context
         return cls(attributes if isinstance(attributes, SharedAssetsAttributes) else None)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Build it over every ``PromptSet`` component of the project.
+        """Build the shared assets over every ``PromptSet`` component of the project.
 
         Raises:
             ConfigError: The project has the shared assets, or the name of a prompt set, twice, or a
@@ -217,45 +197,45 @@ class SharedAssets(dg.Component):
             raise ConfigError([Problem(str(context.path), 0, "", message)])
         watched = _watch(tree)
         settings = Settings.from_environment(os.environ)
-        brings = self.attributes.image_producer == "environment"
+        from_environment = self.attributes.image_producer == "environment"
         shared = build_shared(
             watched.prompt_sets,
-            ImageProducer.from_settings(settings) if brings else None,
+            ImageProducer.from_settings(settings) if from_environment else None,
             AlertSender.from_settings(settings),
         )
         changes = build_changes_sensor(watched, settings.ui_url)
         return dg.Definitions.merge(shared, dg.Definitions(sensors=[changes]))
 
 
-def _watch(tree: dg.ComponentTree) -> Watched:
-    """Remember the files of the project's prompt sets as they were before they were read."""
+def _watch(tree: dg.ComponentTree) -> WatchedPromptSets:
+    """Load the project's prompt sets, with the state of their files just before."""
     find = partial(_component_files, tree.defs_module_path)
     files = dict(stamp_files(find()))
     components = tree.get_all_components(PromptSet)
     for each in components:
         files |= each.files
-    return Watched(files, _distinct(components), find, partial(_load_anew, tree))
+    return WatchedPromptSets(files, _distinct(components), find, partial(_load_anew, tree))
 
 
 def _component_files(folder: Path) -> Iterator[Path]:
-    """The files of components below a folder that name one of ours, also those that are new."""
+    """The component files below a folder that name a component of this package."""
     for name in _FILES:
         for path in folder.rglob(name):
-            with suppress(OSError):  # it may be gone by now
+            with suppress(OSError):  # it may be removed meanwhile
                 if _OURS in path.read_bytes():
                     yield path
 
 
 def _load_anew(tree: dg.ComponentTree) -> Sequence[LoadedPromptSet]:
-    """Load the prompt sets as their files are now; Python modules stay as they were imported.
+    """Load the prompt sets from their files as they are now; Python modules stay as imported.
 
     Raises:
-        ConfigError: With everything that is wrong, also in the words of Dagster.
+        ConfigError: With everything that is wrong; for an error of Dagster's, its message.
     """
     try:
         again = dg.ComponentTree.from_module(tree.defs_module, tree.project_root)
         return _distinct(again.get_all_components(PromptSet))
-    except Exception as error:  # whatever Dagster raises
+    except Exception as error:  # Dagster raises errors of many classes here
         raise _as_config_error(error, tree.defs_module_path) from error
 
 
@@ -268,7 +248,11 @@ def _as_config_error(error: BaseException, place: Path) -> ConfigError:
 
 
 def _distinct(components: Sequence[PromptSet]) -> Sequence[LoadedPromptSet]:
-    """Name the files of two sets with one name: Dagster would name the assets alone."""
+    """The components' prompt sets, each with a name of its own.
+
+    Raises:
+        ConfigError: Two have one name. It names their files; Dagster's error names assets alone.
+    """
     prompt_sets = [component.prompt_set for component in components]
     places: dict[str, str] = {}
     problems = []
@@ -283,7 +267,7 @@ def _distinct(components: Sequence[PromptSet]) -> Sequence[LoadedPromptSet]:
 
 
 def _add_form(schema: dict[str, Any]) -> None:
-    """Show editors the form of the file, from where it is defined."""
+    """Put the JSON Schema of a prompt set file into that of the attributes, for editors."""
     form = json_schema()
     schema["properties"] |= _inlined(form["properties"], form["$defs"])
     schema["allOf"] = _inlined(form["allOf"], form["$defs"])
@@ -291,7 +275,7 @@ def _add_form(schema: dict[str, Any]) -> None:
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    """A part of a schema with its definitions in place: ``dg`` puts it into another schema."""
+    """A schema with its ``$ref`` resolved: ``dg`` puts it into a schema with other ``$defs``."""
     if isinstance(part, list):
         return [_inlined(each, definitions) for each in part]
     if not isinstance(part, dict):
@@ -299,13 +283,13 @@ def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
     if reference := part.get("$ref"):
         part = {**definitions[reference.removeprefix("#/$defs/")], **part}
     kept = {key: value for key, value in part.items() if key not in ("$ref", "discriminator")}
-    return _as_yaml_reads({key: _inlined(value, definitions) for key, value in kept.items()})
+    return _with_yaml_types({key: _inlined(value, definitions) for key, value in kept.items()})
 
 
-def _as_yaml_reads(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a schema that takes a text also where YAML makes something else of it."""
+def _with_yaml_types(part: dict[str, Any]) -> dict[str, Any]:
+    """A schema that allows what YAML gives for a text without quotes, such as 969 for 16:9."""
     if isinstance(choices := part.get("enum"), list):
-        return part | {"enum": [*choices, *_made_of(choices)]} | {"type": _SCALARS}
+        return part | {"enum": [*choices, *_yaml_values(choices)]} | {"type": _SCALARS}
     if part.get("type") == "string":
         return part | {"type": _SCALARS}
     if part.get("type") in {"integer", "number"}:
@@ -313,7 +297,7 @@ def _as_yaml_reads(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-def _made_of(choices: list[Any]) -> Iterator[Any]:
+def _yaml_values(choices: list[Any]) -> Iterator[Any]:
     for choice in choices:
         made = yaml.safe_load(choice) if isinstance(choice, str) else choice
         if made != choice:
@@ -321,9 +305,10 @@ def _made_of(choices: list[Any]) -> Iterator[Any]:
 
 
 class PromptSetAttributes(BaseModel):
-    """A file's path, or a file's keys; the keys are checked where files are checked.
+    """The attributes of ``PromptSet``: a file's path, or the keys of such a file.
 
-    Dagster fills it with what YAML makes of them: ``reading.py`` has what they say.
+    The keys are checked later, by the rules of a file. Dagster fills this model with the values
+    that YAML gives; ``read_component_attributes`` reads the same keys from the text.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_add_form)
@@ -342,12 +327,12 @@ class PromptSetAttributes(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ComponentAttributes:
-    """What the attributes say."""
+    """The attributes of one ``PromptSet`` component, read from the text of its file."""
 
     document: Document
     """The keys of a prompt set file; none where ``path`` names one."""
     folder: Path
-    """From where on a path and tables are looked for."""
+    """The folder to which ``path`` and the paths of tables are relative."""
     name: str
     path: str | None
 
@@ -355,7 +340,7 @@ class ComponentAttributes:
 def read_component_attributes(
     attributes: BaseModel | None, context: dg.ComponentLoadContext
 ) -> ComponentAttributes:
-    """Read them from the text of their file; where there is none, take them as they are.
+    """Read the attributes from the text of their file; made in Python, take them as given.
 
     Raises:
         ConfigError: With everything that is wrong.
@@ -374,7 +359,7 @@ def read_component_attributes(
 
 
 def source_files(context: dg.ComponentLoadContext) -> list[Path]:
-    """The ``defs.yaml`` of a component; none of one that Python makes."""
+    """The ``defs.yaml`` of a component; none where Python code makes it."""
     tree = context.resolution_context.source_position_tree
     return [] if tree is None else [Path(tree.position.filename)]
 
@@ -383,14 +368,15 @@ def _document(attributes: BaseModel | None, context: dg.ComponentLoadContext) ->
     given = attributes.model_dump(exclude_unset=True) if attributes else {}
     tree = context.resolution_context.source_position_tree
     if tree is None or _declared(context) != given:
-        return Document(f"{context.path}", given)  # made in Python: the text says something else
+        # Made in Python: the file around it holds the attributes of another component, or none.
+        return Document(f"{context.path}", given)
     section = YamlSection(tree.position.start.line, "attributes")
     document = read_section(Path(tree.position.filename), section)
     return _Templates(context.resolution_context).fill(document)
 
 
 def _declared(context: dg.ComponentLoadContext) -> Mapping[str, Any] | None:
-    """The attributes of the ``defs.yaml``: another component that makes one has its own there."""
+    """The attributes that stand in the component's ``defs.yaml``, as YAML reads them."""
     model = getattr(context.component_decl, "component_file_model", None)
     return None if model is None else model.attributes or {}
 
@@ -405,19 +391,19 @@ def _refuse_beside_path(document: Document, keys: list[str]) -> None:
 
 
 class _Templates:
-    """Dagster's templates, such as ``{{ env.CRON }}``, which are Jinja."""
+    """Fills in Dagster's Jinja templates, such as ``{{ env.CRON }}``."""
 
     def __init__(self, resolution: dg.ResolutionContext) -> None:
         self._resolution = resolution
         names = "|".join(map(re.escape, resolution.scope))
-        self._meant = re.compile(rf"\{{\{{-?\s*(?:{names})\b[^}}]*\}}\}}")
+        self._template = re.compile(rf"\{{\{{-?\s*(?:{names})\b[^}}]*\}}\}}")
 
     def fill(self, document: Document) -> Document:
         """The document with every template filled in.
 
         Raises:
-            ConfigError: With each that can't be, or that stands where none is filled in: as braces
-                they would be paid for.
+            ConfigError: For each that can't be filled in, and each in a prompt, where none is: as
+                text of the prompt it would be paid for.
         """
         problems: list[Problem] = []
 
@@ -439,7 +425,7 @@ class _Templates:
 
     def _one(self, text: str, *, is_brace: bool) -> Any:
         if is_brace:
-            if found := self._meant.search(text):
+            if found := self._template.search(text):
                 raise ValueError(f"{found[0]} is not filled in: here {{{{ is a brace, as in a file")
             return text
         if "{{" not in text:
@@ -451,3 +437,38 @@ class _Templates:
         if value is None:
             raise ValueError(f"{text} gives nothing: is it set?")
         return value if isinstance(value, Mapping | list) else str(value)
+
+
+def _write(request: dg.ScaffoldRequest[Any], attributes: str) -> None:
+    body = "".join(f"  {line}\n" for line in attributes.splitlines())
+    text = f"type: {request.type_name}\n\nattributes:\n{body}"
+    if request.append:
+        with request.target_path.open("a", encoding="utf-8") as file:
+            file.write(f"---\n{text}")
+    else:
+        (request.target_path / "defs.yaml").write_text(text, encoding="utf-8")
+
+
+def _is_this_project(request: dg.ScaffoldRequest[Any]) -> bool:
+    root = request.project_root
+    return root is not None and root.resolve() == Path(__file__).parents[2]
+
+
+def _start_config(request: dg.ScaffoldRequest[Any]) -> None:
+    """Write the file to ``configs/``: this project loads no folders below ``defs/``."""
+    folder = request.target_path
+    path = Path(request.project_root or ".") / "configs" / f"{folder.name}.yaml"
+    _remove_empty(folder)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_START)
+    except FileExistsError:
+        raise SystemExit(f"{path} is there already") from None
+    print(f"Here a prompt set is a file: wrote {path}. It has the same keys.")  # noqa: T201
+    raise SystemExit(0)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder that Dagster has made for the component."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,8 +1,8 @@
-"""Provenance tags: what makes Dagster's "stale" exact, partition by partition.
+"""Data versions of prompts and images, as the event tags from which Dagster derives "stale".
 
-Dagster writes them to the events that it emits itself. An event for one partition of many is ours,
-so its tags are ours too. The four names are Dagster's, and a test holds them against it; the class
-of a check's target has no public name, and a test looks at what Dagster makes of it.
+Dagster writes these tags to the events that it emits itself. The events here are emitted by hand,
+each for one partition, so their tags are written here too. The four tag names are Dagster's, and so
+is the class of a check's target, which has no public name; tests hold both against Dagster.
 """
 
 import hashlib
@@ -18,22 +18,23 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
 Target: TypeAlias = AssetCheckEvaluationTargetMaterializationData
-"""The materialization that a check speaks of."""
+"""The materialization that a check was evaluated for."""
 _DATA_VERSION = "dagster/data_version"
 _INPUT_VERSION = "dagster/input_data_version/"
 _AT_ONCE = 500
+"""Events in one query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What was read of an asset upstream."""
+    """The latest materialization of an upstream asset, as an input of this run."""
 
     key: dg.AssetKey
     pointer: str
-    """The storage id of its latest event: whatever comes later is news."""
+    """The storage id of that event; ``NULL`` where there is none."""
 
     def tags(self, data_version: str) -> dict[str, str]:
-        """Say that this version of it was used."""
+        """The tags that say which data version of it was used."""
         name = self.key.to_user_string()
         return {
             f"{_INPUT_VERSION}{name}": data_version,
@@ -42,7 +43,7 @@ class Upstream:
 
 
 def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
-    """Look up the latest event of an asset, once a run and not once a partition."""
+    """Look up the latest event of an asset; meant to be called once a run, not once a partition."""
     latest = instance.fetch_materializations(key, limit=1).records
     return Upstream(key, str(latest[0].storage_id) if latest else "NULL")
 
@@ -50,9 +51,10 @@ def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
 def find_target(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
 ) -> Target | None:
-    """Look up what a check on an asset, or on one of its partitions, speaks of: the latest event.
+    """Look up the latest materialization of an asset or partition, for a check on it to name.
 
-    Without it the UI takes the check for one of an older event, and the partition for unchecked.
+    A check without this target shows in the UI as one on an older event, and the partition as
+    unchecked.
     """
     wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
     latest = instance.fetch_materializations(wanted, limit=1).records
@@ -66,12 +68,13 @@ def find_target(
 def find_stale_partitions(
     instance: dg.DagsterInstance, images: dg.AssetKey, prompts: dg.AssetKey
 ) -> Iterator[str]:
-    """Partitions whose images are not of the prompts that were read again after they were made.
+    """Give the partitions whose images were made from other prompts than were read last.
 
-    As Dagster reckons it, who shows it on the page of each partition alone. Costs three queries,
-    and the reading of an event for each partition whose prompts were read again.
+    By the same rule as Dagster's "stale" mark, which the UI shows only on each partition's own
+    page. Costs three queries, and one more event for each partition whose prompts were read again.
     """
     storage, event = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    # Storage ids grow, so prompts that were read before the images were made can't be newer.
     read = storage.get_latest_storage_id_by_partition(prompts, event)
     made = storage.get_latest_storage_id_by_partition(images, event)
     again = [made[key] for key in made.keys() & read.keys() if read[key] > made[key]]
@@ -88,12 +91,12 @@ def find_stale_partitions(
 
 
 def version_tags(data_version: str, code_version: str) -> Mapping[str, str]:
-    """Say what was made, and by which version of the code."""
+    """The tags that say which data version was made, and by which version of the code."""
     return {_DATA_VERSION: data_version, "dagster/code_version": code_version}
 
 
 def images_version(records: Iterable[ImageRecord]) -> str:
-    """Hash the images' own hashes, in any order: it changes only when a picture does."""
+    """The data version of images: a hash of their pixels' hashes, which depends on no order."""
     hashes = sorted(
         record.image_sha256
         for record in records

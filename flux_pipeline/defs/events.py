@@ -1,4 +1,7 @@
-"""The events of one run of one prompt set, each for its own partition."""
+"""The events of one run of one prompt set: materializations and observations, each of a partition.
+
+``SetEvents`` also makes the images: its ``reports`` gives a report for each finished partition.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,21 +41,21 @@ from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.git import find_commit
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.store.base import Store
-from flux_pipeline.text import count_noun
+from flux_pipeline.text import count_noun, first_of
 
 COST_TAG = "flux/cost_usd"
-"""Of a run: what it has spent or reserved, as of its latest line of progress, or of its end."""
+"""The run's tag with the USD spent or reserved, updated with every line of progress."""
 ESTIMATE_TAG = "flux/estimate_usd"
-"""Of a run: what it would cost if nothing of it were there yet."""
+"""The run's tag with the USD that it would cost if nothing of it were made yet."""
 _MOST_NAMED = 20
 
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Show our own errors as they are: their messages say what to do, a stack trace does not.
+    """Turn our own errors into failures without a stack trace: their messages say what to do.
 
     Raises:
-        dagster.Failure: That nothing retries by itself.
+        dagster.Failure: Dagster does not retry it.
     """
     try:
         yield
@@ -62,13 +65,13 @@ def reported_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class SetEvents:
-    """What one run has to say of prompts, images and gallery; of what is not selected, nothing."""
+    """The events of one run for prompts, images and gallery; none for an asset not selected."""
 
     prompt_set: PromptSet
     context: dg.AssetExecutionContext
     resource: ImageProducer
     spent: list[tuple[Budget, int]] = field(default_factory=list)
-    """The run's budgets, and the millionths of a USD against each, once the images are made."""
+    """The run's budgets with the millionths of a USD spent of each, once the images are made."""
 
     @cached_property
     def keys(self) -> SetKeys:
@@ -77,14 +80,14 @@ class SetEvents:
 
     @cached_property
     def checks(self) -> Collection[dg.AssetCheckKey]:
-        """The checks that the run was asked for.
+        """The checks that the run has selected.
 
         Raises:
-            dagster.Failure: They were asked for without the images, and would pass unseen.
+            dagster.Failure: They are selected without the images: they would have nothing to check.
         """
         selected: Collection[dg.AssetCheckKey] = self.context.selected_asset_check_keys
-        unseen = any(key.name != CURRENT for key in selected)
-        if unseen and not self._selects(self.keys.images):
+        needs_images = any(key.name != CURRENT for key in selected)
+        if needs_images and not self._selects(self.keys.images):
             raise dg.Failure(
                 description="checks are evaluated while images are made: materialize"
                 f" {self.keys.images.to_user_string()}, what is unchanged costs nothing",
@@ -92,21 +95,21 @@ class SetEvents:
             )
         return selected
 
-    def unasked_checks(self) -> Sequence[dg.AssetCheckKey]:
-        """CURRENT, where prompts are read alone: nobody asks for it, and it may break now."""
+    def implied_checks(self) -> Sequence[dg.AssetCheckKey]:
+        """CURRENT where only prompts are selected: reading them may make images stale."""
         alone = self.selects_prompts and not self.checks
         return [dg.AssetCheckKey(self.keys.images, CURRENT)] if alone else []
 
     @cached_property
     def store(self) -> Store:
-        """Where everything lies."""
+        """The open store."""
         return self.resource.open_store()
 
     def prompts(self) -> Iterator[dg.AssetMaterialization]:
-        """Say what every partition asks for, and which are gone from the file."""
+        """Materialize the prompts of each partition; report partitions removed from the file."""
         if not self.selects_prompts:
             return
-        self._tell_removed()
+        self._report_removed()
         for partition, content in self._contents.items():
             yield dg.AssetMaterialization(
                 self.keys.prompts,
@@ -118,7 +121,7 @@ class SetEvents:
 
     @contextmanager
     def reports(self) -> Iterator[Iterator[PartitionReport]]:
-        """Make the images; give a report for every partition when it is finished.
+        """Make the images; give the report of each partition when it is finished.
 
         Raises:
             FluxPipelineError: At the start or the end of the block.
@@ -149,7 +152,7 @@ class SetEvents:
                     limits=limits,
                     asked=sum(content.requests for content in contents),
                     expected=sum(content.images for content in contents),
-                    say=partial(self._say, producer),
+                    say=partial(self._log_progress, producer),
                 ) as reports:
                     yield reports
             finally:
@@ -160,7 +163,7 @@ class SetEvents:
             self.spent.extend((each, producer.ledger.spent_micros(each.scope)) for each in budgets)
 
     def images(self, report: PartitionReport) -> dg.AssetMaterialization:
-        """Say what a finished partition came to."""
+        """Materialize the images of a finished partition."""
         used = self._prompts_used.tags(self._versions[report.partition])
         return dg.AssetMaterialization(
             self.keys.images,
@@ -171,7 +174,7 @@ class SetEvents:
         )
 
     def failure(self, report: PartitionReport) -> dg.AssetObservation:
-        """Say on a failed partition's own page why: else its reason is in the run's log alone."""
+        """Observe a failed partition: its page then shows the reason, not the run's log alone."""
         return dg.AssetObservation(
             self.keys.images,
             partition=report.partition,
@@ -179,19 +182,19 @@ class SetEvents:
             metadata=images_metadata(report),
         )
 
-    def behind(self) -> Sequence[str]:
-        """Partitions of the set whose images are not of their prompts as they were read last."""
+    def stale_partitions(self) -> Sequence[str]:
+        """The set's partitions whose images were made from other prompts than were read last."""
         if not (self.selects_prompts or self.checks):
             return []
-        behind = set(
+        stale = set(
             find_stale_partitions(self.context.instance, self.keys.images, self.keys.prompts)
         )
         if not isinstance(self.prompt_set.partitions, ByDay):
-            behind.intersection_update(self.prompt_set.partition_keys())
-        return sorted(behind)
+            stale.intersection_update(self.prompt_set.partition_keys())
+        return sorted(stale)
 
     def gallery(self) -> Iterator[dg.AssetMaterialization]:
-        """Add what is new to the page of all that the set has ever made, and say where it lies."""
+        """Add new images to the page of all that the set has ever made, and materialize it."""
         if not self._selects(self.keys.gallery):
             return
         built = build_gallery(
@@ -219,7 +222,7 @@ class SetEvents:
 
     @property
     def selects_prompts(self) -> bool:
-        """Whether the prompts are read."""
+        """Whether the run reads the prompts."""
         return self._selects(self.keys.prompts)
 
     def _selects(self, key: dg.AssetKey) -> bool:
@@ -227,10 +230,10 @@ class SetEvents:
 
     @cached_property
     def _partitions(self) -> Sequence[str]:
-        """Those of the run; where it names none, as ``dagster job execute`` may, all of the file.
+        """The run's partitions; all where it names none, as ``dagster job execute`` does.
 
         Raises:
-            dagster.Failure: They are days, which never end.
+            dagster.Failure: The set is made by day, and the run names none: days never end.
         """
         if self.context.has_partition_key or self.context.has_partition_key_range:
             return list(self.context.partition_keys)
@@ -255,7 +258,7 @@ class SetEvents:
         return find_upstream(self.context.instance, self.keys.prompts)
 
     def _earlier_preview(self, report: PartitionReport) -> Mapping[str, dg.MetadataValue]:
-        """Take over the pictures of the last event where nothing is new to be shown."""
+        """The previews of the partition's last event, where this run has no new ones."""
         if any(result.thumbnail for result in report.results):
             return {}
         wanted = dg.AssetRecordsFilter(self.keys.images, asset_partitions=[report.partition])
@@ -263,28 +266,27 @@ class SetEvents:
         event = found[0].asset_materialization if found else None
         return {PREVIEW: event.metadata[PREVIEW]} if event and PREVIEW in event.metadata else {}
 
-    def _say(self, producer: Producer, line: str) -> None:
+    def _log_progress(self, producer: Producer, line: str) -> None:
         self.context.log.info(line)
-        self._tag_cost(producer)  # a run that is killed says nothing at its end
+        self._tag_cost(producer)  # with every line, because a run that is killed has no end
 
     def _tag_cost(self, producer: Producer) -> None:
         spent = producer.ledger.spent_micros(f"run:{self.context.run.run_id}")
         self._tag({COST_TAG: f"{spent / 1_000_000:.4f}"})
 
     def _tag(self, tags: Mapping[str, str]) -> None:
-        """Tag the run: a re-execution has its parent's tags until it says otherwise."""
+        """Tag the run, also with the set's tags: a re-execution has copied those of its parent."""
         named = set_tags(self.prompt_set)
         self.context.instance.add_run_tags(self.context.run.run_id, {**named, **tags})
 
-    def _tell_removed(self) -> None:
-        """Say once a run which materialized partitions the file has no more: the UI hides them."""
+    def _report_removed(self) -> None:
+        """Observe the materialized partitions that the file has no more: the UI hides them."""
         if isinstance(self.prompt_set.partitions, ByDay):
             return
         made = self.context.instance.get_materialized_partitions(self.keys.images)
         gone = sorted(made.difference(self.prompt_set.partition_keys()))
         if gone:
-            more = f" and {len(gone) - _MOST_NAMED} more" if len(gone) > _MOST_NAMED else ""
-            named = f"{', '.join(gone[:_MOST_NAMED])}{more}"
+            named = first_of(gone, _MOST_NAMED)
             self.context.log.info("removed from the file: %s; the pictures stay", named)
             self.context.log_event(
                 dg.AssetObservation(

@@ -1,4 +1,4 @@
-"""What the assets of a prompt set are called, and what its runs are tagged with."""
+"""Asset keys, job names and run tags of a prompt set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ class SetKeys:
 
     @property
     def prompts(self) -> dg.AssetKey:
-        """``<set>/prompts``: what is asked for."""
+        """``<set>/prompts``: the requests."""
         return dg.AssetKey([self.prompt_set, "prompts"])
 
     @property
     def images(self) -> dg.AssetKey:
-        """``<set>/images``: what was made of it."""
+        """``<set>/images``: the images made from them."""
         return dg.AssetKey([self.prompt_set, "images"])
 
     @property
     def gallery(self) -> dg.AssetKey:
-        """``<set>/gallery``: what it looks like."""
+        """``<set>/gallery``: the page that shows the images."""
         return dg.AssetKey([self.prompt_set, "gallery"])
 
     @property
@@ -45,5 +45,5 @@ class SetKeys:
 
 
 def set_tags(prompt_set: PromptSet) -> Mapping[str, str]:
-    """Tag whatever runs are of this prompt set: the UI lists runs by them."""
+    """The tags of every run of this prompt set, by which the UI can filter."""
     return {"flux/prompt_set": prompt_set.name, "flux/model": prompt_set.model.name}

@@ -1,8 +1,8 @@
-"""Runs jobs in this process, on a persistent instance, as the UI would have launched them.
+"""Runs jobs in this process on a persistent instance, such that the UI can re-execute them.
 
-Dagster's public calls either keep no trace of the code location, so that the UI shows a run that
-it can't re-execute, or need servers to be started first. Three names of Dagster's inside are
-imported here, and nowhere else; a test fails where one of them changes.
+Dagster's public calls either don't record the code location, so that the UI can't re-execute the
+run, or need servers to be started first. So three private names of Dagster are imported here and
+nowhere else; a test fails if one of them changes.
 """
 
 import os
@@ -27,13 +27,14 @@ CODE_LOCATION = "flux_pipeline"
 """As in ``workspace.yaml`` and ``[tool.dg.project]``."""
 _REPOSITORY = "__repository__"
 _PROCESS_TAG = "flux/process"
+"""``host:process id:run id`` of the process that runs a run, by which a dead one is found."""
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
 _INTERRUPTED = "UNEXPECTED_TERMINATION"
-# The terminal belongs to whoever launches: what a run logs is in the instance.
+# The command line has the terminal for itself: the log of a run is in the instance.
 _QUIET: Mapping[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -44,9 +45,9 @@ class Launched:
     run_id: str
     success: bool
     reason: str = ""
-    """Why it failed, in words for a person."""
+    """Why it failed, for a person to read."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What the failure says besides."""
+    """The metadata of the failure."""
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
@@ -64,10 +65,10 @@ def launch_set(
     prompt_set: PromptSet,
     partitions: Collection[str] | None = None,
 ) -> Sequence[Launched]:
-    """Make prompts, images and gallery of the partitions, or (None) of all, with days until today.
+    """Make prompts, images and gallery of the partitions; None is all of them, days up to today.
 
     An unbroken range of partitions is one run; a run that fails does not keep the next from being
-    started. Watch what happens meanwhile with ``produce.observing``.
+    started. ``produce.report.observing`` gives each result as it comes.
 
     Raises:
         KeyboardInterrupt: As ``launch_job``; no further run is started.
@@ -93,7 +94,7 @@ def launch_job(
     Raises:
         KeyboardInterrupt: After SIGINT or SIGTERM; the run was drained and is noted as canceled.
     """
-    _bury_dead_runs(instance)
+    _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
     run_id = str(uuid4())
@@ -118,7 +119,7 @@ def launch_job(
 
 
 def explain_failure(failures: Iterable[dg.DagsterEvent]) -> tuple[str, Mapping[str, Any]]:
-    """What the first failed step said of itself, with its metadata; else the error's own words."""
+    """The description and metadata of the first step's failure; else the message of its error."""
     for event in failures:
         data = event.step_failure_data
         said = data.user_failure_data
@@ -129,10 +130,11 @@ def explain_failure(failures: Iterable[dg.DagsterEvent]) -> tuple[str, Mapping[s
     return "", {}
 
 
-def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Note as canceled the runs launched here whose process is gone: nobody else does.
+def _cancel_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Report as canceled the runs launched on this host whose process is gone.
 
-    What they asked for is in the ledger, and the next run goes on with it.
+    Without this they stay STARTED for ever. Their requests are in the ledger, and the next run
+    resumes them.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
         # A run that was re-executed in the UI has this tag too, with its parent's id.
@@ -147,6 +149,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # another user's process: it exists
         return True
     return True

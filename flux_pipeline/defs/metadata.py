@@ -1,6 +1,6 @@
-"""What an event shows in the UI, under Dagster's own keys and ours, which are ``flux/<noun_unit>``.
+"""Descriptions and metadata of the events that the UI shows, under ``dagster/`` and ``flux/`` keys.
 
-Text from prompts is never given as Markdown, and characters that hide or turn text are escaped.
+Text from prompts is never Markdown, and characters that hide or turn text are escaped.
 """
 
 import base64
@@ -18,15 +18,26 @@ from flux_pipeline.text import count_noun, safe_text
 
 Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
+"""The key of a partition's pictures."""
 _MOST_REASONS = 5
-_MOST_SHOWN = 1_000
+_MARKDOWN_LIMIT = 1_000
 """Characters from which on the UI hides Markdown behind a link."""
 _MOST_ROWS = 20
 """Images of the table in an event; the lineage table has all."""
+_COLUMNS = dg.TableSchema(
+    # Few: the UI cuts off what does not fit beside each other.
+    [
+        dg.TableColumn("prompt_name", "string"),
+        dg.TableColumn("take", "int"),
+        dg.TableColumn("seed", "string", "Text: it may be greater than a browser's numbers."),
+        dg.TableColumn("size", "string", "px"),
+        dg.TableColumn("status", "string"),
+    ]
+)
 
 
 def prompts_metadata(content: Content) -> Metadata:
-    """What a partition asks for."""
+    """Metadata of a partition's prompts: the first prompt, the counts, the estimated USD."""
     return {
         "flux/prompt": safe_text(content.prompt),
         "flux/images": content.images,
@@ -36,9 +47,9 @@ def prompts_metadata(content: Content) -> Metadata:
 
 
 def images_metadata(report: PartitionReport) -> Metadata:
-    """What became of a partition: how it looks, what it cost, where it lies, what was counted.
+    """Metadata of a partition's images: previews, reasons, cost, table, address, counts.
 
-    In the order in which a person asks; every number is there even if it is 0, for its plot.
+    The UI shows them in this order. A count is there even if it is 0, so that its plot has a point.
     """
     tally = report.tally
     shown: dict[str, Any] = dict(_previews(report))
@@ -72,7 +83,7 @@ def images_metadata(report: PartitionReport) -> Metadata:
 
 
 def prompts_line(partition: str, content: Content) -> str:
-    """What a partition asks for, as a line of the run's log."""
+    """The description of a partition's prompts: requests, images and estimated USD."""
     return (
         f"{partition}: {count_noun(content.requests, 'request')} for"
         f" {count_noun(content.images, 'image')},"
@@ -81,9 +92,9 @@ def prompts_line(partition: str, content: Content) -> str:
 
 
 def images_line(report: PartitionReport) -> str:
-    """What became of a partition, as a line of the run's log."""
+    """The description of a partition's images: how many of them, USD and seconds."""
     tally = report.tally
-    odd = {
+    rest = {
         "unchanged": tally.unchanged,
         "refused": tally.refused,
         "failed": tally.failed,
@@ -91,7 +102,7 @@ def images_line(report: PartitionReport) -> str:
     }
     parts = [
         f"{tally.stored + tally.unchanged} of {count_noun(tally.asked, 'image')}",
-        *(f"{number} {name}" for name, number in odd.items() if number),
+        *(f"{number} {name}" for name, number in rest.items() if number),
         f"{tally.usd:.4f} USD",
         f"{report.seconds:.1f} s",
     ]
@@ -99,7 +110,7 @@ def images_line(report: PartitionReport) -> str:
 
 
 def reasons_of(report: PartitionReport) -> dict[str, int]:
-    """Why images are missing, and how many for each reason; the first few."""
+    """The first few reasons why images are missing, with the number of images for each."""
     reasons: dict[str, int] = {}
     for result in report.results:
         if result.reason:
@@ -120,27 +131,19 @@ def _row(record: ImageRecord) -> dg.TableRecord:
     )
 
 
-_COLUMNS = dg.TableSchema(  # few: the UI shows no more beside each other, and cuts off the rest
-    [
-        dg.TableColumn("prompt_name", "string"),
-        dg.TableColumn("take", "int"),
-        dg.TableColumn("seed", "string", "Text: it may be greater than a browser's numbers."),
-        dg.TableColumn("size", "string", "px"),
-        dg.TableColumn("status", "string"),
-    ]
-)
-
-
 def _previews(report: PartitionReport) -> Iterator[tuple[str, dg.MetadataValue]]:
-    """Pictures: at once one that the UI shows by itself, and behind a click all, if it can't."""
+    """Thumbnails as Markdown: all in one, where they fit into what the UI shows at once.
+
+    Else a miniature of the first that does, and all of them under a key that the UI shows on click.
+    """
     pictures = [(r.request.source.prompt_name, r.thumbnail) for r in report.results if r.thumbnail]
     everything = "\n".join(_picture(*each) for each in pictures)
-    if len(everything) < _MOST_SHOWN:
+    if len(everything) < _MARKDOWN_LIMIT:
         if everything:
             yield PREVIEW, dg.MetadataValue.md(everything)
         return
     name, first = pictures[0]
-    room = (_MOST_SHOWN - 1 - len(_picture(name, b""))) // 4 * 3
+    room = (_MARKDOWN_LIMIT - 1 - len(_picture(name, b""))) // 4 * 3
     if small := miniature(first, room):
         yield PREVIEW, dg.MetadataValue.md(_picture(name, small))
     yield "flux/previews", dg.MetadataValue.md(everything)

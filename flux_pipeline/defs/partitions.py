@@ -1,6 +1,6 @@
-"""How a prompt set's cut becomes Dagster partitions, and how chosen ones become ranges.
+"""Dagster partitions of a prompt set, the ranges of keys that runs take, and their requests.
 
-One run takes one unbroken range of keys, so that chosen keys become one range for each gap.
+A run takes one unbroken range of keys, so chosen keys with gaps between them need several runs.
 """
 
 from collections import deque
@@ -17,34 +17,39 @@ from flux_pipeline.request import Request
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 MOST_SHARDS = 100
-"""In one run, where the file says nothing else: of some hundred images each, a few hours' work."""
+"""In one run, unless the file says otherwise: with some hundred images each, a few hours' work."""
 AT_ONCE = 20_000
-"""Requests held at most (about 2 KB each), unless one shard alone has more."""
+"""Requests in memory at most (about 2 KB each), unless one shard alone has more."""
 
 
 def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:
-    """Static keys from the file, or days; the last of the days is the one that has begun."""
-    cut = prompt_set.partitions
-    if isinstance(cut, ByDay):
+    """Build static partitions with the file's keys, or daily ones up to today, which has begun."""
+    partitioning = prompt_set.partitions
+    if isinstance(partitioning, ByDay):
         start = datetime(
-            cut.start.year, cut.start.month, cut.start.day, tzinfo=ZoneInfo(cut.timezone)
+            partitioning.start.year,
+            partitioning.start.month,
+            partitioning.start.day,
+            tzinfo=ZoneInfo(partitioning.timezone),
         )
-        return dg.DailyPartitionsDefinition(start_date=start, timezone=cut.timezone, end_offset=1)
+        return dg.DailyPartitionsDefinition(
+            start_date=start, timezone=partitioning.timezone, end_offset=1
+        )
     return dg.StaticPartitionsDefinition(list(prompt_set.partition_keys()))
 
 
-def most_a_run(prompt_set: PromptSet) -> int | None:
+def max_partitions_per_run(prompt_set: PromptSet) -> int | None:
     """How many partitions one run takes; None for any number."""
-    cut = prompt_set.partitions
-    return cut.per_run or (MOST_SHARDS if isinstance(cut, ByShard) else None)
+    partitioning = prompt_set.partitions
+    return partitioning.per_run or (MOST_SHARDS if isinstance(partitioning, ByShard) else None)
 
 
 def build_backfill_policy(prompt_set: PromptSet) -> dg.BackfillPolicy:
-    """Cut a backfill as ``runs_for`` cuts what a schedule or the command line asks for.
+    """Build the policy that splits a backfill into runs as ``runs_for`` does.
 
-    One run wherever it takes all: ``dg launch --partition-range`` refuses any other policy.
+    A single run where one run takes all: ``dg launch --partition-range`` refuses another policy.
     """
-    most = most_a_run(prompt_set)
+    most = max_partitions_per_run(prompt_set)
     fits = most is not None and 0 < len(prompt_set.partition_keys()) <= most
     if most is None or fits:
         return dg.BackfillPolicy.single_run()
@@ -54,8 +59,8 @@ def build_backfill_policy(prompt_set: PromptSet) -> dg.BackfillPolicy:
 def runs_for(
     prompt_set: PromptSet, known: Sequence[str], chosen: Collection[str]
 ) -> Iterator[dg.PartitionKeyRange]:
-    """Cut ``chosen`` into the ranges of as few runs as possible, in the order of ``known``."""
-    most = most_a_run(prompt_set) or len(known)
+    """Split ``chosen`` into as few ranges as possible, one a run, in the order of ``known``."""
+    most = max_partitions_per_run(prompt_set) or len(known)
     wanted = frozenset(chosen)
     run: list[str] = []
     for key in known:
@@ -77,11 +82,11 @@ def range_tags(keys: dg.PartitionKeyRange) -> dict[str, str]:
 
 
 def due_times(cron: str, timezone: str, until: datetime) -> Iterator[datetime]:
-    """When a cron line was due, from ``until`` back to the year 2000, in its own time zone.
+    """Times at which a cron line was due, from ``until`` back to the year 2000, in its time zone.
 
-    As Dagster's scheduler reckons: an hour that a clock change skips or repeats is due once.
+    As Dagster's scheduler has them: an hour that a clock change skips or repeats is due once.
     """
-    # Partitions that begin with every tick: Dagster's public way to read a cron line.
+    # Partitions that begin with every tick are Dagster's public way to evaluate a cron line.
     ticks = dg.TimeWindowPartitionsDefinition(
         start=_EPOCH, fmt="%Y-%m-%dT%H:%M", cron_schedule=cron, timezone=timezone
     )
@@ -95,18 +100,18 @@ def due_times(cron: str, timezone: str, until: datetime) -> Iterator[datetime]:
 
 @dataclass(slots=True)
 class Content:
-    """What one partition asks for."""
+    """The size of one partition: its requests, images and cost."""
 
     requests: int = 0
     images: int = 0
     usd: float = 0.0
-    """By estimate, if all of it had to be made."""
+    """Estimated, if all of it had to be made."""
     prompt: str = ""
     """Of the first request, as it is sent."""
 
 
 def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str, Content]:
-    """Count what the partitions ask for, in one pass; an empty shard has a content too.
+    """Count requests, images and cost of each partition in one pass; an empty shard counts too.
 
     Raises:
         ConfigError: As ``PromptSet.requests``.
@@ -124,7 +129,10 @@ def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str,
 def requests_by_partition(
     prompt_set: PromptSet, partitions: Sequence[str]
 ) -> Iterator[tuple[str, Iterable[Request]]]:
-    """Give each partition with its requests; read one whole before the next is taken.
+    """Give each partition with its requests, lazily: use up the requests of one before the next.
+
+    A shard's prompts are scattered over the whole file, and each pass over a large table takes
+    time. So one pass reads as many shards as fit into ``AT_ONCE`` requests.
 
     Raises:
         ConfigError: As ``PromptSet.requests``.
@@ -132,16 +140,16 @@ def requests_by_partition(
     if isinstance(prompt_set.partitions, ByShard):
         yield from _by_shard(prompt_set, deque(partitions))
     else:
-        # A prompt's takes, and a day's prompts, follow each other.
+        # These come in the order of their partitions already.
         requests = prompt_set.requests(partitions)
         yield from groupby(requests, key=lambda request: request.source.partition)
 
 
-def _by_shard(prompt_set: PromptSet, todo: deque[str]) -> Iterator[tuple[str, Iterable[Request]]]:
-    at_once = 1
-    while todo:
+def _by_shard(prompt_set: PromptSet, left: deque[str]) -> Iterator[tuple[str, Iterable[Request]]]:
+    at_once = 1  # shard: how many requests one has is known after the first
+    while left:
         shards: dict[str, list[Request]] = {
-            todo.popleft(): [] for _ in range(min(at_once, len(todo)))
+            left.popleft(): [] for _ in range(min(at_once, len(left)))
         }
         for request in prompt_set.requests(shards):
             shards[request.source.partition].append(request)

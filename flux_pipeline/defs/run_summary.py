@@ -1,6 +1,8 @@
-"""What a run came to, over all its partitions: counts, what failed and why, and what is checked.
+"""Summary of a run over all its partitions: counts, failures, and what its checks need.
 
-It is fed report by report and keeps no report: a run of a million images needs no more memory.
+``Outcome`` is given one partition's report after the other and keeps none of them, so that a run of
+a million images fits into memory. ``RunFindings`` holds what the checks need, and ``LookAlikes``
+finds images that are the same.
 """
 
 import hashlib
@@ -16,139 +18,35 @@ import numpy.typing as npt
 from flux_pipeline.defs.metadata import reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus, Tally
-from flux_pipeline.text import count_noun, safe_text
+from flux_pipeline.text import count_noun, first_of, safe_text
 
 MOST_NAMED = 20
 """Partitions that a message names."""
 _MOST_ALIKE = 3
-"""Partitions that are named for one reason."""
+"""Partitions that are named for one reason in the failure's description."""
 HELD = "held"
+"""The cause of requests that are held, beside the causes in ``Stop``."""
 SAMPLE = 12
 """Images that are read back from the store after a run."""
 _BLANK = "blank"
+"""How the error of an image that is all of one colour begins."""
 WINDOW = 4_096
-"""Images that an image is compared with by its difference hash: those right before it."""
+"""Images before it that an image is compared with by its difference hash."""
 ALIKE = 3
-"""Bits. Fewer than the 6 of a re-encoded copy: pictures of one kind come that near by chance."""
+"""Bits by which the hashes of look-alikes differ at most.
+
+Fewer than the 6 of a re-encoded copy: pictures of one kind come as near as that by chance.
+"""
 
 
 @dataclass(slots=True)
 class Waiting:
-    """Requests that were not sent, or whose fate nobody knows, until a person does something."""
+    """Requests of one cause that were not sent or are held until a person acts."""
 
     reason: str
     requests: int = 0
     usd: float = 0.0
-    """What they cost, by estimate."""
-
-
-@dataclass(slots=True)
-class Likeness:
-    """Takes stored images one by one; keeps the first ``most`` findings of each kind."""
-
-    most: int
-    twins: dict[str, str] = field(default_factory=dict)
-    """Addresses of images with the pixels of an earlier one, and the earlier one where known."""
-    similar: dict[str, str] = field(default_factory=dict)
-    """Addresses of images that look like an earlier one, and which."""
-    _pixels: set[bytes] = field(default_factory=set)
-    _known: set[int] = field(default_factory=set)
-    """Hashes of the addresses."""
-    _hashes: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(WINDOW, np.uint64))
-    _addresses: list[str] = field(default_factory=list)
-    _next: int = 0
-
-    def add(self, record: ImageRecord) -> None:
-        """Compare one stored image with those before it.
-
-        The same object twice is no twin: two prompts with the same request share it on purpose.
-        """
-        address = record.uri or record.request_sha256
-        if (mark := hash(address)) in self._known:
-            return
-        self._known.add(mark)
-        looks = record.dhash or 0
-        near = self._near(looks) if looks else ""
-        pixels = bytes.fromhex(record.image_sha256)[:8] if record.image_sha256 else b""
-        if pixels and pixels in self._pixels:
-            if len(self.twins) < self.most:
-                self.twins[address] = near
-        elif near and len(self.similar) < self.most:
-            self.similar[address] = near
-        self._pixels.add(pixels)
-        self._remember(looks, address)
-
-    @property
-    def newest(self) -> list[str]:
-        """The addresses in the window, in no order."""
-        return self._addresses
-
-    def _near(self, looks: int) -> str:
-        """The address of the first image in the window that looks like this one."""
-        known = self._hashes[: len(self._addresses)]
-        bits = np.bitwise_count(known ^ np.uint64(looks))
-        found = np.flatnonzero((bits <= ALIKE) & (known != 0))
-        return self._addresses[int(found[np.argmin(bits[found])])] if len(found) else ""
-
-    def _remember(self, looks: int, address: str) -> None:
-        self._hashes[self._next] = looks
-        if self._next < len(self._addresses):
-            self._addresses[self._next] = address
-        else:
-            self._addresses.append(address)
-        self._next = (self._next + 1) % WINDOW
-
-
-@dataclass(slots=True)
-class RunFindings:
-    """What one run's images showed; each dictionary says what is wrong, by image or request."""
-
-    run_id: str
-    missing: dict[str, str] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
-    misfits: dict[str, str] = field(default_factory=dict)
-    """Stored in another size or format than was asked for."""
-    blank: dict[str, str] = field(default_factory=dict)
-    doubted: dict[str, str] = field(default_factory=dict)
-    """Kept in spite of another doubt."""
-    likeness: Likeness = field(default_factory=lambda: Likeness(MOST_NAMED))
-    hashes: "array[int]" = field(default_factory=lambda: array("q"))
-    """Python's hash of the address of every stored image."""
-    _sample: list[tuple[int, int, ImageRecord]] = field(default_factory=list)
-
-    def add(self, report: PartitionReport) -> None:
-        """Take in one partition."""
-        for result in report.results:
-            if result.status is ResultStatus.HELD:
-                _name(self.held, _held_name(result), safe_text(result.reason))
-            for record in result.records:
-                if record.status is ImageStatus.STORED:
-                    self._note(result, record)
-        for name, reason in missing_images(report):
-            _name(self.missing, name, reason)
-
-    @property
-    def sample(self) -> list[ImageRecord]:
-        """Some of the images, drawn evenly, other ones in every run."""
-        return [record for _, _, record in self._sample]
-
-    def _note(self, result: Result, record: ImageRecord) -> None:
-        address = record.uri or record.request_sha256
-        self.hashes.append(hash(address))
-        if misfit := _misfit(result, record):
-            _name(self.misfits, address, misfit)
-        is_blank = (record.error or "").startswith(_BLANK)
-        if record.error:
-            _name(self.blank if is_blank else self.doubted, address, safe_text(record.error))
-        if not is_blank:  # what a filter left black is all alike
-            self.likeness.add(record)
-        # The smallest of random numbers are an even sample; the count keeps records uncompared.
-        draw = hashlib.sha256(f"{self.run_id}{address}".encode()).digest()
-        item = (-int.from_bytes(draw[:8], "big"), len(self.hashes), record)
-        if len(self._sample) < SAMPLE:
-            heapq.heappush(self._sample, item)
-        else:
-            heapq.heappushpop(self._sample, item)
+    """Their estimated cost."""
 
 
 @dataclass(slots=True)
@@ -161,29 +59,28 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     """Why a partition has to be run again, by partition."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
-    """What waits for a person, by the name of a ``Stop``, or ``held``."""
+    """Requests that wait for a person, by cause: the value of a ``Stop``, or ``HELD``."""
     broken: int = 0
-    """Requests that failed for another reason than these."""
+    """Requests that failed for any other cause."""
     incomplete: list[str] = field(default_factory=list)
     """The first partitions in which an image is missing."""
-    findings: RunFindings = field(init=False)
-    """What the checks go by."""
+    findings: "RunFindings" = field(init=False)
 
     def __post_init__(self) -> None:
         self.findings = RunFindings(self.run_id)
 
     def add(self, report: PartitionReport) -> bool:
-        """Take in one partition; return whether it is done with, so that it counts as made.
+        """Add one partition; return whether it counts as made.
 
-        It is, where every image was stored or is named as refused, and there is any image at all:
-        asking again would bring nothing new.
+        It does if every image is stored or refused and at least one is stored (or none was asked
+        for): running it again would bring nothing new.
         """
         tally = report.tally
         self.tally.merge(tally)
         self.partitions += 1
         self.findings.add(report)
         for result in report.results:
-            self._wait(result)
+            self._add_waiting(result)
         if not tally.complete and len(self.incomplete) < MOST_NAMED:
             self.incomplete.append(report.partition)
         kept = tally.stored + tally.unchanged
@@ -193,11 +90,11 @@ class Outcome:
         return done
 
     def raise_if_failed(self) -> None:
-        """Fail the step for the partitions that failed; those that are done stay made.
+        """Fail the step if partitions failed; the others stay materialized.
 
         Raises:
-            dagster.Failure: Names partitions and reasons. Nothing retries it by itself: what could
-                heal by waiting was waited for, and what can't would cost money.
+            dagster.Failure: Names partitions and reasons. Dagster does not retry it: errors that
+                pass were waited for already, and repeating the others would cost money.
         """
         if self.failed:
             named = dict(list(self.failed.items())[:MOST_NAMED])
@@ -221,8 +118,7 @@ class Outcome:
             alike.setdefault(reason, []).append(key)
         shown = list(alike.items())[:MOST_NAMED]
         for reason, keys in shown:
-            more = f" and {len(keys) - _MOST_ALIKE} more" if len(keys) > _MOST_ALIKE else ""
-            yield f"{', '.join(keys[:_MOST_ALIKE])}{more}: {reason}"
+            yield f"{first_of(keys, _MOST_ALIKE)}: {reason}"
         left = len(self.failed) - sum(len(keys) for _, keys in shown)
         if left:
             yield f"and {left} more"
@@ -233,7 +129,7 @@ class Outcome:
             requests, usd = sum(e.requests for e in unsent), sum(e.usd for e in unsent)
             yield f"not sent: {count_noun(requests, 'request')} of {usd:.4f} USD"
 
-    def _wait(self, result: Result) -> None:
+    def _add_waiting(self, result: Result) -> None:
         held = result.status is ResultStatus.HELD
         if result.stop is None and not held:
             self.broken += result.status is ResultStatus.FAILED
@@ -245,30 +141,146 @@ class Outcome:
 
 
 def missing_images(report: PartitionReport) -> Iterator[tuple[str, str]]:
-    """A name and a reason for every image of a partition that was asked for and is not stored.
+    """Give a name and a reason for every image of a partition that was asked for and is not stored.
 
-    The name is the prompt's, and the prediction's id where there is one, else the request's.
+    The name has the prompt's name, and the prediction's id or, where there is none, the request's.
     """
     for result in report.results:
         named = 0
         for record in result.records:
             named += 1
             if record.status is not ImageStatus.STORED:
-                whose = record.prediction_id or f"request {record.request_sha256[:12]}"
-                name = f"{record.prompt_name}, image {record.output_index} of {whose}"
+                made_by = record.prediction_id or f"request {record.request_sha256[:12]}"
+                name = f"{record.prompt_name}, image {record.output_index} of {made_by}"
                 yield name, safe_text(record.error or result.reason or "no reason known")
         for index in range(named, result.request.outputs):
-            name = f"{_held_name(result)}, image {index}"
+            name = f"{_request_name(result)}, image {index}"
             yield name, safe_text(result.reason or "no reason known")
 
 
-def _held_name(result: Result) -> str:
+def _request_name(result: Result) -> str:
     source = result.request.source
     return f"{source.prompt_name}, request {result.request.request_sha256[:12]}"
 
 
+@dataclass(slots=True)
+class RunFindings:
+    """What the checks of one run need; each dictionary says what is wrong, by image or request.
+
+    Of every image it keeps three hashes, and of those that are wrong it names the first few.
+    """
+
+    run_id: str
+    missing: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    misfits: dict[str, str] = field(default_factory=dict)
+    """Stored in another size or format than was asked for."""
+    blank: dict[str, str] = field(default_factory=dict)
+    doubted: dict[str, str] = field(default_factory=dict)
+    """Kept in spite of another doubt."""
+    look_alikes: "LookAlikes" = field(default_factory=lambda: LookAlikes(MOST_NAMED))
+    hashes: "array[int]" = field(default_factory=lambda: array("q"))
+    """Python's hash of the address of every stored image."""
+    _sample: list[tuple[int, int, ImageRecord]] = field(default_factory=list)
+
+    def add(self, report: PartitionReport) -> None:
+        """Add the results of one partition."""
+        for result in report.results:
+            if result.status is ResultStatus.HELD:
+                _name(self.held, _request_name(result), safe_text(result.reason))
+            for record in result.records:
+                if record.status is ImageStatus.STORED:
+                    self._add_image(result, record)
+        for name, reason in missing_images(report):
+            _name(self.missing, name, reason)
+
+    @property
+    def sample(self) -> list[ImageRecord]:
+        """Images to read back from the store: drawn evenly, and other ones in every run."""
+        return [record for _, _, record in self._sample]
+
+    def _add_image(self, result: Result, record: ImageRecord) -> None:
+        address = record.uri or record.request_sha256
+        self.hashes.append(hash(address))
+        if misfit := _misfit(result, record):
+            _name(self.misfits, address, misfit)
+        is_blank = (record.error or "").startswith(_BLANK)
+        if record.error:
+            _name(self.blank if is_blank else self.doubted, address, safe_text(record.error))
+        if not is_blank:  # blank images all look alike
+            self.look_alikes.add(record)
+        # The images with the smallest of random numbers are an even sample. The count is there
+        # because a heap would compare records, which have no order, where the numbers are equal.
+        draw = hashlib.sha256(f"{self.run_id}{address}".encode()).digest()
+        item = (-int.from_bytes(draw[:8], "big"), len(self.hashes), record)
+        if len(self._sample) < SAMPLE:
+            heapq.heappush(self._sample, item)
+        else:
+            heapq.heappushpop(self._sample, item)
+
+
+@dataclass(slots=True)
+class LookAlikes:
+    """Finds images with the same pixels, and those that look alike by their difference hash.
+
+    Of every image it keeps two hashes of 64 bits, and of the last ``WINDOW`` the address: memory
+    stays small over a million images, but look-alikes are found only among neighbours.
+    """
+
+    most: int
+    """Findings of each kind that are kept."""
+    identical: dict[str, str] = field(default_factory=dict)
+    """Addresses of images with the pixels of an earlier one; the earlier address where known."""
+    similar: dict[str, str] = field(default_factory=dict)
+    """Addresses of images that look like an earlier one, and the earlier address."""
+    _pixels: set[bytes] = field(default_factory=set)
+    _known: set[int] = field(default_factory=set)
+    """Hashes of the addresses."""
+    _hashes: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(WINDOW, np.uint64))
+    _addresses: list[str] = field(default_factory=list)
+    _next: int = 0
+
+    def add(self, record: ImageRecord) -> None:
+        """Compare one stored image with those before it."""
+        address = record.uri or record.request_sha256
+        # Two prompts with the same request share one object on purpose: that is no finding.
+        if (mark := hash(address)) in self._known:
+            return
+        self._known.add(mark)
+        dhash = record.dhash or 0
+        near = self._near(dhash) if dhash else ""
+        pixels = bytes.fromhex(record.image_sha256)[:8] if record.image_sha256 else b""
+        if pixels and pixels in self._pixels:
+            if len(self.identical) < self.most:
+                self.identical[address] = near
+        elif near and len(self.similar) < self.most:
+            self.similar[address] = near
+        self._pixels.add(pixels)
+        self._remember(dhash, address)
+
+    @property
+    def newest(self) -> list[str]:
+        """The addresses in the window, in no order."""
+        return self._addresses
+
+    def _near(self, dhash: int) -> str:
+        """The address of the first image in the window that looks like this one."""
+        known = self._hashes[: len(self._addresses)]
+        bits = np.bitwise_count(known ^ np.uint64(dhash))
+        found = np.flatnonzero((bits <= ALIKE) & (known != 0))
+        return self._addresses[int(found[np.argmin(bits[found])])] if len(found) else ""
+
+    def _remember(self, dhash: int, address: str) -> None:
+        self._hashes[self._next] = dhash
+        if self._next < len(self._addresses):
+            self._addresses[self._next] = address
+        else:
+            self._addresses.append(address)
+        self._next = (self._next + 1) % WINDOW
+
+
 def _misfit(result: Result, record: ImageRecord) -> str:
-    """Say how an image is not as asked; a width of 0 px is any size."""
+    """How an image differs from its request; empty where it does not. 0 px wide is any size."""
     request, wrong = result.request, []
     if record.format != request.image_format:
         wrong.append(f"{request.image_format} was asked for, this is {record.format}")
@@ -279,6 +291,6 @@ def _misfit(result: Result, record: ImageRecord) -> str:
     return "; ".join(wrong)
 
 
-def _name(names: dict[str, str], name: str, what: str) -> None:
+def _name(names: dict[str, str], name: str, reason: str) -> None:
     if len(names) < MOST_NAMED:
-        names[name] = what
+        names[name] = reason

@@ -1,4 +1,7 @@
-"""The assets over all prompt sets: the compacted lineage table, and what was spent."""
+"""The assets over all prompt sets: the lineage table, what was spent, and the gallery of all.
+
+They cost nothing: each is derived from what the runs have stored, and can be made again.
+"""
 
 import base64
 from collections.abc import Sequence
@@ -21,7 +24,6 @@ from flux_pipeline.resources import ImageProducer
 _GROUP = "shared"
 _MOST_ROWS = 60
 """Rows of the table in the UI, the newest; the file holds all."""
-
 _COLUMN_LINEAGE = dg.TableColumnLineage(
     {
         column: [dg.TableColumnDep(asset_key=LINEAGE, column_name=name) for name in sources]
@@ -30,9 +32,12 @@ _COLUMN_LINEAGE = dg.TableColumnLineage(
 )
 
 
-def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
-    """Build ``lineage`` and ``spend`` over the prompt sets of these names."""
+def build_shared_assets(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
+    """Build ``lineage``, ``spend`` and ``gallery`` over the prompt sets of these names."""
+    return [_build_lineage(prompt_sets), _build_spend(), _build_gallery(prompt_sets)]
 
+
+def _build_lineage(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
     @dg.asset(
         key=LINEAGE,
         deps=[SetKeys(name).images for name in prompt_sets],
@@ -55,6 +60,10 @@ def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
             }
         )
 
+    return lineage
+
+
+def _build_spend() -> dg.AssetsDefinition:
     @dg.asset(
         key=SPEND,
         deps=[LINEAGE],
@@ -82,61 +91,17 @@ def build_tables(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
                 "flux/page_uri": f"{store.uri}/{PAGE_KEY}",
                 **_sums(table),
                 **_plot(table),
-                "flux/by_day": dg.MetadataValue.md(_markdown(table.slice(_first(table)))),
+                "flux/by_day": dg.MetadataValue.md(
+                    _markdown(table.slice(max(len(table) - _MOST_ROWS, 0)))
+                ),
                 "flux/by_prompt_set": dg.MetadataValue.md(_markdown(group_spending(table, "set"))),
             }
         )
 
-    return [lineage, spend]
+    return spend
 
 
-def _sums(table: pa.Table) -> dict[str, int | float]:
-    sums = total(table)
-    return {
-        "flux/predictions": sums["predictions"],
-        "flux/stored_images": sums["images"],
-        "flux/refused_images": sums["refused"],
-        "flux/failed_images": sums["failed"],
-        "flux/cost_usd": round(float(sums["usd"]), 6),
-        "flux/predict_seconds": round(float(sums["seconds"]), 3),
-    }
-
-
-def _plot(table: pa.Table) -> dict[str, dg.MetadataValue]:
-    """Give USD a day as a picture of some 15 KB; nothing where nothing was spent."""
-    if not (picture := spend_png(table)):
-        return {}
-    data = base64.b64encode(picture).decode()
-    return {"flux/plot": dg.MetadataValue.md(f"![USD a day](data:image/png;base64,{data})")}
-
-
-def _first(table: pa.Table) -> int:
-    return max(len(table) - _MOST_ROWS, 0)
-
-
-def _markdown(table: pa.Table) -> str:
-    """A Markdown table; a cell holds names, dates and numbers, and nothing that Markdown reads."""
-    cells = [
-        [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row.values()]
-        for row in table.to_pylist()
-    ]
-    rows = [table.column_names, ["---"] * table.num_columns, *cells]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _columns(schema: pa.Schema) -> dg.TableSchema:
-    columns = []
-    for field in schema:
-        about = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
-        unit = f" ({about['unit']})" if "unit" in about else ""
-        description = f"{about.get('description', '')}{unit}"
-        columns.append(dg.TableColumn(field.name, str(field.type), description))
-    return dg.TableSchema(columns)
-
-
-def build_gallery_of_all(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
-    """Build ``gallery`` over the galleries of the prompt sets of these names."""
-
+def _build_gallery(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
     @dg.asset(
         key=GALLERY,
         deps=[SetKeys(name).gallery for name in prompt_sets],
@@ -159,3 +124,43 @@ def build_gallery_of_all(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
         )
 
     return gallery
+
+
+def _sums(table: pa.Table) -> dict[str, int | float]:
+    sums = total(table)
+    return {
+        "flux/predictions": sums["predictions"],
+        "flux/stored_images": sums["images"],
+        "flux/refused_images": sums["refused"],
+        "flux/failed_images": sums["failed"],
+        "flux/cost_usd": round(float(sums["usd"]), 6),
+        "flux/predict_seconds": round(float(sums["seconds"]), 3),
+    }
+
+
+def _plot(table: pa.Table) -> dict[str, dg.MetadataValue]:
+    """Metadata with USD a day as a picture of some 15 KB; nothing where nothing was spent."""
+    if not (picture := spend_png(table)):
+        return {}
+    data = base64.b64encode(picture).decode()
+    return {"flux/plot": dg.MetadataValue.md(f"![USD a day](data:image/png;base64,{data})")}
+
+
+def _markdown(table: pa.Table) -> str:
+    """A Markdown table. Cells are names, dates and numbers, so none has to be escaped."""
+    cells = [
+        [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row.values()]
+        for row in table.to_pylist()
+    ]
+    rows = [table.column_names, ["---"] * table.num_columns, *cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _columns(schema: pa.Schema) -> dg.TableSchema:
+    columns = []
+    for field in schema:
+        about = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
+        unit = f" ({about['unit']})" if "unit" in about else ""
+        description = f"{about.get('description', '')}{unit}"
+        columns.append(dg.TableColumn(field.name, str(field.type), description))
+    return dg.TableSchema(columns)

@@ -1,4 +1,4 @@
-"""What the UI knows of a prompt set's assets before anything was made: all of it from the file."""
+"""Asset specs of a prompt set: what the UI shows of its assets before anything was made."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +13,26 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.text import safe_text
 
 IMAGES_VERSION = "1"
-"""Of the code that turns an answer into a stored image: raise it when the stored bytes change."""
+"""The code version of images: raise it when the same reply gives other stored bytes."""
 GALLERY_VERSION = "2"
+"""The code version of galleries: raise it when the same images give another page."""
+_MARKS = frozenset("\\`*_{}[]()#+!|~>")
+"""Characters that Markdown acts upon."""
 _SHOWN = 16
 """Digits of a hash in the UI, whose table cuts off longer ones; the lineage table holds all."""
 
 
 def prompts_version(prompt_set: PromptSet) -> str:
-    """The file's state: an edit makes the prompts stale, and they tell which partitions changed."""
+    """The code version of a set's prompts: the hash of its file, so that an edit makes them stale.
+
+    Which partitions of the images are stale then follows from the prompts' data versions.
+    """
     return prompt_set.config_sha256[:16]
 
 
 def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
     """Build the specs of prompts, images and gallery."""
-    keys, when = SetKeys(prompt_set.name), build_conditions(prompt_set)
+    keys, conditions = SetKeys(prompt_set.name), build_conditions(prompt_set)
     partitions, freshness = build_partitions(prompt_set), build_freshness(prompt_set)
     shared: dict[str, Any] = {
         "group_name": prompt_set.name,
@@ -44,7 +50,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             kinds={"yaml"},
             code_version=prompts_version(prompt_set),
             partitions_def=partitions,
-            automation_condition=when.prompts,
+            automation_condition=conditions.prompts,
             **shared,
         ),
         dg.AssetSpec(
@@ -56,7 +62,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             kinds={"image"},
             code_version=IMAGES_VERSION,
             partitions_def=partitions,
-            automation_condition=when.images,
+            automation_condition=conditions.images,
             freshness_policy=freshness,
             **shared,
         ),
@@ -67,7 +73,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             metadata=_code_references(prompt_set, "description"),
             kinds={"html"},
             code_version=GALLERY_VERSION,
-            automation_condition=when.gallery,
+            automation_condition=conditions.gallery,
             freshness_policy=freshness,
             **shared,
         ),
@@ -88,7 +94,7 @@ def _prompts_metadata(prompt_set: PromptSet) -> dict[str, Any]:
 
 
 def _code_references(prompt_set: PromptSet, key: str) -> dict[str, Any]:
-    """Link to the line of the file, where there is a file."""
+    """Metadata that links to the line of a key in the file; nothing where there is no file."""
     path = Path(prompt_set.path)
     if not prompt_set.path or not path.is_file():
         return {}
@@ -101,14 +107,11 @@ def _code_references(prompt_set: PromptSet, key: str) -> dict[str, Any]:
 
 
 def _sentence(text: str) -> str:
-    """A paragraph that ends as one: the UI's lists put the next one right behind it."""
+    """A paragraph with a full stop at its end: the UI's lists put the next right after it."""
     return f"{text}{'.' if text[-1].isalnum() else ''}\n\n" if text else ""
 
 
 def _markdown_text(text: str) -> str:
-    """Text in a place that is read as Markdown: it stays text."""
+    """Text escaped for a field that the UI reads as Markdown."""
     escaped = "".join(f"\\{char}" if char in _MARKS else char for char in safe_text(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
-
-
-_MARKS = frozenset("\\`*_{}[]()#+!|~>")

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.defs import elsewhere
-from tests.defs.bench import Bench
+from tests.defs import component_project
+from tests.defs.asset_runner import AssetRunner
 
 
 @pytest.fixture(scope="session")
@@ -19,23 +19,23 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def bench(
+def runner(
     request: pytest.FixtureRequest, instance: dg.DagsterInstance, tmp_path: Path
-) -> Iterator[Bench]:
-    """One whose prompt set is named after the test.
+) -> Iterator[AssetRunner]:
+    """Its prompt set is named after the test, not by a counter.
 
-    Seeds, and so the faults that the provider draws, follow from a prompt set's name: a name by the
-    number of tests before would give this test other faults in every order.
+    Seeds, and so the faults that the emulator draws, follow from the prompt set's name: with a
+    counter they would depend on the order of the tests.
     """
     name = sha256(request.node.nodeid.encode()).hexdigest()[:8]
     with ExitStack() as stack:
-        yield Bench(tmp_path, instance, f"winter_{name}", stack)
+        yield AssetRunner(tmp_path, instance, f"winter_{name}", stack)
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Another project, with its own resource."""
-    elsewhere.write_project(tmp_path)
+    """Another Dagster project, which can be imported, with its own resource."""
+    component_project.write_project(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "src"))
     yield tmp_path
-    elsewhere.forget()
+    component_project.forget()

@@ -1,4 +1,4 @@
-"""Reports as a producer gives them, for the tests of what becomes of them."""
+"""Builds image records, results and partition reports as a producer gives them."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -13,7 +13,7 @@ def digest(word: object) -> str:
     return sha256(str(word).encode()).hexdigest()
 
 
-def an_image(
+def build_record(
     word: object = "a", status: ImageStatus = ImageStatus.STORED, **changes: Any
 ) -> ImageRecord:
     stored = status is ImageStatus.STORED
@@ -47,7 +47,7 @@ def an_image(
     return ImageRecord(**(known | changes))
 
 
-def a_result(
+def build_result(
     *,
     status: ResultStatus = ResultStatus.STORED,
     images: Sequence[ImageRecord] | None = None,
@@ -68,9 +68,9 @@ def a_result(
         cost_usd=0.003,
         source=Source("winter", "castle", partition="castle"),
     )
-    records = tuple([an_image()] if images is None else images)
+    records = tuple([build_record()] if images is None else images)
     return Result(request, status, records, **changes)
 
 
-def a_report(partition: str, *results: Result) -> PartitionReport:
+def build_report(partition: str, *results: Result) -> PartitionReport:
     return PartitionReport(partition, results, 1.5)

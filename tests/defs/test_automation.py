@@ -21,7 +21,7 @@ from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.defs.partitions import due_times
 from flux_pipeline.prompts import PromptSet, build_prompt_set
 from flux_pipeline.resources import ImageProducer
-from tests.defs.bench import Bench
+from tests.defs.asset_runner import AssetRunner
 
 MODEL = "lucataco/flux-schnell-lora"
 DAILY = {"cron": "0 6 * * *", "timezone": "Asia/Shanghai"}
@@ -204,22 +204,22 @@ def test_nothing_but_on_change_has_conditions() -> None:
 class Ticks:
     """The automation of one prompt set, evaluated time after time as its file changes."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, runner: AssetRunner) -> None:
+        self.runner = runner
         self.cursor: dg.AutomationEvaluationCursor | None = None
 
     def ask(self, prompt_set: PromptSet) -> dict[str, set[str]]:
         """What is asked for now: assets and their partitions."""
         result = dg.evaluate_automation_conditions(
-            defs=self.bench.definitions(prompt_set),
-            instance=self.bench.instance,
-            asset_selection=dg.AssetSelection.groups(self.bench.name),
+            defs=self.runner.definitions(prompt_set),
+            instance=self.runner.instance,
+            asset_selection=dg.AssetSelection.groups(self.runner.name),
             cursor=self.cursor,
         )
         self.cursor = result.cursor
         asked: dict[str, set[str]] = {}
         for asset in ("prompts", "images"):
-            keys = result.get_requested_partitions(dg.AssetKey([self.bench.name, asset]))
+            keys = result.get_requested_partitions(dg.AssetKey([self.runner.name, asset]))
             if keys:
                 asked[asset] = {str(key) for key in keys}
         return asked
@@ -228,41 +228,41 @@ class Ticks:
 CHANGING = "automation: on_change\n"
 
 
-def test_what_is_missing_is_asked_for_once(bench: Bench) -> None:
-    winter = bench.write(CHANGING + "prompts: {castle: a castle, moon: the moon}")
-    ticks = Ticks(bench)
+def test_what_is_missing_is_asked_for_once(runner: AssetRunner) -> None:
+    winter = runner.write(CHANGING + "prompts: {castle: a castle, moon: the moon}")
+    ticks = Ticks(runner)
     both = {"castle", "moon"}
     assert ticks.ask(winter) == {"prompts": both, "images": both}
     assert ticks.ask(winter) == {}
-    bench.run(winter)
+    runner.run(winter)
     assert ticks.ask(winter) == {}
     assert ticks.ask(winter) == {}
 
 
-def test_an_edit_asks_for_the_edited_partition_alone(bench: Bench) -> None:
-    winter = bench.write(CHANGING + "prompts: {castle: a castle, moon: the moon}")
-    bench.run(winter)
-    ticks = Ticks(bench)
+def test_an_edit_asks_for_the_edited_partition_alone(runner: AssetRunner) -> None:
+    winter = runner.write(CHANGING + "prompts: {castle: a castle, moon: the moon}")
+    runner.run(winter)
+    ticks = Ticks(runner)
     assert ticks.ask(winter) == {}
-    edited = bench.write(CHANGING + "prompts: {castle: a castle, moon: the full moon}")
+    edited = runner.write(CHANGING + "prompts: {castle: a castle, moon: the full moon}")
     assert ticks.ask(edited) == {"prompts": {"castle", "moon"}}
-    bench.run(edited, "prompts")
+    runner.run(edited, "prompts")
     assert ticks.ask(edited) == {"images": {"moon"}}
-    bench.run(edited, "images", keys=["moon", "moon"])
+    runner.run(edited, "images", keys=["moon", "moon"])
     assert ticks.ask(edited) == {}
-    assert bench.charged().creates_accepted == 3
+    assert runner.usage().creates_accepted == 3
 
 
-def test_reading_the_prompts_again_asks_for_no_image(bench: Bench) -> None:
-    winter = bench.write(CHANGING + "prompts: {castle: a castle}")
-    bench.run(winter)
-    ticks = Ticks(bench)
+def test_reading_the_prompts_again_asks_for_no_image(runner: AssetRunner) -> None:
+    winter = runner.write(CHANGING + "prompts: {castle: a castle}")
+    runner.run(winter)
+    ticks = Ticks(runner)
     ticks.ask(winter)
-    bench.run(winter, "prompts")
+    runner.run(winter, "prompts")
     assert ticks.ask(winter) == {}
 
 
-def test_the_books_are_kept_every_hour() -> None:
+def test_the_shared_assets_are_refreshed_every_hour() -> None:
     job, schedule = build_shared_assets_job()
     assert schedule.job_name == job.name == "refresh_shared_assets"
     assert schedule.cron_schedule == "0 * * * *"

@@ -25,7 +25,7 @@ from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.table import compact
 from flux_pipeline.produce.report import ResultStatus, Stop
 from flux_pipeline.store.local import FolderStore
-from tests.defs.reports import a_report, a_result, an_image, digest
+from tests.defs.reports import build_record, build_report, build_result, digest
 from tests.images.samples import HEIGHT, WIDTH, encode, picture
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -45,7 +45,7 @@ def stored(store: FolderStore, number: int, **changes: Any) -> ImageRecord:
     body = encode(picture(seed=number), "WEBP")
     kept = store.put(f"images/winter/{number}.webp", body, content_type="image/webp")
     known = {"uri": kept.uri, "image_sha256": image_sha256(body)}
-    return an_image(number, width=WIDTH, height=HEIGHT, **(known | changes))
+    return build_record(number, width=WIDTH, height=HEIGHT, **(known | changes))
 
 
 def write_rows(store: FolderStore, *images: ImageRecord) -> None:
@@ -57,8 +57,8 @@ def an_outcome(
     *images: ImageRecord, status: ResultStatus = ResultStatus.STORED, **changes: Any
 ) -> Outcome:
     outcome = Outcome("run")
-    result = a_result(outputs=len(images), images=images, status=status, size=(0, 0), **changes)
-    outcome.add(a_report("castle", result))
+    result = build_result(outputs=len(images), images=images, status=status, size=(0, 0), **changes)
+    outcome.add(build_report("castle", result))
     return outcome
 
 
@@ -93,7 +93,7 @@ def test_good_images_pass_everything(store: FolderStore) -> None:
 
 
 def test_a_refused_image_is_a_warning(store: FolderStore) -> None:
-    refused = an_image("x", status=ImageStatus.REFUSED, error="left out")
+    refused = build_record("x", status=ImageStatus.REFUSED, error="left out")
     outcome = an_outcome(stored(store, 1), refused)
     assert broken(outcome, store) == {COMPLETE: WARN}
     check = evaluate(outcome, store)[COMPLETE]
@@ -103,14 +103,14 @@ def test_a_refused_image_is_a_warning(store: FolderStore) -> None:
 
 
 def test_a_failed_image_is_an_error_that_says_what_to_do(store: FolderStore) -> None:
-    outcome = an_outcome(stored(store, 1), an_image("x", status=ImageStatus.FAILED))
+    outcome = an_outcome(stored(store, 1), build_record("x", status=ImageStatus.FAILED))
     assert broken(outcome, store) == {COMPLETE: ERROR}
     assert "Materialize" in (evaluate(outcome, store)[COMPLETE].description or "")
 
 
 def test_what_is_held_is_an_error_of_its_own(store: FolderStore) -> None:
     outcome = an_outcome(
-        an_image("x", status=ImageStatus.FAILED), status=ResultStatus.HELD, reason="why"
+        build_record("x", status=ImageStatus.FAILED), status=ResultStatus.HELD, reason="why"
     )
     assert broken(outcome, store) == {COMPLETE: ERROR, "nothing_is_held": ERROR}
     check = evaluate(outcome, store)["nothing_is_held"]
@@ -144,12 +144,12 @@ def test_an_image_that_is_gone_is_named_twice(store: FolderStore, tmp_path: Path
 
 
 def test_an_image_in_another_store_is_named_and_not_fetched(store: FolderStore) -> None:
-    elsewhere = an_image("x", uri="s3://other/images/x.webp")
+    elsewhere = build_record("x", uri="s3://other/images/x.webp")
     assert set(broken(an_outcome(elsewhere), store)) == {READABLE, RECORDED}
 
 
 def test_an_image_without_an_address_is_named(store: FolderStore) -> None:
-    assert READABLE in broken(an_outcome(an_image("x", uri=None)), store)
+    assert READABLE in broken(an_outcome(build_record("x", uri=None)), store)
 
 
 def test_a_blank_image_and_another_doubt_are_warnings(store: FolderStore) -> None:
@@ -179,7 +179,7 @@ def test_the_same_pixels_twice_are_an_error_and_the_same_looks_a_warning(
 
 def test_another_size_than_asked_for_is_an_error(store: FolderStore) -> None:
     outcome = Outcome("run")
-    outcome.add(a_report("castle", a_result(images=[stored(store, 1)], size=(64, 64))))
+    outcome.add(build_report("castle", build_result(images=[stored(store, 1)], size=(64, 64))))
     assert broken(outcome, store) == {ASKED: ERROR}
 
 
@@ -240,7 +240,7 @@ def test_a_budget_warns_before_it_is_spent(
 
 
 def test_a_request_that_a_budget_kept_back_is_an_error(store: FolderStore) -> None:
-    unsent = an_image("x", status=ImageStatus.FAILED)
+    unsent = build_record("x", status=ImageStatus.FAILED)
     over: dict[str, Any] = {"stop": Stop.RUN_BUDGET, "reason": "not sent: budget usd_per_run 1"}
     outcome = an_outcome(unsent, status=ResultStatus.FAILED, **over)
     assert broken(outcome, store) == {COMPLETE: ERROR, BUDGET: ERROR}
@@ -262,13 +262,13 @@ def test_one_check_is_evaluated_for_every_partition(instance: dg.DagsterInstance
     assert [key.name for key in single] == [COMPLETE]
     assert len(over_all) == len(CHECKS) - 1
     assert split_checks(keys, by_partition=False) == ([], sorted(keys))
-    missing = a_result(images=[an_image("x", ImageStatus.FAILED, error="cut short")])
-    (good,) = partition_checks(single, a_report("moon", a_result()), instance)
-    (bad,) = partition_checks(single, a_report("castle", missing, a_result()), instance)
+    missing = build_result(images=[build_record("x", ImageStatus.FAILED, error="cut short")])
+    (good,) = partition_checks(single, build_report("moon", build_result()), instance)
+    (bad,) = partition_checks(single, build_report("castle", missing, build_result()), instance)
     assert (good.partition, good.passed) == ("moon", True)
     assert (bad.partition, bad.passed, bad.severity) == ("castle", False, ERROR)
     assert bad.metadata["flux/wrong"].value == {"castle, image 0 of prediction-x": "cut short"}
-    assert list(partition_checks([], a_report("moon", a_result()), instance)) == []
+    assert list(partition_checks([], build_report("moon", build_result()), instance)) == []
 
 
 def test_every_check_says_its_sentence_and_what_to_do() -> None:
@@ -279,7 +279,7 @@ def test_every_check_says_its_sentence_and_what_to_do() -> None:
 
 
 def test_a_failed_check_shows_the_first_few_in_words(store: FolderStore) -> None:
-    many = [an_image(number, ImageStatus.FAILED, error="cut short") for number in range(5)]
+    many = [build_record(number, ImageStatus.FAILED, error="cut short") for number in range(5)]
     shown = evaluate(an_outcome(*many, status=ResultStatus.FAILED), store)[COMPLETE].metadata
     lines = str(shown["flux/examples"].value).splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == [*["cut short"] * 3, "and 2 more"]

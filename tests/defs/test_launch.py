@@ -18,7 +18,7 @@ from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_job, launc
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce.report import Result, observing
-from tests.defs.bench import Bench
+from tests.defs.asset_runner import AssetRunner
 
 ROOT = Path(__file__).parents[2]
 FOUR = "prompts: {castle: a castle, harbour: a harbour, moon: the moon, zoo: a zoo}"
@@ -32,18 +32,18 @@ def run_of(instance: dg.DagsterInstance, launched: Launched) -> dg.DagsterRun:
     return run
 
 
-def test_a_run_is_linked_to_the_code_location(bench: Bench) -> None:
-    winter = bench.write(FOUR)
-    (launched,) = launch_set(bench.instance, bench.definitions(winter), winter)
+def test_a_run_is_linked_to_the_code_location(runner: AssetRunner) -> None:
+    winter = runner.write(FOUR)
+    (launched,) = launch_set(runner.instance, runner.definitions(winter), winter)
     assert launched == Launched(launched.run_id, success=True)
-    run = run_of(bench.instance, launched)
+    run = run_of(runner.instance, launched)
     assert run.status is dg.DagsterRunStatus.SUCCESS
-    assert run.job_name == bench.keys.job
+    assert run.job_name == runner.keys.job
     assert run.remote_job_origin is not None
     assert run.remote_job_origin.location_name == "flux_pipeline"
     assert run.remote_job_origin.repository_origin.get_label() == "__repository__@flux_pipeline"
     assert run.tags["dagster/code_location"] == "flux_pipeline"
-    assert set(bench.made(winter).values()) == {"MATERIALIZED"}
+    assert set(runner.statuses(winter).values()) == {"MATERIALIZED"}
 
 
 def test_the_code_location_has_one_name_everywhere() -> None:
@@ -54,39 +54,41 @@ def test_the_code_location_has_one_name_everywhere() -> None:
     assert entry["python_module"]["module_name"] == project["code_location_target_module"]
 
 
-def test_what_is_launched_here_is_started_again_by_nobody(bench: Bench) -> None:
-    winter = bench.write(FOUR)
-    (launched,) = launch_set(bench.instance, bench.definitions(winter), winter, ["castle"])
-    assert run_of(bench.instance, launched).tags["dagster/max_retries"] == "0"
+def test_what_is_launched_here_is_started_again_by_nobody(runner: AssetRunner) -> None:
+    winter = runner.write(FOUR)
+    (launched,) = launch_set(runner.instance, runner.definitions(winter), winter, ["castle"])
+    assert run_of(runner.instance, launched).tags["dagster/max_retries"] == "0"
 
 
-def test_scattered_partitions_are_several_runs(bench: Bench) -> None:
-    winter = bench.write(FOUR)
-    launched = launch_set(bench.instance, bench.definitions(winter), winter, {"zoo", "castle"})
+def test_scattered_partitions_are_several_runs(runner: AssetRunner) -> None:
+    winter = runner.write(FOUR)
+    launched = launch_set(runner.instance, runner.definitions(winter), winter, {"zoo", "castle"})
     assert len(launched) == 2
-    assert list(bench.made(winter).values()) == [
+    assert list(runner.statuses(winter).values()) == [
         "MATERIALIZED",
         "MISSING",
         "MISSING",
         "MATERIALIZED",
     ]
-    assert bench.charged().creates_accepted == 2
+    assert runner.usage().creates_accepted == 2
 
 
-def test_a_failed_run_says_why_and_the_next_is_started(bench: Bench) -> None:
-    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
-    winter = bench.write(FOUR)
-    failed, made = launch_set(bench.instance, bench.definitions(winter), winter, ["castle", "moon"])
+def test_a_failed_run_says_why_and_the_next_is_started(runner: AssetRunner) -> None:
+    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
+    winter = runner.write(FOUR)
+    failed, made = launch_set(
+        runner.instance, runner.definitions(winter), winter, ["castle", "moon"]
+    )
     assert not failed.success
     assert failed.reason.startswith("1 of 1 partition failed\ncastle: ")
     assert made.success
 
 
-def test_whoever_watches_sees_every_result(bench: Bench) -> None:
-    winter = bench.write(FOUR)
+def test_whoever_watches_sees_every_result(runner: AssetRunner) -> None:
+    winter = runner.write(FOUR)
     seen: list[Result] = []
     with observing(seen.append):
-        launch_set(bench.instance, bench.definitions(winter), winter)
+        launch_set(runner.instance, runner.definitions(winter), winter)
     assert sorted(result.request.source.prompt_name for result in seen) == [
         "castle",
         "harbour",
@@ -95,45 +97,47 @@ def test_whoever_watches_sees_every_result(bench: Bench) -> None:
     ]
 
 
-def test_nothing_is_said_on_the_terminal(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
-    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
-    winter = bench.write("prompts: {castle: a castle}")
-    launch_set(bench.instance, bench.definitions(winter), winter)
+def test_nothing_is_said_on_the_terminal(
+    runner: AssetRunner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
+    winter = runner.write("prompts: {castle: a castle}")
+    launch_set(runner.instance, runner.definitions(winter), winter)
     assert capfd.readouterr() == ("", "")
 
 
-def test_any_job_can_be_launched(bench: Bench) -> None:
-    winter = bench.write(FOUR)
-    assert launch_job(bench.instance, bench.definitions(winter), "refresh_shared_assets").success
+def test_any_job_can_be_launched(runner: AssetRunner) -> None:
+    winter = runner.write(FOUR)
+    assert launch_job(runner.instance, runner.definitions(winter), "refresh_shared_assets").success
 
 
-def test_days_are_those_that_have_begun(bench: Bench) -> None:
-    diary = bench.write("prompts: {a: 'on {date}'}\npartitions: {by: day, start: 2026-11-01}\n")
-    definitions = bench.definitions(diary)
-    assert launch_set(bench.instance, definitions, diary, ["2999-01-01"]) == []
-    (launched,) = launch_set(bench.instance, definitions, diary, ["2026-11-01"])
+def test_days_are_those_that_have_begun(runner: AssetRunner) -> None:
+    diary = runner.write("prompts: {a: 'on {date}'}\npartitions: {by: day, start: 2026-11-01}\n")
+    definitions = runner.definitions(diary)
+    assert launch_set(runner.instance, definitions, diary, ["2999-01-01"]) == []
+    (launched,) = launch_set(runner.instance, definitions, diary, ["2026-11-01"])
     assert launched.success
 
 
-def a_run(bench: Bench, process: int, *, copied: bool = False) -> dg.DagsterRun:
+def a_run(runner: AssetRunner, process: int, *, copied: bool = False) -> dg.DagsterRun:
     """A run that seems to be under way in some process of this host."""
-    definitions = bench.definitions(bench.write(FOUR))
-    run = bench.instance.create_run_for_job(
+    definitions = runner.definitions(runner.write(FOUR))
+    run = runner.instance.create_run_for_job(
         definitions.resolve_job_def("refresh_shared_assets"), status=dg.DagsterRunStatus.STARTED
     )
     run_id = "another run" if copied else run.run_id
     place = {"flux/process": f"{socket.gethostname()}:{process}:{run_id}"}
-    bench.instance.add_run_tags(run.run_id, place)
+    runner.instance.add_run_tags(run.run_id, place)
     return run
 
 
-def test_a_run_whose_process_is_gone_is_canceled_by_the_next(bench: Bench) -> None:
-    dead = a_run(bench, NOBODY)
-    copied = a_run(bench, NOBODY, copied=True)
-    alive = a_run(bench, os.getpid())
-    init = a_run(bench, 1)
-    launch_job(bench.instance, bench.definitions(bench.write(FOUR)), "refresh_shared_assets")
-    found = [bench.instance.get_run_by_id(run.run_id) for run in (dead, copied, alive, init)]
+def test_a_run_whose_process_is_gone_is_canceled_by_the_next(runner: AssetRunner) -> None:
+    dead = a_run(runner, NOBODY)
+    copied = a_run(runner, NOBODY, copied=True)
+    alive = a_run(runner, os.getpid())
+    init = a_run(runner, 1)
+    launch_job(runner.instance, runner.definitions(runner.write(FOUR)), "refresh_shared_assets")
+    found = [runner.instance.get_run_by_id(run.run_id) for run in (dead, copied, alive, init)]
     statuses = [run.status for run in found if run is not None]
     assert statuses == [dg.DagsterRunStatus.CANCELED, *[dg.DagsterRunStatus.STARTED] * 3]
 
@@ -170,21 +174,21 @@ def persistent(home: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_the_run_and_what_was_paid_is_taken_up(
-    bench: Bench, persistent: dg.DagsterInstance, home: Path, number: signal.Signals
+    runner: AssetRunner, persistent: dg.DagsterInstance, home: Path, number: signal.Signals
 ) -> None:
-    bench.instance = persistent
-    bench.options = EmulatorOptions(latency_median=600.0, latency_spread=0.0)
-    origin = bench.server.origin
-    winter = bench.write(FOUR)
+    runner.instance = persistent
+    runner.options = EmulatorOptions(latency_median=600.0, latency_spread=0.0)
+    origin = runner.server.origin
+    winter = runner.write(FOUR)
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, bench.folder, home, winter.path, origin],
+        [sys.executable, "-c", SCRIPT, runner.folder, home, winter.path, origin],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
     )
     try:
         deadline = time.monotonic() + 300
-        while bench.charged().creates_accepted < 1:
+        while runner.usage().creates_accepted < 1:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)  # another process: there is no clock to pass in
@@ -194,9 +198,9 @@ def test_a_signal_cancels_the_run_and_what_was_paid_is_taken_up(
         process.kill()
         process.wait()
     assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in said
-    (run,) = [run for run in bench.instance.get_runs() if run.job_name == bench.keys.job]
+    (run,) = [run for run in runner.instance.get_runs() if run.job_name == runner.keys.job]
     assert run.status is dg.DagsterRunStatus.CANCELED  # and no second run was started
-    bench.serve(FaultPlan(), later=601)
-    launch_set(bench.instance, bench.definitions(winter), winter, ["castle"])
-    assert bench.made(winter)["castle"] == "MATERIALIZED"
-    assert bench.charged().creates_accepted == 1
+    runner.serve(FaultPlan(), later=601)
+    launch_set(runner.instance, runner.definitions(winter), winter, ["castle"])
+    assert runner.statuses(winter)["castle"] == "MATERIALIZED"
+    assert runner.usage().creates_accepted == 1

@@ -18,26 +18,28 @@ from flux_pipeline.defs.metadata import (
 from flux_pipeline.defs.partitions import Content
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import ResultStatus
-from tests.defs.reports import a_report, a_result, an_image
+from tests.defs.reports import build_record, build_report, build_result
 
 HOSTILE = "![x](http://evil.example/x.png) <script>alert(1)</script> | a | b |"
 
 
 def test_every_name_is_dagsters_own_or_has_our_prefix() -> None:
-    report = a_report("castle", a_result(thumbnail=b"RIFF", reason="r", notices=("n",)))
+    report = build_report("castle", build_result(thumbnail=b"RIFF", reason="r", notices=("n",)))
     names = {**images_metadata(report), **prompts_metadata(Content(1, 1, 0.1, "a"))}
     assert {name.split("/")[0] for name in names} == {"dagster", "flux"}
 
 
 def test_a_prompt_is_text_and_never_markdown() -> None:
-    shown = images_metadata(a_report("castle", a_result(prompt=HOSTILE)))
+    shown = images_metadata(build_report("castle", build_result(prompt=HOSTILE)))
     assert shown["flux/prompt"] == HOSTILE
     assert isinstance(dg.MetadataValue.text(shown["flux/prompt"]), dg.TextMetadataValue)
     assert "flux/preview" not in shown
 
 
 def test_the_preview_holds_pictures_and_no_text_from_outside() -> None:
-    shown = images_metadata(a_report("castle", a_result(prompt=HOSTILE, thumbnail=b"RIFF....")))
+    shown = images_metadata(
+        build_report("castle", build_result(prompt=HOSTILE, thumbnail=b"RIFF...."))
+    )
     assert shown["flux/preview"].value == "![castle](data:image/webp;base64,UklGRi4uLi4=)"
 
 
@@ -65,26 +67,32 @@ def test_long_text_is_cut() -> None:
 
 def test_reasons_are_counted_in_images_and_are_few() -> None:
     results = [
-        a_result(status=ResultStatus.FAILED, images=[], outputs=2, reason=f"reason {number % 7}")
+        build_result(
+            status=ResultStatus.FAILED, images=[], outputs=2, reason=f"reason {number % 7}"
+        )
         for number in range(14)
     ]
-    found = reasons_of(a_report("castle", *results))
+    found = reasons_of(build_report("castle", *results))
     assert found == {f"reason {number}": 4 for number in range(5)}
 
 
 def test_the_address_is_that_of_an_image_that_is_stored() -> None:
-    lost = an_image(status=ImageStatus.FAILED)
-    report = a_report("castle", a_result(images=[lost]), a_result(images=[an_image("b")]))
+    lost = build_record(status=ImageStatus.FAILED)
+    report = build_report(
+        "castle", build_result(images=[lost]), build_result(images=[build_record("b")])
+    )
     assert images_metadata(report)["dagster/uri"] == "file:///b.webp"
-    assert "dagster/uri" not in images_metadata(a_report("castle", a_result(images=[lost])))
+    assert "dagster/uri" not in images_metadata(build_report("castle", build_result(images=[lost])))
 
 
 def test_counts_are_those_of_the_tally() -> None:
-    report = a_report(
+    report = build_report(
         "castle",
-        a_result(outputs=2, images=[an_image(), an_image(status=ImageStatus.REFUSED)], usd=0.006),
-        a_result(status=ResultStatus.UNCHANGED),
-        a_result(status=ResultStatus.HELD, images=[], outputs=3),
+        build_result(
+            outputs=2, images=[build_record(), build_record(status=ImageStatus.REFUSED)], usd=0.006
+        ),
+        build_result(status=ResultStatus.UNCHANGED),
+        build_result(status=ResultStatus.HELD, images=[], outputs=3),
     )
     shown = images_metadata(report)
     assert shown["dagster/row_count"] == 2
@@ -97,8 +105,8 @@ def test_counts_are_those_of_the_tally() -> None:
 
 
 def test_what_a_person_looks_for_comes_first() -> None:
-    report = a_report(
-        "castle", a_result(thumbnail=b"RIFF", status=ResultStatus.FAILED, reason="why")
+    report = build_report(
+        "castle", build_result(thumbnail=b"RIFF", status=ResultStatus.FAILED, reason="why")
     )
     assert list(images_metadata(report))[:4] == [
         "flux/preview",
@@ -109,8 +117,8 @@ def test_what_a_person_looks_for_comes_first() -> None:
 
 
 def test_the_table_has_a_row_for_every_image_and_few_of_many() -> None:
-    lost = an_image("b", status=ImageStatus.REFUSED, seed=2**62 + 1)
-    table = images_metadata(a_report("castle", a_result(images=[an_image(), lost])))[
+    lost = build_record("b", status=ImageStatus.REFUSED, seed=2**62 + 1)
+    table = images_metadata(build_report("castle", build_result(images=[build_record(), lost])))[
         "flux/image_table"
     ]
     stored, refused = (record.data for record in table.records)
@@ -123,16 +131,18 @@ def test_the_table_has_a_row_for_every_image_and_few_of_many() -> None:
     }
     assert (refused["size"], refused["status"]) == ("", "refused")
     assert refused["seed"] == str(2**62 + 1)
-    many = a_report("castle", a_result(images=[an_image(number) for number in range(100)]))
+    many = build_report(
+        "castle", build_result(images=[build_record(number) for number in range(100)])
+    )
     assert len(images_metadata(many)["flux/image_table"].records) == 20
 
 
 def test_a_line_says_what_became_of_a_partition() -> None:
-    report = a_report(
+    report = build_report(
         "castle",
-        a_result(usd=0.003),
-        a_result(status=ResultStatus.UNCHANGED),
-        a_result(images=[an_image(status=ImageStatus.REFUSED)]),
+        build_result(usd=0.003),
+        build_result(status=ResultStatus.UNCHANGED),
+        build_result(images=[build_record(status=ImageStatus.REFUSED)]),
     )
     assert images_line(report) == "castle: 2 of 3 images, 1 unchanged, 1 refused, 0.0030 USD, 1.5 s"
     content = Content(1, 2, 0.006, "a")
@@ -144,7 +154,7 @@ def test_a_picture_is_small_enough_to_be_shown_without_a_click() -> None:
     out = io.BytesIO()
     noise.save(out, "WEBP", quality=80)
     assert out.tell() > 2_000
-    shown = images_metadata(a_report("castle", *[a_result(thumbnail=out.getvalue())] * 3))
+    shown = images_metadata(build_report("castle", *[build_result(thumbnail=out.getvalue())] * 3))
     text = shown["flux/preview"].value
     assert len(text) < 1_000
     picture = base64.b64decode(text.removeprefix("![castle](data:image/webp;base64,")[:-1])

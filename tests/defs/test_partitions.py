@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.defs.build import beta_accepted
+from flux_pipeline.defs.build import without_beta_warnings
 from flux_pipeline.defs.partitions import (
     MOST_SHARDS,
     build_backfill_policy,
@@ -116,7 +116,7 @@ def test_a_range_is_told_to_dagster_in_its_own_tags() -> None:
     tags = range_tags(dg.PartitionKeyRange("b", "c"))
     keys: list[str] = []
 
-    with beta_accepted():
+    with without_beta_warnings():
 
         @dg.asset(
             partitions_def=dg.StaticPartitionsDefinition(["a", "b", "c", "d"]),

@@ -27,7 +27,7 @@ from flux_pipeline.defs.launch import open_instance
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.prompts import build_prompt_set
 from flux_pipeline.resources import ImageProducer
-from tests.defs.bench import QUIET, WAITING, Bench
+from tests.defs.asset_runner import QUIET, SLOW, AssetRunner
 from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -96,13 +96,13 @@ def persistent(home: Path) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def environment(bench: Bench, home: Path, **more: str) -> dict[str, str]:
-    (bench.folder / "code_location.py").write_text(CODE_LOCATION)
+def environment(runner: AssetRunner, home: Path, **more: str) -> dict[str, str]:
+    (runner.folder / "code_location.py").write_text(CODE_LOCATION)
     return {
         **os.environ,
-        "ORIGIN": bench.server.origin,
-        "FOLDER": str(bench.folder),
-        "PROMPTS": bench.write(SIX).path,
+        "ORIGIN": runner.server.origin,
+        "FOLDER": str(runner.folder),
+        "PROMPTS": runner.write(SIX).path,
         "DAGSTER_HOME": str(home),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
@@ -139,28 +139,28 @@ def members(session: int) -> list[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_retry_pays_nothing_twice_while_the_step_of_the_killed_run_lives_on(
-    bench: Bench, home: Path, persistent: dg.DagsterInstance
+    runner: AssetRunner, home: Path, persistent: dg.DagsterInstance
 ) -> None:
-    bench.instance, bench.options = persistent, WAITING
-    environ = environment(bench, home, SPREAD="1")
-    command = ["-m", "dagster", "job", "execute", "-f", bench.folder / "code_location.py"]
+    runner.instance, runner.options = persistent, SLOW
+    environ = environment(runner, home, SPREAD="1")
+    command = ["-m", "dagster", "job", "execute", "-f", runner.folder / "code_location.py"]
     worker = subprocess.Popen(
-        [sys.executable, *command, "-j", bench.keys.job, "--tags", json.dumps(dict(ALL))],
+        [sys.executable, *command, "-j", runner.keys.job, "--tags", json.dumps(dict(ALL))],
         env=environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        wait_for(lambda: bench.charged().creates_accepted >= 6, worker)
+        wait_for(lambda: runner.usage().creates_accepted >= 6, worker)
         worker.kill()
         worker.wait()
         assert members(worker.pid)
-        (crashed,) = bench.instance.get_runs()
-        job = bench.definitions(bench.write(SIX)).resolve_job_def(bench.keys.job)
-        bench.hasten()
+        (crashed,) = runner.instance.get_runs()
+        job = runner.definitions(runner.write(SIX)).resolve_job_def(runner.keys.job)
+        runner.speed_up()
         retry = job.execute_in_process(
-            instance=bench.instance,
+            instance=runner.instance,
             run_config=QUIET,
             tags={**ALL, "dagster/parent_run_id": crashed.run_id},
         )
@@ -169,8 +169,8 @@ def test_a_retry_pays_nothing_twice_while_the_step_of_the_killed_run_lives_on(
         with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
-    assert set(bench.made(bench.write(SIX)).values()) == {"MATERIALIZED"}
-    charged = bench.charged()
+    assert set(runner.statuses(runner.write(SIX)).values()) == {"MATERIALIZED"}
+    charged = runner.usage()
     assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
 
 
@@ -243,28 +243,28 @@ class WebInterface:
 
 
 def test_runs_ended_in_the_web_interface_are_resumed_by_id_and_nothing_is_paid_twice(
-    bench: Bench, home: Path, persistent: dg.DagsterInstance
+    runner: AssetRunner, home: Path, persistent: dg.DagsterInstance
 ) -> None:
-    bench.instance, bench.options = persistent, WAITING
-    ui = WebInterface(environment(bench, home), bench.folder / "code_location.py")
+    runner.instance, runner.options = persistent, SLOW
+    ui = WebInterface(environment(runner, home), runner.folder / "code_location.py")
     try:
         for policy, first, last, paid in (
             ("SAFE_TERMINATE", "a", "c", 3),
             ("MARK_AS_CANCELED_IMMEDIATELY", "d", "f", 6),
         ):  # all: one that is created later waits as long as the others took by the provider's time
             keys = dg.PartitionKeyRange(first, last)
-            run_id = ui.launch(bench.keys.job, keys)
-            wait_for(lambda paid=paid: bench.charged().creates_accepted >= paid, ui.process)
+            run_id = ui.launch(runner.keys.job, keys)
+            wait_for(lambda paid=paid: runner.usage().creates_accepted >= paid, ui.process)
             ui.terminate(run_id, policy)
-            wait_for(lambda run_id=run_id: is_canceled(bench.instance, run_id), ui.process)
-            bench.hasten()
-            assert bench.run(bench.write(SIX), keys=[first, last]).success
-            bench.hasten(1.0)
+            wait_for(lambda run_id=run_id: is_canceled(runner.instance, run_id), ui.process)
+            runner.speed_up()
+            assert runner.run(runner.write(SIX), keys=[first, last]).success
+            runner.speed_up(1.0)
     finally:
         ui.end()
-    charged = bench.charged()
+    charged = runner.usage()
     assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
-    assert set(bench.made(bench.write(SIX)).values()) == {"MATERIALIZED"}
+    assert set(runner.statuses(runner.write(SIX)).values()) == {"MATERIALIZED"}
 
 
 def is_canceled(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from flux_pipeline.defs.build import beta_accepted
+from flux_pipeline.defs.build import without_beta_warnings
 from flux_pipeline.defs.specs import build_specs
 from flux_pipeline.prompts import build_prompt_set, load_prompt_set
 
@@ -16,7 +16,7 @@ MODEL = "lucataco/flux-schnell-lora"
 def specs(folder: Path, text: str, head: str = f"model: {MODEL}\n") -> Mapping[str, dg.AssetSpec]:
     path = folder / "winter.yaml"
     path.write_text(head + text)
-    with beta_accepted():
+    with without_beta_warnings():
         return {spec.key.path[1]: spec for spec in build_specs(load_prompt_set(path))}
 
 

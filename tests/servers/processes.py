@@ -1,4 +1,4 @@
-"""Runs the command line in a process of its own, which may die at a chosen effect.
+"""Runs the command line, or another program, in a process that may die at a chosen effect.
 
 Processes come from a fork server that has imported everything already, so that a death and the run
 after it take a second and not ten.
@@ -11,10 +11,13 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flux_pipeline.produce.handler import EffectHandler
+from flux_pipeline.produce.policy import Policy
 
 _OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
 _SECONDS = 600
@@ -54,6 +57,29 @@ def context() -> Any:
     return made
 
 
+@dataclass(frozen=True)
+class Running:
+    """A program in a process of its own, with what it prints in two files."""
+
+    process: Any
+    output: Path
+    errors: Path
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for its end; return the exit code and what it has printed on standard output."""
+        self.process.join(_SECONDS)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            raise TimeoutError(f"the program did not end within {_SECONDS} s")
+        printed = self.output.read_text() if self.output.exists() else ""
+        return self.process.exitcode, printed
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.process.pid, number)
+
+
 def run_command(
     arguments: Sequence[str],
     *,
@@ -61,43 +87,55 @@ def run_command(
     environ: Mapping[str, str],
     death: Death | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Run ``flux-pipeline`` with these arguments; return its exit code and what it printed.
+    """Run ``flux-pipeline`` with these arguments; return its exit code and what it printed."""
+    code, printed = start_program(arguments, folder=folder, environ=environ, death=death).wait()
+    return code, json.loads(printed) if printed.startswith("{") else {}
+
+
+def start_program(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    entry: str = "flux_pipeline.cli:main",
+    death: Death | None = None,
+) -> Running:
+    """Start a program in the folder; ``entry`` is its entry point, ``module:function``.
 
     Of our own variables it sees those in ``environ`` alone: the fork server has kept what was set
     when it began, by whatever test that was.
     """
-    output = folder / "output.json"
+    output, errors = folder / "output.json", folder / "errors.txt"
     output.unlink(missing_ok=True)
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
     process = context().Process(
-        target=_command, args=(list(arguments), folder, {**inherited, **environ}, death, output)
+        target=_run_entry, args=(entry, list(arguments), folder, {**inherited, **environ}, death)
     )
     process.start()
-    process.join(_SECONDS)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-        raise TimeoutError(f"the command did not end within {_SECONDS} s")
-    printed = output.read_text() if output.exists() else ""
-    return process.exitcode, json.loads(printed) if printed.startswith("{") else {}
+    return Running(process, output, errors)
 
 
-def _command(
-    arguments: list[str], folder: Path, environ: dict[str, str], death: Death | None, output: Path
+def _run_entry(
+    entry: str, arguments: list[str], folder: Path, environ: dict[str, str], death: Death | None
 ) -> None:
-    from flux_pipeline.cli import main
+    from flux_pipeline import resources
 
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    with output.open("w") as out, (folder / "errors.txt").open("a") as errors:
-        os.dup2(out.fileno(), 1)
+    with Path("output.json").open("w") as output, Path("errors.txt").open("a") as errors:
+        os.dup2(output.fileno(), 1)
         os.dup2(errors.fileno(), 2)
-        sys.stdout, sys.stderr = out, errors
+        sys.stdout, sys.stderr = output, errors
         if death is not None:
             _arm(death)
-        sys.argv = ["flux-pipeline", *arguments]
-        main()
+        # The emulator does not need the two seconds that a first prediction usually takes.
+        resources.Policy = partial(Policy, expected_seconds=0.05)  # type: ignore[misc,assignment]
+        module, _, function = entry.partition(":")
+        # As for a script that is installed: Dagster takes the first path for the script's folder.
+        sys.path.insert(0, str(Path(sys.executable).parent))
+        sys.argv = [module.partition(".")[0].replace("_", "-"), *arguments]
+        getattr(import_module(module), function)()
 
 
 def _arm(death: Death) -> None:

@@ -15,7 +15,7 @@ from flux_pipeline.defs.components import PromptSetAttributes
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, json_schema, load_prompt_set
 from flux_pipeline.prompts import PromptSet as LoadedPromptSet
-from tests.defs.elsewhere import (
+from tests.defs.component_project import (
     MODEL,
     component_text,
     config_error,

@@ -1,9 +1,7 @@
-"""Another Dagster project, with what its owner would write there."""
+"""Writes and loads a Dagster project with components of this package, as its owner would."""
 
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +9,7 @@ import pytest
 
 from flux_pipeline.defs.components import PromptSet
 from flux_pipeline.errors import ConfigError, Problem
+from tests.servers.processes import start_program
 
 MODEL = "lucataco/flux-schnell-lora"
 RESOURCE = """\
@@ -34,7 +33,7 @@ def defs():
 
 
 def write_project(folder: Path) -> None:
-    """An empty project named other, with the resource."""
+    """Write a project named other, with the resource and no prompt set."""
     (folder / "pyproject.toml").write_text(
         '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "other"\n'
     )
@@ -50,7 +49,7 @@ def write_resource(folder: Path, arguments: str = "") -> None:
 
 
 def indented(text: str) -> str:
-    """A file's text as the attributes of a component."""
+    """A prompt set file's text as the attributes of a component."""
     return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))
 
 
@@ -59,7 +58,7 @@ def component_text(body: str, kind: str = "PromptSet") -> str:
 
 
 def write_defs(project: Path, name: str, *bodies: str, kind: str = "PromptSet") -> Path:
-    """The components of these attributes, all in one file."""
+    """Write one file with a component for each of these texts of attributes."""
     folder = project / "src/other/defs" / name
     folder.mkdir(exist_ok=True)
     path = folder / "defs.yaml"
@@ -76,7 +75,7 @@ def load_sets(project: Path) -> list[PromptSet]:
 
 
 def problems(project: Path) -> tuple[Problem, ...]:
-    """What loading the project finds wrong, which Dagster wraps in words of its own."""
+    """The problems that loading the project raises, inside of Dagster's own errors."""
     with pytest.raises(Exception, match="Error while loading component") as raised:
         load(project)
     return config_error(raised.value).problems
@@ -91,32 +90,18 @@ def config_error(raised: BaseException) -> ConfigError:
 
 
 def forget() -> None:
-    """Make the next project be imported anew."""
+    """Forget the imported modules, so that the next project is imported."""
     for name in [name for name in sys.modules if name.split(".")[0] == "other"]:
         del sys.modules[name]
 
 
-def dg_commands(folder: Path, *commands: str) -> Iterator[str]:
-    """What these say, started at once: each takes seconds."""
+def run_dg(folder: Path, command: str) -> str:
+    """Run ``dg`` in the folder; return what it prints. It must succeed."""
     pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
-    ours = ("DAGSTER_HOME", "FLUX_", "REPLICATE_")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    running = [
-        subprocess.Popen(
-            [Path(sys.executable).parent / "dg", *command.split()],
-            cwd=folder,
-            env={**environ, "PYTHONPATH": str(folder / "src"), "PYTHONWARNINGS": "ignore"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
-    ]
-    try:
-        done = [(process.communicate(timeout=600), process.returncode) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for (output, errors), code in done:
-        assert code == 0, output + errors
-        yield output
+    environ = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    program = start_program(
+        command.split(), folder=folder, environ=environ, entry="dagster_dg_cli.cli:main"
+    )
+    code, printed = program.wait()
+    assert code == 0, printed + program.errors.read_text()
+    return printed

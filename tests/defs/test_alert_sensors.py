@@ -29,8 +29,8 @@ from flux_pipeline.defs.alert_sensors import (
     build_alerts,
     failure_alert,
     find_late,
-    tell_held,
-    tell_launched,
+    notify_held,
+    notify_launched,
 )
 from flux_pipeline.defs.automation import build_schedule
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_set, open_instance
@@ -38,8 +38,8 @@ from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce import producer
 from flux_pipeline.resources import AlertSender
-from tests.alerts.receiver import Receiver, receiver
-from tests.defs.bench import Bench
+from tests.defs.asset_runner import AssetRunner
+from tests.servers.webhook import Receiver, receiver
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 THREE = "prompts: {castle: a castle, harbour: a harbour, moon: the moon}\n"
@@ -69,23 +69,23 @@ def sender(webhook: Receiver) -> AlertSender:
     return AlertSender(url=f"{webhook.origin}/hook", ui_url="https://dagster.example")
 
 
-def failed_run(bench: Bench, text: str = THREE) -> Launched:
-    winter = bench.write(text)
-    (launched,) = launch_set(bench.instance, bench.definitions(winter), winter)
+def failed_run(runner: AssetRunner, text: str = THREE) -> Launched:
+    winter = runner.write(text)
+    (launched,) = launch_set(runner.instance, runner.definitions(winter), winter)
     assert not launched.success
     return launched
 
 
-def sensed(bench: Bench, launched: Launched, sender: AlertSender) -> None:
+def sensed(runner: AssetRunner, launched: Launched, sender: AlertSender) -> None:
     """Let the sensor see the failure, as the daemon does."""
-    run = bench.instance.get_run_by_id(launched.run_id)
-    logs = bench.instance.all_logs(launched.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    run = runner.instance.get_run_by_id(launched.run_id)
+    logs = runner.instance.all_logs(launched.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
     assert run is not None
     assert logs[0].dagster_event is not None
     context = dg.build_run_status_sensor_context(
         sensor_name="alert_on_failure",
         dagster_event=logs[0].dagster_event,
-        dagster_instance=bench.instance,
+        dagster_instance=runner.instance,
         dagster_run=run,
         resources={"alert_sender": sender},
     ).for_run_failure()
@@ -94,86 +94,86 @@ def sensed(bench: Bench, launched: Launched, sender: AlertSender) -> None:
 
 
 def test_a_failed_run_is_told_with_its_reasons_and_links(
-    bench: Bench, webhook: Receiver, sender: AlertSender
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
-    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
-    launched = failed_run(bench)
-    sensed(bench, launched, sender)
+    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
+    launched = failed_run(runner)
+    sensed(runner, launched, sender)
     (body,) = webhook.bodies
-    assert (body["kind"], body["title"]) == ("run_failed", f"make_{bench.name} failed")
+    assert (body["kind"], body["title"]) == ("run_failed", f"make_{runner.name} failed")
     assert body["lines"][0] == "1 of 3 partitions failed"
     assert body["lines"][1].startswith("castle: ")
     assert body["links"] == {
         "run": f"https://dagster.example/runs/{launched.run_id}",
-        "images": f"https://dagster.example/assets/{bench.name}/images",
+        "images": f"https://dagster.example/assets/{runner.name}/images",
     }
-    assert (body["prompt_set"], body["run_id"]) == (bench.name, launched.run_id)
+    assert (body["prompt_set"], body["run_id"]) == (runner.name, launched.run_id)
 
 
 @pytest.mark.parametrize("first", ["sensor", "command line"])
 def test_a_run_is_told_once_by_whoever_is_first(
-    bench: Bench, webhook: Receiver, sender: AlertSender, first: str
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender, first: str
 ) -> None:
-    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
-    launched = failed_run(bench)
+    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
+    launched = failed_run(runner)
     if first == "sensor":
-        sensed(bench, launched, sender)
-    tell_launched(bench.instance, launched, sender)
-    sensed(bench, launched, sender)
+        sensed(runner, launched, sender)
+    notify_launched(runner.instance, launched, sender)
+    sensed(runner, launched, sender)
     assert len(webhook.bodies) == 1
 
 
 def test_a_run_that_ended_well_is_not_told(
-    bench: Bench, webhook: Receiver, sender: AlertSender
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
-    winter = bench.write(THREE)
-    for launched in launch_set(bench.instance, bench.definitions(winter), winter):
-        tell_launched(bench.instance, launched, sender)
+    winter = runner.write(THREE)
+    for launched in launch_set(runner.instance, runner.definitions(winter), winter):
+        notify_launched(runner.instance, launched, sender)
     assert webhook.bodies == []
 
 
 def test_a_run_that_dagster_starts_again_is_told_when_that_was_the_last_time(
-    bench: Bench, webhook: Receiver, sender: AlertSender
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
-    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
-    launched = failed_run(bench)
-    bench.instance.add_run_tags(launched.run_id, {"dagster/will_retry": "true"})
-    sensed(bench, launched, sender)
+    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
+    launched = failed_run(runner)
+    runner.instance.add_run_tags(launched.run_id, {"dagster/will_retry": "true"})
+    sensed(runner, launched, sender)
     assert webhook.bodies == []
 
 
 def test_a_budget_of_the_run_is_told_with_what_it_left_out(
-    bench: Bench, webhook: Receiver, sender: AlertSender
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
-    launched = failed_run(bench, THREE + "budget: {usd_per_run: 0.004}\n")
-    tell_launched(bench.instance, launched, sender)
+    launched = failed_run(runner, THREE + "budget: {usd_per_run: 0.004}\n")
+    notify_launched(runner.instance, launched, sender)
     (body,) = webhook.bodies
     assert body["kind"] == "budget_reached"
-    assert body["title"] == f"{bench.name}: the run's budget is reached"
+    assert body["title"] == f"{runner.name}: the run's budget is reached"
     assert "budget usd_per_run 0.004 has 0.001 USD left" in body["text"]
     assert "not sent: 2 requests of 0.0060 USD" in body["text"]
-    assert bench.charged().creates_accepted == 1
+    assert runner.usage().creates_accepted == 1
 
 
 def test_the_budget_of_a_month_is_told_once_and_again_when_it_was_raised(
-    bench: Bench, webhook: Receiver, sender: AlertSender, same_day: None
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender, same_day: None
 ) -> None:
     for limit in (0.0, 0.0, 0.001):
-        launched = failed_run(bench, THREE + f"budget: {{usd_per_month: {limit}}}\n")
-        tell_launched(bench.instance, launched, sender)
+        launched = failed_run(runner, THREE + f"budget: {{usd_per_month: {limit}}}\n")
+        notify_launched(runner.instance, launched, sender)
     assert [body["kind"] for body in webhook.bodies] == ["budget_reached"] * 2
-    assert bench.charged().creates_received == 0
+    assert runner.usage().creates_received == 0
 
 
 def test_a_provider_out_of_credit_is_told_once_a_day_over_all_sets(
-    bench: Bench, webhook: Receiver, sender: AlertSender, same_day: None
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender, same_day: None
 ) -> None:
-    bench.options = EmulatorOptions(time_scale=0, render="cheap", credit_usd=0.0)
+    runner.options = EmulatorOptions(time_scale=0, render="cheap", credit_usd=0.0)
     for _ in range(2):
-        tell_launched(bench.instance, failed_run(bench), sender)
+        notify_launched(runner.instance, failed_run(runner), sender)
     (body,) = webhook.bodies
     assert body["kind"] == "out_of_credit"
-    assert body["title"] == f"{bench.name}: the provider is out of credit"
+    assert body["title"] == f"{runner.name}: the provider is out of credit"
     assert "402" in body["text"]
 
 
@@ -198,19 +198,19 @@ def test_the_most_urgent_cause_gives_the_kind(waiting: dict[str, int], kind: Kin
 
 @pytest.mark.parametrize(("held", "told"), [(0, []), (2, ["held"])])
 def test_what_a_rescue_had_to_hold_is_told(
-    bench: Bench, webhook: Receiver, sender: AlertSender, held: int, told: list[str]
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender, held: int, told: list[str]
 ) -> None:
-    job = bench.definitions(bench.write(THREE)).resolve_job_def("rescue_predictions")
-    run = bench.instance.create_run_for_job(job)
+    job = runner.definitions(runner.write(THREE)).resolve_job_def("rescue_predictions")
+    run = runner.instance.create_run_for_job(job)
     for _ in range(2):
-        tell_held(bench.instance, run.run_id, held, sender)
+        notify_held(runner.instance, run.run_id, held, sender)
     assert [body["kind"] for body in webhook.bodies] == told
 
 
-def test_a_webhook_that_is_away_fails_nothing(bench: Bench, webhook: Receiver) -> None:
+def test_a_webhook_that_is_away_fails_nothing(runner: AssetRunner, webhook: Receiver) -> None:
     webhook.answers = [(404, "")]
-    bench.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
-    sensed(bench, failed_run(bench), AlertSender(url=webhook.origin))
+    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
+    sensed(runner, failed_run(runner), AlertSender(url=webhook.origin))
     assert len(webhook.bodies) == 1
 
 
@@ -227,15 +227,19 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInst
 
 
 @pytest.fixture
-def daily(bench: Bench, lasting: dg.DagsterInstance) -> dg.ScheduleDefinition:
-    bench.instance = lasting
-    built = build_schedule(bench.write(THREE + "schedule: {cron: '0 6 * * *'}\n"))
+def daily(runner: AssetRunner, lasting: dg.DagsterInstance) -> dg.ScheduleDefinition:
+    runner.instance = lasting
+    built = build_schedule(runner.write(THREE + "schedule: {cron: '0 6 * * *'}\n"))
     assert built is not None
     return built
 
 
 def turned_on(
-    bench: Bench, schedule: dg.ScheduleDefinition, *, since: datetime, location: str = CODE_LOCATION
+    runner: AssetRunner,
+    schedule: dg.ScheduleDefinition,
+    *,
+    since: datetime,
+    location: str = CODE_LOCATION,
 ) -> InstigatorState:
     place = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__")
     state = InstigatorState(
@@ -244,16 +248,20 @@ def turned_on(
         InstigatorStatus.RUNNING,
         ScheduleInstigatorData(str(schedule.cron_schedule), since.timestamp()),
     )
-    bench.instance.add_instigator_state(state)
+    runner.instance.add_instigator_state(state)
     return state
 
 
 def ticked(
-    bench: Bench, state: InstigatorState, status: TickStatus, *, runs: list[str] | None = None
+    runner: AssetRunner,
+    state: InstigatorState,
+    status: TickStatus,
+    *,
+    runs: list[str] | None = None,
 ) -> None:
     failed = status is TickStatus.FAILURE
     error = SerializableErrorInfo("it broke\nand more", [], None) if failed else None
-    bench.instance.create_tick(
+    runner.instance.create_tick(
         TickData(
             state.instigator_origin_id,
             state.instigator_name,
@@ -267,42 +275,44 @@ def ticked(
     )
 
 
-def titles(bench: Bench, schedule: dg.ScheduleDefinition, now: datetime = NOW) -> list[str]:
-    return [title for _, title, _ in find_late(bench.instance, schedule, now=now)]
+def titles(runner: AssetRunner, schedule: dg.ScheduleDefinition, now: datetime = NOW) -> list[str]:
+    return [late.title for late in find_late(runner.instance, schedule, now=now)]
 
 
-def test_a_schedule_that_is_off_is_never_late(bench: Bench, daily: dg.ScheduleDefinition) -> None:
-    assert titles(bench, daily) == []
-    turned_on(bench, daily, since=DUE - timedelta(days=3), location="another")
-    assert titles(bench, daily) == []
+def test_a_schedule_that_is_off_is_never_late(
+    runner: AssetRunner, daily: dg.ScheduleDefinition
+) -> None:
+    assert titles(runner, daily) == []
+    turned_on(runner, daily, since=DUE - timedelta(days=3), location="another")
+    assert titles(runner, daily) == []
 
 
 def test_a_tick_that_did_not_come_is_missing_after_a_while(
-    bench: Bench, daily: dg.ScheduleDefinition
+    runner: AssetRunner, daily: dg.ScheduleDefinition
 ) -> None:
-    turned_on(bench, daily, since=DUE - timedelta(hours=1))
-    assert titles(bench, daily, DUE + LATE - timedelta(seconds=1)) == []
-    assert titles(bench, daily) == [f"{daily.name}: the tick of 2026-11-20 06:00 UTC is missing"]
+    turned_on(runner, daily, since=DUE - timedelta(hours=1))
+    assert titles(runner, daily, DUE + LATE - timedelta(seconds=1)) == []
+    assert titles(runner, daily) == [f"{daily.name}: the tick of 2026-11-20 06:00 UTC is missing"]
 
 
 def test_a_tick_before_the_schedule_was_turned_on_is_not_missed(
-    bench: Bench, daily: dg.ScheduleDefinition
+    runner: AssetRunner, daily: dg.ScheduleDefinition
 ) -> None:
-    turned_on(bench, daily, since=DUE + timedelta(minutes=1))
-    assert titles(bench, daily) == []
+    turned_on(runner, daily, since=DUE + timedelta(minutes=1))
+    assert titles(runner, daily) == []
 
 
 @pytest.mark.parametrize("status", [TickStatus.SUCCESS, TickStatus.SKIPPED])
 def test_a_tick_that_came_is_not_late(
-    bench: Bench, daily: dg.ScheduleDefinition, status: TickStatus
+    runner: AssetRunner, daily: dg.ScheduleDefinition, status: TickStatus
 ) -> None:
-    ticked(bench, turned_on(bench, daily, since=DUE - timedelta(days=3)), status)
-    assert titles(bench, daily) == []
+    ticked(runner, turned_on(runner, daily, since=DUE - timedelta(days=3)), status)
+    assert titles(runner, daily) == []
 
 
-def test_a_tick_that_failed_says_why(bench: Bench, daily: dg.ScheduleDefinition) -> None:
-    ticked(bench, turned_on(bench, daily, since=DUE - timedelta(days=3)), TickStatus.FAILURE)
-    assert titles(bench, daily) == [
+def test_a_tick_that_failed_says_why(runner: AssetRunner, daily: dg.ScheduleDefinition) -> None:
+    ticked(runner, turned_on(runner, daily, since=DUE - timedelta(days=3)), TickStatus.FAILURE)
+    assert titles(runner, daily) == [
         f"{daily.name}: the tick of 2026-11-20 06:00 UTC failed: it broke"
     ]
 
@@ -322,32 +332,32 @@ def test_a_tick_that_failed_says_why(bench: Bench, daily: dg.ScheduleDefinition)
     ],
 )
 def test_a_run_that_hangs_is_late(
-    bench: Bench,
+    runner: AssetRunner,
     daily: dg.ScheduleDefinition,
     status: dg.DagsterRunStatus,
     now: datetime,
     said: list[str],
 ) -> None:
-    job = bench.definitions(bench.write(THREE)).resolve_job_def(bench.keys.job)
-    run = bench.instance.create_run_for_job(job, status=status)
-    state = turned_on(bench, daily, since=DUE - timedelta(days=3))
-    ticked(bench, state, TickStatus.SUCCESS, runs=[run.run_id])
-    assert titles(bench, daily, now) == [f"{daily.name}: {each}" for each in said]
+    job = runner.definitions(runner.write(THREE)).resolve_job_def(runner.keys.job)
+    run = runner.instance.create_run_for_job(job, status=status)
+    state = turned_on(runner, daily, since=DUE - timedelta(days=3))
+    ticked(runner, state, TickStatus.SUCCESS, runs=[run.run_id])
+    assert titles(runner, daily, now) == [f"{daily.name}: {each}" for each in said]
 
 
 def test_a_late_schedule_is_told_once(
-    bench: Bench, lasting: dg.DagsterInstance, webhook: Receiver, sender: AlertSender
+    runner: AssetRunner, lasting: dg.DagsterInstance, webhook: Receiver, sender: AlertSender
 ) -> None:
-    bench.instance = lasting
+    runner.instance = lasting
     now = datetime.now(UTC)
     far = f"{(now.hour + 12) % 24}"  # so that no other tick gets late while this runs
-    daily = build_schedule(bench.write(f"{THREE}schedule: {{cron: '0 {far} * * *'}}\n"))
+    daily = build_schedule(runner.write(f"{THREE}schedule: {{cron: '0 {far} * * *'}}\n"))
     assert daily is not None
-    turned_on(bench, daily, since=now - timedelta(days=3))
+    turned_on(runner, daily, since=now - timedelta(days=3))
     on_late, cursor = build_alerts([daily], running=True)[1], None
     for _ in range(2):
         context = dg.build_sensor_context(
-            instance=bench.instance, cursor=cursor, resources={"alert_sender": sender}
+            instance=runner.instance, cursor=cursor, resources={"alert_sender": sender}
         )
         cursor = on_late.evaluate_tick(context).cursor
     (body,) = webhook.bodies

@@ -1,4 +1,4 @@
-"""A prompt set's assets run for real: Dagster, a store, a ledger and the emulator over a socket."""
+"""Runs the assets of one prompt set for real: Dagster, store, ledger, and the emulator's server."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from flux_pipeline.resources import ImageProducer
 HEAD = "model: lucataco/flux-schnell-lora\n"
 INSTANT = EmulatorOptions(time_scale=0, render="cheap", creates_per_minute=None)
 
-WAITING = EmulatorOptions(
+SLOW = EmulatorOptions(
     latency_median=600.0,
     latency_spread=0.0,
     render="cheap",
@@ -30,17 +30,17 @@ WAITING = EmulatorOptions(
     calls_per_minute=None,
     retention_seconds=1e6,
 )
-"""Nothing ends before the bench hastens the provider, however slow the machine is.
+"""No prediction ends before ``speed_up`` is called, however slow the machine is.
 
-The trap: what is created after the first of these has ended is asked for in ten real minutes.
+The trap: a prediction created after the first one has ended is first polled after ten minutes.
 """
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass
-class Bench:
-    """One test's folder, server and prompt set; the instance is shared, the asset keys are not."""
+class AssetRunner:
+    """One test's folder, server and prompt set. All tests of a process share the instance."""
 
     folder: Path
     instance: dg.DagsterInstance
@@ -48,10 +48,10 @@ class Bench:
     stack: ExitStack
     options: EmulatorOptions = INSTANT
     limits: dict[str, Any] = field(default_factory=dict)
-    """Fields of the resource."""
+    """More fields of the resource."""
     _server: EmulatorServer | None = None
     _pace: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    """The time from which the provider's goes at another pace, its own time then, and the pace."""
+    """Since when the provider's clock has its pace, the clock's time then, and the pace."""
 
     @property
     def keys(self) -> SetKeys:
@@ -62,7 +62,7 @@ class Bench:
         return self._server or self.serve(FaultPlan())
 
     def serve(self, faults: FaultPlan, *, later: float = 0.0) -> EmulatorServer:
-        """Go on with a server that has these faults and what the one before it knew.
+        """Start a server with these faults and the state of the one before it.
 
         Its clock is ``later`` seconds ahead.
         """
@@ -75,8 +75,8 @@ class Bench:
         self._server = self.stack.enter_context(server)
         return self._server
 
-    def hasten(self, pace: float = 300.0) -> None:
-        """From now on the provider's time passes faster: what waits and what is still to come."""
+    def speed_up(self, pace: float = 300.0) -> None:
+        """Let the provider's clock run faster from now on."""
         self._pace = time.time(), self._now(), pace
 
     def _now(self) -> float:
@@ -112,7 +112,7 @@ class Bench:
         raise_on_error: bool = True,
         named: bool = True,
     ) -> dg.ExecuteInProcessResult:
-        """Run the set's job over a range of partitions; of some of its assets, or of all.
+        """Run the set's job for all or some of its assets, over a range of partitions.
 
         With ``named`` False the run names no partitions.
         """
@@ -140,12 +140,12 @@ class Bench:
         assert record.asset_materialization is not None
         return record.asset_materialization
 
-    def shown(self, asset: str, partition: str | None = None) -> dict[str, Any]:
-        """That event's metadata as plain values."""
+    def metadata(self, asset: str, partition: str | None = None) -> dict[str, Any]:
+        """The metadata of that event as plain values."""
         metadata = self.event(asset, partition).metadata
         return {name: value.value for name, value in metadata.items()}
 
-    def made(self, prompt_set: PromptSet, asset: str = "images") -> dict[str, str]:
+    def statuses(self, prompt_set: PromptSet, asset: str = "images") -> dict[str, str]:
         """The status of every partition of an asset, as the UI would show it."""
         keys = list(prompt_set.partition_keys())
         statuses = self.instance.get_status_by_partition(
@@ -154,8 +154,8 @@ class Bench:
         found = {key: (statuses or {}).get(key) for key in keys}
         return {key: status.value if status else "MISSING" for key, status in found.items()}
 
-    def charged(self) -> Usage:
-        """What the provider was asked and charged."""
+    def usage(self) -> Usage:
+        """What the provider has counted and charged."""
         return self.server.usage()
 
 

@@ -1,4 +1,4 @@
-"""A web interface as far as reloads go, and ticks of the sensor that asks for them."""
+"""A server that answers reloads as Dagster's web interface does, and the sensor that asks it."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ RELOADED = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {}}
 
 @contextmanager
 def web_interface(*answers: dict[str, Any] | str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that gives these answers to the mutation, one after the other; and what it got."""
+    """Serve these answers to the reload mutation in turn; gives the URL and the requests."""
     got: list[dict[str, Any]] = []
     left = list(answers)
 
@@ -44,7 +44,7 @@ def web_interface(*answers: dict[str, Any] | str) -> Iterator[tuple[str, list[di
         server.server_close()
 
 
-class Ticking:
+class ConfigsSensor:
     """The sensor ``configs_changed`` of these definitions, tick after tick."""
 
     def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:

@@ -1,7 +1,7 @@
-"""The rescue: every ten minutes, whatever was accepted and left is finished by id.
+"""The rescue job: finishes predictions of runs that died by their id, every ten minutes.
 
-A machine that dies leaves its run STARTED for ever, and outputs vanish an hour after they are made.
-So nobody is asked whether a run is alive: the claims in the ledger tell what is left.
+It reads the claims in the ledger, not the runs in Dagster: a machine that dies leaves its run
+STARTED for ever, and the provider deletes outputs an hour after they are made.
 """
 
 from collections.abc import Iterator
@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import dagster as dg
 
 from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
-from flux_pipeline.defs.alert_sensors import tell_held
+from flux_pipeline.defs.alert_sensors import notify_held
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.resources import AlertSender, ImageProducer
 
 RESCUE = "rescue_predictions"
+"""The job's name."""
 _TAGS = {
     "dagster/priority": "10",  # first in the queue: outputs vanish while it waits
     "dagster/max_runtime": "540",  # over before the next one; that one goes on with the rest
@@ -26,13 +27,13 @@ _TAGS = {
 def finish_what_was_left(
     context: dg.OpExecutionContext, image_producer: ImageProducer, alert_sender: AlertSender
 ) -> None:
-    """Not in the pool of the runs that make images: it must not wait for one that hangs."""
+    """Finish them; not in the pool of the runs that make images, where one that hangs blocks it."""
     with reported_errors(), image_producer.open() as producer:
         done = rescue(producer, run_id=context.run_id)
     for line in [*done.notices, *done.unreadable.values()]:
         context.log.warning(line)
     context.log.info("%d left over; now %s", done.found, dict(done.states))
-    tell_held(context.instance, context.run_id, done.states[State.HELD], alert_sender)
+    notify_held(context.instance, context.run_id, done.states[State.HELD], alert_sender)
 
 
 @dg.job(name=RESCUE, tags=_TAGS, executor_def=dg.in_process_executor)
@@ -41,7 +42,7 @@ def _rescue_job() -> None:
     finish_what_was_left()
 
 
-def build_rescue() -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+def build_rescue_job() -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     """Build the job and its schedule, which runs from the start.
 
     A tick that finds nothing left starts no run.

@@ -8,28 +8,30 @@ import pytest
 from flux_pipeline.defs.run_summary import MOST_NAMED, Outcome
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.report import PartitionReport, ResultStatus, Stop
-from tests.defs.reports import a_report, a_result, an_image
+from tests.defs.reports import build_record, build_report, build_result
 
 
 def test_a_partition_with_every_image_is_done() -> None:
     outcome = Outcome("run")
-    assert outcome.add(a_report("castle", a_result(), a_result()))
+    assert outcome.add(build_report("castle", build_result(), build_result()))
     assert (outcome.tally.asked, outcome.tally.stored) == (2, 2)
     outcome.raise_if_failed()
 
 
 def test_an_empty_partition_is_done() -> None:
-    assert Outcome("run").add(a_report("shard-0001"))
+    assert Outcome("run").add(build_report("shard-0001"))
 
 
 def test_what_was_unchanged_is_done() -> None:
-    assert Outcome("run").add(a_report("castle", a_result(status=ResultStatus.UNCHANGED)))
+    assert Outcome("run").add(build_report("castle", build_result(status=ResultStatus.UNCHANGED)))
 
 
 def test_some_refused_images_leave_a_partition_done_and_incomplete() -> None:
     outcome = Outcome("run")
-    result = a_result(outputs=2, images=[an_image(), an_image(status=ImageStatus.REFUSED)])
-    assert outcome.add(a_report("castle", result))
+    result = build_result(
+        outputs=2, images=[build_record(), build_record(status=ImageStatus.REFUSED)]
+    )
+    assert outcome.add(build_report("castle", result))
     assert outcome.incomplete == ["castle"]
 
 
@@ -45,25 +47,31 @@ def test_a_partition_without_any_image_has_failed(
     result_status: ResultStatus, status: ImageStatus
 ) -> None:
     outcome = Outcome("run")
-    nothing = a_result(status=result_status, images=[an_image(status=status)], reason="because")
-    assert not outcome.add(a_report("castle", nothing))
+    nothing = build_result(
+        status=result_status, images=[build_record(status=status)], reason="because"
+    )
+    assert not outcome.add(build_report("castle", nothing))
     assert outcome.failed == {"castle": "because"}
 
 
 def test_one_failed_image_among_many_fails_its_partition() -> None:
     outcome = Outcome("run")
-    broken = a_result(
-        status=ResultStatus.FAILED, images=[an_image(status=ImageStatus.FAILED)], reason="cut short"
+    broken = build_result(
+        status=ResultStatus.FAILED,
+        images=[build_record(status=ImageStatus.FAILED)],
+        reason="cut short",
     )
-    assert not outcome.add(a_report("castle", a_result(), broken, a_result()))
+    assert not outcome.add(build_report("castle", build_result(), broken, build_result()))
     assert outcome.failed == {"castle": "cut short"}
 
 
 def test_a_failure_names_partitions_and_reasons_and_is_retried_by_nobody() -> None:
     outcome = Outcome("run")
-    outcome.add(a_report("castle", a_result(usd=0.003)))
+    outcome.add(build_report("castle", build_result(usd=0.003)))
     outcome.add(
-        a_report("moon", a_result(status=ResultStatus.HELD, images=[], reason="fate unknown"))
+        build_report(
+            "moon", build_result(status=ResultStatus.HELD, images=[], reason="fate unknown")
+        )
     )
     with pytest.raises(dg.Failure) as raised:
         outcome.raise_if_failed()
@@ -76,8 +84,8 @@ def test_a_failure_names_partitions_and_reasons_and_is_retried_by_nobody() -> No
 def test_a_failure_of_very_many_names_the_first() -> None:
     outcome = Outcome("run")
     for number in range(1_000):
-        result = a_result(status=ResultStatus.FAILED, images=[], reason=f"reason {number}")
-        outcome.add(a_report(f"shard-{number:04d}", result))
+        result = build_result(status=ResultStatus.FAILED, images=[], reason=f"reason {number}")
+        outcome.add(build_report(f"shard-{number:04d}", result))
     with pytest.raises(dg.Failure, match="1,000 of 1,000 partitions failed") as raised:
         outcome.raise_if_failed()
     assert f"and {1_000 - MOST_NAMED} more" in (raised.value.description or "")
@@ -86,18 +94,20 @@ def test_a_failure_of_very_many_names_the_first() -> None:
 
 def test_a_report_without_reasons_says_at_least_that_nothing_came() -> None:
     outcome = Outcome("run")
-    report = PartitionReport("a", [a_result(images=[])], 1.0)
+    report = PartitionReport("a", [build_result(images=[])], 1.0)
     assert not outcome.add(report)
     assert outcome.failed == {"a": "no image came"}
 
 
 def test_a_reason_is_said_once_with_the_partitions_that_have_it() -> None:
     outcome = Outcome("run")
-    failed = a_result(status=ResultStatus.FAILED, images=[], reason="no budget")
+    failed = build_result(status=ResultStatus.FAILED, images=[], reason="no budget")
     full = replace(failed, stop=Stop.RUN_BUDGET)
     for key in ("a", "b", "c", "d", "e"):
-        outcome.add(a_report(key, full))
-    outcome.add(a_report("f", a_result(status=ResultStatus.HELD, images=[], reason="fate unknown")))
+        outcome.add(build_report(key, full))
+    outcome.add(
+        build_report("f", build_result(status=ResultStatus.HELD, images=[], reason="fate unknown"))
+    )
     cost = full.request.cost_usd
     with pytest.raises(dg.Failure) as raised:
         outcome.raise_if_failed()

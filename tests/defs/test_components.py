@@ -12,7 +12,7 @@ import flux_pipeline
 from flux_pipeline.defs.components import PromptSet
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import load_prompt_set
-from tests.defs.elsewhere import MODEL, load, load_sets, problems, write_defs
+from tests.defs.component_project import MODEL, load, load_sets, problems, write_defs
 
 # Dagster's own loader calls what pydantic calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")

@@ -1,6 +1,5 @@
 """The component SharedAssets: what the prompt sets of another project share, over all it finds."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,13 @@ import pytest
 
 import flux_pipeline
 from flux_pipeline.resources import ImageProducer
-from tests.alerts.receiver import receiver
-from tests.defs.elsewhere import (
+from tests.defs.component_project import (
     MODEL,
     config_error,
-    dg_commands,
     load,
     write_defs,
 )
+from tests.servers.webhook import receiver
 
 pytestmark = pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")
 
@@ -180,34 +178,7 @@ def test_alerts_are_of_our_runs_alone(shared: Path) -> None:
     ]
 
 
-def test_what_is_scaffolded_makes_images_and_refreshes_the_shared_assets(project: Path) -> None:
-    """As a newcomer does it: dg alone, the emulator, and the executor that Dagster has."""
-    (project / "src/other/defs/resources.py").unlink()
-    for command in (
-        "scaffold defs flux_pipeline.SharedAssets shared",
-        "scaffold defs flux_pipeline.PromptSet winter",
-        "launch --job make_winter",
-        "launch --job refresh_shared_assets",
-    ):
-        list(dg_commands(project, command))
-    listed, about, _ = dg_commands(
-        project,
-        "list defs --json",
-        "utils inspect-component flux_pipeline.SharedAssets",
-        "check yaml",
-    )
-    assert {each["asset_key"] for each in json.loads(listed)["assets"]} == {
-        *(f"winter/{name}" for name in ("prompts", "images", "gallery")),
-        *("lineage", "spend", "gallery"),
-    }
-    assert "What all prompt sets share" in about
-    assert "the project's own definitions have it" in about
-    store = project / "data/store"
-    assert len(list((store / "images/winter").rglob("*.webp"))) == 3
-    assert (store / "galleries/index.html").exists()
-
-
-def test_books_are_made_in_python_too(project: Path) -> None:
+def test_shared_assets_are_made_in_python_too(project: Path) -> None:
     (project / "src/other/defs/shared.py").write_text(
         "import dagster as dg\nfrom flux_pipeline import SharedAssets\n"
         "@dg.component_instance\n"
@@ -221,7 +192,7 @@ def test_books_are_made_in_python_too(project: Path) -> None:
 def test_the_name_of_version_0_1_is_accepted_for_one_release(shared: Path) -> None:
     (shared / "src/other/defs/shared/defs.yaml").write_text("type: flux_pipeline.ImageBooks\n")
 
-    with pytest.warns(DeprecationWarning, match="ImageBooks is flux_pipeline.SharedAssets now"):
+    with pytest.warns(FutureWarning, match="ImageBooks is flux_pipeline.SharedAssets now"):
         definitions = load(shared)
 
     assert "refresh_shared_assets" in definitions.get_repository_def().job_names

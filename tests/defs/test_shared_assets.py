@@ -1,4 +1,4 @@
-"""Lineage and spend over all sets, from what real runs recorded."""
+"""Lineage, spend and the gallery over all sets, from what real runs recorded."""
 
 import base64
 import csv
@@ -10,15 +10,15 @@ import pytest
 from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
-from tests.defs.bench import QUIET, Bench, checks
+from tests.defs.asset_runner import QUIET, AssetRunner, checks
 
 
-def refresh_shared_assets(bench: Bench, *sets: str) -> dict[str, dg.AssetMaterialization]:
-    loaded = [bench.write(text) for text in sets]
+def refresh_shared_assets(runner: AssetRunner, *sets: str) -> dict[str, dg.AssetMaterialization]:
+    loaded = [runner.write(text) for text in sets]
     result = (
-        bench.definitions(*loaded)
+        runner.definitions(*loaded)
         .resolve_job_def(REFRESH_SHARED_ASSETS)
-        .execute_in_process(instance=bench.instance, run_config=QUIET)
+        .execute_in_process(instance=runner.instance, run_config=QUIET)
     )
     return {
         event.asset_key.to_user_string(): event.step_materialization_data.materialization
@@ -27,70 +27,72 @@ def refresh_shared_assets(bench: Bench, *sets: str) -> dict[str, dg.AssetMateria
     }
 
 
-def test_the_books_hold_every_image_once(bench: Bench) -> None:
-    bench.serve(FaultPlan(outcome={"failed_nsfw": 1.0}, only_prompts="moon", cap=100))
+def test_lineage_holds_every_image_once(runner: AssetRunner) -> None:
+    runner.serve(FaultPlan(outcome={"failed_nsfw": 1.0}, only_prompts="moon", cap=100))
     text = "prompts: {castle: {prompt: a castle, takes: 2}, moon: the moon}"
-    winter = bench.write(text)
-    bench.run(winter, raise_on_error=False)
-    bench.run(winter, raise_on_error=False)
-    events = refresh_shared_assets(bench, text)
-    table = pq.read_table(bench.folder / "store/lineage/current.parquet")
+    winter = runner.write(text)
+    runner.run(winter, raise_on_error=False)
+    runner.run(winter, raise_on_error=False)
+    events = refresh_shared_assets(runner, text)
+    table = pq.read_table(runner.folder / "store/lineage/current.parquet")
     assert len(table) == events["lineage"].metadata["dagster/row_count"].value == 3
     shown = events["spend"].metadata
     assert shown["flux/stored_images"].value == 2
     assert shown["flux/cost_usd"].value == pytest.approx(0.009, abs=0.0031)
-    with (bench.folder / "store/spend/by-day.csv").open() as file:
+    with (runner.folder / "store/spend/by-day.csv").open() as file:
         rows = list(csv.DictReader(file))  # two, if midnight came between
-    assert {row["prompt_set"] for row in rows} == {bench.name}
+    assert {row["prompt_set"] for row in rows} == {runner.name}
     assert sum(int(row["images"]) for row in rows) == 2
     assert sum(int(row["refused"]) + int(row["failed"]) for row in rows) == 1
     assert shown["dagster/uri"].value.endswith("/spend/by-day.csv")
 
 
-def test_the_table_in_the_ui_is_markdown_of_plain_cells(bench: Bench) -> None:
+def test_the_table_in_the_ui_is_markdown_of_plain_cells(runner: AssetRunner) -> None:
     text = "prompts: {castle: a castle}"
-    bench.run(bench.write(text))
-    table = refresh_shared_assets(bench, text)["spend"].metadata["flux/by_day"].value.splitlines()
+    runner.run(runner.write(text))
+    table = refresh_shared_assets(runner, text)["spend"].metadata["flux/by_day"].value.splitlines()
     assert table[0] == f"| {' | '.join(SPEND_SCHEMA.names)} |"
     assert table[1] == f"|{' --- |' * len(SPEND_SCHEMA)}"
     cells = table[2].strip("| ").split(" | ")
-    assert cells[1:8] == [bench.name, "lucataco/flux-schnell-lora", "1", "1", "0", "0", "0.0030"]
+    assert cells[1:8] == [runner.name, "lucataco/flux-schnell-lora", "1", "1", "0", "0", "0.0030"]
 
 
-def test_a_prediction_of_four_images_is_one_in_the_books_and_paid_once(bench: Bench) -> None:
+def test_a_prediction_of_four_images_is_counted_and_paid_once(runner: AssetRunner) -> None:
     text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 2}}"
-    bench.run(bench.write(text))
-    events = refresh_shared_assets(bench, text)
+    runner.run(runner.write(text))
+    events = refresh_shared_assets(runner, text)
     shown = {name: value.value for name, value in events["spend"].metadata.items()}
     assert (shown["flux/predictions"], shown["flux/stored_images"]) == (2, 8)
     assert shown["flux/cost_usd"] == pytest.approx(0.024)
-    rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
+    rows = pq.read_table(runner.folder / "store/lineage/current.parquet").to_pylist()
     seconds = {row["prediction_id"]: row["predict_seconds"] for row in rows}
     assert shown["flux/predict_seconds"] == pytest.approx(sum(seconds.values()), abs=0.001)
 
 
-def test_the_plot_is_a_small_picture_in_the_event_and_a_page_in_the_store(bench: Bench) -> None:
+def test_the_plot_is_a_small_picture_in_the_event_and_a_page_in_the_store(
+    runner: AssetRunner,
+) -> None:
     text = "prompts: {castle: a castle}"
-    bench.run(bench.write(text))
-    shown = refresh_shared_assets(bench, text)["spend"].metadata
+    runner.run(runner.write(text))
+    shown = refresh_shared_assets(runner, text)["spend"].metadata
     plot = shown["flux/plot"]
     assert isinstance(plot, dg.MarkdownMetadataValue)
     data = plot.value.removeprefix("![USD a day](data:image/png;base64,").removesuffix(")")
     assert base64.b64decode(data)[:4] == b"\x89PNG"
     assert len(plot.value) < 40_000
-    page = bench.folder / "store/spend/index.html"
+    page = runner.folder / "store/spend/index.html"
     assert shown["flux/page_uri"].value == page.as_uri()
-    assert bench.name in page.read_text()
+    assert runner.name in page.read_text()
 
 
-def test_every_image_asked_for_has_a_row_whatever_became_of_it(bench: Bench) -> None:
+def test_every_image_asked_for_has_a_row_whatever_became_of_it(runner: AssetRunner) -> None:
     faults = {"failed_nsfw": 0.25, "failed_permanent": 0.25, "images_refused": 0.25}
-    bench.serve(FaultPlan(outcome=faults, cap=100))
+    runner.serve(FaultPlan(outcome=faults, cap=100))
     text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 12}}"
-    winter = bench.write(text)
-    bench.run(winter, raise_on_error=False)
-    refresh_shared_assets(bench, text)
-    rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
+    winter = runner.write(text)
+    runner.run(winter, raise_on_error=False)
+    refresh_shared_assets(runner, text)
+    rows = pq.read_table(runner.folder / "store/lineage/current.parquet").to_pylist()
     asked = {(request.request_sha256, index) for request in winter.requests() for index in range(4)}
     assert {(row["request_sha256"], row["output_index"]) for row in rows} == asked
     assert len(rows) == len(asked) == 48
@@ -100,27 +102,27 @@ def test_every_image_asked_for_has_a_row_whatever_became_of_it(bench: Bench) -> 
         assert row["error"] or row["status"] == "stored"
 
 
-def test_what_is_held_has_rows_and_fails_its_check(bench: Bench) -> None:
-    bench.options = bench.options.model_copy(update={"list_enabled": False})
-    bench.limits = {"unknown": "hold"}
-    bench.serve(FaultPlan(create={"reset_after": 1.0}, cap=1))
+def test_what_is_held_has_rows_and_fails_its_check(runner: AssetRunner) -> None:
+    runner.options = runner.options.model_copy(update={"list_enabled": False})
+    runner.limits = {"unknown": "hold"}
+    runner.serve(FaultPlan(create={"reset_after": 1.0}, cap=1))
     text = "prompts: {castle: {prompt: a castle, num_outputs: 2}}"
-    result = bench.run(bench.write(text), raise_on_error=False)
+    result = runner.run(runner.write(text), raise_on_error=False)
     assert not checks(result)["nothing_is_held"]
-    refresh_shared_assets(bench, text)
-    rows = pq.read_table(bench.folder / "store/lineage/current.parquet").to_pylist()
+    refresh_shared_assets(runner, text)
+    rows = pq.read_table(runner.folder / "store/lineage/current.parquet").to_pylist()
     assert [(row["output_index"], row["status"]) for row in rows] == [(0, "failed"), (1, "failed")]
     assert all("`flux-pipeline held`" in row["error"] for row in rows)
 
 
-def test_the_books_of_nothing_are_empty(bench: Bench) -> None:
-    events = refresh_shared_assets(bench, "prompts: {castle: a castle}")
+def test_lineage_and_spend_of_nothing_are_empty(runner: AssetRunner) -> None:
+    events = refresh_shared_assets(runner, "prompts: {castle: a castle}")
     assert events["lineage"].metadata["dagster/row_count"].value == 0
     assert events["spend"].metadata["dagster/row_count"].value == 0
 
 
-def test_every_column_of_the_table_is_described_before_it_exists(bench: Bench) -> None:
-    definitions = bench.definitions(bench.write("prompts: {castle: a castle}"))
+def test_every_column_of_the_table_is_described_before_it_exists(runner: AssetRunner) -> None:
+    definitions = runner.definitions(runner.write("prompts: {castle: a castle}"))
     (spec,) = [
         spec for spec in definitions.resolve_all_asset_specs() if spec.key.path == ["lineage"]
     ]
@@ -130,15 +132,18 @@ def test_every_column_of_the_table_is_described_before_it_exists(bench: Bench) -
     assert {"prompt", "image_sha256", "cost_usd"} <= {column.name for column in schema.columns}
 
 
-def test_the_books_depend_on_the_images_of_every_set(bench: Bench) -> None:
-    definitions = bench.definitions(bench.write("prompts: {castle: a castle}"))
+def test_the_shared_assets_depend_on_every_set(runner: AssetRunner) -> None:
+    definitions = runner.definitions(runner.write("prompts: {castle: a castle}"))
     graph = definitions.resolve_asset_graph()
-    assert graph.get(dg.AssetKey("lineage")).parent_keys == {bench.keys.images}
+    assert graph.get(dg.AssetKey("lineage")).parent_keys == {runner.keys.images}
     assert graph.get(dg.AssetKey("spend")).parent_keys == {dg.AssetKey("lineage")}
+    assert graph.get(dg.AssetKey("gallery")).parent_keys == {runner.keys.gallery}
+    shared = [graph.get(dg.AssetKey(name)) for name in ("lineage", "spend", "gallery")]
+    assert {each.group_name for each in shared} == {"shared"}
 
 
-def test_every_column_of_spend_says_where_it_comes_from(bench: Bench) -> None:
-    definitions = bench.definitions(bench.write("prompts: {castle: a castle}"))
+def test_every_column_of_spend_says_where_it_comes_from(runner: AssetRunner) -> None:
+    definitions = runner.definitions(runner.write("prompts: {castle: a castle}"))
     specs = {spec.key.path[-1]: spec for spec in definitions.resolve_all_asset_specs()}
     columns = {
         name: {column.name for column in specs[name].metadata["dagster/column_schema"].columns}
@@ -150,3 +155,15 @@ def test_every_column_of_spend_says_where_it_comes_from(bench: Bench) -> None:
     for deps in origins.deps_by_column.values():
         assert {dep.asset_key.path[-1] for dep in deps} == {"lineage"}
         assert {dep.column_name for dep in deps} <= columns["lineage"]
+
+
+def test_the_gallery_of_all_is_made_from_the_galleries_of_the_sets(runner: AssetRunner) -> None:
+    text = "prompts: {castle: a castle, moon: the moon}"
+    runner.run(runner.write(text))
+    gallery = refresh_shared_assets(runner, text)["gallery"]
+    shown = {name: value.value for name, value in gallery.metadata.items()}
+    path = runner.folder / "store/galleries/index.html"
+    assert shown["dagster/uri"] == path.as_uri()
+    assert shown["dagster/size_bytes"] == path.stat().st_size
+    assert (shown["dagster/row_count"], shown["flux/prompt_sets"]) == (2, 1)
+    assert f'"name":"{runner.name}"' in path.read_text()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from flux_pipeline.defs.data_versions import Upstream, find_upstream, images_version, version_tags
 from flux_pipeline.lineage.record import ImageStatus
-from tests.defs.bench import Bench
-from tests.defs.reports import an_image
+from tests.defs.asset_runner import AssetRunner
+from tests.defs.reports import build_record
 
 PROMPTS = dg.AssetKey(["winter", "prompts"])
 
@@ -38,25 +38,27 @@ def test_dagster_reads_them_back() -> None:
     assert provenance.input_storage_ids == {PROMPTS: 17}
 
 
-def test_the_pointer_is_that_of_the_latest_event(bench: Bench) -> None:
-    assert find_upstream(bench.instance, bench.keys.prompts).pointer == "NULL"
-    bench.run(bench.write("prompts: {a: a, b: b}"), "prompts")
-    records = bench.instance.fetch_materializations(bench.keys.prompts, limit=10).records
+def test_the_pointer_is_that_of_the_latest_event(runner: AssetRunner) -> None:
+    assert find_upstream(runner.instance, runner.keys.prompts).pointer == "NULL"
+    runner.run(runner.write("prompts: {a: a, b: b}"), "prompts")
+    records = runner.instance.fetch_materializations(runner.keys.prompts, limit=10).records
     newest = max(record.storage_id for record in records)
-    assert find_upstream(bench.instance, bench.keys.prompts).pointer == str(newest)
+    assert find_upstream(runner.instance, runner.keys.prompts).pointer == str(newest)
 
 
 @given(st.permutations(range(5)))
 def test_the_version_of_images_does_not_depend_on_their_order(order: list[int]) -> None:
-    shuffled = images_version(an_image(number) for number in order)
-    assert shuffled == images_version(an_image(number) for number in range(5))
+    shuffled = images_version(build_record(number) for number in order)
+    assert shuffled == images_version(build_record(number) for number in range(5))
 
 
 def test_the_version_of_images_changes_with_every_picture() -> None:
-    versions = {images_version(an_image(number) for number in range(count)) for count in range(5)}
+    versions = {
+        images_version(build_record(number) for number in range(count)) for count in range(5)
+    }
     assert len(versions) == 5
 
 
 def test_what_was_not_stored_has_no_part_in_the_version() -> None:
-    missing = an_image("b", status=ImageStatus.REFUSED)
-    assert images_version([an_image("a"), missing]) == images_version([an_image("a")])
+    missing = build_record("b", status=ImageStatus.REFUSED)
+    assert images_version([build_record("a"), missing]) == images_version([build_record("a")])

@@ -11,68 +11,72 @@ from flux_pipeline.defs.run_summary import (
     MOST_NAMED,
     SAMPLE,
     WINDOW,
-    Likeness,
+    LookAlikes,
     RunFindings,
     missing_images,
 )
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.report import PartitionReport, ResultStatus
-from tests.defs.reports import a_report, a_result, an_image
+from tests.defs.reports import build_record, build_report, build_result
 
 LOOKS = 0x0F0F_1234_5678_9ABC
 
 
 def found(*images: ImageRecord, **changes: Any) -> RunFindings:
     findings = RunFindings("run")
-    findings.add(a_report("castle", a_result(images=images, outputs=len(images), **changes)))
+    findings.add(
+        build_report("castle", build_result(images=images, outputs=len(images), **changes))
+    )
     return findings
 
 
 def test_twins_and_blanks_and_doubts_are_named_by_address() -> None:
     findings = found(
-        an_image("same", uri="file:///a.webp"),
-        an_image("same", uri="file:///b.webp", error="the last 8 rows are of one colour"),
-        an_image("blank", uri="file:///c.webp", error="blank: all of one colour"),
+        build_record("same", uri="file:///a.webp"),
+        build_record("same", uri="file:///b.webp", error="the last 8 rows are of one colour"),
+        build_record("blank", uri="file:///c.webp", error="blank: all of one colour"),
     )
-    assert findings.likeness.twins == {"file:///b.webp": ""}
+    assert findings.look_alikes.identical == {"file:///b.webp": ""}
     assert findings.doubted == {"file:///b.webp": "the last 8 rows are of one colour"}
     assert findings.blank == {"file:///c.webp": "blank: all of one colour"}
 
 
 def test_blank_images_are_no_twins_of_each_other() -> None:
     blank = {"error": "blank: all of one colour", "dhash": 0}
-    findings = found(*(an_image("same", uri=f"file:///{number}", **blank) for number in range(3)))
-    assert findings.likeness.twins == {}
+    findings = found(
+        *(build_record("same", uri=f"file:///{number}", **blank) for number in range(3))
+    )
+    assert findings.look_alikes.identical == {}
     assert len(findings.blank) == 3
 
 
 def test_one_object_of_two_prompts_is_no_twin() -> None:
-    findings = found(an_image("a", dhash=LOOKS), an_image("a", dhash=LOOKS))
-    assert (findings.likeness.twins, findings.likeness.similar) == ({}, {})
+    findings = found(build_record("a", dhash=LOOKS), build_record("a", dhash=LOOKS))
+    assert (findings.look_alikes.identical, findings.look_alikes.similar) == ({}, {})
 
 
 @pytest.mark.parametrize(("bits", "alike"), [(0, True), (ALIKE, True), (ALIKE + 1, False)])
 def test_images_that_look_alike_are_named_with_each_other(bits: int, *, alike: bool) -> None:
-    second = an_image("b", dhash=LOOKS ^ (2**bits - 1))
-    likeness = found(an_image("a", dhash=LOOKS), second).likeness
+    second = build_record("b", dhash=LOOKS ^ (2**bits - 1))
+    likeness = found(build_record("a", dhash=LOOKS), second).look_alikes
     assert likeness.similar == ({"file:///b.webp": "file:///a.webp"} if alike else {})
-    assert likeness.twins == {}
+    assert likeness.identical == {}
 
 
 def test_a_twin_is_named_with_the_earlier_image_and_not_as_similar_too() -> None:
-    first, second = (an_image("x", uri=f"file:///{name}", dhash=LOOKS) for name in "ab")
-    likeness = found(first, second).likeness
-    assert (likeness.twins, likeness.similar) == ({"file:///b": "file:///a"}, {})
+    first, second = (build_record("x", uri=f"file:///{name}", dhash=LOOKS) for name in "ab")
+    likeness = found(first, second).look_alikes
+    assert (likeness.identical, likeness.similar) == ({"file:///b": "file:///a"}, {})
 
 
 def test_looks_are_compared_within_the_window_and_pixels_without_end() -> None:
-    likeness = Likeness(most=9)
-    likeness.add(an_image("first", dhash=2**64 - 1))
+    likeness = LookAlikes(most=9)
+    likeness.add(build_record("first", dhash=2**64 - 1))
     for number in range(WINDOW):
-        likeness.add(an_image(number, dhash=None))
-    likeness.add(an_image("near", dhash=2**64 - 2))
-    likeness.add(an_image("first", uri="file:///again.webp", dhash=2**64 - 1))
-    assert likeness.twins == {"file:///again.webp": "file:///near.webp"}
+        likeness.add(build_record(number, dhash=None))
+    likeness.add(build_record("near", dhash=2**64 - 2))
+    likeness.add(build_record("first", uri="file:///again.webp", dhash=2**64 - 1))
+    assert likeness.identical == {"file:///again.webp": "file:///near.webp"}
     assert likeness.similar == {}
 
 
@@ -88,17 +92,17 @@ def test_looks_are_compared_within_the_window_and_pixels_without_end() -> None:
 def test_another_size_or_format_than_asked_for_is_named(
     changes: dict[str, Any], *, named: bool
 ) -> None:
-    assert (found(an_image("a", **changes)).misfits != {}) is named
+    assert (found(build_record("a", **changes)).misfits != {}) is named
 
 
 def test_every_missing_image_is_named_with_its_reason() -> None:
-    refused = an_image("r", ImageStatus.REFUSED, output_index=1, error="left out")
-    lost = an_image("l", ImageStatus.FAILED, prediction_id=None, error="not sent")
-    report = a_report(
+    refused = build_record("r", ImageStatus.REFUSED, output_index=1, error="left out")
+    lost = build_record("l", ImageStatus.FAILED, prediction_id=None, error="not sent")
+    report = build_report(
         "castle",
-        a_result(outputs=2, images=[an_image(), refused]),
-        a_result(status=ResultStatus.FAILED, images=[lost]),
-        a_result(status=ResultStatus.HELD, images=[], reason="held: nobody knows"),
+        build_result(outputs=2, images=[build_record(), refused]),
+        build_result(status=ResultStatus.FAILED, images=[lost]),
+        build_result(status=ResultStatus.HELD, images=[], reason="held: nobody knows"),
     )
     names = dict(missing_images(report))
     assert list(names.values()) == ["left out", "not sent", "held: nobody knows"]
@@ -114,15 +118,15 @@ def test_what_is_held_is_named_by_its_request() -> None:
 
 
 def test_of_very_many_the_first_are_named() -> None:
-    findings = found(*(an_image(number, width=1) for number in range(9 * MOST_NAMED)))
+    findings = found(*(build_record(number, width=1) for number in range(9 * MOST_NAMED)))
     assert len(findings.misfits) == MOST_NAMED
 
 
 def fill(run_id: str, images: int) -> list[ImageRecord]:
     findings = RunFindings(run_id)
     for number in range(images):
-        image = an_image(number, uri=f"file:///{number}.webp")
-        findings.add(a_report("a", a_result(images=[image])))
+        image = build_record(number, uri=f"file:///{number}.webp")
+        findings.add(build_report("a", build_result(images=[image])))
     return findings.sample
 
 
@@ -141,7 +145,7 @@ def test_the_sample_is_even_and_another_one_in_every_run() -> None:
 
 
 def test_the_same_image_twice_does_no_harm_to_the_sample() -> None:
-    same = an_image("same", uri="file:///same.webp")
+    same = build_record("same", uri="file:///same.webp")
     assert len(found(*[same] * (3 * SAMPLE)).sample) == SAMPLE
 
 
@@ -149,8 +153,8 @@ def test_no_report_is_kept() -> None:
     numbers = count()
 
     def some(images: int) -> list[PartitionReport]:
-        named = (an_image(next(numbers), dhash=LOOKS) for _ in range(images))
-        return [a_report("a", a_result(images=[image])) for image in named]
+        named = (build_record(next(numbers), dhash=LOOKS) for _ in range(images))
+        return [build_report("a", build_result(images=[image])) for image in named]
 
     findings = RunFindings("run")
     for report in some(WINDOW + 1_000):  # the sets have just grown

@@ -1,6 +1,7 @@
 """What dg writes, lists and says of the components, in another project and in this one."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,57 @@ import dagster as dg
 import pytest
 import yaml
 
-from flux_pipeline.defs import components as scaffold_module
+from flux_pipeline.defs import components
 from flux_pipeline.defs.components import PromptSetScaffolder, SharedAssetsScaffolder
 from flux_pipeline.prompts import load_prompt_set
-from tests.defs.elsewhere import dg_commands
+from tests.defs.component_project import run_dg, write_project
 
 
-def test_a_scaffolded_prompt_set_loads_as_it_is_by_dg_alone(project: Path) -> None:
-    list(dg_commands(project, "scaffold defs flux_pipeline.PromptSet winter"))
-    listed, about, usage = dg_commands(
-        project,
-        "list defs --json",
-        "utils inspect-component flux_pipeline.PromptSet",
-        "--help",
-    )
-    assets = {each["asset_key"]: each for each in json.loads(listed)["assets"]}
-    assert set(assets) == {"winter/prompts", "winter/images", "winter/gallery"}
+@pytest.fixture(scope="module")
+def scaffolded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Another project with a prompt set and the shared assets, as dg has written them."""
+    folder = tmp_path_factory.mktemp("scaffolded")
+    write_project(folder)
+    (folder / "src/other/defs/resources.py").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder / "src"))
+        run_dg(folder, "scaffold defs flux_pipeline.PromptSet winter")
+        run_dg(folder, "scaffold defs flux_pipeline.SharedAssets shared")
+        yield folder
+
+
+def test_what_is_scaffolded_is_checked_and_listed_as_it_is(scaffolded: Path) -> None:
+    run_dg(scaffolded, "check yaml")
+    listed = json.loads(run_dg(scaffolded, "list defs --json"))
+    assets = {each["asset_key"]: each for each in listed["assets"]}
+    assert set(assets) == {
+        *(f"winter/{name}" for name in ("prompts", "images", "gallery")),
+        *("lineage", "spend", "gallery"),
+    }
     assert assets["winter/images"]["source"] == "src/other/defs/winter/defs.yaml:4"
     assert assets["winter/images"]["kinds"] == ["image"]
+
+
+def test_dg_shows_what_the_components_and_their_attributes_are_for(scaffolded: Path) -> None:
+    about = run_dg(scaffolded, "utils inspect-component flux_pipeline.PromptSet")
     assert "Images of a list of prompts" in about
     assert "num_inference_steps" in about
+    about = run_dg(scaffolded, "utils inspect-component flux_pipeline.SharedAssets")
+    assert "What all prompt sets share" in about
+    assert "the project's own definitions have it" in about
+
+
+def test_what_is_scaffolded_makes_images_and_refreshes_the_shared_assets(scaffolded: Path) -> None:
+    """As a newcomer does it: dg alone, the emulator, and the executor that Dagster has."""
+    run_dg(scaffolded, "launch --job make_winter")
+    run_dg(scaffolded, "launch --job refresh_shared_assets")
+    store = scaffolded / "data/store"
+    assert len(list((store / "images/winter").rglob("*.webp"))) == 3
+    assert (store / "galleries/index.html").exists()
+
+
+def test_dg_shows_its_commands(tmp_path: Path) -> None:
+    usage = run_dg(tmp_path, "--help")
     assert "scaffold" in usage, "some releases of typer leave dg's commands out"
 
 
@@ -49,8 +81,8 @@ def test_scaffolding_appends_to_a_file_and_writes_python(tmp_path: Path) -> None
     kinds = [each["type"] for each in yaml.safe_load_all((tmp_path / "defs.yaml").read_text())]
     assert kinds == ["other.Thing", "flux_pipeline.PromptSet"]
     scaffold(tmp_path / "defs.yaml", "SharedAssets", append=True)
-    (*_, books) = yaml.safe_load_all((tmp_path / "defs.yaml").read_text())
-    assert books["attributes"] == {"image_producer": "environment"}
+    (*_, shared) = yaml.safe_load_all((tmp_path / "defs.yaml").read_text())
+    assert shared["attributes"] == {"image_producer": "environment"}
     for kind in ("PromptSet", "SharedAssets"):
         scaffold(tmp_path, kind, scaffold_format="python")
         assert f"-> {kind}" in (tmp_path / "component.py").read_text()
@@ -61,8 +93,8 @@ def test_in_this_project_a_prompt_set_is_scaffolded_as_a_file(
 ) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "defs/winter").mkdir(parents=True)
-    here = str(tmp_path / "flux_pipeline/defs/scaffold.py")
-    monkeypatch.setattr(scaffold_module, "__file__", here)
+    here = str(tmp_path / "flux_pipeline/defs/components.py")
+    monkeypatch.setattr(components, "__file__", here)
     with pytest.raises(SystemExit) as ended:
         scaffold(tmp_path / "defs/winter", project_root=tmp_path)
     assert ended.value.code == 0

@@ -18,11 +18,11 @@ from flux_pipeline.defs.change_sensor import (
 )
 from flux_pipeline.prompts import load_prompt_sets
 from flux_pipeline.resources import ImageProducer
-from tests.defs.bench import HEAD, Bench
-from tests.defs.reloads import NOWHERE, RELOADED, Ticking, web_interface
+from tests.defs.asset_runner import HEAD, AssetRunner
+from tests.defs.web_interface import NOWHERE, RELOADED, ConfigsSensor, web_interface
 
 
-class Watched:
+class WatchedPromptSets:
     """A folder of prompt sets, and the sensor of what was loaded of it."""
 
     def __init__(self, folder: Path, ui_url: str, instance: dg.DagsterInstance) -> None:
@@ -35,7 +35,7 @@ class Watched:
             build_definitions(watched.prompt_sets, ImageProducer()),
             dg.Definitions(sensors=[build_changes_sensor(watched, self.ui_url)]),
         )
-        self.sensor = Ticking(definitions, self.instance)
+        self.sensor = ConfigsSensor(definitions, self.instance)
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(HEAD + text)
@@ -48,23 +48,23 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, instance: dg.DagsterInstance) -> Watched:
+def watched(tmp_path: Path, instance: dg.DagsterInstance) -> WatchedPromptSets:
     folder = tmp_path / "configs"
     folder.mkdir()
     (folder / "winter.yaml").write_text(HEAD + "prompts: {a: a, b: b}\n")
-    return Watched(folder, NOWHERE, instance)
+    return WatchedPromptSets(folder, NOWHERE, instance)
 
 
-def test_nothing_is_asked_where_nothing_changed(watched: Watched) -> None:
+def test_nothing_is_asked_where_nothing_changed(watched: WatchedPromptSets) -> None:
     assert watched.said() == "Files unchanged since they were loaded: 1."
 
 
-def test_a_file_that_was_merely_touched_is_unchanged(watched: Watched) -> None:
+def test_a_file_that_was_merely_touched_is_unchanged(watched: WatchedPromptSets) -> None:
     os.utime(watched.folder / "winter.yaml", ns=(1, 1))
     assert watched.said() == "Files unchanged since they were loaded: 1."
 
 
-def test_an_edit_reloads_the_code_location_once(watched: Watched) -> None:
+def test_an_edit_reloads_the_code_location_once(watched: WatchedPromptSets) -> None:
     with web_interface(RELOADED) as (watched.ui_url, got):
         watched.load()
         watched.write("winter.yaml", "prompts: {a: a, b: other}\n")
@@ -75,7 +75,9 @@ def test_an_edit_reloads_the_code_location_once(watched: Watched) -> None:
     assert [each["variables"] for each in got] == [{"name": "flux_pipeline"}]
 
 
-def test_where_the_web_interface_is_away_the_tick_says_what_to_press(watched: Watched) -> None:
+def test_where_the_web_interface_is_away_the_tick_says_what_to_press(
+    watched: WatchedPromptSets,
+) -> None:
     watched.write("winter.yaml", "prompts: {a: a}\n")
     said = watched.said()
     assert "winter.yaml changed (winter: 1 removed (b; the pictures stay))" in said
@@ -87,7 +89,9 @@ def test_where_the_web_interface_is_away_the_tick_says_what_to_press(watched: Wa
     assert len(got) == 1
 
 
-def test_a_mistake_is_told_with_its_file_and_line_and_nothing_is_reloaded(watched: Watched) -> None:
+def test_a_mistake_is_told_with_its_file_and_line_and_nothing_is_reloaded(
+    watched: WatchedPromptSets,
+) -> None:
     with web_interface() as (watched.ui_url, got):
         watched.load()
         watched.write("winter.yaml", "prompts:\n  a: {prompt: a, num_outputs: 9}\n")
@@ -98,7 +102,7 @@ def test_a_mistake_is_told_with_its_file_and_line_and_nothing_is_reloaded(watche
     assert got == []
 
 
-def test_a_table_that_changed_is_noticed(watched: Watched) -> None:
+def test_a_table_that_changed_is_noticed(watched: WatchedPromptSets) -> None:
     (watched.folder / "t.csv").write_text("x\nfox\n")
     watched.write("winter.yaml", 'prompts: {a: {prompt: "a {x}", table: t.csv, key: x}}\n')
     watched.load()
@@ -107,7 +111,7 @@ def test_a_table_that_changed_is_noticed(watched: Watched) -> None:
     assert "winter: its table is another, 1 new (a-owl)" in watched.said()
 
 
-def test_new_and_gone_files_are_noticed(watched: Watched) -> None:
+def test_new_and_gone_files_are_noticed(watched: WatchedPromptSets) -> None:
     (watched.folder / "winter.yaml").unlink()
     watched.write("summer.yaml", "prompts: {a: a}\n")
     assert "summer is new; winter is gone, its pictures stay" in watched.said()
@@ -137,50 +141,55 @@ def test_edits_of_one_prompt_among_many_are_named_alone(tmp_path: Path) -> None:
     assert list(describe_changes(before, load())) == []
 
 
-def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(bench: Bench) -> None:
-    bench.run(bench.write("prompts: {a: a, b: b}\n"))
-    paid = bench.charged().creates_accepted
-    edited = bench.write("prompts: {a: a, b: other, c: c}\n")
-    (bench.folder / "configs").mkdir()
-    path = bench.folder / f"configs/{bench.name}.yaml"
+def test_prompts_of_an_edited_set_are_read_again_once_and_nothing_is_sent(
+    runner: AssetRunner,
+) -> None:
+    runner.run(runner.write("prompts: {a: a, b: b}\n"))
+    paid = runner.usage().creates_accepted
+    edited = runner.write("prompts: {a: a, b: other, c: c}\n")
+    (runner.folder / "configs").mkdir()
+    path = runner.folder / f"configs/{runner.name}.yaml"
     path.write_bytes(Path(edited.path).read_bytes())
-    watched = Watched(path.parent, NOWHERE, bench.instance)
+    watched = WatchedPromptSets(path.parent, NOWHERE, runner.instance)
     _, (request,) = watched.tick()
-    assert request.tags["flux/prompt_set"] == bench.name
-    assert request.asset_selection == [bench.keys.prompts]
+    assert request.tags["flux/prompt_set"] == runner.name
+    assert request.asset_selection == [runner.keys.prompts]
     assert request.tags["dagster/asset_partition_range_start"] == "a"
     assert request.tags["dagster/asset_partition_range_end"] == "c"
     assert watched.tick() == ("Files unchanged since they were loaded: 1.", [])
-    bench.run(edited, "prompts")
+    runner.run(edited, "prompts")
     watched.load()
     assert watched.tick()[1] == []
-    assert bench.charged().creates_accepted == paid
+    assert runner.usage().creates_accepted == paid
 
 
-def test_an_edit_that_is_taken_back_is_read_again_too(bench: Bench) -> None:
+def test_an_edit_that_is_taken_back_is_read_again_too(runner: AssetRunner) -> None:
     """Dagster starts no second run for a run key that a sensor has used before."""
     texts = [f"prompts: {{a: a, b: {b}}}\n" for b in ("first", "second")] * 2
-    (folder := bench.folder / "configs").mkdir()
+    (folder := runner.folder / "configs").mkdir()
     keys = []
     for text in texts:
-        prompt_set = bench.write(text)
-        (folder / f"{bench.name}.yaml").write_bytes(Path(prompt_set.path).read_bytes())
-        keys += [request.run_key for request in Watched(folder, NOWHERE, bench.instance).tick()[1]]
-        bench.run(prompt_set, "prompts")
+        prompt_set = runner.write(text)
+        (folder / f"{runner.name}.yaml").write_bytes(Path(prompt_set.path).read_bytes())
+        keys += [
+            request.run_key
+            for request in WatchedPromptSets(folder, NOWHERE, runner.instance).tick()[1]
+        ]
+        runner.run(prompt_set, "prompts")
     assert len(set(keys)) == len(keys) == len(texts) - 1
 
 
 def test_prompts_are_read_again_in_one_run_however_few_partitions_a_run_takes(
-    bench: Bench,
+    runner: AssetRunner,
 ) -> None:
     few = "prompts: {a: a, b: B, c: c}\npartitions: {by: prompt, per_run: 1}"
-    bench.run(bench.write(few), "prompts")
-    bench.write(few.replace("B", "b"))
-    watched = Watched(bench.folder, NOWHERE, bench.instance)
+    runner.run(runner.write(few), "prompts")
+    runner.write(few.replace("B", "b"))
+    watched = WatchedPromptSets(runner.folder, NOWHERE, runner.instance)
     (request,) = watched.tick()[1]
     assert request.tags["dagster/asset_partition_range_start"] == "a"
     assert request.tags["dagster/asset_partition_range_end"] == "c"
 
 
-def test_prompts_that_nobody_has_read_are_left_missing(watched: Watched) -> None:
+def test_prompts_that_nobody_has_read_are_left_missing(watched: WatchedPromptSets) -> None:
     assert watched.tick()[1] == []
