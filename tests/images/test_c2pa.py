@@ -54,6 +54,7 @@ def contents(body: bytes) -> dict[str, Any]:
     return manifest
 
 
+@pytest.mark.parametrize("name", FORMATS)
 def test_manifest_says_that_a_model_made_it_and_names_it(
     body: bytes, label: Label, signer: ManifestSigner
 ) -> None:
@@ -121,6 +122,7 @@ def test_every_label_can_be_signed(name: str, label: Label, signer: ManifestSign
     )
 
 
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_prompt_that_is_kept_out_of_the_file_is_not_in_the_manifest(
     body: bytes, label: Label, signer: ManifestSigner
 ) -> None:
@@ -174,6 +176,7 @@ def test_a_manifest_on_another_image_is_not_believed(signer: ManifestSigner, lab
     assert "assertion.dataHash.mismatch" in problems(bytes(moved), "moved")
 
 
+@pytest.mark.parametrize("name", FORMATS)
 def test_signing_again_replaces_the_manifest(
     body: bytes, label: Label, signer: ManifestSigner
 ) -> None:

@@ -51,10 +51,10 @@ def test_every_shorter_file_is_refused(body: bytes) -> None:
             read_structure(body[:length])
 
 
-@pytest.mark.parametrize("extra", [b"\0", b"\n", b"<script>alert(1)</script>", b"\xff\xd9"])
-def test_bytes_after_the_end_are_refused(body: bytes, extra: bytes) -> None:
-    with pytest.raises(ImageError, match=f"followed by {len(extra)} bytes|between segments"):
-        read_structure(body + extra)
+def test_bytes_after_the_end_are_refused(body: bytes) -> None:
+    for extra in (b"\0", b"\n", b"<script>alert(1)</script>", b"\xff\xd9"):
+        with pytest.raises(ImageError, match=f"followed by {len(extra)} bytes|between segments"):
+            read_structure(body + extra)
 
 
 @pytest.mark.parametrize("file", sorted(HASHES))

@@ -71,10 +71,10 @@ def test_110_format_is_the_files_own_and_a_difference_is_flagged() -> None:
     assert found.flags == ("webp was asked for, this is png",)
 
 
-@pytest.mark.parametrize("lost", [1, 2, 7, 100])
-def test_111_to_113_cut_files_are_refused(name: str, body: bytes, lost: int) -> None:
-    with pytest.raises(ImageError, match="cut"):
-        inspect(body[:-lost], format_of(name))
+def test_111_to_113_cut_files_are_refused(name: str, body: bytes) -> None:
+    for lost in (1, 2, 7, 100):
+        with pytest.raises(ImageError, match="cut"):
+            inspect(body[:-lost], format_of(name))
 
 
 def test_114_one_flipped_byte_in_the_pixels_changes_the_hash_and_may_pass() -> None:
@@ -96,10 +96,10 @@ def test_114_one_flipped_byte_in_a_png_is_found_by_its_checksum() -> None:
         inspect(bytes(damaged))
 
 
-@pytest.mark.parametrize("extra", [b"\0", b"<script>alert(1)</script>", b"PK\x03\x04" * 10])
-def test_115_anything_after_the_image_is_refused(name: str, body: bytes, extra: bytes) -> None:
-    with pytest.raises(ImageError, match=f"followed by {len(extra)} bytes"):
-        inspect(body + extra, format_of(name))
+def test_115_anything_after_the_image_is_refused(name: str, body: bytes) -> None:
+    for extra in (b"\0", b"<script>alert(1)</script>", b"PK\x03\x04" * 10):
+        with pytest.raises(ImageError, match=f"followed by {len(extra)} bytes"):
+            inspect(body + extra, format_of(name))
 
 
 def huge(width: int, height: int) -> bytes:

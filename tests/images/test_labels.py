@@ -108,10 +108,9 @@ def test_ids_that_are_too_long_for_a_jpg_are_an_error(label: Label) -> None:
         label_image(samples()["baseline.jpg"], replace(label, run_id="x" * 70_000))
 
 
-@pytest.mark.parametrize("cut", [0, 1, 10, 100])
-def test_broken_file_is_refused(body: bytes, label: Label, cut: int) -> None:
-    broken = body[: len(body) - cut] if cut else b"<html>"
-    with pytest.raises(ImageError):
-        label_image(broken, label)
-    with pytest.raises(ImageError):
-        read_label(broken)
+def test_broken_file_is_refused(body: bytes, label: Label) -> None:
+    for broken in (b"<html>", body[:-1], body[:-100]):
+        with pytest.raises(ImageError):
+            label_image(broken, label)
+        with pytest.raises(ImageError):
+            read_label(broken)

@@ -78,14 +78,12 @@ def test_whole_images_have_every_row(name: str) -> None:
     assert png.has_every_row(body, png.walk(body))
 
 
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13])
 @pytest.mark.parametrize(("depth", "colour", "bits"), [(1, 3, 1), (8, 2, 24), (16, 6, 64)])
-def test_rows_of_interlaced_images_are_counted_by_pass(
-    side: int, depth: int, colour: int, bits: int
-) -> None:
-    raw = _interlaced_bytes(side, side + 2, bits)
-    assert _every_row(side, depth, colour, raw)
-    assert not _every_row(side, depth, colour, raw - 1)
+def test_rows_of_interlaced_images_are_counted_by_pass(depth: int, colour: int, bits: int) -> None:
+    for side in (1, 2, 3, 4, 5, 6, 7, 8, 9, 13):
+        raw = _interlaced_bytes(side, side + 2, bits)
+        assert _every_row(side, depth, colour, raw)
+        assert not _every_row(side, depth, colour, raw - 1)
 
 
 def _interlaced_bytes(width: int, height: int, bits: int) -> int:

@@ -26,7 +26,7 @@ LABEL = Label(run_id="run", image_sha256="a" * 64)
 KEY_HOLDER: list[Sign] = []
 
 
-def sign_elsewhere(data: bytes) -> bytes:
+def sign_by_key_service(data: bytes) -> bytes:
     """What a setting names: as a function that asks a key service would."""
     return KEY_HOLDER[-1](data)
 
@@ -64,12 +64,12 @@ def held_key(files: Files, *, raw: bool = False) -> Sign:
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Callable[[Sign], str]]:
+def key_function() -> Iterator[Callable[[Sign], str]]:
     """Makes a function reachable by a name, as a setting gives it."""
 
     def hold(sign: Sign) -> str:
         KEY_HOLDER.append(sign)
-        return f"{__name__}:sign_elsewhere"
+        return f"{__name__}:sign_by_key_service"
 
     yield hold
     KEY_HOLDER.clear()
@@ -77,30 +77,30 @@ def elsewhere() -> Iterator[Callable[[Sign], str]]:
 
 @pytest.mark.parametrize(("kind", "raw"), [("p256", False), ("p256", True), ("rsa", False)])
 def test_a_function_signs_in_place_of_a_file(
-    kind: str, raw: bool, tmp_path: Path, elsewhere: Callable[[Sign], str]
+    kind: str, raw: bool, tmp_path: Path, key_function: Callable[[Sign], str]
 ) -> None:
     files = issue(tmp_path, kind)
-    signer = must_open(str(files.certificate), elsewhere(held_key(files, raw=raw)))
+    signer = must_open(str(files.certificate), key_function(held_key(files, raw=raw)))
     with ThreadPoolExecutor(8) as pool:
         signed = list(pool.map(lambda _: signer.sign(BODY, LABEL), range(32)))
     assert all(map(is_good, signed))
 
 
 def test_a_function_with_another_key_is_found_out_before_anything_is_paid(
-    studio: Files, tmp_path: Path, elsewhere: Callable[[Sign], str]
+    studio: Files, tmp_path: Path, key_function: Callable[[Sign], str]
 ) -> None:
     other = held_key(issue(tmp_path / "other"))
     with pytest.raises(ConfigError, match=r"FLUX_C2PA_KEY: .*\(claimSignature.mismatch"):
-        open_signer(str(studio.certificate), elsewhere(other))
+        open_signer(str(studio.certificate), key_function(other))
 
 
 def test_a_function_that_fails_is_an_error_for_one_image(
-    studio: Files, elsewhere: Callable[[Sign], str]
+    studio: Files, key_function: Callable[[Sign], str]
 ) -> None:
     def fail(_: bytes) -> bytes:
         raise ConnectionError("the key service is away")
 
-    signer = must_open(str(studio.certificate), elsewhere(held_key(studio)))
+    signer = must_open(str(studio.certificate), key_function(held_key(studio)))
     KEY_HOLDER.append(fail)
     with pytest.raises(SigningError, match=r"image a{64} could not be signed"):
         signer.sign(BODY, LABEL)
@@ -109,7 +109,7 @@ def test_a_function_that_fails_is_an_error_for_one_image(
 
 
 def test_no_process_is_forked_while_an_image_is_signed_or_read(
-    studio: Files, elsewhere: Callable[[Sign], str], monkeypatch: pytest.MonkeyPatch
+    studio: Files, key_function: Callable[[Sign], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign, signing, reading = held_key(studio), list[int](), list[int]()
     library = native_library()
@@ -124,7 +124,7 @@ def test_no_process_is_forked_while_an_image_is_signed_or_read(
         return json_of(reader)
 
     monkeypatch.setattr(library.Reader, "json", looking)
-    assert is_good(must_open(str(studio.certificate), elsewhere(noting)).sign(BODY, LABEL))
+    assert is_good(must_open(str(studio.certificate), key_function(noting)).sign(BODY, LABEL))
     assert set(signing) == set(reading) == {1}
 
 

@@ -1,7 +1,7 @@
 """A list of predictions as a provider serves it, and a search in it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -10,14 +10,12 @@ from typing import Any
 import httpx
 
 from flux_pipeline.outcomes import FindOutcome, Found
-from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.http import ApiClient
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
 from flux_pipeline.provider.listing import KnownIds, Listing
-from tests.provider.samples import MODEL, VERSION, make_request
+from tests.provider.samples import MODEL, VERSION, Configured, make_request
 
 NOW = 1_800_000_000.0
-Configured = Callable[..., ProviderConfig]
 
 
 def entry(number: int, *, at: float, seed: int | None = None, **changes: Any) -> dict[str, Any]:

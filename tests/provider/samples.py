@@ -1,17 +1,19 @@
 """Requests and replies that many tests need."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import pytest
 
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
-from flux_pipeline.provider.config import Timeouts
+from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.download import Downloader
 from flux_pipeline.request import Request, Source, fingerprint
 
+Configured: TypeAlias = Callable[..., ProviderConfig]
+"""The fixture ``configured``."""
 PATIENCE = 60.0
 """s; nothing that is waited for takes as long, however busy the machine."""
 KEY = "canary-b7Qx0vTz41-key"

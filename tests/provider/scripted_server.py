@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Self, TypeAlias
 
 import pytest
@@ -104,6 +104,10 @@ class ScriptedServer:
         writer.close()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await writer.wait_closed()
+
+
+Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
+"""The fixture ``serve``."""
 
 
 @contextmanager

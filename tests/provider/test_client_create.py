@@ -3,8 +3,6 @@
 import asyncio
 import json
 import socket
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -12,13 +10,22 @@ import pytest
 from flux_pipeline.outcomes import Accepted, AccessDenied, Ambiguous, NeverSent, Refused, Throttled
 from flux_pipeline.provider import transport
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.provider.config import Timeouts
 from flux_pipeline.request import Request
-from tests.provider.samples import ID, KEY, MODEL, VERSION, http, patience, prediction_fields
+from tests.provider.samples import (
+    ID,
+    KEY,
+    MODEL,
+    VERSION,
+    Configured,
+    http,
+    patience,
+    prediction_fields,
+)
 from tests.provider.scripted_server import (
     Connection,
     Script,
-    ScriptedServer,
+    Serve,
     answering,
     close_after_request,
     hang_after_request,
@@ -32,8 +39,6 @@ from tests.provider.scripted_server import (
 
 pytestmark = pytest.mark.anyio
 
-Configured = Callable[..., ProviderConfig]
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 GOOD = http(prediction_fields(), status=201)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from itertools import count
 from typing import get_args
 
@@ -27,15 +26,13 @@ from flux_pipeline.outcomes import (
 )
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.request import Request
 from tests.emulator.api import ManualClock
-from tests.provider.samples import PATIENCE, make_request, patience
+from tests.provider.samples import PATIENCE, Configured, make_request, patience
 from tests.provider.scripted_server import time_stands_still_until
 
 pytestmark = pytest.mark.anyio
 
-Configured = Callable[..., ProviderConfig]
 AT_ONCE = EmulatorOptions(time_scale=0, render="cheap")
 
 

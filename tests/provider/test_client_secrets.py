@@ -5,8 +5,6 @@ import io
 import logging
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,11 +14,18 @@ from flux_pipeline.errors import DownloadError
 from flux_pipeline.outcomes import Accepted, Polled
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig
-from tests.provider.samples import ID, KEY, http, make_request, patience, prediction_fields
+from tests.provider.samples import (
+    ID,
+    KEY,
+    Configured,
+    http,
+    make_request,
+    patience,
+    prediction_fields,
+)
 from tests.provider.scripted_server import (
     Script,
-    ScriptedServer,
+    Serve,
     answering,
     close_after_request,
     hang_after_request,
@@ -30,8 +35,6 @@ from tests.provider.scripted_server import (
 
 pytestmark = pytest.mark.anyio
 
-Configured = Callable[..., ProviderConfig]
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 
 ECHO: list[Script] = [
     answering(

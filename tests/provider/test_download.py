@@ -4,8 +4,6 @@ import base64
 import gzip
 import logging
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +13,11 @@ from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.download import Downloader, decode_data_uri
-from tests.provider.samples import IMAGE, IMAGE_REPLY, KEY, failing, http
+from tests.provider.samples import IMAGE, IMAGE_REPLY, KEY, Configured, failing, http
 from tests.provider.scripted_server import (
     Connection,
     Script,
-    ScriptedServer,
+    Serve,
     answering,
     close_after_request,
     hang_after_request,
@@ -29,9 +27,6 @@ from tests.provider.scripted_server import (
 )
 
 pytestmark = pytest.mark.anyio
-
-Configured = Callable[..., ProviderConfig]
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 
 
 async def test_an_output_is_fetched_whole_and_without_the_key(

@@ -2,26 +2,20 @@
 
 import asyncio
 import re
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
 import pytest
 
 from flux_pipeline.prediction import Output
-from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.download import Downloader
-from tests.provider.samples import IMAGE, IMAGE_REPLY, failing, http
+from tests.provider.samples import IMAGE, IMAGE_REPLY, Configured, failing, http
 from tests.provider.scripted_server import (
-    ScriptedServer,
+    Serve,
     answering,
 )
 
 pytestmark = pytest.mark.anyio
-
-Configured = Callable[..., ProviderConfig]
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 
 
 SPELLINGS = [

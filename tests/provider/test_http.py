@@ -3,23 +3,18 @@
 import gzip
 import json
 import zlib
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from flux_pipeline.outcomes import Accepted, Ambiguous, Refused
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.http import ApiClient
 from flux_pipeline.request import Request
-from tests.provider.samples import http, prediction_fields
-from tests.provider.scripted_server import Connection, ScriptedServer, answering
+from tests.provider.samples import Configured, http, prediction_fields
+from tests.provider.scripted_server import Connection, Serve, answering
 
 pytestmark = pytest.mark.anyio
 
-Configured = Callable[..., ProviderConfig]
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 GOOD = json.dumps(prediction_fields()).encode()
 
 

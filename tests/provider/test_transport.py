@@ -4,8 +4,6 @@ import asyncio
 import datetime as dt
 import ipaddress
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -17,13 +15,14 @@ from cryptography.x509.oid import NameOID
 
 from flux_pipeline.outcomes import Ambiguous, NeverSent
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.provider.config import Timeouts
 from flux_pipeline.provider.http import ApiClient, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
-from tests.provider.samples import PATIENCE, http, patience, prediction_fields
+from tests.provider.samples import PATIENCE, Configured, http, patience, prediction_fields
 from tests.provider.scripted_server import (
     ScriptedServer,
+    Serve,
     answering,
     hang_at_once,
     partly,
@@ -32,8 +31,6 @@ from tests.provider.scripted_server import (
 
 pytestmark = pytest.mark.anyio
 
-Configured = Callable[..., ProviderConfig]
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedServer]]
 GOOD = http(prediction_fields(), status=201)
 
 
