@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[str | bytes, int, tuple[str, ...]]] = {
     ),
     "inf": ("prompts: {a: {prompt: b, lora_scale: .inf}}\n", 2, ('".inf" is not allowed',)),
     "inf in disguise": ("prompts: {a: {prompt: b, lora_scale: 1e999}}\n", 2, ("not allowed",)),
-    "25 5,000 digits": (
+    "5,000 digits": (
         f"prompts: {{a: {{prompt: b, seed: {'9' * 5000}}}}}\n",
         2,
         ("not allowed",),
