@@ -31,7 +31,7 @@ from flux_pipeline.outcomes import (
     Throttled,
 )
 from flux_pipeline.prediction import Prediction
-from flux_pipeline.provider.http import Reply, UnreadableReply, load_object
+from flux_pipeline.provider.http import Reply, load_object
 from flux_pipeline.provider.parse import parse_prediction
 from flux_pipeline.provider.transport import NEVER_SENT
 from flux_pipeline.redaction import redact_untrusted
@@ -85,13 +85,13 @@ class ResponseClassifier:
             return self._ambiguous(f"{answer}; the request may have been sent")
         if answer.succeeded:
             return self._success(answer, seed)
-        return self._refusal(answer.status, _load_object(answer)[0], answer)
+        return self._refusal(answer.status, load_object(answer)[0], answer)
 
     def poll(self, answer: Answer, *, prediction_id: str) -> PollOutcome:
         """Classify the answer to a poll or a cancel of one prediction."""
         if isinstance(answer, httpx.HTTPError):
             return PollFailed(self._message(str(answer)))
-        body, unreadable = _load_object(answer)
+        body, unreadable = load_object(answer)
         code = answer.status
         if answer.succeeded:
             prediction = parse_prediction(body, self._secret)
@@ -112,7 +112,7 @@ class ResponseClassifier:
 
     def _success(self, answer: Reply, seed: int | None) -> CreateOutcome:
         """Classify a 2xx reply to a create: a prediction, an error in disguise, or neither."""
-        body, unreadable = _load_object(answer)
+        body, unreadable = load_object(answer)
         prediction = parse_prediction(body, self._secret)
         if prediction is not None:
             if seed is not None and not _same_seed(prediction, seed):
@@ -147,14 +147,6 @@ class ResponseClassifier:
 
     def _retry_after(self, body: Mapping[str, Any], answer: Reply) -> float:
         return retry_after(answer.headers, body, now=self._clock())
-
-
-def _load_object(answer: Reply) -> tuple[dict[str, Any], str]:
-    """Return the reply's object and an empty text, or an empty object and why there is none."""
-    try:
-        return load_object(answer), ""
-    except UnreadableReply as error:
-        return {}, str(error)
 
 
 def _same_seed(prediction: Prediction, seed: int) -> bool:

@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 
 import httpx
 
-from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.transport import AiohttpTransport
 
@@ -50,10 +49,6 @@ class Reply:
         kind = self.headers.get("content-type", "no type").partition(";")[0].strip()[:40]
         size = self.unread or f"{len(self.body)} bytes"
         return f"{self.status}, {kind}, {size}"
-
-
-class UnreadableReply(FluxPipelineError):
-    """Raised inside the provider for a body that was not read or holds no JSON object."""
 
 
 class ConnectionOwner:
@@ -129,21 +124,20 @@ class ApiClient(ConnectionOwner):
             return error
 
 
-def load_object(reply: Reply) -> dict[str, Any]:
-    """Return the reply's JSON object; NaN and infinities in it become None.
+def load_object(reply: Reply) -> tuple[dict[str, Any], str]:
+    """Return the reply's JSON object and an empty text, or an empty object and why there is none.
 
-    Raises:
-        UnreadableReply: For a body that was not read, is cut, too deep, or something else.
+    NaN and infinities in it become None.
     """
     if reply.unread:
-        raise UnreadableReply(f"the reply was not read ({reply.describe()})")
+        return {}, f"the reply was not read ({reply.describe()})"
     try:
         value = json.loads(reply.body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
-        raise UnreadableReply(f"the reply is no JSON ({reply.describe()})") from None
+        return {}, f"the reply is no JSON ({reply.describe()})"
     if not isinstance(value, dict):
-        raise UnreadableReply(f"the reply is no JSON object ({reply.describe()})")
-    return value
+        return {}, f"the reply is no JSON object ({reply.describe()})"
+    return value, ""
 
 
 async def _read_reply(response: httpx.Response, limit: int) -> Reply:

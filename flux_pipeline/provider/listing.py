@@ -33,7 +33,7 @@ from flux_pipeline.provider.classify import (
     unix_time,
 )
 from flux_pipeline.provider.config import ProviderConfig
-from flux_pipeline.provider.http import ApiClient, Reply, UnreadableReply, load_object
+from flux_pipeline.provider.http import ApiClient, Reply, load_object
 from flux_pipeline.provider.limiter import Limiter
 from flux_pipeline.provider.parse import parse_moment, parse_prediction
 from flux_pipeline.redaction import redact_untrusted, redact_untrusted_json
@@ -360,10 +360,7 @@ class ListReader:
     def _add_page(self, answer: Answer) -> ListFailure | None:
         if isinstance(answer, httpx.HTTPError):
             return self._failed(f"the list: {answer}")
-        try:
-            body, unreadable = load_object(answer), ""
-        except UnreadableReply as error:
-            body, unreadable = {}, str(error)
+        body, unreadable = load_object(answer)
         if not answer.succeeded:
             return self._refusal(answer, body)
         results = body.get("results")
