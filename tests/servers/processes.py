@@ -128,7 +128,7 @@ def _run_entry(
         os.dup2(errors.fileno(), 2)
         sys.stdout, sys.stderr = output, errors
         if death is not None:
-            _arm(death)
+            arm(death)
         # The emulator does not need the two seconds that a first prediction usually takes.
         resources.Policy = partial(Policy, expected_seconds=0.05)  # type: ignore[misc,assignment]
         module, _, function = entry.partition(":")
@@ -138,7 +138,8 @@ def _run_entry(
         getattr(import_module(module), function)()
 
 
-def _arm(death: Death) -> None:
+def arm(death: Death) -> None:
+    """Let this process die at the chosen effect."""
     perform = EffectHandler.__dict__["perform"]  # the dispatcher itself, not what it binds to
     seen = 0
 
