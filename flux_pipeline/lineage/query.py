@@ -240,7 +240,7 @@ def find_similar(
     A difference hash proves nothing, and a cropped copy is not found: look at what comes.
     """
     found = [
-        (((record.dhash or 0) ^ dhash).bit_count(), record)
+        (hamming_distance(record.dhash or 0, dhash), record)
         for record in _records(snapshot, [Condition(["dhash"], partial(_near, dhash, distance))])
     ]
     return sorted(found, key=lambda pair: pair[0])[:limit]
