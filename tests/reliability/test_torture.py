@@ -41,7 +41,12 @@ def long(predictions: int, disturbances: int, **options: object) -> Load:
 
 
 def short(predictions: int, disturbances: int, **options: object) -> Load:
-    quick = {"concurrency": 8, "list_delay": 0.5, "policy": quick_policy(visibility=3.0)}
+    quick = {
+        "concurrency": 4,
+        "list_delay": 0.2,
+        "policy": quick_policy(visibility=1.0, expected_seconds=0.1),
+        "seconds": (0.2, 0.6),
+    }
     return Load(predictions, disturbances, **{**quick, **options})  # type: ignore[arg-type]
 
 
@@ -53,7 +58,7 @@ def lengths(short_form: Load, long_form: Load) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("load", both)
 
 
-@lengths(short(120, 4), long(10_000, 100))
+@lengths(short(60, 4), long(10_000, 100))
 def test_killed_workers_lose_nothing_and_pay_nothing_twice(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
@@ -69,7 +74,7 @@ def test_killed_workers_lose_nothing_and_pay_nothing_twice(
 NO_LIST = {"has_list": False, "faults": CALM_CREATES, "concurrency": 8}
 
 
-@lengths(short(120, 3, **NO_LIST), long(1_500, 40, **NO_LIST))
+@lengths(short(60, 3, **NO_LIST), long(1_500, 40, **NO_LIST))
 def test_without_a_list_what_may_be_paid_twice_is_bounded_and_reported(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
@@ -84,7 +89,7 @@ def test_without_a_list_what_may_be_paid_twice_is_bounded_and_reported(
 
 
 @lengths(
-    with_policy(short(120, 3, **NO_LIST), unknown="hold"),
+    with_policy(short(60, 3, **NO_LIST), unknown="hold"),
     with_policy(long(1_500, 40, **NO_LIST), unknown="hold"),
 )
 def test_without_a_list_hold_pays_nothing_twice(load: Load, tmp_path: Path, say: Say) -> None:
@@ -97,10 +102,13 @@ def test_without_a_list_hold_pays_nothing_twice(load: Load, tmp_path: Path, say:
     assert (books.paid_twice, books.resent) == (0, 0)
 
 
-DRAINED = {"has_list": False, "faults": CALM_CREATES, "workers": 1, "seconds": (0.3, 1.5)}
+DRAINED = {"has_list": False, "faults": CALM_CREATES, "workers": 1}
 
 
-@lengths(short(120, 3, **DRAINED), long(1_500, 200, drain_limit=30.0, **DRAINED))
+@lengths(
+    short(60, 3, **DRAINED),
+    long(1_500, 200, drain_limit=30.0, **DRAINED, seconds=(0.3, 1.5)),
+)
 def test_a_drain_leaves_nothing_whose_fate_is_unknown(load: Load, tmp_path: Path, say: Say) -> None:
     with scene(tmp_path, load) as here:
         disturb(here, terminate)
@@ -120,9 +128,7 @@ PERSISTENT = {"never_sent_tries": 1_000, "backoff_limit": 1.0}
 # The list is believed later than any stop ends, which may fall between the last look at the clock
 # and the write of a POST.
 @lengths(
-    with_policy(
-        short(120, 2, **STOPPED), lease=2.0, send_timeout=1.0, visibility=5.0, **PERSISTENT
-    ),
+    with_policy(short(50, 2, **STOPPED), lease=1.0, send_timeout=0.5, visibility=2.5, **PERSISTENT),
     with_policy(long(800, 100, **STOPPED), lease=3.0, send_timeout=1.5, **PERSISTENT),
 )
 def test_workers_that_are_stopped_beyond_their_lease_pay_nothing_twice(
@@ -140,7 +146,7 @@ def test_workers_that_are_stopped_beyond_their_lease_pay_nothing_twice(
 DEAD = {"workers": 1, "latency": 0.5, "faults": CALM_CREATES}
 
 
-@lengths(short(40, 2, **DEAD), long(100, 20, **DEAD))
+@lengths(short(24, 2, **DEAD), long(100, 20, **DEAD))
 def test_what_a_dead_machine_left_is_rescued_without_a_run(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
@@ -170,7 +176,7 @@ def test_what_a_dead_machine_left_is_rescued_without_a_run(
     )
 
 
-@lengths(short(100, 0, faults={}), long(1_000, 0, faults={}))
+@lengths(short(40, 0, faults={}), long(1_000, 0, faults={}))
 def test_what_is_finished_is_free_however_often_it_is_asked_for(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
