@@ -142,7 +142,7 @@ class World:
         self.random = Random(self.seed)  # noqa: S311  a schedule, not a secret
         self.now = 0.0
         self.order = 0
-        self.heap: list[tuple[float, int, Callable[[], None]]] = []
+        self.heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.ledger = self.make_ledger()
         self.charges: list[Charge] = []
         self.stored: Counter[int] = Counter()
@@ -162,7 +162,7 @@ class World:
 
     def run(self) -> list[str]:
         for number in range(self.random.randint(1, 3)):
-            self.at(self.random.uniform(0, 5), lambda n=number: self.start(f"w{n}"))  # type: ignore[misc]
+            self.at(self.random.uniform(0, 5), self.start, f"w{number}")
         self.drain()
         self.calm = True
         self.results.clear()
@@ -172,18 +172,18 @@ class World:
         return self.broken
 
     def drain(self) -> None:
-        steps = 0
-        while self.heap:
-            self.now, _, call = heapq.heappop(self.heap)
-            call()
+        steps, heap = 0, self.heap
+        while heap:
+            self.now, _, call, arguments = heapq.heappop(heap)
+            call(*arguments)
             steps += 1
             if steps > 20_000:
                 self.broken.append("endless: a slot never ends")
                 self.heap.clear()
 
-    def at(self, delay: float, call: Callable[[], None]) -> None:
+    def at(self, delay: float, call: Callable[..., None], *arguments: Any) -> None:
         self.order += 1
-        heapq.heappush(self.heap, (self.now + delay, self.order, call))
+        heapq.heappush(self.heap, (self.now + delay, self.order, call, arguments))
 
     def start(self, holder: str) -> None:
         worker = Worker(f"{holder}.{self.order}", self.requests)
@@ -202,7 +202,7 @@ class World:
 
     def advance(self, slot: Slot, outcome: object) -> None:
         """Feed the outcome, and schedule the effect that the core asks for next."""
-        if not slot.worker.alive or self.crashed(slot.worker):
+        if self.crashed(slot.worker):
             return
         try:
             effect = slot.stage.send(outcome)
@@ -211,39 +211,41 @@ class World:
             slot.worker.open_slots -= 1
             return
         delay = 0.0 if self.calm else self.random.expovariate(20.0)
-        self.at(delay, lambda: self.perform(slot, effect))
+        self.at(delay, self.perform, slot, effect)
 
     def perform(self, slot: Slot, effect: fx.Effect) -> None:
         worker = slot.worker
-        if not worker.alive or self.crashed(worker):
+        if self.crashed(worker):
             return
         if self.now < worker.stopped_until:
-            self.at(worker.stopped_until - self.now, lambda: self.perform(slot, effect))
+            self.at(worker.stopped_until - self.now, self.perform, slot, effect)
             return
         if not self.calm and self.random.random() < self.weather.stop:
             worker.stopped_until = self.now + self.random.uniform(0, 2 * self.policy.lease)
-            self.at(worker.stopped_until - self.now, lambda: self.perform(slot, effect))
+            self.at(worker.stopped_until - self.now, self.perform, slot, effect)
             return
         delay, outcome = getattr(self, type(effect).__name__)(slot, effect)
         if self.crashed(worker):
             return
-        self.at(delay, lambda: self.resume(slot, outcome))
+        self.at(delay, self.resume, slot, outcome)
 
     def resume(self, slot: Slot, outcome: object) -> None:
         if self.now < slot.worker.stopped_until:
-            self.at(slot.worker.stopped_until - self.now, lambda: self.resume(slot, outcome))
+            self.at(slot.worker.stopped_until - self.now, self.resume, slot, outcome)
             return
         self.advance(slot, outcome)
 
     def crashed(self, worker: Worker) -> bool:
-        """Perhaps kill the worker here, and start another one later."""
+        """Whether the worker is dead; perhaps kill it here, and start another one later."""
+        if not worker.alive:
+            return True
         if self.calm or self.crashes >= 6 or self.random.random() >= self.weather.crash:
-            return not worker.alive
+            return False
         worker.alive = False
         self.crashes += 1
         for number in worker.requests:
             self.ledger.bury(f"{worker.holder}/{number}")
-        self.at(self.random.uniform(0, 90), lambda: self.start("again"))
+        self.at(self.random.uniform(0, 90), self.start, "again")
         return True
 
     # the effects
@@ -290,7 +292,7 @@ class World:
             ends_at=created + self.random.uniform(0.5, 40.0),
             end=end,
         )
-        self.at(delay, lambda: self.charges.append(charge))
+        self.at(delay, self.charges.append, charge)
         return charge
 
     def expect_intent(self, slot: Slot, attempt: Attempt) -> None:
