@@ -40,7 +40,7 @@ def read_lineage(
     a value is missing; other numbers ``float64`` with NaN; times ``datetime64[ms, UTC]`` with NaT.
     Without rows the columns and dtypes are the same.
 
-    The trap: all rows in all columns take about 2 KB of memory each.
+    The trap: all rows in all columns take 1 to 2 KB of memory each.
 
     Raises StoreError where the URI is none or the store can't be read, and KeyError for a column
     that the table does not have.

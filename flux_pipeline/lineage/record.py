@@ -167,7 +167,7 @@ def object_metadata(record: ImageRecord) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def reproductions_of(request_sha256: str) -> str:
+def reproduction_partition(request_sha256: str) -> str:
     """The partition that every reproduction of a request has."""
     return f"{_REPRODUCTION}{request_sha256}"
 

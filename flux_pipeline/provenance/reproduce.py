@@ -21,7 +21,7 @@ from flux_pipeline.lineage.record import (
     ImageRecord,
     ImageStatus,
     original_request,
-    reproductions_of,
+    reproduction_partition,
 )
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.produce.budgets import Limits
@@ -122,7 +122,7 @@ def plan_reproduction(
     rows = find_exact(snapshot, "request_sha256", sha, limit=None)
     prediction = record.prediction_id if sha == record.request_sha256 else None
     originals, missing = _originals(sha, rows, prediction)
-    repeated = find_exact(snapshot, "partition", reproductions_of(sha), limit=None)
+    repeated = find_exact(snapshot, "partition", reproduction_partition(sha), limit=None)
     request, doubts = full_request(originals[0], load_set)
     take = 1 + max(_takes(store, sha), default=0)
     return Plan(
@@ -294,7 +294,7 @@ def again(request: Request, take: int) -> Request:
             request.source,
             prompt_name=f"{request.source.prompt_name} (reproduction)",
             take=take,
-            partition=reproductions_of(original),
+            partition=reproduction_partition(original),
         ),
     )
 

@@ -12,7 +12,7 @@ from PIL import Image
 from flux_pipeline.images.inspection import read_evidence
 from flux_pipeline.images.labels import label_image, read_label
 from flux_pipeline.lineage.query import Snapshot
-from flux_pipeline.lineage.record import reproductions_of
+from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.provenance.trace import (
     Answer,
@@ -242,7 +242,7 @@ def test_of_the_same_pixels_the_original_answers_and_the_reproduction_is_named(
         request_sha256="a" * 64,
         prediction_id="prediction-again",
         prompt_name="again",
-        partition=reproductions_of(original.request_sha256),
+        partition=reproduction_partition(original.request_sha256),
         stored_at=None,
     )
     images.records["again"] = again
