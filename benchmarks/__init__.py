@@ -1,1 +1,1 @@
-"""What this package costs beside a bare loop; see ``overhead.py``."""
+"""Measures what this package costs: CPU, double payments after a kill, and searches."""

@@ -1,6 +1,6 @@
-"""The least that has to be done: POST, poll, GET, decode, PUT. Keeps nothing, survives nothing.
+"""A bare loop, the baseline of the overhead benchmark: POST, poll, GET, decode, PUT, no records.
 
-The fastest libraries that do it: aiohttp for both clients, threads for decoding and storing.
+It uses the fastest libraries: aiohttp for both clients, threads for decoding and storing.
 """
 
 import asyncio

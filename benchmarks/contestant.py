@@ -1,4 +1,4 @@
-"""One contestant in a process of its own: runs the rounds that it is told to, and reports.
+"""Runs the rounds of one contestant in a process of its own, and reports its CPU and memory.
 
     python -m benchmarks.contestant bare|ours ORIGIN STORE FOLDER
 

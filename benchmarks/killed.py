@@ -1,4 +1,4 @@
-"""What is paid twice when a job is killed half-way and started again: this package, a plain loop.
+"""Counts double payments where a job is killed half-way and started again: ours, a plain loop.
 
     python -m benchmarks.killed [--images 300]
 

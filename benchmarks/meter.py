@@ -1,4 +1,4 @@
-"""CPU of this process, and the part of it that decoding images takes."""
+"""Measures the CPU of this process, and the part of it that decoding images takes."""
 
 import resource
 import sys

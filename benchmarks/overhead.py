@@ -1,4 +1,4 @@
-"""``make bench``: what this package costs beside a bare loop that does only what has to be done.
+"""``make bench``: compares the CPU of this package with that of a bare loop.
 
 Both make the same images over the same servers, in turns, each in a process of its own. What counts
 is their own CPU, user and system, of the median round: wall time would say more about the machine.

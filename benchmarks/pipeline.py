@@ -1,4 +1,4 @@
-"""Ours, as a run has it: ledger, limiter, checks, labels, thumbnails and lineage."""
+"""This package as a contestant: with ledger, limiter, checks, labels, thumbnails and lineage."""
 
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What most people write: the official client in threads, which skips what is stored already.
+"""A plain loop of the official client in threads, which skips images that are stored already.
 
 python -m benchmarks.replicate_loop ORIGIN FOLDER IMAGES
 """

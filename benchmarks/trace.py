@@ -1,4 +1,4 @@
-"""What `flux-pipeline trace` takes in a large table, beside a bare scan of the same file.
+"""Times `flux-pipeline trace` in a large table, beside a bare scan of the same file.
 
 Every figure is of a whole process, from its start to its end: wall time and CPU, the median of some
 rounds in turns. The bare scans import what they need, decode the picture where there is one, and

@@ -1,4 +1,4 @@
-"""What every contestant is asked to make: 1024 x 1024 px webp images, new ones each round."""
+"""The requests of every contestant: 1024 x 1024 px webp images, new ones each round."""
 
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.request import Request, Source

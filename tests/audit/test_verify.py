@@ -14,6 +14,8 @@ from flux_pipeline.audit.findings import Kind, Verification
 from flux_pipeline.audit.verify import check_unknown, verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.store.open import open_store
 from tests.audit.attempts import FAILED, SHA, attempt, unpaid
 from tests.audit.unfinished import accept, create, intend
@@ -299,8 +301,9 @@ def test_the_list_is_read_back_for_an_hour_and_no_further(open_pipeline: Open) -
 def test_without_the_list_nothing_agrees_for_sure(open_pipeline: Open, fault: str) -> None:
     pipeline = open_pipeline(FaultPlan.model_validate({"list": {fault: 1.0}, "cap": 100}))
     pipeline.run(make_requests(1))
+    config = ProviderConfig(base_url=pipeline.server.origin, api_key="key", page_tries=1)
 
-    result = verify(pipeline.producer)
+    result = verify(replace(pipeline.producer, open_provider=lambda: Provider(config)))
 
     assert (result.ok, result.complete, result.findings) == (False, False, [])
     assert result.notes[0].startswith("the provider's list could not be read: ")

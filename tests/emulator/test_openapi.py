@@ -13,7 +13,8 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.emulator.api import KEY, VERSION, Api
 
-_SCHEMA = schemathesis.openapi.from_dict(document())
+# Both prefixes have the same handlers, so one of them is tried.
+_SCHEMA = schemathesis.openapi.from_dict(document()).exclude(path_regex="^/replicate/")
 _HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 
