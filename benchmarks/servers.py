@@ -27,11 +27,11 @@ def emulator() -> Iterator[str]:
 def store(folder: Path) -> Iterator[str]:
     """An S3 server with one bucket where one can be started, else a folder; gives the address."""
     try:
-        from tests.servers.s3 import s3_server  # noqa: PLC0415  a checkout without dev packages
+        from tests.servers.s3 import running_s3  # noqa: PLC0415  a checkout without dev packages
     except ImportError as error:
         print(f"no S3 server here ({error}): a folder instead")
         yield f"file:{folder / 'store'}"
         return
-    with s3_server() as server:
+    with running_s3() as server:
         os.environ.update(server.environment())
         yield f"s3://{server.new_bucket()}/benchmark"

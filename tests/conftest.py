@@ -1,7 +1,35 @@
-"""What holds for every test."""
+"""What holds for every test, and the servers that many share: each starts once a test process.
 
+They are imported where they are started, so that other tests don't wait for boto3.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import PostgresServer
+    from tests.servers.s3 import S3Server
 
 # A busy machine must not fail a law.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[PostgresServer]":
+    from tests.servers.postgres import running_postgres
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> "Iterator[S3Server]":
+    """No test may expect it to be empty: each makes a bucket or a prefix of its own."""
+    from tests.servers.s3 import running_s3
+
+    with running_s3() as server:
+        yield server

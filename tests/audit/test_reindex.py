@@ -22,8 +22,8 @@ from flux_pipeline.produce.report import Tally
 from flux_pipeline.store.open import open_store
 from tests.audit.test_verify import path_of, picture
 from tests.produce.pipeline import POLICY, Pipeline, change_ledger, keys, make_requests
-from tests.servers.postgres import PostgresServer, running_postgres
-from tests.servers.s3 import s3_server
+from tests.servers.postgres import PostgresServer
+from tests.servers.s3 import S3Server
 
 Open = Callable[..., Pipeline]
 LEFT_OUT = FaultPlan(outcome={"images_refused": 1.0})
@@ -338,34 +338,36 @@ def test_several_prompt_sets_get_parts_of_their_own(pipeline: Pipeline) -> None:
 
 
 def test_with_buckets_and_a_database_server(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresServer,
+    s3_server: S3Server,
 ) -> None:
     requests = make_requests(4, num_outputs=2)
-    with running_postgres() as postgres, s3_server() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        pipeline.store = store = open_store(f"s3://{server.new_bucket()}/first")
-        with new_ledger(pipeline, postgres):
-            pipeline.run(requests)
-        # A bucket and a database that have nothing but the images.
-        pipeline.store = open_store(f"s3://{server.new_bucket()}/second")
-        for key in store.list("images/"):
-            head = store.head(key)
-            assert head is not None
-            metadata, kind = head.metadata, head.content_type
-            pipeline.store.put_new(key, store.get(key), content_type=kind, metadata=metadata)
-        with new_ledger(pipeline, postgres):
-            done = rebuild(pipeline)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    pipeline.store = store = open_store(f"s3://{s3_server.new_bucket()}/first")
+    with new_ledger(pipeline, postgres):
+        pipeline.run(requests)
+    # A bucket and a database that have nothing but the images.
+    pipeline.store = open_store(f"s3://{s3_server.new_bucket()}/second")
+    for key in store.list("images/"):
+        head = store.head(key)
+        assert head is not None
+        metadata, kind = head.metadata, head.content_type
+        pipeline.store.put_new(key, store.get(key), content_type=kind, metadata=metadata)
+    with new_ledger(pipeline, postgres):
+        done = rebuild(pipeline)
 
-            assert (done.images, done.rows, done.entries, done.failed) == (8, 8, 4, {})
-            assert pipeline.run(requests) == Tally(asked=8, unchanged=8)
-            assert pipeline.created == 4
-            assert verify(pipeline.producer, deep=True).ok
-            assert rebuild(pipeline) == Reindexed(images=8)
+        assert (done.images, done.rows, done.entries, done.failed) == (8, 8, 4, {})
+        assert pipeline.run(requests) == Tally(asked=8, unchanged=8)
+        assert pipeline.created == 4
+        assert verify(pipeline.producer, deep=True).ok
+        assert rebuild(pipeline) == Reindexed(images=8)
 
-            damaged = keys(pipeline, "images/")[0]
-            pipeline.store.put(damaged, picture(), content_type="image/jpeg")
-            assert verify(pipeline.producer, deep=True).ids(Kind.WRONG_HASH) == [damaged]
+        damaged = keys(pipeline, "images/")[0]
+        pipeline.store.put(damaged, picture(), content_type="image/jpeg")
+        assert verify(pipeline.producer, deep=True).ids(Kind.WRONG_HASH) == [damaged]
 
 
 @contextmanager

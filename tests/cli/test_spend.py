@@ -16,7 +16,7 @@ from flux_pipeline.lineage.table import compact
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from tests.lineage.samples import NOON, a_failure, a_record, digest
-from tests.servers.s3 import s3_server
+from tests.servers.s3 import S3Server
 
 DAY = date(2026, 11, 1)
 
@@ -46,7 +46,8 @@ def filled(
         fill(open_store(address))
         yield address
         return
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+    server: S3Server = request.getfixturevalue("s3_server")
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment().items():
             patch.setenv(name, value)
         address = f"s3://{server.new_bucket()}/pictures"

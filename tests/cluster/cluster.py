@@ -23,7 +23,7 @@ from tests import documents
 from tests.servers.ports import free_port
 from tests.servers.postgres import running_postgres
 from tests.servers.redis import running_redis
-from tests.servers.s3 import s3_server
+from tests.servers.s3 import running_s3
 from tests.ui.studio import PROGRAMS, ROOT, Studio
 
 DOCUMENT = "docs/cluster.md"
@@ -163,7 +163,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     with (
         running_postgres() as postgres,
         running_redis() as redis,
-        s3_server() as s3,
+        running_s3() as s3,
         EmulatorServer(options) as provider,
     ):
         dagster = postgres.create_database().replace("postgresql:", "postgresql+psycopg2:")

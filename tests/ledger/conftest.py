@@ -1,12 +1,10 @@
 """Fixtures of the ledger's tests."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.ledger.attempts import START, Clock
-from tests.servers.postgres import PostgresServer, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +22,3 @@ def clock(shared_clock: Clock) -> Clock:
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/data/ledger.db"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server

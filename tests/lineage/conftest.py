@@ -1,13 +1,12 @@
 """Fixtures of the lineage tests."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flux_pipeline.store.local import FolderStore
-from tests.servers.s3 import S3Server, s3_server
+from tests.servers.s3 import S3Server
 
 
 @pytest.fixture
@@ -17,15 +16,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     return FolderStore(tmp_path / "data")
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
-
-
 @pytest.fixture
-def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a new bucket, which boto3's variables lead to."""
-    for name, value in s3.environment().items():
+    for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    return s3.new_bucket()
+    return s3_server.new_bucket()

@@ -12,7 +12,7 @@ from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import fingerprint_key
 from tests.emulator.trap import Trap
 from tests.servers.processes import run_command
-from tests.servers.s3 import S3Server, s3_server
+from tests.servers.s3 import S3Server
 
 KEY = "r8_canarykey7f3a9c1b5d2e8f4a6b0c9d1e2f3a4b5c"
 S3_SECRET = "canarysecret7f3a9c1b5d2e8f4a6b0c9d1e2f3a"
@@ -44,26 +44,20 @@ def trap() -> Iterator[Trap]:
         yield running
 
 
-@pytest.fixture
-def s3() -> Iterator[S3Server]:
-    with s3_server() as running:
-        yield running
-
-
 def hits(data: bytes) -> list[str]:
     return [name for name, canary in CANARIES.items() if canary.encode() in data]
 
 
 def test_no_secret_reaches_a_log_an_event_a_database_an_object_or_another_host(
-    tmp_path: Path, trap: Trap, s3: S3Server
+    tmp_path: Path, trap: Trap, s3_server: S3Server
 ) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
-    bucket = s3.new_bucket()
+    bucket = s3_server.new_bucket()
     options = EmulatorOptions(time_scale=0, trap_origin=trap.origin, signed_outputs=True)
     with EmulatorServer(options, TROUBLE) as server:
         environ = {
-            **s3.environment(),
+            **s3_server.environment(),
             "AWS_SECRET_ACCESS_KEY": S3_SECRET,
             "FLUX_API_KEY": KEY,
             "FLUX_PROVIDER": f"{server.origin}/replicate",
@@ -83,7 +77,7 @@ def test_no_secret_reaches_a_log_an_event_a_database_an_object_or_another_host(
     session = boto3.session.Session(
         aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
     )
-    client = session.client("s3", endpoint_url=s3.endpoint)
+    client = session.client("s3", endpoint_url=s3_server.endpoint)
     objects = [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]]
     assert any(key.endswith(".jpg") for key in objects)
     for key in objects:

@@ -45,7 +45,7 @@ class S3Server:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def running_s3() -> Iterator[S3Server]:
     """A server without any bucket, stopped at the end."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="s3-") as folder:

@@ -13,7 +13,7 @@ from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.s3 import Bucket, S3Store, open_client
-from tests.servers.s3 import S3Server, s3_server
+from tests.servers.s3 import S3Server
 from tests.servers.s3_proxy import S3Proxy, s3_proxy
 
 Open = Callable[..., S3Store]
@@ -36,12 +36,6 @@ def client_of(server: S3Server, endpoint: str) -> S3Client:
         patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         patch.delenv("AWS_PROFILE", raising=False)
         return open_client(32)
-
-
-@pytest.fixture(scope="session", name="s3_server")
-def s3_server_for_all() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
