@@ -25,7 +25,7 @@ MOST = 5000
 _UNFINISHED = frozenset(
     {State.INTENT, State.ACCEPTED, State.SUCCEEDED, State.HELD, State.EXPIRED, State.RESENT}
 )
-"""States in which a prediction was paid for, or may have been, and has no image yet."""
+"""States in which a prediction was paid for, or may have been, and has no image."""
 
 
 @dataclass(slots=True)

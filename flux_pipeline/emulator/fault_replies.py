@@ -43,7 +43,7 @@ UNPACKED_BYTES = 64 * 2**20
 """Size of the unpacked gzip bomb, bytes."""
 _CLAIMED: dict[str, int] = {"webp": 16_383, "jpg": 60_000, "png": 60_000}
 """Width and height that a pixel bomb claims, px: the most that WebP can say."""
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_NO_LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
 
 
@@ -332,7 +332,7 @@ class Reset(Abrupt):
     async def end(self, transport: Any, receive: Receive) -> None:
         """Reset, and return once the server has noticed."""
         transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT
+            socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER
         )
         transport.abort()
         await _disconnected(receive)

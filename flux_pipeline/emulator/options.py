@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class EmulatorOptions(BaseModel):
-    """How the emulated API behaves while nothing goes wrong; what goes wrong is a ``FaultPlan``.
+    """How the emulated API behaves without faults; faults are in a ``FaultPlan``.
 
     The defaults are for embedded use: pictures within a second, no limits that a demo would meet.
     """

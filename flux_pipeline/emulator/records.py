@@ -128,7 +128,7 @@ class State:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database; what it holds stays in the directory."""
+        """Close the database; a state in a directory stays there."""
         with self._lock:
             self._connection.close()
 

@@ -30,25 +30,25 @@ from flux_pipeline.emulator.records import Record, count
 from flux_pipeline.emulator.replies import Refusal
 from flux_pipeline.emulator.usage import CREATE_ROUTES, fingerprint_key, note_request
 
+CallKind = Literal["creates", "calls", "open"]
+"""The rate limit that a call counts against; ``open`` calls have none and need no key."""
+
 MAX_WAIT_SECONDS = 60.0
-_VERSION = re.compile(r"(?:(?P<model>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+):)?(?P<version>[0-9a-f]{64})")
-_WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*([0-9]+))?\s*(?:,.*)?")
 DURATION = r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?"
 """A time such as ``90``, ``90s``, ``1m`` or ``1h30m``; its groups are hours, minutes, seconds."""
-
+_BEARER = re.compile(r"(?:Bearer|Token)\s+(.*\S)\s*", re.IGNORECASE)
+_IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
+_MAX_PATH = 120
+"""Characters kept of an unknown path."""
+_VERSION = re.compile(r"(?:(?P<model>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+):)?(?P<version>[0-9a-f]{64})")
 _BAD_VERSION = InvalidField(
     "version", "invalid_version", "Expected a version id of 64 hex digits, or owner/name:id"
 )
-
+_WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*([0-9]+))?\s*(?:,.*)?")
 _ROUNDING = 1e-9
 """USD that sums of prices may be off by."""
-_ACCEPTED_ALL_THE_SAME = frozenset({"other_version", "data_uri"})
-CallKind = Literal["creates", "calls", "open"]
-"""The rate limit that a call counts against; ``open`` calls have none and need no key."""
-_IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
-_LONGEST = 120
-"""Characters kept of an unknown path."""
-_BEARER = re.compile(r"(?:Bearer|Token)\s+(.*\S)\s*", re.IGNORECASE)
+_ACCEPTED = frozenset({"other_version", "data_uri"})
+"""Create faults that are accepted, besides those that end in ``_after``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Order:
     """64 hex digits."""
     typed: ModelInput
     echoed: Mapping[str, Any] = field(hash=False)
-    """The input without what the model doesn't know."""
+    """The input without unknown values."""
     input_sha: str
     cancel_after: float | None = None
     """s from acceptance, or None."""
@@ -87,7 +87,7 @@ def admit(emulator: Emulator, request: Request, kind: CallKind) -> None:
         note_request(connection, host, route_of(request), key)
         if kind == "open":
             return
-        refusal = _refusal(emulator, connection, key, kind)
+        refusal = _check(emulator, connection, key, kind)
     if refusal is not None:
         raise refusal
 
@@ -100,10 +100,10 @@ def key_of(request: Request) -> str:
 
 def route_of(request: Request) -> str:
     """Method and path with ids cut out, such as ``GET /v1/predictions/{id}``."""
-    return f"{request.method} {_IDS.sub('{id}', request.scope['path'])[:_LONGEST]}"
+    return f"{request.method} {_IDS.sub('{id}', request.scope['path'])[:_MAX_PATH]}"
 
 
-def _refusal(
+def _check(
     emulator: Emulator, connection: sqlite3.Connection, key: str, kind: Literal["creates", "calls"]
 ) -> Refusal | None:
     options, faults = emulator.options, emulator.faults
@@ -140,7 +140,7 @@ def credit_left(connection: sqlite3.Connection, options: EmulatorOptions) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A limit: what flows in a minute, and what may be taken at once."""
+    """A token bucket in the database, so that all processes of one state share one limit."""
 
     per_minute: float
     capacity: float
@@ -164,16 +164,16 @@ class Bucket:
 
 
 LOW_CREDIT = Bucket(per_minute=6, capacity=1)
-"""What is left to an account that is nearly out of credit."""
+"""The limit of an account that is nearly out of credit."""
 
 
 def bucket(per_minute: float, burst_seconds: float) -> Bucket:
-    """A bucket that holds what flows in during ``burst_seconds``, at least one token."""
+    """A bucket with room for the tokens of ``burst_seconds``, at least one."""
     return Bucket(per_minute, max(1.0, per_minute * burst_seconds / 60))
 
 
 async def read_order(request: Request) -> Order:
-    """The order in a create's body and headers.
+    """Read a create's body and headers.
 
     Raises:
         Refusal: 400 for what can't be read, 422 for values out of range.
@@ -286,4 +286,4 @@ def _apply_create_fault(plan: Plan, fault: str | None, now: float, version: str)
 
 
 def _is_accepted(fault: str) -> bool:
-    return fault.endswith("_after") or fault in _ACCEPTED_ALL_THE_SAME
+    return fault.endswith("_after") or fault in _ACCEPTED
