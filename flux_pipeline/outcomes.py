@@ -1,8 +1,8 @@
-"""What can come of a call to the provider: the vocabulary between the client and the core.
+"""Outcomes of calls to the provider, as values: the client returns them, the core reads them.
 
-The client never raises for an answer: it returns one of these values, so that the one question that
-costs money - was this create never sent, refused, or may it have been accepted? - is answered in
-one place (``provider.classify``) and read in one place (``produce.core``).
+The client never raises for an answer. So the one question that costs money (was this create never
+sent, was it refused, or may it have been accepted?) is answered in one place,
+``provider.classify``, and read in one place, ``produce.core``.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is asked of the provider: one request is one prediction, and has one fingerprint.
+"""A request to the provider: it asks for one prediction, and has one fingerprint.
 
 ``request_sha256`` names the *cause* of an image. It covers the model version and the input with
 defaults filled in, secrets redacted and parameters without effect dropped, and nothing of the run,

@@ -42,9 +42,10 @@ _REMEDIES = {
 
 
 def over_budget(claim: OverBudget, cost_usd: float) -> str:
-    """Why a request was not sent, in the same words for every request of a run that costs as much.
+    """The reason of a request that was not sent for lack of budget.
 
-    So that a run says it once, and not once a request.
+    The words are the same for all requests of a run with the same cost, so that the run can say it
+    once instead of once for each request.
     """
     kind = claim.scope.partition(":")[0]
     return (
@@ -55,11 +56,11 @@ def over_budget(claim: OverBudget, cost_usd: float) -> str:
 
 
 def usd(amount_micros: int | None) -> str:
-    """Millionths of a USD as USD, with as many digits as it needs."""
+    """Format millionths of a USD as USD, with as many digits as needed."""
     text = f"{(amount_micros or 0) / 1_000_000:.6f}".rstrip("0")
     return text.removesuffix(".")
 
 
 def micros(usd: float | None) -> int | None:
-    """Millionths of a USD, exact to add up."""
+    """Convert USD to millionths, which add up exactly."""
     return None if usd is None else round(usd * 1_000_000)

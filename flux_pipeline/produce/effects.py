@@ -1,8 +1,8 @@
-"""What the core may ask for: each effect is one call to the world, with one outcome.
+"""The effects that the core yields: each is one call to the outside, with one outcome.
 
-The core yields these and takes the outcomes; the engine performs them over sockets, disks and a
-database, the simulator on a virtual clock. An effect is either harmless to repeat or guarded by
-a conditional write: the one that is neither, Send, stands between an intent and its answer.
+The handler performs them over sockets, disks and a database, the simulator on a virtual clock.
+Every effect is harmless to repeat or is a conditional write, with one exception: Send. That is why
+the intent is written before it and its answer after it.
 """
 
 from dataclasses import dataclass, field
@@ -161,7 +161,7 @@ Effect: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The image lies in the store."""
+    """The image is in the store."""
 
     record: ImageRecord
     thumbnail: bytes = field(default=b"", repr=False)
@@ -169,7 +169,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class NotStored:
-    """The image does not lie in the store.
+    """The image is not in the store.
 
     ``because`` says what may help: ``again`` the same call, ``gone`` a new URL from the provider,
     ``unusable`` nothing (it is no image, or not the one asked for), ``store`` a working store, or

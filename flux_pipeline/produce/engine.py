@@ -1,8 +1,9 @@
-"""The engine: many requests at once, as one async stream, with bounded memory.
+"""The engine runs the state machines of many requests at once, with bounded memory.
 
-It drives the core and performs what the core asks for. A request that needs nothing costs no task;
-a request in flight holds one image at most. A cancel stops everything but what may have been paid
-a moment ago: creates under way are waited for, and their ids written, within ``DRAIN_SECONDS``.
+It performs what each state machine (``produce.core``) yields and sends the outcome back. A request
+that needs nothing costs no task; a request in flight holds one image at most. A cancel stops
+everything except what may have been paid a moment ago: creates under way are waited for, and their
+ids written, within ``DRAIN_SECONDS``.
 """
 
 import math
@@ -28,16 +29,16 @@ from flux_pipeline.request import Request
 
 DRAIN_SECONDS = 20.0
 """How long creates under way may take after a cancel; within the 30 s that supervisors wait."""
-_BATCH = 500
+_BATCH = 500  # requests that are looked up in the ledger at once
 
-# Nothing may come between a create and the write of its id, nor into a conditional write, whose
-# answer must be known.
-_UNDIVIDED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Close)
+# A cancel must not come between a create and the write of its id, nor into a conditional write,
+# because its answer must be known.
+_UNCANCELED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Close)
 
 
 @dataclass(slots=True)
 class Engine:
-    """One run's stream of requests. Lives on one event loop; made anew for every run."""
+    """Runs the requests of one run; lives on one event loop."""
 
     services: RunServices
     recorder: Recorder
@@ -53,17 +54,20 @@ class Engine:
     _draining: bool = False
 
     async def feed(self, partitions: Iterable[tuple[str, Iterable[Request]]]) -> None:
-        """Begin every request; the group's end is theirs. A report goes out a partition."""
+        """Start every request, and return when all have been started.
+
+        They end in the task group. A partition's report is sent when its last request has ended.
+        """
         for batch in batched(track(partitions), _BATCH):
             latest = await self._latest(batch)
-            for item in sorted(batch, key=lambda item: _urgency(item, latest)):
+            for item in sorted(batch, key=lambda item: _priority(item, latest)):
                 if isinstance(item, Tracked):
-                    await self._begin(item, latest.get(item.request.request_sha256))
+                    await self._start(item, latest.get(item.request.request_sha256))
                 else:
                     await self._report(item.tracker)
 
     def drain(self) -> None:
-        """Stop: nothing new is begun, creates under way are finished and their ids written."""
+        """Cancel the run: nothing new is sent; creates under way end and their ids are written."""
         self._draining = True
         for shield in self._shields:
             shield.deadline = anyio.current_time() + DRAIN_SECONDS
@@ -73,7 +77,7 @@ class Engine:
         wanted = [item.request.request_sha256 for item in batch if isinstance(item, Tracked)]
         return await self.services.ledger.call(lambda ledger: ledger.find(wanted))
 
-    async def _begin(self, item: Tracked, attempt: Attempt | None) -> None:
+    async def _start(self, item: Tracked, attempt: Attempt | None) -> None:
         stage = produce(
             item.request,
             latest=attempt,
@@ -96,11 +100,11 @@ class Engine:
         accepted = False
         try:
             while True:
-                outcome = await self._counted(handler, effect)
+                outcome = await self._perform_counted(handler, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1
                 if isinstance(outcome, fx.Stored):
-                    await self.recorder.keep_thumbnail(outcome)
+                    await self.recorder.add_thumbnail(outcome)
                 effect = stage.send(outcome)
         except StopIteration as ended:
             self.running -= accepted
@@ -108,7 +112,7 @@ class Engine:
         finally:
             self.slots.release()
 
-    async def _counted(self, handler: EffectHandler, effect: fx.Effect) -> Any:
+    async def _perform_counted(self, handler: EffectHandler, effect: fx.Effect) -> Any:
         name = type(effect).__name__
         self.progress.doing[name] += 1
         try:
@@ -117,7 +121,7 @@ class Engine:
             self.progress.doing[name] -= 1
 
     async def _perform(self, handler: EffectHandler, effect: fx.Effect) -> Any:
-        if not isinstance(effect, _UNDIVIDED):
+        if not isinstance(effect, _UNCANCELED):
             return await handler.perform(effect)
         if self._draining and isinstance(effect, fx.Send):
             return NeverSent("the run was stopped")
@@ -142,10 +146,10 @@ class Engine:
             await self.reports.send(tracker.report(await self.recorder.record(tracker)))
 
 
-def _urgency(item: Item, latest: Mapping[str, Attempt]) -> tuple[int, float, str]:
-    """What was accepted first, oldest first, because outputs expire; then by LoRA.
+def _priority(item: Item, latest: Mapping[str, Attempt]) -> tuple[int, float, str]:
+    """Sort key: open attempts first, oldest first, because outputs expire; then by LoRA.
 
-    The provider reloads the weights whenever the LoRA changes.
+    By LoRA, because the provider reloads the weights whenever it changes.
     """
     if not isinstance(item, Tracked):
         return 2, 0.0, ""

@@ -1,9 +1,14 @@
-"""Performs what the core asks for, for one request: sockets, disks and the database."""
+"""Performs the effects that the core yields, over sockets, disks and the database.
+
+Every effect is one method of ``EffectHandler``, chosen by the effect's class. The handler decides
+nothing about a request; only the stop after a first 401, 402 or 403 is kept here, because it
+concerns all requests of a run.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, singledispatchmethod
+from functools import singledispatchmethod
 
 import anyio
 from anyio import to_thread
@@ -38,13 +43,15 @@ class RunServices:
     provider: Provider
     ledger: LedgerWriter
     known_ids: Callable[[Sequence[str]], set[str]]
-    """Which of these ids the ledger holds already; blocking, and seldom asked."""
+    """Returns those of the ids that the ledger holds already; blocks, and is seldom called."""
     ingest: ImageIngest
     schedule: PollSchedule
     policy: Policy
     run: RunContext
     threads: anyio.CapacityLimiter
+    """For decoding, labelling and storing."""
     resends_left: int
+    """How many requests of unknown fate this run may still send again."""
     clock: Callable[[], float] = time.monotonic
     denied: AccessDenied | None = None
     """Set by the first 401, 402 or 403: nothing more is sent in this run."""
@@ -52,18 +59,18 @@ class RunServices:
 
 @dataclass(slots=True)
 class EffectHandler:
-    """One request's hands."""
+    """Performs the effects of one request."""
 
     services: RunServices
     request: Request
     holder: str
-    """This request's own: two of one name could renew for each other."""
+    """Names this request's claims. Unique, because equal holders could renew each other's."""
     intent: Intent
     budgets: Sequence[Budget]
 
     @singledispatchmethod
     async def perform(self, effect: fx.Effect) -> object:
-        """Perform one effect; the outcome is as its class says."""
+        """Perform one effect, and return the outcome that its class describes."""
         raise TypeError(f"no such effect: {effect!r}")
 
     @perform.register
@@ -73,8 +80,11 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.ClaimAttempt) -> Claim:
-        claim = partial(_claim, self.intent, self.holder, effect.after, self.budgets)
-        return await self.services.ledger.call(claim)
+        return await self.services.ledger.call(
+            lambda ledger: ledger.claim(
+                self.intent, holder=self.holder, after=effect.after, budgets=self.budgets
+            )
+        )
 
     @perform.register
     async def _(self, effect: fx.RenewClaim) -> bool:
@@ -151,7 +161,7 @@ class EffectHandler:
     @perform.register
     async def _(self, effect: fx.FindInList) -> FindOutcome:
         async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_claim, effect.attempt)
+            group.start_soon(self._renew_repeatedly, effect.attempt)
             outcome = await self.services.provider.find(
                 self.request, since=effect.attempt.intent_at, known=self.services.known_ids
             )
@@ -201,17 +211,11 @@ class EffectHandler:
     async def _(self, effect: fx.Sleep) -> None:
         await anyio.sleep(max(effect.seconds, 0.0))
 
-    async def _keep_claim(self, attempt: Attempt) -> None:
-        """Renew the claim while a list of many pages is read, which may take longer than it."""
+    async def _renew_repeatedly(self, attempt: Attempt) -> None:
+        """Renew the claim until canceled: reading a list of many pages may outlast the lease."""
         while True:
             await anyio.sleep(self.services.policy.lease / 3)
             if not await self.services.ledger.call(
                 lambda ledger: ledger.renew(attempt, holder=self.holder)
             ):
                 return
-
-
-def _claim(
-    intent: Intent, holder: str, after: int, budgets: Sequence[Budget], ledger: Ledger
-) -> Claim:
-    return ledger.claim(intent, holder=holder, after=after, budgets=budgets)

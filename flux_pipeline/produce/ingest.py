@@ -1,7 +1,7 @@
-"""From downloaded bytes to a stored, labelled image: blocking, pure but for the one PUT.
+"""Turns downloaded bytes into a stored, labelled image: inspect, label, sign, PUT. It blocks.
 
 Nothing is stored that was not decoded whole, and nothing is overwritten: where the key is taken,
-the pixels decide whether the same image lies there already.
+the hash of the pixels tells whether the same image is stored there already.
 """
 
 import hashlib
@@ -21,17 +21,32 @@ from flux_pipeline.store.base import Store, StoredObject
 
 _CONTENT_TYPES = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 
+_LABEL_FIELDS = (
+    "prompt",
+    "prediction_id",
+    "request_sha256",
+    "output_index",
+    "image_sha256",
+    "seed",
+    "run_id",
+    "prompt_set",
+    "prompt_name",
+    "partition",
+    "model",
+    "version",
+    "config_sha256",
+    "input",
+)
 
-def image_key(request: Request, index: int) -> str:
-    """``images/<set>/<prompt>-<fingerprint>-<index>.<format>``: readable, fixed by the cause."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.source.prompt_name.lower()).strip("-")[:60]
-    stem = "-".join(filter(None, (name.strip("-"), request.request_sha256[:16], str(index))))
-    return f"images/{request.source.prompt_set}/{stem}.{request.image_format}"
+# Known only after storing, or different in the run that stores: they would change the bytes.
+_NOT_IN_FILE = frozenset(
+    {"file_sha256", "uri", "bytes", "stored_at", "polls", "attempts", "status"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageIngest:
-    """Keeps images of one run. Thread-safe."""
+    """Inspects, labels and stores the images of one run. Thread-safe."""
 
     store: Store
     now: Callable[[], datetime]
@@ -55,9 +70,9 @@ class ImageIngest:
             )
         except ImageError as error:
             return NotStored("again", f"output {record.output_index}: {error}")
-        if not _as_asked(request, seen):
+        if not _matches(request, seen):
             return NotStored("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
-        found = self._describe(record, seen)
+        found = _with_inspection(record, seen)
         label = self._label(found)
         labelled = label_image(body, label)
         try:
@@ -67,20 +82,10 @@ class ImageIngest:
         except (SigningError, StoreError) as error:
             return NotStored("store", str(error))
 
-    def _describe(self, record: ImageRecord, seen: Inspection) -> ImageRecord:
-        return replace(
-            record,
-            image_sha256=seen.image_sha256,
-            dhash=seen.dhash,
-            width=seen.width,
-            height=seen.height,
-            error="; ".join(seen.flags) or None,
-        )
-
     def _label(self, record: ImageRecord) -> Label:
-        """The label says what was known before storing: storing again gives it again.
+        """Build the label from what is known before storing, so that it is the same every time.
 
-        Without a signature, these are the same bytes; with one, the same pixels and label.
+        Storing again then writes the same bytes, or with a signature the same pixels and label.
         """
         row = asdict(record)
         named = {name: row.pop(name) for name in _LABEL_FIELDS}
@@ -105,7 +110,7 @@ class ImageIngest:
             metadata=object_metadata(record),
         )
         if not new:
-            record = _adopt(record, stored)
+            record = _keep_existing(record, stored)
         record = replace(
             record,
             file_sha256=stored.sha256,
@@ -116,39 +121,43 @@ class ImageIngest:
         return Stored(record, seen.thumbnail or b"")
 
 
-_LABEL_FIELDS = (
-    "prompt",
-    "prediction_id",
-    "request_sha256",
-    "output_index",
-    "image_sha256",
-    "seed",
-    "run_id",
-    "prompt_set",
-    "prompt_name",
-    "partition",
-    "model",
-    "version",
-    "config_sha256",
-    "input",
-)
-
-# Known only after storing, or different for whoever stores: they would change the bytes.
-_NOT_IN_FILE = frozenset(
-    {"file_sha256", "uri", "bytes", "stored_at", "polls", "attempts", "status"}
-)
+def _with_inspection(record: ImageRecord, seen: Inspection) -> ImageRecord:
+    return replace(
+        record,
+        image_sha256=seen.image_sha256,
+        dhash=seen.dhash,
+        width=seen.width,
+        height=seen.height,
+        error="; ".join(seen.flags) or None,
+    )
 
 
-def _as_asked(request: Request, seen: Inspection) -> bool:
-    """Whether format and size are those asked for; a width of 0 px is any size."""
+def image_key(request: Request, index: int) -> str:
+    """The key of an image: ``images/<set>/<prompt>-<fingerprint>-<index>.<format>``.
+
+    It depends on the request alone, so that storing an image again finds the key taken.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", request.source.prompt_name.lower()).strip("-")[:60]
+    stem = "-".join(filter(None, (name.strip("-"), request.request_sha256[:16], str(index))))
+    return f"images/{request.source.prompt_set}/{stem}.{request.image_format}"
+
+
+def _matches(request: Request, seen: Inspection) -> bool:
+    """Whether format and size are those of the request; a width of 0 px allows any size."""
     size = (request.width, request.height)
     return seen.image_format == request.image_format and (
         size in {(0, 0), (seen.width, seen.height)}
     )
 
 
-def _adopt(record: ImageRecord, stored: StoredObject) -> ImageRecord:
-    """The key is taken: by this very image, by another answer to this request, or by a stranger."""
+def _keep_existing(record: ImageRecord, stored: StoredObject) -> ImageRecord:
+    """Return the record of what is stored under the key already, as far as it is ours.
+
+    It may be this very image, or an earlier answer to the same request, which is kept.
+
+    Raises:
+        ObjectConflict: Where it belongs to another request.
+    """
     theirs = stored.metadata.get("image-sha256", "")
     if stored.metadata.get("request-sha256") != record.request_sha256:
         raise ObjectConflict(

@@ -1,4 +1,10 @@
-"""What a run would make, what exists already and what it costs: known before anything is sent."""
+"""Forecasts a run: what it would make, what exists already, what it costs, which budgets fit.
+
+Nothing is sent or written. Against a revision it also finds the prompts that a change adds, edits
+and removes, among a million prompts without holding them: 64 bits of each fingerprint and name are
+kept. Two that collide would hide one change in a forecast, by a chance of one in ten million at a
+million prompts, and nothing is ever sent because of it.
+"""
 
 import hashlib
 from array import array
@@ -19,7 +25,7 @@ from flux_pipeline.request import Request
 
 _BATCH = 1000
 _POLICY = Policy()
-_KINDS = {ResultStatus.UNCHANGED: "unchanged", ResultStatus.HELD: "held"}
+_COUNTS = {ResultStatus.UNCHANGED: "unchanged", ResultStatus.HELD: "held"}
 _BITS = (1 << 64) - 1
 
 
@@ -59,11 +65,19 @@ class Forecast:
 
 
 @dataclass(slots=True)
+class SetForecast:
+    """One prompt set's forecast, in total and by partition."""
+
+    total: Forecast = field(default_factory=Forecast)
+    partitions: dict[str, Forecast] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class BudgetFit:
     """How far one budget reaches, in millionths of a USD."""
 
     name: str
-    """As it is called where it is set."""
+    """The name of the setting, such as ``usd_per_run``."""
     limit_micros: int
     used_micros: int = 0
     """Spent or reserved already."""
@@ -75,7 +89,7 @@ class BudgetFit:
     _fit_micros: int = 0
 
     def add(self, cost_micros: int) -> None:
-        """Count one new request; as in the ledger, a dear one is left out and a cheap one not."""
+        """Count one new request. As in the ledger, a cheap one may still fit after a dear one."""
         self.new += 1
         self._new_micros += cost_micros
         if self.used_micros + self._fit_micros + cost_micros <= self.limit_micros:
@@ -97,8 +111,43 @@ class BudgetFit:
         )
 
 
+def forecast(
+    requests: Iterable[Request],
+    ledger: Ledger,
+    *,
+    fits: Sequence[BudgetFit] = (),
+    before: "Baseline | None" = None,
+) -> SetForecast:
+    """Compare the requests with the ledger; nothing is sent or written.
+
+    With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
+    is what the change costs. Every new request is counted in ``fits``. Memory grows with the
+    partitions, not with the requests.
+    """
+    result = SetForecast()
+    for batch in batched(requests, _BATCH):
+        latest = ledger.find([request.request_sha256 for request in batch])
+        for request in batch:
+            kind = _count_of(latest.get(request.request_sha256))
+            if kind == "new" and before is not None and before.asked(request):
+                kind = "unchanged"
+            result.partitions.setdefault(request.source.partition, Forecast()).add(request, kind)
+            result.total.add(request, kind)
+            if kind == "new":
+                for fit in fits:
+                    fit.add(micros(request.cost_usd) or 0)
+    return result
+
+
+def _count_of(latest: Attempt | None) -> str:
+    status = final_status(latest, _POLICY)
+    if status is not None:
+        return _COUNTS.get(status, "refused")
+    return "new" if needs_create(latest) else "resumed"
+
+
 def open_fits(limits: Limits, ledger: Ledger, *, prompt_set: str, now: datetime) -> list[BudgetFit]:
-    """The budgets that limit one set, with what is spent of them. One run has all of its own."""
+    """The budgets that limit one set, with what is spent of them; a run's own budget is unspent."""
     return [
         BudgetFit(NAMES[scope.partition(":")[0]], limit, ledger.spent_micros(scope))
         for scope, limit in (
@@ -107,14 +156,6 @@ def open_fits(limits: Limits, ledger: Ledger, *, prompt_set: str, now: datetime)
         )
         if limit is not None
     ]
-
-
-@dataclass(slots=True)
-class SetForecast:
-    """One prompt set's forecast, in total and by partition."""
-
-    total: Forecast = field(default_factory=Forecast)
-    partitions: dict[str, Forecast] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -130,42 +171,42 @@ class Changes:
 
 
 class Baseline:
-    """What was asked for before the change: 8 bytes a request, 17 a prompt."""
+    """The requests of an earlier revision, in 8 bytes a request and 17 a prompt."""
 
     def __init__(self) -> None:
         self._requests = array("Q")
         self._sorted: npt.NDArray[np.uint64] | None = None
-        self._prompts: dict[str, _Prompts] = {}
+        self._prompts: dict[str, _PromptVersions] = {}
 
     def add(self, prompt_set: str, requests: Iterable[Request]) -> None:
-        """Take in one set as it was; a prompt's takes stand together."""
+        """Add one set as it was; the takes of a prompt must follow each other."""
         names, versions = array("Q"), array("Q")
         for name, takes in groupby(requests, key=_name):
             version = 0
             for request in takes:
-                self._requests.append(_short(request))
+                self._requests.append(_short_fingerprint(request))
                 version += self._requests[-1]
             names.append(_hash(name))
             versions.append(version & _BITS)
         self._sorted = None
-        self._prompts[prompt_set] = _Prompts(names, versions)
+        self._prompts[prompt_set] = _PromptVersions(names, versions)
 
     def asked(self, request: Request) -> bool:
-        """Whether the same request was asked for, in whichever set."""
+        """Whether the same request was asked for, in any set."""
         if self._sorted is None:
             self._sorted = np.sort(np.array(self._requests, np.uint64))
-        at = int(np.searchsorted(self._sorted, np.uint64(_short(request))))
-        return at < len(self._sorted) and int(self._sorted[at]) == _short(request)
+        at = int(np.searchsorted(self._sorted, np.uint64(_short_fingerprint(request))))
+        return at < len(self._sorted) and int(self._sorted[at]) == _short_fingerprint(request)
 
     def watch(
         self, prompt_set: str, requests: Iterable[Request], changes: Changes
     ) -> Iterator[Request]:
         """Pass on a set's requests as they are now, and note what is added and edited."""
-        prompts = self._prompts.setdefault(prompt_set, _Prompts(array("Q"), array("Q")))
+        prompts = self._prompts.setdefault(prompt_set, _PromptVersions(array("Q"), array("Q")))
         for name, takes in groupby(requests, key=_name):
             version = 0
             for request in takes:
-                version += _short(request)
+                version += _short_fingerprint(request)
                 yield request
             known = prompts.find(_hash(name))
             if known is None:
@@ -179,43 +220,8 @@ class Baseline:
         return (name for name in names if prompts.is_unseen(_hash(name)))
 
 
-def forecast(
-    requests: Iterable[Request],
-    ledger: Ledger,
-    *,
-    fits: Sequence[BudgetFit] = (),
-    before: Baseline | None = None,
-) -> SetForecast:
-    """Hold the requests against the ledger; nothing is sent or written.
-
-    With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
-    is what the change costs. Every new request is counted in ``fits``. Requests stream through:
-    memory grows with the partitions, not with the requests.
-    """
-    result = SetForecast()
-    for batch in batched(requests, _BATCH):
-        latest = ledger.find([request.request_sha256 for request in batch])
-        for request in batch:
-            kind = _kind(latest.get(request.request_sha256))
-            if kind == "new" and before is not None and before.asked(request):
-                kind = "unchanged"
-            result.partitions.setdefault(request.source.partition, Forecast()).add(request, kind)
-            result.total.add(request, kind)
-            if kind == "new":
-                for fit in fits:
-                    fit.add(micros(request.cost_usd) or 0)
-    return result
-
-
-def _kind(latest: Attempt | None) -> str:
-    status = final_status(latest, _POLICY)
-    if status is not None:
-        return _KINDS.get(status, "refused")
-    return "new" if needs_create(latest) else "resumed"
-
-
-class _Prompts:
-    """Names and versions as they were, sorted; and which of them were asked for since."""
+class _PromptVersions:
+    """Hashes of prompt names and of their requests, sorted by name, and which were seen since."""
 
     def __init__(self, names: "array[int]", versions: "array[int]") -> None:
         order = np.argsort(np.array(names, np.uint64), kind="stable")
@@ -243,7 +249,7 @@ def _name(request: Request) -> str:
     return request.source.prompt_name
 
 
-def _short(request: Request) -> int:
+def _short_fingerprint(request: Request) -> int:
     return int(request.request_sha256[:16], 16)
 
 

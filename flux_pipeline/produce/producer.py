@@ -1,7 +1,7 @@
-"""The producer: the engine behind one blocking iterator, for Dagster and the command line.
+"""The producer runs the engine behind a blocking iterator, for Dagster and the command line.
 
-The event loop runs in anyio's portal: there an interrupt of the calling thread is never lost, and
-a slow reader of reports never holds paid bytes.
+The event loop runs in a thread of its own (anyio's portal). So an interrupt of the calling thread
+is never lost, and a caller that reads its reports slowly holds up no paid image.
 """
 
 import logging
@@ -56,7 +56,7 @@ Partitions = Iterable[tuple[str, Iterable[Request]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
-    """Makes images of requests: what was made before is free, what was begun is resumed."""
+    """Makes the images of requests. What was made before is free; what was begun is resumed."""
 
     open_provider: Callable[[], AbstractAsyncContextManager[Provider]]
     store: Store
@@ -67,7 +67,8 @@ class Producer:
     embed_prompt: bool = True
     signer: ManifestSigner | None = None
     not_ours: frozenset[str] = frozenset()
-    """Predictions that no lost answer is taken to be of, besides those that the ledger knows."""
+    """Ids of predictions that belong to no request here, beyond those in the ledger: a lost create
+    is not settled with one of them."""
 
     @contextmanager
     def stream(
@@ -81,13 +82,13 @@ class Producer:
         expected: int = 0,
         say: Callable[[str], None] | None = None,
     ) -> Iterator[Iterator[PartitionReport]]:
-        """Give a report for every partition, each when it is finished, in the order they finish.
+        """Yield an iterator of reports, one for each partition, in the order they finish.
 
         ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
-        be sent again. ``observe`` is the context's observer where none is given. ``say`` is told,
-        every few seconds and on the caller's thread, how far the run is of ``expected`` images and
-        what it waits for. An exception in the block, an interrupt too, drains: creates under way
-        end and their ids are written.
+        be sent again. ``observe`` defaults to the context's observer. ``say`` is called with a line
+        of progress every few seconds, on the caller's thread: how many of ``expected`` images are
+        done, and what the run waits for. An exception in the block, also an interrupt, drains:
+        creates under way end and their ids are written.
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
@@ -106,7 +107,7 @@ class Producer:
                 engines.append(engine)
                 await engine.feed(partitions)
 
-        with _plain_errors(), receive:
+        with _first_error_alone(), receive:
             stack = ExitStack()
             with signals_deferred() as came:
                 portal = stack.enter_context(start_blocking_portal())
@@ -114,7 +115,7 @@ class Producer:
                 end = OpenStream(partial(_end, stack, portal, future, engines))
             try:
                 raise_signals(came)
-                yield _received(portal, receive, progress, say or _unheard)
+                yield _iterate_reports(portal, receive, progress, say or _say_nothing)
                 future.result()
             finally:
                 end()
@@ -151,7 +152,7 @@ class Producer:
                 resends_left=max(5, asked // 100),
             )
 
-            def perform_for(request: Request) -> EffectHandler:
+            def make_handler(request: Request) -> EffectHandler:
                 name = request.source.prompt_set
                 return EffectHandler(
                     services=services,
@@ -172,7 +173,7 @@ class Producer:
             yield Engine(
                 services=services,
                 recorder=recorder,
-                make_handler=perform_for,
+                make_handler=make_handler,
                 observe=observe,
                 progress=progress,
                 reports=reports,
@@ -184,13 +185,13 @@ class Producer:
         return self.ledger.known_ids(prediction_ids) | self.not_ours.intersection(prediction_ids)
 
 
-def _received(
+def _iterate_reports(
     portal: BlockingPortal,
     receive: MemoryObjectReceiveStream[PartitionReport],
     progress: Progress,
     say: Callable[[str], None],
 ) -> Iterator[PartitionReport]:
-    """Give the reports; say how far it is while none comes, and while they come fast."""
+    """Yield the reports, and say the progress in between, also while no report comes."""
 
     async def next_one(patience: float) -> PartitionReport | None:
         with anyio.move_on_after(patience):
@@ -210,14 +211,14 @@ def _received(
             say(progress.line())
 
 
-def _unheard(_line: str) -> None:
-    """Nobody listens."""
+def _say_nothing(_line: str) -> None:
+    """Drop a line of progress."""
 
 
 def _end(
     stack: ExitStack, portal: BlockingPortal, future: Future[None], engines: Sequence[Engine]
 ) -> None:
-    """Drain where the work is not done, and stop the event loop."""
+    """Drain if the work is not done, and stop the event loop."""
     if future.done():
         stack.close()
         return
@@ -238,7 +239,7 @@ def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engin
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def _first_error_alone() -> Iterator[None]:
     """Raise the first of a task group's errors alone: several slots fail for one reason."""
     try:
         yield

@@ -1,4 +1,8 @@
-"""What a run leaves for its readers: lineage parts, noted in the ledger, and thumbnail packs."""
+"""Records a run: lineage parts, which the ledger notes, and packs of thumbnails.
+
+Also tracks which requests of a partition have ended, because a partition is recorded and reported
+once, when all of them have.
+"""
 
 import logging
 import time
@@ -22,20 +26,19 @@ from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 
 log = logging.getLogger(__name__)
-PACK = 256
+PACK_SIZE = 256
 """Thumbnails of one pack, about 1 MB: a PUT for each image would cost more than making it."""
-_PATIENCE = 10.0  # s that a run which is stopped gives its last packs
-THUMBNAILS = 12
-"""Kept for one partition's report: more would make its event heavy."""
+_LAST_PACKS_SECONDS = 10.0  # for writing the last packs, also in a run that is stopped
+_THUMBNAILS_REPORTED = 12  # of one partition: more would make its event heavy
 
 
 @dataclass(slots=True)
 class Tracker:
-    """One partition on its way."""
+    """One partition, from its first request to its report."""
 
     partition: str
-    begun_at: float = field(default_factory=time.monotonic)
-    begun: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    started: int = 0
     exhausted: bool = False
     reported: bool = False
     results: list[Result] = field(default_factory=list)
@@ -44,18 +47,18 @@ class Tracker:
     thumbnails: int = 0
 
     def end(self, result: Result, *, recorded: bool) -> None:
-        """Note a result; its thumbnail is dropped where the report has enough."""
+        """Add a result; its thumbnail is dropped if the report has enough of them."""
         if result.thumbnail:
             self.thumbnails += 1
-            if self.thumbnails > THUMBNAILS:
+            if self.thumbnails > _THUMBNAILS_REPORTED:
                 result = replace(result, thumbnail=b"")
         self.results.append(result)
         if not recorded:
             self.unrecorded.append(result)
 
     def take_finished(self) -> bool:
-        """Whether every request was read and has ended; True once only."""
-        finished = self.exhausted and len(self.results) == self.begun and not self.reported
+        """Whether every request was read and has ended; returns True only once."""
+        finished = self.exhausted and len(self.results) == self.started and not self.reported
         self.reported |= finished
         return finished
 
@@ -64,14 +67,32 @@ class Tracker:
         return PartitionReport(
             partition=self.partition,
             results=self.results,
-            seconds=time.monotonic() - self.begun_at,
+            seconds=time.monotonic() - self.started_at,
             lineage_uri=lineage_uri,
         )
 
 
 @dataclass(frozen=True, slots=True)
+class Tracked:
+    """One request of a partition."""
+
+    tracker: Tracker
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """A partition of which every request was read."""
+
+    tracker: Tracker
+
+
+Item: TypeAlias = Tracked | Exhausted
+
+
+@dataclass(frozen=True, slots=True)
 class Recorder:
-    """Records what one run made. A context: at its end the thumbnails that wait are written."""
+    """Records what one run made. At the end of its context, waiting thumbnails are written."""
 
     store: Store
     ledger: LedgerWriter
@@ -102,18 +123,18 @@ class Recorder:
         await self.ledger.call(lambda ledger: ledger.mark_recorded(written))
         return part.uri
 
-    async def keep_thumbnail(self, kept: Stored) -> None:
-        """Take a stored image's thumbnail; write a pack when there are enough for one.
+    async def add_thumbnail(self, stored: Stored) -> None:
+        """Add a stored image's thumbnail; write a pack when there are enough for one.
 
         A crash loses those that wait: the gallery then shows the images themselves.
         """
-        image, record = kept.record.image_sha256, kept.record
-        # Without a difference hash it is an earlier answer that lies there: not what we saw.
-        if not kept.thumbnail or image is None or record.dhash is None:
+        image, record = stored.record.image_sha256, stored.record
+        # Without a difference hash an earlier answer is stored there: not the image we saw.
+        if not stored.thumbnail or image is None or record.dhash is None:
             return
         waiting = self._waiting.setdefault(record.prompt_set, {})
-        waiting[image] = kept.thumbnail
-        if len(waiting) >= PACK:
+        waiting[image] = stored.thumbnail
+        if len(waiting) >= PACK_SIZE:
             await self._write_pack(record.prompt_set)
 
     async def __aenter__(self) -> Self:
@@ -125,7 +146,7 @@ class Recorder:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        with anyio.move_on_after(_PATIENCE, shield=True):
+        with anyio.move_on_after(_LAST_PACKS_SECONDS, shield=True):
             for prompt_set in list(self._waiting):
                 await self._write_pack(prompt_set)
 
@@ -141,30 +162,12 @@ class Recorder:
             log.warning("%d thumbnails were not stored: %s", len(waiting), error)
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """One request of a partition."""
-
-    tracker: Tracker
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Exhausted:
-    """A partition of which every request was read."""
-
-    tracker: Tracker
-
-
-Item: TypeAlias = Tracked | Exhausted
-
-
 def track(partitions: Iterable[tuple[str, Iterable[Request]]]) -> Iterator[Item]:
-    """One flat, lazy stream over all partitions, so that batches may span them."""
+    """Flatten all partitions into one lazy stream, so that batches may span them."""
     for partition, requests in partitions:
         tracker = Tracker(partition)
         for request in requests:
-            tracker.begun += 1
+            tracker.started += 1
             yield Tracked(tracker, request)
         tracker.exhausted = True
         yield Exhausted(tracker)

@@ -1,4 +1,4 @@
-"""Lineage records from what is known of a request, its attempt and its prediction."""
+"""Builds lineage records from a request, its attempt and its prediction."""
 
 import re
 from datetime import UTC, datetime
@@ -27,10 +27,10 @@ def build_record(
     prediction: Prediction | None = None,
     polls: int = 0,
 ) -> ImageRecord:
-    """The record of one image asked for, without what only the stored bytes can tell.
+    """Build the record of one image asked for, without what only the stored bytes can tell.
 
-    ``run_id`` is the run that paid, which is not always the run that stores: so the same
-    prediction is labelled with the same bytes by whoever finishes it.
+    ``run_id`` is the run that paid, which is not always the run that stores: so a prediction gets
+    the same label, byte for byte, whichever run finishes it.
     """
     source = request.source
     given, effective = redact_input(request.input), redact_input(effective_input(request))

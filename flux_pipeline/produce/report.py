@@ -1,4 +1,4 @@
-"""What came of the requests: a Result for each, a PartitionReport a partition, and their Tally."""
+"""Results of a run: one Result a request, one PartitionReport a partition, Tally and Progress."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import TypeAlias
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.request import Request
 
-_WORDS: Mapping[str, str] = {
+_ACTIVITIES: Mapping[str, str] = {
     "AwaitPermit": "wait for the rate",
     "Send": "being sent",
     "AwaitPoll": "at the provider",
@@ -22,7 +22,7 @@ _WORDS: Mapping[str, str] = {
     "FindInList": "looked for at the provider",
     "Sleep": "wait for another run or a next try",
 }
-"""What a request does, by the effect that is being performed; the rest takes no time."""
+"""What a request is doing, by the effect that is being performed; other effects take no time."""
 _EARLY = 10.0  # s within which a rate says nothing of the time left
 _PAUSE = 1.0  # s; a shorter pause of the provider is not worth a word
 
@@ -42,7 +42,7 @@ class ResultStatus(StrEnum):
 
 
 class Stop(StrEnum):
-    """What kept a request from being sent, or its fate from being told, that a person can end."""
+    """The cause that kept a request from being sent or settled; a person can remove it."""
 
     RUN_BUDGET = "run_budget"
     MONTH_BUDGET = "month_budget"
@@ -54,12 +54,12 @@ class Stop(StrEnum):
 
     @classmethod
     def of_budget(cls, scope: str) -> "Stop":
-        """The stop that a full budget of this scope is."""
+        """The stop of a budget that is used up, by its scope."""
         return cls(f"{scope.partition(':')[0]}_budget")
 
     @classmethod
     def of_denial(cls, code: int) -> "Stop":
-        """The stop that an ``AccessDenied`` of this HTTP status is."""
+        """The stop of an ``AccessDenied``, by its HTTP status."""
         return cls.CREDIT if code == HTTPStatus.PAYMENT_REQUIRED else cls.KEY
 
 
@@ -177,8 +177,8 @@ class Progress:
     def _waiting(self) -> list[str]:
         counts: Counter[str] = Counter()
         for effect, count in list(self.doing.items()):
-            if count > 0 and effect in _WORDS:
-                counts[_WORDS[effect]] += count
+            if count > 0 and effect in _ACTIVITIES:
+                counts[_ACTIVITIES[effect]] += count
         said = [f"{count} {words}" for words, count in counts.most_common()]
         if (pause := self.paused()) > _PAUSE:
             said.insert(0, f"the provider wants a pause of {pause:.0f} s")
@@ -199,21 +199,24 @@ Observer: TypeAlias = Callable[[Result], None]
 """Called on the engine's thread, once a request; must not block."""
 
 
-def ignore(_result: Result) -> None:
-    """The observer of a run that nobody watches."""
+def ignore_result(_result: Result) -> None:
+    """Do nothing: the observer where none is set."""
 
 
-_current: ContextVar[Observer] = ContextVar("observer", default=ignore)
+_current: ContextVar[Observer] = ContextVar("observer", default=ignore_result)
 
 
 def current_observer() -> Observer:
-    """The observer of the running context."""
+    """The observer that ``observing`` has set for the running context."""
     return _current.get()
 
 
 @contextmanager
 def observing(observer: Observer) -> Iterator[None]:
-    """Let ``observer`` see every result of the runs that are started in this block."""
+    """Call ``observer`` with every result of the runs that are started in this block.
+
+    So the command line sees results that Dagster, in the same process, would give only later.
+    """
     token = _current.set(observer)
     try:
         yield

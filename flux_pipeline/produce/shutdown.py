@@ -1,4 +1,9 @@
-"""Signals at two delicate moments: while a run's event loop starts, and while it drains."""
+"""Ends runs in order: signals while the event loop starts or drains, and streams left open.
+
+A stream may be left by its owner: Dagster leaves the generator of an interrupted step to the
+garbage collector, which may run when the process ends. By then the event loop's thread is gone, and
+waiting for it would hang. So open streams are ended before that, by ``end_streams``.
+"""
 
 import atexit
 import os
@@ -10,13 +15,14 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OPEN: set["OpenStream"] = set()
 
 
 @contextmanager
 def signals_deferred() -> Iterator[list[int]]:
-    """Let signals wait in this block, and give the list of those that came, for ``raise_signals``.
+    """Defer signals during this block; yields the list of those that came, for ``raise_signals``.
 
-    An interrupt while anyio waits for its loop to start leaves it waiting for ever.
+    An interrupt while anyio waits for its loop to start would leave it waiting for ever.
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -33,7 +39,7 @@ def signals_deferred() -> Iterator[list[int]]:
 
 
 def raise_signals(numbers: Sequence[int]) -> None:
-    """Let the signals that had to wait do what they would have done."""
+    """Raise the signals that were deferred."""
     for number in numbers:
         signal.raise_signal(number)
 
@@ -63,11 +69,11 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 @dataclass(eq=False, slots=True)
 class OpenStream:
-    """What ends one stream, once."""
+    """Ends one stream, once: called by its owner, or by ``end_streams``."""
 
     end: Callable[[], None]
     thread: int = field(default_factory=threading.get_ident)
-    """The one that began it."""
+    """The thread that opened it."""
 
     def __post_init__(self) -> None:
         _OPEN.add(self)
@@ -79,11 +85,8 @@ class OpenStream:
             self.end()
 
 
-_OPEN: set[OpenStream] = set()
-
-
 def end_streams() -> None:
-    """End what this thread has begun and left: nothing new is sent, and ids are written."""
+    """End the streams that this thread has left open: nothing more is sent, ids are written."""
     for stream in [each for each in _OPEN if each.thread == threading.get_ident()]:
         stream()
 

@@ -26,7 +26,7 @@ def recorder(store: Store) -> Recorder:
 async def keep(store: Store, count: int, **changes: Any) -> None:
     async with recorder(store) as recording_:
         for number in range(count):
-            await recording_.keep_thumbnail(Stored(a_record(number, **changes), b"webp"))
+            await recording_.add_thumbnail(Stored(a_record(number, **changes), b"webp"))
 
 
 def packed(store: Store) -> list[Mapping[str, bytes]]:
@@ -41,7 +41,7 @@ def store(tmp_path: Any) -> FolderStore:
 def test_they_are_written_many_at_once_and_the_rest_at_the_end(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "PACK", 4)
+    monkeypatch.setattr(recording, "PACK_SIZE", 4)
     anyio.run(keep, store, 9)
     packs = packed(store)
     assert sorted(map(len, packs)) == [1, 4, 4]
@@ -54,7 +54,7 @@ def test_what_waits_is_written_when_the_run_is_stopped(store: FolderStore) -> No
     async def stopped() -> None:
         with anyio.CancelScope() as scope:
             async with recorder(store) as each:
-                await each.keep_thumbnail(Stored(a_record(1), b"webp"))
+                await each.add_thumbnail(Stored(a_record(1), b"webp"))
                 scope.cancel()
                 await anyio.sleep_forever()
 
