@@ -1,9 +1,8 @@
-"""What Dagster loads: from the environment, or with all mistakes in the error; and the tools."""
+"""The definitions by the environment, with all mistakes in the error; and by Dagster's tools."""
 
 import os
-import subprocess
 import sys
-from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +10,7 @@ import pytest
 
 from flux_pipeline.definitions import defs
 from flux_pipeline.errors import ConfigError
+from tests.servers.processes import start_program
 
 ROOT = Path(__file__).parents[1]
 HEAD = "model: lucataco/flux-schnell-lora\n"
@@ -96,10 +96,21 @@ def test_all_mistakes_in_variables_are_in_the_error(
     assert {problem.key for problem in raised.value.problems} == {"FLUX_RATE", "FLUX_UNKNOWN"}
 
 
-def test_importing_the_definitions_reads_nothing() -> None:
-    code = "import flux_pipeline.definitions"
-    environ = {**os.environ, "FLUX_CONFIGS": "/no/such/folder", "FLUX_RATE": "fast"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environ, cwd="/")
+def import_anew() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flux_pipeline"]:
+        del sys.modules[name]
+    import_module("flux_pipeline.definitions")
+
+
+def test_importing_the_definitions_reads_nothing(tmp_path: Path) -> None:
+    program = start_program(
+        [],
+        folder=tmp_path,
+        environ={"FLUX_CONFIGS": "/no/such/folder", "FLUX_RATE": "fast"},
+        entry=f"{__name__}:import_anew",
+    )
+    code, _ = program.wait()
+    assert code == 0, program.errors.read_text()
 
 
 def test_the_shipped_prompt_sets_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,68 +120,36 @@ def test_the_shipped_prompt_sets_load(monkeypatch: pytest.MonkeyPatch) -> None:
     dg.Definitions.validate_loadable(definitions)
 
 
-def _copy_root(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's root as far as Dagster's tools look at it."""
+    pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
+    folder = tmp_path_factory.mktemp("root")
     shared = "configs dagster.yaml workspace.yaml pyproject.toml flux_pipeline README.md"
     for name in shared.split():
         (folder / name).symlink_to(ROOT / name)
     return folder
 
 
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
-    """What each tool says in a copy of the repository's root, all started at once.
-
-    Each in a copy of its own: two processes that create one SQLite instance of Dagster's at the
-    same moment get in each other's way ("table already exists").
-    """
-    pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
-    commands = (
-        "dagster definitions validate -w workspace.yaml",
-        "dg check defs",
-        "dg list components --json",
-    )
-    programs = Path(sys.executable).parent
-    ours = ("DAGSTER_HOME", "FLUX_", "REPLICATE_")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environ |= {"VIRTUAL_ENV": sys.prefix, "COLUMNS": "200"}
-    environ["PATH"] = f"{programs}{os.pathsep}{environ.get('PATH', '')}"
-    running = {
-        command: subprocess.Popen(
-            [str(programs / command.split()[0]), *command.split()[1:]],
-            cwd=_copy_root(tmp_path_factory.mktemp("root")),
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for command in commands
-    }
-    said = {}
-    try:
-        for command, process in running.items():
-            output, _ = process.communicate(timeout=600)
-            said[command] = process.returncode, output
-    finally:
-        for process in running.values():
-            process.kill()
-    return said
+def run_tool(root: Path, entry: str, command: str) -> str:
+    environ = {"VIRTUAL_ENV": sys.prefix, "COLUMNS": "200"}
+    program = start_program(command.split(), folder=root, environ=environ, entry=entry)
+    code, printed = program.wait()
+    printed += program.errors.read_text()
+    assert code == 0, printed
+    return printed
 
 
-def test_dagster_finds_the_definitions_by_the_workspace(
-    tools: Mapping[str, tuple[int, str]],
-) -> None:
-    code, said = tools["dagster definitions validate -w workspace.yaml"]
-    assert code == 0, said
-    assert "Validation successful for code location flux_pipeline" in said
+def test_dagster_finds_the_definitions_by_the_workspace(root: Path) -> None:
+    printed = run_tool(root, "dagster._cli:main", "definitions validate -w workspace.yaml")
+    assert "Validation successful for code location flux_pipeline" in printed
 
 
-def test_dg_finds_the_definitions_by_the_project(tools: Mapping[str, tuple[int, str]]) -> None:
-    code, said = tools["dg check defs"]
-    assert code == 0, said
-    assert "All definitions loaded successfully." in said
+def test_dg_finds_the_definitions_by_the_project(root: Path) -> None:
+    printed = run_tool(root, "dagster_dg_cli.cli:main", "check defs")
+    assert "All definitions loaded successfully." in printed
 
 
-def test_dg_finds_the_component_by_the_entry_point(tools: Mapping[str, tuple[int, str]]) -> None:
-    code, said = tools["dg list components --json"]
-    assert code == 0, said
-    assert "flux_pipeline.PromptSet" in said
+def test_dg_finds_the_component_by_the_entry_point(root: Path) -> None:
+    printed = run_tool(root, "dagster_dg_cli.cli:main", "list components --json")
+    assert "flux_pipeline.PromptSet" in printed

@@ -176,7 +176,7 @@ def test_a_missing_key_fails_before_anything_is_opened(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_key_is_told_in_words(tmp_path: Path) -> None:
+def test_an_empty_key_is_reported_in_words(tmp_path: Path) -> None:
     resource = ImageProducer(provider="replicate", store=f"file:{tmp_path}/store")
     with pytest.raises(ConfigError, match="api_key: is empty"), resource.open():
         pass
@@ -194,7 +194,7 @@ def test_a_store_that_cannot_be_written_stops_before_the_ledger(tmp_path: Path) 
     assert not (tmp_path / "ledger.db").exists()
 
 
-def test_a_ledger_that_cannot_be_opened_is_told_in_words(
+def test_a_ledger_that_cannot_be_opened_is_reported_in_words(
     embedded: ImageProducer, tmp_path: Path
 ) -> None:
     (tmp_path / "ledger.db").mkdir()

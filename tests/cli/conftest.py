@@ -6,6 +6,7 @@ import pytest
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from tests.servers.dagster_home import write_dagster_home
 from tests.servers.processes import run_command
 
 Command = Callable[..., tuple[int, dict[str, Any], str]]
@@ -31,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "configs").mkdir()
     for name, text in TWO_SETS.items():
         (tmp_path / "configs" / f"{name}.yaml").write_text(text)
+    write_dagster_home(tmp_path)
     return tmp_path
 
 

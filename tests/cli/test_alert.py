@@ -1,4 +1,4 @@
-"""Alerts from the command line: a sample, and what a run tells without any daemon."""
+"""Alerts from the command line: a sample, and those that a run sends without any daemon."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_without_a_webhook_or_with_a_wrong_one_nothing_is_sent(command: Command)
     assert (code, "use https" in errors, "canary" in errors) == (2, True, False)
 
 
-def test_a_run_that_fails_is_told_once_and_no_address_is_shown(
+def test_a_run_that_fails_gives_one_alert_and_no_address_is_shown(
     command: Command, folder: Path, server: EmulatorServer, webhook: Receiver
 ) -> None:
     (folder / "configs/poor.yaml").write_text(

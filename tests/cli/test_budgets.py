@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.cli.conftest import Command
+from tests.servers.dagster_home import write_dagster_home
 from tests.servers.processes import run_command
 
 HEAD = "model: lucataco/flux-schnell-lora\ndefaults: {output_format: jpg, aspect_ratio: 9:21}\n"
@@ -52,6 +53,7 @@ def test_two_workers_together_stay_within_the_budget_of_the_day(
     def work(name: str) -> int:
         place = folder / name
         (place / "configs").mkdir(parents=True)
+        write_dagster_home(place)
         prompts = "".join(f"  p{number}: {name} {number}\n" for number in range(6))
         (place / f"configs/{name}.yaml").write_text(f"{HEAD}prompts:\n{prompts}")
         _, output = run_command(["run", "--json"], folder=place, environ=environ)

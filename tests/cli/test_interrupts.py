@@ -1,10 +1,7 @@
 """A signal drains a run, and the next one resumes it by id; a second signal ends it at once."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +12,10 @@ import pytest
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from tests.servers.dagster_home import write_dagster_home
+from tests.servers.processes import Running, start_program
 
 PROMPTS = 12
-PATIENCE = 600
-"""s, against hanging alone."""
 CONFIG = "model: lucataco/flux-schnell-lora\nprompts:\n" + "\n".join(
     f"  p{n}: picture {n}" for n in range(PROMPTS)
 )
@@ -47,66 +44,55 @@ def slow_server(clock: Clock) -> Iterator[EmulatorServer]:
         yield running
 
 
-def start(folder: Path, server: EmulatorServer) -> "subprocess.Popen[str]":
-    environ = os.environ | {"FLUX_PROVIDER": server.origin, "FLUX_API_KEY": "test-key"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "flux_pipeline.cli", "run", "--json"],
-        cwd=folder,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
+    write_dagster_home(tmp_path)
+    return tmp_path
 
 
-def wait_for_creates(server: EmulatorServer, count: int, process: "subprocess.Popen[str]") -> None:
+def start(folder: Path, server: EmulatorServer) -> Running:
+    environ = {"FLUX_PROVIDER": server.origin, "FLUX_API_KEY": "test-key"}
+    return start_program(["run", "--json"], folder=folder, environ=environ)
+
+
+def wait_for_creates(server: EmulatorServer, count: int, running: Running) -> None:
     while server.usage().creates_accepted < count:
-        try:
-            process.wait(timeout=0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        raise AssertionError(process.communicate())
+        running.process.join(0.05)
+        assert running.process.is_alive(), running.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_drains_the_run_and_the_next_one_resumes_it(
-    number: signal.Signals, slow_server: EmulatorServer, clock: Clock, tmp_path: Path
+    number: signal.Signals, slow_server: EmulatorServer, clock: Clock, folder: Path
 ) -> None:
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
-
-    first = start(tmp_path, slow_server)
+    first = start(folder, slow_server)
     wait_for_creates(slow_server, PROMPTS, first)
     first.send_signal(number)
-    printed, errors = first.communicate(timeout=PATIENCE)
+    code, printed = first.wait()
+    errors = first.errors.read_text()
     clock.ahead = 1200.0
-    second = start(tmp_path, slow_server)
-    output, _ = second.communicate(timeout=PATIENCE)
+    second, output = start(folder, slow_server).wait()
 
-    assert first.returncode == 130
+    assert code == 130
     assert "total" in json.loads(printed)
     assert "predictions run on; the next run resumes them by id" in errors
-    assert second.returncode == 0, output
+    assert second == 0, output
     assert slow_server.usage().creates_accepted == PROMPTS
 
 
-def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
+def test_a_second_signal_ends_the_run_at_once(folder: Path) -> None:
     faults = FaultPlan(seed=1, create={"hang_after": 1.0})  # so that the drain has to wait
     with EmulatorServer(EmulatorOptions(render="cheap"), faults) as server:
-        process = start(tmp_path, server)
-        wait_for_creates(server, PROMPTS, process)
-        for _ in range(PATIENCE):
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=1)
-            except subprocess.TimeoutExpired:
-                continue
-            break
-        else:
-            process.kill()
-        printed, _ = process.communicate()
+        running = start(folder, server)
+        wait_for_creates(server, PROMPTS, running)
+        for _ in range(600):  # a guard against hanging alone
+            running.send_signal(signal.SIGINT)
+            running.process.join(1)
+            if not running.process.is_alive():
+                break
+        code, printed = running.wait()
 
-    assert process.returncode == 130
+    assert code == 130
     assert printed == "", "a drain that came to its own end says what it left"

@@ -10,6 +10,7 @@ import yaml
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from tests.servers.dagster_home import write_dagster_home
 from tests.servers.processes import Death, run_command
 
 TOKEN = "hf_0123456789abcdefghijABCDEFGHIJ"
@@ -34,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, server: EmulatorServer) -> 
     """One run of several prompts; each test takes another one of them."""
     folder = tmp_path_factory.mktemp("reproduce")
     (folder / "configs").mkdir()
+    write_dagster_home(folder)
     for name, words in SETS.items():
         (folder / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(MODEL | words))
     assert call(folder, server, "run", "--json")[0] == 0

@@ -14,6 +14,7 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.lineage.schema import SCHEMA
 from tests.images.samples import strip_xmp
+from tests.servers.dagster_home import write_dagster_home
 from tests.servers.processes import run_command
 
 Trace = Callable[..., tuple[int, str, str]]
@@ -31,6 +32,7 @@ KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes"}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trace")
     (folder / "configs").mkdir()
+    write_dagster_home(folder)
     words = {"model": "lucataco/flux-schnell-lora", "defaults": {"aspect_ratio": "9:21"}}
     (folder / "configs" / "tale.yaml").write_text(yaml.safe_dump({**words, "prompts": PROMPTS}))
     options = EmulatorOptions(time_scale=0)

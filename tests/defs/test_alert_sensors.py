@@ -1,4 +1,4 @@
-"""What is told of failed runs and late schedules, over a real socket, and told once."""
+"""Alerts for failed runs and late schedules, over a real socket, and one for each cause."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -53,7 +53,7 @@ def webhook() -> Iterator[Receiver]:
 
 @pytest.fixture
 def same_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that stands still, for what is told once a day or a month."""
+    """A clock that stands still, for alerts that are sent once a day or a month."""
 
     class StandingStill(datetime):
         @classmethod
@@ -93,7 +93,7 @@ def sensed(runner: AssetRunner, launched: Launched, sender: AlertSender) -> None
     on_failure(context)
 
 
-def test_a_failed_run_is_told_with_its_reasons_and_links(
+def test_a_failed_run_gives_an_alert_with_its_reasons_and_links(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
     runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
@@ -111,7 +111,7 @@ def test_a_failed_run_is_told_with_its_reasons_and_links(
 
 
 @pytest.mark.parametrize("first", ["sensor", "command line"])
-def test_a_run_is_told_once_by_whoever_is_first(
+def test_a_run_gives_one_alert_by_the_sensor_or_the_command_line(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender, first: str
 ) -> None:
     runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
@@ -123,7 +123,7 @@ def test_a_run_is_told_once_by_whoever_is_first(
     assert len(webhook.bodies) == 1
 
 
-def test_a_run_that_ended_well_is_not_told(
+def test_a_run_that_succeeded_gives_no_alert(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
     winter = runner.write(THREE)
@@ -132,7 +132,7 @@ def test_a_run_that_ended_well_is_not_told(
     assert webhook.bodies == []
 
 
-def test_a_run_that_dagster_starts_again_is_told_when_that_was_the_last_time(
+def test_a_retried_run_gives_an_alert_after_its_last_try(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
     runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, cap=100))
@@ -142,7 +142,7 @@ def test_a_run_that_dagster_starts_again_is_told_when_that_was_the_last_time(
     assert webhook.bodies == []
 
 
-def test_a_budget_of_the_run_is_told_with_what_it_left_out(
+def test_a_budget_of_the_run_gives_an_alert_with_what_it_left_out(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender
 ) -> None:
     launched = failed_run(runner, THREE + "budget: {usd_per_run: 0.004}\n")
@@ -155,7 +155,7 @@ def test_a_budget_of_the_run_is_told_with_what_it_left_out(
     assert runner.usage().creates_accepted == 1
 
 
-def test_the_budget_of_a_month_is_told_once_and_again_when_it_was_raised(
+def test_the_budget_of_a_month_gives_one_alert_and_another_when_it_was_raised(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender, same_day: None
 ) -> None:
     for limit in (0.0, 0.0, 0.001):
@@ -165,7 +165,7 @@ def test_the_budget_of_a_month_is_told_once_and_again_when_it_was_raised(
     assert runner.usage().creates_received == 0
 
 
-def test_a_provider_out_of_credit_is_told_once_a_day_over_all_sets(
+def test_a_provider_out_of_credit_gives_one_alert_a_day_over_all_sets(
     runner: AssetRunner, webhook: Receiver, sender: AlertSender, same_day: None
 ) -> None:
     runner.options = EmulatorOptions(time_scale=0, render="cheap", credit_usd=0.0)
@@ -196,15 +196,15 @@ def test_the_most_urgent_cause_gives_the_kind(waiting: dict[str, int], kind: Kin
         assert "flux-pipeline held" in alert.lines[-1]
 
 
-@pytest.mark.parametrize(("held", "told"), [(0, []), (2, ["held"])])
-def test_what_a_rescue_had_to_hold_is_told(
-    runner: AssetRunner, webhook: Receiver, sender: AlertSender, held: int, told: list[str]
+@pytest.mark.parametrize(("held", "notified"), [(0, []), (2, ["held"])])
+def test_what_a_rescue_had_to_hold_gives_an_alert(
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender, held: int, notified: list[str]
 ) -> None:
     job = runner.definitions(runner.write(THREE)).resolve_job_def("rescue_predictions")
     run = runner.instance.create_run_for_job(job)
     for _ in range(2):
         notify_held(runner.instance, run.run_id, held, sender)
-    assert [body["kind"] for body in webhook.bodies] == told
+    assert [body["kind"] for body in webhook.bodies] == notified
 
 
 def test_a_webhook_that_is_away_fails_nothing(runner: AssetRunner, webhook: Receiver) -> None:
@@ -345,7 +345,7 @@ def test_a_run_that_hangs_is_late(
     assert titles(runner, daily, now) == [f"{daily.name}: {each}" for each in said]
 
 
-def test_a_late_schedule_is_told_once(
+def test_a_late_schedule_gives_one_alert(
     runner: AssetRunner, lasting: dg.DagsterInstance, webhook: Receiver, sender: AlertSender
 ) -> None:
     runner.instance = lasting

@@ -75,7 +75,7 @@ def test_a_tick_asks_for_the_whole_set_in_one_run(home: dg.DagsterInstance) -> N
     assert request.tags["dagster/asset_partition_range_end"] == "b"
 
 
-def test_a_tick_asks_for_many_shards_in_several_runs_that_are_told_apart(
+def test_a_tick_asks_for_many_shards_in_several_runs_with_run_keys_of_their_own(
     home: dg.DagsterInstance,
 ) -> None:
     shards = a_set(schedule=DAILY, partitions={"by": "shard", "count": 250})

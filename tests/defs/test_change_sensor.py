@@ -1,4 +1,4 @@
-"""Edited prompt sets: noticed, reloaded through the web interface, or told which file is wrong."""
+"""Edited prompt sets: noticed, and reloaded through the web interface or reported as wrong."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def test_where_the_web_interface_is_away_the_tick_says_what_to_press(
     assert len(got) == 1
 
 
-def test_a_mistake_is_told_with_its_file_and_line_and_nothing_is_reloaded(
+def test_a_mistake_is_reported_with_its_file_and_line_and_nothing_is_reloaded(
     watched: WatchedPromptSets,
 ) -> None:
     with web_interface() as (watched.ui_url, got):

@@ -1,4 +1,4 @@
-"""Edited prompt sets of another project: noticed, reloaded, or told what is wrong with which."""
+"""Edited prompt sets of another project: noticed, reloaded, or reported with what is wrong."""
 
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def test_what_is_not_ours_is_left_to_the_project(
     assert sensor.said() == f"{UNCHANGED}4."
 
 
-def test_a_mistake_is_told_with_its_line_and_nothing_is_reloaded(
+def test_a_mistake_is_reported_with_its_line_and_nothing_is_reloaded(
     changing: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with web_interface() as (ui_url, got):
@@ -125,7 +125,7 @@ def test_a_mistake_is_told_with_its_line_and_nothing_is_reloaded(
         ("type: flux_pipeline.PromptSat\n", "PromptSat"),
     ],
 )
-def test_what_dagster_refuses_is_told_in_its_words(
+def test_what_dagster_refuses_is_reported_in_its_words(
     changing: Path, instance: dg.DagsterInstance, text: str, said: str
 ) -> None:
     sensor = ticking(changing, instance)
@@ -135,7 +135,7 @@ def test_what_dagster_refuses_is_told_in_its_words(
     assert said in message
 
 
-def test_two_sets_of_one_name_are_told(changing: Path, instance: dg.DagsterInstance) -> None:
+def test_two_sets_of_one_name_are_reported(changing: Path, instance: dg.DagsterInstance) -> None:
     sensor = ticking(changing, instance)
     write_defs(changing, "rain", f"name: ice\n{HEAD}prompts: {{a: a}}\n")
     assert "is named ice, and so is one in " in sensor.said()

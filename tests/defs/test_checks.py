@@ -191,7 +191,7 @@ def test_many_images_are_sampled(store: FolderStore) -> None:
 
 @pytest.mark.parametrize("singly", [0, 256])
 @pytest.mark.parametrize("compacted", [False, True])
-def test_rows_and_objects_that_are_missing_are_told_apart(
+def test_missing_rows_and_missing_objects_are_distinguished(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch, singly: int, *, compacted: bool
 ) -> None:
     monkeypatch.setattr(recorded, "_ASKED_SINGLY", singly)

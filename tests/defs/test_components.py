@@ -1,7 +1,5 @@
 """The component: a prompt set from another project's YAML, by path or by its keys."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +112,7 @@ def test_a_path_stands_alone(project: Path) -> None:
     assert [(each.line, each.key) for each in problems(project)] == [(3, "path"), (5, "model")]
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_a_file_that_is_not_there_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"no-such\.yaml: no such file"):
         PromptSet.from_attributes_dict(attributes={"path": "no-such.yaml"})
 
@@ -126,9 +124,3 @@ def test_the_package_offers_what_projects_name_and_nothing_else() -> None:
     assert all(getattr(flux_pipeline, name).__name__ == name for name in offered)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = flux_pipeline.Nothing
-
-
-def test_importing_the_package_imports_no_dagster() -> None:
-    code = "import sys, flux_pipeline, flux_pipeline.settings; print('dagster' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

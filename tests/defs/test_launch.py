@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import tomllib
@@ -14,15 +13,19 @@ import dagster as dg
 import pytest
 import yaml
 
+from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_job, launch_set, open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce.report import Result, observing
+from flux_pipeline.prompts import load_prompt_set
+from flux_pipeline.resources import ImageProducer
 from tests.defs.asset_runner import AssetRunner
+from tests.servers.processes import context
 
 ROOT = Path(__file__).parents[2]
 FOUR = "prompts: {castle: a castle, harbour: a harbour, moon: the moon, zoo: a zoo}"
-NOBODY = 2**22 + 1
+NO_PROCESS = 2**22 + 1
 """A process id above all that Linux gives: one of an ended process may be given again."""
 
 
@@ -54,7 +57,7 @@ def test_the_code_location_has_one_name_everywhere() -> None:
     assert entry["python_module"]["module_name"] == project["code_location_target_module"]
 
 
-def test_what_is_launched_here_is_started_again_by_nobody(runner: AssetRunner) -> None:
+def test_a_run_launched_here_is_never_retried(runner: AssetRunner) -> None:
     winter = runner.write(FOUR)
     (launched,) = launch_set(runner.instance, runner.definitions(winter), winter, ["castle"])
     assert run_of(runner.instance, launched).tags["dagster/max_retries"] == "0"
@@ -84,7 +87,7 @@ def test_a_failed_run_says_why_and_the_next_is_started(runner: AssetRunner) -> N
     assert made.success
 
 
-def test_whoever_watches_sees_every_result(runner: AssetRunner) -> None:
+def test_observing_gives_every_result(runner: AssetRunner) -> None:
     winter = runner.write(FOUR)
     seen: list[Result] = []
     with observing(seen.append):
@@ -132,8 +135,8 @@ def a_run(runner: AssetRunner, process: int, *, copied: bool = False) -> dg.Dags
 
 
 def test_a_run_whose_process_is_gone_is_canceled_by_the_next(runner: AssetRunner) -> None:
-    dead = a_run(runner, NOBODY)
-    copied = a_run(runner, NOBODY, copied=True)
+    dead = a_run(runner, NO_PROCESS)
+    copied = a_run(runner, NO_PROCESS, copied=True)
     alive = a_run(runner, os.getpid())
     init = a_run(runner, 1)
     launch_job(runner.instance, runner.definitions(runner.write(FOUR)), "refresh_shared_assets")
@@ -142,20 +145,21 @@ def test_a_run_whose_process_is_gone_is_canceled_by_the_next(runner: AssetRunner
     assert statuses == [dg.DagsterRunStatus.CANCELED, *[dg.DagsterRunStatus.STARTED] * 3]
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from flux_pipeline.defs.build import build_definitions
-from flux_pipeline.defs.launch import launch_set, open_instance
-from flux_pipeline.prompts import load_prompt_set
-from flux_pipeline.resources import ImageProducer
-folder, home, file, origin = sys.argv[1:]
-winter = load_prompt_set(Path(file))
-resource = ImageProducer(provider=origin, api_key="a-key", store=f"file:{folder}/store",
-                         ledger=f"sqlite:///{folder}/ledger.db", settle_seconds=0.0)
-with open_instance(Path(home)) as instance:
-    launch_set(instance, build_definitions([winter], resource), winter, ["castle", "moon"])
-"""
+def launch_two(folder: Path, home: Path, file: Path, origin: str) -> None:
+    """Launch two partitions, in a process of its own; exits with 130 if it is interrupted."""
+    winter = load_prompt_set(file)
+    resource = ImageProducer(
+        provider=origin,
+        api_key="a-key",
+        store=f"file:{folder}/store",
+        ledger=f"sqlite:///{folder}/ledger.db",
+        settle_seconds=0.0,
+    )
+    with open_instance(home) as instance:
+        try:
+            launch_set(instance, build_definitions([winter], resource), winter, ["castle", "moon"])
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 @pytest.fixture(scope="module")
@@ -172,32 +176,30 @@ def persistent(home: Path) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_cancels_the_run_and_what_was_paid_is_taken_up(
-    runner: AssetRunner, persistent: dg.DagsterInstance, home: Path, number: signal.Signals
+def test_a_signal_cancels_the_run_and_what_was_paid_is_resumed(
+    runner: AssetRunner, persistent: dg.DagsterInstance, home: Path
 ) -> None:
+    """Both signals are tested in ``tests/cli/test_interrupts.py``."""
     runner.instance = persistent
     runner.options = EmulatorOptions(latency_median=600.0, latency_spread=0.0)
     origin = runner.server.origin
     winter = runner.write(FOUR)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, runner.folder, home, winter.path, origin],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+    process = context().Process(
+        target=launch_two, args=(runner.folder, home, Path(winter.path), origin)
     )
+    process.start()
     try:
         deadline = time.monotonic() + 300
         while runner.usage().creates_accepted < 1:
             assert time.monotonic() < deadline
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.05)  # another process: there is no clock to pass in
-        process.send_signal(number)
-        _, said = process.communicate(timeout=300)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(300)
     finally:
         process.kill()
-        process.wait()
-    assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in said
+        process.join()
+    assert process.exitcode == 130
     (run,) = [run for run in runner.instance.get_runs() if run.job_name == runner.keys.job]
     assert run.status is dg.DagsterRunStatus.CANCELED  # and no second run was started
     runner.serve(FaultPlan(), later=601)

@@ -112,7 +112,7 @@ def test_the_command_line_and_schedules_cut_alike() -> None:
     assert ends(list(runs_for(pairs, known, known))) == [("a", "b"), ("c", "d"), ("e", "e")]
 
 
-def test_a_range_is_told_to_dagster_in_its_own_tags() -> None:
+def test_a_range_of_partitions_is_given_by_dagsters_own_tags() -> None:
     tags = range_tags(dg.PartitionKeyRange("b", "c"))
     keys: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A run's outcome: what counts as done, what fails, and what a person is told."""
+"""A run's outcome: what counts as done, what fails, and what its failure says."""
 
 from dataclasses import replace
 

@@ -1,0 +1,49 @@
+"""A folder for Dagster with its tables made already, for command lines that run in tests.
+
+Making the tables takes Dagster a second of CPU, and a database of its own for every run as much for
+three runs. Dagster's storage as it is by default is tested by ``tests/defs/test_launch.py`` and the
+documents.
+"""
+
+import atexit
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+from flux_pipeline.defs.launch import open_instance
+
+_STORAGES = {
+    "run_storage": ("dagster._core.storage.runs", "SqliteRunStorage"),
+    "event_log_storage": ("dagster._core.storage.event_log", "ConsolidatedSqliteEventLogStorage"),
+    "schedule_storage": ("dagster._core.storage.schedules", "SqliteScheduleStorage"),
+}
+_INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
+
+
+def write_dagster_home(folder: Path) -> None:
+    """Write a ``dagster.yaml``, where the command line looks for it, and the tables."""
+    base = folder / "data/dagster"
+    shutil.copytree(_tables(), base)
+    _write_instance(folder, base)
+
+
+@cache
+def _tables() -> Path:
+    made = Path(mkdtemp(prefix="dagster-tables-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    with TemporaryDirectory() as folder:
+        _write_instance(Path(folder), made)
+        with open_instance(Path(folder)) as instance:
+            instance.get_runs(limit=1)
+            instance.all_instigator_state()
+            instance.all_asset_keys()
+    return made
+
+
+def _write_instance(folder: Path, base: Path) -> None:
+    storages = "".join(
+        f"{name}: {{module: {module}, class: {kind}, config: {{base_dir: {base}}}}}\n"
+        for name, (module, kind) in _STORAGES.items()
+    )
+    (folder / "dagster.yaml").write_text(_INSTANCE + storages)
