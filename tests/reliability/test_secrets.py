@@ -54,7 +54,9 @@ def test_no_secret_reaches_a_log_an_event_a_database_an_object_or_another_host(
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
     bucket = s3_server.new_bucket()
-    options = EmulatorOptions(time_scale=0, trap_origin=trap.origin, signed_outputs=True)
+    options = EmulatorOptions(
+        time_scale=0, render="cheap", trap_origin=trap.origin, signed_outputs=True
+    )
     with EmulatorServer(options, TROUBLE) as server:
         environ = {
             **s3_server.environment(),

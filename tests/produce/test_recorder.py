@@ -10,7 +10,7 @@ import pytest
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.lineage.thumbnails import list_packs, read_pack
-from flux_pipeline.produce import recorder as recording
+from flux_pipeline.produce import recorder
 from flux_pipeline.produce.effects import Stored
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.recorder import Recorder
@@ -19,14 +19,14 @@ from flux_pipeline.store.local import FolderStore
 from tests.lineage.samples import a_record, digest
 
 
-def recorder(store: Store) -> Recorder:
+def open_recorder(store: Store) -> Recorder:
     return Recorder(store, cast("Any", None), RunContext("run-1"))
 
 
 async def keep(store: Store, count: int, **changes: Any) -> None:
-    async with recorder(store) as recording_:
+    async with open_recorder(store) as each:
         for number in range(count):
-            await recording_.add_thumbnail(Stored(a_record(number, **changes), b"webp"))
+            await each.add_thumbnail(Stored(a_record(number, **changes), b"webp"))
 
 
 def packed(store: Store) -> list[Mapping[str, bytes]]:
@@ -41,7 +41,7 @@ def store(tmp_path: Any) -> FolderStore:
 def test_they_are_written_many_at_once_and_the_rest_at_the_end(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "PACK_SIZE", 4)
+    monkeypatch.setattr(recorder, "PACK_SIZE", 4)
     anyio.run(keep, store, 9)
     packs = packed(store)
     assert sorted(map(len, packs)) == [1, 4, 4]
@@ -53,7 +53,7 @@ def test_they_are_written_many_at_once_and_the_rest_at_the_end(
 def test_what_waits_is_written_when_the_run_is_stopped(store: FolderStore) -> None:
     async def stopped() -> None:
         with anyio.CancelScope() as scope:
-            async with recorder(store) as each:
+            async with open_recorder(store) as each:
                 await each.add_thumbnail(Stored(a_record(1), b"webp"))
                 scope.cancel()
                 await anyio.sleep_forever()

@@ -10,9 +10,8 @@ import pytest
 
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import State
-from flux_pipeline.produce import shutdown as signals
 from flux_pipeline.produce.policy import RunContext
-from flux_pipeline.produce.shutdown import end_streams
+from flux_pipeline.produce.shutdown import end_streams, raise_signals, signals_deferred
 from tests.produce.pipeline import Pipeline, make_requests
 
 Open = Callable[..., Pipeline]
@@ -53,10 +52,10 @@ def test_signals_that_waited_are_raised_afterwards_and_in_order() -> None:
     seen: list[int] = []
     kept = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:
-        with signals.signals_deferred() as came:
+        with signals_deferred() as came:
             signal.raise_signal(signal.SIGTERM)
             assert seen == []
-        signals.raise_signals(came)
+        raise_signals(came)
     finally:
         signal.signal(signal.SIGTERM, kept)
     assert seen == [signal.SIGTERM]
