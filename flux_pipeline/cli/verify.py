@@ -38,17 +38,19 @@ def verify(deep: bool, known: Path | None, as_json: bool) -> None:
         result = compare(producer, deep=deep, progress=count)
     if known is not None:
         set_aside(result, listed, path=known, deep=deep)
-    click.echo(_json(result) if as_json else _text(result))
+    click.echo(verification_json(result) if as_json else verification_text(result))
     sys.exit(0 if result.ok else 1)
 
 
-def _json(result: Verification) -> str:
+def verification_json(result: Verification) -> str:
+    """The result as one line of JSON."""
     lists = {kind.value: result.ids(kind) for kind in Kind}
     lists |= {"known": [each.id for each in result.acknowledged]} if result.acknowledged else {}
     return json.dumps({"ok": result.ok, "images": result.images, **lists, "notes": result.notes})
 
 
-def _text(result: Verification) -> str:
+def verification_text(result: Verification) -> str:
+    """A line for each finding and note, and the verdict as the last one."""
     lines = []
     for kind in Kind:
         found = [each for each in result.findings if each.kind is kind]

@@ -16,19 +16,15 @@ def test_plan_tells_what_is_new_and_what_it_costs_and_sends_nothing(
     assert server.usage().creates_received == 0
 
 
-def test_plan_counts_what_was_made_as_unchanged(command: Command) -> None:
+def test_what_was_made_is_unchanged_and_placeholders_are_refused_for_a_real_provider(
+    command: Command, server: EmulatorServer
+) -> None:
     command("run", "tale", "--json")
 
     _, output, _ = command("plan", "--json")
 
     assert output["sets"]["tale"]["unchanged"] == 2
     assert output["total"]["new"] == 1
-
-
-def test_placeholders_of_the_emulator_do_not_count_as_made_for_a_real_provider(
-    command: Command, server: EmulatorServer
-) -> None:
-    command("run", "tale", "--json")
     created = server.usage().creates_accepted
 
     for verb in ("plan", "run"):

@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 from flux_pipeline.audit.findings import Finding, Kind, Verification
-from flux_pipeline.cli.verify import _text
+from flux_pipeline.cli.verify import verification_text
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.cli.conftest import Command
 
@@ -23,7 +23,7 @@ def images(folder: Path) -> list[Path]:
     return sorted((folder / "data" / "store" / "images").rglob("*.jpg"))
 
 
-def test_verify_prints_one_object_and_exits_0_only_if_all_agree(
+def test_verify_exits_0_only_if_all_agree_but_for_findings_that_are_known(
     command: Command, folder: Path
 ) -> None:
     command("run", "--json")
@@ -32,21 +32,7 @@ def test_verify_prints_one_object_and_exits_0_only_if_all_agree(
     assert (code, set(output)) == (0, KEYS)
     assert (output["ok"], output["images"]) == (True, 3)
 
-    gone, broken, _ = images(folder)
-    gone.unlink()
-    broken.write_bytes(b"no image")
-
-    code, output, _ = command("verify", "--deep", "--json")
-    key = f"images/{gone.parent.name}/{gone.name}"
-    assert (code, output["ok"], output["images"], output["lost"]) == (1, False, 2, [key])
-    assert output["unreadable"] == output["wrong_hash"] != []
-
-
-def test_a_finding_that_is_known_counts_no_more_and_is_counted_apart(
-    command: Command, folder: Path
-) -> None:
-    command("run", "--json")
-    gone = images(folder)[0]
+    gone, also_gone, broken = images(folder)
     gone.unlink()
     key = f"images/{gone.parent.name}/{gone.name}"
     assert command("verify")[0] == 1
@@ -60,12 +46,18 @@ def test_a_finding_that_is_known_counts_no_more_and_is_counted_apart(
     code, output, _ = command("verify", "--known", "known.txt", "--json")
     assert (code, output["lost"], output["known"]) == (0, [], [key])
 
-    images(folder)[0].unlink()
+    also_gone.unlink()
     assert command("verify", "--known", "known.txt")[0] == 1
     (folder / "known.txt").write_text("gone\n")
     code, _, errors = command("verify", "--known", "known.txt")
     assert code == 2
     assert "known.txt:1: not a finding as verify prints it" in errors
+
+    broken.write_bytes(b"no image")
+    code, output, _ = command("verify", "--deep", "--json")
+    assert (code, output["ok"], output["images"]) == (1, False, 1)
+    assert key in output["lost"]
+    assert output["unreadable"] == output["wrong_hash"] != []
 
 
 def test_ledger_and_lineage_that_were_deleted_come_back_from_the_images(
@@ -105,7 +97,7 @@ def test_people_get_a_line_a_finding_and_the_verdict() -> None:
     found = [Finding(Kind.LOST, f"images/{number}", "it is gone") for number in range(120)]
     held = Finding(Kind.HELD, "a" * 64, "end it")
 
-    lines = _text(Verification(7, [held, *found], ["no list"])).splitlines()
+    lines = verification_text(Verification(7, [held, *found], ["no list"])).splitlines()
 
     assert lines[0] == "lost images/0: it is gone"
     assert lines[100:] == [
@@ -114,6 +106,6 @@ def test_people_get_a_line_a_finding_and_the_verdict() -> None:
         "note: no list",
         "7 images, 121 findings",
     ]
-    assert _text(Verification(7)) == "7 images, all agree"
+    assert verification_text(Verification(7)) == "7 images, all agree"
     unsure = Verification(7, complete=False)
-    assert _text(unsure) == "7 images, 0 findings, and not everything could be compared"
+    assert verification_text(unsure) == "7 images, 0 findings, and not everything could be compared"

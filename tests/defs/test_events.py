@@ -106,13 +106,13 @@ def test_a_run_says_nothing_once_a_poll(
 
 
 def test_a_partition_has_at_most_four_events(runner: AssetRunner) -> None:
-    prompts = ", ".join(f"p{number}: number {number}" for number in range(20))
+    prompts = ", ".join(f"p{number}: number {number}" for number in range(3))
     result = runner.run(runner.write(f"prompts: {{{prompts}}}"))
     ours = [
         event.event_type_value
         for event in result.all_events
         if event.event_type_value in {"ASSET_MATERIALIZATION", "ASSET_CHECK_EVALUATION"}
-        and "p7" in (event.partition, getattr(event.event_specific_data, "partition", None))
+        and "p2" in (event.partition, getattr(event.event_specific_data, "partition", None))
     ]
     # Dagster plans each of the assets besides.
     assert sorted(ours) == [

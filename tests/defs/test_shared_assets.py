@@ -47,16 +47,6 @@ def test_lineage_holds_every_image_once(runner: AssetRunner) -> None:
     assert shown["dagster/uri"].value.endswith("/spend/by-day.csv")
 
 
-def test_the_table_in_the_ui_is_markdown_of_plain_cells(runner: AssetRunner) -> None:
-    text = "prompts: {castle: a castle}"
-    runner.run(runner.write(text))
-    table = refresh_shared_assets(runner, text)["spend"].metadata["flux/by_day"].value.splitlines()
-    assert table[0] == f"| {' | '.join(SPEND_SCHEMA.names)} |"
-    assert table[1] == f"|{' --- |' * len(SPEND_SCHEMA)}"
-    cells = table[2].strip("| ").split(" | ")
-    assert cells[1:8] == [runner.name, "lucataco/flux-schnell-lora", "1", "1", "0", "0", "0.0030"]
-
-
 def test_a_prediction_of_four_images_is_counted_and_paid_once(runner: AssetRunner) -> None:
     text = "prompts: {castle: {prompt: a castle, num_outputs: 4, takes: 2}}"
     runner.run(runner.write(text))
@@ -67,22 +57,6 @@ def test_a_prediction_of_four_images_is_counted_and_paid_once(runner: AssetRunne
     rows = pq.read_table(runner.folder / "store/lineage/current.parquet").to_pylist()
     seconds = {row["prediction_id"]: row["predict_seconds"] for row in rows}
     assert shown["flux/predict_seconds"] == pytest.approx(sum(seconds.values()), abs=0.001)
-
-
-def test_the_plot_is_a_small_picture_in_the_event_and_a_page_in_the_store(
-    runner: AssetRunner,
-) -> None:
-    text = "prompts: {castle: a castle}"
-    runner.run(runner.write(text))
-    shown = refresh_shared_assets(runner, text)["spend"].metadata
-    plot = shown["flux/plot"]
-    assert isinstance(plot, dg.MarkdownMetadataValue)
-    data = plot.value.removeprefix("![USD a day](data:image/png;base64,").removesuffix(")")
-    assert base64.b64decode(data)[:4] == b"\x89PNG"
-    assert len(plot.value) < 40_000
-    page = runner.folder / "store/spend/index.html"
-    assert shown["flux/page_uri"].value == page.as_uri()
-    assert runner.name in page.read_text()
 
 
 def test_every_image_asked_for_has_a_row_whatever_became_of_it(runner: AssetRunner) -> None:
@@ -157,13 +131,32 @@ def test_every_column_of_spend_says_where_it_comes_from(runner: AssetRunner) -> 
         assert {dep.column_name for dep in deps} <= columns["lineage"]
 
 
-def test_the_gallery_of_all_is_made_from_the_galleries_of_the_sets(runner: AssetRunner) -> None:
+def test_spend_and_the_gallery_are_shown_in_the_event_and_kept_in_the_store(
+    runner: AssetRunner,
+) -> None:
     text = "prompts: {castle: a castle, moon: the moon}"
     runner.run(runner.write(text))
-    gallery = refresh_shared_assets(runner, text)["gallery"]
-    shown = {name: value.value for name, value in gallery.metadata.items()}
+    events = refresh_shared_assets(runner, text)
+    spend, gallery = (events[name].metadata for name in ("spend", "gallery"))
+
+    table = spend["flux/by_day"].value.splitlines()
+    assert table[0] == f"| {' | '.join(SPEND_SCHEMA.names)} |"
+    assert table[1] == f"|{' --- |' * len(SPEND_SCHEMA)}"
+    cells = table[2].strip("| ").split(" | ")
+    assert cells[1:8] == [runner.name, "lucataco/flux-schnell-lora", "2", "2", "0", "0", "0.0060"]
+
+    plot = spend["flux/plot"]
+    assert isinstance(plot, dg.MarkdownMetadataValue)
+    data = plot.value.removeprefix("![USD a day](data:image/png;base64,").removesuffix(")")
+    assert base64.b64decode(data)[:4] == b"\x89PNG"
+    assert len(plot.value) < 40_000
+    page = runner.folder / "store/spend/index.html"
+    assert spend["flux/page_uri"].value == page.as_uri()
+    assert runner.name in page.read_text()
+
     path = runner.folder / "store/galleries/index.html"
-    assert shown["dagster/uri"] == path.as_uri()
-    assert shown["dagster/size_bytes"] == path.stat().st_size
-    assert (shown["dagster/row_count"], shown["flux/prompt_sets"]) == (2, 1)
+    assert gallery["dagster/uri"].value == path.as_uri()
+    assert gallery["dagster/size_bytes"].value == path.stat().st_size
+    counts = gallery["dagster/row_count"].value, gallery["flux/prompt_sets"].value
+    assert counts == (2, 1)
     assert f'"name":"{runner.name}"' in path.read_text()
