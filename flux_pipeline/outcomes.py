@@ -34,10 +34,30 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """This request fails for good (400, 404, 413, 415, 422, an error object without an id)."""
+    """This request's input is refused (422, or an error about it); no prediction exists."""
 
     code: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The call itself is refused (400, 404, 405, 413, 415, …): the address or the body's form.
+
+    No prediction exists, and nothing is said about the input: the same request may be accepted once
+    the configuration is right.
+    """
+
+    code: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Not sent, because this run creates nothing more. ``kind`` is a value of ``report.Stop``."""
+
+    kind: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +75,9 @@ class Ambiguous:
     reason: str
 
 
-CreateOutcome: TypeAlias = Accepted | NeverSent | Throttled | Refused | AccessDenied | Ambiguous
+CreateOutcome: TypeAlias = (
+    Accepted | NeverSent | Throttled | Refused | Rejected | Stopped | AccessDenied | Ambiguous
+)
 
 
 @dataclass(frozen=True, slots=True)

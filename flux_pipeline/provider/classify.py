@@ -1,8 +1,8 @@
 """Classifies the provider's answers: for a create, whether it may have been paid for.
 
 A create is proven unpaid only by an error before the connection was ready and by the codes in
-``REFUSALS``. Every answer that is neither of those nor a prediction makes it Ambiguous, and an
-ambiguous create must not be sent again before it is settled.
+``REFUSED_INPUT``, ``REJECTIONS`` and ``DENIALS``. Every answer that is neither of those nor a
+prediction makes it Ambiguous, and an ambiguous create must not be sent again before it is settled.
 
 Below the classifier: the text and the code of an error reply, and how long a 429 asks to wait.
 """
@@ -28,6 +28,7 @@ from flux_pipeline.outcomes import (
     PollFailed,
     PollOutcome,
     Refused,
+    Rejected,
     Throttled,
 )
 from flux_pipeline.prediction import Prediction
@@ -38,8 +39,10 @@ from flux_pipeline.redaction import redact_untrusted
 from flux_pipeline.text import shorten
 
 Answer: TypeAlias = Reply | httpx.HTTPError
-REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 415, 422, 429})
-"""Codes that prove that no prediction was created."""
+REFUSED_INPUT = 422
+"""The one code that is about the input alone."""
+REJECTIONS = frozenset({400, 404, 405, 406, 411, 413, 414, 415, 417, 421, 426, 431})
+"""Codes that prove that no prediction was created, and are about the call: its address or form."""
 DENIALS = frozenset({401, 402, 403})
 """Those of them that are about the key or the account: every other request gets them too."""
 THROTTLED = 429
@@ -122,7 +125,8 @@ class ResponseClassifier:
             code = error_code(body, answer.status)
             if code != answer.status:
                 return self._refusal(code, body, answer)
-            return Refused(code, self._detail(body, answer))
+            # Nothing was made, but whose fault that is remains open: nothing is final.
+            return self._rejection(code, body, answer)
         return self._ambiguous(unreadable or f"the reply is no prediction ({answer.describe()})")
 
     def _refusal(self, code: int, body: Mapping[str, Any], answer: Reply) -> CreateOutcome:
@@ -132,9 +136,16 @@ class ResponseClassifier:
             return Throttled(self._retry_after(body, answer))
         if code in DENIALS:
             return AccessDenied(code, detail)
-        if code in REFUSALS:
+        if code == REFUSED_INPUT:
             return Refused(code, detail)
+        if code in REJECTIONS:
+            return self._rejection(code, body, answer)
         return self._ambiguous(f"answered {code}: {detail}")
+
+    def _rejection(self, code: int, body: Mapping[str, Any], answer: Reply) -> CreateOutcome:
+        """Tell an error that names a field of the input from one about the call itself."""
+        detail = self._detail(body, answer)
+        return Refused(code, detail) if names_input_field(body) else Rejected(code, detail)
 
     def _ambiguous(self, reason: str) -> Ambiguous:
         return Ambiguous(self._message(reason))
@@ -206,6 +217,20 @@ def _field_problem(problem: Mapping[str, Any]) -> str:
     place = ".".join(map(str, where)) if isinstance(where, list) else str(where)
     what = problem.get("msg") or problem.get("description") or problem.get("type") or ""
     return f"{place}: {what}" if place else str(what)
+
+
+def names_input_field(body: Mapping[str, Any]) -> bool:
+    """Whether an error object says which field of the input is wrong.
+
+    Reads ``invalid_fields: [{field: "input.…"}]`` and ``detail: [{loc: ["body", "input", …]}]``.
+    """
+    for problems in (body.get("invalid_fields"), body.get("detail")):
+        for each in problems if isinstance(problems, list) else ():
+            place = each.get("loc") or each.get("field") if isinstance(each, Mapping) else None
+            words = place if isinstance(place, list) else str(place or "").split(".")
+            if "input" in words[:-1]:
+                return True
+    return False
 
 
 def retry_after(headers: Mapping[str, str], body: Any, *, now: float) -> float:

@@ -52,6 +52,11 @@ class ProviderConfig:
     """Whether predictions can be listed; None: known after the first try."""
     output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")
     """Where outputs may lie, besides the provider's own origin; ``*`` for any public host."""
+    output_networks: tuple[str, ...] = ()
+    """Networks, such as ``198.18.0.0/15``, whose addresses count as public for downloads.
+
+    The risk: a reply of the provider can make this machine fetch from every host in them.
+    """
     timeouts: Timeouts = Timeouts()
     creates_per_minute: float = 600.0
     calls_per_minute: float = 3000.0

@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 import time
+import zlib
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import httpx
@@ -17,7 +18,7 @@ from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig, origin_of
 from flux_pipeline.provider.http import ConnectionOwner, Session, read_body
-from flux_pipeline.provider.public_addresses import PublicResolver, is_address, is_public
+from flux_pipeline.provider.public_addresses import PublicResolver, is_address, is_allowed
 from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
 from flux_pipeline.text import shorten
 
@@ -29,7 +30,14 @@ _RETRYABLE = frozenset({408, 425, 429})
 _MIN_DEADLINE = 0.001  # s; aiohttp takes 0 for no deadline
 _PLAIN_URL = re.compile(r"[!-\[\]-~]{1,4096}")  # printable ASCII without blanks and backslashes
 _PLAIN_HOST = re.compile(r"[a-z0-9.-]+|[0-9a-f:.]+")
-_NO_IMAGE = ("text/", "application/json", "application/xml")
+_IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")
+_AWS_CHUNK = re.compile(rb"([0-9a-f]{1,8})(?:;chunk-signature=[0-9a-f]{64})?\r\n")
+_ZLIB_LEVELS = (b"\x01", b"\x5e", b"\x9c", b"\xda")
+_MAX_ENCODINGS = 3
+_NOT_PUBLIC = (
+    "its address is not a public one; if a proxy or VPN of yours gives names such addresses, set"
+    " FLUX_OUTPUT_NETWORKS to their network, such as 198.18.0.0/15"
+)
 
 
 class Downloader(ConnectionOwner):
@@ -41,7 +49,8 @@ class Downloader(ConnectionOwner):
         self._config = config
         _, host, port = config.origin
         transport = transport or AiohttpTransport(
-            connections=config.concurrency, resolver=PublicResolver((host, port))
+            connections=config.concurrency,
+            resolver=PublicResolver((host, port), config.output_networks),
         )
         self._session = Session(transport, config.timeouts, accept="image/*")
         super().__init__(self._session)
@@ -81,12 +90,13 @@ class Downloader(ConnectionOwner):
         if scheme != "https":
             raise DownloadError(f"{host}: only https is fetched")
         # A literal address is checked here, a name by the resolver when it connects.
-        if is_address(host) and not is_public(host):
-            raise DownloadError(f"{host}: not a public address")
+        if is_address(host) and not is_allowed(host, self._config.output_networks):
+            raise DownloadError(f"{host}: {_NOT_PUBLIC}")
         if not any(_allows(pattern, host) for pattern in self._config.output_hosts):
+            hosts = ",".join([*self._config.output_hosts, host])
             raise DownloadError(
-                f"{host}: not one of the hosts that outputs may lie on; add it to output_hosts"
-                " if the provider means it"
+                f"{host} is not one of the hosts that outputs are fetched from; if it is your"
+                f" provider's, set FLUX_OUTPUT_HOSTS={hosts}"
             )
         return host
 
@@ -105,7 +115,7 @@ class Downloader(ConnectionOwner):
             finally:
                 await response.aclose()
         except AddressRefused:
-            raise DownloadError(f"{host}: not a public address") from None
+            raise DownloadError(f"{host}: {_NOT_PUBLIC}") from None
         except httpx.HTTPError as error:
             raise DownloadError(f"{host}: {error}", retryable=True) from None
 
@@ -122,17 +132,73 @@ class Downloader(ConnectionOwner):
                 retryable=status in _RETRYABLE or status >= httpx.codes.INTERNAL_SERVER_ERROR,
                 gone=status in _GONE,
             )
-        # Images don't compress, so this is a mistake or a decompression bomb.
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            raise DownloadError(f"{host}: the output is compressed, which was not asked for")
         body = await read_body(response, self._config.max_download_bytes)
         if body is None:
             raise DownloadError(f"{host}: more than {self._config.max_download_bytes} bytes")
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not body or kind.startswith(_NO_IMAGE):
+        # The bytes decide: CDNs name encodings that are not there, and types that are not so.
+        body = undo_encoding(body, self._config.max_download_bytes)
+        if not is_image(body):
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             what = f"{shorten(kind, 40) or 'no type'}, {len(body)} bytes"
             raise DownloadError(f"{host}: 200 OK but not an image ({what})", retryable=True)
         return body
+
+
+def is_image(body: bytes) -> bool:
+    """Whether the bytes begin as an image file does; whether they are whole is seen later."""
+    return (
+        body.startswith(_IMAGE_STARTS)
+        or (body[:4] == b"RIFF" and body[8:12] == b"WEBP")
+        or body[4:8] == b"ftyp"  # AVIF, HEIC
+    )
+
+
+def undo_encoding(body: bytes, limit: int) -> bytes:
+    """Take off the content encodings that are really there, at most ``limit`` bytes in the end.
+
+    Known by their first bytes: gzip, zlib and S3's ``aws-chunked``. Other bytes, and encodings that
+    are damaged, come back as they are.
+
+    Raises:
+        DownloadError: For more than ``limit`` bytes, as a decompression bomb gives.
+    """
+    for _ in range(_MAX_ENCODINGS):
+        if is_image(body):
+            return body
+        if _AWS_CHUNK.match(body):
+            plain = _join_chunks(body)
+        elif body[:2] == b"\x1f\x8b" or (body[:1] == b"\x78" and body[1:2] in _ZLIB_LEVELS):
+            plain = _inflate(body, limit)
+        else:
+            return body
+        if plain is None:
+            return body
+        body = plain
+    return body
+
+
+def _inflate(body: bytes, limit: int) -> bytes | None:
+    try:
+        # 32 + 15: gzip or zlib by the header, with the largest window.
+        plain = zlib.decompressobj(wbits=47).decompress(body, limit + 1)
+    except zlib.error:
+        return None
+    if len(plain) > limit:
+        raise DownloadError(f"a compressed output of more than {limit} bytes")
+    return plain
+
+
+def _join_chunks(body: bytes) -> bytes | None:
+    """The data of an S3 body in signed or unsigned chunks; None where it is damaged."""
+    data: list[bytes] = []
+    at = 0
+    while head := _AWS_CHUNK.match(body, at):
+        size = int(head[1], 16)
+        if size == 0:
+            return b"".join(data)
+        data.append(body[head.end() : head.end() + size])
+        at = head.end() + size + 2
+    return None
 
 
 def _allows(pattern: str, host: str) -> bool:

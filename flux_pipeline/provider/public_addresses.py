@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -32,11 +33,13 @@ class PrivateAddress(OSError):
 class PublicResolver(AbstractResolver):
     """Resolves names to public addresses; one private address among them refuses the whole name.
 
-    ``exempt`` is the host and port of the configured provider, which may be on this machine.
+    ``exempt`` is the host and port of the configured provider, which may be on this machine;
+    ``networks`` are those whose addresses count as public, as a proxy tool's own DNS gives them.
     """
 
-    def __init__(self, exempt: tuple[str, int]) -> None:
+    def __init__(self, exempt: tuple[str, int], networks: Sequence[str] = ()) -> None:
         self._exempt = exempt
+        self._networks = networks
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -51,7 +54,8 @@ class PublicResolver(AbstractResolver):
             host, port, family=family, type=socket.SOCK_STREAM
         )
         addresses = [(each[0], str(each[4][0])) for each in found]
-        if (host, port) != self._exempt and not all(is_public(each) for _, each in addresses):
+        allowed = all(is_allowed(address, self._networks) for _, address in addresses)
+        if (host, port) != self._exempt and not allowed:
             raise PrivateAddress(errno.EACCES, "an address of a private network")
         return [
             ResolveResult(
@@ -62,6 +66,17 @@ class PublicResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Close nothing: the resolver holds nothing open."""
+
+
+def is_allowed(address: str, networks: Sequence[str]) -> bool:
+    """Whether the literal is public, or in one of the networks that a person has named."""
+    if is_public(address):
+        return True
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(parsed in ipaddress.ip_network(network) for network in networks)
 
 
 def is_public(address: str) -> bool:
