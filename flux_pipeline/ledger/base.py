@@ -110,6 +110,13 @@ class Attempt:
     """How an ambiguous create of this attempt ended."""
     claims: int = 1
     """How often it has been claimed: tells this claim from an earlier one of the same holder."""
+    steady_age: float | None = None
+    """Seconds from the intent to the last claim on a clock that can't jump; None where none is."""
+
+    @property
+    def age(self) -> float:
+        """Seconds from the intent to the last claim, by the best clock that the ledger has."""
+        return self.claimed_at - self.intent_at if self.steady_age is None else self.steady_age
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +231,22 @@ class Ledger(Protocol):
         reserved budget back where nothing was accepted.
 
         Raises ValueError for an open state and for DUPLICATE.
+        """
+        ...
+
+    def allow_retry(self, attempt: Attempt) -> bool:
+        """Let another attempt follow a FAILED or REFUSED one, as a person or a policy decides.
+
+        A refused one becomes FAILED and retryable. False where it is no longer the latest one, or
+        in neither state. What it cost stays counted.
+        """
+        ...
+
+    def reopen(self, attempt: Attempt) -> bool:
+        """Open a closed attempt whose prediction is known by id: EXPIRED or FAILED to ACCEPTED.
+
+        For what was believed to be gone: it is fetched by id again, and nothing is created. False
+        where it is no longer the latest one, in neither state, or without an id.
         """
         ...
 

@@ -104,6 +104,8 @@ class SqlLedger:
     accept = _one_write(Transaction.accept)
     succeed = _one_write(Transaction.succeed)
     close = _one_write(Transaction.close)
+    allow_retry = _one_write(Transaction.allow_retry)
+    reopen = _one_write(Transaction.reopen)
     mark_recorded = _one_write(Transaction.mark_recorded)
     find = _one_read(Transaction.find)
     history = _one_read(Transaction.history)

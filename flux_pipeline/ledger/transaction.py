@@ -236,6 +236,14 @@ class Transaction:
             charge(self.connection, load_scopes(scopes), -cost)
         return True
 
+    def allow_retry(self, attempt: Attempt) -> bool:
+        """See ``Ledger.allow_retry``."""
+        return self.connection.execute(ALLOW_RETRY, _key(attempt)).rowcount == 1
+
+    def reopen(self, attempt: Attempt) -> bool:
+        """See ``Ledger.reopen``."""
+        return self.connection.execute(REOPEN_PAID, _key(attempt)).rowcount == 1
+
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         """See ``Ledger.mark_recorded``."""
         for shas in batched(request_sha256s, _IN_ONE_QUERY):
@@ -446,6 +454,16 @@ ACCEPT = _UPDATE.where(_c.state == sa.bindparam("was")).values(
 REOPEN = ACCEPT.values(error=None, retryable=False, images="[]", recorded=False)
 ATTEMPT = sa.select(*COLUMNS, _c.acceptance, _c.latest, _c.scopes).where(*_ONE_ATTEMPT)
 SAME_ACCEPTANCE = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("key"))
+
+# By hand: another attempt may follow, or what was believed to be gone is looked for by its id.
+ALLOW_RETRY = _UPDATE.where(
+    _c.latest, _c.state.in_([State.FAILED.value, State.REFUSED.value])
+).values(state=State.FAILED.value, retryable=True)
+REOPEN_PAID = _UPDATE.where(
+    _c.latest,
+    _c.state.in_([State.FAILED.value, State.EXPIRED.value]),
+    _c.prediction_id.is_not(None),
+).values(state=State.ACCEPTED.value, error=None, retryable=False, images="[]", recorded=False)
 
 # Close: the provider's last reply, the end, and the note that its lineage is written.
 SUCCEED = _UPDATE.where(_c.state == State.ACCEPTED.value).values(

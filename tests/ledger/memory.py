@@ -160,6 +160,32 @@ class MemoryLedger:
             self._charge(row, -was.intent.cost_micros)
         return True
 
+    def allow_retry(self, attempt: Attempt) -> bool:
+        row = self._latest_row(attempt, {State.FAILED, State.REFUSED})
+        if row is None:
+            return False
+        row.attempt = replace(row.attempt, state=State.FAILED, retryable=True)
+        return True
+
+    def reopen(self, attempt: Attempt) -> bool:
+        row = self._latest_row(attempt, {State.FAILED, State.EXPIRED})
+        if row is None or row.attempt.prediction_id is None:
+            return False
+        row.attempt = replace(
+            row.attempt,
+            state=State.ACCEPTED,
+            error=None,
+            retryable=False,
+            images="[]",
+            recorded=False,
+        )
+        return True
+
+    def _latest_row(self, attempt: Attempt, states: set[State]) -> _Row | None:
+        row = self._row(attempt)
+        is_latest = self._latest.get(attempt.request_sha256) == attempt.number
+        return row if row is not None and is_latest and row.attempt.state in states else None
+
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         for sha, attempt in self.find(request_sha256s).items():
             if not attempt.state.is_open:
