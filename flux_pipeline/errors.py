@@ -9,6 +9,7 @@
     ├── StoreError          an object could not be written or read
     │   └── ObjectConflict  other bytes are already stored under the key
     └── LedgerError         the ledger could not be written or read: nothing is sent without it
+        └── WrongStore      the store is not the one that the ledger's images lie in
 
 A message names the file or id, what is wrong and what to do. None holds a key, a signed URL or a
 data URI.
@@ -123,3 +124,7 @@ class Problems:
         """Raise ConfigError with all of them, if there are any."""
         if self._listed:
             raise ConfigError(self.as_tuple())
+
+
+class WrongStore(LedgerError):
+    """Raised when the store is not the one that the ledger's images lie in: moved, or made anew."""

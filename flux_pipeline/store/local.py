@@ -33,6 +33,7 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._is_checked = False
         hidden = self._root / ".store"
         self._staging = hidden / "staging"
         self._writer = DurableWriter(self._root, self._staging)
@@ -55,6 +56,7 @@ class FolderStore:
                 raise StoreError(f"{self.uri}: a link can overwrite here; choose another disk")
             self._writer.remove_stale(now=probe.stat().st_mtime)
             probe.unlink()
+        self._is_checked = True
 
     def put_new(
         self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
@@ -66,6 +68,7 @@ class FolderStore:
         """
         check_key(key)
         check_metadata(content_type, metadata)
+        self._check_still_there()
         path = self._root / key
         with store_errors(self._uri(key)):
             for _ in range(_TRIES):
@@ -86,11 +89,20 @@ class FolderStore:
         """Write ``body``, replacing at once and whole what lies there. Raises StoreError."""
         check_key(key)
         check_metadata(content_type, {})
+        self._check_still_there()
         checksum = hashlib.sha256(body).hexdigest()
         with store_errors(self._uri(key)):
             self._notes.replace(key, checksum, content_type)
             self._writer.write(self._root / key, body)
         return StoredObject(key, self._uri(key), len(body), checksum, content_type)
+
+    def _check_still_there(self) -> None:
+        """Make no new store in place of one that was moved away or unmounted during a run."""
+        if self._is_checked and not self._staging.is_dir():
+            raise StoreError(
+                f"{self.uri}: was here when the run began, and is gone: was it moved, or its disk"
+                " unmounted? Bring it back; nothing was written"
+            )
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under ``key``, or None; the checksum is always that of the bytes as they are.
