@@ -40,6 +40,8 @@ from flux_pipeline.outcomes import (
     PollFailed,
     PollOutcome,
     Refused,
+    Rejected,
+    Stopped,
     Throttled,
 )
 from flux_pipeline.prediction import Output, Prediction, Status
@@ -52,6 +54,7 @@ from flux_pipeline.produce.effects import (
     Close,
     Effect,
     FindInList,
+    FindStored,
     NotStored,
     Poll,
     ReadHistory,
@@ -78,12 +81,20 @@ Step: TypeAlias = Prediction | Attempt | Result
 """How a stage ends. A Prediction: the next stage goes on with it. An Attempt, as this worker knows
 it: ``produce`` decides on the claim again. A Result: the request has ended."""
 
+_NEXT_RUN = "; the next run asks again"
+_BY_HAND = "; `flux-pipeline retry` asks again"
 LEFT_OUT = "left out by the provider (its safety check leaves out single images)"
-Verdict = Literal["transient", "refused", "permanent"]
+Verdict = Literal["transient", "refused", "invalid", "unknown"]
 
 # The error codes that the provider documents as a fault of its own, not of the input.
 _TRANSIENT = re.compile(r"\(?code: ?PA\)?|\b(?:E9828|E6716|E8765|E9243|E1001)\b")
 _FILTERED = re.compile(r"NSFW content detected", re.IGNORECASE)
+# Sentences about the input alone: the same input will fail the same way.
+_INVALID_INPUT = re.compile(
+    r"(?i)\binput validation|\bvalidation error|\binvalid (?:input|value|prompt|parameter)"
+    r"|\bprompt (?:is )?(?:too long|empty|required)"
+    r"|\bmust be (?:less|greater|one of|at (?:least|most))"
+)
 
 
 @dataclass(slots=True)
@@ -96,8 +107,10 @@ class RequestContext:
     clock: Callable[[], float]
     """Monotonic seconds; never the wall clock, which jumps."""
     begun_at: float
+    claimed_at: float = 0.0
+    """Monotonic seconds just before the last claim."""
     created: int = 0
-    """Predictions that the provider accepted."""
+    """Predictions that the provider accepted, and no other run has counted."""
     polls: int = 0
     never_sent: int = 0
     """Sends of which nothing left this machine."""
@@ -157,6 +170,20 @@ class RequestContext:
             notices=tuple(self.notices),
         )
 
+    def age(self, attempt: Attempt) -> float:
+        """Seconds since the intent of a claimed attempt was written, by the ledger's clock."""
+        return attempt.age + self.clock() - self.claimed_at
+
+    def left_open(self, attempt: Attempt, prediction: Prediction, why: str) -> Result:
+        """Build the result of what is paid and not stored yet; the next run goes on with it."""
+        left = (self.policy.output_lifetime - self.age(attempt)) / 60
+        until = f"about {left:.0f} minutes left" if left >= 1 else "it may be gone any moment"
+        reason = (
+            f"paid, not stored yet, {until}: prediction {prediction.id or '(no id)'}: {why};"
+            " the next run or `flux-pipeline rescue` fetches it"
+        )
+        return self.fail(reason, attempt)
+
     def fail(
         self, reason: str, attempt: Attempt | None = None, *, stop: Stop | None = None
     ) -> Result:
@@ -186,8 +213,10 @@ def produce(
         ended = _ended_before(context, latest, load_records)
         if ended is not None:
             return ended
-        asked_at, answer = yield from claim(context, latest)
+        answer = yield from claim(context, latest)
         match answer:
+            case Stopped():
+                return context.fail(f"not sent: {answer.reason}", stop=Stop(answer.kind))
             case OverBudget():
                 reason = over_budget(answer, request.cost_usd)
                 return context.fail(reason, stop=Stop.of_budget(answer.scope))
@@ -196,7 +225,7 @@ def produce(
             case Over():  # another worker has ended it since ``latest`` was read
                 latest = answer.attempt
             case Claimed():
-                step = yield from _advance(context, answer, asked_at)
+                step = yield from _advance(context, answer)
                 if isinstance(step, Result):
                     return step
                 latest = step
@@ -216,12 +245,15 @@ def _ended_before(
     return None
 
 
-def _advance(context: RequestContext, claim: Claimed, asked_at: float) -> Stage[Attempt | Result]:
+def _advance(context: RequestContext, claim: Claimed) -> Stage[Attempt | Result]:
     """Run the stages after the claim, until the request has ended or must be claimed again."""
     attempt = claim.attempt
     if claim.fresh:
-        step = yield from send(context, attempt, asked_at)
+        step = yield from send(context, attempt)
     elif attempt.state is State.INTENT:
+        stopped: Stopped | None = yield FindStored()
+        if stopped is not None:
+            return context.fail(f"not settled: {stopped.reason}", attempt, stop=Stop(stopped.kind))
         # Its last holder is gone, but may have sent it a moment ago.
         step = yield from settle(context, attempt, sent_before=context.clock())
     else:
@@ -235,26 +267,31 @@ def _advance(context: RequestContext, claim: Claimed, asked_at: float) -> Stage[
     return (yield from collect(context, attempt, final))
 
 
-def claim(context: RequestContext, latest: Attempt | None) -> Stage[tuple[float, Claim]]:
+def claim(context: RequestContext, latest: Attempt | None) -> Stage[Claim | Stopped]:
     """Claim the open attempt, or wait for a permit and write the intent of a new one.
 
-    Also returns the monotonic time before the claim: its lease can't end earlier than counted
-    from there.
+    Stopped: this run creates nothing more, and no intent was written.
     """
     after = 0
     if needs_create(latest):
         after = latest.number if latest else 0
-        yield AwaitPermit()
-    asked_at = context.clock()
+        # A ledger that was restored from a backup may have forgotten what is stored.
+        stopped: Stopped | None = yield FindStored()
+        stopped = stopped or (yield AwaitPermit())
+        if stopped is not None:
+            return stopped
+    # Before the claim, because its lease can't end earlier than counted from here.
+    context.claimed_at = context.clock()
     answer: Claim = yield ClaimAttempt(after)
-    return asked_at, answer
+    return answer
 
 
-def send(context: RequestContext, attempt: Attempt, claimed_at: float) -> Stage[Step]:
+def send(context: RequestContext, attempt: Attempt) -> Stage[Step]:
     """POST once, and turn the answer into the next step."""
     # Not so late that the lease could end under the POST: another worker would settle too early.
+    policy = context.policy
     outcome: CreateOutcome = yield Send(
-        attempt, not_after=claimed_at + context.policy.lease - context.policy.send_timeout
+        attempt, not_after=context.claimed_at + policy.lease - policy.send_timeout
     )
     match outcome:
         case Accepted(prediction):
@@ -266,7 +303,7 @@ def send(context: RequestContext, attempt: Attempt, claimed_at: float) -> Stage[
             records = context.records_without_image(ImageStatus.REFUSED, reason, attempt)
             yield from close(attempt, State.REFUSED, error=reason, records=records)
             return context.end(ResultStatus.REFUSED, records, reason)
-        case AccessDenied() | NeverSent() | Throttled():
+        case AccessDenied() | Rejected() | Stopped() | NeverSent() | Throttled():
             return (yield from _not_sent(context, attempt, outcome))
 
 
@@ -285,7 +322,9 @@ def _accept(context: RequestContext, attempt: Attempt, prediction: Prediction) -
 
 
 def _not_sent(
-    context: RequestContext, attempt: Attempt, outcome: AccessDenied | NeverSent | Throttled
+    context: RequestContext,
+    attempt: Attempt,
+    outcome: AccessDenied | Rejected | Stopped | NeverSent | Throttled,
 ) -> Stage[Step]:
     """Close an attempt of which nothing was accepted; let another follow where that may help.
 
@@ -296,6 +335,11 @@ def _not_sent(
         case AccessDenied(code, detail):
             reason = f"not sent: the provider answered {code}: {detail}"
             return context.fail(reason, stop=Stop.of_denial(code))
+        case Rejected(code, detail):
+            reason = f"not sent: the provider answered {code}: {detail}; nothing was paid"
+            return context.fail(reason, stop=Stop.REJECTED)
+        case Stopped(kind, reason):
+            return context.fail(f"not sent: {reason}", stop=Stop(kind))
         case NeverSent(reason):
             context.never_sent += 1
             if context.never_sent >= context.policy.never_sent_tries:
@@ -319,15 +363,15 @@ def settle(context: RequestContext, attempt: Attempt, *, sent_before: float) -> 
     """
     policy, failures, looks = context.policy, 0, 0
     proof_from = sent_before + policy.visibility
-    # Both times are the ledger's; below 0 a wall clock was set back, and nothing can be proven.
-    age = attempt.claimed_at - attempt.intent_at
-    remembered = 0 <= age < policy.list_reach - policy.visibility
+    # Below 0 a wall clock was set back, and nothing can be proven.
+    remembered = 0 <= attempt.age < policy.list_reach - policy.visibility
     while True:
         begun = context.clock()
         outcome: FindOutcome = yield FindInList(attempt)
         match outcome:
             case Found(prediction):
                 ours: bool = yield WriteFound(attempt, prediction)
+                context.created += ours
                 return prediction if ours else attempt
             case Absent() if remembered and begun < proof_from:
                 failures = 0
@@ -424,9 +468,18 @@ class _PollState:
     failures: int = 0
     """Polls in a row without an answer."""
     missing: int = 0
-    """Polls in a row that answered 404."""
-    empty: int = 0
-    """Polls that showed success without any output."""
+    """Polls in a row that answered 404, or showed success without any output."""
+    missing_since: float | None = None
+
+    def is_missing_for(self, now: float) -> float:
+        """Count one more such poll; return for how many seconds there have been no others."""
+        self.missing += 1
+        self.missing_since = now if self.missing_since is None else self.missing_since
+        return now - self.missing_since
+
+    def is_there(self) -> None:
+        """Note a poll that shows the prediction."""
+        self.missing, self.missing_since = 0, None
 
 
 def follow(
@@ -438,12 +491,9 @@ def follow(
     """
     polling = _PollState(accepted_at=context.clock(), renewed_at=context.clock())
     while prediction.status is not Status.SUCCEEDED or not prediction.outputs:
-        if prediction.status is Status.SUCCEEDED:
-            polling.empty += 1
-            if prediction.data_removed or polling.empty > context.policy.gone_tries:
-                return (yield from _lose(context, attempt, "it succeeded without any output left"))
-        elif prediction.status.is_final:
-            return (yield from _end_failed(context, attempt, prediction))
+        ended = yield from _end_without_outputs(context, attempt, prediction, polling)
+        if ended is not None:
+            return ended
         now = context.clock()
         if now - polling.accepted_at > context.policy.deadline:
             return (yield from _cancel_overdue(context, attempt, prediction))
@@ -461,6 +511,22 @@ def follow(
     return prediction
 
 
+def _end_without_outputs(
+    context: RequestContext, attempt: Attempt, prediction: Prediction, polling: _PollState
+) -> Stage[Attempt | Result | None]:
+    """End what has failed, or has succeeded and shows no output; None where it is polled on."""
+    if prediction.status is not Status.SUCCEEDED:
+        if not prediction.status.is_final:
+            return None
+        return (yield from _end_failed(context, attempt, prediction))
+    why = "it succeeded without any output left"
+    if prediction.data_removed:
+        return (yield from _lose(context, attempt, why))
+    if polling.is_missing_for(context.clock()) > context.policy.gone_patience:
+        return (yield from _lose_or_leave(context, attempt, prediction, why))
+    return None
+
+
 def _poll(
     context: RequestContext, attempt: Attempt, prediction: Prediction, polling: _PollState
 ) -> Stage[Prediction | Result]:
@@ -469,20 +535,34 @@ def _poll(
     polling.polls, context.polls = polling.polls + 1, context.polls + 1
     match outcome:
         case Polled(answer):
-            polling.failures = polling.missing = 0
+            polling.failures = 0
+            if answer.outputs or answer.status is not Status.SUCCEEDED:
+                polling.is_there()
             return answer
         case AccessDenied(code, detail):
             reason = _resumable_reason(prediction, f"answered {code}: {detail}")
             return context.fail(reason, attempt, stop=Stop.of_denial(code))
         case Gone(reason):
-            polling.missing += 1
-            if polling.missing > context.policy.gone_tries:
-                return (yield from _lose(context, attempt, f"the provider lost it: {reason}"))
+            if polling.is_missing_for(context.clock()) > context.policy.gone_patience:
+                why = f"the provider does not know it: {reason}"
+                return (yield from _lose_or_leave(context, attempt, prediction, why))
             yield Sleep(context.policy.wait_after(polling.missing) * 2)
         case PollFailed(_, retry_after):
             polling.failures += 1
             yield Sleep(max(retry_after, context.policy.wait_after(polling.failures)))
     return prediction
+
+
+def _lose_or_leave(
+    context: RequestContext, attempt: Attempt, prediction: Prediction, why: str
+) -> Stage[Result]:
+    """Believe that something paid is gone only when its lifetime is over; leave it open before.
+
+    A 404 may pass: proxies, replicas that lag and deployments answer with it for minutes.
+    """
+    if context.age(attempt) > context.policy.output_lifetime:
+        return (yield from _lose(context, attempt, why))
+    return context.left_open(attempt, prediction, why)
 
 
 def _lose(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
@@ -497,15 +577,21 @@ def _lose(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
     return context.end(ResultStatus.FAILED, records, reason)
 
 
-def _end_failed(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Step]:
+def _end_failed(
+    context: RequestContext, attempt: Attempt, prediction: Prediction
+) -> Stage[Attempt | Result]:
     """Close an attempt whose prediction failed or was canceled; another may follow if it helps."""
     if prediction.status is Status.FAILED:
         verdict = judge_failure(prediction.error)
         reason = f"prediction {prediction.id} failed: {prediction.error or 'no reason given'}"
         context.transient += 1
+        retryable = verdict == "transient"
+        if verdict == "unknown":
+            retryable = yield from _may_fail_again(context)
+            reason += _NEXT_RUN if retryable else _BY_HAND
         again = verdict == "transient" and context.transient <= context.policy.transient_tries
     else:
-        verdict = "transient"
+        verdict, retryable = "transient", True
         reason = f"prediction {prediction.id} was {prediction.status} at the provider"
         context.canceled += 1
         again = context.canceled <= context.policy.canceled_tries
@@ -515,7 +601,6 @@ def _end_failed(context: RequestContext, attempt: Attempt, prediction: Predictio
         for index in range(context.request.outputs)
     )
     state = State.REFUSED if verdict == "refused" else State.FAILED
-    retryable = verdict == "transient"
     closed = yield from close(attempt, state, error=reason, retryable=retryable, records=records)
     if again:
         return closed
@@ -523,16 +608,31 @@ def _end_failed(context: RequestContext, attempt: Attempt, prediction: Predictio
     return context.end(ended, records, reason)
 
 
-def judge_failure(error: str | None) -> Verdict:
-    """Say what a failed prediction's message means: try again, refused by a filter, or permanent.
+def _may_fail_again(context: RequestContext) -> Stage[bool]:
+    """Say whether a next run may ask again for what has failed without a known reason.
 
-    A missing message counts as a fault of the provider.
+    Out of memory, a killed process or weights that were missing are mended upstream, so the request
+    stays open; but not without an end, because some providers charge for failures.
+    """
+    history: Sequence[Attempt] = yield ReadHistory()
+    failed = 1 + sum(each.state is State.FAILED for each in history)
+    return failed < context.policy.failed_tries
+
+
+def judge_failure(error: str | None) -> Verdict:
+    """Say what a failed prediction's message means.
+
+    ``transient``: the provider's own fault by its codes, tried again at once; ``refused``: a
+    content filter; ``invalid``: the input's own fault, which will fail again; ``unknown``: a next
+    run asks again. A missing message counts as a fault of the provider.
     """
     if not error:
         return "transient"
     if _FILTERED.search(error):
         return "refused"
-    return "transient" if _TRANSIENT.search(error) else "permanent"
+    if _TRANSIENT.search(error):
+        return "transient"
+    return "invalid" if _INVALID_INPUT.search(error) else "unknown"
 
 
 def _cancel_overdue(
@@ -577,24 +677,29 @@ def _resumable_reason(prediction: Prediction, why: str) -> str:
 def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -> Stage[Result]:
     """Store every output, and close the attempt; each image asked for gets a record.
 
-    The attempt is closed only when nothing more can be won from it. As long as a later try may help
-    (a store that does not answer, a download that breaks off) it stays open, and the next run
-    resumes it by id.
+    The attempt is closed only when every output is stored or certainly gone. Whatever a person can
+    mend (a host that is not allowed yet, a full disk) or what may pass (a 404, a damaged download)
+    leaves it open, and the next run resumes it by id.
     """
     asked = context.request.outputs
     records: list[ImageRecord] = []
     open_reasons: list[str] = []
     gone = 0
+    patience_ends = context.clock() + context.policy.gone_patience
+    is_over = context.age(attempt) > context.policy.output_lifetime
     for output in prediction.outputs:
-        outcome, prediction = yield from _store_output(context, attempt, prediction, output)
+        outcome, prediction = yield from _store_output(
+            context, attempt, prediction, output, patience_ends
+        )
         match outcome:
             case Stored(record, thumbnail):
                 records.append(record)
                 context.thumbnail = context.thumbnail or thumbnail
             case NotStored(because, reason):
-                if because in ("again", "store"):
+                is_gone = because == "removed" or (because == "gone" and is_over)
+                gone += is_gone
+                if not is_gone:
                     open_reasons.append(reason)
-                gone += because == "gone"
                 error = f"paid, not stored: {reason}"
                 records.append(
                     context.record(output.index, ImageStatus.FAILED, error, attempt, prediction)
@@ -606,11 +711,8 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
         if index not in delivered
     ]
     if open_reasons:
-        reason = (
-            f"prediction {prediction.id or '(no id)'}: {'; '.join(open_reasons)};"
-            " it is paid and kept by id, the next run resumes it"
-        )
-        return context.end(ResultStatus.FAILED, records, reason)
+        left_open = context.left_open(attempt, prediction, "; ".join(open_reasons))
+        return context.end(ResultStatus.FAILED, records, left_open.reason)
     if gone == len(prediction.outputs):
         return (yield from _lose(context, attempt, "its outputs were gone before they were stored"))
     stored = any(record.status is ImageStatus.STORED for record in records)
@@ -621,36 +723,54 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
 
 
 def _store_output(
-    context: RequestContext, attempt: Attempt, prediction: Prediction, output: Output
+    context: RequestContext,
+    attempt: Attempt,
+    prediction: Prediction,
+    output: Output,
+    patience_ends: float,
 ) -> Stage[tuple[StoreOutcome, Prediction]]:
     """Try one output until it is stored, or nothing helps within this run.
 
-    Where its URL has expired, one more poll asks for a new one: so the prediction that is returned
-    may be newer.
+    Where its URL answers 403 or 404, a poll asks for a new one: so the prediction that is returned
+    may be newer. Files also show up some seconds late, so both are tried until ``patience_ends``.
     """
-    asked_again = False
     failures = 0
     while True:
-        outcome: StoreOutcome = yield StoreOutput(attempt, prediction, output, context.polls)
+        is_last_try = context.clock() >= patience_ends or failures + 1 >= context.policy.store_tries
+        outcome: StoreOutcome = yield StoreOutput(
+            attempt, prediction, output, context.polls, is_last_try
+        )
         if isinstance(outcome, Stored):
             return outcome, prediction
         failures += 1
-        if outcome.because == "gone":
-            if asked_again or prediction.id is None:
+        match outcome.because:
+            case "refused":  # by our own settings: only a person can change that
                 return outcome, prediction
-            asked_again = True
-            answer: PollOutcome = yield Poll(prediction.id)
-            context.polls += 1
-            if not isinstance(answer, Polled) or answer.prediction.status is not Status.SUCCEEDED:
+            case "gone":
+                prediction = yield from _ask_for_new_urls(context, prediction)
+                fresh = {each.index: each for each in prediction.outputs}
+                if prediction.data_removed and output.index not in fresh:
+                    return NotStored("removed", outcome.reason), prediction
+                is_new = output.index in fresh and fresh[output.index] != output
+                output = fresh.get(output.index, output)
+                if is_new and failures == 1:
+                    continue
+                if context.clock() >= patience_ends:
+                    return outcome, prediction
+            case _ if failures >= context.policy.store_tries:
                 return outcome, prediction
-            fresh = {each.index: each for each in answer.prediction.outputs}
-            if output.index not in fresh:
-                return outcome, prediction
-            prediction, output = answer.prediction, fresh[output.index]
-        elif failures >= context.policy.store_tries:
-            return outcome, prediction
-        else:
-            yield Sleep(context.policy.wait_after(failures))
+        yield Sleep(context.policy.wait_after(failures))
+
+
+def _ask_for_new_urls(context: RequestContext, prediction: Prediction) -> Stage[Prediction]:
+    """Poll a succeeded prediction once more; without an answer it is returned as it was."""
+    if prediction.id is None:
+        return prediction
+    answer: PollOutcome = yield Poll(prediction.id)
+    context.polls += 1
+    if isinstance(answer, Polled) and answer.prediction.status is Status.SUCCEEDED:
+        return answer.prediction
+    return prediction
 
 
 def close(

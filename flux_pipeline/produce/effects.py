@@ -14,8 +14,17 @@ from flux_pipeline.prediction import Output, Prediction
 
 
 @dataclass(frozen=True, slots=True)
+class FindStored:
+    """Look for an image of this request in the store. Outcome: None, or ``Stopped`` if there is.
+
+    Asked where the ledger knows nothing of a request: one that was restored from an old backup has
+    forgotten what was paid since.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitPermit:
-    """Wait until the limiter allows one create. Outcome: None."""
+    """Wait until the limiter allows one create. Outcome: None, or ``Stopped``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,8 @@ class StoreOutput:
     prediction: Prediction
     output: Output
     polls: int
+    is_last_try: bool = False
+    """Whether a failure leaves the output for a later run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,8 @@ class Sleep:
 
 
 Effect: TypeAlias = (
-    AwaitPermit
+    FindStored
+    | AwaitPermit
     | ClaimAttempt
     | RenewClaim
     | Send
@@ -171,12 +183,12 @@ class Stored:
 class NotStored:
     """The image is not in the store.
 
-    ``because`` says what may help: ``again`` the same call, ``gone`` a new URL from the provider,
-    ``unusable`` nothing (it is no image, or not the one asked for), ``store`` a working store, or
-    a key that signs.
+    ``because`` says what may help: ``again`` the same call, ``gone`` a new URL from the provider
+    or some time, ``refused`` a person who changes a setting, ``store`` a working store, or a key
+    that signs; ``removed`` nothing, because the provider says that it has deleted the output.
     """
 
-    because: Literal["again", "gone", "unusable", "store"]
+    because: Literal["again", "gone", "refused", "store", "removed"]
     reason: str
 
 

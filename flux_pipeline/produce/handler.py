@@ -7,30 +7,36 @@ concerns all requests of a run.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
 import anyio
 from anyio import to_thread
 
-from flux_pipeline.errors import DownloadError
+from flux_pipeline.errors import DownloadError, StoreError
 from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.record import ImageStatus, records_to_json
 from flux_pipeline.outcomes import (
+    Accepted,
     AccessDenied,
     CreateOutcome,
     FindOutcome,
     NeverSent,
     Polled,
     PollOutcome,
+    Rejected,
+    Stopped,
 )
 from flux_pipeline.prediction import Status
 from flux_pipeline.produce import effects as fx
+from flux_pipeline.produce.brake import Brake
 from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.records import build_record
+from flux_pipeline.produce.report import Stop
+from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
@@ -52,9 +58,11 @@ class RunServices:
     """For decoding, labelling and storing."""
     resends_left: int
     """How many requests of unknown fate this run may still send again."""
+    spool: Spool
+    brake: Brake = field(default_factory=Brake)
     clock: Callable[[], float] = time.monotonic
-    denied: AccessDenied | None = None
-    """Set by the first 401, 402 or 403: nothing more is sent in this run."""
+    accepted: int = 0
+    """Creates that the provider accepted: its address and our form are right, then."""
 
 
 @dataclass(slots=True)
@@ -74,9 +82,29 @@ class EffectHandler:
         raise TypeError(f"no such effect: {effect!r}")
 
     @perform.register
-    async def _(self, _effect: fx.AwaitPermit) -> None:
-        if self.services.denied is None:
+    async def _(self, _effect: fx.FindStored) -> Stopped | None:
+        try:
+            uri = await to_thread.run_sync(
+                self.services.ingest.find, self.request, limiter=self.services.threads
+            )
+        except StoreError as error:
+            reason = f"nothing more is created while the store fails: {error}"
+            return self.services.brake.stop(Stop.STORE, reason)
+        if uri is None:
+            return None
+        reason = (
+            f"{uri} is stored already, and the ledger has forgotten it: an older backup was"
+            " restored; run `flux-pipeline reindex`, then nothing is paid again"
+        )
+        return self.services.brake.stop(Stop.LEDGER, reason)
+
+    @perform.register
+    async def _(self, _effect: fx.AwaitPermit) -> Stopped | None:
+        brake = self.services.brake
+        await brake.wait_for_store()
+        if brake.stopped is None:
             await self.services.provider.permit()
+        return brake.stopped
 
     @perform.register
     async def _(self, effect: fx.ClaimAttempt) -> Claim:
@@ -94,13 +122,20 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.Send) -> CreateOutcome:
-        if self.services.denied is not None:
-            return self.services.denied
-        if self.services.clock() > effect.not_after:
+        services = self.services
+        if services.brake.stopped is not None:
+            return services.brake.stopped
+        if services.clock() > effect.not_after:
             return NeverSent("the claim had grown too old before the request could be sent")
-        outcome = await self.services.provider.create(self.request, permitted=True)
-        if isinstance(outcome, AccessDenied):
-            self.services.denied = outcome
+        outcome = await services.provider.create(self.request, permitted=True)
+        match outcome:
+            case Accepted():
+                services.accepted += 1
+            case AccessDenied(code, detail):
+                services.brake.stop(Stop.of_denial(code), f"the provider answered {code}: {detail}")
+            case Rejected(code, detail) if not services.accepted:
+                # Nothing was ever accepted: this is no matter of the one prompt.
+                services.brake.stop(Stop.REJECTED, f"the provider answered {code}: {detail}")
         return outcome
 
     @perform.register
@@ -135,6 +170,8 @@ class EffectHandler:
     @perform.register
     async def _(self, effect: fx.Close) -> bool:
         images = records_to_json(effect.records)
+        if effect.state is State.FAILED and effect.error:
+            self.services.brake.note_failure("a prediction failed", effect.error)
         return await self.services.ledger.call(
             lambda ledger: ledger.close(
                 effect.attempt,
@@ -186,30 +223,53 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
-        services = self.services
-        try:
-            body = await services.provider.download(effect.output)
-        except DownloadError as error:
-            reason = f"output {effect.output.index}: {error}"
-            if error.gone:
-                return fx.NotStored("gone", reason)
-            return fx.NotStored("again" if error.retryable else "unusable", reason)
+        outcome = await self._store_output(effect)
+        brake = self.services.brake
+        match outcome:
+            case fx.Stored():
+                brake.note_stored()
+            case fx.NotStored("store", reason):
+                brake.note_store_failure(reason, is_last_try=effect.is_last_try)
+            case fx.NotStored(because, reason) if because == "refused" or effect.is_last_try:
+                brake.note_failure("a picture could not be fetched", reason)
+        return outcome
+
+    @perform.register
+    async def _(self, effect: fx.Sleep) -> None:
+        await anyio.sleep(max(effect.seconds, 0.0))
+
+    async def _store_output(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
+        services, output = self.services, effect.output
+        place = (self.request.request_sha256, effect.prediction.id, output.index)
+        body = await to_thread.run_sync(services.spool.find, *place)
+        if body is None:
+            try:
+                body = await services.provider.download(output)
+            except DownloadError as error:
+                reason = f"output {output.index}: {error}"
+                if error.gone:
+                    return fx.NotStored("gone", reason)
+                return fx.NotStored("again" if error.retryable else "refused", reason)
         record = build_record(
             self.request,
             services.run,
-            index=effect.output.index,
+            index=output.index,
             status=ImageStatus.STORED,
             attempt=effect.attempt,
             prediction=effect.prediction,
             polls=effect.polls,
         )
-        return await to_thread.run_sync(
+        outcome = await to_thread.run_sync(
             services.ingest.ingest, self.request, record, body, limiter=services.threads
         )
-
-    @perform.register
-    async def _(self, effect: fx.Sleep) -> None:
-        await anyio.sleep(max(effect.seconds, 0.0))
+        if isinstance(outcome, fx.Stored):
+            await to_thread.run_sync(services.spool.forget, *place)
+        elif outcome.because == "store" and await to_thread.run_sync(
+            services.spool.keep, *place, body
+        ):
+            kept = f"{outcome.reason}; kept in {services.spool.folder} until then"
+            return fx.NotStored("store", kept)
+        return outcome
 
     async def _renew_repeatedly(self, attempt: Attempt) -> None:
         """Renew the claim until canceled: reading a list of many pages may outlast the lease."""

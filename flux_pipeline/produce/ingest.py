@@ -79,8 +79,22 @@ class ImageIngest:
             if self.signer is not None:
                 labelled = self.signer.sign(labelled, label)
             return self._put(request, found, labelled, seen)
+        except ObjectConflict as error:  # of this one key: other images can be stored
+            return NotStored("refused", str(error))
         except (SigningError, StoreError) as error:
             return NotStored("store", str(error))
+
+    def find(self, request: Request) -> str | None:
+        """The address of a stored image of this very request; None where there is none.
+
+        Raises:
+            StoreError: The store can't be read.
+        """
+        for index in range(request.outputs):
+            found = self.store.head(image_key(request, index))
+            if found and found.metadata.get("request-sha256") == request.request_sha256:
+                return found.uri
+        return None
 
     def _label(self, record: ImageRecord) -> Label:
         """Build the label from what is known before storing, so that it is the same every time.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flux_pipeline.iteration import batched
-from flux_pipeline.ledger.base import Attempt, Ledger
+from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
@@ -26,6 +26,8 @@ from flux_pipeline.request import Request
 _BATCH = 1000
 _POLICY = Policy()
 _COUNTS = {ResultStatus.UNCHANGED: "unchanged", ResultStatus.HELD: "held"}
+_SENT = frozenset({"new", "retry"})
+"""Kinds of requests that a run sends and pays for."""
 _BITS = (1 << 64) - 1
 
 
@@ -39,6 +41,8 @@ class Forecast:
     """Stored already; against a revision also what that one asked for and nobody has made."""
     new: int = 0
     """Would be sent."""
+    retry: int = 0
+    """Failed before and would be sent again, which is paid like a new one."""
     resumed: int = 0
     """Were sent before and not finished: resumed by id, or settled, without paying again."""
     held: int = 0
@@ -51,7 +55,7 @@ class Forecast:
         self.requests += 1
         self.images += request.outputs
         setattr(self, kind, getattr(self, kind) + 1)
-        if kind == "new":
+        if kind in _SENT:
             self.usd += request.cost_usd
 
     def merge(self, other: "Forecast") -> None:
@@ -61,7 +65,7 @@ class Forecast:
 
     def seconds(self, creates_per_minute: float) -> float:
         """How long the new requests take at the configured rate, at least."""
-        return self.new * 60.0 / creates_per_minute
+        return (self.new + self.retry) * 60.0 / creates_per_minute
 
 
 @dataclass(slots=True)
@@ -133,7 +137,7 @@ def forecast(
                 kind = "unchanged"
             result.partitions.setdefault(request.source.partition, Forecast()).add(request, kind)
             result.total.add(request, kind)
-            if kind == "new":
+            if kind in _SENT:
                 for fit in fits:
                     fit.add(micros(request.cost_usd) or 0)
     return result
@@ -143,6 +147,8 @@ def _count_of(latest: Attempt | None) -> str:
     status = final_status(latest, _POLICY)
     if status is not None:
         return _COUNTS.get(status, "refused")
+    if latest is not None and latest.state is State.FAILED:
+        return "retry"
     return "new" if needs_create(latest) else "resumed"
 
 

@@ -45,8 +45,12 @@ class Policy:
     """A prediction that has not ended by then is canceled."""
     store_tries: int = 5
     """Tries to download and store one output, within one run."""
-    gone_tries: int = 3
-    """Polls that answer 404, and successes without output, before either is believed."""
+    output_lifetime: float = 3600.0
+    """Outputs are deleted this long after they were made: before, a 404 is not believed."""
+    gone_patience: float = 60.0
+    """How long a 404 of what is paid is asked again within one run; the next run goes on."""
+    failed_tries: int = 5
+    """Failed predictions of one request, over all runs, before only a person asks again."""
     busy_interval: float = 2.0
     """How often a request that another worker holds is looked at."""
     backoff: float = 1.0

@@ -17,6 +17,7 @@ from contextlib import (
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import anyio
@@ -34,24 +35,36 @@ from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.recorder import Recorder
-from flux_pipeline.produce.report import Observer, PartitionReport, Progress, current_observer
+from flux_pipeline.produce.report import (
+    Observer,
+    PartitionReport,
+    Progress,
+    Stop,
+    current_observer,
+)
 from flux_pipeline.produce.shutdown import (
     OpenStream,
     raise_signals,
     second_signal_exits,
     signals_deferred,
 )
+from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.redaction import redact_input
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
+from flux_pipeline.store.unavailable import UnavailableStore
 
 log = logging.getLogger(__name__)
 SAY_EVERY = 5.0
 """s between two lines of progress; in Dagster's log each costs 2-4 ms."""
 _THREADS = 8  # that decode and store: more hold more pixels in memory, and are no faster
 Partitions = Iterable[tuple[str, Iterable[Request]]]
+
+
+def _nothing_to_note() -> None:
+    """Stand in where ledger and store are not marked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +79,10 @@ class Producer:
     aigc_producer: str = ""
     embed_prompt: bool = True
     signer: ManifestSigner | None = None
+    spool: Spool = field(default_factory=lambda: Spool(Path("data/spool")))
+    """Where outputs wait while the store fails."""
+    note_recorded: Callable[[], None] = _nothing_to_note
+    """Called once at the end of a run that has recorded something; blocking."""
     not_ours: frozenset[str] = frozenset()
     """Ids of predictions that belong to no request here, beyond those in the ledger: a lost create
     is not settled with one of them."""
@@ -134,7 +151,7 @@ class Producer:
         async with (
             self.open_provider() as provider,
             LedgerWriter(self.ledger) as ledger,
-            Recorder(self.store, ledger, run) as recorder,
+            Recorder(self.store, ledger, run, self.note_recorded) as recorder,
             anyio.create_task_group() as group,
         ):
             progress.paused = provider.paused
@@ -150,7 +167,11 @@ class Producer:
                 run=run,
                 threads=anyio.CapacityLimiter(min(self.concurrency, _THREADS)),
                 resends_left=max(5, asked // 100),
+                spool=self.spool,
             )
+            if isinstance(self.store, UnavailableStore):
+                reason = f"nothing is created while the store can't be used: {self.store.reason}"
+                services.brake.stop(Stop.STORE, reason)
 
             def make_handler(request: Request) -> EffectHandler:
                 name = request.source.prompt_set

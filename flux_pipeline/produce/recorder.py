@@ -6,7 +6,7 @@ once, when all of them have.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -97,6 +97,11 @@ class Recorder:
     store: Store
     ledger: LedgerWriter
     run: RunContext
+    note_recorded: Callable[[], None]
+    """Called at the end where something was recorded; blocking."""
+    _problems: list[StoreError] = field(default_factory=list)
+    _recorded: list[str] = field(default_factory=list)
+    """Uris of the parts that were written."""
     _waiting: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By prompt set, then by the image's hash."""
 
@@ -104,21 +109,28 @@ class Recorder:
         """Write the rows that the table lacks; return the part's uri, None where it lacks none.
 
         The part's key is fixed by asset, partition and run, so writing it again replaces it. Only
-        what is in the table is noted as recorded, so a crash in between costs one more part.
+        what is in the table is noted as recorded, so a crash in between costs one more part. A
+        store that fails ends the run when all that is under way is fetched, and not before: then
+        StoreError is raised on leaving the context, and the next run writes the rows.
         """
         records = [record for result in tracker.unrecorded for record in result.records]
         if not records:
             return None
-        part = await to_thread.run_sync(
-            lambda: write_part(
-                self.store,
-                records,
-                asset=self.run.asset,
-                partition=tracker.partition,
-                run_id=self.run.run_id,
-                day=datetime.now(UTC).date(),
+        try:
+            part = await to_thread.run_sync(
+                lambda: write_part(
+                    self.store,
+                    records,
+                    asset=self.run.asset,
+                    partition=tracker.partition,
+                    run_id=self.run.run_id,
+                    day=datetime.now(UTC).date(),
+                )
             )
-        )
+        except StoreError as error:
+            self._problems.append(error)
+            return None
+        self._recorded.append(part.uri)
         written = [result.request.request_sha256 for result in tracker.unrecorded]
         await self.ledger.call(lambda ledger: ledger.mark_recorded(written))
         return part.uri
@@ -143,12 +155,16 @@ class Recorder:
     async def __aexit__(
         self,
         _kind: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
         with anyio.move_on_after(_LAST_PACKS_SECONDS, shield=True):
             for prompt_set in list(self._waiting):
                 await self._write_pack(prompt_set)
+            if self._recorded and not self._problems:
+                await to_thread.run_sync(self.note_recorded)
+        if self._problems and error is None:
+            raise self._problems[0]
 
     async def _write_pack(self, prompt_set: str) -> None:
         waiting = self._waiting.pop(prompt_set)

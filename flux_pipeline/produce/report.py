@@ -51,6 +51,14 @@ class Stop(StrEnum):
     """The provider answered 402."""
     KEY = "key"
     """The provider answered 401 or 403."""
+    REJECTED = "rejected"
+    """The provider answered 400, 404, 405 …: its address or the form of our calls is wrong."""
+    FAILURES = "failures"
+    """The same failure came several times in a row."""
+    STORE = "store"
+    """What would be made could not be stored."""
+    LEDGER = "ledger"
+    """The ledger has forgotten what is stored."""
 
     @classmethod
     def of_budget(cls, scope: str) -> "Stop":
