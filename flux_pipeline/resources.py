@@ -6,6 +6,7 @@ Dagster reads the variable when a run starts, and fails before anything is sent 
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,24 +14,29 @@ import dagster as dg
 from pydantic import Field
 
 from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
-from flux_pipeline.audit.ownership import claim_ledger
+from flux_pipeline.audit.ownership import check_store, claim_ledger, raise_generation
+from flux_pipeline.errors import StoreError, WrongStore
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
-from flux_pipeline.ledger.sql import SqlRates
+from flux_pipeline.ledger.sql import SqlLedger, SqlRates
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.shutdown import end_streams
+from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
+from flux_pipeline.store.unavailable import UnavailableStore
 
 _ORIGINS = {
     "replicate": "https://api.replicate.com",
     "anyapi": "https://www.anyapi.vip/replicate",
 }
+_LOOKED_AT = 100
+"""Unfinished attempts that are looked at for one that is open."""
 _WITH_LIST = (EMULATOR, "replicate")
 """Providers known to list predictions: there a 404 of the list is an error, not "no list"."""
 
@@ -81,6 +87,16 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         description="Hosts that pictures are fetched from, besides the provider's own; * for any"
         " public one.",
     )
+    output_networks: list[str] = Field(
+        default=[],
+        description="Networks, such as 198.18.0.0/15, whose addresses count as public for"
+        " downloads: a proxy tool's own DNS gives such. A reply can make this machine fetch from"
+        " every host in them.",
+    )
+    spool: str = Field(
+        default="./data/spool",
+        description="Folder where fetched pictures wait while the store can't take them.",
+    )
     usd_per_day: float | None = Field(
         default=None, ge=0, description="USD a day (UTC), over all prompt sets; None is no limit."
     )
@@ -119,6 +135,8 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             unknown="hold" if settings.unknown == "hold" else "resend",
             settle_seconds=settings.settle_seconds,
             output_hosts=list(settings.output_hosts),
+            output_networks=list(settings.output_networks),
+            spool=str(settings.spool),
             usd_per_day=settings.budget_usd_per_day,
             embed_prompt=settings.embed_prompt == "yes",
             aigc_producer=settings.aigc_producer,
@@ -146,11 +164,8 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
         with ExitStack() as stack:
             config = stack.enter_context(self._provider_config())
-            store = self.open_store()
-            store.check()
             ledger = stack.enter_context(open_ledger(self.ledger))
-            if not reading:
-                claim_ledger(ledger, store, emulated=is_emulated(self.provider))
+            store = self._usable_store(ledger, reading=reading)
             per_minute: dict[Kind, float] = {
                 "create": config.creates_per_minute,
                 "call": config.calls_per_minute,
@@ -165,7 +180,30 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 aigc_producer=self.aigc_producer,
                 embed_prompt=self.embed_prompt,
                 signer=signer,
+                spool=Spool(Path(self.spool)),
+                note_recorded=partial(raise_generation, ledger, store),
             )
+
+    def _usable_store(self, ledger: SqlLedger, *, reading: bool) -> Store:
+        """Give the store; one that only refuses, where it can't be used and something is paid.
+
+        What was accepted is then still fetched, before the provider deletes it, and waits in the
+        spool. With nothing open at the provider the error is raised.
+        """
+        store = self.open_store()
+        try:
+            if reading:
+                store.check()
+                return store
+            check_store(ledger, store, emulated=is_emulated(self.provider))
+            store.check()
+            claim_ledger(ledger, store, emulated=is_emulated(self.provider))
+        except (StoreError, WrongStore) as error:
+            unfinished = ledger.unfinished(limit=_LOOKED_AT)
+            if reading or not any(each.state.is_open for each in unfinished):
+                raise
+            return UnavailableStore(store.uri, str(error))
+        return store
 
     def open_store(self) -> Store:
         """Open the store alone, for reading lineage and writing pages."""
@@ -191,6 +229,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             api_key=api_key,
             has_list=True if self.provider in _WITH_LIST else None,
             output_hosts=tuple(self.output_hosts),
+            output_networks=tuple(self.output_networks),
             creates_per_minute=self.creates_per_minute,
             concurrency=self.concurrency,
         )

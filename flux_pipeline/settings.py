@@ -16,6 +16,8 @@ cheap (no pydantic), because every command does so before it knows what it has t
     FLUX_SETTLE_SECONDS      how long a lost answer is looked for before it counts as absent (30)
     FLUX_OUTPUT_HOSTS        hosts that pictures are fetched from, besides the provider's own
                              (replicate.delivery, *.replicate.delivery; * for any public host)
+    FLUX_OUTPUT_NETWORKS     networks whose addresses count as public for these downloads (none)
+    FLUX_SPOOL               folder where fetched pictures wait while the store fails (data/spool)
     FLUX_BUDGET_USD_PER_DAY  at most this much a day, over all prompt sets (no limit)
     FLUX_ALERT_URL           webhooks that failures are posted to, several with commas (none)
     FLUX_ALERT_FORMAT        json, slack, dingtalk or feishu (by the webhook's host)
@@ -29,6 +31,7 @@ cheap (no pydantic), because every command does so before it knows what it has t
 """
 
 import difflib
+import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +81,10 @@ class Settings:
     unknown: str = "resend"
     settle_seconds: float = 30.0
     output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")
+    output_networks: tuple[str, ...] = ()
+    """Networks whose addresses outputs may be fetched from although they are not public."""
+    spool: Path = Path("data/spool")
+    """Where fetched pictures wait while the store can't take them."""
     budget_usd_per_day: float | None = None
     embed_prompt: str = "yes"
     aigc_producer: str = ""
@@ -245,6 +252,17 @@ def _hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    networks = _split(text)
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            message = f"{network!r} is no network such as 198.18.0.0/15 (several: with commas)"
+            raise ValueError(message) from None
+    return networks
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -272,6 +290,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_UNKNOWN": ("unknown", _one_of("resend", "hold")),
     "FLUX_SETTLE_SECONDS": ("settle_seconds", _number(0, 3600)),
     "FLUX_OUTPUT_HOSTS": ("output_hosts", _hosts),
+    "FLUX_OUTPUT_NETWORKS": ("output_networks", _networks),
+    "FLUX_SPOOL": ("spool", Path),
     "FLUX_BUDGET_USD_PER_DAY": ("budget_usd_per_day", _number(0, 1_000_000)),
     "FLUX_EMBED_PROMPT": ("embed_prompt", _one_of("yes", "no")),
     "FLUX_AIGC_PRODUCER": ("aigc_producer", str),

@@ -109,7 +109,11 @@ def adopt(
         ProviderError: The provider doesn't confirm it; says what it shows instead.
     """
     ledger = producer.ledger
-    attempt = _attempt_for(request_sha256, ledger.history(request_sha256))
+    history = ledger.history(request_sha256)
+    for known in history:  # its own, believed to be gone: looked for by its id once more
+        if known.prediction_id == prediction_id and ledger.reopen(known):
+            return Adopted(State.ACCEPTED, finish(producer, [known], run_id=run_id))
+    attempt = _attempt_for(request_sha256, history)
     if not is_id(prediction_id):
         raise ProviderError("this can't be a prediction's id: copy it from the provider's page")
     if ledger.known_ids([prediction_id]):

@@ -7,10 +7,10 @@ placeholders would count as made. So each notes the id of the store and the kind
 
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from flux_pipeline.audit.inventory import IMAGES, key_of
-from flux_pipeline.errors import LedgerError, StoreError
+from flux_pipeline.errors import LedgerError, StoreError, WrongStore
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.schema import STORE_ID, STORE_URI
 from flux_pipeline.ledger.sql import SqlLedger
@@ -20,6 +20,7 @@ from flux_pipeline.store.base import Store
 MARK = "store.json"
 """Key of the object with the store's id, which stays with it when it is moved."""
 _PROVIDER = "provider"
+_GENERATION = "generation"
 _EMULATED, _REAL = "emulator", "real"
 _HOLDS = {_EMULATED: "the emulator's placeholders", _REAL: "a real provider's images"}
 _SAMPLE = 5
@@ -29,6 +30,8 @@ _SAMPLE = 5
 class _Mark:
     store_id: str
     provider: str
+    generation: int = 0
+    """Grows with every run that records something; the ledger notes the same number."""
 
     def to_json(self) -> bytes:
         return f"{json.dumps(asdict(self))}\n".encode()
@@ -45,6 +48,17 @@ def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
         raise LedgerError(f"{ledger.name}: {_mixed(str(noted))}")
 
 
+def check_store(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
+    """Check what ``claim_ledger`` checks, and write nothing: not even a folder is made.
+
+    Raises:
+        LedgerError, StoreError: As ``claim_ledger``.
+    """
+    check_provider(ledger, emulated=emulated)
+    mark = _read_mark(store)
+    _check_images(ledger, store, mark, is_empty=ledger.is_empty())
+
+
 def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
     """Note in ledger and store that they belong together; from now on the ledger enforces it.
 
@@ -58,6 +72,7 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
     """
     kind = _kind(emulated=emulated)
     mark = _read_mark(store)
+    _check_generation(ledger, store, mark)
     while mark is None or (ledger.note(STORE_ID), ledger.note(_PROVIDER)) != (mark.store_id, kind):
         check_provider(ledger, emulated=emulated)
         was_empty = ledger.is_empty()
@@ -82,6 +97,47 @@ def describe_mismatch(ledger: SqlLedger, store: Store) -> str | None:
     return f"{ledger.name} belongs to {ledger.note(STORE_URI)}, and FLUX_STORE is {store.uri}"
 
 
+def raise_generation(ledger: SqlLedger, store: Store) -> None:
+    """Note in ledger and store that something was recorded: an older ledger is told by it.
+
+    Raises:
+        LedgerError, StoreError: They can't be written.
+    """
+    mark = _read_mark(store)
+    if mark is None or mark.store_id != ledger.note(STORE_ID):
+        return
+    generation = 1 + max(mark.generation, _generation(ledger))
+    ledger.set_notes({_GENERATION: str(generation)})  # first: it is never below the store's
+    marked = replace(mark, generation=generation)
+    store.put(MARK, marked.to_json(), content_type="application/json")
+
+
+def accept_generation(ledger: SqlLedger, store: Store) -> None:
+    """Note that the ledger knows all that the store holds, as it does after a reindex.
+
+    Raises:
+        LedgerError, StoreError: They can't be read or written.
+    """
+    mark = _read_mark(store)
+    if mark is not None and mark.generation > _generation(ledger):
+        ledger.set_notes({_GENERATION: str(mark.generation)})
+
+
+def _check_generation(ledger: SqlLedger, store: Store, mark: _Mark | None) -> None:
+    """Raise LedgerError where runs have recorded images of which the ledger knows nothing."""
+    if mark is None or mark.store_id != ledger.note(STORE_ID):
+        return
+    if mark.generation > _generation(ledger):
+        raise LedgerError(
+            f"{ledger.name}: is older than {store.uri}, as an old backup is: what was made since"
+            " would be paid for again. Run `flux-pipeline reindex`, which enters what is stored"
+        )
+
+
+def _generation(ledger: SqlLedger) -> int:
+    return int(ledger.note(_GENERATION) or 0)
+
+
 def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None, *, is_empty: bool) -> None:
     """Raise LedgerError where the store's images are not the ledger's."""
     if is_empty:
@@ -96,7 +152,7 @@ def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None, *, is_emp
     is_noted = mark is not None and ledger.note(STORE_ID) == mark.store_id
     if not is_noted and not _holds_images(store, ledger):
         was = ledger.note(STORE_URI) or "another store"
-        raise LedgerError(
+        raise WrongStore(
             f"{ledger.name}: knows images that are in {was} or on their way there, and FLUX_STORE"
             f" is {store.uri}, where they are not: copy them there, set FLUX_STORE back, or give"
             " the new store a ledger of its own: set FLUX_LEDGER"

@@ -1,6 +1,7 @@
 """Rebuilds missing lineage rows and ledger entries, from each other and from the stored images.
 
-Existing rows and entries are left as they are, so this can be interrupted and repeated at any time.
+Existing rows are left as they are, and so are entries unless the store proves them wrong: this can
+be interrupted and repeated at any time.
 Rows are rebuilt from the ledger where it has the request; only the images that it doesn't know are
 read, and rebuilt from their labels.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from flux_pipeline.audit.inventory import IMAGES, Inventory, load_ledger, load_lineage
+from flux_pipeline.audit.ownership import accept_generation
 from flux_pipeline.audit.verify import READERS, Progress, no_progress
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.formats import detect_format, image_sha256
@@ -39,6 +41,7 @@ from flux_pipeline.store.base import Store, StoredObject
 
 _BATCH = 500
 """Requests whose rows become one part, and whose entries one transaction."""
+_OPEN = frozenset({State.ACCEPTED, State.SUCCEEDED})
 _RESOLUTION = "rebuilt from the stored objects"
 _RECORD_FIELDS = frozenset(field.name for field in fields(ImageRecord))
 _LABEL_FIELDS = _RECORD_FIELDS & {field.name for field in fields(Label)}
@@ -88,7 +91,8 @@ def reindex(store: Store, ledger: SqlLedger, *, progress: Progress = no_progress
             reindexer.enter(batch)
             read += sum(len(group.keys) for group in batch)
             progress(read, reindexer.result.images)
-        return reindexer.result
+    accept_generation(ledger, store)
+    return reindexer.result
 
 
 def _last_closed(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
@@ -164,16 +168,14 @@ class Reindexer:
             self.result.failed |= group.failed
             if group.records:
                 usable[group.request_sha256] = group
-        # The inventory has stored attempts only: here those in other states come to light.
-        for sha, attempt in self.ledger.find(list(usable)).items():
-            reason = f"the ledger has its request as {attempt.state}, which is left as it is"
-            self.result.failed |= dict.fromkeys(usable.pop(sha).keys, reason)
         self._write(self._without_row(chain.from_iterable(g.records for g in usable.values())))
         with self.ledger.transaction() as ledger:
-            entered = [
-                enter_stored(ledger, group.records, holder=self.run_id) for group in usable.values()
-            ]
-        self.result.entries += sum(entered)
+            for group in usable.values():
+                if enter_stored(ledger, group.records, holder=self.run_id):
+                    self.result.entries += 1
+                else:
+                    reason = "the ledger has another prediction for its request: see `verify`"
+                    self.result.failed |= dict.fromkeys(group.keys, reason)
 
     def _without_row(self, records: Iterable[ImageRecord]) -> list[ImageRecord]:
         return [record for record in records if not self._has_row(record)]
@@ -240,16 +242,41 @@ def _index(key: str) -> int:
 
 
 def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str) -> bool:
-    """Enter one request in the ledger as stored and recorded; False where the ledger has it.
+    """Enter one request in the ledger as stored and recorded.
 
-    ``records``: one for each image asked for, the first of them stored. No budget is charged: it
-    was paid for at another time. Call it within one transaction, so that the entry is whole or not
-    there.
+    False where the ledger has it as stored, or with another prediction. An attempt in another
+    state, as a restored backup has it, ends as stored: the object proves it. ``records``: one for
+    each image asked for, the first of them stored. No budget is charged: it was paid for at another
+    time. Call it within one transaction, so that the entry is whole or not there.
     """
     first = records[0]
     request = rebuild_request(first)
-    if ledger.find([request.request_sha256]):
+    attempt = ledger.find([request.request_sha256]).get(request.request_sha256)
+    if attempt is None:
+        attempt = _new_attempt(ledger, request, first, holder=holder)
+    if attempt is None or attempt.state is State.STORED:
         return False
+    reply = dump_reply(Prediction(id=first.prediction_id, status=Status.SUCCEEDED))
+    if attempt.prediction_id is None or not attempt.state.is_open:
+        if ledger.accept(attempt, prediction_id=first.prediction_id, reply=reply) not in _OPEN:
+            return False
+    elif attempt.prediction_id != first.prediction_id:
+        return False
+    closed = ledger.close(
+        replace(attempt, state=State.ACCEPTED, prediction_id=first.prediction_id),
+        State.STORED,
+        holder=holder,
+        images=records_to_json(records),
+        resolution=_RESOLUTION,
+    )
+    ledger.mark_recorded([request.request_sha256])
+    return closed
+
+
+def _new_attempt(
+    ledger: Ledger, request: Request, first: ImageRecord, *, holder: str
+) -> Attempt | None:
+    """Write the intent of a request that the ledger doesn't know; None where others have begun."""
     intent = Intent(
         request_sha256=request.request_sha256,
         prompt_set=first.prompt_set,
@@ -258,21 +285,7 @@ def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str)
         request_json=dump_request(request),
     )
     claim = ledger.claim(intent, holder=holder, budgets=())
-    if not isinstance(claim, Claimed):
-        return False
-    prediction = Prediction(id=first.prediction_id, status=Status.SUCCEEDED)
-    reply = dump_reply(prediction)
-    ledger.accept(claim.attempt, prediction_id=prediction.id, reply=reply)
-    accepted = replace(claim.attempt, state=State.ACCEPTED, prediction_id=prediction.id)
-    ledger.close(
-        accepted,
-        State.STORED,
-        holder=holder,
-        images=records_to_json(records),
-        resolution=_RESOLUTION,
-    )
-    ledger.mark_recorded([request.request_sha256])
-    return True
+    return claim.attempt if isinstance(claim, Claimed) else None
 
 
 def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:

@@ -69,6 +69,28 @@ def rescue(
     return finish(producer, left, run_id=run_id, observe=observe)
 
 
+def rescue_expired(producer: Producer, *, run_id: str, observe: Observer | None = None) -> Rescued:
+    """Look again for what was paid and is recorded as gone, by its id; nothing is created.
+
+    A prediction is found as long as the provider keeps it, whatever the ledger has believed: what
+    is still there is stored, and what is gone is closed as expired once more.
+
+    Raises:
+        FluxPipelineError: As ``rescue``.
+    """
+    ledger = producer.ledger
+    lost = [*ledger.in_state(State.EXPIRED, limit=MOST), *_paid_and_failed(ledger)]
+    opened = [attempt for attempt in lost if ledger.reopen(attempt)]
+    return finish(producer, opened, run_id=run_id, observe=observe)
+
+
+def _paid_and_failed(ledger: Ledger) -> Iterator[Attempt]:
+    """Attempts whose prediction succeeded, and that an earlier version closed without its image."""
+    for attempt in ledger.in_state(State.FAILED, limit=MOST):
+        if attempt.prediction_id and "paid, not stored" in (attempt.error or ""):
+            yield attempt
+
+
 def finish(
     producer: Producer,
     attempts: Iterable[Attempt],

@@ -21,6 +21,7 @@ _COMMANDS = {
     "reindex": "flux_pipeline.cli.reindex:reindex",
     "rescue": "flux_pipeline.cli.rescue:rescue",
     "held": "flux_pipeline.cli.held:held",
+    "retry": "flux_pipeline.cli.retry:retry",
     "trace": "flux_pipeline.cli.trace:trace",
     "reproduce": "flux_pipeline.cli.reproduce:reproduce",
     "spend": "flux_pipeline.cli.spend:spend",

@@ -35,7 +35,7 @@ MOST_CHARACTERS = 60_000
 """A comment on GitHub may have 65,536."""
 _MOST_NAMED = 20
 """Prompts that are named in one list."""
-_HEADINGS = ("requests", "images", "unchanged", "new", "resumed", "held", "USD", "time")
+_HEADINGS = ("requests", "images", "unchanged", "new", "retry", "resumed", "held", "USD", "time")
 
 
 @click.command()
@@ -293,6 +293,7 @@ def _counts(forecast: Forecast, rate: float) -> dict[str, int | float]:
         "images": forecast.images,
         "unchanged": forecast.unchanged,
         "new": forecast.new,
+        "retry": forecast.retry,
         "resumed": forecast.resumed,
         "held": forecast.held,
         "refused": forecast.refused,
@@ -322,7 +323,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, Forecast, str]]:
 def _cells(forecast: Forecast, rate: float) -> list[str]:
     counts = (
         *(forecast.requests, forecast.images, forecast.unchanged),
-        *(forecast.new, forecast.resumed, forecast.held),
+        *(forecast.new, forecast.retry, forecast.resumed, forecast.held),
     )
     minutes, seconds = divmod(round(forecast.seconds(rate)), 60)
     return [*map(str, counts), f"{forecast.usd:.4f}", f"{minutes}:{seconds:02d}"]

@@ -13,17 +13,21 @@ _MOST_REASONS = 10
 
 
 @click.command()
+@click.option("--expired", is_flag=True, help="Look again for what is recorded as paid and lost.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
-def rescue(as_json: bool) -> None:
+def rescue(expired: bool, as_json: bool) -> None:
     """Finish what was accepted and left for two minutes or more; create nothing.
 
-    Dagster does the same every ten minutes. Exit code: 0, or 1 where something that was or may have
-    been paid is still open, held or lost.
+    With --expired also what was believed to be gone, as long as the provider has it. Dagster does
+    the first every ten minutes. Exit code: 0, or 1 where something that was or may have been paid
+    is still open, held or lost.
     """
     from flux_pipeline.audit.rescue import rescue as finish_left
+    from flux_pipeline.audit.rescue import rescue_expired
 
+    finish = rescue_expired if expired else finish_left
     with open_producer(read_settings(None)) as producer:
-        done = finish_left(producer, run_id=f"rescue-{uuid4().hex[:12]}")
+        done = finish(producer, run_id=f"rescue-{uuid4().hex[:12]}")
     states = {state.value: count for state, count in done.states.items()}
     if as_json:
         report = {"ok": done.complete, "found": done.found, "states": states}
