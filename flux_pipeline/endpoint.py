@@ -1,16 +1,21 @@
-"""Rules for a provider's endpoint: its base URL, its API key and the hosts of its outputs.
+"""Rules for addresses: a provider's base URL, key and output hosts, and the address of a store.
 
-The settings check the environment with them and ``ProviderConfig`` checks its callers, so that both
-accept the same. A message never holds the value that it is about: it may be a key.
+The settings check the environment with them; ``ProviderConfig`` and ``open_store`` check their
+callers, so that all accept the same. A message never holds the value that it is about: it may be a
+key.
 """
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _PLACEHOLDER = re.compile(
     r"your[_-]?(api[_-]?)?(key|token)|api[_-]?key|change[_-]?me|xxx", re.IGNORECASE
 )
+_STORE_FORMS = "write file:PATH, file:///PATH or s3://bucket/prefix"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*")
+_MAX_PREFIX = 200
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
@@ -78,3 +83,38 @@ def is_loopback(host: str) -> bool:
 def is_host_pattern(text: str) -> bool:
     """Whether the text is a host name, ``*.host`` for those below it, or ``*`` for any."""
     return _HOST_PATTERN.fullmatch(text) is not None
+
+
+def find_store_mistake(uri: str) -> str:
+    """Why an address can't be a store's; empty where it can."""
+    scheme, _, rest = uri.partition(":")
+    if scheme == "file":
+        return "" if store_folder(rest) else "no folder here; write file:PATH or file:///PATH, no ~"
+    if "@" in uri or "?" in uri:
+        return f"the address holds '@' or '?'; {_STORE_FORMS}, and keys in AWS_ variables"
+    if scheme != "s3" or not rest.startswith("//"):
+        return f"no such kind of store; {_STORE_FORMS}"
+    bucket, prefix = split_bucket(uri)
+    if _BUCKET.fullmatch(bucket) is None:
+        return "a bucket's name has 3 to 63 of a-z, 0-9, '.' and '-'"
+    if _PREFIX.fullmatch(prefix) is None or len(prefix) > _MAX_PREFIX:
+        return (
+            "a prefix has parts of letters, digits and '._=-', none beginning with '.', and"
+            f" {_MAX_PREFIX} characters in all"
+        )
+    return ""
+
+
+def store_folder(rest: str) -> str:
+    """The folder of a ``file:`` address, of which ``rest`` follows the colon; empty for none."""
+    if rest.startswith("//"):
+        host, _, path = rest[2:].partition("/")
+        rest = f"/{unquote(path)}" if host in ("", "localhost") and path else ""
+    return "" if rest.startswith("~") or "\0" in rest else rest
+
+
+def split_bucket(uri: str) -> tuple[str, str]:
+    """Bucket and prefix of an ``s3://`` address; a prefix that is not empty ends with a slash."""
+    bucket, _, prefix = uri.partition("://")[2].partition("/")
+    prefix = prefix.rstrip("/")
+    return bucket, f"{prefix}/" if prefix else ""

@@ -8,8 +8,9 @@
     ├── SigningError        an image could not be signed: no key, or the file can't hold a manifest
     ├── StoreError          an object could not be written or read
     │   └── ObjectConflict  other bytes are already stored under the key
-    └── LedgerError         the ledger could not be written or read: nothing is sent without it
-        └── WrongStore      the store is not the one that the ledger's images lie in
+    ├── LedgerError         the ledger could not be written or read: nothing is sent without it
+    │   └── WrongStore      the store is not the one that the ledger's images lie in
+    └── HistoryError        Dagster's history of runs (DAGSTER_HOME) failed during a run
 
 A message names the file or id, what is wrong and what to do. None holds a key, a signed URL or a
 data URI.
@@ -128,3 +129,7 @@ class Problems:
 
 class WrongStore(LedgerError):
     """Raised when the store is not the one that the ledger's images lie in: moved, or made anew."""
+
+
+class HistoryError(FluxPipelineError):
+    """Raised when Dagster's history of runs could not be written during a run."""

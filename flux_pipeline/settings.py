@@ -42,6 +42,7 @@ from urllib.parse import urlsplit
 from flux_pipeline.endpoint import (
     find_base_url_mistake,
     find_key_mistake,
+    find_store_mistake,
     has_user_query_or_fragment,
     is_host_pattern,
     is_loopback,
@@ -239,8 +240,8 @@ def _web_page(text: str) -> str:
 
 
 def _store(text: str) -> str:
-    if not text.startswith(("file:", "s3://")):
-        raise ValueError("is no address of a store: give file:<folder> or s3://<bucket>/<prefix>")
+    if mistake := find_store_mistake(text):
+        raise ValueError(f"is no address of a store: {mistake}")
     return text
 
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
 from flux_pipeline.settings import Settings
 
@@ -57,13 +58,23 @@ def choose_partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[
 
 
 def dagster_home() -> Path:
-    """The folder in which Dagster keeps its runs: that of ``dagster dev`` started here."""
+    """The folder in which Dagster keeps its runs: that of ``dagster dev`` started here.
+
+    Raises:
+        ConfigError: It can't be made.
+    """
     if given := os.environ.get("DAGSTER_HOME"):
         return Path(given)
     if Path("dagster.yaml").exists():
         return Path.cwd()
     home = Path("data/dagster").resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(_INSTANCE)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            unfinished = home / f"dagster.yaml.{os.getpid()}"  # others start at the same time
+            unfinished.write_text(_INSTANCE)
+            unfinished.replace(home / "dagster.yaml")
+    except OSError as error:
+        message = f"can't be written ({error.strerror}): make room there, or set DAGSTER_HOME"
+        raise ConfigError([Problem(str(home), 0, "", message)]) from error
     return home

@@ -256,6 +256,8 @@ def _stat(path: Path) -> tuple[int, int] | None:
 
 def _sha256(path: Path) -> str:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:

@@ -5,9 +5,12 @@ run, or need servers to be started first. So three private names of Dagster are 
 nowhere else; a test fails if one of them changes.
 """
 
+import fcntl
 import os
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +18,16 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+import yaml
+from alembic.util import CommandError  # Dagster makes and migrates its tables with it
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from sqlalchemy.exc import DBAPIError
 
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
+from flux_pipeline.errors import ConfigError, HistoryError, Problem
 from flux_pipeline.prompts import PromptSet
 
 CODE_LOCATION = "flux_pipeline"
@@ -28,6 +35,9 @@ CODE_LOCATION = "flux_pipeline"
 _REPOSITORY = "__repository__"
 _PROCESS_TAG = "flux/process"
 """``host:process id:run id`` of the process that runs a run, by which a dead one is found."""
+_WRITABLE = "make room there, give this user the right to write, or set DAGSTER_HOME to a folder"
+_NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O error", "locked")
+"""Words of SQLite's messages about a file that is whole."""
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -54,9 +64,89 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     """Open the instance that ``dagster.yaml`` in the folder describes; without one, in the folder.
 
     ``dagster dev`` uses the same where the folder is DAGSTER_HOME, or where it is started in it.
+
+    Raises:
+        ConfigError: The folder can't be written, or what Dagster keeps in it is broken.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    return dg.DagsterInstance.from_config(str(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_file(folder / "dagster.yaml")
+        # Dagster makes its tables when they are first used. Two processes that make them at once
+        # leave a database that nothing can open any more.
+        with _locked(folder):
+            instance = dg.DagsterInstance.from_config(str(folder))
+            instance.get_runs(limit=1)
+            instance.all_instigator_state()
+            instance.all_asset_keys()
+    except (OSError, DBAPIError, CommandError) as error:
+        message = _explain_home(folder, error)
+        raise ConfigError([Problem(str(folder), 0, "DAGSTER_HOME", message)]) from error
+    except (yaml.YAMLError, dg.DagsterInvalidConfigError) as error:
+        message = f"is no settings of Dagster: {error}"
+        raise ConfigError([Problem(str(folder / "dagster.yaml"), 0, "", message)]) from error
+    return instance
+
+
+def _check_file(path: Path) -> None:
+    """Raise ConfigError for a pipe or a device, which would be waited for without an end."""
+    if path.exists() and not path.is_file():
+        raise ConfigError([Problem(str(path), 0, "", "is no file")])
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time into this block; a network disk that has no locks lets all in."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _reported_errors(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Turn a failure of Dagster's database during a run into one message.
+
+    Raises:
+        HistoryError: What was sent is in the ledger all the same.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        folder = Path(instance.root_directory)
+        message = f"{folder}: DAGSTER_HOME: {_explain_home(folder, error)}"
+        raise HistoryError(f"{message}; the next run resumes what was accepted") from error
+
+
+def _explain_home(folder: Path, error: OSError | DBAPIError | CommandError) -> str:
+    """Say what is wrong with the folder in which Dagster keeps its runs, and what to do."""
+    if isinstance(error, OSError):
+        return f"can't be written ({error.strerror}): {_WRITABLE}"
+    said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+    if isinstance(error, DBAPIError) and not isinstance(error.orig, sqlite3.Error):
+        return f"Dagster's database can't be used ({said}): see `storage` in its dagster.yaml"
+    if any(words in said for words in _NOT_WRITABLE):
+        return f"can't be written ({said}): {_WRITABLE}"
+    base = _sqlite_folder(folder)
+    return (
+        f"Dagster's history of runs is broken ({said}): move {base}/history and {base}/schedules"
+        " away and start again. Dagster makes them anew; ledger and store lie elsewhere and lose"
+        " nothing"
+    )
+
+
+def _sqlite_folder(folder: Path) -> Path:
+    """The folder of Dagster's SQLite files: the one that ``dagster.yaml`` names, else its own."""
+    try:
+        config = yaml.safe_load((folder / "dagster.yaml").read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return folder
+    match config:
+        case {"storage": {"sqlite": {"base_dir": str(base)}}}:
+            return Path(base)
+    return folder
 
 
 def launch_set(
@@ -93,7 +183,18 @@ def launch_job(
 
     Raises:
         KeyboardInterrupt: After SIGINT or SIGTERM; the run was drained and is noted as canceled.
+        HistoryError: Dagster's own database failed.
     """
+    with _reported_errors(instance):
+        return _launch_job(instance, definitions, job_name, tags or {})
+
+
+def _launch_job(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    job_name: str,
+    tags: Mapping[str, str],
+) -> Launched:
     _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
@@ -103,7 +204,7 @@ def launch_job(
         run_id=run_id,
         run_config=_QUIET,
         tags={
-            **(tags or {}),
+            **tags,
             "dagster/max_retries": "0",
             _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}",
         },

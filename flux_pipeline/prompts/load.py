@@ -106,6 +106,9 @@ def _yaml_files(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            message = "is a pipe, a socket or a device; a prompt set is a file"
+            raise ConfigError([Problem(str(path), 0, "", message)])
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:

@@ -65,7 +65,7 @@ class Table:
             now = self.path.stat()
             if (now.st_size, now.st_mtime_ns) == (self.size, self.modified_ns):
                 return True
-            return _sha256(self.path) == self.sha256
+            return self.path.is_file() and _sha256(self.path) == self.sha256
         except OSError:
             return False
 
@@ -94,6 +94,8 @@ def open_table(folder: Path, name: str) -> Table:
     try:
         if path.is_dir():
             raise ValueError("is a folder, not a table")
+        if path.exists() and not path.is_file():  # reading a pipe would wait without an end
+            raise ValueError("is a pipe, a socket or a device, not a table")
         state = path.stat()
         digest = _sha256(path)
         columns = reader.columns(path)

@@ -113,6 +113,12 @@ def test_a_folder_is_no_prompt_set(tmp_path: Path) -> None:
         load_prompt_set(tmp_path)
 
 
+def test_a_pipe_is_no_prompt_set_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match=r"pipe\.yaml: is a pipe, a socket or a device"):
+        load_prompt_sets(tmp_path)
+
+
 def test_a_file_is_no_folder_of_prompt_sets(write: Write) -> None:
     with pytest.raises(ConfigError, match="is no folder"):
         load_prompt_sets(write("x.yaml", "prompts: {}"))

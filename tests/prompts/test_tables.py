@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,15 @@ def test_a_table_that_is_wrong_in_every_row_does_not_fill_the_screen(
     found = problems('prompts: {p: {prompt: "{name}", table: t.csv}}\n')
     assert len(found) == 101
     assert "5,000 problems; 100 are listed" in found[0].message
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_pipe_is_no_table_and_is_not_waited_for(
+    write: Write, problems: ProblemsOf, ending: str
+) -> None:
+    os.mkfifo(write("x", "").parent / f"t.{ending}")
+    (problem,) = problems(f'prompts: {{a: {{prompt: "{{x}}", table: t.{ending}}}}}\n')
+    assert f"t.{ending}: is a pipe, a socket or a device, not a table" in problem.message
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
