@@ -1,15 +1,16 @@
 """Classifies the provider's answers: for a create, whether it may have been paid for.
 
 A create is proven unpaid only by an error before the connection was ready and by the codes in
-``REFUSED_INPUT``, ``REJECTIONS`` and ``DENIALS``. Every answer that is neither of those nor a
-prediction makes it Ambiguous, and an ambiguous create must not be sent again before it is settled.
+``REFUSED_INPUT``, ``REJECTIONS`` and ``DENIALS``, as a status or in an error object. Every answer
+that is neither of those nor a prediction makes it Ambiguous, and an ambiguous create must not be
+sent again before it is settled.
 
 Below the classifier: the text and the code of an error reply, and how long a 429 asks to wait.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -40,14 +41,21 @@ from flux_pipeline.text import shorten
 
 Answer: TypeAlias = Reply | httpx.HTTPError
 REFUSED_INPUT = 422
-"""The one code that is about the input alone."""
-REJECTIONS = frozenset({400, 404, 405, 406, 411, 413, 414, 415, 417, 421, 426, 431})
-"""Codes that prove that no prediction was created, and are about the call: its address or form."""
+"""The one code that is about the input, unless the reply names something else."""
+_WRONG_ADDRESS = frozenset({301, 307, 308, 404, 405, 410, 421})
+_TOO_LARGE = frozenset({413, 414, 431})
+REJECTIONS = _WRONG_ADDRESS | _TOO_LARGE | {400, 406, 407, 411, 415, 417, 426, 451}
+"""Codes that prove that no prediction was created, and are about the call: its address or form.
+
+Among the redirects are those that ask for the same POST at another address; 302 and 303 may also
+follow one that was accepted.
+"""
 DENIALS = frozenset({401, 402, 403})
 """Those of them that are about the key or the account: every other request gets them too."""
 THROTTLED = 429
 LONGEST_WAIT = 60.0
 """s; a provider that asks for a day is asked again after a minute."""
+_FIRST_REDIRECT, _PROXY_DENIED = 300, 407
 _UNAUTHORIZED, _PAYMENT_REQUIRED = 401, 402
 _GONE = frozenset({404, 410})
 _MAX_ERROR_TEXT = 300
@@ -64,6 +72,15 @@ _CODES_BY_NAME = {
     "too_many_requests": THROTTLED,
 }
 """Error names of aggregators, and the HTTP codes that they stand for."""
+_UPSTREAM = re.compile(
+    r"(?i)time[sd]?[ _-]?out|upstream|gateway|server[ _]error|internal|bad[ _]response|overload"
+    r"|unavailable|do_request|disconnect|connection|reset by|eof\b"
+)
+"""In an error without a code: it comes from behind the API, where the create may have arrived."""
+_WRONG_VERSION = re.compile(
+    r"(?i)\b(?:invalid|unknown|specified|disabled|no such) version\b"
+    r"|\bversion (?:is )?(?:not|does|invalid|unknown|disabled)"
+)
 _RESETS_IN = re.compile(r"(?i)resets in ~?\s{0,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(ms|m|s)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _EPOCH = 1e9  # a ratelimit-reset above this is a moment, below it a duration
@@ -125,6 +142,8 @@ class ResponseClassifier:
             code = error_code(body, answer.status)
             if code != answer.status:
                 return self._refusal(code, body, answer)
+            if _UPSTREAM.search(str(body["error"])):
+                return self._ambiguous(f"answered an error: {self._detail(body, answer)}")
             # Nothing was made, but whose fault that is remains open: nothing is final.
             return self._rejection(code, body, answer)
         return self._ambiguous(unreadable or f"the reply is no prediction ({answer.describe()})")
@@ -136,16 +155,18 @@ class ResponseClassifier:
             return Throttled(self._retry_after(body, answer))
         if code in DENIALS:
             return AccessDenied(code, detail)
-        if code == REFUSED_INPUT:
+        if code == REFUSED_INPUT and not _is_about_the_call(body):
             return Refused(code, detail)
-        if code in REJECTIONS:
+        if code == REFUSED_INPUT or code in REJECTIONS:
             return self._rejection(code, body, answer)
         return self._ambiguous(f"answered {code}: {detail}")
 
     def _rejection(self, code: int, body: Mapping[str, Any], answer: Reply) -> CreateOutcome:
         """Tell an error that names a field of the input from one about the call itself."""
         detail = self._detail(body, answer)
-        return Refused(code, detail) if names_input_field(body) else Rejected(code, detail)
+        if names_input_field(body):
+            return Refused(code, detail)
+        return Rejected(code, f"{detail}; {advice_for(code)}")
 
     def _ambiguous(self, reason: str) -> Ambiguous:
         return Ambiguous(self._message(reason))
@@ -222,15 +243,50 @@ def _field_problem(problem: Mapping[str, Any]) -> str:
 def names_input_field(body: Mapping[str, Any]) -> bool:
     """Whether an error object says which field of the input is wrong.
 
-    Reads ``invalid_fields: [{field: "input.…"}]`` and ``detail: [{loc: ["body", "input", …]}]``.
+    Reads ``invalid_fields: [{field: "input.…"}]``, ``detail: [{loc: ["body", "input", …]}]`` and
+    ``error: {param: "input.…"}``.
     """
+    return any("input" in words[:-1] for words in _named_fields(body))
+
+
+def _is_about_the_call(body: Mapping[str, Any]) -> bool:
+    """Whether a 422 is about something beside the input: the model's version, or the body's form.
+
+    That is the same for every prompt of the run.
+    """
+    fields = list(_named_fields(body))
+    if fields:
+        return not names_input_field(body)
+    return any(_WRONG_VERSION.search(text) for text in _error_texts(body))
+
+
+def _named_fields(body: Mapping[str, Any]) -> Iterator[Sequence[object]]:
+    """The path of each field that an error object names, such as ``["input", "seed"]``."""
     for problems in (body.get("invalid_fields"), body.get("detail")):
         for each in problems if isinstance(problems, list) else ():
             place = each.get("loc") or each.get("field") if isinstance(each, Mapping) else None
-            words = place if isinstance(place, list) else str(place or "").split(".")
-            if "input" in words[:-1]:
-                return True
-    return False
+            if place:
+                yield place if isinstance(place, list) else str(place).split(".")
+    error = body.get("error")
+    param = error.get("param") if isinstance(error, Mapping) else None
+    if isinstance(param, str) and param:
+        yield param.split(".")
+
+
+def advice_for(code: int) -> str:
+    """What to check after a create was rejected with this code."""
+    if code < _FIRST_REDIRECT:
+        return "look up on the provider's pages what it asks for"
+    if code == _PROXY_DENIED:
+        return "a proxy before the provider wants a user and a password"
+    if code in _WRONG_ADDRESS:
+        return "check FLUX_PROVIDER: the base URL with its prefix, without /v1"
+    if code in _TOO_LARGE:
+        return "the request is too large for the provider or for a proxy before it"
+    return (
+        "the form of the call is not accepted: check FLUX_PROVIDER (the base URL with its prefix,"
+        " without /v1), and that the provider has this model and version"
+    )
 
 
 def retry_after(headers: Mapping[str, str], body: Any, *, now: float) -> float:

@@ -115,18 +115,22 @@ class Provider(ConnectionOwner):
         request: Request,
         *,
         since: float,
+        age: float | None = None,
         known: KnownIds = (),
         not_before: float | None = None,
     ) -> FindOutcome:
         """Look in the provider's list for a prediction of this request.
 
         ``since`` is unix seconds by our clock, at or before the first moment at which it can have
-        been sent. ``known`` holds the ids that belong to other attempts, or is a function that
+        been sent. ``age``: the seconds since then by a clock that nobody sets, where there is one;
+        the wall clock may have leapt meanwhile. ``known`` holds the ids that belong to other attempts, or is a function that
         returns those of some ids that do; it is called in a thread. The list is read after this
         call begins, or, with ``not_before`` (``time.monotonic``), after that moment: one reading
         serves many requests.
         """
-        return await self._listing.find(request, since=since, known=known, not_before=not_before)
+        return await self._listing.find(
+            request, since=since, age=age, known=known, not_before=not_before
+        )
 
     def recent(self) -> AsyncIterator[Prediction | ListFailure]:
         """Every prediction that the list shows, newest first, read from now on.

@@ -16,6 +16,7 @@ from flux_pipeline.endpoint import (
     trim_key,
 )
 from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.provider.public_addresses import is_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,8 @@ class ProviderConfig:
     output_networks: tuple[str, ...] = ()
     """Networks, such as ``198.18.0.0/15``, whose addresses count as public for downloads.
 
-    The risk: a reply of the provider can make this machine fetch from every host in them.
+    The risk: a reply of the provider can make this machine fetch from every host in them. This
+    machine itself, link-local addresses and metadata services have to be named by themselves.
     """
     timeouts: Timeouts = Timeouts()
     creates_per_minute: float = 600.0
@@ -120,6 +122,9 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
     for host in config.output_hosts:
         if not is_host_pattern(host):
             yield "output_hosts", f"{host!r} is not a host, *.host or *"
+    for network in config.output_networks:
+        if not is_network(network):
+            yield "output_networks", f"{network!r} is no network such as 198.18.0.0/15"
     positive = {
         "creates_per_minute": config.creates_per_minute,
         "calls_per_minute": config.calls_per_minute,

@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 import time
-import zlib
+from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import httpx
@@ -17,8 +17,14 @@ import httpx
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig, origin_of
+from flux_pipeline.provider.encoding import undo_encoding
 from flux_pipeline.provider.http import ConnectionOwner, Session, read_body
-from flux_pipeline.provider.public_addresses import PublicResolver, is_address, is_allowed
+from flux_pipeline.provider.public_addresses import (
+    PublicResolver,
+    is_address,
+    is_allowed,
+    network_of,
+)
 from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
 from flux_pipeline.text import shorten
 
@@ -31,13 +37,6 @@ _MIN_DEADLINE = 0.001  # s; aiohttp takes 0 for no deadline
 _PLAIN_URL = re.compile(r"[!-\[\]-~]{1,4096}")  # printable ASCII without blanks and backslashes
 _PLAIN_HOST = re.compile(r"[a-z0-9.-]+|[0-9a-f:.]+")
 _IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")
-_AWS_CHUNK = re.compile(rb"([0-9a-f]{1,8})(?:;chunk-signature=[0-9a-f]{64})?\r\n")
-_ZLIB_LEVELS = (b"\x01", b"\x5e", b"\x9c", b"\xda")
-_MAX_ENCODINGS = 3
-_NOT_PUBLIC = (
-    "its address is not a public one; if a proxy or VPN of yours gives names such addresses, set"
-    " FLUX_OUTPUT_NETWORKS to their network, such as 198.18.0.0/15"
-)
 
 
 class Downloader(ConnectionOwner):
@@ -88,10 +87,10 @@ class Downloader(ConnectionOwner):
         if origin_of(url) == self._config.origin:
             return host
         if scheme != "https":
-            raise DownloadError(f"{host}: only https is fetched")
+            raise DownloadError(f"{host}: only https is fetched; have the provider give such URLs")
         # A literal address is checked here, a name by the resolver when it connects.
         if is_address(host) and not is_allowed(host, self._config.output_networks):
-            raise DownloadError(f"{host}: {_NOT_PUBLIC}")
+            raise DownloadError(f"{host}: {self._not_public(host)}")
         if not any(_allows(pattern, host) for pattern in self._config.output_hosts):
             hosts = ",".join([*self._config.output_hosts, host])
             raise DownloadError(
@@ -99,6 +98,18 @@ class Downloader(ConnectionOwner):
                 f" provider's, set FLUX_OUTPUT_HOSTS={hosts}"
             )
         return host
+
+    def _not_public(self, address: str) -> str:
+        """Why an address is not connected to, and what to set where that is wanted."""
+        why = f"its address {address} is not a public one"
+        network = network_of(address)
+        if network is None:
+            return f"{why}, but link-local, a metadata service's or no host's: not fetched from"
+        networks = ",".join([*self._config.output_networks, network])
+        return (
+            f"{why}; if a proxy or VPN of yours gives names such addresses, or outputs do lie in"
+            f" that network, set FLUX_OUTPUT_NETWORKS={networks}"
+        )
 
     async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
         """Return the bytes, or the URL that the server redirects to."""
@@ -114,8 +125,8 @@ class Downloader(ConnectionOwner):
                 return await self._read(response, url, host)
             finally:
                 await response.aclose()
-        except AddressRefused:
-            raise DownloadError(f"{host}: {_NOT_PUBLIC}") from None
+        except AddressRefused as error:
+            raise DownloadError(f"{host}: {self._not_public(error.address)}") from None
         except httpx.HTTPError as error:
             raise DownloadError(f"{host}: {error}", retryable=True) from None
 
@@ -132,16 +143,26 @@ class Downloader(ConnectionOwner):
                 retryable=status in _RETRYABLE or status >= httpx.codes.INTERNAL_SERVER_ERROR,
                 gone=status in _GONE,
             )
-        body = await read_body(response, self._config.max_download_bytes)
+        limit = self._config.max_download_bytes
+        body = await read_body(response, limit)
         if body is None:
-            raise DownloadError(f"{host}: more than {self._config.max_download_bytes} bytes")
+            raise DownloadError(f"{host}: more than {limit} bytes")
         # The bytes decide: CDNs name encodings that are not there, and types that are not so.
-        body = undo_encoding(body, self._config.max_download_bytes)
+        body = undo_encoding(body, limit, is_image)
+        if body is None:
+            raise DownloadError(f"{host}: a compressed output of more than {limit} bytes")
         if not is_image(body):
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            what = f"{shorten(kind, 40) or 'no type'}, {len(body)} bytes"
+            what = f"{_describe_type(headers)}, {len(body)} bytes"
             raise DownloadError(f"{host}: 200 OK but not an image ({what})", retryable=True)
         return body
+
+
+def _describe_type(headers: Mapping[str, str]) -> str:
+    """The content type and, if one is named, the encoding: such as ``image/webp, br``."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = headers.get("content-encoding", "").strip().lower()
+    words = [shorten(kind, 40) or "no type", "" if encoding == "identity" else encoding]
+    return ", ".join(shorten(word, 40) for word in words if word)
 
 
 def is_image(body: bytes) -> bool:
@@ -151,54 +172,6 @@ def is_image(body: bytes) -> bool:
         or (body[:4] == b"RIFF" and body[8:12] == b"WEBP")
         or body[4:8] == b"ftyp"  # AVIF, HEIC
     )
-
-
-def undo_encoding(body: bytes, limit: int) -> bytes:
-    """Take off the content encodings that are really there, at most ``limit`` bytes in the end.
-
-    Known by their first bytes: gzip, zlib and S3's ``aws-chunked``. Other bytes, and encodings that
-    are damaged, come back as they are.
-
-    Raises:
-        DownloadError: For more than ``limit`` bytes, as a decompression bomb gives.
-    """
-    for _ in range(_MAX_ENCODINGS):
-        if is_image(body):
-            return body
-        if _AWS_CHUNK.match(body):
-            plain = _join_chunks(body)
-        elif body[:2] == b"\x1f\x8b" or (body[:1] == b"\x78" and body[1:2] in _ZLIB_LEVELS):
-            plain = _inflate(body, limit)
-        else:
-            return body
-        if plain is None:
-            return body
-        body = plain
-    return body
-
-
-def _inflate(body: bytes, limit: int) -> bytes | None:
-    try:
-        # 32 + 15: gzip or zlib by the header, with the largest window.
-        plain = zlib.decompressobj(wbits=47).decompress(body, limit + 1)
-    except zlib.error:
-        return None
-    if len(plain) > limit:
-        raise DownloadError(f"a compressed output of more than {limit} bytes")
-    return plain
-
-
-def _join_chunks(body: bytes) -> bytes | None:
-    """The data of an S3 body in signed or unsigned chunks; None where it is damaged."""
-    data: list[bytes] = []
-    at = 0
-    while head := _AWS_CHUNK.match(body, at):
-        size = int(head[1], 16)
-        if size == 0:
-            return b"".join(data)
-        data.append(body[head.end() : head.end() + size])
-        at = head.end() + size + 2
-    return None
 
 
 def _allows(pattern: str, host: str) -> bool:

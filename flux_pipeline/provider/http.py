@@ -8,7 +8,6 @@ own: the two share this code, and no header, cookie or connection.
 
 import json
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -20,12 +19,12 @@ from urllib.parse import urlencode
 import httpx
 
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.provider.encoding import undo_encoding
 from flux_pipeline.provider.transport import AiohttpTransport
 
 MAX_ERROR_BYTES = 2**20
 """Cap on the body of every reply that is no success."""
 _SPARE_CONNECTIONS = 8
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _HTTPX_LOGGER = logging.getLogger("httpx")
 
 
@@ -159,21 +158,19 @@ async def _read_reply(response: httpx.Response, limit: int) -> Reply:
 
 
 def _decode_body(status: int, headers: Mapping[str, str], body: bytes | None, limit: int) -> Reply:
-    """Undo gzip within the limit: some gateways compress although ``identity`` was asked for."""
-    if body is None:
-        return Reply(status, headers, unread="too large")
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return Reply(status, headers, body)
-    if encoding not in {"gzip", "x-gzip"}:
-        return Reply(status, headers, unread="encoded in a way that was not asked for")
-    try:
-        plain = zlib.decompressobj(_GZIP_WINDOW).decompress(body, limit + 1)
-    except zlib.error:
-        return Reply(status, headers, unread="no gzip")
-    if len(plain) > limit:
+    """Undo encodings within the limit: some gateways compress although ``identity`` was asked for.
+
+    The bytes decide, because a reply that is not read may be a paid prediction's id.
+    """
+    plain = None if body is None else undo_encoding(body, limit, _is_json)
+    if plain is None:
         return Reply(status, headers, unread="too large")
     return Reply(status, headers, plain)
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether the bytes begin as a JSON object or list does."""
+    return body[:64].lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[")
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes | None:

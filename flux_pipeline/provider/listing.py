@@ -89,7 +89,13 @@ class Listing:
         self._reader = self._new_reader()
 
     async def find(
-        self, request: Request, *, since: float, known: KnownIds, not_before: float | None
+        self,
+        request: Request,
+        *,
+        since: float,
+        known: KnownIds,
+        not_before: float | None,
+        age: float | None = None,
     ) -> FindOutcome:
         """Search the list for one request; see ``Provider.find``."""
         if self._has_list is False or request.seed is None:
@@ -102,7 +108,7 @@ class Listing:
             if failure is not None:
                 return self._confirm(failure)
             self._has_list = True
-            bound = self._bound(since, reader)
+            bound = self._bound(since, age, reader)
             fresh = reader.entries[place:]
             place += len(fresh)
             if (found := await search.inspect(fresh, bound)) is not None:
@@ -112,7 +118,7 @@ class Listing:
         # The provider may have served another version than was asked for: that one was paid too.
         if search.other_version is not None:
             return Found(search.other_version)
-        if search.unclear or self._clock() - since > _REACH:
+        if search.unclear or (self._clock() - since if age is None else age) > _REACH:
             return NoList()
         return Absent()
 
@@ -178,8 +184,14 @@ class Listing:
             self._has_list = False
         return failure
 
-    def _bound(self, since: float, reader: "ListReader") -> float:
+    def _bound(self, since: float, age: float | None, reader: "ListReader") -> float:
         """The moment, by the provider's clock, before which the prediction can't have been made."""
+        if age is not None and age >= 0 and reader.skew is not None:
+            exact = self._clock() + reader.skew - age
+            # Where our clock is right now, both count: a virtual machine that was paused has a
+            # steady clock that stood still. Where it is wrong, it tells nothing of the create.
+            is_right = abs(reader.skew) <= _MAX_DRIFT
+            return (min(exact, since) if is_right else exact) - _MARGIN
         # Our clock may be wrong by a constant, which Date shows, or may have been set since then,
         # which Date hides; so the earlier of both bounds counts. Where it was clearly set, the
         # whole reach of the list is searched.

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.redaction import redact_untrusted_json
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ID = re.compile(r"[!$&()*+,\-.0-9:;=@A-Z\[\]^_a-z{|}~]{1,255}")
+"""Printable ASCII but quotes, ``<>`%``, slashes, and what begins a query or a fragment."""
 _MAX_LOGS = 64 * 1024  # characters, kept from the end
 _MAX_ERROR = 4096
 _MAX_RAW = 256 * 1024
@@ -32,15 +33,15 @@ def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | N
     All but the outputs is redacted, and ``secrets`` are cut out. A running prediction has outputs
     only once all of them are there: a list that still grows would be taken for a short one.
     """
-    has_id = is_id(fields.get("id"))
+    prediction_id = read_id(fields.get("id"))
     outputs = outputs_of_data(fields.get("data"))
-    if has_id and ("status" in fields or not outputs):
-        return _parse_with_id(fields, redact_untrusted_json(fields, *secrets))
+    if prediction_id is not None and ("status" in fields or not outputs):
+        return _parse_with_id(prediction_id, fields, redact_untrusted_json(fields, *secrets))
     if not outputs or _status(fields.get("status", "succeeded")) is not Status.SUCCEEDED:
         return None
     clean = redact_untrusted_json(fields, *secrets)
     return Prediction(
-        id=fields["id"] if has_id else None,
+        id=prediction_id,
         status=Status.SUCCEEDED,
         outputs=outputs,
         model=_text(clean.get("model")),
@@ -49,13 +50,15 @@ def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | N
     )
 
 
-def _parse_with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Prediction:
+def _parse_with_id(
+    prediction_id: str, fields: Mapping[str, Any], clean: Mapping[str, Any]
+) -> Prediction:
     """Parse the shape with an id; ``clean`` is the same object without secrets."""
     status = _status(fields.get("status"))
     shown = clean.get("input")
     sent: Mapping[str, Any] = shown if isinstance(shown, Mapping) else {}
     return Prediction(
-        id=fields["id"],
+        id=prediction_id,
         status=status,
         outputs=_outputs(fields, status, sent.get("num_outputs", 1) if sent else None),
         model=_text(clean.get("model")),
@@ -73,8 +76,24 @@ def _parse_with_id(fields: Mapping[str, Any], clean: Mapping[str, Any]) -> Predi
 
 
 def is_id(value: object) -> bool:
-    """Whether the value can be an id: 1 to 64 letters, digits, ``-`` and ``_``."""
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+    """Whether the text can be an id: 1 to 255 characters that a path's part can hold, never ``..``.
+
+    Paths percent-encode it and nothing else is made of it, so it may be any text that can't lead to
+    another path, and that a log line, a metadata value and a command line can show.
+    """
+    return (
+        isinstance(value, str)
+        and _ID.fullmatch(value) is not None
+        and ".." not in value
+        and value != "."
+    )
+
+
+def read_id(value: object) -> str | None:
+    """The id in a reply: a text, or a whole number, which some providers use; None for others."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and is_id(value) else None
 
 
 def _outputs(fields: Mapping[str, Any], status: Status, asked: object) -> tuple[Output, ...]:

@@ -3,6 +3,11 @@
 A URL that a provider names may point into our own network: at the cloud's metadata service, at a
 database, at this machine. ``PublicResolver`` checks the very address that is connected to, so a
 name that resolves differently a moment later (DNS rebinding) gains nothing.
+
+A person can name further networks (``is_allowed``), as proxy tools give every name an address in
+198.18.0.0/15. A wide network such as 0.0.0.0/0 or 10.0.0.0/8 never opens this machine, link-local
+addresses or a cloud's metadata service, which hands out credentials: each of those has to be named
+by itself.
 """
 
 import asyncio
@@ -11,8 +16,12 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _EMBEDDING = (
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),
@@ -20,14 +29,38 @@ _EMBEDDING = (
     (ipaddress.IPv6Network("2002::/16"), 80),
 )
 """IPv6 networks whose addresses hold an IPv4 address, and its distance from the end in bits."""
-_LOCAL = (ipaddress.IPv6Network("64:ff9b:1::/48"), ipaddress.IPv6Network("fec0::/10"))
-"""Local networks that ``ipaddress`` takes for global ones."""
+_LOCAL = tuple(
+    ipaddress.ip_network(each) for each in ("64:ff9b:1::/48", "fec0::/10", "168.63.129.16/32")
+)
+"""Local networks that ``ipaddress`` takes for global ones; the last is a service of Azure's."""
+_THIS_MACHINE = tuple(ipaddress.ip_network(each) for each in ("127.0.0.0/8", "::1/128"))
+_NEVER_BY_CHANCE = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        *("0.0.0.0/8", "::/128", "169.254.0.0/16", "fe80::/10", "224.0.0.0/4", "ff00::/8"),
+        # Metadata services of clouds.
+        *("169.254.169.254/32", "169.254.170.2/32", "168.63.129.16/32", "192.0.0.192/32"),
+        *("100.100.100.200/32", "fd00:ec2::254/128"),
+    )
+)
+_PRIVATE = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        *("198.18.0.0/15", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
+        *("127.0.0.0/8", "::1/128", "fc00::/7"),
+    )
+)
+"""The networks that a person would name for an address in them."""
 _ENDS_IN_A_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.?$", re.IGNORECASE)
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class PrivateAddress(OSError):
-    """Raised by the resolver for a name with an address that is not public."""
+    """Raised by the resolver for a name with an ``address`` that is not public."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(errno.EACCES, f"{address} is an address of a private network")
+        self.address = address
 
 
 class PublicResolver(AbstractResolver):
@@ -54,9 +87,10 @@ class PublicResolver(AbstractResolver):
             host, port, family=family, type=socket.SOCK_STREAM
         )
         addresses = [(each[0], str(each[4][0])) for each in found]
-        allowed = all(is_allowed(address, self._networks) for _, address in addresses)
-        if (host, port) != self._exempt and not allowed:
-            raise PrivateAddress(errno.EACCES, "an address of a private network")
+        if (host, port) != self._exempt:
+            for _, address in addresses:
+                if not is_allowed(address, self._networks):
+                    raise PrivateAddress(address)
         return [
             ResolveResult(
                 hostname=host, host=address, port=port, family=kind, proto=0, flags=_NUMERIC
@@ -69,14 +103,31 @@ class PublicResolver(AbstractResolver):
 
 
 def is_allowed(address: str, networks: Sequence[str]) -> bool:
-    """Whether the literal is public, or in one of the networks that a person has named."""
+    """Whether the literal is public, or in one of the networks that a person has named.
+
+    This machine, link-local addresses and metadata services count only where the network that is
+    named holds nothing else.
+    """
     if is_public(address):
         return True
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    parsed = _parse(address)
+    if parsed is None:
         return False
-    return any(parsed in ipaddress.ip_network(network) for network in networks)
+    guards = [each for each in (*_THIS_MACHINE, *_NEVER_BY_CHANCE) if parsed in each]
+    named = [each for each in map(ipaddress.ip_network, networks) if parsed in each]
+    return any(all(_lies_in(network, guard) for guard in guards) for network in named)
+
+
+def network_of(address: str) -> str | None:
+    """The network to name so that the literal is allowed, such as ``198.18.0.0/15``.
+
+    None where nobody should: for link-local addresses, metadata services and what is no host's.
+    """
+    parsed = _parse(address)
+    if parsed is None or any(parsed in each for each in _NEVER_BY_CHANCE):
+        return None
+    private = (str(network) for network in _PRIVATE if parsed in network)
+    return next(private, str(ipaddress.ip_network(parsed)))
 
 
 def is_public(address: str) -> bool:
@@ -84,17 +135,32 @@ def is_public(address: str) -> bool:
 
     An IPv4 address that is embedded in an IPv6 one (mapped, NAT64, 6to4) is judged as itself.
     """
+    parsed = _parse(address)
+    if parsed is None or any(parsed in network for network in _LOCAL):
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.teredo is not None:
+        return False
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
+
+
+def _parse(address: str) -> _Address | None:
+    """Parse a literal, and take out the IPv4 address that an IPv6 one embeds."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = _embedded(parsed)
-        if inner is not None:
-            return is_public(str(inner))
-        if parsed.teredo is not None or any(parsed in network for network in _LOCAL):
-            return False
-    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed.is_loopback or parsed.is_unspecified:
+        return parsed
+    return _embedded(parsed) or parsed
+
+
+def _lies_in(network: _Network, other: _Network) -> bool:
+    """Whether all of one network is part of the other; both hold the same address."""
+    if isinstance(network, ipaddress.IPv4Network) and isinstance(other, ipaddress.IPv4Network):
+        return network.subnet_of(other)
+    if isinstance(network, ipaddress.IPv6Network) and isinstance(other, ipaddress.IPv6Network):
+        return network.subnet_of(other)
+    return False
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -104,6 +170,15 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
         if address in network:
             return ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
     return None
+
+
+def is_network(text: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 network, such as ``198.18.0.0/15``."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_address(host: str) -> bool:

@@ -44,7 +44,11 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 
 
 class AddressRefused(httpx.ConnectError):
-    """Raised where our own resolver refused to connect to a private address."""
+    """Raised where our own resolver refused to connect to a private ``address``."""
+
+    def __init__(self, address: str, *, request: httpx.Request) -> None:
+        super().__init__(f"{address} is not a public address", request=request)
+        self.address = address
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -181,9 +185,10 @@ def _translate(
     if not connected:
         if isinstance(error, asyncio.TimeoutError):
             return httpx.ConnectTimeout("no connection in time", request=request)
-        private = isinstance(getattr(error, "os_error", None), PrivateAddress)
-        kind = AddressRefused if private else httpx.ConnectError
-        return kind(reason, request=request)
+        cause = getattr(error, "os_error", None)
+        if isinstance(cause, PrivateAddress):
+            return AddressRefused(cause.address, request=request)
+        return httpx.ConnectError(reason, request=request)
     if isinstance(error, asyncio.TimeoutError):
         return httpx.ReadTimeout("no whole reply in time", request=request)
     if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError)):

@@ -88,12 +88,13 @@ async def find(
     *,
     seed: int | None = 1,
     ago: float = 10.0,
+    age: float | None = None,
     known: KnownIds = (),
     **changes: Any,
 ) -> FindOutcome:
     async with listing(configured, provider, **changes) as lists:
         outcome: FindOutcome = await lists.find(
-            make_request(seed=seed), since=NOW - ago, known=known, not_before=None
+            make_request(seed=seed), since=NOW - ago, age=age, known=known, not_before=None
         )
     return outcome
 

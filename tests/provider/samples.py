@@ -79,7 +79,7 @@ def http(body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | Non
     return f"HTTP/1.1 {status} Some\r\n{lines}\r\n".encode() + payload
 
 
-IMAGE = b"RIFF" + bytes(range(256)) * 40
+IMAGE = b"RIFF\x08\x28\x00\x00WEBP" + bytes(range(256)) * 40
 """Passes for a WebP where nobody decodes it."""
 
 IMAGE_REPLY = http(IMAGE, headers={"Content-Type": "image/webp"})

@@ -17,10 +17,18 @@ from flux_pipeline.outcomes import (
     Polled,
     PollFailed,
     Refused,
+    Rejected,
     Throttled,
 )
 from flux_pipeline.prediction import Status
-from flux_pipeline.provider.classify import REFUSALS, Answer, ResponseClassifier
+from flux_pipeline.provider.classify import (
+    DENIALS,
+    REFUSED_INPUT,
+    REJECTIONS,
+    THROTTLED,
+    Answer,
+    ResponseClassifier,
+)
 from flux_pipeline.provider.http import Reply
 from tests.provider.samples import ID, KEY, prediction_fields
 
@@ -39,7 +47,9 @@ def kind(answer: Answer) -> str:
 
 
 EXPECTED_CODES = {
-    **dict.fromkeys((400, 404, 413, 415, 422), "Refused"),
+    **dict.fromkeys((400, 404, 405, 406, 407, 410, 411, 413, 414, 415, 417), "Rejected"),
+    **dict.fromkeys((301, 307, 308, 421, 426, 431, 451), "Rejected"),
+    422: "Refused",
     **dict.fromkeys((401, 402, 403), "AccessDenied"),
     429: "Throttled",
 }
@@ -51,8 +61,54 @@ def test_every_error_code_of_a_create_has_its_class_whatever_the_body(body: Any)
         assert kind(reply(status, body)) == EXPECTED_CODES.get(status, "Ambiguous"), status
 
 
-def test_the_refusals_are_those_of_the_protocol_and_no_more() -> None:
-    assert {400, 401, 402, 403, 404, 413, 415, 422, 429} == REFUSALS
+FIELD_PROBLEMS: list[dict[str, Any]] = [
+    {"detail": [{"loc": ["body", "input", "seed"], "msg": "not an integer"}]},
+    {"invalid_fields": [{"field": "input.num_outputs", "description": "at most 4"}]},
+    {"error": {"message": "at most 4", "param": "input.num_outputs", "code": "400"}},
+]
+CALL_PROBLEMS: list[dict[str, Any]] = [
+    {"detail": [{"loc": ["body", "version"], "msg": "no such version"}]},
+    {"detail": [{"loc": ["body"], "msg": "field required"}]},
+    {"detail": [{"loc": ["body", "input"], "msg": "field required"}]},
+    {"invalid_fields": [{"field": "version", "description": "expected 64 hex digits"}]},
+    {"error": {"message": "expected 64 hex digits", "param": "version", "code": "422"}},
+    {"title": "Invalid version or not permitted", "detail": "The specified version does not exist"},
+]
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_an_error_that_names_a_field_of_the_input_is_the_prompts(status: int) -> None:
+    for body in FIELD_PROBLEMS:
+        assert kind(reply(status, body)) == "Refused", body
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_an_error_that_names_anything_else_is_the_calls(status: int) -> None:
+    for body in CALL_PROBLEMS:
+        assert kind(reply(status, body)) == "Rejected", body
+
+
+def test_a_422_that_says_no_more_is_the_prompts() -> None:
+    bodies: list[Any] = [b"", b"<html>", ERROR, {"detail": "a poem about version control"}, {}]
+    for body in bodies:
+        assert kind(reply(422, body)) == "Refused", body
+
+
+@pytest.mark.parametrize("status", sorted(REJECTIONS))
+def test_what_is_rejected_says_what_to_check_and_blames_no_prompt(status: int) -> None:
+    outcome = CLASSIFIER.create(reply(status, {"detail": "no"}))
+    assert isinstance(outcome, Rejected)
+    said, _, advice = outcome.detail.partition("; ")
+    assert said == "no"
+    assert advice
+    assert "prompt" not in advice
+    assert "input" not in advice
+    if status in (301, 307, 308, 404, 405, 410, 421):
+        assert advice == "check FLUX_PROVIDER: the base URL with its prefix, without /v1"
+    elif status in (413, 414, 431):
+        assert "too large" in advice
+    elif status != 407:
+        assert "check FLUX_PROVIDER" in advice
 
 
 @pytest.mark.parametrize(
@@ -67,10 +123,19 @@ def test_the_refusals_are_those_of_the_protocol_and_no_more() -> None:
         ({"created": 1, "data": [{"b64_json": "aGFsbG8="}]}, "Accepted"),
         ({"id": None, "data": [{"url": "https://a.b/x"}], "error": None}, "Accepted"),
         ({**PREDICTION, "data": [{"url": "https://a.b/x"}]}, "Accepted"),
-        ({"error": {"message": "no", "type": "t", "param": None, "code": "c"}}, "Refused"),
-        ({"error": "no"}, "Refused"),
+        ({"error": {"message": "no", "type": "t", "param": None, "code": "c"}}, "Rejected"),
+        ({"error": "no"}, "Rejected"),
         ({"error": {"message": "no", "code": 422}}, "Refused"),
-        ({"error": {"message": "no", "code": "404"}}, "Refused"),
+        ({"error": {"message": "no", "code": "404"}}, "Rejected"),
+        ({"error": {"message": "no", "code": 400}}, "Rejected"),
+        ({"error": {"message": "no", "code": 410}}, "Rejected"),
+        ({"error": {"message": "no", "param": "input.seed", "code": 400}}, "Refused"),
+        ({"error": {"message": "no", "param": "input.seed"}}, "Refused"),
+        ({"error": {"message": "upstream request timeout"}}, "Ambiguous"),
+        ({"error": {"message": "no", "type": "server_error"}}, "Ambiguous"),
+        ({"error": {"message": "no", "code": "do_request_failed"}}, "Ambiguous"),
+        ({"error": "Internal error"}, "Ambiguous"),
+        ({"error": "the worker timed out"}, "Ambiguous"),
         ({"error": {"message": "no", "code": 401}}, "AccessDenied"),
         ({"error": {"message": "no", "code": "insufficient_user_quota"}}, "AccessDenied"),
         ({"error": {"message": "no", "type": "authentication_error"}}, "AccessDenied"),
@@ -90,7 +155,9 @@ def test_the_refusals_are_those_of_the_protocol_and_no_more() -> None:
         ({**PREDICTION, "id": "abc\n"}, "Ambiguous"),
         ({**PREDICTION, "id": "a" * 10_240}, "Ambiguous"),
         ({**PREDICTION, "id": ""}, "Ambiguous"),
-        ({**PREDICTION, "id": 7}, "Ambiguous"),
+        ({**PREDICTION, "id": 7}, "Accepted"),
+        ({**PREDICTION, "id": "task.7:b"}, "Accepted"),
+        ({**PREDICTION, "id": True}, "Ambiguous"),
         ({**PREDICTION, "id": "%2e%2e"}, "Ambiguous"),
         ({**PREDICTION, "id": "ａｂｃ"}, "Ambiguous"),
         ({"id": "a/b", "error": {"message": "no"}}, "Ambiguous"),
@@ -178,7 +245,7 @@ def test_details_are_redacted_and_short() -> None:
     assert isinstance(outcome, AccessDenied)
     assert outcome.detail.startswith("bad key REDACTED xxx")
     assert len(outcome.detail) == 300
-    assert CLASSIFIER.create(reply(400, {"detail": KEY})) == Refused(400, "REDACTED")
+    assert CLASSIFIER.create(reply(422, {"detail": KEY})) == Refused(422, "REDACTED")
 
 
 def test_a_throttled_create_carries_the_hint() -> None:
@@ -188,10 +255,10 @@ def test_a_throttled_create_carries_the_hint() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(status=st.integers(100, 599), body=st.binary(max_size=200))
-def test_nothing_but_the_refusals_is_ever_called_unpaid(status: int, body: bytes) -> None:
+def test_nothing_but_the_known_codes_is_ever_called_unpaid(status: int, body: bytes) -> None:
     outcome = CLASSIFIER.create(reply(status, body))
     if not isinstance(outcome, (Accepted, Ambiguous)):
-        assert status in REFUSALS
+        assert status in REJECTIONS | DENIALS | {REFUSED_INPUT, THROTTLED}
 
 
 _LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8)

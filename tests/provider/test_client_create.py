@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.outcomes import Accepted, AccessDenied, Ambiguous, NeverSent, Refused, Throttled
+from flux_pipeline.outcomes import (
+    Accepted,
+    AccessDenied,
+    Ambiguous,
+    NeverSent,
+    Refused,
+    Rejected,
+    Throttled,
+)
 from flux_pipeline.provider import transport
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import Timeouts
@@ -259,7 +267,7 @@ async def test_redirects_are_not_followed(
             serve(answering(moved)) as server,
             Provider(configured(server.origin)) as provider,
         ):
-            assert isinstance(await provider.create(request_), Ambiguous)
+            assert isinstance(await provider.create(request_), Rejected)
             assert type(await provider.poll(ID)).__name__ == "PollFailed"
     assert other.connections == 0
 
@@ -282,7 +290,18 @@ async def test_cookies_are_not_sent_back(
         (http(b"", status=403), AccessDenied(403, "403, no type, 0 bytes")),
         (http({"detail": "bad"}, status=422), Refused(422, "bad")),
         (http({}, status=429, headers={"Retry-After": "7"}), Throttled(7.0)),
-        (http({"error": {"message": "no"}}), Refused(200, "no")),
+        (
+            http({"error": {"message": "no"}}),
+            Rejected(200, "no; look up on the provider's pages what it asks for"),
+        ),
+        (
+            http(b"<html>", status=404),
+            Rejected(
+                404,
+                "404, no type, 6 bytes;"
+                " check FLUX_PROVIDER: the base URL with its prefix, without /v1",
+            ),
+        ),
     ],
 )
 async def test_refusals_are_read(

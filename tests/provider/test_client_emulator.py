@@ -21,7 +21,7 @@ from flux_pipeline.outcomes import (
     NoList,
     Polled,
     PollFailed,
-    Refused,
+    Rejected,
     Throttled,
 )
 from flux_pipeline.prediction import Output, Prediction, Status
@@ -106,7 +106,7 @@ async def test_no_fault_makes_a_charged_create_look_unpaid(
         assert isinstance(outcome, (Accepted, Ambiguous)), outcome
         assert isinstance(found, Found)
     else:
-        expected = (Refused, Throttled, AccessDenied, Ambiguous)
+        expected = (Rejected, Throttled, AccessDenied, Ambiguous)
         assert isinstance(outcome, expected), outcome
         assert found == Absent()
     assert server.origin not in repr(outcome)

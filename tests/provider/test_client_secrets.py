@@ -16,6 +16,7 @@ from flux_pipeline.prediction import Output
 from flux_pipeline.provider.client import Provider
 from tests.provider.samples import (
     ID,
+    IMAGE_REPLY,
     KEY,
     Configured,
     http,
@@ -143,7 +144,7 @@ async def test_an_allowed_host_is_asked_without_the_key(
     serve: Serve, configured: Configured
 ) -> None:
     async with (
-        serve(answering(http(b"RIFF", headers={"Content-Type": "image/webp"}))) as server,
+        serve(answering(IMAGE_REPLY)) as server,
         Provider(configured(server.origin)) as provider,
     ):
         await provider.download(Output(0, f"{server.origin}/out-0.webp"))

@@ -1,7 +1,6 @@
 """Outputs are fetched without the key and bounded, or decoded from a data URI."""
 
 import base64
-import gzip
 import logging
 import traceback
 
@@ -119,18 +118,6 @@ async def test_what_is_no_image_is_named(
         error = await failing(downloads, f"{server.origin}/out-0.webp")
     assert str(error) == f"127.0.0.1: 200 OK but not an image {words}"
     assert error.retryable
-
-
-async def test_a_compressed_output_is_refused_unread(serve: Serve, configured: Configured) -> None:
-    bomb = gzip.compress(bytes(10_000_000))
-    reply = http(bomb, headers={"Content-Encoding": "gzip", "Content-Type": "image/webp"})
-    async with (
-        serve(answering(reply)) as server,
-        Downloader(configured(server.origin)) as downloads,
-    ):
-        error = await failing(downloads, f"{server.origin}/out-0.webp")
-    assert "compressed" in str(error)
-    assert not error.retryable
 
 
 async def test_a_declared_length_over_the_cap_is_enough(

@@ -129,6 +129,25 @@ async def test_a_clock_that_was_set_back_before_this_process_began_hides_nothing
     assert found_id(await find(configured, provider, ago=600.0)) == "id1"
 
 
+@pytest.mark.parametrize("leap", [-3600.0, 3600.0])
+async def test_what_is_sent_before_our_clock_leaps_is_as_old_as_it_is(
+    configured: Configured, leap: float
+) -> None:
+    """Sent 10 s ago by a clock that nobody sets; the entry of an hour before hides its input."""
+    fill = [entry(number, at=1 + leap) for number in range(10, 20)]
+    provider = ListOfPredictions(
+        *fill, entry(1, at=9 + leap), entry(8, at=3700 + leap, input={}), skew=-leap
+    )
+    assert found_id(await find(configured, provider, ago=10.0 + leap, age=10.0)) == "id1"
+    assert await find(configured, provider, seed=2, ago=10.0 + leap, age=10.0) == Absent()
+
+
+async def test_a_steady_clock_that_stood_still_hides_nothing(configured: Configured) -> None:
+    """Sent half an hour ago; the virtual machine was paused, and its wall clock is right."""
+    provider = ListOfPredictions(entry(8, at=1), entry(1, at=1799), entry(9, at=3500))
+    assert found_id(await find(configured, provider, ago=1800.0, age=5.0)) == "id1"
+
+
 async def test_without_a_date_the_margin_is_wider(configured: Configured) -> None:
     provider = ListOfPredictions(
         entry(9, at=1), entry(8, at=500), entry(1, at=550), entry(7, at=700)

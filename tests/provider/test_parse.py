@@ -127,16 +127,37 @@ def test_an_id_that_is_none_does_not_hide_the_images_that_were_paid_for() -> Non
     assert prediction.id is None
 
 
-@pytest.mark.parametrize("value", ["a", "nfg4nbtgm9rj00crankr6ft6t0", "A-b_9", "9" * 64])
-def test_ids_are_letters_digits_hyphens(value: str) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("a", "nfg4nbtgm9rj00crankr6ft6t0", "A-b_9", "9" * 64, "a" * 255, "-a", "_", "a.b"),
+        *("task.0b1c", "0b1c:flux/schnell".replace("/", "-"), "a@b", "{0b1c-77}", "MTIz=", "7~1"),
+    ],
+)
+def test_ids_are_texts_that_fit_into_one_part_of_a_path(value: str) -> None:
     assert is_id(value)
+    assert parsed(id=value).id == value
 
 
 @pytest.mark.parametrize(
-    "value", ["", "a" * 65, "-a", "_", "a/b", "..", "a.b", "a\n", "a b", "é", "٣", None, 7, b"a"]
+    "value",
+    [
+        *("", "a" * 256, "a/b", "..", ".", "a..b", "../a", "a\n", "a b", "a\\b", "a?b", "a#b"),
+        *("a%2fb", "a\x00", "a\x7f", "é", "٣", "a'b", 'a"b', "<a>", None, 7, 1.5, True, b"a"),
+    ],
 )
 def test_nothing_else_is_an_id(value: object) -> None:
     assert not is_id(value)
+
+
+@pytest.mark.parametrize("value", [0, 7, 2**63, 1234567890123456789012])
+def test_a_whole_number_is_an_id_as_text(value: int) -> None:
+    assert parsed(id=value).id == str(value)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, [7], {"a": 7}, None, 10**300])
+def test_other_json_values_are_no_ids(value: object) -> None:
+    assert parse_prediction(prediction_fields(id=value)) is None
 
 
 def test_raw_holds_no_key_no_query_and_no_data_uri() -> None:

@@ -1,17 +1,10 @@
 """TLS that can't be trusted, or never comes about, means that nothing was sent."""
 
 import asyncio
-import datetime as dt
-import ipaddress
-import ssl
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from flux_pipeline.outcomes import Ambiguous, NeverSent
 from flux_pipeline.provider.client import Provider
@@ -19,6 +12,7 @@ from flux_pipeline.provider.config import Timeouts
 from flux_pipeline.provider.http import ApiClient, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
+from tests.provider.certificates import serving, trusting, write_certificate
 from tests.provider.samples import PATIENCE, Configured, http, patience, prediction_fields
 from tests.provider.scripted_server import (
     ScriptedServer,
@@ -37,39 +31,7 @@ GOOD = http(prediction_fields(), status=201)
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that nobody has signed, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
-
-
-def serving(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return write_certificate(tmp_path_factory.mktemp("tls") / "server.pem")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -126,12 +88,11 @@ async def test_the_deadline_holds_for_the_handshake_too(
 async def test_what_breaks_after_the_handshake_may_have_been_sent(
     configured: Configured, certificate: Path, request_: Request
 ) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
     async with ScriptedServer(
         [reset_after_request, answering(GOOD)], tls=serving(certificate)
     ) as server:
         config = configured(server.origin)
-        transport = AiohttpTransport(ssl_context=trusting)
+        transport = AiohttpTransport(ssl_context=trusting(certificate))
         async with Provider(config) as provider, ApiClient(config, transport=transport) as calls:
             provider._api = calls
             first = await provider.create(request_)
@@ -145,9 +106,8 @@ async def test_what_breaks_after_the_handshake_may_have_been_sent(
 async def test_http2_is_never_offered(configured: Configured, certificate: Path) -> None:
     context = serving(certificate)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    trusting = ssl.create_default_context(cafile=str(certificate))
     async with ScriptedServer([answering(GOOD)], tls=context) as server:
-        transport = AiohttpTransport(ssl_context=trusting)
+        transport = AiohttpTransport(ssl_context=trusting(certificate))
         async with ApiClient(configured(server.origin), transport=transport) as calls:
             answer = await calls.send("GET", f"{server.origin}/v1", deadline=PATIENCE)
     assert isinstance(answer, Reply)
