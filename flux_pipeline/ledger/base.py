@@ -110,12 +110,16 @@ class Attempt:
     """How an ambiguous create of this attempt ended."""
     claims: int = 1
     """How often it has been claimed: tells this claim from an earlier one of the same holder."""
-    steady_age: float | None = None
-    """Seconds from the intent to the last claim on a clock that can't jump; None where none is."""
+    steady_age: float | None = field(default=None, compare=False)
+    """Seconds from the intent to the claim that returned this, on a clock that can't jump; None
+    where another host or boot wrote the intent, and where no claim returned this."""
 
     @property
     def age(self) -> float:
-        """Seconds from the intent to the last claim, by the best clock that the ledger has."""
+        """Seconds from the intent to the last claim, by the best clock that the ledger has.
+
+        Below 0 where a wall clock was set back and there is no better one.
+        """
         return self.claimed_at - self.intent_at if self.steady_age is None else self.steady_age
 
 

@@ -17,6 +17,10 @@ always gives up earlier than others may take over.
 
 A server's clock (Postgres) is a wall clock. It is read in one place for all workers, so their own
 clocks don't matter, but a jump of the server's clock does.
+
+The age of an attempt is another matter: it says whether the provider's list still shows the create.
+It is measured by ``elapsed_since_boot``, because the provider's clock goes on while a machine is
+suspended.
 """
 
 import contextlib
@@ -49,6 +53,13 @@ class Moment:
     boot: str = ""
     """Which steady clock that is: comparable only with readings of the same one."""
 
+    def seconds_since(self, earlier: "Moment") -> float | None:
+        """Seconds on the steady clock since an earlier reading of the same one; else None."""
+        if self.steady is None or earlier.steady is None:
+            return None
+        is_same = bool(self.boot) and self.boot == earlier.boot and earlier.steady <= self.steady
+        return self.steady - earlier.steady if is_same else None
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -73,17 +84,28 @@ def remaining(stamp: Stamp, now: Moment, *, is_dead: Callable[[str], bool]) -> f
     return stamp.lease_seconds + UNREADABLE_CLOCK_SECONDS - (now.wall - made.wall)
 
 
+def elapsed_since_boot() -> float:
+    """Return the seconds since this host's boot, those in which it was suspended included."""
+    # Elsewhere than on Linux the monotonic clock itself goes on while the machine sleeps.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 @dataclass(frozen=True, slots=True)
 class HostClock:
-    """This host's two clocks."""
+    """This host's clocks."""
 
     wall: Clock = time.time
     steady: Clock = time.monotonic
     boot: str = ""
+    elapsed: Clock = elapsed_since_boot
 
     def read(self) -> Moment:
-        """Return the time now."""
+        """Return the time now, for leases."""
         return Moment(self.wall(), self.steady(), self.boot)
+
+    def read_elapsed(self) -> Moment:
+        """Return the time now, for ages: its steady clock goes on while the host is suspended."""
+        return Moment(self.wall(), self.elapsed(), self.boot)
 
 
 def current_boot() -> str:

@@ -24,14 +24,17 @@ def open_ledger(
 
     ``lease_seconds``: how long a claim of this process stands without ``renew``.
     ``patience_seconds``: how long a call waits for another writer. ``clock`` replaces the wall
-    clock (on Postgres the server's), ``steady`` the host's steady clock that ages claims on SQLite;
-    ``clock`` alone stands for both.
+    clock (on Postgres the server's), ``steady`` the host's steady clocks, which age claims on
+    SQLite and attempts everywhere; ``clock`` alone stands for all.
 
     Raises:
         LedgerError: Names the database without credentials, what is wrong, and what to do.
     """
+    host = _host_clock(clock, steady)
     ledger = SqlLedger(
-        _database(_parse(url), clock, steady, patience_seconds), lease_seconds=lease_seconds
+        _database(_parse(url), clock, host, patience_seconds),
+        lease_seconds=lease_seconds,
+        host=host,
     )
     try:
         ledger.prepare()
@@ -52,14 +55,17 @@ def _parse(url: str) -> URL:
         ) from None
 
 
-def _database(
-    url: URL, clock: Clock | None, steady: Clock | None, patience_seconds: float
-) -> Database:
+def _host_clock(clock: Clock | None, steady: Clock | None) -> HostClock:
+    boot = current_boot()
+    if clock is None:
+        return HostClock(boot=boot)
+    steady = steady or clock
+    return HostClock(clock, steady, boot, steady)
+
+
+def _database(url: URL, clock: Clock | None, host: HostClock, patience_seconds: float) -> Database:
     kind = url.drivername.partition("+")[0]
     if kind == "sqlite":
-        host = HostClock(boot=current_boot())
-        if clock is not None:
-            host = HostClock(clock, steady or clock, host.boot)
         return SqliteDatabase(url, clock=host, patience_seconds=patience_seconds)
     if kind in {"postgresql", "postgres"}:
         return PostgresDatabase(url, clock=clock, patience_seconds=patience_seconds)

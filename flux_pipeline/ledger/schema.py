@@ -13,11 +13,9 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Intent, State
 from flux_pipeline.ledger.leases import Moment, Stamp
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by one whenever a table changes; ``MIGRATIONS`` then leads from the one before to it."""
 Migrations = Mapping[int, Callable[[Connection], None]]
-MIGRATIONS: Migrations = {}
-"""For each older version, the step that leads to the next one."""
 STORE_ID, STORE_URI = "store_id", "store_uri"
 """Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
 
@@ -38,6 +36,8 @@ ATTEMPTS = sa.Table(
     sa.Column("boot", sa.Text, nullable=False),  # which steady clock that was
     sa.Column("presence", sa.Text, nullable=False),  # the claimer's lock file; see `leases`
     sa.Column("intent_at", sa.Double, nullable=False),
+    sa.Column("intent_steady", sa.Double),  # the intent by the writing host's time since its boot
+    sa.Column("intent_boot", sa.Text),  # which boot that was; both are new in version 2
     sa.Column("prompt_set", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("cost_micros", sa.BigInteger, nullable=False),
@@ -104,6 +104,16 @@ _index(
 )
 
 _index("flux_attempts_prediction", _c.prediction_id, where=_c.prediction_id.is_not(None))
+
+
+def _add_steady_intent(connection: Connection) -> None:
+    """From version 1: an attempt's age was measured on the wall clock alone."""
+    for column, kind in (("intent_steady", "DOUBLE PRECISION"), ("intent_boot", "TEXT")):
+        connection.exec_driver_sql(f"ALTER TABLE {ATTEMPTS.name} ADD COLUMN {column} {kind}")
+
+
+MIGRATIONS: Migrations = {1: _add_steady_intent}
+"""For each older version, the step that leads to the next one."""
 
 
 def stored_version(connection: Connection) -> int | None:
@@ -184,7 +194,15 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     _c.claims,
 )
 """Positional on purpose: reading by name costs more than the rest of the loading."""
-CLAIM_COLUMNS = (*COLUMNS, _c.steady_at, _c.boot, _c.lease_seconds, _c.presence)
+CLAIM_COLUMNS = (
+    *COLUMNS,
+    _c.steady_at,
+    _c.boot,
+    _c.lease_seconds,
+    _c.presence,
+    _c.intent_steady,
+    _c.intent_boot,
+)
 _STATES = {state.value: state for state in State}
 
 
@@ -213,8 +231,14 @@ def attempt_from(row: Any) -> Attempt:
 
 def stamp_from(row: Any) -> Stamp:
     """Return the claim's stamp of a row of ``CLAIM_COLUMNS``."""
-    steady, boot, lease_seconds, lock_file = row[len(COLUMNS) :]
+    steady, boot, lease_seconds, lock_file = row[len(COLUMNS) : len(COLUMNS) + 4]
     return Stamp(Moment(row[4], steady, boot), lease_seconds, lock_file)
+
+
+def intent_moment_from(row: Any) -> Moment:
+    """Return when the intent of a row of ``CLAIM_COLUMNS`` was written, by its host's clocks."""
+    steady, boot = row[len(COLUMNS) + 4 :]
+    return Moment(row[5], steady, boot or "")
 
 
 def storable(text: str) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import Attempt
-from flux_pipeline.ledger.leases import Moment
+from flux_pipeline.ledger.leases import HostClock, Moment
 from flux_pipeline.ledger.schema import RATES
 from flux_pipeline.ledger.transaction import Claimer, Transaction, in_pages
 from flux_pipeline.rate_limit import Grant, Kind, RateState, reserve, slow_down
@@ -91,9 +91,11 @@ class SqlLedger:
     claimed through this ledger, so call it only after the last request was sent.
     """
 
-    def __init__(self, database: Database, *, lease_seconds: float) -> None:
+    def __init__(self, database: Database, *, lease_seconds: float, host: HostClock) -> None:
         self._database = database
-        self._claimer = Claimer(lease_seconds, database.take_lock_file, database.is_dead)
+        self._claimer = Claimer(
+            lease_seconds, database.take_lock_file, database.is_dead, host.read_elapsed
+        )
         self._reader = database.engine.execution_options(flux_reading=True)
         self._writing = threading.Lock()  # threads queue here, and don't poll SQLite's lock
         self.name = database.name

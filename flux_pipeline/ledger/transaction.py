@@ -37,6 +37,7 @@ from flux_pipeline.ledger.schema import (
     CLAIM_COLUMNS,
     COLUMNS,
     attempt_from,
+    intent_moment_from,
     stamp_from,
     storable,
 )
@@ -54,6 +55,8 @@ class Claimer:
     """Hold this process's lock file and return its name; "" where the database uses none."""
     is_dead: Callable[[str], bool]
     """Whether the process behind another lock file is proven to be gone."""
+    read_elapsed: Callable[[], Moment]
+    """Reads this host's clocks, for the age of attempts."""
     store_id: str | None = None
     """Claim only while the ledger is noted as this store's; None checks nothing."""
 
@@ -90,7 +93,10 @@ class Transaction:
         attempt = attempt_from(row)
         if attempt.state.is_open:
             left = remaining(stamp_from(row), self.now, is_dead=self._claimer.is_dead)
-            return Busy(left) if left > 0 else self._take_over(attempt, holder)
+            if left > 0:
+                return Busy(left)
+            age = self._claimer.read_elapsed().seconds_since(intent_moment_from(row))
+            return self._take_over(replace(attempt, steady_age=age), holder)
         if not rules.may_follow(attempt, after):
             return Over(attempt)
         return self._start(intent, holder, budgets, after=attempt)
@@ -123,8 +129,8 @@ class Transaction:
         attempt = Attempt(
             intent.request_sha256, number, State.INTENT, holder, now, now, _storable_intent(intent)
         )
-        self._insert(attempt, scopes=dump_scopes(budgets))
-        return Claimed(attempt, fresh=True)
+        self._insert(attempt, scopes=dump_scopes(budgets), begun=self._claimer.read_elapsed())
+        return Claimed(replace(attempt, steady_age=0.0), fresh=True)
 
     def _take_over(self, attempt: Attempt, holder: str) -> Claim:
         claims = attempt.claims + 1
@@ -310,6 +316,7 @@ class Transaction:
         scopes: str = "[]",
         acceptance: str | None = None,
         latest: bool = True,
+        begun: Moment | None = None,
     ) -> None:
         values = {
             "request_sha256": attempt.request_sha256,
@@ -318,6 +325,8 @@ class Transaction:
             "state": attempt.state.value,
             "claims": attempt.claims,
             "intent_at": attempt.intent_at,
+            "intent_steady": begun.steady if begun else None,
+            "intent_boot": begun.boot if begun else None,
             "prompt_set": attempt.intent.prompt_set,
             "run_id": attempt.intent.run_id,
             "cost_micros": attempt.intent.cost_micros,

@@ -16,6 +16,7 @@ from anyio import to_thread
 from flux_pipeline.errors import DownloadError, StoreError
 from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply
+from flux_pipeline.ledger.leases import elapsed_since_boot
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.record import ImageStatus, records_to_json
 from flux_pipeline.outcomes import (
@@ -75,6 +76,8 @@ class EffectHandler:
     """Names this request's claims. Unique, because equal holders could renew each other's."""
     intent: Intent
     budgets: Sequence[Budget]
+    claimed_at: float = 0.0
+    """When the last claim was asked for, in seconds since this host's boot."""
 
     @singledispatchmethod
     async def perform(self, effect: fx.Effect) -> object:
@@ -108,6 +111,7 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.ClaimAttempt) -> Claim:
+        self.claimed_at = elapsed_since_boot()
         return await self.services.ledger.call(
             lambda ledger: ledger.claim(
                 self.intent, holder=self.holder, after=effect.after, budgets=self.budgets
@@ -197,10 +201,13 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.FindInList) -> FindOutcome:
+        attempt, age = effect.attempt, effect.attempt.steady_age
+        if age is not None:
+            age += elapsed_since_boot() - self.claimed_at
         async with anyio.create_task_group() as group:
-            group.start_soon(self._renew_repeatedly, effect.attempt)
+            group.start_soon(self._renew_repeatedly, attempt)
             outcome = await self.services.provider.find(
-                self.request, since=effect.attempt.intent_at, known=self.services.known_ids
+                self.request, since=attempt.intent_at, age=age, known=self.services.known_ids
             )
             group.cancel_scope.cancel()
         return outcome

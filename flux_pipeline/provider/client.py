@@ -123,10 +123,10 @@ class Provider(ConnectionOwner):
 
         ``since`` is unix seconds by our clock, at or before the first moment at which it can have
         been sent. ``age``: the seconds since then by a clock that nobody sets, where there is one;
-        the wall clock may have leapt meanwhile. ``known`` holds the ids that belong to other attempts, or is a function that
-        returns those of some ids that do; it is called in a thread. The list is read after this
-        call begins, or, with ``not_before`` (``time.monotonic``), after that moment: one reading
-        serves many requests.
+        the wall clock may have leapt meanwhile. ``known`` holds the ids that belong to other
+        attempts, or is a function that returns those of some ids that do; it is called in a thread.
+        The list is read after this call begins, or, with ``not_before`` (``time.monotonic``), after
+        that moment: one reading serves many requests.
         """
         return await self._listing.find(
             request, since=since, age=age, known=known, not_before=not_before

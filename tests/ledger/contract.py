@@ -8,9 +8,17 @@ from tests.ledger.contract_budgets import BudgetContract
 from tests.ledger.contract_claims import ClaimContract
 from tests.ledger.contract_closing import CloseContract, ReplayContract
 from tests.ledger.contract_reading import ReadContract
+from tests.ledger.contract_reopening import ReopenContract, RetryContract
 
 
 class LedgerContract(
-    ClaimContract, AcceptContract, CloseContract, BudgetContract, ReadContract, ReplayContract
+    ClaimContract,
+    AcceptContract,
+    CloseContract,
+    RetryContract,
+    ReopenContract,
+    BudgetContract,
+    ReadContract,
+    ReplayContract,
 ):
     """All of it."""

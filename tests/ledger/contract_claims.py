@@ -52,6 +52,21 @@ class ClaimContract:
         assert taken.prediction_id == before.prediction_id
         assert latest(ledger) == taken
 
+    def test_an_attempt_is_as_old_as_its_intent_at_each_claim(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        assert begin(ledger).age == 0
+        for claims in (1, 2):
+            clock.advance(LEASE)
+            taken = claimed(ledger.claim(intent(), holder="b"), fresh=False)
+            assert taken.age == claims * LEASE
+            assert latest(ledger).age == claims * LEASE
+
+    def test_the_age_of_one_that_follows_is_its_own(self, ledger: Ledger, clock: Clock) -> None:
+        bring_to(ledger, State.UNSENT)
+        clock.advance(1000)
+        assert begin(ledger, after=1).age == 0
+
     def test_a_takeover_starts_a_lease_of_its_own(self, ledger: Ledger, clock: Clock) -> None:
         begin(ledger)
         clock.advance(LEASE)

@@ -93,6 +93,26 @@ def test_a_servers_clock_is_the_only_one() -> None:
     assert left(stamp, Moment(1100.0)) == 0.0
 
 
+def test_time_is_measured_between_readings_of_one_boot_alone() -> None:
+    first = Moment(1000.0, 5.0, BOOT)
+    assert Moment(4600.0, 15.0, BOOT).seconds_since(first) == 10.0
+    assert Moment(1010.0, 15.0, "boot-2").seconds_since(first) is None
+    assert Moment(1010.0, 15.0, "").seconds_since(Moment(1000.0, 5.0, "")) is None
+    assert Moment(1010.0, 4.0, BOOT).seconds_since(first) is None
+    assert Moment(1010.0).seconds_since(first) is None
+    assert Moment(1010.0, 15.0, BOOT).seconds_since(Moment(1000.0, None, BOOT)) is None
+
+
+def test_the_clock_of_ages_goes_on_while_the_host_sleeps() -> None:
+    """As far as a test can see it: it is never behind the clock that stands still then."""
+    host = HostClock(boot=current_boot())
+    steady = host.read().steady
+    elapsed = host.read_elapsed().steady
+    assert steady is not None
+    assert elapsed is not None
+    assert elapsed >= steady
+
+
 def test_the_host_is_read_as_it_is() -> None:
     clock = HostClock(boot=current_boot())
     first, second = clock.read(), clock.read()

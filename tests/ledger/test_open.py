@@ -13,7 +13,8 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
-from tests.ledger.attempts import begin, latest
+from flux_pipeline.ledger.sql import SqlLedger
+from tests.ledger.attempts import LEASE, Clock, begin, claimed, intent, latest
 from tests.ledger.workers import child, claim_one, read_then_write
 from tests.servers.postgres import PostgresServer
 
@@ -98,7 +99,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "what"),
     [
-        ("2", "schema version 2, newer than the 1 .* update flux-pipeline"),
+        ("3", "schema version 3, newer than the 2 .* update flux-pipeline"),
         ("0", "schema version 0, older than .* open it once with the release"),
         ("one", "no readable schema version: restore"),
     ],
@@ -122,14 +123,47 @@ def test_attempts_without_a_version_are_refused(sqlite_url: str) -> None:
 def test_an_older_schema_is_led_on_step_by_step(sqlite_url: str) -> None:
     open_ledger(sqlite_url).dispose()
     set_version(sqlite_url, "0")
-    steps: list[str] = []
+    steps: list[int] = []
+    migrations = {0: lambda _: steps.append(0), 1: lambda _: steps.append(1)}
     engine = sa.create_engine(sqlite_url)
     with engine.begin() as connection:
-        schema.prepare(connection, {0: lambda _: steps.append("0 to 1")})
+        schema.prepare(connection, migrations)
         assert schema.stored_version(connection) == schema.SCHEMA_VERSION
     engine.dispose()
-    assert steps == ["0 to 1"]
+    assert steps == [0, 1]
     open_ledger(sqlite_url).dispose()
+
+
+def as_version_1(ledger: SqlLedger) -> None:
+    """Give the ledger the tables of version 1, with the rows that it holds."""
+    with ledger.transaction() as tx:
+        for column in ("intent_steady", "intent_boot"):
+            tx.connection.exec_driver_sql(f"ALTER TABLE flux_attempts DROP COLUMN {column}")
+        schema.write_meta(tx.connection, "schema_version", "1")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_ledger_of_version_1_goes_on(
+    database: str, sqlite_url: str, request: pytest.FixtureRequest
+) -> None:
+    """Its open attempts have no steady clock: their age is the wall clock's."""
+    url = sqlite_url
+    if database == "postgres":
+        url = request.getfixturevalue("postgres").create_database()
+    clock = Clock()
+    with open_ledger(url, lease_seconds=LEASE, clock=clock) as ledger:
+        first = begin(ledger)
+        as_version_1(ledger)
+
+    clock.advance(LEASE)
+    with open_ledger(url, lease_seconds=LEASE, clock=clock) as ledger:
+        assert latest(ledger) == first
+        taken = claimed(ledger.claim(intent(), holder="b"), fresh=False)
+        assert (taken.steady_age, taken.age) == (None, LEASE)
+        begin(ledger, 2)
+        clock.advance(LEASE)
+        later = claimed(ledger.claim(intent(2), holder="b"), fresh=False)
+        assert (later.steady_age, later.age) == (LEASE, LEASE)
 
 
 def test_other_tables_in_the_same_database_are_left_alone(sqlite_url: str, tmp_path: Path) -> None:
