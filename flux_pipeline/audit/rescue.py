@@ -13,6 +13,7 @@ from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import Observer
 from flux_pipeline.request import Request
 
@@ -37,8 +38,8 @@ class Rescued:
     states: Counter[State] = field(default_factory=Counter)
     """The requests by their state in the ledger now."""
     notices: list[str] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Reasons why there is no image, each with the number of requests."""
+    reasons: Reasons = field(default_factory=Reasons)
+    """Why images are missing."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Requests that can't be read in the ledger, with the reason."""
 
@@ -111,8 +112,7 @@ def finish(
             for report in reports:
                 for result in report.results:
                     rescued.notices.extend(result.notices)
-                    if result.reason:
-                        rescued.reasons[result.reason] += 1
+                    rescued.reasons.add(result)
     rescued.states.update(_states(producer.ledger, work))
     return rescued
 

@@ -108,7 +108,7 @@ def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
     elif twice:
         click.echo(f"{prediction_id}: noted as paid twice; the request is {state.value}")
     else:
-        reasons = "".join(f": {reason}" for reason in done.rescued.reasons)
+        reasons = "".join(f": {reason}" for reason in done.rescued.reasons.counts())
         click.echo(f"{prediction_id}: the request is {state.value}{reasons}")
     sys.exit(0 if state is State.STORED else 1)
 

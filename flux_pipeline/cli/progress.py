@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import Result, Tally, progress_line
 
 _EVERY = 5.0  # s between two plain lines
@@ -34,8 +35,8 @@ class Watch:
     bar: Progress | None
     tallies: dict[str, Tally] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Why images are missing, and how many for each reason."""
+    reasons: Reasons = field(default_factory=Reasons)
+    """Why images are missing."""
     begun_at: float = field(default_factory=time.monotonic)
     _said_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,9 +46,7 @@ class Watch:
         with self._lock:
             self.tallies.setdefault(result.request.source.prompt_set, Tally()).add(result)
             self.notices.extend(result.notices)
-            if result.reason:
-                count = self.reasons.get(result.reason, 0)
-                self.reasons[result.reason] = count + result.request.outputs
+            self.reasons.add(result)
             total = self.total
             if self.bar is not None:
                 task = self.bar.task_ids[0]
@@ -63,7 +62,8 @@ class Watch:
             missing = expected - tally.asked
             if missing > 0:
                 tally.merge(Tally(asked=missing, failed=missing))
-                self.reasons["not reached: the run was stopped or failed before"] = missing
+                reason = "not reached: the run was stopped or failed before"
+                self.reasons.add_text(reason, missing)
 
     @property
     def total(self) -> Tally:

@@ -8,6 +8,7 @@ import click
 
 from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.text import printable
 
 _MOST_REASONS = 10
 
@@ -30,16 +31,16 @@ def rescue(expired: bool, as_json: bool) -> None:
         done = finish(producer, run_id=f"rescue-{uuid4().hex[:12]}")
     states = {state.value: count for state, count in done.states.items()}
     if as_json:
-        report = {"ok": done.complete, "found": done.found, "states": states}
-        more = {"notices": done.notices, "unreadable": done.unreadable}
-        click.echo(json.dumps(report | more))
+        report: dict[str, object] = {"ok": done.complete, "found": done.found, "states": states}
+        report |= {"reasons": done.reasons.counts(), "notices": done.notices}
+        click.echo(json.dumps(report | {"unreadable": done.unreadable}))
     else:
         now = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         click.echo(f"{done.found} left over; now {now or 'nothing to be done'}")
-        for reason, count in done.reasons.most_common(_MOST_REASONS):
-            click.echo(f"{count} x {reason}")
+        for line in done.reasons.lines(_MOST_REASONS):
+            click.echo(printable(line))
         for notice in done.notices[:_MOST_REASONS]:
-            click.echo(f"note: {notice}")
+            click.echo(f"note: {printable(notice)}")
         for sha, reason in done.unreadable.items():
-            click.echo(f"not finished: {sha}: {reason}")
+            click.echo(f"not finished: {sha}: {printable(reason)}")
     sys.exit(0 if done.complete else 1)

@@ -18,6 +18,7 @@ from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.settings import Settings, find_missing_key
+from flux_pipeline.text import printable
 
 if TYPE_CHECKING:  # Dagster takes 2 s to import: a mistake is reported before that
     from flux_pipeline.defs.launch import Launched
@@ -133,12 +134,12 @@ def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
         table.add_row("total", *_cells(total), style="bold")
     console = Console()
     console.print(table)
-    for reason, count in list(watch.reasons.items())[:_MOST_REASONS]:
-        click.echo(f"{count} x {reason}")
-    if len(watch.reasons) > _MOST_REASONS:
-        click.echo(f"and {len(watch.reasons) - _MOST_REASONS} more reasons: see the lineage table")
+    for line in watch.reasons.lines(_MOST_REASONS):
+        click.echo(printable(line))
     for notice in watch.notices[:_MOST_REASONS]:
-        click.echo(f"note: {notice}")
+        click.echo(f"note: {printable(notice)}")
+    if len(watch.notices) > _MOST_REASONS:
+        click.echo(f"and {len(watch.notices) - _MOST_REASONS} more notes")
     width = max(map(len, places)) + 2
     click.echo()
     for what, where in places.items():

@@ -14,9 +14,11 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.alerts import Alert, Kind, build_alert
+from flux_pipeline.audit.rescue import Rescued
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, explain_failure
 from flux_pipeline.defs.partitions import due_times
-from flux_pipeline.defs.run_summary import HELD
+from flux_pipeline.defs.run_summary import HELD, NOT_STORED
+from flux_pipeline.ledger.base import State
 from flux_pipeline.produce.report import Stop
 from flux_pipeline.resources import AlertSender
 from flux_pipeline.text import count_noun
@@ -31,6 +33,7 @@ LONG = timedelta(hours=6)
 """A run that has not ended by then, or when the next tick is due, is late as well."""
 _WILL_RETRY = "dagster/will_retry"
 _ENDS_THEM = "flux-pipeline held shows and ends them"
+_MOST_REASONS = 5
 _REMEMBERED = 500
 """Keys of alerts in the sensor's cursor; older ones are of ticks that are not looked at again."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -38,8 +41,13 @@ _NOT_BEGUN = frozenset({"QUEUED", "NOT_STARTED", "STARTING"})
 _RUNNING = frozenset({"STARTED", "CANCELING"})
 
 _KINDS = {
+    NOT_STORED: (Kind.NOT_STORED, "images are paid and not stored yet"),
+    Stop.STORE: (Kind.STOPPED, "nothing is created while the store fails"),
+    Stop.LEDGER: (Kind.STOPPED, "the ledger has forgotten what is stored"),
     Stop.CREDIT: (Kind.OUT_OF_CREDIT, "the provider is out of credit"),
     Stop.KEY: (Kind.KEY_REFUSED, "the provider refused the key"),
+    Stop.REJECTED: (Kind.STOPPED, "the provider's address or the form of our calls is wrong"),
+    Stop.FAILURES: (Kind.STOPPED, "nothing more is created, because the same failure came again"),
     Stop.DAY_BUDGET: (Kind.BUDGET_REACHED, "the day's budget is reached"),
     Stop.MONTH_BUDGET: (Kind.BUDGET_REACHED, "the month's budget is reached"),
     Stop.RUN_BUDGET: (Kind.BUDGET_REACHED, "the run's budget is reached"),
@@ -90,17 +98,32 @@ def notify_launched(
         notify(instance, run.run_id, alert, alert_sender)
 
 
-def notify_held(
-    instance: dg.DagsterInstance, run_id: str, requests: int, alert_sender: AlertSender
+def notify_rescued(
+    instance: dg.DagsterInstance, run_id: str, rescued: Rescued, alert_sender: AlertSender
 ) -> None:
-    """Send an alert for the requests that a rescue had to hold: its run does not fail for them."""
-    if requests:
+    """Send an alert for what a rescue had to hold, or could not store: its run does not fail.
+
+    What is not stored is told once an hour, although the rescue looks every ten minutes: within
+    that time its outputs are deleted.
+    """
+    links = {"run": f"{alert_sender.ui_url}/runs/{run_id}"}
+    if held := rescued.states[State.HELD]:
         alert = build_alert(
             Kind.HELD,
             f"rescue: {_KINDS[HELD][1]}",
-            [f"{count_noun(requests, 'request')}; {_ENDS_THEM}"],
-            links={"run": f"{alert_sender.ui_url}/runs/{run_id}"},
+            [f"{count_noun(held, 'request')}; {_ENDS_THEM}"],
+            links=links,
             key=f"run {run_id}",
+            run_id=run_id,
+        )
+        notify(instance, run_id, alert, alert_sender)
+    if left := sum(rescued.states[state] for state in State if state.is_open):
+        alert = build_alert(
+            Kind.NOT_STORED,
+            f"rescue: {_KINDS[NOT_STORED][1]}",
+            [count_noun(left, "request"), *rescued.reasons.lines(_MOST_REASONS)],
+            links=links,
+            key=f"rescue not stored {datetime.now(UTC):%Y-%m-%d %H}",
             run_id=run_id,
         )
         notify(instance, run_id, alert, alert_sender)

@@ -16,7 +16,7 @@ import dagster as dg
 
 from flux_pipeline.defs.data_versions import Target, find_target
 from flux_pipeline.defs.metadata import Metadata
-from flux_pipeline.defs.run_summary import Outcome, RunFindings, missing_images
+from flux_pipeline.defs.run_summary import NOT_STORED, Outcome, RunFindings, missing_images
 from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
 from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.ledger.base import Budget
@@ -176,7 +176,10 @@ def complete(check_input: CheckInput) -> Verdict:
     """Whether every image asked for is stored, over all partitions."""
     verdict = completeness(check_input.outcome.tally, check_input.outcome.findings.missing)
     partitions = dg.MetadataValue.json(check_input.outcome.incomplete)
-    return Verdict(verdict.wrong, {**verdict.metadata, "flux/partitions": partitions}, verdict.warn)
+    shown = {**verdict.metadata, "flux/partitions": partitions}
+    if left := check_input.outcome.waiting.get(NOT_STORED):
+        shown["flux/paid_and_not_stored"] = f"{count_noun(left.requests, 'request')}: {left.reason}"
+    return Verdict(verdict.wrong, shown, verdict.warn)
 
 
 def completeness(tally: Tally, named: Mapping[str, str]) -> Verdict:
@@ -282,8 +285,9 @@ def current(check_input: CheckInput) -> Verdict:
 CHECKS: Mapping[str, Check] = {
     COMPLETE: Check(
         "Every image asked for is stored. A warning where the provider refused some.",
-        "Materialize the partition again: what was paid is resumed, and only what is missing is"
-        " sent. What was refused stays refused until its prompt is changed.",
+        "Materialize the partition again: what was paid is resumed and fetched while its outputs"
+        " live, and only what is missing is sent. What was refused, or failed by its own fault,"
+        " stays so until its prompt is changed or `flux-pipeline retry` asks again.",
         complete,
     ),
     CURRENT: Check(

@@ -13,6 +13,7 @@ import dagster as dg
 from flux_pipeline.defs.partitions import Content
 from flux_pipeline.images.inspection import miniature
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.text import count_noun, safe_text
 
@@ -110,13 +111,12 @@ def images_line(report: PartitionReport) -> str:
 
 
 def reasons_of(report: PartitionReport) -> dict[str, int]:
-    """The first few reasons why images are missing, with the number of images for each."""
-    reasons: dict[str, int] = {}
+    """The first few kinds of reasons why images are missing, with the number of images for each."""
+    reasons = Reasons()
     for result in report.results:
-        if result.reason:
-            reason = safe_text(result.reason)
-            reasons[reason] = reasons.get(reason, 0) + result.request.outputs
-    return dict(list(reasons.items())[:_MOST_REASONS])
+        reasons.add(result)
+    counted = list(reasons.counts().items())[:_MOST_REASONS]
+    return {safe_text(reason): images for reason, images in counted}
 
 
 def _row(record: ImageRecord) -> dg.TableRecord:

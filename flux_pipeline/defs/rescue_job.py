@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import dagster as dg
 
 from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
-from flux_pipeline.defs.alert_sensors import notify_held
+from flux_pipeline.defs.alert_sensors import notify_rescued
 from flux_pipeline.defs.events import reported_errors
-from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.resources import AlertSender, ImageProducer
 
 RESCUE = "rescue_predictions"
 """The job's name."""
+_MOST_REASONS = 10
 _TAGS = {
     "dagster/priority": "10",  # first in the queue: outputs vanish while it waits
     "dagster/max_runtime": "540",  # over before the next one; that one goes on with the rest
@@ -30,10 +30,10 @@ def finish_what_was_left(
     """Finish them; not in the pool of the runs that make images, where one that hangs blocks it."""
     with reported_errors(), image_producer.open() as producer:
         done = rescue(producer, run_id=context.run_id)
-    for line in [*done.notices, *done.unreadable.values()]:
+    for line in [*done.reasons.lines(_MOST_REASONS), *done.notices, *done.unreadable.values()]:
         context.log.warning(line)
     context.log.info("%d left over; now %s", done.found, dict(done.states))
-    notify_held(context.instance, context.run_id, done.states[State.HELD], alert_sender)
+    notify_rescued(context.instance, context.run_id, done, alert_sender)
 
 
 @dg.job(name=RESCUE, tags=_TAGS, executor_def=dg.in_process_executor)

@@ -7,6 +7,7 @@ finds images that are the same.
 
 import hashlib
 import heapq
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,8 @@ import numpy.typing as npt
 
 from flux_pipeline.defs.metadata import reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus, Tally
+from flux_pipeline.produce.brake import kind_of
+from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus, Tally, time_left
 from flux_pipeline.text import count_noun, first_of, safe_text
 
 MOST_NAMED = 20
@@ -26,6 +28,8 @@ _MOST_ALIKE = 3
 """Partitions that are named for one reason in the failure's description."""
 HELD = "held"
 """The cause of requests that are held, beside the causes in ``Stop``."""
+NOT_STORED = "not_stored"
+"""The cause of requests that are paid and not stored yet."""
 SAMPLE = 12
 """Images that are read back from the store after a run."""
 _BLANK = "blank"
@@ -41,9 +45,10 @@ Fewer than the 6 of a re-encoded copy: pictures of one kind come as near as that
 
 @dataclass(slots=True)
 class Waiting:
-    """Requests of one cause that were not sent or are held until a person acts."""
+    """Requests of one cause: not sent, held, or paid and not stored, until a person acts."""
 
     reason: str
+    """Of the first of them; of those that are not stored, of the one that vanishes first."""
     requests: int = 0
     usd: float = 0.0
     """Their estimated cost."""
@@ -59,12 +64,17 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     """Why a partition has to be run again, by partition."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
-    """Requests that wait for a person, by cause: the value of a ``Stop``, or ``HELD``."""
+    """Requests that wait for a person, by cause: a value of ``Stop``, HELD or NOT_STORED."""
+    unsent: int = 0
+    """Requests that a stop kept from being sent."""
+    unsent_usd: float = 0.0
     broken: int = 0
     """Requests that failed for any other cause."""
     incomplete: list[str] = field(default_factory=list)
     """The first partitions in which an image is missing."""
     findings: "RunFindings" = field(init=False)
+    _seconds_left: float = math.inf
+    """Of the outputs that are not stored and vanish first."""
 
     def __post_init__(self) -> None:
         self.findings = RunFindings(self.run_id)
@@ -101,7 +111,7 @@ class Outcome:
             headline = f"{len(self.failed):,} of {count_noun(self.partitions, 'partition')} failed"
             waiting = {name: asdict(each) for name, each in self.waiting.items()}
             raise dg.Failure(
-                description="\n".join([headline, *self._reasons(), *self._unsent()]),
+                description="\n".join([headline, *self._reasons(), *self._left()]),
                 metadata={
                     "flux/failed_partitions": dg.MetadataValue.json(named),
                     **({"flux/waiting": dg.MetadataValue.json(waiting)} if waiting else {}),
@@ -112,32 +122,52 @@ class Outcome:
             )
 
     def _reasons(self) -> Iterator[str]:
-        """Each reason once, with the partitions that have it."""
+        """Each kind of reason once, with the partitions that have it."""
         alike: dict[str, list[str]] = {}
         for key, reason in self.failed.items():
-            alike.setdefault(reason, []).append(key)
-        shown = list(alike.items())[:MOST_NAMED]
-        for reason, keys in shown:
-            yield f"{first_of(keys, _MOST_ALIKE)}: {reason}"
-        left = len(self.failed) - sum(len(keys) for _, keys in shown)
+            alike.setdefault(kind_of(reason), []).append(key)
+        shown = list(alike.values())[:MOST_NAMED]
+        for keys in shown:
+            yield f"{first_of(keys, _MOST_ALIKE)}: {self.failed[keys[0]]}"
+        left = len(self.failed) - sum(map(len, shown))
         if left:
             yield f"and {left} more"
 
-    def _unsent(self) -> Iterator[str]:
-        unsent = [each for name, each in self.waiting.items() if name != HELD]
-        if unsent:
-            requests, usd = sum(e.requests for e in unsent), sum(e.usd for e in unsent)
-            yield f"not sent: {count_noun(requests, 'request')} of {usd:.4f} USD"
+    def _left(self) -> Iterator[str]:
+        if self.unsent:
+            yield f"not sent: {count_noun(self.unsent, 'request')} of {self.unsent_usd:.4f} USD"
+        if left := self.waiting.get(NOT_STORED):
+            requests = count_noun(left.requests, "request")
+            until = time_left(self._seconds_left)
+            yield (
+                f"paid and not stored yet: {requests} of {left.usd:.4f} USD, {until}; the next run"
+                " or `flux-pipeline rescue` fetches what is there"
+            )
 
     def _add_waiting(self, result: Result) -> None:
-        held = result.status is ResultStatus.HELD
-        if result.stop is None and not held:
+        cause, cost = _cause_of(result), result.request.cost_usd
+        if cause is None:
             self.broken += result.status is ResultStatus.FAILED
             return
-        name = HELD if result.stop is None else result.stop.value
-        waiting = self.waiting.setdefault(name, Waiting(safe_text(result.reason)))
+        waiting = self.waiting.setdefault(cause, Waiting(safe_text(result.reason)))
         waiting.requests += 1
-        waiting.usd += result.request.cost_usd
+        waiting.usd += cost
+        if result.left_open and result.left_open.seconds < self._seconds_left:
+            self._seconds_left = result.left_open.seconds
+            waiting.reason = safe_text(result.reason)
+        # A request that was sent before has an attempt, also where its poll was refused now.
+        if result.stop is not None and not any(record.attempts for record in result.records):
+            self.unsent += 1
+            self.unsent_usd += cost
+
+
+def _cause_of(result: Result) -> str | None:
+    """Why a request waits for a person; None where it does not."""
+    if result.status is ResultStatus.HELD:
+        return HELD
+    if result.left_open is not None:
+        return NOT_STORED
+    return None if result.stop is None else result.stop.value
 
 
 def missing_images(report: PartitionReport) -> Iterator[tuple[str, str]]:
@@ -152,7 +182,9 @@ def missing_images(report: PartitionReport) -> Iterator[tuple[str, str]]:
             if record.status is not ImageStatus.STORED:
                 made_by = record.prediction_id or f"request {record.request_sha256[:12]}"
                 name = f"{record.prompt_name}, image {record.output_index} of {made_by}"
-                yield name, safe_text(record.error or result.reason or "no reason known")
+                # What is left open has a deadline and an end, which its record does not say.
+                reason = result.reason if result.left_open else record.error or result.reason
+                yield name, safe_text(reason or "no reason known")
         for index in range(named, result.request.outputs):
             name = f"{_request_name(result)}, image {index}"
             yield name, safe_text(result.reason or "no reason known")

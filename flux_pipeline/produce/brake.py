@@ -16,8 +16,12 @@ from flux_pipeline.produce.report import Stop
 
 MOST_IN_A_ROW = 5
 """Failures of one kind, without a stored image between them, after which nothing is created."""
-# Ids, numbers and addresses differ from one failure to the next; the kind is what stays.
-_VARYING = re.compile(r"https?://\S+|\b[0-9a-z]*\d[0-9a-z_-]*\b", re.IGNORECASE)
+# Ids, numbers and addresses differ from one failure to the next; the kind is what stays. The
+# number in "answered 404" is no id: it says which failure it is.
+_VARYING = re.compile(
+    r"https?://\S+|(?<=\bprediction )[^\s:]+|(?<!answered )\b[0-9a-z]*\d[0-9a-z_-]*\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)

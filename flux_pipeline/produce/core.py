@@ -71,7 +71,7 @@ from flux_pipeline.produce.effects import (
 )
 from flux_pipeline.produce.policy import Policy, RunContext, final_status, needs_create
 from flux_pipeline.produce.records import build_record
-from flux_pipeline.produce.report import Result, ResultStatus, Stop
+from flux_pipeline.produce.report import LeftOpen, Result, ResultStatus, Stop
 from flux_pipeline.request import Request
 
 T = TypeVar("T")
@@ -156,6 +156,7 @@ class RequestContext:
         records: Iterable[ImageRecord],
         reason: str = "",
         stop: Stop | None = None,
+        left_open: LeftOpen | None = None,
     ) -> Result:
         """Build the result, with what this run has created and spent for it."""
         return Result(
@@ -164,6 +165,7 @@ class RequestContext:
             records=tuple(records),
             reason=reason,
             stop=stop,
+            left_open=left_open,
             created=self.created,
             usd=self.created * self.request.cost_usd,
             thumbnail=self.thumbnail,
@@ -174,15 +176,20 @@ class RequestContext:
         """Seconds since the intent of a claimed attempt was written, by the ledger's clock."""
         return attempt.age + self.clock() - self.claimed_at
 
-    def left_open(self, attempt: Attempt, prediction: Prediction, why: str) -> Result:
+    def left_open(
+        self,
+        attempt: Attempt,
+        prediction: Prediction,
+        why: str,
+        records: Iterable[ImageRecord] | None = None,
+    ) -> Result:
         """Build the result of what is paid and not stored yet; the next run goes on with it."""
-        left = (self.policy.output_lifetime - self.age(attempt)) / 60
-        until = f"about {left:.0f} minutes left" if left >= 1 else "it may be gone any moment"
-        reason = (
-            f"paid, not stored yet, {until}: prediction {prediction.id or '(no id)'}: {why};"
-            " the next run or `flux-pipeline rescue` fetches it"
-        )
-        return self.fail(reason, attempt)
+        seconds = self.policy.output_lifetime - self.age(attempt)
+        left = LeftOpen(prediction.id or "(no id)", why, seconds)
+        reason = str(left)
+        if records is None:
+            records = self.records_without_image(ImageStatus.FAILED, reason, attempt)
+        return self.end(ResultStatus.FAILED, records, reason, left_open=left)
 
     def fail(
         self, reason: str, attempt: Attempt | None = None, *, stop: Stop | None = None
@@ -711,8 +718,7 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
         if index not in delivered
     ]
     if open_reasons:
-        left_open = context.left_open(attempt, prediction, "; ".join(open_reasons))
-        return context.end(ResultStatus.FAILED, records, left_open.reason)
+        return context.left_open(attempt, prediction, "; ".join(open_reasons), records)
     if gone == len(prediction.outputs):
         return (yield from _lose(context, attempt, "its outputs were gone before they were stored"))
     stored = any(record.status is ImageStatus.STORED for record in records)

@@ -23,6 +23,7 @@ _ACTIVITIES: Mapping[str, str] = {
     "Sleep": "wait for another run or a next try",
 }
 """What a request is doing, by the effect that is being performed; other effects take no time."""
+_MINUTE = 60.0  # s
 _EARLY = 10.0  # s within which a rate says nothing of the time left
 _PAUSE = 1.0  # s; a shorter pause of the provider is not worth a word
 
@@ -72,6 +73,31 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOpen:
+    """A prediction that is paid and not stored yet; the next run or a rescue goes on with it."""
+
+    prediction: str
+    """Its id."""
+    why: str
+    seconds: float
+    """Until the provider may delete its outputs; 0 or less where they may be gone any moment."""
+
+    def __str__(self) -> str:
+        return (
+            f"paid, not stored yet, {time_left(self.seconds)}: prediction {self.prediction}:"
+            f" {self.why}; the next run or `flux-pipeline rescue` fetches it"
+        )
+
+
+def time_left(seconds: float) -> str:
+    """Say how long outputs are still there."""
+    if seconds < _MINUTE:
+        return "it may be gone any moment"
+    minutes = int(seconds // _MINUTE)
+    return f"about {minutes} minute{'s' * (minutes != 1)} left"
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One request's end, with a record for every image asked for."""
 
@@ -80,6 +106,8 @@ class Result:
     records: tuple[ImageRecord, ...]
     reason: str = ""
     stop: Stop | None = None
+    left_open: LeftOpen | None = None
+    """Set where images are paid and not stored yet."""
     created: int = 0
     """Predictions that the provider accepted for it in this run."""
     usd: float = 0.0
