@@ -87,6 +87,9 @@ def test_a_seed_of_zero_is_known() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(-(2**63), 2**63 - 1), st.text("az09-", min_size=1, max_size=255))
+@given(
+    st.integers(-(2**63), 2**63 - 1),
+    st.text("aZ09-_.:~@=+,;!$&*()[]{}|^", min_size=1, max_size=255),
+)
 def test_a_store_takes_them(seed: int, prediction_id: str) -> None:
     check_metadata("image/webp", object_metadata(a_record(seed=seed, prediction_id=prediction_id)))
