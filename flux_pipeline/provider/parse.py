@@ -18,8 +18,11 @@ from urllib.parse import urlsplit
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.redaction import redact_untrusted_json
 
-_ID = re.compile(r"[!$&()*+,\-.0-9:;=@A-Z\[\]^_a-z{|}~]{1,255}")
-"""Printable ASCII but quotes, ``<>`%``, slashes, and what begins a query or a fragment."""
+_MAX_ID = 255
+"""Characters: as many as the metadata of a stored object takes."""
+_PART = r"[!$&()*+,\-.0-9:;=@A-Z\[\]^_a-z{|}~]+"
+_ID = re.compile(f"{_PART}(?:/{_PART})*")
+"""Printable ASCII but quotes, ``<>`%``, backslashes, and what begins a query or a fragment."""
 _MAX_LOGS = 64 * 1024  # characters, kept from the end
 _MAX_ERROR = 4096
 _MAX_RAW = 256 * 1024
@@ -76,16 +79,17 @@ def _parse_with_id(
 
 
 def is_id(value: object) -> bool:
-    """Whether the text can be an id: 1 to 255 characters that a path's part can hold, never ``..``.
+    """Whether the text can be an id: up to 255 characters, with single slashes inside, no ``..``.
 
-    Paths percent-encode it and nothing else is made of it, so it may be any text that can't lead to
-    another path, and that a log line, a metadata value and a command line can show.
+    Some providers build ids from a model's name, as in ``7f3a:owner/name``. In paths all of it is
+    percent-encoded, slashes too; and whoever decodes too much still stays below our own base.
     """
     return (
         isinstance(value, str)
+        and len(value) <= _MAX_ID
         and _ID.fullmatch(value) is not None
         and ".." not in value
-        and value != "."
+        and "." not in value.split("/")
     )
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 IDS = {
     "number": 8712345678901,
     "zero": 0,
-    "colon": "0c8nd1h7x5rm:flux-schnell",
+    "colon": "0c8nd1h7x5rm:flux/schnell",
     "dot": "task.0c8nd1h7x5rm",
     "long": "x" * 40 + "0123456789abcdef" * 4,
     "uuid": "{5f0c9ec2-2f6d-4a3b-8a43-1f9f0f6f7c11}",

@@ -246,7 +246,7 @@ async def test_a_find_that_is_cancelled_does_not_spoil_the_others(configured: Co
 
 async def test_recent_predictions_are_read_a_page_at_a_time(configured: Configured) -> None:
     provider = ListOfPredictions(
-        *(entry(number, at=1) for number in range(5)), entry(9, at=1, id="a/b")
+        *(entry(number, at=1) for number in range(5)), entry(9, at=1, id="a//b")
     )
     async with listing(configured, provider) as lists:
         ids = []

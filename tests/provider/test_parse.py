@@ -122,7 +122,7 @@ def test_of_both_shapes_the_prediction_wins_and_its_images_are_found() -> None:
 
 
 def test_an_id_that_is_none_does_not_hide_the_images_that_were_paid_for() -> None:
-    prediction = parse_prediction({"id": "a/b", "data": [{"url": "https://a.b/x.webp"}]})
+    prediction = parse_prediction({"id": "a//b", "data": [{"url": "https://a.b/x.webp"}]})
     assert prediction is not None
     assert prediction.id is None
 
@@ -131,7 +131,7 @@ def test_an_id_that_is_none_does_not_hide_the_images_that_were_paid_for() -> Non
     "value",
     [
         *("a", "nfg4nbtgm9rj00crankr6ft6t0", "A-b_9", "9" * 64, "a" * 255, "-a", "_", "a.b"),
-        *("task.0b1c", "0b1c:flux/schnell".replace("/", "-"), "a@b", "{0b1c-77}", "MTIz=", "7~1"),
+        *("task.0b1c", "0b1c:flux/schnell", "a/b/c", "a@b", "{0b1c-77}", "MTIz=", "7~1"),
     ],
 )
 def test_ids_are_texts_that_fit_into_one_part_of_a_path(value: str) -> None:
@@ -142,7 +142,24 @@ def test_ids_are_texts_that_fit_into_one_part_of_a_path(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *("", "a" * 256, "a/b", "..", ".", "a..b", "../a", "a\n", "a b", "a\\b", "a?b", "a#b"),
+        *(
+            "",
+            "a" * 256,
+            "/a",
+            "a/",
+            "a//b",
+            "a/./b",
+            "a/../b",
+            "..",
+            ".",
+            "a..b",
+            "../a",
+            "a\n",
+            "a b",
+            "a\\b",
+            "a?b",
+            "a#b",
+        ),
         *("a%2fb", "a\x00", "a\x7f", "é", "٣", "a'b", 'a"b', "<a>", None, 7, 1.5, True, b"a"),
     ],
 )
