@@ -14,7 +14,12 @@ import dagster as dg
 from pydantic import Field
 
 from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
-from flux_pipeline.audit.ownership import check_store, claim_ledger, raise_generation
+from flux_pipeline.audit.ownership import (
+    check_store,
+    claim_ledger,
+    describe_mismatch,
+    raise_generation,
+)
 from flux_pipeline.errors import StoreError, WrongStore
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
@@ -206,8 +211,23 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         return store
 
     def open_store(self) -> Store:
-        """Open the store alone, for reading lineage and writing pages."""
+        """Open the store alone, for reading lineage."""
         return open_store(self.store, concurrency=self.concurrency)
+
+    def open_pages(self) -> Store:
+        """Open the store for writing what is derived from it: tables and pages.
+
+        Raises:
+            WrongStore: It is not the ledger's: a folder that was moved away is not made anew.
+        """
+        store = self.open_store()
+        with open_ledger(self.ledger) as ledger:
+            if mismatch := describe_mismatch(ledger, store):
+                raise WrongStore(
+                    f"{mismatch}, which is empty or another one: put the store back where it was,"
+                    " or set FLUX_STORE"
+                )
+        return store
 
     @contextmanager
     def _provider_config(self) -> Iterator[ProviderConfig]:

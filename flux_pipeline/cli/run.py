@@ -62,11 +62,7 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
         click.echo(summary_json(watch.tallies, watch.total))
     else:
         print_summary(watch, _places(settings, chosen))
-    for name, failed in failures.items():
-        # The table of the summary has the reasons of the partitions already.
-        counted = "flux/failed_partitions" in failed.metadata and watch.reasons and not as_json
-        reason = failed.reason.partition("\n")[0] if counted else failed.reason
-        click.echo(f"{name}: {reason}", err=True)
+    _say_failures(failures, reasons_shown=bool(watch.reasons) and not as_json)
     if interrupted:
         sys.exit(INTERRUPTED)
     sys.exit(0 if watch.total.complete and not failures else 1)
@@ -98,6 +94,18 @@ def _launch(
             for run in launch_set(instance, definitions, prompt_set, asked[prompt_set.name]):
                 note(prompt_set.name, run)
         note("lineage and spend", launch_job(instance, definitions, REFRESH_SHARED_ASSETS))
+
+
+def _say_failures(failures: "Mapping[str, Launched]", *, reasons_shown: bool) -> None:
+    """Print why runs failed, each reason once with the prompt sets that have it."""
+    alike: dict[str, list[str]] = {}
+    for name, failed in failures.items():
+        # The table of the summary has the reasons of the partitions already.
+        counted = reasons_shown and "flux/failed_partitions" in failed.metadata
+        reason = failed.reason.partition("\n")[0] if counted else failed.reason
+        alike.setdefault(reason, []).append(name)
+    for reason, names in alike.items():
+        click.echo(f"{', '.join(names)}: {reason}", err=True)
 
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:

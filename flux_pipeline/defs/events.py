@@ -198,7 +198,7 @@ class SetEvents:
         if not self._selects(self.keys.gallery):
             return
         built = build_gallery(
-            self.store,
+            self.resource.open_pages(),
             self.prompt_set.name,
             description=self.prompt_set.description,
             run_id=self.context.run.run_id,

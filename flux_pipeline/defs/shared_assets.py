@@ -51,7 +51,7 @@ def _build_lineage(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
         Derived from the parts that runs write, and made again from them at any time.
         """
         with reported_errors():
-            done = compact(image_producer.open_store())
+            done = compact(image_producer.open_pages())
         return dg.MaterializeResult(
             metadata={
                 "dagster/uri": done.uri,
@@ -80,7 +80,7 @@ def _build_spend() -> dg.AssetsDefinition:
         A plot and tables as one page, and a CSV of the same rows.
         """
         with reported_errors():
-            store = image_producer.open_store()
+            store = image_producer.open_pages()
             table = spending(open_snapshot(store))
             stored = write_spending(store, table, now=datetime.now(UTC))
         return dg.MaterializeResult(
@@ -111,7 +111,7 @@ def _build_gallery(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
     def gallery(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
         """Every image of every prompt set on one page, from the pages of their own galleries."""
         with reported_errors():
-            built = build_overview(image_producer.open_store(), now=datetime.now(UTC))
+            built = build_overview(image_producer.open_pages(), now=datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={
                 "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out

@@ -343,7 +343,7 @@ def _not_sent(
             reason = f"not sent: the provider answered {code}: {detail}"
             return context.fail(reason, stop=Stop.of_denial(code))
         case Rejected(code, detail):
-            reason = f"not sent: the provider answered {code}: {detail}; nothing was paid"
+            reason = f"not sent: the provider answered {code}: {detail}"
             return context.fail(reason, stop=Stop.REJECTED)
         case Stopped(kind, reason):
             return context.fail(f"not sent: {reason}", stop=Stop(kind))
