@@ -29,10 +29,14 @@ class Brake:
     """One run's brake. Lives on one event loop."""
 
     stopped: Stopped | None = None
-    """Why nothing more is created; None while creating is allowed."""
-    _store_is_back: anyio.Event | None = None
-    """Set when the store takes an image again, or is given up; None while it does not fail."""
+    """Why nothing more is created; None while it is allowed."""
     _in_a_row: Counter[str] = field(default_factory=Counter)
+    _store_fails_for: set[str] = field(default_factory=set)
+    """Requests (by holder) whose images the store has refused, and that try again."""
+    _delayed: set[str] = field(default_factory=set)
+    """Requests (by holder) whose outputs can't be fetched yet, and that try again."""
+    _changed: anyio.Event | None = None
+    """Set when a request leaves these sets; None while nobody waits."""
 
     def stop(self, kind: Stop, reason: str) -> Stopped:
         """Create nothing more in this run; the first reason stands."""
@@ -40,15 +44,29 @@ class Brake:
         self._let_go()
         return self.stopped
 
-    async def wait_for_store(self) -> None:
-        """Wait while the store fails and is still tried: nothing is made that can't be kept."""
-        if self._store_is_back is not None:
-            await self._store_is_back.wait()
+    async def wait(self) -> None:
+        """Wait while what is made can't be kept, and this is still tried: creates pause here.
+
+        One image that the store refuses is enough; outputs often show up late, so there it takes
+        several. It ends with the next image that is stored, when the tries are used up, and when
+        the requests that try have ended.
+        """
+        while self.stopped is None and self._is_paused:
+            if self._changed is None:
+                self._changed = anyio.Event()
+            await self._changed.wait()
+
+    @property
+    def _is_paused(self) -> bool:
+        return bool(self._store_fails_for) or len(self._delayed) >= MOST_IN_A_ROW
 
     def note_stored(self) -> None:
         """An image was stored: the failures before it were no rule."""
         self._in_a_row.clear()
-        self._let_go()
+        if self._store_fails_for or self._delayed:
+            self._store_fails_for.clear()
+            self._delayed.clear()
+            self._let_go()
 
     def note_failure(self, what: str, reason: str) -> None:
         """Count a failure of one prediction; ``what`` names the step in words."""
@@ -58,17 +76,27 @@ class Brake:
             times = f"{MOST_IN_A_ROW} times in a row {what}"
             self.stop(Stop.FAILURES, f"nothing more is created, because {times}: {reason}")
 
-    def note_store_failure(self, reason: str, *, is_last_try: bool) -> None:
-        """The store refused an image: creates wait, and stop when the tries are used up."""
+    def note_store_failure(self, holder: str, reason: str, *, is_last_try: bool) -> None:
+        """The store refused an image: creates pause, and stop when the tries are used up."""
+        self._store_fails_for.add(holder)
         if is_last_try:
             self.stop(Stop.STORE, f"nothing more is created while the store fails: {reason}")
-        elif self.stopped is None and self._store_is_back is None:
-            self._store_is_back = anyio.Event()
+
+    def note_delay(self, holder: str) -> None:
+        """An output can't be fetched yet, and is tried again."""
+        self._delayed.add(holder)
+
+    def forget(self, holder: str) -> None:
+        """A request has ended, or its store answers again: it holds up no create any more."""
+        if holder in self._store_fails_for or holder in self._delayed:
+            self._store_fails_for.discard(holder)
+            self._delayed.discard(holder)
+            self._let_go()
 
     def _let_go(self) -> None:
-        if self._store_is_back is not None:
-            self._store_is_back.set()
-            self._store_is_back = None
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 def kind_of(reason: str) -> str:

@@ -53,6 +53,7 @@ from flux_pipeline.produce.effects import (
     ClaimAttempt,
     Close,
     Effect,
+    FindImage,
     FindInList,
     FindStored,
     NotStored,
@@ -83,6 +84,7 @@ it: ``produce`` decides on the claim again. A Result: the request has ended."""
 
 _NEXT_RUN = "; the next run asks again"
 _BY_HAND = "; `flux-pipeline retry` asks again"
+_LONGEST_MAKING = 86_400.0  # s; a reply that says more is wrong
 LEFT_OUT = "left out by the provider (its safety check leaves out single images)"
 Verdict = Literal["transient", "refused", "invalid", "unknown"]
 
@@ -176,6 +178,16 @@ class RequestContext:
         """Seconds since the intent of a claimed attempt was written, by the ledger's clock."""
         return attempt.age + self.clock() - self.claimed_at
 
+    def is_over(self, attempt: Attempt, prediction: Prediction) -> bool:
+        """Whether the provider has deleted by its own rule what it made.
+
+        The lifetime counts from the end, so the time of making is added: the provider's own where
+        it says that, else the longest that we wait.
+        """
+        made = _making_seconds(prediction)
+        made = self.policy.deadline if made is None else made
+        return self.age(attempt) > made + self.policy.output_lifetime
+
     def left_open(
         self,
         attempt: Attempt,
@@ -184,7 +196,8 @@ class RequestContext:
         records: Iterable[ImageRecord] | None = None,
     ) -> Result:
         """Build the result of what is paid and not stored yet; the next run goes on with it."""
-        seconds = self.policy.output_lifetime - self.age(attempt)
+        made = _making_seconds(prediction) or 0.0
+        seconds = made + self.policy.output_lifetime - self.age(attempt)
         left = LeftOpen(prediction.id or "(no id)", why, seconds)
         reason = str(left)
         if records is None:
@@ -197,6 +210,17 @@ class RequestContext:
         """Build the result of a request without any image; each record gives the reason."""
         records = self.records_without_image(ImageStatus.FAILED, reason, attempt)
         return self.end(ResultStatus.FAILED, records, reason, stop)
+
+
+def _making_seconds(prediction: Prediction) -> float | None:
+    """From the create to the end by the provider's own clock; None where it does not say."""
+    created, completed = prediction.created_at, prediction.completed_at
+    if created is None or completed is None:
+        return None
+    try:
+        return min(max((completed - created).total_seconds(), 0.0), _LONGEST_MAKING)
+    except TypeError:  # one of them has no time zone
+        return None
 
 
 def produce(
@@ -259,7 +283,7 @@ def _advance(context: RequestContext, claim: Claimed) -> Stage[Attempt | Result]
         step = yield from send(context, attempt)
     elif attempt.state is State.INTENT:
         stopped: Stopped | None = yield FindStored()
-        if stopped is not None:
+        if stopped is not None and stopped.kind == Stop.LEDGER:
             return context.fail(f"not settled: {stopped.reason}", attempt, stop=Stop(stopped.kind))
         # Its last holder is gone, but may have sent it a moment ago.
         step = yield from settle(context, attempt, sent_before=context.clock())
@@ -528,7 +552,7 @@ def _end_without_outputs(
         return (yield from _end_failed(context, attempt, prediction))
     why = "it succeeded without any output left"
     if prediction.data_removed:
-        return (yield from _lose(context, attempt, why))
+        return (yield from _lose(context, attempt, prediction, why))
     if polling.is_missing_for(context.clock()) > context.policy.gone_patience:
         return (yield from _lose_or_leave(context, attempt, prediction, why))
     return None
@@ -567,21 +591,53 @@ def _lose_or_leave(
 
     A 404 may pass: proxies, replicas that lag and deployments answer with it for minutes.
     """
-    if context.age(attempt) > context.policy.output_lifetime:
-        return (yield from _lose(context, attempt, why))
+    if context.is_over(attempt, prediction):
+        return (yield from _lose(context, attempt, prediction, why))
     return context.left_open(attempt, prediction, why)
 
 
-def _lose(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
+def _lose(
+    context: RequestContext, attempt: Attempt, prediction: Prediction, why: str
+) -> Stage[Result]:
+    """End what was paid and can't be had any more, except for what the store holds of it.
+
+    An earlier run may have stored an image and died, or have waited for another image.
+    """
+    records: list[ImageRecord] = []
+    for index in range(context.request.outputs):
+        found: StoreOutcome = yield FindImage(attempt, prediction, index, context.polls)
+        match found:
+            case Stored(record):
+                records.append(record)
+            case NotStored("store", problem):
+                return context.left_open(attempt, prediction, problem)
+            case NotStored():
+                reason = _lost_reason(attempt, why)
+                records.append(context.record(index, ImageStatus.FAILED, reason, attempt))
+    lost = sum(record.status is ImageStatus.FAILED for record in records)
+    if lost == len(records):
+        return (yield from _expire(context, attempt, why))
+    if lost:
+        context.notices.append(_lost_reason(attempt, why))
+    errors = "; ".join(dict.fromkeys(record.error for record in records if record.error))
+    yield from close(attempt, State.STORED, error=errors or None, records=tuple(records))
+    return context.end(ResultStatus.STORED, records, errors)
+
+
+def _expire(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result]:
     """Close an attempt that was paid and whose images can't be had; a notice says so.
 
     It is not paid again, unless ``Policy.remake_expired`` asks for that.
     """
-    reason = f"paid and lost: prediction {attempt.prediction_id or '(no id)'}: {why}"
+    reason = _lost_reason(attempt, why)
     records = context.records_without_image(ImageStatus.FAILED, reason, attempt)
     context.notices.append(reason)
     yield from close(attempt, State.EXPIRED, error=reason, records=records)
     return context.end(ResultStatus.FAILED, records, reason)
+
+
+def _lost_reason(attempt: Attempt, why: str) -> str:
+    return f"paid and lost: prediction {attempt.prediction_id or '(no id)'}: {why}"
 
 
 def _end_failed(
@@ -659,7 +715,8 @@ def _cancel_overdue(
         yield WriteSucceeded(attempt, final)
         return final
     if final.status is Status.SUCCEEDED:
-        return (yield from _lose(context, attempt, "it succeeded without any output until the end"))
+        why = "it succeeded without any output until the end"
+        return (yield from _lose_or_leave(context, attempt, final, why))
     if final.status is Status.FAILED:
         return (yield from _end_failed(context, attempt, final))
     reason = (
@@ -688,14 +745,13 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
     mend (a host that is not allowed yet, a full disk) or what may pass (a 404, a damaged download)
     leaves it open, and the next run resumes it by id.
     """
-    asked = context.request.outputs
+    outputs = prediction.outputs
     records: list[ImageRecord] = []
     open_reasons: list[str] = []
-    gone = 0
+    lost: list[str] = []
     patience_ends = context.clock() + context.policy.gone_patience
-    is_over = context.age(attempt) > context.policy.output_lifetime
-    for output in prediction.outputs:
-        outcome, prediction = yield from _store_output(
+    for output in outputs:
+        outcome, prediction = yield from _store_or_find(
             context, attempt, prediction, output, patience_ends
         )
         match outcome:
@@ -703,29 +759,53 @@ def collect(context: RequestContext, attempt: Attempt, prediction: Prediction) -
                 records.append(record)
                 context.thumbnail = context.thumbnail or thumbnail
             case NotStored(because, reason):
-                is_gone = because == "removed" or (because == "gone" and is_over)
-                gone += is_gone
-                if not is_gone:
-                    open_reasons.append(reason)
+                (lost if because == "removed" else open_reasons).append(reason)
                 error = f"paid, not stored: {reason}"
                 records.append(
                     context.record(output.index, ImageStatus.FAILED, error, attempt, prediction)
                 )
-    delivered = {output.index for output in prediction.outputs}
-    records += [
-        context.record(index, ImageStatus.REFUSED, LEFT_OUT, attempt, prediction)
-        for index in range(asked)
-        if index not in delivered
-    ]
     if open_reasons:
         return context.left_open(attempt, prediction, "; ".join(open_reasons), records)
-    if gone == len(prediction.outputs):
-        return (yield from _lose(context, attempt, "its outputs were gone before they were stored"))
-    stored = any(record.status is ImageStatus.STORED for record in records)
+    if len(lost) == len(outputs):
+        why = f"its outputs were gone before they were stored: {lost[0]}"
+        return (yield from _expire(context, attempt, why))
+    delivered = {output.index for output in outputs}
+    records += [
+        context.record(index, ImageStatus.REFUSED, LEFT_OUT, attempt, prediction)
+        for index in range(context.request.outputs)
+        if index not in delivered
+    ]
+    if lost:
+        context.notices.append(_lost_reason(attempt, "; ".join(lost)))
     errors = "; ".join(dict.fromkeys(record.error for record in records if record.error))
-    state = State.STORED if stored else State.FAILED
-    yield from close(attempt, state, error=errors or None, records=tuple(records))
-    return context.end(ResultStatus.STORED if stored else ResultStatus.FAILED, records, errors)
+    yield from close(attempt, State.STORED, error=errors or None, records=tuple(records))
+    return context.end(ResultStatus.STORED, records, errors)
+
+
+def _store_or_find(
+    context: RequestContext,
+    attempt: Attempt,
+    prediction: Prediction,
+    output: Output,
+    patience_ends: float,
+) -> Stage[tuple[StoreOutcome, Prediction]]:
+    """Store one output; where it is gone for good, find what an earlier run has stored of it.
+
+    The outcome is ``removed`` only where the output can't be had any more and is not in the store.
+    """
+    outcome, prediction = yield from _store_output(
+        context, attempt, prediction, output, patience_ends
+    )
+    match outcome:
+        case NotStored("removed", reason):
+            pass
+        case NotStored("gone", reason) if context.is_over(attempt, prediction):
+            pass
+        case _:
+            return outcome, prediction
+    found: StoreOutcome = yield FindImage(attempt, prediction, output.index, context.polls)
+    is_known = isinstance(found, Stored) or found.because == "store"
+    return found if is_known else NotStored("removed", reason), prediction
 
 
 def _store_output(
@@ -742,9 +822,10 @@ def _store_output(
     """
     failures = 0
     while True:
-        is_last_try = context.clock() >= patience_ends or failures + 1 >= context.policy.store_tries
+        tries_left = context.policy.store_tries - failures - 1
+        is_patient = context.clock() < patience_ends
         outcome: StoreOutcome = yield StoreOutput(
-            attempt, prediction, output, context.polls, is_last_try
+            attempt, prediction, output, context.polls, tries_left, is_patient
         )
         if isinstance(outcome, Stored):
             return outcome, prediction
@@ -761,11 +842,12 @@ def _store_output(
                 output = fresh.get(output.index, output)
                 if is_new and failures == 1:
                     continue
-                if context.clock() >= patience_ends:
+                if not is_patient:
                     return outcome, prediction
-            case _ if failures >= context.policy.store_tries:
+            case _ if tries_left <= 0:
                 return outcome, prediction
         yield Sleep(context.policy.wait_after(failures))
+        yield RenewClaim(attempt)  # another worker would only do the same once more
 
 
 def _ask_for_new_urls(context: RequestContext, prediction: Prediction) -> Stage[Prediction]:

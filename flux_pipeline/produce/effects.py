@@ -139,8 +139,28 @@ class StoreOutput:
     prediction: Prediction
     output: Output
     polls: int
-    is_last_try: bool = False
-    """Whether a failure leaves the output for a later run."""
+    tries_left: int = 0
+    """Within this run, where the same call may help or the store fails."""
+    is_patient: bool = False
+    """Whether an output that is not there yet is asked for again in this run."""
+
+    def is_last_try(self, because: str) -> bool:
+        """Whether a failure of this kind leaves the output for a later run."""
+        return not self.is_patient if because == "gone" else self.tries_left <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class FindImage:
+    """Find an image of this prediction that is in the store already. Outcome: ``StoreOutcome``.
+
+    ``NotStored`` with ``store`` where the store can't be read, and with ``removed`` where there is
+    none.
+    """
+
+    attempt: Attempt
+    prediction: Prediction
+    index: int
+    polls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +187,7 @@ Effect: TypeAlias = (
     | Poll
     | Cancel
     | StoreOutput
+    | FindImage
     | Sleep
 )
 

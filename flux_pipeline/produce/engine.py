@@ -110,6 +110,7 @@ class Engine:
             self.running -= accepted
             await self._end(item.tracker, ended.value, recorded=False)
         finally:
+            self.services.brake.forget(handler.holder)
             self.slots.release()
 
     async def _perform_counted(self, handler: EffectHandler, effect: fx.Effect) -> Any:

@@ -18,7 +18,7 @@ from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, St
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.leases import elapsed_since_boot
 from flux_pipeline.ledger.writer import LedgerWriter
-from flux_pipeline.lineage.record import ImageStatus, records_to_json
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_to_json
 from flux_pipeline.outcomes import (
     Accepted,
     AccessDenied,
@@ -30,7 +30,7 @@ from flux_pipeline.outcomes import (
     Rejected,
     Stopped,
 )
-from flux_pipeline.prediction import Status
+from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.brake import Brake
 from flux_pipeline.produce.ingest import ImageIngest
@@ -41,6 +41,9 @@ from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
+
+_KEPT = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED})
+"""States of an attempt whose image may be in the store."""
 
 
 @dataclass(slots=True)
@@ -86,15 +89,9 @@ class EffectHandler:
 
     @perform.register
     async def _(self, _effect: fx.FindStored) -> Stopped | None:
-        try:
-            uri = await to_thread.run_sync(
-                self.services.ingest.find, self.request, limiter=self.services.threads
-            )
-        except StoreError as error:
-            reason = f"nothing more is created while the store fails: {error}"
-            return self.services.brake.stop(Stop.STORE, reason)
-        if uri is None:
-            return None
+        uri = await self._find_stored()
+        if uri is None or isinstance(uri, Stopped) or await self._is_kept_by_another():
+            return uri if isinstance(uri, Stopped) else None
         reason = (
             f"{uri} is stored already, and the ledger has forgotten it: an older backup was"
             " restored; run `flux-pipeline reindex`, then nothing is paid again"
@@ -104,9 +101,10 @@ class EffectHandler:
     @perform.register
     async def _(self, _effect: fx.AwaitPermit) -> Stopped | None:
         brake = self.services.brake
-        await brake.wait_for_store()
+        await brake.wait()
         if brake.stopped is None:
             await self.services.provider.permit()
+            await brake.wait()
         return brake.stopped
 
     @perform.register
@@ -236,19 +234,57 @@ class EffectHandler:
             case fx.Stored():
                 brake.note_stored()
             case fx.NotStored("store", reason):
-                brake.note_store_failure(reason, is_last_try=effect.is_last_try)
-            case fx.NotStored(because, reason) if because == "refused" or effect.is_last_try:
+                is_last_try = effect.is_last_try("store")
+                brake.note_store_failure(self.holder, reason, is_last_try=is_last_try)
+            case fx.NotStored(because, reason) if because == "refused" or effect.is_last_try(
+                because
+            ):
                 brake.note_failure("a picture could not be fetched", reason)
+            case fx.NotStored():
+                brake.note_delay(self.holder)
         return outcome
+
+    @perform.register
+    async def _(self, effect: fx.FindImage) -> fx.StoreOutcome:
+        record = self._build_record(effect.attempt, effect.prediction, effect.index, effect.polls)
+        return await to_thread.run_sync(
+            self.services.ingest.find_image, self.request, record, limiter=self.services.threads
+        )
 
     @perform.register
     async def _(self, effect: fx.Sleep) -> None:
         await anyio.sleep(max(effect.seconds, 0.0))
 
+    async def _find_stored(self) -> str | Stopped | None:
+        """Find a stored image of this request; a store that fails is asked again for a while."""
+        services, failures = self.services, 0
+        while services.brake.stopped is None:
+            try:
+                uri = await to_thread.run_sync(
+                    services.ingest.find, self.request, limiter=services.threads
+                )
+            except StoreError as error:
+                failures += 1
+                is_last_try = failures >= services.policy.store_tries
+                services.brake.note_store_failure(self.holder, str(error), is_last_try=is_last_try)
+                if not is_last_try:
+                    await anyio.sleep(services.policy.wait_after(failures))
+            else:
+                services.brake.forget(self.holder)
+                return uri
+        return services.brake.stopped
+
+    async def _is_kept_by_another(self) -> bool:
+        """Whether the ledger knows of the stored image: another run may have made it just now."""
+        sha = self.request.request_sha256
+        latest = (await self.services.ledger.call(lambda ledger: ledger.find([sha]))).get(sha)
+        return latest is not None and latest.state in _KEPT
+
     async def _store_output(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
         services, output = self.services, effect.output
         place = (self.request.request_sha256, effect.prediction.id, output.index)
-        body = await to_thread.run_sync(services.spool.find, *place)
+        is_spooling = services.spool.exists()  # without a thread, because it seldom does
+        body = await to_thread.run_sync(services.spool.find, *place) if is_spooling else None
         if body is None:
             try:
                 body = await services.provider.download(output)
@@ -257,26 +293,32 @@ class EffectHandler:
                 if error.gone:
                     return fx.NotStored("gone", reason)
                 return fx.NotStored("again" if error.retryable else "refused", reason)
-        record = build_record(
-            self.request,
-            services.run,
-            index=output.index,
-            status=ImageStatus.STORED,
-            attempt=effect.attempt,
-            prediction=effect.prediction,
-            polls=effect.polls,
-        )
+        record = self._build_record(effect.attempt, effect.prediction, output.index, effect.polls)
         outcome = await to_thread.run_sync(
             services.ingest.ingest, self.request, record, body, limiter=services.threads
         )
         if isinstance(outcome, fx.Stored):
-            await to_thread.run_sync(services.spool.forget, *place)
+            if is_spooling:
+                await to_thread.run_sync(services.spool.forget, *place)
         elif outcome.because == "store" and await to_thread.run_sync(
             services.spool.keep, *place, body
         ):
             kept = f"{outcome.reason}; kept in {services.spool.folder} until then"
             return fx.NotStored("store", kept)
         return outcome
+
+    def _build_record(
+        self, attempt: Attempt, prediction: Prediction, index: int, polls: int
+    ) -> ImageRecord:
+        return build_record(
+            self.request,
+            self.services.run,
+            index=index,
+            status=ImageStatus.STORED,
+            attempt=attempt,
+            prediction=prediction,
+            polls=polls,
+        )
 
     async def _renew_repeatedly(self, attempt: Attempt) -> None:
         """Renew the claim until canceled: reading a list of many pages may outlast the lease."""

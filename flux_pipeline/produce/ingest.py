@@ -96,6 +96,20 @@ class ImageIngest:
                 return found.uri
         return None
 
+    def find_image(self, request: Request, record: ImageRecord) -> StoreOutcome:
+        """Build the record of an image of this prediction that is stored; ``removed`` if none is.
+
+        An earlier run stored it, and died before the ledger knew.
+        """
+        key = image_key(request, record.output_index)
+        try:
+            found = self.store.head(key)
+            if found is None or not _is_of(found, record):
+                return NotStored("removed", f"{key}: nothing of this prediction is stored there")
+            return self.ingest(request, record, self.store.get(key))
+        except StoreError as error:
+            return NotStored("store", str(error))
+
     def _label(self, record: ImageRecord) -> Label:
         """Build the label from what is known before storing, so that it is the same every time.
 
@@ -162,6 +176,12 @@ def _matches(request: Request, seen: Inspection) -> bool:
     return seen.image_format == request.image_format and (
         size in {(0, 0), (seen.width, seen.height)}
     )
+
+
+def _is_of(stored: StoredObject, record: ImageRecord) -> bool:
+    """Whether an object is of this very request and prediction."""
+    theirs = (stored.metadata.get("request-sha256"), stored.metadata.get("prediction-id"))
+    return theirs == (record.request_sha256, record.prediction_id)
 
 
 def _keep_existing(record: ImageRecord, stored: StoredObject) -> ImageRecord:

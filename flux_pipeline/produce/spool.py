@@ -7,7 +7,6 @@ So the bytes wait here, under the request's fingerprint, until a later run or re
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,9 @@ class Spool:
     def keep(self, request_sha256: str, prediction_id: str | None, index: int, body: bytes) -> bool:
         """Write the bytes to disk; False where the folder is full or can't be written."""
         path = self._path(request_sha256, prediction_id, index)
-        if path.exists():
+        if self.find(request_sha256, prediction_id, index) is not None:
             return True
-        if sum(each.stat().st_size for each in self._files()) + len(body) > self.most_bytes:
+        if self._used_bytes() + len(body) > self.most_bytes:
             log.warning("%s: full, %d bytes are not kept there", self.folder, len(body))
             return False
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -62,12 +61,21 @@ class Spool:
         with suppress(OSError):
             self._path(request_sha256, prediction_id, index).unlink()
 
+    def exists(self) -> bool:
+        """Whether anything was ever kept: cheap enough to ask for each image."""
+        return self.folder.is_dir()
+
     def __len__(self) -> int:
         """How many outputs wait."""
-        return sum(1 for _ in self._files())
+        return sum(1 for _ in self.folder.glob("*.output"))
 
-    def _files(self) -> Iterator[Path]:
-        return self.folder.glob("*.output")
+    def _used_bytes(self) -> int:
+        """What lies in the folder, also of writers that were killed."""
+        used = 0
+        for path in self.folder.glob("*"):
+            with suppress(OSError):  # another process may have stored it just now
+                used += path.stat().st_size
+        return used
 
     def _path(self, request_sha256: str, prediction_id: str | None, index: int) -> Path:
         made_by = hashlib.sha256((prediction_id or "").encode()).hexdigest()[:16]

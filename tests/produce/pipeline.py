@@ -16,6 +16,7 @@ from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport, Tally
+from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.request import Request, Source
@@ -29,7 +30,13 @@ PATIENT = Timeouts(connect=20.0, create=50.0, call=50.0, download=100.0, silence
 """A machine that is busy for some seconds must not look like a provider that hangs."""
 IMPATIENT = Timeouts(connect=20.0, create=0.6, call=0.6, download=1.0, silence=0.5)
 """Where a fault hangs, and only there."""
-POLICY = Policy(visibility=0.2, backoff=0.02, settle_patience=1.0, expected_seconds=0.05)
+POLICY = Policy(
+    visibility=0.2,
+    backoff=0.02,
+    settle_patience=1.0,
+    expected_seconds=0.05,
+    gone_patience=0.5,
+)
 
 
 def make_requests(count: int, *, prompt_set: str = "set", **inputs: object) -> list[Request]:
@@ -55,6 +62,8 @@ class Pipeline:
     policy: Policy = POLICY
     has_list: bool | None = None
     timeouts: Timeouts = PATIENT
+    output_hosts: tuple[str, ...] = ()
+    """Beside the emulator's own origin, whose outputs are always fetched."""
     runs: int = 0
     reports: list[PartitionReport] = field(default_factory=list)
 
@@ -67,6 +76,7 @@ class Pipeline:
             has_list=self.has_list,
             creates_per_minute=60_000,
             calls_per_minute=600_000,
+            output_hosts=self.output_hosts,
         )
         return Producer(
             open_provider=lambda: Provider(config),
@@ -74,7 +84,12 @@ class Pipeline:
             ledger=self.ledger,
             policy=self.policy,
             concurrency=16,
+            spool=self.spool,
         )
+
+    @property
+    def spool(self) -> Spool:
+        return Spool(self.folder / "spool")
 
     def run(
         self,

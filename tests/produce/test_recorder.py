@@ -20,7 +20,7 @@ from tests.lineage.samples import a_record, digest
 
 
 def open_recorder(store: Store) -> Recorder:
-    return Recorder(store, cast("Any", None), RunContext("run-1"))
+    return Recorder(store, cast("Any", None), RunContext("run-1"), lambda: None)
 
 
 async def keep(store: Store, count: int, **changes: Any) -> None:
