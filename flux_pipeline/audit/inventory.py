@@ -34,7 +34,7 @@ CREATE TABLE images (
     key TEXT PRIMARY KEY,
     listed INTEGER NOT NULL DEFAULT 0, -- in the first listing of the store
     present INTEGER NOT NULL DEFAULT 0, -- in any listing of the store
-    open INTEGER NOT NULL DEFAULT 0, -- of an attempt that is not over
+    open_sha TEXT, -- the request whose attempt is not over
     ledger_file TEXT, ledger_pixels TEXT, recorded INTEGER,
     lineage_file TEXT, lineage_pixels TEXT, lineage_at TEXT
 ) WITHOUT ROWID;
@@ -48,7 +48,14 @@ _ADD_STORED = "INSERT INTO images (key, listed, present) VALUES (?, 1, 1)"
 _ADD_STORED_MEANWHILE = (
     "INSERT INTO images (key, present) VALUES (?, 1) ON CONFLICT DO UPDATE SET present = 1"
 )
-_ADD_OPEN = "INSERT INTO images (key, open) VALUES (?, 1) ON CONFLICT DO UPDATE SET open = 1"
+_ADD_OPEN = (
+    "INSERT INTO images (key, open_sha) VALUES (?, ?)"
+    " ON CONFLICT DO UPDATE SET open_sha = excluded.open_sha"
+)
+_OPEN_AND_STORED = (
+    "SELECT open_sha FROM images WHERE open_sha NOT NULL GROUP BY open_sha"
+    " HAVING min(listed AND lineage_file NOT NULL) ORDER BY open_sha"
+)
 _ADD_LEDGER = (
     "INSERT INTO images (key, ledger_file, ledger_pixels, recorded) VALUES (?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET ledger_file = excluded.ledger_file,"
@@ -136,9 +143,9 @@ class Inventory:
         """Add the store's keys once more: what was stored since the first listing is there too."""
         self._db.executemany(_ADD_STORED_MEANWHILE, ((key,) for key in keys))
 
-    def add_open(self, key: str) -> None:
+    def add_open(self, key: str, request_sha256: str) -> None:
         """Add a key under which an attempt that is not over may store something any moment."""
-        self._db.execute(_ADD_OPEN, (key,))
+        self._db.execute(_ADD_OPEN, (key, request_sha256))
 
     def add_ledger(self, key: str, file: str, pixels: str, *, recorded: bool) -> None:
         """Add an image that the ledger has as stored, with its two SHA-256 hashes."""
@@ -181,11 +188,17 @@ class Inventory:
 
     def orphaned(self) -> Iterator[InventoryRow]:
         """Objects that ledger or lineage don't know, unless an open attempt explains them."""
-        return self._select("listed AND NOT open AND (ledger_file IS NULL OR lineage_file IS NULL)")
+        return self._select(
+            "listed AND open_sha IS NULL AND (ledger_file IS NULL OR lineage_file IS NULL)"
+        )
 
     def unentered(self) -> Iterator[InventoryRow]:
-        """The orphaned objects that the ledger doesn't know."""
-        return self._select("listed AND NOT open AND ledger_file IS NULL")
+        """The objects that the ledger doesn't have as stored, those of open attempts too."""
+        return self._select("listed AND ledger_file IS NULL")
+
+    def open_and_stored(self) -> list[str]:
+        """Requests with an open attempt, of which every image is in the store and the lineage."""
+        return [sha for (sha,) in self._db.execute(_OPEN_AND_STORED)]
 
     def contradictory(self) -> Iterator[InventoryRow]:
         """Objects of which ledger and lineage have recorded different hashes."""
@@ -282,7 +295,7 @@ def _add_request(attempt: Attempt, inventory: Inventory) -> None:
         inventory.add_request(request.seed, request.request_sha256)
     if attempt.state.is_open:
         for index in range(request.outputs):
-            inventory.add_open(image_key(request, index))
+            inventory.add_open(image_key(request, index), request.request_sha256)
 
 
 def key_of(uri: str, store_uri: str) -> str:

@@ -72,7 +72,8 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
     """
     kind = _kind(emulated=emulated)
     mark = _read_mark(store)
-    _check_generation(ledger, store, mark)
+    if older := describe_older(ledger, store):
+        raise LedgerError(older)
     while mark is None or (ledger.note(STORE_ID), ledger.note(_PROVIDER)) != (mark.store_id, kind):
         check_provider(ledger, emulated=emulated)
         was_empty = ledger.is_empty()
@@ -95,6 +96,23 @@ def describe_mismatch(ledger: SqlLedger, store: Store) -> str | None:
     if noted is None or (mark is not None and noted == mark.store_id):
         return None
     return f"{ledger.name} belongs to {ledger.note(STORE_URI)}, and FLUX_STORE is {store.uri}"
+
+
+def describe_older(ledger: SqlLedger, store: Store) -> str | None:
+    """A sentence that runs have recorded images of which the ledger knows nothing; else None.
+
+    Raises:
+        LedgerError, StoreError: They can't be read.
+    """
+    mark = _read_mark(store)  # before the ledger's: a run that ends now raises the ledger's first
+    if mark is None or mark.store_id != ledger.note(STORE_ID):
+        return None
+    if mark.generation <= _generation(ledger):
+        return None
+    return (
+        f"{ledger.name} is older than {store.uri}, as a backup is: what was made since would be"
+        " paid for again. Run `flux-pipeline reindex`, which enters what is stored"
+    )
 
 
 def raise_generation(ledger: SqlLedger, store: Store) -> None:
@@ -121,17 +139,6 @@ def accept_generation(ledger: SqlLedger, store: Store) -> None:
     mark = _read_mark(store)
     if mark is not None and mark.generation > _generation(ledger):
         ledger.set_notes({_GENERATION: str(mark.generation)})
-
-
-def _check_generation(ledger: SqlLedger, store: Store, mark: _Mark | None) -> None:
-    """Raise LedgerError where runs have recorded images of which the ledger knows nothing."""
-    if mark is None or mark.store_id != ledger.note(STORE_ID):
-        return
-    if mark.generation > _generation(ledger):
-        raise LedgerError(
-            f"{ledger.name}: is older than {store.uri}, as an old backup is: what was made since"
-            " would be paid for again. Run `flux-pipeline reindex`, which enters what is stored"
-        )
 
 
 def _generation(ledger: SqlLedger) -> int:

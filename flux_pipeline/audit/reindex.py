@@ -1,7 +1,8 @@
 """Rebuilds missing lineage rows and ledger entries, from each other and from the stored images.
 
-Existing rows are left as they are, and so are entries unless the store proves them wrong: this can
-be interrupted and repeated at any time.
+Existing rows are left as they are, and so are entries unless the store proves them wrong, as those
+of a restored backup are: this can be interrupted and repeated at any time. What a run is at work on
+is left to it.
 Rows are rebuilt from the ledger where it has the request; only the images that it doesn't know are
 read, and rebuilt from their labels.
 """
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from enum import Enum
 from itertools import chain, groupby
 from typing import Any
 from uuid import uuid4
@@ -41,7 +43,8 @@ from flux_pipeline.store.base import Store, StoredObject
 
 _BATCH = 500
 """Requests whose rows become one part, and whose entries one transaction."""
-_OPEN = frozenset({State.ACCEPTED, State.SUCCEEDED})
+_ACCEPTED = frozenset({State.ACCEPTED, State.SUCCEEDED})
+_STORED_WITHOUT = "the ledger has its request as stored without it: see `flux-pipeline verify`"
 _RESOLUTION = "rebuilt from the stored objects"
 _RECORD_FIELDS = frozenset(field.name for field in fields(ImageRecord))
 _LABEL_FIELDS = _RECORD_FIELDS & {field.name for field in fields(Label)}
@@ -111,7 +114,7 @@ def _has_records(attempt: Attempt) -> bool:
 
 
 def _unentered(inventory: Inventory) -> Iterator[list[str]]:
-    """The keys of each request that the ledger doesn't know."""
+    """The keys of each request that the ledger doesn't have as stored."""
     # Keys come sorted, and those of one request differ behind their last hyphen alone.
     keys = (row.key for row in inventory.unentered())
     for _, group in groupby(keys, key=lambda key: key.rpartition("-")[0]):
@@ -138,8 +141,8 @@ class ObjectGroup:
 class Reindexer:
     """Writes missing lineage rows and ledger entries.
 
-    Rows are written before entries, as a run does it: after a crash in between, the next reindexing
-    finds the entry missing and goes on.
+    Entries are written before rows, as a run does it: after a crash in between, the next reindexing
+    or rescue finds the entry unrecorded and writes its rows.
     """
 
     store: Store
@@ -162,20 +165,25 @@ class Reindexer:
         self.ledger.mark_recorded(recorded)
 
     def enter(self, groups: Iterable[ObjectGroup]) -> None:
-        """Write the rows and entries of requests that the ledger doesn't know."""
+        """Write the entries and rows of requests that the ledger doesn't have as stored."""
         usable = {}
         for group in groups:
             self.result.failed |= group.failed
             if group.records:
                 usable[group.request_sha256] = group
-        self._write(self._without_row(chain.from_iterable(g.records for g in usable.values())))
         with self.ledger.transaction() as ledger:
-            for group in usable.values():
-                if enter_stored(ledger, group.records, holder=self.run_id):
-                    self.result.entries += 1
-                else:
-                    reason = "the ledger has another prediction for its request: see `verify`"
-                    self.result.failed |= dict.fromkeys(group.keys, reason)
+            entries = {
+                sha: enter_stored(ledger, group.records, holder=self.run_id)
+                for sha, group in usable.items()
+            }
+        stored = [group for sha, group in usable.items() if entries[sha] is not Entry.LEFT]
+        self._write(self._without_row(chain.from_iterable(each.records for each in stored)))
+        self.ledger.mark_recorded([each.request_sha256 for each in stored])
+        for group in stored:
+            if entries[group.request_sha256] is Entry.WRITTEN:
+                self.result.entries += 1
+            else:
+                self.result.failed |= dict.fromkeys(group.keys, _STORED_WITHOUT)
 
     def _without_row(self, records: Iterable[ImageRecord]) -> list[ImageRecord]:
         return [record for record in records if not self._has_row(record)]
@@ -241,27 +249,38 @@ def _index(key: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() else -1
 
 
-def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str) -> bool:
-    """Enter one request in the ledger as stored and recorded.
+class Entry(Enum):
+    """What became of one request's entry in the ledger."""
 
-    False where the ledger has it as stored, or with another prediction. An attempt in another
-    state, as a restored backup has it, ends as stored: the object proves it. ``records``: one for
-    each image asked for, the first of them stored. No budget is charged: it was paid for at another
-    time. Call it within one transaction, so that the entry is whole or not there.
+    WRITTEN = "written"
+    LEFT = "left"
+    """It is under way, and not all of its images are stored: a run or rescue ends it by its id."""
+    STORED = "stored"
+    """The ledger has it as stored already, without this object."""
+
+
+def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str) -> Entry:
+    """Enter one request in the ledger as stored.
+
+    An attempt in another state, as a restored backup has it, ends as stored, or is followed by one
+    that does: the object proves it. ``records``: one for each image asked for, the first of them
+    stored. No budget is charged: it was paid for at another time. Call it within one transaction,
+    so that the entry is whole or not there.
     """
     first = records[0]
     request = rebuild_request(first)
-    attempt = ledger.find([request.request_sha256]).get(request.request_sha256)
+    latest = ledger.find([request.request_sha256]).get(request.request_sha256)
+    if latest is not None and latest.state is State.STORED:
+        return Entry.STORED
+    attempt = _attempt_of(ledger, latest, _intent_of(request, first), first, holder=holder)
     if attempt is None:
-        attempt = _new_attempt(ledger, request, first, holder=holder)
-    if attempt is None or attempt.state is State.STORED:
-        return False
-    reply = dump_reply(Prediction(id=first.prediction_id, status=Status.SUCCEEDED))
-    if attempt.prediction_id is None or not attempt.state.is_open:
-        if ledger.accept(attempt, prediction_id=first.prediction_id, reply=reply) not in _OPEN:
-            return False
-    elif attempt.prediction_id != first.prediction_id:
-        return False
+        return Entry.LEFT
+    is_whole = all(record.status is ImageStatus.STORED for record in records)
+    if attempt.state not in _ACCEPTED:
+        reply = dump_reply(Prediction(id=first.prediction_id, status=Status.SUCCEEDED))
+        ledger.accept(attempt, prediction_id=first.prediction_id, reply=reply)
+    if latest is not None and latest.state.is_open and not is_whole:
+        return Entry.LEFT  # its other images may still be had by its id, which is written now
     closed = ledger.close(
         replace(attempt, state=State.ACCEPTED, prediction_id=first.prediction_id),
         State.STORED,
@@ -269,22 +288,39 @@ def enter_stored(ledger: Ledger, records: Sequence[ImageRecord], *, holder: str)
         images=records_to_json(records),
         resolution=_RESOLUTION,
     )
-    ledger.mark_recorded([request.request_sha256])
-    return closed
+    return Entry.WRITTEN if closed else Entry.LEFT
 
 
-def _new_attempt(
-    ledger: Ledger, request: Request, first: ImageRecord, *, holder: str
-) -> Attempt | None:
-    """Write the intent of a request that the ledger doesn't know; None where others have begun."""
-    intent = Intent(
+def _intent_of(request: Request, first: ImageRecord) -> Intent:
+    return Intent(
         request_sha256=request.request_sha256,
         prompt_set=first.prompt_set,
         run_id=first.run_id,
         cost_micros=micros(request.cost_usd) or 0,
         request_json=dump_request(request),
     )
-    claim = ledger.claim(intent, holder=holder, budgets=())
+
+
+def _attempt_of(
+    ledger: Ledger, latest: Attempt | None, intent: Intent, first: ImageRecord, *, holder: str
+) -> Attempt | None:
+    """The attempt to be closed as stored; None where it must be left to others.
+
+    It is the latest one where the object can be its own, and one that follows it otherwise.
+    """
+    after = 0
+    if latest is not None and latest.state.is_open:
+        if latest.prediction_id not in {None, first.prediction_id}:
+            return None
+    elif latest is not None:
+        if latest.state is State.HELD:
+            return latest
+        same = latest.prediction_id is not None and latest.prediction_id == first.prediction_id
+        if same and ledger.reopen(latest):
+            return replace(latest, state=State.ACCEPTED)
+        ledger.allow_retry(latest)  # does nothing where another may follow anyway
+        after = latest.number
+    claim = ledger.claim(intent, holder=holder, after=after, budgets=())
     return claim.attempt if isinstance(claim, Claimed) else None
 
 

@@ -22,12 +22,13 @@ from flux_pipeline.audit.inventory import (
     load_ledger,
     load_lineage,
 )
-from flux_pipeline.audit.ownership import describe_mismatch
+from flux_pipeline.audit.ownership import MARK, describe_mismatch, describe_older
 from flux_pipeline.errors import ImageError, LedgerError, StoreError
 from flux_pipeline.images.inspection import inspect_image
-from flux_pipeline.iteration import map_ahead
+from flux_pipeline.iteration import batched, map_ahead
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
+from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.producer import Producer
@@ -46,6 +47,10 @@ READERS = 8
 _PAGE = 100
 _UNPAID = frozenset({Status.FAILED, Status.CANCELED, Status.ABORTED})
 _PAID = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED, State.RESENT, State.DUPLICATE})
+_FORGOTTEN = (
+    "the ledger has the request as under way, and all its images are stored and in the lineage;"
+    " `flux-pipeline reindex` enters them"
+)
 _RESTORE = "restore it from a backup of the store"
 _RESTORE_OR_ASK = f"{_RESTORE}, or ask for it anew with another seed or take"
 
@@ -81,7 +86,7 @@ def verify(
         result.findings.extend(load_lineage(store, inventory))
         # An image that was stored while ledger and lineage were read is not missing.
         inventory.add_stored_meanwhile(store.list(IMAGES))
-        differences = list(_compare_sides(inventory))
+        differences = [*_compare_sides(inventory), *_find_forgotten(ledger, store, inventory)]
         if differences and (mismatch := describe_mismatch(ledger, store)):
             result.notes.append(mismatch)
         result.findings.extend(differences)
@@ -117,6 +122,17 @@ def _compare_sides(inventory: Inventory) -> Iterator[Finding]:
     for row in inventory.contradictory():
         message = "ledger and lineage have recorded different hashes; `flux-pipeline verify --deep`"
         yield Finding(Kind.WRONG_HASH, row.key, f"{message} says which one is right")
+
+
+def _find_forgotten(ledger: SqlLedger, store: Store, inventory: Inventory) -> Iterator[Finding]:
+    """Look for what an older copy of the ledger, such as a restored backup, has forgotten."""
+    if older := describe_older(ledger, store):
+        yield Finding(Kind.ORPHANED, MARK, older)
+    for shas in batched(inventory.open_and_stored(), _PAGE):
+        # Asked again: a run may have ended them while the lineage was read.
+        for sha, attempt in ledger.find(shas).items():
+            if attempt.state.is_open:
+                yield Finding(Kind.ORPHANED, sha, _FORGOTTEN)
 
 
 def _recorders(row: InventoryRow) -> str:

@@ -309,6 +309,7 @@ def _enter_original(producer: Producer, plan: Plan) -> None:
         return
     with producer.ledger.transaction() as ledger:
         enter_stored(ledger, [*plan.originals, *plan.missing], holder="reproduce")
+        ledger.mark_recorded([first.request_sha256])
 
 
 def _outcome(plan: Plan, result: Result, run_id: str, *, finished: bool) -> Reproduction:

@@ -7,6 +7,7 @@ import pytest
 
 from flux_pipeline.audit.findings import Kind
 from flux_pipeline.audit.held import Adopted, Held, adopt, choose, drop, find_held, resend
+from flux_pipeline.audit.rescue import rescue
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import LedgerError, ProviderError
@@ -133,13 +134,37 @@ def test_a_prediction_that_the_provider_does_not_know_is_refused(pipeline: Pipel
     assert state_of(pipeline, request) is State.HELD
 
 
-def test_a_prediction_that_is_gone_can_be_noted_as_lost_by_force(pipeline: Pipeline) -> None:
+def test_a_prediction_that_the_provider_does_not_show_is_open_by_force_until_it_must_be_gone(
+    pipeline: Pipeline,
+) -> None:
     (request,) = hold(pipeline)
+    pipeline.policy = replace(pipeline.policy, gone_patience=0.1)
 
-    take(pipeline, request, "nosuchprediction", force=True)
+    done = take(pipeline, request, "nosuchprediction", force=True)
 
+    assert dict(done.rescued.states) == {State.ACCEPTED: 1}
+    assert "paid, not stored yet" in next(done.rescued.reasons.lines(1))
+    pipeline.reopen(later=2 * 3600.0)
+    rescue(pipeline.producer, run_id="rescue-1", older_than=0.0)
     assert state_of(pipeline, request) is State.EXPIRED
     assert verify(pipeline.producer).ids(Kind.LOST) == ["nosuchprediction"]
+
+
+def test_a_prediction_that_was_believed_gone_is_adopted_again(pipeline: Pipeline) -> None:
+    """By its own id, which the ledger knows: it is asked for once more, and nothing is created."""
+    (request,) = hold(pipeline)
+    paid = paid_id(pipeline, request)
+    take(pipeline, request, paid)
+    (pipeline.folder / "store" / keys(pipeline, "images/")[0]).unlink()
+    change_ledger(pipeline, "UPDATE flux_attempts SET state = 'expired', images = '[]'")
+    pipeline.reopen()
+
+    done = take(pipeline, request, paid)
+
+    assert (done.state, dict(done.rescued.states)) == (State.ACCEPTED, {State.STORED: 1})
+    assert (state_of(pipeline, request), pipeline.created) == (State.STORED, 1)
+    with pytest.raises(LedgerError, match="in the ledger already"):
+        take(pipeline, request, paid)
 
 
 def test_what_shows_no_input_any_more_is_adopted_by_force_alone(open_pipeline: Open) -> None:
@@ -162,7 +187,7 @@ def test_without_an_answer_of_the_provider_nothing_is_adopted(pipeline: Pipeline
         take(pipeline, request, "someprediction")
 
 
-@pytest.mark.parametrize("wrong", ["", "../x", "a b", "x" * 65])
+@pytest.mark.parametrize("wrong", ["", "../x", "a b", "x" * 256])
 def test_what_can_not_be_an_id_is_refused_by_force_too(pipeline: Pipeline, wrong: str) -> None:
     (request,) = hold(pipeline)
 

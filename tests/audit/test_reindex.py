@@ -182,16 +182,95 @@ def test_no_budget_is_charged_for_what_was_paid_before(pipeline: Pipeline) -> No
     assert sum(each.intent.cost_micros for each in attempts(pipeline)) == 4 * 3000
 
 
-@pytest.mark.parametrize("state", ["failed", "held", "unsent", "refused"])
-def test_an_entry_that_exists_is_never_changed(pipeline: Pipeline, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "with_id"),
+    [
+        (State.INTENT, False),
+        (State.HELD, False),
+        (State.UNSENT, False),
+        (State.RESENT, False),
+        (State.REFUSED, False),
+        (State.REFUSED, True),
+        (State.FAILED, False),
+        (State.FAILED, True),
+        (State.ACCEPTED, True),
+        (State.SUCCEEDED, True),
+        (State.EXPIRED, True),
+    ],
+)
+def test_an_entry_that_the_store_proves_wrong_is_corrected(
+    pipeline: Pipeline, state: State, with_id: bool
+) -> None:
+    """As an older copy of the ledger has it; what is open there has lost its worker."""
+    requests = make_requests(1)
+    pipeline.run(requests)
+    no_id = "" if with_id else ", prediction_id = NULL, acceptance = NULL"
+    change_ledger(pipeline, f"UPDATE flux_attempts SET state = '{state}', images = '[]'{no_id}")
+    pipeline.reopen()
+
+    done = rebuild(pipeline)
+
+    assert (done.rows, done.entries, done.failed) == (0, 1, {})
+    assert attempts(pipeline)[-1].state is State.STORED
+    assert pipeline.ledger.unfinished() == []
+    assert pipeline.run(requests) == Tally(asked=1, unchanged=1)
+    assert pipeline.created == 1
+    assert rebuild(pipeline) == Reindexed(images=1)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.REFUSED, State.EXPIRED])
+def test_an_image_of_a_later_attempt_follows_the_one_that_the_ledger_knows(
+    pipeline: Pipeline, state: State
+) -> None:
+    """The first prediction failed, and the one that made the image is not in the old ledger."""
+    requests = make_requests(1)
+    pipeline.run(requests)
+    change_ledger(
+        pipeline,
+        f"UPDATE flux_attempts SET state = '{state}', images = '[]', prediction_id = 'first',"
+        " acceptance = 'first'",
+    )
+
+    done = rebuild(pipeline)
+
+    assert (done.entries, done.failed) == (1, {})
+    first, second = attempts(pipeline)
+    assert (first.prediction_id, second.state) == ("first", State.STORED)
+    assert pipeline.run(requests) == Tally(asked=1, unchanged=1)
+
+
+def test_what_is_under_way_and_half_stored_gets_its_id_and_is_finished_by_it(
+    pipeline: Pipeline,
+) -> None:
+    requests = make_requests(1, num_outputs=2)
+    pipeline.run(requests)
+    lose(pipeline, "lineage")
+    path_of(pipeline, keys(pipeline, "images/")[1]).unlink()
+    change_ledger(
+        pipeline,
+        "UPDATE flux_attempts SET state = 'intent', images = '[]', prediction_id = NULL,"
+        " acceptance = NULL",
+    )
+    pipeline.reopen()
+
+    assert rebuild(pipeline) == Reindexed(images=1)
+
+    assert attempts(pipeline)[0].state is State.ACCEPTED
+    pipeline.reopen()
+    assert pipeline.run(requests).stored == 2
+    assert pipeline.created == 1
+
+
+def test_an_image_that_a_stored_request_does_not_name_is_said(pipeline: Pipeline) -> None:
     pipeline.run(make_requests(1))
-    change_ledger(pipeline, f"UPDATE flux_attempts SET state = '{state}', images = '[]'")
+    change_ledger(pipeline, "UPDATE flux_attempts SET images = '[]'")
     before = attempts(pipeline)
     (key,) = keys(pipeline, "images/")
 
     done = rebuild(pipeline)
 
-    assert done.failed == {key: f"the ledger has its request as {state}, which is left as it is"}
+    assert (list(done.failed), done.entries) == ([key], 0)
+    assert "as stored without it: see `flux-pipeline verify`" in done.failed[key]
     assert attempts(pipeline) == before
 
 

@@ -14,6 +14,7 @@ from flux_pipeline.audit.findings import Kind, Verification
 from flux_pipeline.audit.verify import check_unknown, verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.ledger.base import Attempt, State
+from flux_pipeline.lineage.record import ImageStatus, records_from_json, records_to_json
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.store.open import open_store
@@ -105,14 +106,30 @@ def test_what_was_paid_and_expired_is_lost(open_pipeline: Open) -> None:
     assert set(result.ids(Kind.LOST)) == paid
 
 
-def test_a_paid_output_that_could_not_be_used_is_lost(open_pipeline: Open) -> None:
+def test_a_paid_output_that_our_settings_refuse_is_under_way_and_no_finding(
+    open_pipeline: Open,
+) -> None:
+    """It stays open by its id, and is fetched when the setting is right."""
     pipeline = open_pipeline(FaultPlan(download={"redirect_private": 1.0}, cap=100))
     pipeline.run(make_requests(1))
+
+    assert verify(pipeline.producer).ok
+    assert [each.state for each in pipeline.ledger.unfinished()] == [State.SUCCEEDED]
+
+
+def test_an_image_that_an_earlier_version_gave_up_is_lost(pipeline: Pipeline) -> None:
+    """Versions before 0.2 closed a request with the images that could be stored."""
+    pipeline.run(make_requests(1, num_outputs=2))
     (paid,) = pipeline.server.usage().predictions
+    attempt = next(pipeline.ledger.attempts())
+    first, second = records_from_json(attempt.images)
+    failed = replace(second, status=ImageStatus.FAILED, error="paid, not stored: refused")
+    images = records_to_json([first, failed]).replace("'", "''")
+    change_ledger(pipeline, f"UPDATE flux_attempts SET images = '{images}'")
 
     result = verify(pipeline.producer)
 
-    assert found(result) == {Kind.LOST: [paid.id]}
+    assert result.ids(Kind.LOST) == [paid.id]
     assert "paid, not stored" in result.findings[0].message
 
 

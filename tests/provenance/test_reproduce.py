@@ -144,7 +144,8 @@ class TestInterrupted:
 
         done = make_again(pipeline, request)
 
-        assert (done.prediction, done.created, pipeline.created) == (sent.id, 0, 2)
+        assert (done.prediction, done.created, pipeline.created) == (sent.id, 1, 2)
+        assert done.usd == pytest.approx(0.003), "no other run has counted it"
 
     def test_it_is_no_second_payment_of_the_original(self, pipeline: Pipeline) -> None:
         (request,) = made(pipeline)
