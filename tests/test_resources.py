@@ -7,9 +7,16 @@ import dagster as dg
 import pytest
 
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.errors import ConfigError, LedgerError, StoreError
+from flux_pipeline.emulator.usage import read_usage
+from flux_pipeline.errors import ConfigError, LedgerError, StoreError, WrongStore
+from flux_pipeline.ledger.base import Claimed, Intent, State
+from flux_pipeline.ledger.open import open_ledger
+from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.lineage.record import records_to_json
 from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
+from flux_pipeline.store.unavailable import UnavailableStore
+from tests.defs.reports import build_record
 
 CANARY = "r8_canary0123456789canary0123456789"
 
@@ -41,6 +48,8 @@ def test_every_setting_arrives() -> None:
         unknown="hold",
         settle_seconds=5.0,
         output_hosts=("pictures.example",),
+        output_networks=("198.18.0.0/15",),
+        spool=Path("waiting"),
         budget_usd_per_day=2.0,
         embed_prompt="no",
         aigc_producer="00119144",
@@ -61,6 +70,8 @@ def test_every_setting_arrives() -> None:
         "unknown": "hold",
         "settle_seconds": 5.0,
         "output_hosts": ["pictures.example"],
+        "output_networks": ["198.18.0.0/15"],
+        "spool": "waiting",
         "usd_per_day": 2.0,
         "embed_prompt": False,
         "aigc_producer": "00119144",
@@ -83,11 +94,13 @@ def test_every_field_reaches_what_is_opened(embedded: ImageProducer, tmp_path: P
             "settle_seconds": 1.5,
             "embed_prompt": False,
             "aigc_producer": "00119144",
+            "spool": str(tmp_path / "waiting"),
         }
     )
     with resource.open() as producer:
         assert producer.concurrency == 7
         assert (producer.embed_prompt, producer.aigc_producer) == (False, "00119144")
+        assert producer.spool.folder == tmp_path / "waiting"
         assert (producer.policy.unknown, producer.policy.visibility) == ("hold", 1.5)
         assert producer.store.uri == (tmp_path / "store").as_uri()
         assert str(tmp_path / "ledger.db") in producer.ledger.name
@@ -182,16 +195,65 @@ def test_an_empty_key_is_reported_in_words(tmp_path: Path) -> None:
         pass
 
 
-def test_a_store_that_cannot_be_written_stops_before_the_ledger(tmp_path: Path) -> None:
-    (tmp_path / "store").write_text("a file where the folder should be")
-    resource = ImageProducer(
-        store=f"file:{tmp_path}/store",
-        ledger=f"sqlite:///{tmp_path}/ledger.db",
-        state=str(tmp_path / "emulator"),
+def test_what_the_downloads_may_reach_arrives_at_the_provider(
+    embedded: ImageProducer, tmp_path: Path
+) -> None:
+    hosts, networks = ["pictures.example"], ["198.18.0.0/15", "fd00::/8"]
+    resource = embedded.model_copy(
+        update={"output_hosts": hosts, "output_networks": networks, "creates_per_minute": 90.0}
     )
-    with pytest.raises(StoreError), resource.open():
+    with resource._provider_config() as config:
+        assert list(config.output_hosts) == hosts
+        assert list(map(str, config.output_networks)) == networks
+        assert config.creates_per_minute == 90.0
+
+
+def test_a_store_that_cannot_be_written_stops_before_anything_is_sent(
+    embedded: ImageProducer, tmp_path: Path
+) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    with pytest.raises(StoreError), embedded.open():
         pass
-    assert not (tmp_path / "ledger.db").exists()
+    assert read_usage(tmp_path / "emulator").creates_received == 0
+    with open_ledger(embedded.ledger) as ledger:
+        assert ledger.is_empty()
+
+
+def note_image(ledger: SqlLedger, uri: str, state: State) -> None:
+    """Enter one prediction as paid, and its image as stored where the state says so."""
+    record = build_record(uri=uri)
+    intent = Intent(record.request_sha256, record.prompt_set, record.run_id, 3000, "{}")
+    claim = ledger.claim(intent, holder="worker")
+    assert isinstance(claim, Claimed)
+    ledger.accept(claim.attempt, prediction_id="prediction-1", reply="{}")
+    if state is State.STORED:
+        images = records_to_json([record])
+        assert ledger.close(claim.attempt, state, holder="worker", images=images)
+
+
+def test_a_store_that_was_moved_away_is_not_made_anew(
+    embedded: ImageProducer, tmp_path: Path
+) -> None:
+    with embedded.open() as producer:
+        note_image(producer.ledger, f"{producer.store.uri}/images/a.webp", State.STORED)
+    (tmp_path / "store").rename(tmp_path / "moved")
+    with pytest.raises(WrongStore, match="FLUX_STORE"), embedded.open():
+        pass
+    with pytest.raises(WrongStore, match="put the store back where it was, or set FLUX_STORE"):
+        embedded.open_pages()
+    assert not (tmp_path / "store").exists()
+
+
+def test_without_its_store_a_producer_opens_for_what_is_paid_alone(
+    embedded: ImageProducer, tmp_path: Path
+) -> None:
+    with embedded.open() as producer:
+        note_image(producer.ledger, "", State.ACCEPTED)
+    (tmp_path / "store").rename(tmp_path / "moved")
+    (tmp_path / "store").write_text("a file where the folder should be")
+    with embedded.open() as producer:
+        assert isinstance(producer.store, UnavailableStore)
+        assert "store" in producer.store.reason
 
 
 def test_a_ledger_that_cannot_be_opened_is_reported_in_words(
