@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.errors import ConfigError
+from flux_pipeline.errors import ConfigError, StoreError
 from flux_pipeline.settings import Settings, is_emulated
+from flux_pipeline.store.open import open_store
 
 CANARY = "r8_canary0123456789canary0123456789"
 
@@ -46,6 +47,9 @@ def test_every_variable_arrives() -> None:
         FLUX_CONCURRENCY="8",
         FLUX_UNKNOWN="hold",
         FLUX_SETTLE_SECONDS="5.5",
+        FLUX_OUTPUT_HOSTS="pictures.example, *.CDN.example",
+        FLUX_OUTPUT_NETWORKS="198.18.0.0/15, fd00::/8",
+        FLUX_SPOOL="waiting",
         FLUX_BUDGET_USD_PER_DAY="2.5",
     )
     assert settings == Settings(
@@ -61,6 +65,9 @@ def test_every_variable_arrives() -> None:
         concurrency=8,
         unknown="hold",
         settle_seconds=5.5,
+        output_hosts=("pictures.example", "*.cdn.example"),
+        output_networks=("198.18.0.0/15", "fd00::/8"),
+        spool=Path("waiting"),
         budget_usd_per_day=2.5,
     )
 
@@ -104,6 +111,33 @@ def test_all_mistakes_are_found_at_once_and_each_names_its_variable() -> None:
     assert found["FLUX_CONCURRENCY"] == "'0' is not allowed (a whole number, 1 to 4096)"
     assert found["FLUX_UNKNOWN"] == "'retry' is not allowed (resend or hold)"
     assert found["FLUX_RATE"] == "'fast' is not allowed (0.1 to 1e+06)"
+
+
+@pytest.mark.parametrize(
+    "text", ["198.18.0.0/33", "198.18.0.1/15", "proxy.example", "198.18.0.0/15;10.0.0.0/8", "*"]
+)
+def test_a_network_that_is_none_is_named_with_the_form_that_is_right(text: str) -> None:
+    message = mistakes({"FLUX_OUTPUT_NETWORKS": f"fd00::/8,{text}"})["FLUX_OUTPUT_NETWORKS"]
+    assert message == f"{text!r} is no network such as 198.18.0.0/15 (several: with commas)"
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("ftp://x", "no such kind of store; write file:PATH, file:///PATH or s3://bucket/prefix"),
+        ("s3://UPPER", "a bucket's name has 3 to 63 of a-z, 0-9, '.' and '-'"),
+        ("s3://bucket/../x", "a prefix has parts of letters"),
+        ("file:", "no folder here"),
+        ("file:~/pictures", "no folder here"),
+        ("s3://key:secret@bucket", "the address holds '@' or '?'"),
+    ],
+)
+def test_the_address_of_a_store_is_checked_like_the_store_does(address: str, why: str) -> None:
+    message = mistakes({"FLUX_STORE": address})["FLUX_STORE"]
+    assert message.startswith(f"is no address of a store: {why}")
+    assert "secret" not in message
+    with pytest.raises(StoreError):
+        open_store(address)
 
 
 @pytest.mark.parametrize("text", ["inf", "1e400", "nan", "0", "-3", "", "1_0" * 400, "１"])
