@@ -151,6 +151,9 @@ def test_faults_of_every_phase_are_listed() -> None:
     ]
     rows = table("docs/emulator.md", "phase", "faults")
     assert [names(row[1]) for row in rows] == [list(get_args(kind)) for kind in kinds]
+    lasting = table("docs/emulator.md", "lasting fault", "seconds count from", "meanwhile")
+    listed = sorted(name for row in lasting for name in names(row[0]))
+    assert listed == sorted(get_args(faults.LastingFault))
 
 
 def test_jobs_schedules_and_checks_are_listed(

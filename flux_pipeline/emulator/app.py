@@ -148,8 +148,9 @@ class Creates:
                 for index in moment.outputs
             ]
         else:
+            origin = replies.output_origin(request, self.emulator, record)
             items = [
-                {"url": replies.output_url(request, options, record, index)}
+                {"url": replies.output_url(origin, options, record, index)}
                 for index in moment.outputs
             ]
         return json_response(replies.without_id(record.created_at, items))
@@ -165,12 +166,14 @@ class Predictions:
         """One prediction as it is now."""
         admit(self.emulator, request, "calls")
         record = self._record(request)
+        self._refuse_for_a_while(record)
         return self._faulty("poll", record, await self._shown(request, record))
 
     async def cancel(self, request: Request) -> Response:
         """Stop a prediction that runs; one that has ended stays as it is."""
         admit(self.emulator, request, "calls")
         record = self._record(request)
+        self._refuse_for_a_while(record)
         now, options = self.emulator.clock(), self.emulator.options
         moment = record.life.at(now, options.retention_seconds)
         if moment.completed_at is None:
@@ -208,6 +211,11 @@ class Predictions:
         if record is None:
             raise replies.not_found()
         return record
+
+    def _refuse_for_a_while(self, record: Record) -> None:
+        prompt = record.typed_input.prompt
+        if self.emulator.lasting_fault("poll", prompt, since=record.created_at):
+            raise replies.not_found()
 
     async def _shown(self, request: Request, record: Record) -> Response:
         return json_response(await self._object(request, record, count=True))
@@ -287,11 +295,18 @@ class Files:
         index = names.get(request.path_params["name"])
         if index is None or moment.removed:
             raise replies.not_found()
+        self._refuse_for_a_while(record)
         body = await replies.image_bytes(self.emulator, record, index)
         fault = self.emulator.fault_of_call("download", record, part=f"/{index}")
         if fault is not None:
             return self._spoiled(fault, Download(self.emulator, record, request.url.path, body))
         return Response(body, media_type=CONTENT_TYPES[record.typed_input.output_format])
+
+    def _refuse_for_a_while(self, record: Record) -> None:
+        since, prompt = record.plan.ends_at, record.typed_input.prompt
+        fault = self.emulator.lasting_fault("download", prompt, since=since)
+        if fault is not None:
+            raise replies.forbidden() if fault == "downloads_403" else replies.not_found()
 
     def _spoiled(self, fault: str, download: Download) -> Response:
         if fault == "expired":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flux_pipeline.emulator import records
-from flux_pipeline.emulator.faults import FaultPlan, Phase, draw_fault
+from flux_pipeline.emulator.faults import FaultPlan, LastingFault, Phase, draw_fault, find_lasting
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import Record, State
 from flux_pipeline.emulator.usage import Usage, build_usage
@@ -44,3 +44,15 @@ class Emulator:
         identity = phase if record is None else f"{record.identity}{part}"
         with self.state.transaction() as connection:
             return draw_fault(connection, self.faults, phase, identity)
+
+    def lasting_fault(
+        self, phase: str, prompt: str, *, since: float | None = None
+    ) -> LastingFault | None:
+        """The lasting fault of a phase that this prompt's call meets now, or None.
+
+        ``since`` is when its seconds begin; None for the first create that was received.
+        """
+        if not self.faults.lasting or not self.faults.concerns(prompt):
+            return None
+        with self.state.transaction() as connection:
+            return find_lasting(connection, self.faults, phase, now=self.clock(), since=since)

@@ -3,6 +3,9 @@
 A decision depends on the plan's seed, the phase, the identity (of the input, the prediction or the
 file) and how often that identity was asked for before, never on order or time. ``cap`` ends every
 series of faults, so that a client that tries again gets through.
+
+The faults of ``lasting`` depend on time alone: every call meets them until so many seconds have
+passed on the emulator's clock, however often it is tried.
 """
 
 import math
@@ -17,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flux_pipeline.emulator import chance
 from flux_pipeline.emulator.lifecycle import End, Plan
-from flux_pipeline.emulator.records import tally
+from flux_pipeline.emulator.records import first_create, tally
 
 Phase = Literal["create", "outcome", "poll", "list", "cancel", "download"]
 
@@ -65,6 +68,10 @@ OutcomeFault = Literal[
     "failed_null",
     "failed_nsfw",
     "failed_permanent",
+    "failed_memory",
+    "failed_exitcode",
+    "failed_unknown",
+    "failed_weights",
     "images_refused",
     "null_output_once",
     "null_output",
@@ -113,6 +120,21 @@ DownloadFault = Literal[
     "redirect_other_host",
     "expired",
 ]
+LastingFault = Literal[
+    # since the first create that was received
+    "creates_400",
+    "creates_404",
+    "creates_405",
+    "creates_413",
+    "creates_415",
+    "weights_missing",
+    # since the prediction's create
+    "polls_404",
+    # since the prediction's end
+    "downloads_404",
+    "downloads_403",
+    "outputs_elsewhere",
+]
 Rate = Annotated[float, Field(ge=0, le=1)]
 _FOR_GOOD = frozenset({"failed_nsfw", "failed_permanent", "images_refused"})
 """Outcomes that belong to the input: the same input meets them again."""
@@ -129,8 +151,19 @@ ERROR_MESSAGES: dict[str, str | None] = {
     "failed_null": None,
     "failed_nsfw": _NSFW,
     "failed_permanent": "Cannot load LoRA weights: the file has no tensors of this model.",
+    "failed_memory": "CUDA out of memory. Tried to allocate 2.25 GiB (GPU 0; 79.15 GiB total)",
+    "failed_exitcode": "Prediction failed: the worker ended with exitcode -9",
+    "failed_unknown": "unknown reason",
+    "failed_weights": "Failed to download weights: 404 Client Error: Not Found for the LoRA's URL",
 }
 """The ``error`` of a failed prediction, by the fault's name."""
+LASTING_BY_PHASE: Mapping[str, tuple[LastingFault, ...]] = {
+    "create": ("creates_400", "creates_404", "creates_405", "creates_413", "creates_415"),
+    "outcome": ("weights_missing",),
+    "poll": ("polls_404",),
+    "download": ("downloads_404", "downloads_403"),
+    "output": ("outputs_elsewhere",),
+}
 _ENDS: dict[str, End] = {"stuck": "stuck", "aborted": "aborted", "canceled": "canceled"}
 
 
@@ -150,6 +183,12 @@ class FaultPlan(BaseModel):
     list: dict[CallFault, Rate] = Field(default_factory=dict)
     cancel: dict[CallFault, Rate] = Field(default_factory=dict)
     download: dict[DownloadFault, Rate] = Field(default_factory=dict)
+    lasting: dict[LastingFault, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Seconds for which every call meets the fault."
+    )
+    other_origin: str = Field(
+        default="https://outputs.invalid", description="outputs_elsewhere: origin of output URLs."
+    )
 
     unauthorized_after: int | None = Field(
         default=None, ge=0, description="401 to every call once this many creates were received."
@@ -227,6 +266,24 @@ def draw_fault(
     if fault is not None:
         tally(connection, "fault", f"{phase}.{fault}")
     return fault
+
+
+def find_lasting(
+    connection: sqlite3.Connection, plan: FaultPlan, phase: str, *, now: float, since: float | None
+) -> LastingFault | None:
+    """The lasting fault of a phase that is still on, or None.
+
+    Its seconds begin at ``since``; None stands for the first create that was received.
+    """
+    lasting = {name: plan.lasting[name] for name in LASTING_BY_PHASE[phase] if name in plan.lasting}
+    if not lasting:
+        return None
+    begun = first_create(connection, now) if since is None else since
+    for name, seconds in lasting.items():
+        if now < begun + seconds:
+            tally(connection, "fault", f"lasting.{name}")
+            return name
+    return None
 
 
 def spoil_plan(plan: Plan, outcome: str, faults: FaultPlan, input_sha: str, images: int) -> Plan:

@@ -272,6 +272,15 @@ def from_row(row: sqlite3.Row) -> Record:
     )
 
 
+def first_create(connection: sqlite3.Connection, now: float) -> float:
+    """When the first create was received, s since the epoch: ``now``, if none was before."""
+    # Not in the schema, so that older states can be opened.
+    connection.execute("CREATE TABLE IF NOT EXISTS moments (name TEXT PRIMARY KEY, at REAL)")
+    connection.execute("INSERT OR IGNORE INTO moments VALUES ('first create', ?)", (now,))
+    row = connection.execute("SELECT at FROM moments WHERE name = 'first create'").fetchone()
+    return float(row["at"])
+
+
 def tally(connection: sqlite3.Connection, kind: str, name: str) -> int:
     """Count one more ``name`` of a ``kind``, and return how many there are now."""
     row = connection.execute(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dataclasses import field as member
 from datetime import UTC, datetime
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any, Literal
 
 from anyio import to_thread
@@ -105,11 +106,16 @@ def file_name(record: Record, index: int) -> str:
     return f"out-{index}.{record.typed_input.output_format}"
 
 
-def output_url(request: Request, options: EmulatorOptions, record: Record, index: int) -> str:
-    """The URL of one image, on the origin that the client asked or the configured one."""
-    origin = (
-        options.output_origin or f"{request.scope['scheme']}://{request.headers.get('host', '')}"
-    )
+def output_origin(request: Request, emulator: Emulator, record: Record) -> str:
+    """The origin of a prediction's output URLs: what the client asked, or the configured one."""
+    if emulator.lasting_fault("output", record.typed_input.prompt, since=record.plan.ends_at):
+        return emulator.faults.other_origin
+    asked = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+    return emulator.options.output_origin or asked
+
+
+def output_url(origin: str, options: EmulatorOptions, record: Record, index: int) -> str:
+    """The URL of one image."""
     url = f"{origin}/output/{record.id}/{file_name(record, index)}"
     if not options.signed_outputs:
         return url
@@ -143,7 +149,8 @@ async def output_value(
     """``output`` in the configured shape: a list of URLs, of data URIs, or a lone string."""
     if emulator.options.output_shape == "data_uri":
         return [await data_uri(emulator, record, index) for index in indexes]
-    urls = [output_url(request, emulator.options, record, index) for index in indexes]
+    origin = output_origin(request, emulator, record)
+    urls = [output_url(origin, emulator.options, record, index) for index in indexes]
     return urls[0] if emulator.options.output_shape == "string" and len(urls) == 1 else urls
 
 
@@ -235,6 +242,12 @@ def channel_refused() -> Refusal:
 def not_cancelable() -> Refusal:
     """422: the prediction has already ended."""
     return Refusal(422, "Not cancelable", "The prediction has already ended.")
+
+
+def rejected(status: int) -> Refusal:
+    """400, 404, 405, 413 or 415 to a whole create, as a wrong address or a proxy answers it."""
+    title = HTTPStatus(status).phrase
+    return Refusal(status, title, f"{title}: the call is not served here.")
 
 
 def malformed(detail: str) -> Refusal:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from flux_pipeline.emulator import chance, records, replies
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.faults import draw_fault, spoil_plan
+from flux_pipeline.emulator.faults import ERROR_MESSAGES, draw_fault, find_lasting, spoil_plan
 from flux_pipeline.emulator.inputs import (
     InvalidField,
     InvalidInput,
@@ -229,8 +229,11 @@ def accept(emulator: Emulator, order: Order) -> Purchase:
     """Accept an order and charge for it, unless the fault drawn for it comes first.
 
     Raises:
-        Refusal: 402, where the credit doesn't cover it.
+        Refusal: 402, where the credit doesn't cover it, or the code of a lasting fault.
     """
+    lasting = emulator.lasting_fault("create", order.typed.prompt)
+    if lasting is not None:
+        raise replies.rejected(int(lasting.removeprefix("creates_")))
     concerned = emulator.faults.concerns(order.typed.prompt)
     cost = emulator.options.usd_per_image * order.typed.num_outputs
     with emulator.state.transaction() as connection:
@@ -262,6 +265,8 @@ def _record(
         if outcome is not None:
             images = order.typed.num_outputs
             plan = spoil_plan(plan, outcome, faults, order.input_sha, images)
+        if find_lasting(connection, faults, "outcome", now=now, since=None):
+            plan = replace(plan, end="failed", error=ERROR_MESSAGES["failed_weights"])
     return Record(
         id=records.new_id(),
         input_sha=order.input_sha,

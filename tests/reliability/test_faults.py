@@ -54,6 +54,10 @@ NEW_ATTEMPT = {
     "failed_e1001",
     "failed_null",
     "failed_permanent",  # unknown to us: asked again until the tries are used up
+    "failed_memory",
+    "failed_exitcode",
+    "failed_unknown",
+    "failed_weights",
 }
 """Faults after which another prediction is created, which is paid too."""
 LEFT_OUT = {
