@@ -258,3 +258,48 @@ async def test_outputs_that_have_vanished_are_gone(configured: Configured) -> No
             with pytest.raises(DownloadError) as refused:
                 await provider.download(Output(0, f"{server.origin}/output/none/out-0.webp"))
     assert refused.value.gone
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 413, 415])
+async def test_a_create_that_is_rejected_for_a_while_is_unpaid_and_gets_through_later(
+    configured: Configured, status: int
+) -> None:
+    plan = FaultPlan.model_validate({"lasting": {f"creates_{status}": 20}})
+    clock = ManualClock()
+    with EmulatorServer(AT_ONCE, plan, clock=clock) as server:
+        async with Provider(configured(server.origin)) as provider:
+            rejected = [await provider.create(make_request()) for _ in range(3)]
+            assert server.usage().creates_accepted == 0
+            clock.advance(20)
+            await accepted(provider, make_request())
+    assert {type(each) for each in rejected} == {Rejected}
+    assert {each.code for each in rejected if isinstance(each, Rejected)} == {status}
+
+
+async def test_what_is_refused_for_a_while_is_not_gone_for_good(configured: Configured) -> None:
+    plan = FaultPlan(lasting={"polls_404": 5, "downloads_404": 9})
+    clock = ManualClock()
+    with EmulatorServer(AT_ONCE, plan, clock=clock) as server:
+        async with Provider(configured(server.origin)) as provider:
+            made = await accepted(provider, make_request())
+            assert made.id is not None
+            assert isinstance(await provider.poll(made.id), Gone)
+            clock.advance(5)
+            ended = await finished(provider, made)
+            with pytest.raises(DownloadError, match="answered 404") as refused:
+                await provider.download(ended.outputs[0])
+            assert refused.value.gone
+            clock.advance(4)
+            assert (await provider.download(ended.outputs[0]))[:4] == b"RIFF"
+
+
+async def test_outputs_on_another_host_say_which_host_to_allow(configured: Configured) -> None:
+    plan = FaultPlan(lasting={"outputs_elsewhere": 60})
+    with EmulatorServer(AT_ONCE, plan) as server:
+        async with Provider(configured(server.origin)) as provider:
+            ended = await finished(provider, await accepted(provider, make_request()))
+            with pytest.raises(DownloadError) as refused:
+                await provider.download(ended.outputs[0])
+    assert str(refused.value).endswith(
+        "set FLUX_OUTPUT_HOSTS=replicate.delivery,*.replicate.delivery,outputs.invalid"
+    )
