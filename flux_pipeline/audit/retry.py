@@ -24,14 +24,10 @@ class Retry:
 
 
 def find_retries(
-    ledger: Ledger, requests: Iterable[Request], *, states: frozenset[State], prompt: str = ""
+    ledger: Ledger, requests: Iterable[Request], *, states: frozenset[State]
 ) -> Iterator[Retry]:
-    """Those of the requests whose latest attempt ended in one of the states.
-
-    ``states``: FAILED, REFUSED or both. ``prompt``: only the prompt of this name; all if empty.
-    """
-    wanted = (each for each in requests if prompt in {"", each.source.prompt_name})
-    for batch in batched(wanted, _IN_ONE_QUERY):
+    """Those of the requests whose latest attempt ended in one of the states: FAILED or REFUSED."""
+    for batch in batched(requests, _IN_ONE_QUERY):
         latest = ledger.find([request.request_sha256 for request in batch])
         for request in batch:
             attempt = latest.get(request.request_sha256)

@@ -268,7 +268,8 @@ def as_markdown(plan: Plan) -> str:
 
 
 def _sentence(plan: Plan) -> str:
-    new = f"**{plan.total.new} new requests, {plan.total.usd:.4f} USD**"
+    retry = f" and {plan.total.retry} that failed before" if plan.total.retry else ""
+    new = f"**{plan.total.new} new requests{retry}, {plan.total.usd:.4f} USD**"
     if not plan.rev:
         return f"{new} would be sent."
     at = f"`{plan.commit[:12]}`"

@@ -14,21 +14,33 @@ _MOST_LINES = 100
 
 
 @click.command()
+@click.option(
+    "--take-store",
+    is_flag=True,
+    help="Go on with this store although the ledger's images are lost for good.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
-def reindex(as_json: bool) -> None:
+def reindex(take_store: bool, as_json: bool) -> None:
     """Write the lineage rows and ledger entries that are missing, from the images in the store.
 
-    Nothing is sent, no budget is charged and no entry is changed; it may be repeated at any time.
-    Exit code: 0, or 1 where an image could not be entered.
+    Entries that the store proves wrong, as those of a restored backup, are corrected. Nothing is
+    sent and no budget is charged; it may be repeated at any time. Exit code: 0, or 1 where an image
+    could not be entered.
     """
+    from flux_pipeline.audit.ownership import check_same_store
+    from flux_pipeline.audit.ownership import take_store as take
     from flux_pipeline.audit.reindex import reindex as rebuild
     from flux_pipeline.ledger.open import open_ledger
     from flux_pipeline.store.open import open_store
 
     settings = read_settings(None)
     store = open_store(settings.store, concurrency=settings.concurrency)
-    store.check()
     with open_ledger(settings.ledger) as ledger, counting("requests") as count:
+        if not take_store and not ledger.is_empty():
+            check_same_store(ledger, store)  # before a folder that was moved away is made anew
+        store.check()
+        if take_store:
+            take(ledger, store)
         done = rebuild(store, ledger, progress=count)
     if as_json:
         counts = {"images": done.images, "rows": done.rows, "entries": done.entries}

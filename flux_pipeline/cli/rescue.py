@@ -33,12 +33,15 @@ def rescue(expired: bool, as_json: bool) -> None:
     if as_json:
         report: dict[str, object] = {"ok": done.complete, "found": done.found, "states": states}
         report |= {"reasons": done.reasons.counts(), "notices": done.notices}
+        report |= {"store_error": done.store_error and str(done.store_error)}
         click.echo(json.dumps(report | {"unreadable": done.unreadable}))
     else:
         now = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         click.echo(f"{done.found} left over; now {now or 'nothing to be done'}")
         for line in done.reasons.lines(_MOST_REASONS):
             click.echo(printable(line))
+        if done.store_error is not None:
+            click.echo(f"store: {printable(str(done.store_error))}")
         for notice in done.notices[:_MOST_REASONS]:
             click.echo(f"note: {printable(notice)}")
         for sha, reason in done.unreadable.items():

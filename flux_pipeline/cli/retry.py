@@ -2,17 +2,22 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from flux_pipeline.cli.workspace import choose_sets, read_settings
+from flux_pipeline.cli.workspace import all_partitions, choose_sets, read_settings
+from flux_pipeline.errors import ConfigError
+from flux_pipeline.settings import find_missing_key
 from flux_pipeline.text import count_noun, printable
 
 if TYPE_CHECKING:
     from flux_pipeline.audit.retry import Retry
+    from flux_pipeline.ledger.base import Ledger, State
+    from flux_pipeline.prompts import PromptSet
+    from flux_pipeline.request import Request
 
 _MOST_REASONS = 10
 
@@ -27,9 +32,7 @@ _MOST_REASONS = 10
 @click.option("--prompt", default="", metavar="NAME", help="One prompt.")
 @click.option("--dry-run", is_flag=True, help="Say what would be asked again, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no table.")
-@click.pass_context
 def retry(
-    context: click.Context,
     sets: tuple[str, ...],
     configs: Path | None,
     failed: bool,
@@ -40,23 +43,22 @@ def retry(
 ) -> None:
     """Ask again for images that failed, or with --refused were refused; it is paid like a new one.
 
-    Each of them is asked for once, within the budgets. Exit code: as that of `run`.
+    Their partitions are run, so that anything else that is missing there is made too, within the
+    budgets. Exit code: as that of `run`.
     """
-    from flux_pipeline.audit.retry import allow, find_retries
-    from flux_pipeline.cli.run import run
+    from flux_pipeline.audit.retry import allow
+    from flux_pipeline.cli.run import make
     from flux_pipeline.ledger.base import State
     from flux_pipeline.ledger.open import open_ledger
 
-    states = frozenset(
-        state
-        for state, wanted in ((State.FAILED, failed or not refused), (State.REFUSED, refused))
-        if wanted
-    )
+    wanted = {State.FAILED: failed or not refused, State.REFUSED: refused}
     settings = read_settings(configs)
-    found: list[Retry] = []
+    if not dry_run and (problem := find_missing_key(settings)):
+        raise ConfigError([problem])
+    chosen = choose_sets(settings, sets)
+    states = frozenset(state for state in wanted if wanted[state])
     with open_ledger(settings.ledger) as ledger:
-        for prompt_set in choose_sets(settings, sets):
-            found += find_retries(ledger, prompt_set.requests(), states=states, prompt=prompt)
+        found = _find(ledger, chosen, states, prompt)
         if not dry_run:
             found = allow(ledger, found)
     if dry_run or not found:
@@ -64,8 +66,39 @@ def retry(
         return
     if not as_json:
         click.echo(_text(found), err=True)
-    names = tuple(dict.fromkeys(each.request.source.prompt_set for each in found))
-    context.invoke(run, sets=names, configs=configs, partition=None, as_json=as_json)
+    asked: dict[str, list[str]] = {}
+    for source in (each.request.source for each in found):
+        asked.setdefault(source.prompt_set, []).append(source.partition)
+    make(settings, [each for each in chosen if each.name in asked], asked, as_json=as_json)
+
+
+def _find(
+    ledger: "Ledger", chosen: "Sequence[PromptSet]", states: "frozenset[State]", prompt: str
+) -> "list[Retry]":
+    """The requests of all the sets whose latest attempt ended in one of the states.
+
+    Raises:
+        click.BadParameter: No set has a prompt of this name.
+    """
+    from flux_pipeline.audit.retry import find_retries
+
+    found: list[Retry] = []
+    matching = 0
+
+    def watched(requests: Iterable["Request"]) -> Iterator["Request"]:
+        nonlocal matching
+        for request in requests:
+            if prompt in {"", request.source.prompt_name}:
+                matching += 1
+                yield request
+
+    for prompt_set in chosen:
+        requests = watched(prompt_set.requests(all_partitions(prompt_set)))
+        found += find_retries(ledger, requests, states=states)
+    if prompt and not matching:
+        names = ", ".join(each.name for each in chosen)
+        raise click.BadParameter(f"no prompt {prompt} in {names or 'any prompt set'}")
+    return found
 
 
 def _text(found: "Sequence[Retry]") -> str:

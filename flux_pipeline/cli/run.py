@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from rich.console import Console
@@ -44,6 +44,17 @@ def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_j
         raise ConfigError([problem])
     chosen = choose_sets(settings, sets)
     asked = {prompt_set.name: choose_partitions(prompt_set, partition) for prompt_set in chosen}
+    make(settings, chosen, asked, as_json=as_json)
+
+
+def make(
+    settings: Settings,
+    chosen: Sequence[PromptSet],
+    asked: Mapping[str, Sequence[str] | None],
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """Make the partitions asked for of each set, print what came of it, and exit."""
     expected = {
         prompt_set.name: sum(
             request.outputs for request in prompt_set.requests(asked[prompt_set.name])

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -55,6 +55,17 @@ def choose_partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[
         zone = ZoneInfo(prompt_set.partitions.timezone)
         return [datetime.now(zone).date().isoformat()]
     return None
+
+
+def all_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
+    """Every partition that has begun: the days up to today where the set is by day, else None."""
+    cut = prompt_set.partitions
+    if not isinstance(cut, ByDay):
+        return None
+    today = datetime.now(ZoneInfo(cut.timezone)).date()
+    return [
+        (cut.start + timedelta(days)).isoformat() for days in range((today - cut.start).days + 1)
+    ]
 
 
 def dagster_home() -> Path:

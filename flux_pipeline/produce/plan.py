@@ -133,7 +133,7 @@ def forecast(
         latest = ledger.find([request.request_sha256 for request in batch])
         for request in batch:
             kind = _count_of(latest.get(request.request_sha256))
-            if kind == "new" and before is not None and before.asked(request):
+            if kind in _SENT and before is not None and before.asked(request):
                 kind = "unchanged"
             result.partitions.setdefault(request.source.partition, Forecast()).add(request, kind)
             result.total.add(request, kind)

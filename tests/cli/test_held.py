@@ -8,6 +8,8 @@ import pytest
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
+from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.open import open_ledger
 from tests.cli.conftest import Command
 from tests.servers.processes import Death, run_command
 
@@ -84,3 +86,60 @@ def test_a_worker_that_died_after_the_answer_is_rescued(folder: Path, command: C
         code, output, _ = command("run", "--json", **environ)
         assert (code, server.usage().creates_accepted) == (0, 3)
         assert paid >= 1
+
+
+@pytest.mark.parametrize("by", ["rescue", "adopt"])
+def test_what_was_believed_to_be_gone_is_fetched_by_its_id(
+    folder: Path, command: Command, by: str
+) -> None:
+    with EmulatorServer(EmulatorOptions(time_scale=0, render="cheap")) as server:
+        environ = {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"}
+        death = Death("WriteSucceeded", after=True)
+        arguments = ["run", "map", "--json"]
+        assert run_command(arguments, folder=folder, environ=environ, death=death)[0] == -9
+        with open_ledger(f"sqlite:///{folder}/data/ledger.db") as ledger:
+            (attempt,) = ledger.unfinished()
+            assert ledger.close(attempt, State.EXPIRED, holder="", error="paid and lost: a test")
+        code, output, errors = command(*arguments, **environ)
+        assert (code, output["total"]["stored"], output["total"]["created"]) == (1, 0, 0)
+        assert "paid and lost" in errors
+        assert command("rescue", "--json", **environ)[1]["found"] == 0
+
+        if by == "rescue":
+            code, output, _ = command("rescue", "--expired", "--json", **environ)
+            assert (code, output["ok"], output["found"]) == (0, True, 1)
+            assert output["states"] == {"stored": 1}
+        else:
+            chosen = (attempt.request_sha256, str(attempt.prediction_id))
+            code, output, _ = command("held", "adopt", *chosen, "--json", **environ)
+            assert (code, output["state"]) == (0, "stored")
+
+        code, output, _ = command("verify", "--json", **environ)
+        assert (code, output["ok"]) == (0, True)
+        code, output, _ = command(*arguments, **environ)
+        assert (code, output["total"]["unchanged"]) == (0, 1)
+        assert server.usage().creates_accepted == 1
+        code, output, _ = command("rescue", "--expired", "--json", **environ)
+        assert (code, output["found"]) == (0, 0)
+
+
+def test_what_is_truly_gone_is_said_once_more_and_stays_recorded_as_lost(
+    folder: Path, command: Command, tmp_path: Path
+) -> None:
+    fast = EmulatorOptions(time_scale=0, render="cheap")
+    gone = fast.model_copy(update={"retention_seconds": 0.0})
+    with EmulatorServer(fast, state_dir=tmp_path / "provider") as server:
+        environ = {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"}
+        death = Death("WriteSucceeded", after=True)
+        arguments = ["run", "map", "--json"]
+        assert run_command(arguments, folder=folder, environ=environ, death=death)[0] == -9
+    with open_ledger(f"sqlite:///{folder}/data/ledger.db") as ledger:
+        (attempt,) = ledger.unfinished()
+        assert ledger.close(attempt, State.EXPIRED, holder="", error="paid and lost: a test")
+    with EmulatorServer(gone, state_dir=tmp_path / "provider") as server:
+        environ["FLUX_PROVIDER"] = f"{server.origin}/replicate"
+        code, output, _ = command("rescue", "--expired", "--json", **environ)
+
+        assert (code, output["ok"], output["found"]) == (1, False, 1)
+        assert output["states"] == {"expired": 1}
+        assert "paid and lost: prediction" in output["notices"][0]
