@@ -55,8 +55,10 @@ class Reasons:
 
     def counts(self) -> dict[str, int]:
         """Images by reason, one reason of each kind: what stopped the run, what is open, others."""
-        found = [*self._stops.values(), *self._of_open(), *self._others.values()]
-        return {reason.example: reason.images for reason in found}
+        counted: dict[str, int] = {}
+        for reason in (*self._stops.values(), *self._of_open(), *self._others.values()):
+            counted[reason.example] = counted.get(reason.example, 0) + reason.images
+        return counted
 
     def _add_open(self, left: LeftOpen, images: int) -> None:
         self._seconds_left = min(left.seconds, self._seconds_left) if self._open else left.seconds

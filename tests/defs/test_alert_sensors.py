@@ -1,5 +1,6 @@
 """Alerts for failed runs and late schedules, over a real socket, and one for each cause."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self
@@ -22,6 +23,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from flux_pipeline.alerts import Kind
+from flux_pipeline.audit.rescue import Rescued
 from flux_pipeline.defs import alert_sensors as alerts
 from flux_pipeline.defs.alert_sensors import (
     LATE,
@@ -29,14 +31,17 @@ from flux_pipeline.defs.alert_sensors import (
     build_alerts,
     failure_alert,
     find_late,
-    notify_held,
     notify_launched,
+    notify_rescued,
 )
 from flux_pipeline.defs.automation import build_schedule
 from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_set, open_instance
+from flux_pipeline.defs.run_summary import HELD, NOT_STORED
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.ledger.base import State
 from flux_pipeline.produce import producer
+from flux_pipeline.produce.report import Stop
 from flux_pipeline.resources import AlertSender
 from tests.defs.asset_runner import AssetRunner
 from tests.servers.webhook import Receiver, receiver
@@ -183,6 +188,11 @@ def test_a_provider_out_of_credit_gives_one_alert_a_day_over_all_sets(
         ({"held": 1}, Kind.HELD),
         ({"key": 1, "held": 1}, Kind.KEY_REFUSED),
         ({"day_budget": 1, "key": 1}, Kind.KEY_REFUSED),
+        ({"failures": 1, "not_stored": 1}, Kind.NOT_STORED),
+        ({"store": 1, "held": 1}, Kind.STOPPED),
+        ({"ledger": 1}, Kind.STOPPED),
+        ({"rejected": 1}, Kind.STOPPED),
+        ({"failures": 1}, Kind.STOPPED),
         ({}, Kind.RUN_FAILED),
     ],
 )
@@ -196,15 +206,54 @@ def test_the_most_urgent_cause_gives_the_kind(waiting: dict[str, int], kind: Kin
         assert "flux-pipeline held" in alert.lines[-1]
 
 
-@pytest.mark.parametrize(("held", "notified"), [(0, []), (2, ["held"])])
-def test_what_a_rescue_had_to_hold_gives_an_alert(
-    runner: AssetRunner, webhook: Receiver, sender: AlertSender, held: int, notified: list[str]
+def test_every_stop_has_a_kind_of_its_own_words() -> None:
+    assert {*Stop, HELD, NOT_STORED} == set(alerts._KINDS)
+    assert len({title for _, title in alerts._KINDS.values()}) == len(alerts._KINDS)
+
+
+def test_a_host_that_is_not_allowed_gives_an_alert_with_what_to_set_and_until_when(
+    runner: AssetRunner, webhook: Receiver, sender: AlertSender
+) -> None:
+    runner.options = EmulatorOptions(
+        time_scale=0, render="cheap", output_origin="https://pictures.example"
+    )
+    many = "prompts: {" + ", ".join(f"p{n}: picture {n}" for n in range(9)) + "}\n"
+    launched = failed_run(runner, many)
+    notify_launched(runner.instance, launched, sender)
+    (body,) = webhook.bodies
+    assert body["kind"] == "not_stored"
+    assert body["title"] == f"{runner.name}: images are paid and not stored yet"
+    assert "FLUX_OUTPUT_HOSTS=" in body["text"]
+    assert "paid and not stored yet: " in body["text"]
+    assert "about 59 minutes left; the next run or `flux-pipeline rescue`" in body["text"]
+
+
+@pytest.mark.usefixtures("same_day")
+@pytest.mark.parametrize(
+    ("states", "kinds"),
+    [
+        ({State.STORED: 3}, []),
+        ({State.HELD: 2}, ["held"]),
+        ({State.ACCEPTED: 2, State.SUCCEEDED: 1}, ["not_stored"]),
+    ],
+)
+def test_what_a_rescue_had_to_hold_or_could_not_store_gives_an_alert(
+    runner: AssetRunner,
+    webhook: Receiver,
+    sender: AlertSender,
+    states: dict[State, int],
+    kinds: list[str],
 ) -> None:
     job = runner.definitions(runner.write(THREE)).resolve_job_def("rescue_predictions")
-    run = runner.instance.create_run_for_job(job)
+    rescued = Rescued(states=Counter(states))
+    rescued.reasons.add_text("paid, not stored yet: host not allowed", 3)
     for _ in range(2):
-        notify_held(runner.instance, run.run_id, held, sender)
-    assert [body["kind"] for body in webhook.bodies] == notified
+        run = runner.instance.create_run_for_job(job)
+        notify_rescued(runner.instance, run.run_id, rescued, sender)
+    assert [body["kind"] for body in webhook.bodies] == kinds * (2 if kinds == ["held"] else 1)
+    if kinds == ["not_stored"]:
+        lines = webhook.bodies[0]["lines"]
+        assert lines == ["3 requests", "3 x paid, not stored yet: host not allowed"]
 
 
 def test_a_webhook_that_is_away_fails_nothing(runner: AssetRunner, webhook: Receiver) -> None:

@@ -68,12 +68,15 @@ def test_long_text_is_cut() -> None:
 def test_reasons_are_counted_in_images_and_are_few() -> None:
     results = [
         build_result(
-            status=ResultStatus.FAILED, images=[], outputs=2, reason=f"reason {number % 7}"
+            status=ResultStatus.FAILED,
+            images=[],
+            outputs=2,
+            reason=f"{'abcdefg'[number % 7]}: prediction {number} failed",
         )
         for number in range(14)
     ]
     found = reasons_of(build_report("castle", *results))
-    assert found == {f"reason {number}": 4 for number in range(5)}
+    assert found == {f"{'abcde'[number]}: prediction {number} failed": 4 for number in range(5)}
 
 
 def test_the_address_is_that_of_an_image_that_is_stored() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from flux_pipeline.defs.run_summary import MOST_NAMED, Outcome
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.produce.report import PartitionReport, ResultStatus, Stop
+from flux_pipeline.produce.report import LeftOpen, PartitionReport, ResultStatus, Stop
 from tests.defs.reports import build_record, build_report, build_result
 
 
@@ -84,7 +84,8 @@ def test_a_failure_names_partitions_and_reasons_and_is_retried_by_nobody() -> No
 def test_a_failure_of_very_many_names_the_first() -> None:
     outcome = Outcome("run")
     for number in range(1_000):
-        result = build_result(status=ResultStatus.FAILED, images=[], reason=f"reason {number}")
+        reason = f"reason {chr(0x4E00 + number)}"  # a number alone makes no other reason
+        result = build_result(status=ResultStatus.FAILED, images=[], reason=reason)
         outcome.add(build_report(f"shard-{number:04d}", result))
     with pytest.raises(dg.Failure, match="1,000 of 1,000 partitions failed") as raised:
         outcome.raise_if_failed()
@@ -122,3 +123,56 @@ def test_a_reason_is_said_once_with_the_partitions_that_have_it() -> None:
         "held": {"reason": "fate unknown", "requests": 1, "usd": pytest.approx(cost)},
     }
     assert raised.value.metadata["flux/broken_requests"].value == 0
+
+
+def test_reasons_that_differ_by_an_id_are_one_line() -> None:
+    outcome = Outcome("run")
+    for number in range(30):
+        reason = f"prediction abc{number} failed: CUDA out of memory; the next run asks again"
+        failed = build_result(status=ResultStatus.FAILED, images=[], reason=reason)
+        outcome.add(build_report(f"shard-{number:04d}", failed))
+    with pytest.raises(dg.Failure) as raised:
+        outcome.raise_if_failed()
+    _, line = (raised.value.description or "").splitlines()
+    keys, _, reason = line.partition(": ")
+    assert keys == "shard-0000, shard-0001, shard-0002 and 27 more"
+    assert reason == "prediction abc0 failed: CUDA out of memory; the next run asks again"
+
+
+def test_what_is_paid_and_not_stored_is_counted_with_the_time_that_is_left() -> None:
+    outcome = Outcome("run")
+    for key, minutes in (("a", 50.0), ("b", 7.5), ("c", 30.0)):
+        left = LeftOpen(f"prediction-{key}", "output 0: host not allowed", minutes * 60)
+        lost = build_record(key, status=ImageStatus.FAILED, attempts=1)
+        failed = build_result(
+            status=ResultStatus.FAILED, images=[lost], reason=str(left), left_open=left
+        )
+        outcome.add(build_report(key, failed))
+    with pytest.raises(dg.Failure) as raised:
+        outcome.raise_if_failed()
+    assert (raised.value.description or "").splitlines()[-1] == (
+        "paid and not stored yet: 3 requests of 0.0090 USD, about 7 minutes left; the next run or"
+        " `flux-pipeline rescue` fetches what is there"
+    )
+    waiting = raised.value.metadata["flux/waiting"].value
+    assert waiting["not_stored"]["requests"] == 3
+    assert "prediction-b" in waiting["not_stored"]["reason"]  # the one that vanishes first
+    assert raised.value.metadata["flux/broken_requests"].value == 0
+
+
+def test_what_was_sent_before_is_not_counted_as_unsent() -> None:
+    outcome = Outcome("run")
+    sent = build_record(status=ImageStatus.FAILED, attempts=1)
+    refused = build_result(
+        status=ResultStatus.FAILED, images=[sent], reason="poll: 401", stop=Stop.KEY
+    )
+    unsent = build_result(
+        status=ResultStatus.FAILED,
+        images=[build_record(status=ImageStatus.FAILED)],
+        reason="not sent: 401",
+        stop=Stop.KEY,
+    )
+    outcome.add(build_report("a", refused, unsent))
+    with pytest.raises(dg.Failure, match="not sent: 1 request of 0"):
+        outcome.raise_if_failed()
+    assert outcome.waiting["key"].requests == 2
