@@ -151,10 +151,10 @@ class StoreOutput:
 
 @dataclass(frozen=True, slots=True)
 class FindImage:
-    """Find an image of this prediction that is in the store already. Outcome: ``StoreOutcome``.
+    """Find an image of a prediction whose outputs are gone: in the spool, or stored already.
 
-    ``NotStored`` with ``store`` where the store can't be read, and with ``removed`` where there is
-    none.
+    Outcome: ``StoreOutcome``; ``NotStored`` with ``store`` where the store fails, and with
+    ``removed`` where there is no such image.
     """
 
     attempt: Attempt

@@ -247,6 +247,9 @@ class EffectHandler:
     @perform.register
     async def _(self, effect: fx.FindImage) -> fx.StoreOutcome:
         record = self._build_record(effect.attempt, effect.prediction, effect.index, effect.polls)
+        body = await self._read_spool(record)
+        if body is not None:
+            return await self._ingest(record, body, was_spooled=True)
         return await to_thread.run_sync(
             self.services.ingest.find_image, self.request, record, limiter=self.services.threads
         )
@@ -281,24 +284,36 @@ class EffectHandler:
         return latest is not None and latest.state in _KEPT
 
     async def _store_output(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
-        services, output = self.services, effect.output
-        place = (self.request.request_sha256, effect.prediction.id, output.index)
-        is_spooling = services.spool.exists()  # without a thread, because it seldom does
-        body = await to_thread.run_sync(services.spool.find, *place) if is_spooling else None
+        output = effect.output
+        record = self._build_record(effect.attempt, effect.prediction, output.index, effect.polls)
+        body = await self._read_spool(record)
+        was_spooled = body is not None
         if body is None:
             try:
-                body = await services.provider.download(output)
+                body = await self.services.provider.download(output)
             except DownloadError as error:
                 reason = f"output {output.index}: {error}"
                 if error.gone:
                     return fx.NotStored("gone", reason)
                 return fx.NotStored("again" if error.retryable else "refused", reason)
-        record = self._build_record(effect.attempt, effect.prediction, output.index, effect.polls)
+        return await self._ingest(record, body, was_spooled=was_spooled)
+
+    async def _read_spool(self, record: ImageRecord) -> bytes | None:
+        spool = self.services.spool
+        if not spool.exists():  # asked without a thread, because it seldom does
+            return None
+        return await to_thread.run_sync(spool.find, *_place(record))
+
+    async def _ingest(
+        self, record: ImageRecord, body: bytes, *, was_spooled: bool
+    ) -> fx.StoreOutcome:
+        """Store the image; its bytes wait in the spool while the store fails."""
+        services, place = self.services, _place(record)
         outcome = await to_thread.run_sync(
             services.ingest.ingest, self.request, record, body, limiter=services.threads
         )
         if isinstance(outcome, fx.Stored):
-            if is_spooling:
+            if was_spooled:
                 await to_thread.run_sync(services.spool.forget, *place)
         elif outcome.because == "store" and await to_thread.run_sync(
             services.spool.keep, *place, body
@@ -328,3 +343,8 @@ class EffectHandler:
                 lambda ledger: ledger.renew(attempt, holder=self.holder)
             ):
                 return
+
+
+def _place(record: ImageRecord) -> tuple[str, str | None, int]:
+    """Where an output waits in the spool."""
+    return record.request_sha256, record.prediction_id, record.output_index

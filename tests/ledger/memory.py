@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Self
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import base as rules
@@ -45,6 +46,17 @@ class MemoryLedger:
     def bury(self, holder: str) -> None:
         """Whatever this holder claims may be taken over at once."""
         self._dead.add(holder)
+
+    def copy(self) -> Self:
+        """A backup, which can be put in this ledger's place."""
+        backup = type(self)(clock=self._clock, lease_seconds=self.lease_seconds)
+        backup._rows = {
+            sha: {number: replace(row) for number, row in rows.items()}
+            for sha, rows in self._rows.items()
+        }
+        backup._latest, backup._used = dict(self._latest), dict(self._used)
+        backup._ids, backup._dead = set(self._ids), set(self._dead)
+        return backup
 
     @contextmanager
     def transaction(self) -> Iterator["MemoryLedger"]:

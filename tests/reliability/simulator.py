@@ -2,6 +2,8 @@
 
 It runs the real ``produce.core`` against a provider that loses replies, shows new predictions late
 and counts what it charges, and against the in-memory ledger that passes the ledger's contract.
+In some schedules there are ``Accidents`` besides, which pass or which a person mends: then one run
+with everything mended must store all that can still be had, without paying for it twice.
 A schedule is a pure function of its seed, so a failure is repeated by its number.
 """
 
@@ -27,13 +29,15 @@ from flux_pipeline.outcomes import (
     Polled,
     PollFailed,
     Refused,
+    Rejected,
+    Stopped,
     Throttled,
 )
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import produce
 from flux_pipeline.produce.policy import Policy, RunContext
-from flux_pipeline.produce.report import Result
+from flux_pipeline.produce.report import Result, Stop
 from flux_pipeline.request import Request, Source
 from tests.ledger.memory import MemoryLedger
 
@@ -41,6 +45,11 @@ LEASE = 120.0
 VISIBILITY = 30.0
 RUN = RunContext("run")
 EPOCH = 1_700_000_000.0
+LIFETIME = 3600.0
+"""s from the end of a prediction until its outputs are deleted."""
+CRASHES = 6
+OUT_OF_MEMORY = "CUDA out of memory"
+TOO_LONG = "Input validation failed: the prompt is too long"
 
 
 def make_request(number: int) -> Request:
@@ -94,15 +103,32 @@ class Charge:
     visible_at: float
     ends_at: float
     end: Status
+    error: str | None = None
+    hidden_until: float = 0.0
+    """Before, a poll answers 404."""
+    served_from: float = 0.0
+    """Before, its output answers 404."""
+
+    @property
+    def dies_at(self) -> float:
+        return self.ends_at + LIFETIME
 
 
 @dataclass(slots=True)
 class Worker:
     holder: str
     requests: Sequence[int]
+    wrong_host: bool = False
+    """Its settings refuse the host of the outputs."""
+    wrong_address: bool = False
+    """Its provider's address has a wrong prefix: everything answers 404."""
     alive: bool = True
+    stopped: Stopped | None = None
+    """Why it creates nothing more, as ``produce.brake`` has it."""
     stopped_until: float = 0.0
     open_slots: int = 0
+    accepted: int = 0
+    saw_store_fail: bool = False
 
 
 @dataclass(slots=True)
@@ -126,6 +152,48 @@ class Weather:
     lateness: float = 10.0
     skew: float = 3.0
     refused: float = 0.05
+    accidents: float = 0.25
+    """Share of the schedules that have any."""
+
+
+@dataclass(slots=True)
+class Accidents:
+    """What goes wrong in one schedule until somebody mends it, or it passes; times in s."""
+
+    wrong_host_until: float = 0.0
+    """Workers that start before may have the wrong setting."""
+    wrong_address_until: float = 0.0
+    store_is_down: tuple[float, float] = (0.0, 0.0)
+    """From, until."""
+    hidden_for: float = 0.0
+    """At most that long polls of a new prediction answer 404."""
+    served_late: float = 0.0
+    """At most that long after its end an output answers 404."""
+    out_of_memory: float = 0.0
+    """Share of the predictions that fail so."""
+    backup_at: float | None = None
+    """When a backup of the ledger is made, which is restored before the last run."""
+    pause: float = 0.0
+    """How long nothing runs before the last run."""
+
+
+def draw_accidents(random: Random) -> Accidents:
+    """Each is in a part of these schedules, so that they also meet."""
+
+    def perhaps(most: float, chance: float = 0.35) -> float:
+        return random.uniform(0.0, most) if random.random() < chance else 0.0
+
+    down = perhaps(60.0)
+    return Accidents(
+        wrong_host_until=perhaps(120.0),
+        wrong_address_until=perhaps(120.0),
+        store_is_down=(down, down + random.uniform(5.0, 400.0)) if down else (0.0, 0.0),
+        hidden_for=perhaps(300.0),
+        served_late=perhaps(300.0),
+        out_of_memory=perhaps(0.8),
+        backup_at=random.uniform(0.0, 100.0) if random.random() < 0.2 else None,
+        pause=random.choice([0.0, 0.0, 0.0, 0.0, 2.5 * LIFETIME]),
+    )
 
 
 @dataclass
@@ -135,7 +203,9 @@ class World:
     seed: int
     weather: Weather = field(default_factory=Weather)
     policy: Policy = field(
-        default_factory=lambda: Policy(lease=LEASE, visibility=VISIBILITY, busy_interval=20.0)
+        default_factory=lambda: Policy(
+            lease=LEASE, visibility=VISIBILITY, busy_interval=20.0, failed_tries=2
+        )
     )
 
     def __post_init__(self) -> None:
@@ -146,6 +216,15 @@ class World:
         self.ledger = self.make_ledger()
         self.charges: list[Charge] = []
         self.stored: Counter[int] = Counter()
+        self.objects: dict[int, str] = {}
+        """In the store: the prediction of each request's image."""
+        self.spool: set[str] = set()
+        """Predictions whose output was fetched while the store failed."""
+        self.backup: Any = None
+        self.paid_before: Counter[int] = Counter()
+        """Predictions of the requests that were stored when the ledger was restored."""
+        self.created = 0
+        """Predictions that the runs' results count."""
         self.results: dict[int, Result] = {}
         self.broken: list[str] = []
         self.calm = False
@@ -154,6 +233,10 @@ class World:
         count = self.random.randint(1, len(REQUESTS))
         self.requests = range(count)
         self.bad = {n for n in self.requests if self.random.random() < self.weather.refused}
+        self.too_long = {n for n in self.requests if self.random.random() < self.weather.refused}
+        has_accidents = self.random.random() < self.weather.accidents
+        self.accidents = draw_accidents(self.random) if has_accidents else Accidents()
+        self.mended_at = max(self.accidents.store_is_down)
 
     def make_ledger(self) -> Any:
         return MemoryLedger(clock=lambda: EPOCH + self.now, lease_seconds=self.policy.lease)
@@ -163,13 +246,52 @@ class World:
     def run(self) -> list[str]:
         for number in range(self.random.randint(1, 3)):
             self.at(self.random.uniform(0, 5), self.start, f"w{number}")
+        if self.accidents.backup_at is not None:
+            self.at(self.accidents.backup_at, self.make_backup)
         self.drain()
         self.calm = True
+        self.now = max(self.now, self.mended_at) + self.accidents.pause
+        if self.backup is not None:
+            self.restore_backup()
+        self.run_last()
+        if any(self.may_be_retried(number) for number in self.requests):
+            self.run_last()  # it was still under way, and this run has seen it fail
+        self.check()
+        return self.broken
+
+    def run_last(self) -> None:
         self.results.clear()
         self.start("last")
         self.drain()
-        self.check()
-        return self.broken
+
+    def may_be_retried(self, number: int) -> bool:
+        sha = REQUESTS[number].request_sha256
+        latest = self.ledger.find([sha]).get(sha)
+        return latest is not None and latest.state is State.FAILED and latest.retryable
+
+    def make_backup(self) -> None:
+        self.backup = self.ledger.copy()
+
+    def restore_backup(self) -> None:
+        """Put the backup in place; a run stops at what is stored, and a person enters that."""
+        self.ledger = self.backup
+        self.paid_before = Counter(c.request for c in self.charges if c.request in self.objects)
+        self.run_last()
+        for number, prediction_id in self.objects.items():
+            self.enter_stored(number, prediction_id)
+
+    def enter_stored(self, number: int, prediction_id: str) -> None:
+        """As ``flux-pipeline reindex`` does."""
+        sha = REQUESTS[number].request_sha256
+        latest = self.ledger.find([sha]).get(sha)
+        if latest is not None and latest.state is State.STORED:
+            return
+        if latest is not None:
+            self.ledger.bury(latest.holder)
+        after = latest.number if latest is not None else 0
+        claim = self.ledger.claim(INTENTS[number], holder="reindex", after=after)
+        self.ledger.accept(claim.attempt, prediction_id=prediction_id, reply="{}")
+        self.ledger.close(claim.attempt, State.STORED, holder="reindex")
 
     def drain(self) -> None:
         steps, heap = 0, self.heap
@@ -186,7 +308,13 @@ class World:
         heapq.heappush(self.heap, (self.now + delay, self.order, call, arguments))
 
     def start(self, holder: str) -> None:
-        worker = Worker(f"{holder}.{self.order}", self.requests)
+        accidents = self.accidents
+        worker = Worker(
+            f"{holder}.{self.order}",
+            self.requests,
+            wrong_host=self.is_wrong(accidents.wrong_host_until),
+            wrong_address=self.is_wrong(accidents.wrong_address_until),
+        )
         latest = self.ledger.find([REQUESTS[n].request_sha256 for n in worker.requests])
         for number in worker.requests:
             stage = produce(
@@ -200,6 +328,10 @@ class World:
             worker.open_slots += 1
             self.advance(Slot(worker, number, stage), None)
 
+    def is_wrong(self, until: float) -> bool:
+        """Whether a worker that starts now has a wrong setting."""
+        return not self.calm and self.now < until and self.random.random() < 0.7
+
     def advance(self, slot: Slot, outcome: object) -> None:
         """Feed the outcome, and schedule the effect that the core asks for next."""
         if self.crashed(slot.worker):
@@ -208,6 +340,7 @@ class World:
             effect = slot.stage.send(outcome)
         except StopIteration as stop:
             self.results[slot.request] = stop.value
+            self.created += stop.value.created
             slot.worker.open_slots -= 1
             return
         delay = 0.0 if self.calm else self.random.expovariate(20.0)
@@ -239,7 +372,7 @@ class World:
         """Whether the worker is dead; perhaps kill it here, and start another one later."""
         if not worker.alive:
             return True
-        if self.calm or self.crashes >= 6 or self.random.random() >= self.weather.crash:
+        if self.calm or self.crashes >= CRASHES or self.random.random() >= self.weather.crash:
             return False
         worker.alive = False
         self.crashes += 1
@@ -250,8 +383,32 @@ class World:
 
     # the effects
 
-    def AwaitPermit(self, slot: Slot, effect: fx.AwaitPermit) -> tuple[float, None]:
-        return 0.1, None
+    def FindStored(self, slot: Slot, effect: fx.FindStored) -> tuple[float, Stopped | None]:
+        worker = slot.worker
+        if worker.stopped is not None:
+            return 0.0, worker.stopped
+        if self.store_is_down():
+            self.stop_for_store(worker)
+        elif slot.request in self.objects and not self.is_known_as_stored(slot.request):
+            worker.stopped = Stopped(Stop.LEDGER, "the ledger has forgotten it")
+        return 0.02, worker.stopped
+
+    def is_known_as_stored(self, number: int) -> bool:
+        sha = REQUESTS[number].request_sha256
+        latest = self.ledger.find([sha]).get(sha)
+        kept = (State.ACCEPTED, State.SUCCEEDED, State.STORED)
+        return latest is not None and latest.state in kept
+
+    def store_is_down(self) -> bool:
+        begin, end = self.accidents.store_is_down
+        return begin <= self.now < end
+
+    def stop_for_store(self, worker: Worker) -> None:
+        worker.saw_store_fail = True
+        worker.stopped = Stopped(Stop.STORE, "the store is down")
+
+    def AwaitPermit(self, slot: Slot, effect: fx.AwaitPermit) -> tuple[float, Stopped | None]:
+        return 0.1, slot.worker.stopped
 
     def ClaimAttempt(self, slot: Slot, effect: fx.ClaimAttempt) -> tuple[float, object]:
         intent = INTENTS[slot.request]
@@ -261,9 +418,23 @@ class World:
         return 0.01, self.ledger.renew(effect.attempt, holder=slot.holder)
 
     def Send(self, slot: Slot, effect: fx.Send) -> tuple[float, object]:
+        worker = slot.worker
         if self.now > effect.not_after:
             return 0.0, NeverSent("the claim is too old")
+        if worker.stopped is not None:
+            return 0.0, worker.stopped
         self.expect_intent(slot, effect.attempt)
+        if worker.saw_store_fail and self.store_is_down():
+            self.broken.append("created what could not be stored")
+        if worker.wrong_address:
+            if not worker.accepted:
+                worker.stopped = Stopped(Stop.REJECTED, "404")
+            return 0.1, Rejected(404, "page not found")
+        delay, outcome = self.answer_create(slot)
+        worker.accepted += isinstance(outcome, Accepted)
+        return delay, outcome
+
+    def answer_create(self, slot: Slot) -> tuple[float, object]:
         chance, delay = self.random.random(), self.random.uniform(0.01, 2.0)
         if slot.request in self.bad:
             return delay, Refused(422, "no")
@@ -281,19 +452,38 @@ class World:
 
     def charge(self, request: int, delay: float) -> Charge:
         created = self.now + delay
-        end = Status.SUCCEEDED
-        if not self.calm and self.random.random() < 0.03:
-            end = self.random.choice([Status.FAILED, Status.CANCELED])
+        ends_at = created + self.random.uniform(0.5, 40.0)
+        end, error = self.draw_end(request)
         charge = Charge(
             id=f"p{self.order}",
             request=request,
             created_at=created + self.skew,
             visible_at=created + self.random.uniform(0, self.weather.lateness),
-            ends_at=created + self.random.uniform(0.5, 40.0),
+            ends_at=ends_at,
             end=end,
+            error=error,
         )
+        accidents = self.accidents
+        if not self.calm and (accidents.hidden_for or accidents.served_late):
+            charge.hidden_until = created + self.random.uniform(0, accidents.hidden_for)
+            charge.served_from = ends_at + self.random.uniform(0, accidents.served_late)
+            self.mended_at = max(self.mended_at, charge.hidden_until, charge.served_from)
         self.at(delay, self.charges.append, charge)
         return charge
+
+    def draw_end(self, request: int) -> tuple[Status, str | None]:
+        if request in self.too_long:
+            return Status.FAILED, TOO_LONG
+        if self.calm:
+            return Status.SUCCEEDED, None
+        chance = self.random.random()
+        if chance < 0.015:
+            return Status.FAILED, "code: PA"
+        if chance < 0.03:
+            return Status.CANCELED, None
+        if self.accidents.out_of_memory and self.random.random() < self.accidents.out_of_memory:
+            return Status.FAILED, OUT_OF_MEMORY
+        return Status.SUCCEEDED, None
 
     def expect_intent(self, slot: Slot, attempt: Attempt) -> None:
         history = self.ledger.history(REQUESTS[slot.request].request_sha256)
@@ -318,6 +508,8 @@ class World:
     def Close(self, slot: Slot, effect: fx.Close) -> tuple[float, bool]:
         if effect.state is State.STORED and not self.stored[slot.request]:
             self.broken.append("I2: closed as stored without its image")
+        if effect.state is State.EXPIRED:
+            self.expect_gone(slot, effect.attempt)
         return 0.01, self.ledger.close(
             effect.attempt,
             effect.state,
@@ -326,6 +518,13 @@ class World:
             retryable=effect.retryable,
             resolution=effect.resolution,
         )
+
+    def expect_gone(self, slot: Slot, attempt: Attempt) -> None:
+        (charge,) = [each for each in self.charges if each.id == attempt.prediction_id]
+        if self.now < charge.dies_at:
+            self.broken.append("closed as expired while its output lives")
+        if charge.id in self.spool or self.objects.get(slot.request) == charge.id:
+            self.broken.append("closed as expired although its image was fetched")
 
     def ReadHistory(self, slot: Slot, effect: fx.ReadHistory) -> tuple[float, object]:
         return 0.01, self.ledger.history(REQUESTS[slot.request].request_sha256)
@@ -342,7 +541,7 @@ class World:
         for charge in self.charges:
             if (
                 charge.request == slot.request
-                and charge.visible_at <= self.now
+                and charge.visible_at <= self.now < charge.dies_at
                 and charge.created_at >= since
                 and not self.ledger.known_ids([charge.id])
             ):
@@ -362,22 +561,55 @@ class World:
         if chance < 0.07:
             return 0.1, Gone("404 this once")
         charge = next(each for each in self.charges if each.id == effect.prediction_id)
+        if slot.worker.wrong_address or self.now < charge.hidden_until:
+            return 0.1, Gone("404 for a while")
         if self.now < charge.ends_at:
             return 0.1, Polled(Prediction(id=charge.id, status=Status.PROCESSING))
-        outputs = (Output(0, "u"),) if charge.end is Status.SUCCEEDED else ()
-        error = "code: PA" if charge.end is Status.FAILED else None
+        is_gone = self.now >= charge.dies_at
+        outputs = (Output(0, "u"),) if charge.end is Status.SUCCEEDED and not is_gone else ()
         return 0.1, Polled(
-            Prediction(id=charge.id, status=charge.end, outputs=outputs, error=error)
+            Prediction(
+                id=charge.id,
+                status=charge.end,
+                outputs=outputs,
+                error=charge.error,
+                data_removed=is_gone,
+            )
         )
 
     def Cancel(self, slot: Slot, effect: fx.Cancel) -> tuple[float, object]:
         return self.Poll(slot, fx.Poll(effect.prediction_id))
 
     def StoreOutput(self, slot: Slot, effect: fx.StoreOutput) -> tuple[float, object]:
-        if not self.calm and self.random.random() < 0.1:
-            return 0.3, fx.NotStored("again", "cut")
+        charge = next(each for each in self.charges if each.id == effect.prediction.id)
+        if charge.id not in self.spool:
+            if slot.worker.wrong_host:
+                return 0.0, fx.NotStored("refused", "not one of the hosts")
+            if not charge.served_from <= self.now < charge.dies_at:
+                return 0.1, fx.NotStored("gone", "answered 404")
+            if not self.calm and self.random.random() < 0.1:
+                return 0.3, fx.NotStored("again", "cut")
+        if self.store_is_down():
+            self.spool.add(charge.id)
+            if effect.is_last_try("store"):
+                self.stop_for_store(slot.worker)
+            return 0.3, fx.NotStored("store", "down")
+        self.spool.discard(charge.id)
         self.stored[slot.request] += 1
+        self.objects.setdefault(slot.request, charge.id)
         return 0.3, fx.Stored(RECORD)
+
+    def FindImage(self, slot: Slot, effect: fx.FindImage) -> tuple[float, object]:
+        if self.store_is_down():
+            return 0.1, fx.NotStored("store", "down")
+        identity = effect.prediction.id or ""
+        if identity in self.spool:
+            self.spool.discard(identity)
+            self.stored[slot.request] += 1
+            self.objects.setdefault(slot.request, identity)
+        if self.objects.get(slot.request) == identity:
+            return 0.1, fx.Stored(RECORD)
+        return 0.1, fx.NotStored("removed", "nothing is stored")
 
     def Sleep(self, slot: Slot, effect: fx.Sleep) -> tuple[float, None]:
         return max(effect.seconds, 0.001), None
@@ -398,21 +630,56 @@ class World:
             self.check_request(number, next(iter(latest.values())))
         if len(self.results) != len(self.requests):
             self.broken.append("the last run did not end every request")
+        self.check_sums()
+
+    def check_sums(self) -> None:
+        """Runs count what the provider charges, unless they die or can't know."""
+        unknown = any(self.ledger.in_state(state) for state in (State.HELD, State.RESENT))
+        if self.crashes or self.backup is not None or unknown:
+            return
+        if self.created != len(self.charges):
+            self.broken.append(f"the runs count {self.created} of {len(self.charges)} predictions")
 
     def check_request(self, number: int, latest: Attempt) -> None:
-        good = [c for c in self.charges if c.request == number and c.end is Status.SUCCEEDED]
         if latest.state is State.HELD and not self.provable(latest):
             return
-        if number in self.bad:
-            if latest.state is not State.REFUSED or good:
-                self.broken.append(f"refused request ended {latest.state}")
-            return
-        if self.weather.has_list or self.policy.unknown == "hold":
-            if len(good) > 1:
-                self.broken.append(f"paid {len(good)} times")
-            if len(self.ledger.known_ids([charge.id for charge in good])) < len(good):
-                self.broken.append("I4: a paid prediction is unknown to the ledger")
-        if latest.state is not State.STORED:
+        charges = [each for each in self.charges if each.request == number]
+        if number in self.paid_before and len(charges) > self.paid_before[number]:
+            self.broken.append("paid again although it was stored")
+        if self.backup is None and (self.weather.has_list or self.policy.unknown == "hold"):
+            self.check_payments(number, charges)
+        if not self.is_expected(number, latest):
             self.broken.append(f"ended {latest.state}")
-        elif not self.stored[number]:
+        if latest.state is State.STORED and not self.stored[number]:
             self.broken.append("lost: stored in the ledger, not in the store")
+
+    def is_expected(self, number: int, latest: Attempt) -> bool:
+        """Whether a request may end so, once everything is mended."""
+        if number in self.bad:
+            return latest.state is State.REFUSED
+        if number in self.too_long:
+            return latest.state is State.FAILED and not latest.retryable
+        if latest.state is State.FAILED:  # only when its tries are used up
+            history = self.ledger.history(REQUESTS[number].request_sha256)
+            failed = sum(each.state is State.FAILED for each in history)
+            return failed >= self.policy.failed_tries and not latest.retryable
+        return latest.state in (State.STORED, State.EXPIRED)  # the latter is judged when closed
+
+    def check_payments(self, number: int, charges: Sequence[Charge]) -> None:
+        """Each image is paid once, but for what could not be proven, which is reported."""
+        history = self.ledger.history(REQUESTS[number].request_sha256)
+        reported = sum(
+            each.state in (State.RESENT, State.DUPLICATE) and not self.provable(each)
+            for each in history
+        )
+        good = [each for each in charges if each.end is Status.SUCCEEDED]
+        if len(good) > 1 + reported:
+            self.broken.append(f"paid {len(good)} times")
+        if len(self.ledger.known_ids([each.id for each in good])) < len(good) - reported:
+            self.broken.append("I4: a paid prediction is unknown to the ledger")
+        out_of_memory = sum(each.error == OUT_OF_MEMORY for each in charges)
+        if out_of_memory > self.policy.failed_tries + reported:
+            self.broken.append(f"asked {out_of_memory} times for what always fails")
+        too_long = sum(each.error == TOO_LONG for each in charges)
+        if too_long > 1 + reported:
+            self.broken.append(f"paid {too_long} times for an input that is wrong")
