@@ -32,7 +32,7 @@ from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
-from flux_pipeline.store.base import Store
+from flux_pipeline.store.base import Store, check_readable
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
 
@@ -158,7 +158,8 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     def open(self, *, reading: bool = False) -> Iterator[Producer]:
         """Open ledger, store and provider, and close them at the end of the block.
 
-        With ``reading`` ledger and store need not belong to each other: no image will be made.
+        With ``reading`` ledger and store need not belong to each other, and the store need not be
+        writable: no image will be made.
 
         Raises:
             ConfigError: The provider's address or key, or the signer's files, are wrong.
@@ -198,7 +199,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         store = self.open_store()
         try:
             if reading:
-                store.check()
+                check_readable(store)
                 return store
             check_store(ledger, store, emulated=is_emulated(self.provider))
             store.check()

@@ -156,14 +156,46 @@ def _check_images(ledger: SqlLedger, store: Store, mark: _Mark | None, *, is_emp
                 " that belongs to it"
             )
         return
+    check_same_store(ledger, store, mark)
+
+
+def check_same_store(ledger: SqlLedger, store: Store, mark: _Mark | None = None) -> None:
+    """Check that this is the store of the ledger's images, where it has any; writes nothing.
+
+    Raises:
+        WrongStore: It is another one, or none: it was moved away, unmounted or made anew.
+        StoreError: It can't be read.
+    """
+    mark = mark or _read_mark(store)
     is_noted = mark is not None and ledger.note(STORE_ID) == mark.store_id
-    if not is_noted and not _holds_images(store, ledger):
-        was = ledger.note(STORE_URI) or "another store"
+    if is_noted or _holds_images(store, ledger):
+        return
+    was = ledger.note(STORE_URI) or "another store"
+    if was == store.uri:
         raise WrongStore(
-            f"{ledger.name}: knows images that are in {was} or on their way there, and FLUX_STORE"
-            f" is {store.uri}, where they are not: copy them there, set FLUX_STORE back, or give"
-            " the new store a ledger of its own: set FLUX_LEDGER"
+            f"{ledger.name}: knows images that are in {was} or on their way there, and it holds"
+            " none of them: was it moved away, its disk not mounted, or was it made anew? Bring it"
+            " back, set FLUX_STORE to where it is now, or restore it from a backup. If it is lost"
+            " for good, `flux-pipeline reindex --take-store` goes on with what is there"
         )
+    raise WrongStore(
+        f"{ledger.name}: knows images that are in {was} or on their way there, and FLUX_STORE"
+        f" is {store.uri}, where they are not: copy them there, set FLUX_STORE back, or give"
+        " the new store a ledger of its own: set FLUX_LEDGER"
+    )
+
+
+def take_store(ledger: SqlLedger, store: Store) -> None:
+    """Let the ledger go on with this store, although the images that it knows are not there.
+
+    They stay recorded as stored, and ``verify`` names them as lost. What is on its way is stored
+    here from now on.
+
+    Raises:
+        LedgerError, StoreError: They can't be read or written.
+    """
+    mark = _mark_store(store, ledger.note(_PROVIDER) or _REAL)
+    ledger.set_notes({STORE_ID: mark.store_id, STORE_URI: store.uri})
 
 
 def _read_mark(store: Store) -> _Mark | None:
@@ -202,8 +234,9 @@ def _holds_images(store: Store, ledger: SqlLedger) -> bool:
     ]
     if records:
         return any(store.head(key_of(str(each.uri), store.uri)) for each in records)
-    is_here = ledger.note(STORE_URI) in {None, store.uri}
-    return is_here or not any(ledger.in_state(each, limit=1) for each in State if each.is_open)
+    # A store that was marked and is not any more is away, even where no image was stored yet.
+    is_unmarked = ledger.note(STORE_ID) is None
+    return is_unmarked or not any(ledger.in_state(each, limit=1) for each in State if each.is_open)
 
 
 def _kind(*, emulated: bool) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flux_pipeline.errors import LedgerError
+from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.produce.policy import RunContext
@@ -42,12 +42,14 @@ class Rescued:
     """Why images are missing."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Requests that can't be read in the ledger, with the reason."""
+    store_error: StoreError | None = None
+    """Why lineage rows, or images, could not be stored; what was fetched waits in the spool."""
 
     @property
     def complete(self) -> bool:
-        """Whether no request is left that was paid, or may have been: open, held or lost."""
+        """Whether all is stored and recorded, and nothing paid is left open, held or lost."""
         left = sum(count for state, count in self.states.items() if state in _UNFINISHED)
-        return not left and not self.unreadable
+        return not left and not self.unreadable and self.store_error is None
 
 
 def rescue(
@@ -63,8 +65,10 @@ def rescue(
     run. Live runs are left alone: their claims are younger, and a request that is claimed meanwhile
     is waited for.
 
+    A store that fails is no error: what is paid is fetched all the same, of every prompt set.
+
     Raises:
-        FluxPipelineError: Where ledger or store fail; what was finished before stays finished.
+        LedgerError: What was finished before stays finished.
     """
     left = producer.ledger.unfinished(older_than=older_than, limit=MOST)
     return finish(producer, left, run_id=run_id, observe=observe)
@@ -77,7 +81,7 @@ def rescue_expired(producer: Producer, *, run_id: str, observe: Observer | None 
     is still there is stored, and what is gone is closed as expired once more.
 
     Raises:
-        FluxPipelineError: As ``rescue``.
+        LedgerError: As ``rescue``.
     """
     ledger = producer.ledger
     lost = [*ledger.in_state(State.EXPIRED, limit=MOST), *_paid_and_failed(ledger)]
@@ -106,13 +110,16 @@ def finish(
     for prompt_set, partitions in work.items():
         run = RunContext(run_id, asset=f"{prompt_set}/images")
         asked = sum(map(len, partitions.values()))
-        with no_creates.stream(
-            partitions.items(), run=run, asked=asked, observe=observe
-        ) as reports:
-            for report in reports:
-                for result in report.results:
-                    rescued.notices.extend(result.notices)
-                    rescued.reasons.add(result)
+        try:
+            with no_creates.stream(
+                partitions.items(), run=run, asked=asked, observe=observe
+            ) as reports:
+                for report in reports:
+                    for result in report.results:
+                        rescued.notices.extend(result.notices)
+                        rescued.reasons.add(result)
+        except StoreError as error:  # the other prompt sets are fetched before they vanish
+            rescued.store_error = rescued.store_error or error
     rescued.states.update(_states(producer.ledger, work))
     return rescued
 

@@ -34,6 +34,9 @@ def finish_what_was_left(
         context.log.warning(line)
     context.log.info("%d left over; now %s", done.found, dict(done.states))
     notify_rescued(context.instance, context.run_id, done, alert_sender)
+    if done.store_error is not None:
+        with reported_errors():
+            raise done.store_error
 
 
 @dg.job(name=RESCUE, tags=_TAGS, executor_def=dg.in_process_executor)

@@ -87,6 +87,11 @@ class Store(Protocol):
         ...
 
 
+def check_readable(store: Store) -> None:
+    """Look for one key: nothing is written, not even a probe. Raises StoreError."""
+    next(iter(store.list()), None)
+
+
 def is_key(key: str) -> bool:
     """Whether ``key`` may name an object; listings leave out every other name."""
     return (

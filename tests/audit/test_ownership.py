@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.audit.ownership import MARK, check_provider, claim_ledger
+from flux_pipeline.audit.findings import Kind
+from flux_pipeline.audit.ownership import (
+    MARK,
+    check_provider,
+    check_same_store,
+    check_store,
+    claim_ledger,
+    take_store,
+)
 from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.verify import verify
-from flux_pipeline.errors import LedgerError, StoreError
+from flux_pipeline.errors import LedgerError, StoreError, WrongStore
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.store.base import Store
@@ -169,6 +177,37 @@ def test_a_run_that_has_stored_nothing_yet_keeps_its_ledger(
     pipeline.ledger.close(attempt, State.UNSENT, holder=attempt.holder)
     claim_ledger(pipeline.ledger, other, emulated=True)
     assert pipeline.ledger.note("store_uri") == other.uri
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_store_that_is_away_is_missed_before_anything_was_stored_in_it(
+    pipeline: Pipeline, tmp_path: Path, made_anew: bool
+) -> None:
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
+    attempt = begin(pipeline.ledger, 1)
+    (tmp_path / "store").rename(tmp_path / "moved")
+    if made_anew:
+        (tmp_path / "store").mkdir()
+
+    with pytest.raises(WrongStore, match=r"made anew\? Bring it back.*reindex --take-store"):
+        check_store(pipeline.ledger, pipeline.store, emulated=True)
+
+    assert (tmp_path / "store").exists() is made_anew
+    pipeline.ledger.close(attempt, State.UNSENT, holder=attempt.holder)
+    claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
+
+
+def test_a_store_that_is_lost_for_good_is_replaced_when_a_person_says_so(
+    made: Pipeline, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(WrongStore):
+        check_same_store(made.ledger, made.store)
+
+    take_store(made.ledger, made.store)
+
+    claim_ledger(made.ledger, made.store, emulated=True)
+    assert len(verify(made.producer).ids(Kind.LOST)) == 2
 
 
 def test_who_begins_while_another_looks_is_seen(

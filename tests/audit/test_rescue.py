@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flux_pipeline.audit.rescue import Rescued, rescue
+from flux_pipeline.audit.rescue import Rescued, rescue, rescue_expired
 from flux_pipeline.audit.verify import verify
+from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import Claimed, Intent, State
 from flux_pipeline.ledger.codec import dump_request
@@ -17,7 +18,9 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.produce.report import Tally
+from flux_pipeline.request import Request
 from flux_pipeline.store.open import open_store
+from flux_pipeline.store.unavailable import UnavailableStore
 from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 from tests.servers.processes import context
@@ -265,3 +268,80 @@ def test_a_killed_worker_loses_nothing_and_pays_for_nothing_twice(
     assert verify(pipeline.producer, deep=True).ok
     tally = pipeline.run(requests)
     assert (tally.unchanged, tally.stored, pipeline.created) == (paid, 20 - paid, 20)
+
+
+def test_without_its_store_every_prompt_set_is_fetched_and_the_store_is_named(
+    pipeline: Pipeline,
+) -> None:
+    for steps, name in enumerate(("one", "two"), 1):
+        (request,) = make_requests(1, prompt_set=name, num_inference_steps=steps)
+        accept(pipeline, request)
+    store, pipeline.store = pipeline.store, UnavailableStore("s3://bucket", "is not mounted")
+
+    done = run_rescue(pipeline)
+
+    assert (done.complete, str(done.store_error)) == (False, "is not mounted")
+    assert len(pipeline.producer.spool) == 2
+    pipeline.store = store
+    pipeline.reopen()
+    assert dict(run_rescue(pipeline).states) == {State.STORED: 2}
+    assert len(pipeline.producer.spool) == 0
+
+
+class TestExpired:
+    """What was believed to be gone is looked for by its id, and nothing is created."""
+
+    def expire(self, pipeline: Pipeline, count: int = 2) -> list[Request]:
+        """As an earlier version closed what had answered 404 for some seconds."""
+        requests = make_requests(count)
+        pipeline.run(requests)
+        for key in keys(pipeline, ""):
+            (pipeline.folder / "store" / key).unlink()
+        change_ledger(pipeline, "UPDATE flux_attempts SET state = 'expired', images = '[]'")
+        pipeline.reopen()
+        return requests
+
+    def test_it_is_stored_while_the_provider_has_it(self, pipeline: Pipeline) -> None:
+        requests = self.expire(pipeline)
+        assert run_rescue(pipeline).found in {0, 2}
+
+        done = rescue_expired(pipeline.producer, run_id="rescue-2")
+
+        assert (done.found, dict(done.states), done.complete) == (2, {State.STORED: 2}, True)
+        assert pipeline.run(requests) == Tally(asked=2, unchanged=2)
+        assert pipeline.created == 2
+        assert verify(pipeline.producer, deep=True).ok
+
+    def test_it_is_expired_once_more_where_it_is_gone(self, open_pipeline: Open) -> None:
+        late = replace(POLICY, output_lifetime=0.0, gone_patience=0.1)
+        pipeline = open_pipeline(
+            None, QUICK.model_copy(update={"retention_seconds": 0.0}), policy=late
+        )
+        accept(pipeline, make_requests(1)[0])
+        assert dict(run_rescue(pipeline).states) == {State.EXPIRED: 1}
+        pipeline.reopen()
+
+        done = rescue_expired(pipeline.producer, run_id="rescue-2")
+
+        assert (done.found, dict(done.states), done.complete) == (1, {State.EXPIRED: 1}, False)
+        assert done.notices[0].startswith("paid and lost: prediction ")
+        assert pipeline.created == 1
+
+    def test_what_an_earlier_version_closed_as_failed_is_looked_for_too(
+        self, pipeline: Pipeline
+    ) -> None:
+        self.expire(pipeline)
+        failed = "paid, not stored: output 0: host cdn.example is not among FLUX_OUTPUT_HOSTS"
+        change_ledger(pipeline, f"UPDATE flux_attempts SET state = 'failed', error = '{failed}'")
+
+        done = rescue_expired(pipeline.producer, run_id="rescue-2")
+
+        assert dict(done.states) == {State.STORED: 2}
+
+    def test_what_really_failed_is_left_as_it_is(self, open_pipeline: Open) -> None:
+        pipeline = open_pipeline(FaultPlan(outcome={"failed_nsfw": 1.0}))
+        pipeline.run(make_requests(2))
+        before = list(pipeline.ledger.attempts())
+
+        assert rescue_expired(pipeline.producer, run_id="rescue-2").found == 0
+        assert list(pipeline.ledger.attempts()) == before
