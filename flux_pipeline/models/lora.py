@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
 
+from flux_pipeline.text import escaped
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 _HUGGING_FACE_MAIN = re.compile(
     r"/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/(?:resolve|blob)/main/.+\.safetensors"
@@ -19,6 +21,11 @@ _CIVITAI = re.compile(
 )
 _TRAINED = re.compile(
     r"https://replicate\.delivery/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/trained_model\.tar"
+)
+_HF_FILE = re.compile(r"/[^/]+/[^/]+/resolve/[^/]+/.+\.safetensors")
+_HF_PATH = re.compile(
+    r"/(?P<repository>[^/]+/[^/]+)"
+    r"(?:/(?:resolve|blob|tree|raw)/(?P<revision>[^/]+)(?:/(?P<file>.+))?)?"
 )
 _ALLOWED = "owner/name (letters, digits, _ and -) or an https:// address of a .safetensors file"
 MAX_URL_CHARACTERS = 2_048
@@ -51,10 +58,11 @@ def checked_lora(value: str) -> str:
     if parts.hostname in {"huggingface.co", "www.huggingface.co"}:
         if parts.query or not _HUGGING_FACE_MAIN.fullmatch(parts.path):
             raise ValueError(
-                "the model loads the main revision for every huggingface.co address, whatever the "
-                "address says; write owner/name, or pin it as "
-                "https://hf.co/owner/name/resolve/<commit>/<file>.safetensors"
+                "the model loads the main revision of owner/name, without dots, for every "
+                f"huggingface.co address, whatever the address says; {_say_address(parts.path)}"
             )
+    elif parts.hostname == "hf.co" and not _HF_FILE.fullmatch(parts.path):
+        raise ValueError(f"is a page of hf.co, not a file of weights; {_say_address(parts.path)}")
     elif not (
         parts.path.endswith(".safetensors")
         or value.endswith(".safetensors")
@@ -84,9 +92,32 @@ def _describe_bad_repository(value: str) -> str:
         return "the model takes no @revision; write owner/name, which loads the main revision"
     if value.startswith((".", "/", "~")) or "\\" in value:
         return f"is a path; the provider can't read this machine's files: allowed is {_ALLOWED}"
+    without_host = re.sub(r"^(?:www\.)?(?:huggingface|hf)\.co/", "", value)
+    if without_host != value:
+        return f"is a web address without https://; {_say_address(f'/{without_host}')}"
     if "." in value and value.count("/") == 1:
-        return "the model takes no dots in owner/name; give the https:// address of the file"
+        return f"the model takes no dots in owner/name; {_say_address(f'/{value}')}"
     return f"is not owner/name; allowed is {_ALLOWED}"
+
+
+def _say_address(path: str) -> str:
+    """What to write instead of a Hugging Face address of this path, as exactly as it can be said.
+
+    ``hf.co`` leads to the same files, and the model takes it for an address like any other.
+    """
+    found = _HF_PATH.match(path)
+    if found is None:
+        return "write owner/name, or https://hf.co/owner/name/resolve/<commit>/<file>.safetensors"
+    repository, revision = found["repository"], found["revision"] or "main"
+    base = f"https://hf.co/{escaped(repository)}"
+    if found["file"] and found["file"].endswith(".safetensors"):
+        return f"write {base}/resolve/{escaped(revision)}/{escaped(found['file'])}"
+    is_plain = _REPOSITORY.fullmatch(repository) and revision == "main"
+    short = f"{repository}, or " if is_plain else ""
+    return (
+        f"write {short}{base}/resolve/{escaped(revision)}/<file>.safetensors with the name of the "
+        f"file that {base}/tree/{escaped(revision)} lists"
+    )
 
 
 def checked_url(url: str) -> SplitResult:

@@ -50,6 +50,64 @@ def test_huggingface_co_is_refused_where_the_model_would_load_something_else(url
 
 
 @pytest.mark.parametrize(
+    ("refused", "instead"),
+    [
+        ("some.user/model.v2", "https://hf.co/some.user/model.v2/resolve/main/<file>.safetensors"),
+        (
+            "https://huggingface.co/some.user/model.v2",
+            "https://hf.co/some.user/model.v2/resolve/main/<file>.safetensors",
+        ),
+        (
+            "https://huggingface.co/some.user/model.v2/resolve/main/a/f.safetensors",
+            "https://hf.co/some.user/model.v2/resolve/main/a/f.safetensors",
+        ),
+        (
+            "https://huggingface.co/some.user/model.v2/blob/main/f.safetensors",
+            "https://hf.co/some.user/model.v2/resolve/main/f.safetensors",
+        ),
+        (
+            f"https://huggingface.co/o/n.1/resolve/{COMMIT}/f.safetensors?download=true",
+            f"https://hf.co/o/n.1/resolve/{COMMIT}/f.safetensors",
+        ),
+        (
+            "https://hf.co/some.user/model.v2/blob/main/f.safetensors",
+            "https://hf.co/some.user/model.v2/resolve/main/f.safetensors",
+        ),
+        (
+            "https://hf.co/some.user/model.v2",
+            "https://hf.co/some.user/model.v2/resolve/main/<file>.safetensors",
+        ),
+        (
+            "huggingface.co/o/n.1/resolve/main/f.safetensors",
+            "https://hf.co/o/n.1/resolve/main/f.safetensors",
+        ),
+        (
+            "https://huggingface.co/o.o/n/tree/v2",
+            "https://hf.co/o.o/n/resolve/v2/<file>.safetensors",
+        ),
+    ],
+)
+def test_the_address_that_a_message_proposes_is_taken(refused: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=r"hf\.co") as raised:
+        checked_lora(refused)
+    assert f"write {instead}" in str(raised.value)
+    followed = instead.replace("<file>", "lora")
+    assert checked_lora(followed) == followed
+    assert list(lora_warnings(followed)) == []
+
+
+def test_a_page_of_a_plain_name_proposes_the_name() -> None:
+    with pytest.raises(ValueError, match=r"write owner/name, or https://hf\.co/owner/name/"):
+        checked_lora("https://huggingface.co/owner/name")
+
+
+def test_a_proposal_holds_no_query() -> None:
+    with pytest.raises(ValueError, match=r"hf\.co") as raised:
+        checked_lora("https://huggingface.co/o/n.1/resolve/main/f.safetensors?token=abc")
+    assert "abc" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     "url", ["https://example.com", "https://EXAMPLE.com/a?b=c#d", "https://a-b.example.co.uk:443/"]
 )
 def test_a_public_address_is_taken(url: str) -> None:

@@ -191,7 +191,7 @@ ADDRESSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "not weights": ("https://example.com/model.zip", ("no weights", ".safetensors")),
     "pinned at huggingface.co": (
         f"https://huggingface.co/o/n/resolve/{'0123456789' * 4}/f.safetensors",
-        ("loads the main revision", "hf.co/owner/name/resolve/<commit>"),
+        ("loads the main revision", f"write https://hf.co/o/n/resolve/{'0123456789' * 4}/f."),
     ),
     "script": ("javascript:alert(1)//x.safetensors", ("owner/name",)),
     "broken": ("https://[x/y.safetensors", ("not a valid web address",)),
