@@ -1,7 +1,8 @@
 """Model, ModelInput and the field types that inputs and prompt sets share.
 
-YAML and tables give text, so the field types read ``"3"`` as a number; a text that only resembles
-one (``010``, ``1e400``, ``.nan``, ``yes`` for a switch) is refused where other readers guess.
+YAML and tables give text, so the field types read ``"3"`` as a number, and ``3.0`` and ``TRUE`` as
+spreadsheets and pandas write them; a text that only resembles one (``010``, ``1e400``, ``.nan``,
+``yes`` for a switch) is refused where other readers guess.
 """
 
 import re
@@ -12,17 +13,18 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from flux_pipeline.redaction import redact_url
+from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.request import JsonValue
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 10_000
 """Twenty times what the text encoders read, and small enough for every log and record."""
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0{1,30})?")
+_MAX_EXACT_FLOAT = 2**53
 _DECIMAL = re.compile(
     r"-?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:e-?[0-9]{1,2})?"
 )
-_SWITCHES = {"true": True, "false": False}
+_SWITCHES = {word: word[0] in "tT" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _FIRST_SURROGATE = 0xD800
 _TOKEN_PIECE = re.compile(r"[A-Za-z0-9']+|[^\sA-Za-z0-9']")
@@ -30,11 +32,16 @@ _LETTERS_PER_TOKEN = 6
 
 
 def _whole_from_text(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+    if isinstance(value, str):
+        found = _WHOLE.fullmatch(value)
+        return int(found[1]) if found else value
+    # A column of whole numbers with one gap is a column of floats in a spreadsheet or in pandas.
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT_FLOAT
+    return int(value) if is_whole else value
 
 
 WholeNumber = Annotated[int, BeforeValidator(_whole_from_text), Field(strict=True)]
-"""An int, or its decimal text; never a bool, a float or text with leading zeros."""
+"""An int, its decimal text, or either with ``.0``; never a bool or text with leading zeros."""
 
 
 def _number_from_text(value: Any) -> Any:
@@ -50,7 +57,7 @@ Number = Annotated[
 ]
 """A finite float or int, or its decimal text; never a bool."""
 Switch = Annotated[bool, BeforeValidator(_switch_from_text), Field(strict=True)]
-"""True or False, or the words ``true`` and ``false``; not ``yes``, ``on`` or 1."""
+"""True or False, or the words, also as ``True`` and ``TRUE``; not ``yes``, ``on`` or 1."""
 
 
 def _without_controls(value: Any) -> Any:
@@ -138,6 +145,8 @@ class ModelInput(BaseModel):
     def effective(self) -> dict[str, JsonValue]:
         """The fields that decide the image: defaults filled in, secrets redacted, the rest dropped.
 
+        Of an address that was signed, the signature and its dates are dropped too.
+
         Fields that are None are left out, so that a field which a model gains later changes no
         fingerprint made before.
         """
@@ -145,7 +154,7 @@ class ModelInput(BaseModel):
             exclude_none=True, exclude=set(self.without_effect())
         )
         for name in self.address_fields & values.keys():
-            values[name] = redact_url(str(values[name]))
+            values[name] = comparable_url(str(values[name]))
         return values
 
 

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field
 
 from flux_pipeline.models.base import Model, ModelInput, Number, Switch, Text, WholeNumber
 from flux_pipeline.models.lora import checked_lora, checked_url, has_foreign_letters, lora_warnings
+from flux_pipeline.models.signed_url import uncounted_file
+from flux_pipeline.text import quoted
 
 SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -106,6 +108,14 @@ class FluxSchnellLoraInput(ModelInput):
             yield from (("hf_lora", message) for message in lora_warnings(self.hf_lora))
         if self.image is not None and has_foreign_letters(self.image):
             yield "image", "the host has letters beyond a-z: make sure that it is the one you mean"
+        for name in sorted(self.address_fields):
+            if parameter := uncounted_file(getattr(self, name) or ""):
+                message = (
+                    f"the query's {quoted(parameter)} is taken for a secret and doesn't count in "
+                    "the fingerprint: with one seed, two files that differ in it alone are one "
+                    "request; put the file into the path, or give each a seed"
+                )
+                yield name, message
 
 
 MODEL = Model(

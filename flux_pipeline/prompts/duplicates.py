@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from itertools import pairwise
 
 from flux_pipeline.models import ModelInput
+from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.prompts.expansion import SeedRule, Variant
 
 MAX_DUPLICATES_HELD = 10_000
@@ -72,8 +73,14 @@ class DuplicateFinder:
 
 
 def comparable_input(values: ModelInput) -> Hashable:
-    """Every input of a prompt, with accents in one encoding: equal where two prompts look alike."""
-    if values.prompt.isascii():
-        return tuple(values.__dict__.values())
-    normal = unicodedata.normalize("NFC", values.prompt)
-    return tuple({**values.__dict__, "prompt": normal}.values())
+    """Every input of a prompt, with accents in one encoding: equal where two prompts look alike.
+
+    Of an address that was signed, the signature doesn't count.
+    """
+    changed: dict[str, object] = {}
+    if not values.prompt.isascii():
+        changed["prompt"] = unicodedata.normalize("NFC", values.prompt)
+    for name in values.address_fields:
+        if (address := getattr(values, name)) is not None and "?" in address:
+            changed[name] = comparable_url(address)
+    return tuple({**values.__dict__, **changed}.values())

@@ -12,15 +12,46 @@ number: TypeAdapter[float] = TypeAdapter(Number)
 switch: TypeAdapter[bool] = TypeAdapter(Switch)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(2, 2), ("2", 2), ("-7", -7), ("0", 0)])
-def test_a_whole_number_is_an_int_or_its_text(value: object, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(2, 2), ("2", 2), ("-7", -7), ("0", 0), (1.0, 1), ("1.0", 1), ("4294967295.00", 2**32 - 1)],
+)
+def test_a_whole_number_is_an_int_or_its_text_or_either_with_a_zero_fraction(
+    value: object, expected: int
+) -> None:
     assert whole_number.validate_python(value) == expected
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "two", "1.0", "01", "+1", " 1", "1_0", "", None, [1]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        1.5,
+        "two",
+        "1.5",
+        "1.",
+        "01.0",
+        1e300,
+        float("inf"),
+        float("nan"),
+        "01",
+        "+1",
+        " 1",
+        "1_0",
+        "",
+        None,
+        [1],
+    ],
+)
 def test_a_whole_number_is_nothing_else(value: object) -> None:
     with pytest.raises(ValidationError):
         whole_number.validate_python(value)
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_a_whole_number_is_the_same_in_each_of_its_forms(n: int) -> None:
+    forms = [n, str(n), float(n), f"{n}.0"]
+    assert {whole_number.validate_python(form) for form in forms} == {n}
 
 
 @pytest.mark.parametrize(
@@ -38,12 +69,15 @@ def test_a_number_is_finite_and_no_word(value: object) -> None:
         number.validate_python(value)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(True, True), ("true", True), ("false", False)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, True), ("true", True), ("false", False), ("TRUE", True), ("False", False)],
+)
 def test_a_switch_is_true_or_false(value: object, *, expected: bool) -> None:
     assert switch.validate_python(value) is expected
 
 
-@pytest.mark.parametrize("value", [0, 1, "yes", "on", "True", None])
+@pytest.mark.parametrize("value", [0, 1, "yes", "on", "tRUE", "", None])
 def test_a_switch_is_nothing_else(value: object) -> None:
     with pytest.raises(ValidationError):
         switch.validate_python(value)

@@ -114,3 +114,16 @@ def test_a_key_in_the_wrong_place_is_not_repeated_by_the_error(problems: Problem
         f"version: {key}\nprompts: {{a: b}}\n",
     ):
         assert key not in "".join(map(str, problems(text)))
+
+
+def test_one_picture_signed_twice_is_one_request(load: Load) -> None:
+    image = "https://bucket.s3.amazonaws.com/cat.png?AWSAccessKeyId=A&Expires={e}&Signature={s}"
+    prompt_set = load(
+        f"prompts:\n  a: {{prompt: x, seed: 1, image: '{image}', matrix: {{e: [1], s: [b]}}}}\n"
+        f"  b: {{prompt: x, seed: 1, image: '{image}', matrix: {{e: [2], s: [c]}}}}\n"
+    )
+    (warning,) = prompt_set.warnings
+    assert "is the same request as a-1-b: made and paid once" in warning.message
+    first, second = prompt_set.requests()
+    assert first.request_sha256 == second.request_sha256
+    assert first.input["image"] != second.input["image"]
