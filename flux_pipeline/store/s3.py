@@ -3,7 +3,8 @@
 The only module that imports boto3 (0.3 s of CPU), itself imported only when a bucket is opened. It
 asks for no more than most servers can do: PUT, HEAD, GET and a listing. The SHA-256 of the bytes is
 sent twice: as a header that the server checks, and as metadata of our own, because not every server
-gives the header back.
+gives the header back. Not every server checks it either, so the reply to a PUT is compared with the
+bytes (``S3Store._confirm``).
 
 Error messages hold error codes and our own words alone. The server's message, its headers and
 botocore's text are left out: they can hold key ids, signed requests and tokens.
@@ -17,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -39,14 +41,28 @@ from flux_pipeline.store.base import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
+    from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef, PutObjectRequestTypeDef
 
+_REQUEST = "request-sha256"
+"""The metadata name by which two writes of one request are known."""
+_UNCONDITIONAL = (
+    "If-None-Match on PutObject, so that two workers could overwrite each other's object: update"
+    " it, or use another server"
+)
 _PROBE = ".probe"
 """Its key begins with a dot, so that no listing shows it."""
 _TRIES = 6
 """Of a conditional PUT that others' writes of the same key get in the way of."""
 _LOCKS = 64
 _CUT_TRIES = 3
+_LOOKS = 4
+"""HEADs after a PUT before it is believed that nothing is there: some servers show it late."""
+_FIRST_LOOKED_AT = 4
+_ONE_IN = 32
+"""The first PUTs of a process, and then one in so many, are looked at although the reply is right:
+a server may take the ETag from what it received, and keep less."""
+_PROBE_EVERY = 64
+"""Conditional writes of this process between two looks whether conditions still hold."""
 
 
 class S3Store:
@@ -59,6 +75,10 @@ class S3Store:
 
     The trap: without conditions two *processes* that put the same new key within milliseconds can
     overwrite each other. Keys that derive from the request, and claims in the ledger, prevent that.
+    A server that begins to ignore them is noticed within ``_PROBE_EVERY`` writes, by the probe.
+
+    Not noticed by a PUT, and left to ``verify --deep``: other bytes of the right size, where the
+    server's ETag is no MD5 and it returns no checksum, or where it lies in either.
     """
 
     def __init__(
@@ -73,6 +93,12 @@ class S3Store:
         self._sleep = sleep
         self._honours: bool | None = None
         self._probing = threading.Lock()
+        self._writes = 0
+        self._conditional_writes = 0
+        self._has_stopped = False
+        """Whether the server honoured conditions when this process began, and does no more."""
+        self._reads_back = True
+        """Until one object was read back whole, where the replies to PUTs prove nothing."""
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     @property
@@ -85,29 +111,31 @@ class S3Store:
         # A listing and not HEAD: the answer to HEAD has no body that says what is wrong.
         next(self._bucket.list("", page=1), None)
         if not self._honours_conditions() and self._require_conditions:
-            raise StoreError(
-                f"{self.uri}: this server ignores If-None-Match on PutObject, so that two workers"
-                " could overwrite each other's object; use another server, or allow it where only"
-                " one process writes at a time"
-            )
+            raise StoreError(f"{self.uri}: this server ignores {_UNCONDITIONAL}")
 
     def put_new(
         self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> tuple[StoredObject, bool]:
         """Write ``body`` if nothing lies under ``key``; return the object and whether it was new.
 
-        A write whose answer was lost, and that was repeated, counts as not new. Raises StoreError.
+        A write whose answer was lost, and that was repeated, counts as not new. An object of the
+        same request whose bytes are not those that were written is replaced. Raises StoreError.
         """
         check_key(key)
         check_metadata(content_type, metadata)
         described = self._bucket.describe(key, body, content_type, metadata)
         if not self._honours_conditions():
+            if self._has_stopped and self._require_conditions:
+                raise StoreError(f"{self.uri}: this server has begun to ignore {_UNCONDITIONAL}")
             return self._put_after_head(described, body)
         for attempt in range(_TRIES):
-            if self._bucket.put_if_absent(described, body) is PutAnswer.WRITTEN:
+            answer, reply = self._bucket.put_if_absent(described, body)
+            if answer is PutAnswer.WRITTEN:
+                self._confirm(described, body, reply)
+                self._probe_again()
                 return described, True
             if existing := self._bucket.head(key):
-                return existing, False
+                return self._keep_or_replace(existing, described, body)
             self._sleep(0.05 * 2**attempt)
         raise StoreError(
             f"{self._bucket.uri(key)}: ConditionalRequestConflict on PutObject, {_TRIES} times;"
@@ -119,7 +147,7 @@ class S3Store:
         check_key(key)
         check_metadata(content_type, {})
         described = self._bucket.describe(key, body, content_type, {})
-        self._bucket.put(described, body)
+        self._confirm(described, body, self._bucket.put(described, body))
         return described
 
     def head(self, key: str) -> StoredObject | None:
@@ -157,10 +185,77 @@ class S3Store:
         key = described.key
         with self._locks[zlib.crc32(key.encode()) % _LOCKS]:
             if existing := self._bucket.head(key):
-                return existing, False
-            self._bucket.put(described, body)
+                return self._keep_or_replace(existing, described, body)
+            self._confirm(described, body, self._bucket.put(described, body))
             found = self._bucket.head(key) or described
             return found, found == described
+
+    def _keep_or_replace(
+        self, existing: StoredObject, described: StoredObject, body: bytes
+    ) -> tuple[StoredObject, bool]:
+        """Keep what lies there, unless it is a broken write of the same request."""
+        if existing.sha256 == described.sha256 and existing.size == described.size:
+            return existing, False
+        request = existing.metadata.get(_REQUEST)
+        if request is None or request != described.metadata.get(_REQUEST):
+            return existing, False
+        if self._is_whole(existing):
+            return existing, False
+        self._confirm(described, body, self._bucket.put(described, body))
+        return described, True
+
+    def _is_whole(self, stored: StoredObject) -> bool:
+        """Whether an object's bytes are those that its own checksum names, if it has one."""
+        body, written = self._bucket.get(stored.key)
+        return not written or written == hashlib.sha256(body).hexdigest()
+
+    def _confirm(self, described: StoredObject, body: bytes, reply: "PutReply") -> None:
+        """Make sure that the server keeps what was just sent; send it once more where it doesn't.
+
+        Raises:
+            StoreError: It keeps other bytes the second time too.
+        """
+        wrong = self._find_wrong(described, body, reply)
+        if wrong:
+            wrong = self._find_wrong(described, body, self._bucket.put(described, body))
+        if wrong:
+            raise StoreError(
+                f"{self._bucket.uri(described.key)}: this server keeps other bytes than it was sent"
+                f" ({wrong}), and answers as if all were well: look at its disk and at what lies"
+                " between, or use another one; what was fetched is stored again by the next run"
+            )
+
+    def _find_wrong(self, described: StoredObject, body: bytes, reply: "PutReply") -> str:
+        """What shows that other bytes are kept; empty where nothing does."""
+        proven = reply.proves(described, body)
+        if proven is False:
+            return "another checksum"
+        self._writes += 1
+        is_looked_at = self._writes <= _FIRST_LOOKED_AT or self._writes % _ONE_IN == 0
+        if proven and not is_looked_at:
+            return ""
+        size = self._size_of(described)
+        if size != described.size:
+            return f"{size} bytes of {described.size}"
+        if proven or not self._reads_back:
+            return ""
+        kept, written = self._bucket.get(described.key)
+        if kept != body and written in {"", described.sha256}:
+            return "the same number of bytes, but others"
+        self._reads_back = False  # its replies prove nothing, and it is right all the same
+        return ""
+
+    def _size_of(self, described: StoredObject) -> int:
+        """The size that the server shows, in bytes; 0 where it shows no such object.
+
+        An object of another checksum is another writer's, who came after us: it proves nothing.
+        """
+        for look in range(_LOOKS):
+            if found := self._bucket.head(described.key):
+                is_ours = found.sha256 in {"", described.sha256}
+                return found.size if is_ours else described.size
+            self._sleep(0.05 * 2**look)
+        return 0
 
     def _honours_conditions(self) -> bool:
         with self._probing:
@@ -168,13 +263,22 @@ class S3Store:
                 self._honours = self._probe() or self._probe()
             return self._honours
 
+    def _probe_again(self) -> None:
+        """Look from time to time whether the server still honours conditions."""
+        with self._probing:
+            self._conditional_writes += 1
+            if self._conditional_writes % _PROBE_EVERY == 0:
+                self._honours = self._probe() or self._probe()
+                self._has_stopped = not self._honours
+
     def _probe(self) -> bool:
         """Whether a condition was seen to hold: at the first try only if the key is there.
 
         So it is tried twice: the first PUT may be the one that writes the key.
         """
         probe = self._bucket.describe(_PROBE, b"", "text/plain", {})
-        return self._bucket.put_if_absent(probe, b"") in (PutAnswer.TAKEN, PutAnswer.BUSY)
+        answer, _ = self._bucket.put_if_absent(probe, b"")
+        return answer in (PutAnswer.TAKEN, PutAnswer.BUSY)
 
 
 class PutAnswer(Enum):
@@ -187,6 +291,26 @@ class PutAnswer(Enum):
     """Another writer, or a delete, was at work on the key: ask again."""
     UNSUPPORTED = "unsupported"
     """The server says that it knows no such condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutReply:
+    """What the reply to a PUT says of the object."""
+
+    etag: str = ""
+    """The MD5 of the bytes on most servers, without encryption and in one part; else anything."""
+    checksum: str = ""
+    """SHA-256, base 64; empty where the server gives none back."""
+
+    def proves(self, described: StoredObject, body: bytes) -> bool | None:
+        """Whether these very bytes are kept, as far as the reply says; None where it doesn't."""
+        if self.checksum and self.checksum != checksum_header(described):
+            return False
+        if self.etag == hashlib.md5(body, usedforsecurity=False).hexdigest():
+            return True
+        # An ETag of another form says nothing. One of an MD5's form may be none all the same, where
+        # the server encrypts: then its own checksum counts.
+        return True if self.checksum else None
 
 
 _ANSWERS: dict[int, PutAnswer] = {
@@ -218,26 +342,26 @@ class Bucket:
         checksum = hashlib.sha256(body).hexdigest()
         return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
 
-    def put(self, described: StoredObject, body: bytes) -> None:
+    def put(self, described: StoredObject, body: bytes) -> PutReply:
         """Write an object, replacing what lies there."""
         with self._store_errors("PutObject", described.key):
-            self._client.put_object(**self._request(described, body))
+            return _read_reply(self._client.put_object(**self._request(described, body)))
 
-    def put_if_absent(self, described: StoredObject, body: bytes) -> PutAnswer:
+    def put_if_absent(self, described: StoredObject, body: bytes) -> tuple[PutAnswer, PutReply]:
         """Write an object only where nothing lies, if the server knows how to."""
         request = self._request(described, body)
         request["IfNoneMatch"] = "*"
         with self._store_errors("PutObject", described.key):
             try:
-                self._client.put_object(**request)
+                reply = _read_reply(self._client.put_object(**request))
             except botocore_errors.ClientError as error:
                 # NoSuchKey: the object was deleted while the server looked at the condition.
                 if code_of(error) == "NoSuchKey":
-                    return PutAnswer.BUSY
+                    return PutAnswer.BUSY, PutReply()
                 if answer := _ANSWERS.get(status_of(error)):
-                    return answer
+                    return answer, PutReply()
                 raise
-        return PutAnswer.WRITTEN
+        return PutAnswer.WRITTEN, reply
 
     def head(self, key: str) -> StoredObject | None:
         """What lies under the key, or None."""
@@ -283,14 +407,13 @@ class Bucket:
                         yield key
 
     def _request(self, described: StoredObject, body: bytes) -> "PutObjectRequestTypeDef":
-        checksum = described.sha256
         return {
             "Bucket": self._name,
             "Key": self._prefix + described.key,
             "Body": body,
             "ContentType": described.content_type,
-            "ChecksumSHA256": base64.b64encode(bytes.fromhex(checksum)).decode(),
-            "Metadata": {**described.metadata, SHA256_NAME: checksum},
+            "ChecksumSHA256": checksum_header(described),
+            "Metadata": {**described.metadata, SHA256_NAME: described.sha256},
         }
 
     @contextmanager
@@ -305,6 +428,15 @@ class Bucket:
             }
             reason = explain(error, operation, **place)
             raise StoreError(f"{self.uri(key)}: {reason}") from None
+
+
+def _read_reply(answer: "PutObjectOutputTypeDef") -> PutReply:
+    return PutReply(answer.get("ETag", "").strip('"').lower(), answer.get("ChecksumSHA256", ""))
+
+
+def checksum_header(described: StoredObject) -> str:
+    """The SHA-256 as S3's header has it: base 64."""
+    return base64.b64encode(bytes.fromhex(described.sha256)).decode()
 
 
 def open_client(concurrency: int) -> "S3Client":
