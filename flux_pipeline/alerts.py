@@ -10,6 +10,7 @@ import base64
 import hmac
 import json
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
+from flux_pipeline.network import Network
+from flux_pipeline.provider.tls import describe_failure, find_ca_mistake, verifying_context
 from flux_pipeline.text import safe_line
 
 log = logging.getLogger(__name__)
@@ -147,27 +150,59 @@ def build_webhooks(
 
 
 def send(
-    alert: Alert, webhooks: Sequence[Webhook], *, wait: Callable[[float], None] = time.sleep
+    alert: Alert,
+    webhooks: Sequence[Webhook],
+    *,
+    network: Network | None = None,
+    wait: Callable[[float], None] = time.sleep,
 ) -> list[Delivery]:
     """Send one alert to every webhook, and log a warning for each that did not take it.
 
-    Never raises for a webhook that is away, wrong or slow; it takes a minute at most. ``wait``
-    sleeps for seconds between tries.
+    Never raises for a webhook that is away, wrong or slow; it takes a minute at most. ``network``
+    says which go through a proxy, and whom TLS trusts. ``wait`` sleeps for seconds between tries.
     """
     # httpx logs whole URLs at INFO, and a webhook's URL is a secret.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    network = network or Network()
+    no_authorities = find_ca_mistake(network.ca_file)
+    done = []
+    for webhook in webhooks:
+        problem = no_authorities or _deliver_over(network, webhook, alert, wait)
+        if problem:
+            log.warning("alert %r not delivered to the %s: %s", alert.title, webhook, problem)
+        done.append(Delivery(webhook, problem))
+    return done
+
+
+def _deliver_over(
+    network: Network, webhook: Webhook, alert: Alert, wait: Callable[[float], None]
+) -> str:
+    """Why the message was not delivered, or an empty text."""
+    proxy = network.proxy_for(webhook.url)
+    context = verifying_context(network.ca_file)
+    through = None
+    if proxy is not None:
+        known = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
+        through = httpx.Proxy(proxy.url, headers=known, ssl_context=_of(proxy.scheme, context))
     headers = {
         "user-agent": f"flux-pipeline/{version('flux-pipeline')}",
         "content-type": "application/json; charset=utf-8",
     }
-    done = []
-    with httpx.Client(timeout=_TIMEOUT, headers=headers, follow_redirects=False) as client:
-        for webhook in webhooks:
-            problem = _deliver(client, webhook, alert, wait)
-            if problem:
-                log.warning("alert %r not delivered to the %s: %s", alert.title, webhook, problem)
-            done.append(Delivery(webhook, problem))
-    return done
+    with httpx.Client(
+        timeout=_TIMEOUT,
+        headers=headers,
+        follow_redirects=False,
+        verify=context,
+        proxy=through,
+        trust_env=False,
+    ) as client:
+        problem = _deliver(client, webhook, alert, wait)
+    return f"{problem}, through the proxy {proxy}" if problem and proxy else problem
+
+
+def _of(scheme: str, context: ssl.SSLContext) -> ssl.SSLContext | None:
+    """The TLS to a proxy, where it has any."""
+    return context if scheme == "https" else None
 
 
 def _deliver(
@@ -196,13 +231,28 @@ def _post(client: httpx.Client, webhook: Webhook, alert: Alert) -> tuple[str, bo
                 if len(body) > _MAX_REPLY_BYTES:
                     break
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        return f"it can't be reached ({type(error).__name__})", True
+        return f"it can't be reached ({_why_unreachable(error)})", True
+    except httpx.ProxyError as error:
+        # Once only: a wrong password that is tried again and again locks an account.
+        status = str(error)[:3]
+        code = f"answered {status} to CONNECT" if status.isdecimal() else "failed"
+        return f"it can't be reached (the proxy {code}; see HTTPS_PROXY and NO_PROXY)", False
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Only the kind of error: the text of some holds the URL.
         return f"no answer came ({type(error).__name__})", False
     if reply.status_code not in _SUCCESS:
         return f"it answered {reply.status_code}", reply.status_code in _RETRYABLE
     return safe_line(refusal(webhook, body)), False
+
+
+def _why_unreachable(error: httpx.TransportError) -> str:
+    """The kind of error; of a refused certificate, the reason and what to set."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return describe_failure(cause)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def build_post(webhook: Webhook, alert: Alert, *, now: float) -> Post:

@@ -4,6 +4,7 @@ The fields are part of every job's snapshot, so those that may hold a secret are
 Dagster reads the variable when a run starts, and fails before anything is sent if it is missing.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,10 +21,11 @@ from flux_pipeline.audit.ownership import (
     describe_mismatch,
     raise_generation,
 )
-from flux_pipeline.errors import StoreError, WrongStore
+from flux_pipeline.errors import ConfigError, Problem, StoreError, WrongStore
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger, SqlRates
+from flux_pipeline.network import Network
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.shutdown import end_streams
@@ -36,6 +38,7 @@ from flux_pipeline.store.base import Store, check_readable
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
 
+log = logging.getLogger(__name__)
 _ORIGINS = {
     "replicate": "https://api.replicate.com",
     "anyapi": "https://www.anyapi.vip/replicate",
@@ -124,6 +127,18 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     c2pa_tsa: str = Field(
         default="", description="URL of a timestamp authority. It may fail: then there is none."
     )
+    proxy: str = Field(
+        default="",
+        repr=False,
+        description="Proxy of all calls but those to this machine: http://host:port, with a"
+        " password as an EnvVar. None: calls are made directly.",
+    )
+    no_proxy: str = Field(
+        default="", description="Hosts that are called without the proxy, with commas."
+    )
+    ca_file: str = Field(
+        default="", description="PEM file of the only authorities to trust. None: the system's."
+    )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ImageProducer":
@@ -148,6 +163,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             c2pa_cert=settings.c2pa_cert,
             c2pa_key=settings.c2pa_key,
             c2pa_tsa=settings.c2pa_tsa,
+            proxy=dg.EnvVar(settings.proxy_variable) if settings.network.proxy else "",
+            no_proxy=settings.network.no_proxy,
+            ca_file=settings.network.ca_file,
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
@@ -253,7 +271,20 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             output_networks=tuple(self.output_networks),
             creates_per_minute=self.creates_per_minute,
             concurrency=self.concurrency,
+            network=_network(self.proxy, self.no_proxy, self.ca_file),
         )
+
+
+def _network(proxy: str, no_proxy: str, ca_file: str) -> Network:
+    """Make the network of a resource's fields.
+
+    Raises:
+        ConfigError: The proxy's URL is none; without a part of it.
+    """
+    try:
+        return Network(proxy=proxy.strip(), no_proxy=no_proxy, ca_file=ca_file)
+    except ValueError as mistake:
+        raise ConfigError([Problem("network", 0, "proxy", str(mistake))]) from None
 
 
 class AlertSender(dg.ConfigurableResource["AlertSender"]):
@@ -276,6 +307,15 @@ class AlertSender(dg.ConfigurableResource["AlertSender"]):
     ui_url: str = Field(
         default="http://127.0.0.1:3000", description="Where the web interface is, for links."
     )
+    proxy: str = Field(
+        default="", repr=False, description="Proxy of the calls, as ``ImageProducer`` has it."
+    )
+    no_proxy: str = Field(
+        default="", description="Hosts that are called without the proxy, with commas."
+    )
+    ca_file: str = Field(
+        default="", description="PEM file of the only authorities to trust. None: the system's."
+    )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "AlertSender":
@@ -285,6 +325,9 @@ class AlertSender(dg.ConfigurableResource["AlertSender"]):
             format=settings.alert_format,
             secret=dg.EnvVar("FLUX_ALERT_SECRET") if any(settings.alert_secret) else "",
             ui_url=settings.ui_url,
+            proxy=dg.EnvVar(settings.proxy_variable) if settings.network.proxy else "",
+            no_proxy=settings.network.no_proxy,
+            ca_file=settings.network.ca_file,
         )
 
     @classmethod
@@ -295,10 +338,19 @@ class AlertSender(dg.ConfigurableResource["AlertSender"]):
             format=settings.alert_format,
             secret=",".join(settings.alert_secret),
             ui_url=settings.ui_url,
+            proxy=settings.network.proxy,
+            no_proxy=settings.network.no_proxy,
+            ca_file=settings.network.ca_file,
         )
 
     def send(self, alert: Alert) -> list[Delivery]:
         """Send one alert to every webhook; what was not delivered is logged."""
         urls = [address.strip() for address in self.url.split(",") if address.strip()]
         secrets = [secret.strip() for secret in self.secret.split(",")]
-        return send(alert, build_webhooks(urls, form=self.format, secrets=secrets))
+        webhooks = build_webhooks(urls, form=self.format, secrets=secrets)
+        try:
+            network = _network(self.proxy, self.no_proxy, self.ca_file)
+        except ConfigError as error:
+            log.warning("alert %r not delivered: %s", alert.title, error)
+            return [Delivery(webhook, str(error)) for webhook in webhooks]
+        return send(alert, webhooks, network=network)

@@ -28,12 +28,16 @@ cheap (no pydantic), because every command does so before it knows what it has t
     FLUX_C2PA_CERT           PEM file of certificates: image files are signed (they are not)
     FLUX_C2PA_KEY            PEM file of the certificate's key, or module:function that signs
     FLUX_C2PA_TSA            URL of a timestamp authority (none)
+    HTTPS_PROXY, ALL_PROXY   proxy of all calls but those to this machine; lower case too (none)
+    NO_PROXY                 hosts that are called without it (none)
+    SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE
+                             PEM file of the only authorities to trust (the system's)
 """
 
 import difflib
 import ipaddress
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +55,13 @@ from flux_pipeline.endpoint import (
     trim_key,
 )
 from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.network import (
+    CA_VARIABLES,
+    NO_PROXY_VARIABLES,
+    PROXY_VARIABLES,
+    Network,
+    find_proxy_mistake,
+)
 
 EMULATOR = "emulator"
 PROVIDERS = (EMULATOR, "replicate", "anyapi")
@@ -98,6 +109,10 @@ class Settings:
     alert_format: str = ""
     alert_secret: tuple[str, ...] = field(default=(), repr=False)
     ui_url: str = "http://127.0.0.1:3000"
+    network: Network = field(default_factory=Network)
+    """The proxy, which may hold a password, and the authorities."""
+    proxy_variable: str = PROXY_VARIABLES[0]
+    """The variable that holds the proxy, so that it can be passed on without its value."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -127,6 +142,7 @@ class Settings:
             given["api_key"] = trim_key(environ[key_variable])
             if mistake_in_key := find_key_mistake(given["api_key"]):
                 problems.append(_problem(key_variable, mistake_in_key))
+        given |= _read_network(environ, problems)
         if problems:
             raise ConfigError(problems)
         return cls(ledger_given="ledger" in given, **given)
@@ -158,6 +174,30 @@ def parse_timestamp_authority(text: str) -> str:
     if has_user_query_or_fragment(text):
         raise ValueError("is a URL with a user, a query or a fragment: give host and path alone")
     return text
+
+
+def _read_network(environ: Mapping[str, str], problems: list[Problem]) -> Mapping[str, Any]:
+    """Read the variables that other programs share; a mistake is added to the problems."""
+    proxy = _first_set(environ, PROXY_VARIABLES)
+    authorities = _first_set(environ, CA_VARIABLES)
+    mistake = find_proxy_mistake(environ[proxy].strip()) if proxy else ""
+    if mistake:
+        problems.append(_problem(proxy, mistake))
+    ca_file = environ[authorities].strip() if authorities else ""
+    if ca_file and not Path(ca_file).exists():
+        problems.append(_problem(authorities, f"names no file: {ca_file} is not there"))
+    no_proxy = _first_set(environ, NO_PROXY_VARIABLES)
+    network = Network(
+        proxy=environ[proxy].strip() if proxy and not mistake else "",
+        no_proxy=environ[no_proxy].strip() if no_proxy else "",
+        ca_file=ca_file,
+    )
+    return {"network": network, "proxy_variable": proxy or PROXY_VARIABLES[0]}
+
+
+def _first_set(environ: Mapping[str, str], variables: Sequence[str]) -> str:
+    """The first of the variables that is set, or an empty text."""
+    return next((each for each in variables if environ.get(each, "").strip()), "")
 
 
 def _problem(variable: str, message: str) -> Problem:

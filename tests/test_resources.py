@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from flux_pipeline.alerts import Kind, build_alert
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import read_usage
 from flux_pipeline.errors import ConfigError, LedgerError, StoreError, WrongStore
@@ -13,12 +14,14 @@ from flux_pipeline.ledger.base import Claimed, Intent, State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.record import records_to_json
+from flux_pipeline.network import Network
 from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 from flux_pipeline.store.unavailable import UnavailableStore
 from tests.defs.reports import build_record
 
 CANARY = "r8_canary0123456789canary0123456789"
+PROXY = f"http://user:{CANARY}@proxy.example:3128"
 
 
 @pytest.fixture
@@ -56,6 +59,8 @@ def test_every_setting_arrives() -> None:
         c2pa_cert="certificates.pem",
         c2pa_key="kms:sign",
         c2pa_tsa="http://timestamps.example",
+        network=Network(proxy=PROXY, no_proxy=".corp.example", ca_file="authorities.pem"),
+        proxy_variable="all_proxy",
     )
     resource = ImageProducer.from_settings(settings)
     values = {name: getattr(resource, name) for name in type(resource).model_fields}
@@ -78,6 +83,9 @@ def test_every_setting_arrives() -> None:
         "c2pa_cert": "certificates.pem",
         "c2pa_key": "kms:sign",
         "c2pa_tsa": "http://timestamps.example",
+        "proxy": dg.EnvVar("all_proxy"),
+        "no_proxy": ".corp.example",
+        "ca_file": "authorities.pem",
     }
 
 
@@ -276,6 +284,8 @@ def test_an_alert_sender_has_its_secrets_by_name_in_dagster_and_by_value_in_a_pr
         alert_format="feishu",
         alert_secret=("", CANARY),
         ui_url="https://dagster.example",
+        network=Network(proxy=PROXY, no_proxy="*", ca_file="authorities.pem"),
+        proxy_variable="HTTPS_PROXY",
     )
     named, valued = AlertSender.from_settings(settings), AlertSender.with_values(settings)
     assert (named.url, named.secret) == (
@@ -283,9 +293,25 @@ def test_an_alert_sender_has_its_secrets_by_name_in_dagster_and_by_value_in_a_pr
         dg.EnvVar("FLUX_ALERT_SECRET"),
     )
     assert (valued.url, valued.secret) == ("https://a.example/x,https://b.example/y", f",{CANARY}")
+    assert (named.proxy, valued.proxy) == (dg.EnvVar("HTTPS_PROXY"), PROXY)
     for each in (named, valued):
         assert (each.format, each.ui_url) == ("feishu", "https://dagster.example")
+        assert (each.no_proxy, each.ca_file) == ("*", "authorities.pem")
         assert CANARY not in repr(each)
         assert "example/x" not in repr(each)
     assert AlertSender.from_settings(Settings()).url == ""
     assert [f for f in AlertSender.model_fields.values() if not f.description] == []
+
+
+def test_a_proxy_that_is_none_is_a_mistake_without_its_password_and_raises_into_no_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wrong = f"http://user:a/{CANARY}@proxy.example"
+    resource = ImageProducer(provider="https://api.example", api_key="key", proxy=wrong)
+    with pytest.raises(ConfigError, match="ambiguous") as raised, resource.open():
+        pass
+    sender = AlertSender(url="https://hook.example/x", proxy=wrong)
+    [delivery] = sender.send(build_alert(Kind.TEST, "a test"))
+    assert "ambiguous" in delivery.problem
+    assert "ambiguous" in caplog.text
+    assert CANARY not in f"{raised.value}{delivery}{caplog.text}"

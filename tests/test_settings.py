@@ -300,3 +300,56 @@ def test_the_address_of_the_web_interface_is_a_page() -> None:
 )
 def test_a_provider_on_this_machine_costs_nothing(provider: str, *, emulated: bool) -> None:
     assert is_emulated(provider) is emulated
+
+
+PROXY = f"http://user:{CANARY}@proxy.example:3128"
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_proxy_is_read_from_the_variables_that_others_read(variable: str) -> None:
+    settings = load(**{variable: f" {PROXY} ", "no_proxy": "", "NO_PROXY": ".corp.example"})
+    assert (settings.network.proxy, settings.network.no_proxy) == (PROXY, ".corp.example")
+    assert settings.proxy_variable == variable
+    assert CANARY not in repr(settings)
+
+
+def test_lower_case_comes_first_and_https_before_all() -> None:
+    every = {"ALL_PROXY": "http://d", "all_proxy": "http://c", "HTTPS_PROXY": "http://b"}
+    assert load(**every).network.proxy == "http://b"
+    assert load(**every, https_proxy="http://a").network.proxy == "http://a"
+
+
+def test_a_socks_proxy_beside_one_for_https_is_not_used_and_no_mistake() -> None:
+    both = {"https_proxy": "http://127.0.0.1:7890", "all_proxy": "socks5://127.0.0.1:7890"}
+    assert load(**both).network.proxy == "http://127.0.0.1:7890"
+    assert mistakes({"all_proxy": "socks5h://127.0.0.1:7890"})["all_proxy"].startswith(
+        "names a proxy of a kind that can't be used (no SOCKS)"
+    )
+
+
+@pytest.mark.parametrize("sign", "@#/%?")
+def test_a_proxy_whose_password_is_not_encoded_is_named_without_one_character_of_it(
+    sign: str,
+) -> None:
+    for password in (f"Xq{sign}Zv", f"12{sign}Zv"):
+        found = mistakes({"HTTPS_PROXY": f"http://user:{password}@proxy.example:3128"})
+        assert "encode @ as %40, # as %23, / as %2F, % as %25" in found["HTTPS_PROXY"]
+        assert not [part for part in ("Xq", "Zv", "12") if part in found["HTTPS_PROXY"]]
+
+
+@pytest.mark.parametrize(
+    "text", ["http://", "http:///x", "http://a b", "http://h:0", "http://h:99999", "http://h/x"]
+)
+def test_a_proxy_that_is_no_url_says_what_one_looks_like(text: str) -> None:
+    message = "is no URL of a proxy such as http://proxy.example:3128"
+    assert mistakes({"HTTPS_PROXY": text}) == {"HTTPS_PROXY": message}
+
+
+def test_the_first_file_of_authorities_counts_and_must_be_there(tmp_path: Path) -> None:
+    there = tmp_path / "authorities.pem"
+    there.touch()
+    found = load(SSL_CERT_FILE="", REQUESTS_CA_BUNDLE=str(there), CURL_CA_BUNDLE="/nowhere.pem")
+    assert found.network.ca_file == str(there)
+    assert mistakes({"SSL_CERT_FILE": "/nowhere.pem"}) == {
+        "SSL_CERT_FILE": "names no file: /nowhere.pem is not there"
+    }

@@ -37,7 +37,7 @@ def alert(test: bool) -> None:
         links={"web interface": settings.ui_url},
         key="test",
     )
-    deliveries = send(sample, webhooks)
+    deliveries = send(sample, webhooks, network=settings.network)
     for each in deliveries:
         click.echo(f"{each.webhook}: {each.problem or 'delivered'}")
     sys.exit(1 if any(each.problem for each in deliveries) else 0)

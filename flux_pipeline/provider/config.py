@@ -16,7 +16,9 @@ from flux_pipeline.endpoint import (
     trim_key,
 )
 from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.network import Network
 from flux_pipeline.provider.public_addresses import is_network
+from flux_pipeline.provider.tls import find_ca_mistake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class ProviderConfig:
     The risk: a reply of the provider can make this machine fetch from every host in them. This
     machine itself, link-local addresses and metadata services have to be named by themselves.
     """
+    network: Network = field(default_factory=Network)
+    """The proxy and the authorities, for calls and downloads alike."""
     timeouts: Timeouts = Timeouts()
     creates_per_minute: float = 600.0
     calls_per_minute: float = 3000.0
@@ -125,6 +129,8 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
     for network in config.output_networks:
         if not is_network(network):
             yield "output_networks", f"{network!r} is no network such as 198.18.0.0/15"
+    if config.network.ca_file and (ca := find_ca_mistake(config.network.ca_file)):
+        yield "network", ca
     positive = {
         "creates_per_minute": config.creates_per_minute,
         "calls_per_minute": config.calls_per_minute,

@@ -47,9 +47,12 @@ class Downloader(ConnectionOwner):
     ) -> None:
         self._config = config
         _, host, port = config.origin
+        proxy = config.network.own_proxy
+        self._proxy = (proxy.host, proxy.port) if proxy else None
         transport = transport or AiohttpTransport(
             connections=config.concurrency,
-            resolver=PublicResolver((host, port), config.output_networks),
+            resolver=PublicResolver((host, port), config.output_networks, proxy=self._proxy),
+            network=config.network,
         )
         self._session = Session(transport, config.timeouts, accept="image/*")
         super().__init__(self._session)
@@ -74,7 +77,7 @@ class Downloader(ConnectionOwner):
             DownloadError: For a URL that must not be fetched.
         """
         try:
-            parts, (scheme, host, _) = urlsplit(url), origin_of(url)
+            parts, (scheme, host, port) = urlsplit(url), origin_of(url)
             same = httpx.URL(url).host == host
         except (ValueError, httpx.InvalidURL):
             raise DownloadError("an output whose URL is none") from None
@@ -86,9 +89,13 @@ class Downloader(ConnectionOwner):
             raise DownloadError(f"{host}: a URL with a user is not fetched")
         if origin_of(url) == self._config.origin:
             return host
+        # The resolver lets the proxy's name pass, whatever its address is.
+        if (host, port) == self._proxy:
+            raise DownloadError(f"{host}: the proxy itself is not fetched from")
         if scheme != "https":
             raise DownloadError(f"{host}: only https is fetched; have the provider give such URLs")
-        # A literal address is checked here, a name by the resolver when it connects.
+        # A literal address is checked here, a name by the resolver when it connects. A proxy
+        # resolves names by itself: then only it can keep them out of private networks.
         if is_address(host) and not is_allowed(host, self._config.output_networks):
             raise DownloadError(f"{host}: {self._not_public(host)}")
         if not any(_allows(pattern, host) for pattern in self._config.output_hosts):

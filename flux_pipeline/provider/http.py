@@ -79,7 +79,10 @@ class ApiClient(ConnectionOwner):
     ) -> None:
         self._config = config
         self._session = Session(
-            transport or AiohttpTransport(connections=config.concurrency + _SPARE_CONNECTIONS),
+            transport
+            or AiohttpTransport(
+                connections=config.concurrency + _SPARE_CONNECTIONS, network=config.network
+            ),
             config.timeouts,
             accept="application/json",
         )

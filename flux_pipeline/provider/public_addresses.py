@@ -8,6 +8,9 @@ A person can name further networks (``is_allowed``), as proxy tools give every n
 198.18.0.0/15. A wide network such as 0.0.0.0/0 or 10.0.0.0/8 never opens this machine, link-local
 addresses or a cloud's metadata service, which hands out credentials: each of those has to be named
 by itself.
+
+Through an HTTP proxy it is the proxy that resolves names, so that only the proxy can keep them out
+of private networks: literal addresses and the list of hosts are all that is checked here then.
 """
 
 import asyncio
@@ -68,10 +71,17 @@ class PublicResolver(AbstractResolver):
 
     ``exempt`` is the host and port of the configured provider, which may be on this machine;
     ``networks`` are those whose addresses count as public, as a proxy tool's own DNS gives them.
+    ``proxy`` is the proxy's host and port, which a company has in its own network.
     """
 
-    def __init__(self, exempt: tuple[str, int], networks: Sequence[str] = ()) -> None:
-        self._exempt = exempt
+    def __init__(
+        self,
+        exempt: tuple[str, int],
+        networks: Sequence[str] = (),
+        *,
+        proxy: tuple[str, int] | None = None,
+    ) -> None:
+        self._exempt = (exempt, proxy)
         self._networks = networks
 
     async def resolve(
@@ -87,7 +97,7 @@ class PublicResolver(AbstractResolver):
             host, port, family=family, type=socket.SOCK_STREAM
         )
         addresses = [(each[0], str(each[4][0])) for each in found]
-        if (host, port) != self._exempt:
+        if (host, port) not in self._exempt:
             for _, address in addresses:
                 if not is_allowed(address, self._networks):
                     raise PrivateAddress(address)

@@ -11,6 +11,9 @@ paid create would look as if it had never left.
 aiohttp repeats a request by itself when a kept connection turns out to be closed, but idempotent
 methods only; a POST is written once. Connections idle for longer than ``IDLE_SECONDS`` are not
 used again, so that a POST seldom meets a server that is just closing one.
+
+Through a proxy every call goes in a tunnel (CONNECT). Until TLS stands inside of it, whatever goes
+wrong is a ConnectError: the proxy has seen the host's name and nothing of the request.
 """
 
 import asyncio
@@ -18,7 +21,6 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import cache
 from types import SimpleNamespace
 from typing import Self
 
@@ -28,7 +30,9 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
+from flux_pipeline.network import Network, Proxy
 from flux_pipeline.provider.public_addresses import PrivateAddress
+from flux_pipeline.provider.tls import describe_failure, verifying_context
 
 IDLE_SECONDS = 3.0
 
@@ -52,7 +56,9 @@ class AddressRefused(httpx.ConnectError):
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """One pool of HTTP/1.1 connections: no proxy, no cookie, no redirect, no decompression.
+    """One pool of HTTP/1.1 connections: no cookie, no redirect, no decompression.
+
+    ``network`` says which calls go through a proxy, and which authorities TLS trusts.
 
     The ``total`` extension of a request is its deadline in seconds, from the pool to the last byte
     of the reply; connect and read timeouts come from httpx's own ``timeout`` extension.
@@ -64,10 +70,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         connections: int = 100,
         resolver: AbstractResolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        network: Network | None = None,
     ) -> None:
         self._connections = connections
         self._resolver = resolver
         self._ssl_context = ssl_context
+        self._network = network or Network()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +87,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             limit=self._connections,
             keepalive_timeout=IDLE_SECONDS,
             resolver=self._resolver,
-            ssl=self._ssl_context or _verifying_context(),
+            ssl=self._ssl_context or verifying_context(self._network.ca_file),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -106,6 +114,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise RuntimeError("enter the client before using it")
         timeout = request.extensions.get("timeout", {})
         progress = _Progress()
+        proxy = self._network.proxy_for(str(request.url))
         try:
             reply = await self._session.request(
                 request.method,
@@ -123,10 +132,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     sock_read=timeout.get("read"),
                 ),
                 trace_request_ctx=progress,
+                proxy=URL(proxy.url) if proxy else None,
+                proxy_headers=_proxy_headers(proxy),
             )
         except (aiohttp.ClientError, OSError) as error:
             # Not chained: aiohttp's own texts hold whole URLs.
-            raise _translate(error, request, connected=progress.connected) from None
+            connected = progress.connected
+            raise _translate(error, request, connected=connected, proxy=proxy) from None
         return httpx.Response(
             status_code=reply.status,
             headers=list(reply.raw_headers),
@@ -135,10 +147,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
 
-@cache
-def _verifying_context() -> ssl.SSLContext:
-    """Make the context that verifies certificates; loading the authorities takes 50 ms."""
-    return httpx.create_ssl_context()
+def _proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
+    """What CONNECT tells the proxy; the request inside of the tunnel has none of it."""
+    if proxy is None or not proxy.authorization:
+        return None
+    return {"Proxy-Authorization": proxy.authorization}
 
 
 @dataclass(slots=True)
@@ -178,16 +191,19 @@ class _Body(httpx.AsyncByteStream):
 
 
 def _translate(
-    error: Exception, request: httpx.Request, *, connected: bool
+    error: Exception, request: httpx.Request, *, connected: bool, proxy: Proxy | None = None
 ) -> httpx.TransportError:
     """Make the httpx error that says whether the request can have been sent, and why it failed."""
     reason = _reason(error)
     if not connected:
         if isinstance(error, asyncio.TimeoutError):
-            return httpx.ConnectTimeout("no connection in time", request=request)
+            through = f" through the proxy {proxy}" if proxy else ""
+            return httpx.ConnectTimeout(f"no connection in time{through}", request=request)
         cause = getattr(error, "os_error", None)
         if isinstance(cause, PrivateAddress):
             return AddressRefused(cause.address, request=request)
+        if proxy is not None:
+            reason = _proxy_reason(error, proxy)
         return httpx.ConnectError(reason, request=request)
     if isinstance(error, asyncio.TimeoutError):
         return httpx.ReadTimeout("no whole reply in time", request=request)
@@ -200,7 +216,9 @@ def _reason(error: Exception) -> str:
     """The cause without any URL: the operating system's words, or the kind of error."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
-        return f"certificate: {getattr(cause, 'verify_message', '') or type(cause).__name__}"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return describe_failure(cause)
+        return f"certificate: {type(cause).__name__}"
     if isinstance(error, (aiohttp.ClientConnectorDNSError, aiohttp.ClientConnectorSSLError)):
         return error.os_error.strerror or type(error.os_error).__name__
     for kind, words in _REASONS:
@@ -209,3 +227,22 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return type(error).__name__
+
+
+def _proxy_reason(error: Exception, proxy: Proxy) -> str:
+    """Why there is no tunnel through the proxy to the host, and what to do about it."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        if error.status != httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            return (
+                f"the proxy {proxy} answered {error.status} to CONNECT; have it allow this host, or"
+                " add the host to NO_PROXY"
+            )
+        if proxy.authorization:
+            return f"the proxy {proxy} refused the user and password in HTTPS_PROXY (407)"
+        return (
+            f"the proxy {proxy} wants a user and a password (407): write them before its host in"
+            " HTTPS_PROXY"
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {proxy} can't be reached ({_reason(error)}); correct HTTPS_PROXY"
+    return f"through the proxy {proxy}: {_reason(error)}"

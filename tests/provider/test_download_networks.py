@@ -39,7 +39,7 @@ async def files(
 ) -> AsyncIterator[ScriptedServer]:
     """A server of files, whose certificate is trusted."""
     context = trusting(certificate)
-    monkeypatch.setattr(transport, "_verifying_context", lambda: context)
+    monkeypatch.setattr(transport, "verifying_context", lambda _: context)
     async with ScriptedServer([answering(IMAGE_REPLY)], tls=serving(certificate)) as server:
         yield server
 
@@ -185,7 +185,7 @@ async def test_a_redirect_to_a_host_that_is_not_allowed_says_what_to_set(
     target: str,
 ) -> None:
     context = trusting(certificate)
-    monkeypatch.setattr(transport, "_verifying_context", lambda: context)
+    monkeypatch.setattr(transport, "verifying_context", lambda _: context)
     give_address("8.8.8.8")
     moved = http(status=302, headers={"Location": target.format("other.example")})
     async with ScriptedServer([answering(moved)], tls=serving(certificate)) as server:

@@ -44,7 +44,8 @@ async def test_a_certificate_that_nobody_signed_is_refused_before_anything_is_se
     ):
         outcome = await provider.create(request_)
     assert outcome == NeverSent(
-        "127.0.0.1: certificate: self-signed certificate; the request was not sent"
+        "127.0.0.1: certificate: self-signed certificate; if an authority of your own has signed"
+        " it, set SSL_CERT_FILE to its PEM file; the request was not sent"
     )
     assert server.requests == []
 
