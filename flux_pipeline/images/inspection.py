@@ -186,17 +186,24 @@ def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
 def check_rows(body: bytes, structure: Structure, decoded: Decoded) -> str | None:
     """Look for missing rows; return a remark where they may be missing.
 
-    Raises ImageError where a PNG is proven to lack rows. That can't be proven of a JPEG: a grey
-    last row is legal.
+    Raises ImageError where a PNG is proven to lack rows, or to hold far more than its rows. Neither
+    can be proven of a JPEG: a grey last row is legal.
     """
-    is_png = structure.image_format == "png"
-    if not decoded.ends_in_filling and not (is_png and png.is_interlaced(body, structure)):
-        return None
-    if not is_png:
+    if structure.image_format == "png":
+        _check_png_rows(body, structure, decoded)
+    elif decoded.ends_in_filling:
         return "the last row is the decoder's own grey: rows may be missing"
-    if not png.has_every_row(body, structure):
-        raise ImageError("png holds fewer rows than its header names")
     return None
+
+
+def _check_png_rows(body: bytes, structure: Structure, decoded: Decoded) -> None:
+    surplus = png.surplus_bytes(body, structure)
+    if surplus > png.MAX_SURPLUS:
+        raise ImageError(f"png unpacks to {surplus:,} bytes and more than its pixels need")
+    # Where the last row shows pixels none is missing, unless rows are interlaced.
+    may_lack = decoded.ends_in_filling or png.is_interlaced(body, structure)
+    if may_lack and surplus < 0:
+        raise ImageError("png holds fewer rows than its header names")
 
 
 def thumbnail(small: Image.Image) -> bytes:

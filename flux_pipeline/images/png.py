@@ -27,6 +27,9 @@ _XMP_HEADER = _XMP_KEYWORD + b"\0\0\0\0"
 """Not compressed, no language, no translated keyword."""
 _MAX_PACKET = 1 << 20
 """bytes; what a compressed packet may grow to"""
+MAX_SURPLUS: Final = 1 << 20
+"""bytes; what may follow the pixels inside of IDAT, as some encoders leave a little"""
+_STEP = 1 << 16
 _ADAM7 = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -109,20 +112,27 @@ def coded_pixels(body: bytes, structure: Structure) -> list[bytes | memoryview]:
     return [view[c.data : c.data_end] for c in structure.chunks if c.kind == b"IDAT"]
 
 
-def has_every_row(body: bytes, structure: Structure) -> bool:
-    """Whether IDAT holds as many bytes as the header asks for; inflates them, 4 ns a pixel.
+def surplus_bytes(body: bytes, structure: Structure, *, most: int = MAX_SURPLUS) -> int:
+    """How many more bytes IDAT inflates to than the header asks for; below 0 where rows miss.
 
-    Pillow fills rows that are missing with zeros and says nothing.
+    Pillow fills missing rows with zeros and leaves out what follows the pixels, and says nothing.
+    Other programs unpack all of it, and a file of 1 MB can hold 1 GB: so it is counted in small
+    steps, 4 ns a byte, and no further than to ``most`` and one step.
     """
     expected = _raw_bytes(body, structure)
     inflater = zlib.decompressobj()
     found = 0
     try:
         for part in coded_pixels(body, structure):
-            found += len(inflater.decompress(part, max(1, expected + 1 - found)))
+            packed: bytes | memoryview = part
+            while packed and found <= expected + most:
+                found += len(inflater.decompress(packed, _STEP))
+                packed = inflater.unconsumed_tail
+            if inflater.eof:
+                break
     except zlib.error:
-        return False
-    return found >= expected
+        return min(found - expected, -1)  # as damaged as one that lacks rows
+    return found - expected
 
 
 def is_interlaced(body: bytes, structure: Structure) -> bool:

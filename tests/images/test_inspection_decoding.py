@@ -1,6 +1,7 @@
 """The one full decode: every mode, missing rows, thumbnails."""
 
 import io
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import png
 from flux_pipeline.images.formats import read_structure
-from flux_pipeline.images.inspection import check_rows, decode, thumbnail
+from flux_pipeline.images.inspection import check_rows, decode, inspect_image, thumbnail
 from tests.images.samples import (
     HEIGHT,
     WIDTH,
@@ -112,6 +113,35 @@ def test_png_without_its_last_rows_decodes_and_is_refused(keep: float) -> None:
     decoded = decode(body, structure)  # Pillow says nothing: that is why check_rows exists
     with pytest.raises(ImageError, match="fewer rows than its header names"):
         check_rows(body, structure, decoded)
+
+
+def lengthened(body: bytes, *surplus: bytes) -> bytes:
+    """The same PNG with these bytes behind its pixels, in the same zlib stream."""
+    structure = png.walk(body)
+    packer = zlib.compressobj(9)
+    packed = packer.compress(zlib.decompress(b"".join(png.coded_pixels(body, structure))))
+    packed += packer.flush(zlib.Z_FULL_FLUSH)
+    # Packed once for all that are the same: a block behind a full flush stands for itself.
+    blocks = {each: packer.compress(each) + packer.flush(zlib.Z_FULL_FLUSH) for each in {*surplus}}
+    packed += b"".join(blocks[each] for each in surplus) + packer.flush()
+    return body[: structure.chunks[0].end] + png_chunk(b"IDAT", packed) + png_chunk(b"IEND", b"")
+
+
+def test_png_that_unpacks_to_far_more_than_its_pixels_is_refused_without_unpacking_it() -> None:
+    """1.5 GB in 1.5 MB: Pillow shows the picture and says nothing."""
+    body = lengthened(encode(picture(200, 200), "PNG"), *[bytes(1 << 20)] * 1536)
+    assert len(body) < 2_000_000
+    tracemalloc.start()
+    with pytest.raises(ImageError, match=r"unpacks to 1,.* bytes and more than its pixels need"):
+        inspect_image(body, image_format="png", width=200, height=200)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("surplus", [1, 500, 1 << 20])
+def test_png_with_a_little_behind_its_pixels_is_whole(surplus: int) -> None:
+    body = lengthened(encode(picture(200, 200), "PNG"), bytes(surplus))
+    assert inspect_image(body, image_format="png", width=200, height=200).flags == ()
 
 
 def test_interlaced_png_without_its_last_pass_is_refused() -> None:

@@ -7,6 +7,7 @@ import pytest
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import png
 from flux_pipeline.images.container import MAX_CHUNKS
+from flux_pipeline.images.png import MAX_SURPLUS
 from tests.images.samples import OTHER_PACKET, encode, picture, png_chunk, samples
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -75,7 +76,7 @@ def test_animation_is_seen() -> None:
 @pytest.mark.parametrize("name", [name for name in samples() if name.endswith("png")])
 def test_whole_images_have_every_row(name: str) -> None:
     body = samples()[name]
-    assert png.has_every_row(body, png.walk(body))
+    assert png.surplus_bytes(body, png.walk(body)) >= 0
 
 
 @pytest.mark.parametrize(("depth", "colour", "bits"), [(1, 3, 1), (8, 2, 24), (16, 6, 64)])
@@ -105,18 +106,29 @@ def _every_row(side: int, depth: int, colour: int, raw: int) -> bool:
     body = SIGNATURE + header + pixels + END
     structure = png.walk(body)
     assert png.is_interlaced(body, structure)
-    return png.has_every_row(body, structure)
+    return png.surplus_bytes(body, structure) >= 0
 
 
 def test_pixels_that_are_no_zlib_stream_have_no_rows() -> None:
     body = SIGNATURE + HEADER + png_chunk(b"IDAT", b"not zlib") + END
-    assert not png.has_every_row(body, png.walk(body))
+    assert png.surplus_bytes(body, png.walk(body)) < 0
 
 
-def test_rows_are_counted_no_further_than_the_image_goes() -> None:
-    bomb = png_chunk(b"IDAT", zlib.compress(bytes(4_000_000), 9))
+def test_rows_are_counted_little_further_than_is_allowed() -> None:
+    bomb = png_chunk(b"IDAT", zlib.compress(bytes(40_000_000), 9))
     body = SIGNATURE + HEADER + bomb + END
-    assert png.has_every_row(body, png.walk(body))
+    structure = png.walk(body)
+    assert png.surplus_bytes(body, structure) >= 0
+    assert MAX_SURPLUS < png.surplus_bytes(body, structure) < 2 * MAX_SURPLUS
+
+
+def test_what_follows_the_pixels_is_counted_over_all_chunks() -> None:
+    packed = zlib.compress(bytes(5000))
+    parts = [png_chunk(b"IDAT", packed[start : start + 3]) for start in range(0, len(packed), 3)]
+    body = SIGNATURE + HEADER + b"".join(parts) + END
+    structure = png.walk(body)
+    whole = SIGNATURE + HEADER + png_chunk(b"IDAT", packed) + END
+    assert png.surplus_bytes(body, structure) == png.surplus_bytes(whole, png.walk(whole)) > 0
 
 
 def test_compressed_packet_is_read() -> None:
