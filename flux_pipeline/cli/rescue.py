@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import click
@@ -10,6 +11,9 @@ from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import printable
 
+if TYPE_CHECKING:
+    from flux_pipeline.audit.rescue import Rescued
+
 _MOST_REASONS = 10
 
 
@@ -17,11 +21,12 @@ _MOST_REASONS = 10
 @click.option("--expired", is_flag=True, help="Look again for what is recorded as paid and lost.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
 def rescue(expired: bool, as_json: bool) -> None:
-    """Finish what was accepted and left for two minutes or more; create nothing.
+    """Finish what was accepted and left; create nothing.
 
-    With --expired also what was believed to be gone, as long as the provider has it. Dagster does
-    the first every ten minutes. Exit code: 0, or 1 where something that was or may have been paid
-    is still open, held or lost.
+    Left is what a process on this machine held that is gone, and anything that nobody has gone on
+    with for two minutes. With --expired also what was believed to be gone, as long as the provider
+    has it. Dagster does the first every ten minutes. Exit code: 0, or 1 where something that was or
+    may have been paid is still open, held or lost.
     """
     from flux_pipeline.audit.rescue import rescue as finish_left
     from flux_pipeline.audit.rescue import rescue_expired
@@ -29,11 +34,14 @@ def rescue(expired: bool, as_json: bool) -> None:
     finish = rescue_expired if expired else finish_left
     with open_producer(read_settings(None)) as producer:
         done = finish(producer, run_id=f"rescue-{uuid4().hex[:12]}")
+        unfinished = producer.ledger.unfinished()
+    claimed = max(sum(each.state.is_open for each in unfinished) - _count_open(done), 0)
     states = {state.value: count for state, count in done.states.items()}
     if as_json:
         report: dict[str, object] = {"ok": done.complete, "found": done.found, "states": states}
         report |= {"reasons": done.reasons.counts(), "notices": done.notices}
         report |= {"store_error": done.store_error and str(done.store_error)}
+        report |= {"claimed": claimed}
         click.echo(json.dumps(report | {"unreadable": done.unreadable}))
     else:
         now = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -42,8 +50,15 @@ def rescue(expired: bool, as_json: bool) -> None:
             click.echo(printable(line))
         if done.store_error is not None:
             click.echo(f"store: {printable(str(done.store_error))}")
+        if claimed:
+            wait = "two minutes after its end they are free"
+            click.echo(f"{claimed} more are claimed by a run that may be at work: {wait}")
         for notice in done.notices[:_MOST_REASONS]:
             click.echo(f"note: {printable(notice)}")
         for sha, reason in done.unreadable.items():
             click.echo(f"not finished: {sha}: {printable(reason)}")
     sys.exit(0 if done.complete else 1)
+
+
+def _count_open(done: "Rescued") -> int:
+    return sum(count for state, count in done.states.items() if state.is_open)

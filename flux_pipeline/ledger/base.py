@@ -265,7 +265,8 @@ class Ledger(Protocol):
         """Open attempts, and closed ones without lineage, oldest intent first.
 
         Only latest attempts; of the closed ones those that have lineage rows: STORED, REFUSED,
-        FAILED, EXPIRED. ``older_than``: seconds since the last claim, by the ledger's clock.
+        FAILED, EXPIRED. ``older_than``: seconds since the last claim, by the ledger's clock; those
+        whose process is known to be gone are given however young they are.
         """
         ...
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -270,9 +271,15 @@ class Transaction:
 
     def unfinished(self, *, older_than: float = 0.0, limit: int = 1000) -> list[Attempt]:
         """See ``Ledger.unfinished``."""
-        before = self.now.wall - older_than
-        rows = self.connection.execute(UNFINISHED, {"before": before, "most": limit})
-        return [attempt_from(row) for row in rows.all()]
+        before = {"before": self.now.wall - older_than}
+        rows = self.connection.execute(UNFINISHED, {**before, "most": limit}).all()
+        left = [attempt_from(row) for row in rows]
+        # Younger ones, whose process is gone: nobody else goes on with them.
+        young = self.connection.execute(UNFINISHED_YOUNG, before).all() if older_than > 0 else []
+        left += [
+            attempt_from(row) for row in young if self._claimer.is_dead(stamp_from(row).lock_file)
+        ]
+        return sorted(left, key=attrgetter("intent_at", "request_sha256"))[:limit]
 
     def in_state(self, state: State, *, limit: int = 1000) -> list[Attempt]:
         """See ``Ledger.in_state``."""
@@ -499,16 +506,20 @@ MARK_RECORDED = (
 # Reads: each finds an index, however large the table grows (tests/ledger/test_transaction.py).
 FIND = sa.select(*COLUMNS).where(_ANY_REQUEST, _c.latest)
 HISTORY = sa.select(*COLUMNS).where(_SAME_REQUEST).order_by(_c.number)
-UNFINISHED = (
-    sa.select(*COLUMNS)
+_UNFINISHED = (
+    sa.select(*CLAIM_COLUMNS)
     # `recorded` and `latest` are a partial index. NOT IN keeps SQLite from the index on states,
     # which would lead it through all that was ever stored.
     .where(sa.not_(_c.recorded), _c.latest)
     .where(_c.state.not_in([s.value for s in State if not (s.is_open or s in FINISHED)]))
-    .where(_c.claimed_at <= sa.bindparam("before", type_=sa.Double))
+)
+_BEFORE = sa.bindparam("before", type_=sa.Double)
+UNFINISHED = (
+    _UNFINISHED.where(_c.claimed_at <= _BEFORE)
     .order_by(_c.intent_at, _c.request_sha256)
     .limit(_MOST)
 )
+UNFINISHED_YOUNG = _UNFINISHED.where(_c.claimed_at > _BEFORE, _c.presence != "")
 IN_STATE = (
     sa.select(*COLUMNS)
     .where(_c.state == sa.bindparam("word"))

@@ -13,7 +13,7 @@ from flux_pipeline.audit.verify import verify
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.ledger.base import Claimed, Intent, State
-from flux_pipeline.ledger.codec import dump_request
+from flux_pipeline.ledger.codec import dump_reply, dump_request
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.query import find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord
@@ -78,15 +78,23 @@ def test_rows_are_written_as_the_run_of_the_prompt_set_would_have(pipeline: Pipe
     assert {row.run_id for row in rows(pipeline)} == {"run-0"}, "the run that paid"
 
 
-def test_what_was_claimed_within_two_minutes_is_left_to_its_run(pipeline: Pipeline) -> None:
+def test_what_was_claimed_within_two_minutes_is_left_to_its_run_while_that_lives(
+    pipeline: Pipeline,
+) -> None:
     (request,) = make_requests(1)
-    accept(pipeline, request)
-    calls = pipeline.server.usage().requests_by_route
+    sha = request.request_sha256
+    with open_ledger(f"sqlite:///{pipeline.folder}/ledger.db") as other:
+        intent = Intent(sha, "set", "run-0", 3000, dump_request(request))
+        held = other.claim(intent, holder="alive")
+        assert isinstance(held, Claimed)
+        reply = dump_reply(prediction := create(pipeline, request))
+        other.accept(held.attempt, prediction_id=prediction.id, reply=reply)
+        calls = pipeline.server.usage().requests_by_route
 
-    assert run_rescue(pipeline, older_than=120.0).found == 0
-    assert pipeline.server.usage().requests_by_route == calls
+        assert run_rescue(pipeline, older_than=120.0).found == 0
+        assert pipeline.server.usage().requests_by_route == calls
 
-    pipeline.reopen(later=130.0)
+    # Its process is gone: nobody else goes on with it, and its outputs don't wait.
     assert dict(run_rescue(pipeline, older_than=120.0).states) == {State.STORED: 1}
 
 

@@ -1,6 +1,7 @@
 """Ending what is held, and rescuing what was left, from the command line."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.base import Claimed, State
 from flux_pipeline.ledger.open import open_ledger
 from tests.cli.conftest import Command
 from tests.servers.processes import Death, run_command
@@ -78,14 +79,18 @@ def test_a_worker_that_died_after_the_answer_is_rescued(folder: Path, command: C
         )
         assert code == -9
 
-        code, output, _ = command("rescue", "--json", **environ)
+        with open_ledger(f"sqlite:///{folder}/data/ledger.db") as ledger:
+            intent = replace(ledger.unfinished()[0].intent, request_sha256="f" * 64)
+            assert isinstance(ledger.claim(intent, holder="another run"), Claimed)
+            code, output, _ = command("rescue", "--json", **environ)
+        assert output["claimed"] == 1  # of a process that lives
 
-        # Younger than two minutes: it might be at work.
-        assert (code, output["ok"], output["found"]) == (0, True, 0)
-        paid = server.usage().creates_accepted
+        # The process is known to be gone, so that nobody has to wait for the end of its claims.
+        assert (code, output["ok"]) == (0, True)
+        assert output["found"] >= output["states"]["stored"] >= 1
+        assert output["notices"] == []
         code, output, _ = command("run", "--json", **environ)
-        assert (code, server.usage().creates_accepted) == (0, 3)
-        assert paid >= 1
+        assert (code, output["total"]["asked"], server.usage().creates_accepted) == (0, 3, 3)
 
 
 @pytest.mark.parametrize("by", ["rescue", "adopt"])
@@ -103,7 +108,7 @@ def test_what_was_believed_to_be_gone_is_fetched_by_its_id(
         code, output, errors = command(*arguments, **environ)
         assert (code, output["total"]["stored"], output["total"]["created"]) == (1, 0, 0)
         assert "paid and lost" in errors
-        assert command("rescue", "--json", **environ)[1]["found"] == 0
+        assert "stored" not in command("rescue", "--json", **environ)[1]["states"]
 
         if by == "rescue":
             code, output, _ = command("rescue", "--expired", "--json", **environ)

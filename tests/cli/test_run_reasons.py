@@ -79,9 +79,23 @@ def test_a_host_that_is_not_allowed_stops_creating_and_says_so_once(folder: Path
     assert "`flux-pipeline rescue` fetches it: such as prediction " in open_
     assert errors == ["tale: 2 of 2 partitions failed"]
 
+
+def test_what_a_run_advises_for_what_is_not_stored_is_true_at_once(folder: Path) -> None:
+    with serving(folder, ELSEWHERE) as server:
+        call(folder, server, "run", FLUX_CONCURRENCY="1")
+        paid = server.usage().creates_accepted
+        code, printed, _ = call(folder, server, "rescue")
+        assert (code, printed[0]) == (1, f"{paid} left over; now {paid} succeeded")
+        assert printed[1].startswith(f"{paid} x paid, not stored yet, about 59 minutes left; ")
+        code, printed, _ = call(folder, server, "plan", "--json")
+        total = json.loads(printed[0])["total"]
+        assert (total["resumed"], total["new"]) == (paid, MANY - paid)
+
     with serving(folder) as server:  # as if the host were allowed now
+        code, printed, _ = call(folder, server, "rescue")
+        assert (code, printed) == (0, [f"{paid} left over; now {paid} stored"])
         code, total = totals(folder, server)
-        assert (code, total["stored"], total["created"]) == (0, MANY, MANY - paid)
+        assert (code, total["unchanged"], total["created"]) == (0, paid, MANY - paid)
         assert server.usage().creates_accepted == MANY
 
 

@@ -173,6 +173,10 @@ def test_i5_a_claim_that_was_granted_survives_a_kill(sqlite_url: str) -> None:
     with open_ledger(sqlite_url) as ledger:
         for number in range(1, last + 1):
             assert latest(ledger, number).state is State.INTENT
+        # However young: their process is gone, and nobody else goes on with them.
+        left = [int(each.request_sha256, 16) for each in ledger.unfinished(older_than=600.0)]
+        assert left[:last] == list(range(1, last + 1))
+        assert len(ledger.unfinished(older_than=600.0, limit=3)) == 3
 
 
 def test_i5_a_full_disk_grants_nothing_and_loses_nothing(sqlite_url: str) -> None:
