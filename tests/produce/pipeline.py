@@ -62,8 +62,10 @@ class Pipeline:
     policy: Policy = POLICY
     has_list: bool | None = None
     timeouts: Timeouts = PATIENT
+    concurrency: int = 16
     output_hosts: tuple[str, ...] = ()
     """Beside the emulator's own origin, whose outputs are always fetched."""
+    output_networks: tuple[str, ...] = ()
     runs: int = 0
     reports: list[PartitionReport] = field(default_factory=list)
 
@@ -77,13 +79,14 @@ class Pipeline:
             creates_per_minute=60_000,
             calls_per_minute=600_000,
             output_hosts=self.output_hosts,
+            output_networks=self.output_networks,
         )
         return Producer(
             open_provider=lambda: Provider(config),
             store=self.store,
             ledger=self.ledger,
             policy=self.policy,
-            concurrency=16,
+            concurrency=self.concurrency,
             spool=self.spool,
         )
 

@@ -1,6 +1,10 @@
-"""A real HTTP proxy before an S3 server: it can forget headers, spoil bytes and answer itself."""
+"""A real HTTP proxy before an S3 server: it can forget headers, spoil bytes and answer itself.
+
+With TLS it also stands before the emulator, as the host that outputs lie on.
+"""
 
 import http.client
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -55,6 +59,8 @@ class S3Proxy:
     """For each method the answer to every request."""
     spoil_request: Callable[[bytes], bytes] = bytes
     spoil_answer: Callable[[bytes], bytes] = bytes
+    choose: Callable[[Seen], Reply | None] = lambda _: None
+    """The answer to one request, by its method and path; None: the server's."""
     before_forwarding: Callable[[str], object] = str
     """Called with the method before a request goes on."""
     seen: list[Seen] = field(default_factory=list)
@@ -89,8 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.proxy.seen.append(Seen(self.command, self.path, headers))
-        reply = self.proxy.reply(self.command)
+        seen = Seen(self.command, self.path, headers)
+        self.proxy.seen.append(seen)
+        reply = self.proxy.reply(self.command) or self.proxy.choose(seen)
         if reply is None or reply.after:
             self.proxy.before_forwarding(self.command)
             answer = self._forward(body, headers)
@@ -134,11 +141,13 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def s3_proxy(backend: str) -> Iterator[S3Proxy]:
-    """A proxy before the server at this address."""
+def s3_proxy(backend: str, tls: ssl.SSLContext | None = None) -> Iterator[S3Proxy]:
+    """A proxy before the server at this address, itself with TLS where that is given."""
     handler = type("Handler", (_Handler,), {})
     with _Server(("127.0.0.1", 0), handler) as server:
-        address = f"http://127.0.0.1:{server.server_address[1]}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
         handler.proxy = S3Proxy(address, urlsplit(backend).netloc)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
