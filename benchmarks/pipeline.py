@@ -9,6 +9,7 @@ from flux_pipeline.ledger.sql import SqlRates
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import Tally
+from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.store.open import open_store
@@ -34,6 +35,7 @@ class Pipeline:
             open_provider=lambda: Provider(config, rates=rates),
             store=open_store(store, concurrency=CONCURRENCY),
             ledger=ledger,
+            spool=Spool(folder / "spool"),
             concurrency=CONCURRENCY,
         )
 

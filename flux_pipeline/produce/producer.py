@@ -17,7 +17,6 @@ from contextlib import (
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from uuid import uuid4
 
 import anyio
@@ -74,13 +73,13 @@ class Producer:
     open_provider: Callable[[], AbstractAsyncContextManager[Provider]]
     store: Store
     ledger: SqlLedger
+    spool: Spool
+    """Where outputs wait while the store fails."""
     policy: Policy = field(default_factory=Policy)
     concurrency: int = 64
     aigc_producer: str = ""
     embed_prompt: bool = True
     signer: ManifestSigner | None = None
-    spool: Spool = field(default_factory=lambda: Spool(Path("data/spool")))
-    """Where outputs wait while the store fails."""
     note_recorded: Callable[[], None] = _nothing_to_note
     """Called once at the end of a run that has recorded something; blocking."""
     not_ours: frozenset[str] = frozenset()

@@ -28,6 +28,7 @@ from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.schema import batch_to_records
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.producer import Producer
+from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.store.base import Store
@@ -173,6 +174,7 @@ def open_producer(folder: Path, origin: str, load: Load) -> Iterator[Producer]:
             ledger=ledger,
             policy=load.policy,
             concurrency=load.concurrency,
+            spool=Spool(folder / "spool"),
         )
 
 

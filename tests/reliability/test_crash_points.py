@@ -15,12 +15,21 @@ from flux_pipeline.produce import effects as fx
 from tests.reliability.long_run import Load, quick_policy, read_books, scene, work
 from tests.servers.processes import Death, arm, run_command
 
-NOT_REACHED = {"RenewClaim", "WriteFound", "ReadHistory", "TakeResend", "FindInList", "Cancel"}
-"""Effects of a resumed or overdue request; and of none that a first run brings to its end."""
+NOT_REACHED = {
+    "RenewClaim",
+    "WriteFound",
+    "ReadHistory",
+    "TakeResend",
+    "FindInList",
+    "FindImage",
+    "Cancel",
+    "Sleep",
+}
+"""Effects of a resumed, overdue or lost request; and of none that a first run brings to its end."""
 EFFECTS = [
     effect.__name__
     for effect in get_args(fx.Effect)
-    if effect.__name__ not in NOT_REACHED | {"Sleep"}
+    if effect.__name__ not in NOT_REACHED
 ]
 LOAD = Load(
     predictions=5,
