@@ -114,17 +114,20 @@ class Scene:
         with open_ledger(url, lease_seconds=self.load.policy.lease) as ledger:
             yield ledger
 
-    def start(self, target: Callable[..., None] | None = None) -> Any:
+    def start(self, target: Callable[..., None] | None = None, *, origin: str = "") -> Any:
+        """Start a worker; ``origin``: the provider's, where that is not the server's own."""
         self.started += 1
-        arguments = (self.folder, self.server.origin, self.load, f"run-{self.started}")
+        origin = origin or self.server.origin
+        arguments = (self.folder, origin, self.load, f"run-{self.started}")
         process = context().Process(target=target or work, args=arguments)
         process.start()
         return process
 
 
 @contextmanager
-def scene(folder: Path, load: Load) -> Iterator[Scene]:
+def scene(folder: Path, load: Load, *, port: int = 0, output_origin: str = "") -> Iterator[Scene]:
     options = EmulatorOptions(
+        output_origin=output_origin,
         latency_median=load.latency,
         render="cheap",
         creates_per_minute=None,
@@ -133,7 +136,7 @@ def scene(folder: Path, load: Load) -> Iterator[Scene]:
         list_delay_seconds=load.list_delay,
         retention_seconds=1e9,
     )
-    with EmulatorServer(options, FaultPlan.model_validate(load.faults)) as server:
+    with EmulatorServer(options, FaultPlan.model_validate(load.faults), port=port) as server:
         yield Scene(folder, server, load)
 
 
@@ -231,7 +234,10 @@ class Books:
     """Provider, ledger, store and lineage, counted after a run."""
 
     created: int
+    failed: int
+    """Predictions that failed at the provider: what it was asked for again is paid again."""
     paid_twice: int
+    """Requests with more than one prediction that succeeded."""
     states: Counter[State]
     images: int
     faults: int
@@ -265,11 +271,13 @@ def read_books(scene: Scene) -> Books:
     assert ours <= theirs
     assert rows == stored
     assert len(images) == len(stored) == states[State.STORED]
+    succeeded = Counter(each.input_sha for each in provider.predictions if each.status != "failed")
     unknown = len(theirs - ours)
     assert unknown <= states[State.HELD] + states[State.RESENT]
     return Books(
         created=provider.creates_accepted,
-        paid_twice=len(provider.duplicates),
+        failed=sum(each.status == "failed" for each in provider.predictions),
+        paid_twice=sum(count > 1 for count in succeeded.values()),
         states=states,
         images=len(images),
         faults=sum(provider.faults.values()),

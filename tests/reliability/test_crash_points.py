@@ -26,11 +26,7 @@ NOT_REACHED = {
     "Sleep",
 }
 """Effects of a resumed, overdue or lost request; and of none that a first run brings to its end."""
-EFFECTS = [
-    effect.__name__
-    for effect in get_args(fx.Effect)
-    if effect.__name__ not in NOT_REACHED
-]
+EFFECTS = [effect.__name__ for effect in get_args(fx.Effect) if effect.__name__ not in NOT_REACHED]
 LOAD = Load(
     predictions=5,
     disturbances=0,

@@ -58,10 +58,6 @@ NEW_ATTEMPT = {
     "failed_exitcode",
     "failed_unknown",
     "failed_weights",
-    "failed_memory",
-    "failed_exitcode",
-    "failed_unknown",
-    "failed_weights",
 }
 """Faults after which another prediction is created, which is paid too."""
 LEFT_OUT = {

@@ -14,8 +14,11 @@ import pytest
 from flux_pipeline.audit.rescue import rescue
 from flux_pipeline.ledger.base import State
 from flux_pipeline.produce.policy import RunContext
+from flux_pipeline.produce.spool import Spool
 from tests.produce.pipeline import make_requests
+from tests.reliability.accidents import accident_scene, meet_accidents, run_mended
 from tests.reliability.long_run import (
+    A_FIFTH,
     CALM_CREATES,
     Books,
     Load,
@@ -174,6 +177,35 @@ def test_what_a_dead_machine_left_is_rescued_without_a_run(
         disturbed=load.disturbances,
         stored=accepted,
     )
+
+
+def accidental(seconds: float) -> dict[str, object]:
+    """Answers that pass after so many seconds, and weights that are missing at first."""
+    lasting = {"polls_404": seconds, "downloads_404": seconds, "weights_missing": 3 * seconds}
+    return {"faults": {**A_FIFTH, "lasting": lasting}, "latency": seconds, "concurrency": 8}
+
+
+# What is mended in the end must be waited for then, and asked for as often as it failed before.
+MENDED = {"gone_patience": 30.0, "failed_tries": 50}
+
+
+@lengths(
+    with_policy(short(60, 8, **accidental(0.2)), **MENDED),
+    with_policy(long(1_500, 30, **accidental(1.0)), **MENDED),
+)
+def test_after_any_accidents_one_run_with_everything_mended_stores_all(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with accident_scene(tmp_path, load) as here:
+        met = meet_accidents(here)
+        run_mended(here)
+        books = read_books(here)
+    say_books(say, "accidents, then all mended", here, books)
+
+    assert met.total() == load.disturbances
+    assert (books.images, books.created) == (load.predictions, load.predictions + books.failed)
+    assert (books.paid_twice, books.held, books.states[State.EXPIRED]) == (0, 0, 0)
+    assert len(Spool(tmp_path / "spool")) == 0
 
 
 @lengths(short(40, 0, faults={}), long(1_000, 0, faults={}))
