@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flux_pipeline.cli.workspace import choose_partitions, choose_sets, read_settings
+from flux_pipeline.errors import Problem
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.plan import (
@@ -76,7 +77,7 @@ def plan(
         if changed_since is None:
             for prompt_set in chosen:
                 _warn(prompt_set)
-                requests = prompt_set.requests(choose_partitions(prompt_set, partition))
+                requests = prompt_set.requests(choose_partitions(prompt_set, partition), _warn_of)
                 fits = _fits(prompt_set, ledger)
                 done = forecast(requests, ledger, fits=[*fits, *made.day])
                 made.add(SetPlan(prompt_set.name, done, fits))
@@ -160,7 +161,7 @@ def _forecast_changes(
     for prompt_set in chosen:
         _warn(prompt_set)
         name, keys, changes = prompt_set.name, choose_partitions(prompt_set, partition), Changes()
-        requests = before.watch(name, prompt_set.requests(keys), changes)
+        requests = before.watch(name, prompt_set.requests(keys, _warn_of), changes)
         fits = _fits(prompt_set, ledger)
         done = forecast(requests, ledger, fits=[*fits, *made.day], before=before)
         if name in earlier:
@@ -196,8 +197,13 @@ def _fits(prompt_set: PromptSet, ledger: Ledger) -> list[BudgetFit]:
 
 
 def _warn(prompt_set: PromptSet) -> None:
-    for problem in prompt_set.warnings:
-        click.echo(f"warning: {problem}", err=True)
+    if prompt_set.is_checked:  # the warnings of a large table come with its requests
+        for problem in prompt_set.warnings:
+            _warn_of(problem)
+
+
+def _warn_of(problem: Problem) -> None:
+    click.echo(f"warning: {problem}", err=True)
 
 
 def _now() -> datetime:

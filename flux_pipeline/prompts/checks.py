@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
 from flux_pipeline.errors import Problems
@@ -10,6 +10,7 @@ from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
 from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule, Variant
+from flux_pipeline.prompts.skipped_rows import SkippedRows
 from flux_pipeline.prompts.validation import validate
 from flux_pipeline.redaction import looks_secret
 
@@ -47,27 +48,46 @@ def check(
     a prompt, and some 40 more while they are sorted.
     """
     report = ExpansionReport()
-    names, inputs = Hashes(), Hashes()
-    for entry, variant in expansion.variants(report.problems, max_rows=max_rows):
+    names, inputs, skipped = Hashes(), Hashes(), SkippedRows()
+    usable: set[str] = set()
+    rows = expansion.variants(report.problems, skipped=skipped, max_rows=max_rows)
+    for entry, variant in rows:
+        is_asked = is_selected(variant.name)
+        values = None
+        if is_asked:
+            values = expansion.checked_input(entry, variant, day, report.problems, skipped)
+        if is_asked and values is None and entry.skips_bad_rows:
+            continue  # it is no prompt of the set: no partition is named after it
+        usable.add(entry.key)
         names.add(variant.name)
         report.count += 1
         if len(report.names) < max_names:
             report.names.append(variant.name)
-        if not is_selected(variant.name):
-            continue
-        values = expansion.checked_input(entry, variant, day, report.problems)
         if values is None:
             continue
         inputs.add(comparable_input(values))
         for name, message in find_warnings(expansion.model, values):
             expansion.add_to_input(report.warnings, entry, variant, name, message)
-        if entry.seed is SeedRule.GIVEN and entry.takes > 1:
+        if entry.seed is SeedRule.GIVEN and values.seed is not None and entry.takes > 1:
             _check_last_seed(expansion, entry, variant, values, report.problems)
     if finder := DuplicateFinder(names, inputs):
         _add_duplicates(
             expansion, finder, report, day=day, is_selected=is_selected, max_rows=max_rows
         )
+    if not report.problems:
+        _refuse_tables_without_good_rows(expansion, skipped, usable, report.problems)
+    report.warnings.add_all(skipped.warnings().as_tuple())
     return report
+
+
+def _refuse_tables_without_good_rows(
+    expansion: Expansion, skipped: SkippedRows, usable: Container[str], problems: Problems
+) -> None:
+    for entry in expansion.entries:
+        path, key = expansion.path_of(entry), f"prompts.{entry.key}"
+        if entry.key not in usable and skipped.has_bad(path, key):
+            problems.add(path, 0, key, "no row can be used: bad_rows: skip would leave nothing")
+            problems.add_all(skipped.warnings().as_tuple())
 
 
 def _check_last_seed(
@@ -93,11 +113,12 @@ def _add_duplicates(
     # What is wrong with a row was reported by the first pass.
     ignored = Problems()
     for entry, variant in expansion.variants(ignored, max_rows=max_rows):
+        is_asked = is_selected(variant.name)
+        values = expansion.checked_input(entry, variant, day, ignored) if is_asked else None
+        if is_asked and values is None and entry.skips_bad_rows:
+            continue
         if message := finder.find_same_name(variant):
             expansion.add_to_name(report.problems, entry, variant, message)
-        if not is_selected(variant.name):
-            continue
-        values = expansion.checked_input(entry, variant, day, ignored)
         if values is not None and (message := finder.find_same_input(variant, values, entry.seed)):
             expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
 

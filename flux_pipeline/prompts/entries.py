@@ -140,6 +140,8 @@ class _EntryReader:
             takes=prompt.takes,
             table=table,
             key_column=prompt.key,
+            blank=prompt.blank,
+            skips_bad_rows=prompt.bad_rows == "skip",
             seed=seed,
         )
 
@@ -147,6 +149,8 @@ class _EntryReader:
         if prompt.table is None:
             if prompt.key is not None:
                 self._add((*path, "key"), "names a column, and there is no table")
+            for name in {"blank", "bad_rows"} & prompt.model_fields_set:
+                self._add((*path, name), "is about rows, and there is no table")
             return None
         try:
             table = open_table(self.folder, prompt.table)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.prompts.names import join_name, slug
-from flux_pipeline.prompts.tables import OnRowProblem, Row, Table
+from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
+from flux_pipeline.prompts.tables import AFTER, BEFORE, Row, Table
 from flux_pipeline.prompts.templates import Template
 from flux_pipeline.prompts.validation import validate
 from flux_pipeline.prompts.yaml_document import Document
@@ -72,6 +73,9 @@ class Entry:
     takes: int = 1
     table: Table | None = None
     key_column: str | None = None
+    blank: str = "error"
+    """What a blank cell is: ``error``, ``skip`` or ``empty``."""
+    skips_bad_rows: bool = False
     seed: SeedRule = SeedRule.DERIVED
 
     @property
@@ -83,14 +87,12 @@ class Entry:
         used = [name for name in self.table.columns if name in names and name != self.key_column]
         return used if self.key_column is None else [self.key_column, *used]
 
-    def variants(
-        self, on_problem: OnRowProblem, *, max_rows: int | None = None
-    ) -> Iterator[Variant]:
+    def variants(self, notes: "RowNotes", *, max_rows: int | None = None) -> Iterator[Variant]:
         """Every variant, streamed, in the order of the file: for each row every combination."""
         if self.table is None and not self.matrix:
             yield Variant(self.key, _NO_VARIABLES, None)
             return
-        for name_part, row in self._rows(on_problem, max_rows):
+        for name_part, row in self._rows(notes, max_rows):
             for choices in itertools.product(*self.matrix.values()):
                 variables = dict(row.values) if row else {}
                 variables.update(
@@ -105,22 +107,80 @@ class Entry:
             return dict(self.constants)
         values = {**variant.variables, DATE: day} if day else variant.variables
         rendered = {name: template.render(values) for name, template in self.templates.items()}
+        if self.blank == "empty":
+            # An optional input that its row leaves blank is one that isn't given.
+            rendered = {n: text for n, text in rendered.items() if n == "prompt" or text.strip()}
         return {**self.constants, **rendered}
 
+    def blank_columns(self, row: Row) -> list[str]:
+        """The columns that a placeholder needs and the row leaves blank."""
+        free = {BEFORE, AFTER} if self.table is not None and self.table.is_styles else set()
+        return [name for name, text in row.values.items() if not text.strip() and name not in free]
+
     def _rows(
-        self, on_problem: OnRowProblem, max_rows: int | None
+        self, notes: "RowNotes", max_rows: int | None
     ) -> Iterator[tuple[tuple[str, ...], Row | None]]:
         """Pairs of name part and row; one pair of nothing where there is no table."""
         if self.table is None:
             yield (), None
             return
-        for row in itertools.islice(self.table.rows(self.columns, on_problem), max_rows):
-            if self.key_column is None:
+        blank, first_blank = 0, 0
+        styles: dict[str, int] | None = {} if self.table.is_styles else None
+        rows = self.table.rows(self.columns, notes.add_bad, notes.add_damage)
+        for row in itertools.islice(rows, max_rows):
+            if row.is_blank:
+                # A spreadsheet may leave a million of them at the end, which needs no warning.
+                blank, first_blank = blank + 1, first_blank if blank else row.number
+                continue
+            if blank:
+                notes.add_skipped(Skip.BETWEEN, first_blank, blank)
+                blank = 0
+            if self.blank == "skip" and self.blank_columns(row):
+                notes.add_skipped(Skip.CELL, row.number)
+            elif self.key_column is None:
                 yield (f"row-{row.number:06d}",), row
             elif text := row.values[self.key_column].strip():
-                yield (slug(text),), row
+                yield (_unique(slug(text), styles),), row
             else:
-                on_problem(row.line, f"row {row.number}: the key column {self.key_column} is blank")
+                what = f"row {row.number}: the key column {self.key_column} is blank"
+                notes.add_bad(row.line, what)
+
+
+class RowNotes(NamedTuple):
+    """Where it is said what is wrong with, or was skipped of, one entry's rows."""
+
+    problems: Problems
+    skipped: SkippedRows
+    entry: Entry
+    path: str
+
+    def add_bad(self, line: int, message: str) -> None:
+        """A row that can't be used, which is skipped where the entry says so."""
+        key = f"prompts.{self.entry.key}"
+        if self.entry.skips_bad_rows:
+            self.skipped.add_bad(self.path, key, line, message)
+        else:
+            self.problems.add(self.path, line, key, message)
+
+    def add_damage(self, line: int, message: str) -> None:
+        """The rest of a table that can't be read: rows that nobody has seen are never skipped."""
+        self.problems.add(self.path, line, f"prompts.{self.entry.key}", message)
+
+    def add_skipped(self, why: Skip, number: int, rows: int = 1) -> None:
+        """Rows without what is needed, from the row of this number on."""
+        self.skipped.add(self.path, f"prompts.{self.entry.key}", why, f"row {number}", rows)
+
+
+def _unique(name: str, taken: dict[str, int] | None) -> str:
+    """The name, in styles with ``-2`` and so on where an earlier style has it."""
+    if taken is None:
+        return name
+    unique = name
+    while unique in taken:
+        taken[name] += 1
+        unique = f"{name}-{taken[name]}"
+    taken[unique] = 1
+    return unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +192,54 @@ class Expansion:
     entries: tuple[Entry, ...]
 
     def variants(
-        self, problems: Problems, *, max_rows: int | None = None
+        self,
+        problems: Problems,
+        *,
+        skipped: SkippedRows | None = None,
+        max_rows: int | None = None,
     ) -> Iterator[tuple[Entry, Variant]]:
         """Every prompt of the set, streamed, in the order of the file."""
+        counted = SkippedRows() if skipped is None else skipped
         for entry in self.entries:
-            path = str(entry.table.path) if entry.table else self.document.path
-
-            def add(line: int, message: str, path: str = path, entry: Entry = entry) -> None:
-                problems.add(path, line, f"prompts.{entry.key}", message)
-
-            for variant in entry.variants(add, max_rows=max_rows):
+            notes = RowNotes(problems, counted, entry, self.path_of(entry))
+            for variant in entry.variants(notes, max_rows=max_rows):
                 yield entry, variant
 
     def checked_input(
-        self, entry: Entry, variant: Variant, day: str, problems: Problems
+        self,
+        entry: Entry,
+        variant: Variant,
+        day: str,
+        problems: Problems,
+        skipped: SkippedRows | None = None,
     ) -> ModelInput | None:
-        """The model's input of one variant; None after adding what is wrong with it."""
-        return validate(
-            self.model.input_type,
-            entry.inputs(variant, day),
-            lambda keys, message: self.add_to_input(problems, entry, variant, keys[0], message),
-        )
+        """The model's input of one variant; None after adding what is wrong with it.
+
+        What is wrong with a row that is skipped by choice goes to ``skipped``.
+        """
+        row = variant.row
+        if row is not None and entry.blank == "error" and (blank := entry.blank_columns(row)):
+            message = (
+                f"row {row.number}: {' and '.join(blank)} {'is' if len(blank) == 1 else 'are'} "
+                "blank: fill in, or write blank: skip or blank: empty for this prompt"
+            )
+            notes = RowNotes(problems, skipped or SkippedRows(), entry, self.path_of(entry))
+            notes.add_bad(row.line, message)
+            return None
+
+        def add(keys: tuple[str, ...], message: str) -> None:
+            if row is not None and entry.skips_bad_rows and keys[0] in entry.templates:
+                where = f"row {row.number}: {keys[0]}: {message}"
+                notes = RowNotes(problems, skipped or SkippedRows(), entry, self.path_of(entry))
+                notes.add_bad(row.line, where)
+            else:
+                self.add_to_input(problems, entry, variant, keys[0], message)
+
+        return validate(self.model.input_type, entry.inputs(variant, day), add)
+
+    def path_of(self, entry: Entry) -> str:
+        """The file that an entry's prompts stand in: its table, or the set's own."""
+        return str(entry.table.path) if entry.table else self.document.path
 
     def add_to_name(self, problems: Problems, entry: Entry, variant: Variant, message: str) -> None:
         """Add a problem at the place that names the prompt: the table's row or the entry's key."""

@@ -7,7 +7,7 @@ other request has the same input.
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
@@ -83,12 +83,17 @@ class PromptSet:
             return tuple(shard_key(index) for index in range(self.partitions.count))
         return self.prompt_names
 
-    def requests(self, partitions: str | Collection[str] | None = None) -> Iterator[Request]:
+    def requests(
+        self,
+        partitions: str | Collection[str] | None = None,
+        on_warning: Callable[[Problem], None] | None = None,
+    ) -> Iterator[Request]:
         """The requests of one partition, of several, or (None) of all, streamed in file order.
 
         Several partitions cost one pass over the tables, and come mixed: each request names its own
         in ``source.partition``. What wasn't checked on loading is checked here, whole, before the
-        first request comes. With partitions by day the days must be named.
+        first request comes, and its warnings go to ``on_warning``. With partitions by day the days
+        must be named.
 
         Raises:
             ConfigError: no such partition; or a table is wrong, or changed since it was loaded.
@@ -98,7 +103,9 @@ class PromptSet:
             self._fail("partitions", "are days: name those that are meant, as YYYY-MM-DD")
         self._refuse_changed_tables()
         if not self.is_checked:
-            self._check(selection)
+            for warning in self._check(selection):
+                if on_warning is not None:
+                    on_warning(warning)
         return self._requests(selection)
 
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
@@ -151,7 +158,9 @@ class PromptSet:
     def _takes(self, entry: Entry, name: str, values: ModelInput, day: str) -> Iterator[Request]:
         partition = partition_of(self.partitions, name, day)
         for take in range(1, entry.takes + 1):
-            if entry.seed is SeedRule.DERIVED:
+            # A seed of the table that its row leaves blank is none of its own.
+            is_blank = entry.seed is SeedRule.GIVEN and values.seed is None
+            if is_blank or entry.seed is SeedRule.DERIVED:
                 seeded = values.with_seed(derived_seed(self.name, name, take, day))
             elif entry.seed is SeedRule.GIVEN:
                 seeded = values.with_seed((values.seed or 0) + take - 1)

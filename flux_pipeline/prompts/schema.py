@@ -169,13 +169,23 @@ class PromptSchema(_StrictModel):
     )
     table: Text | None = Field(
         default=None,
-        description="A csv, tsv, jsonl or parquet file in this file's folder or below: a prompt "
-        "for every row, its columns as {placeholders}.",
+        description="A csv, tsv, txt, jsonl, json or parquet file in this file's folder or below: "
+        "a prompt for every row, its columns as {placeholders}.",
     )
     key: Text | None = Field(
         default=None,
         description="The column that names a row. Without it rows are numbered, and a row put in "
         "between renames, and pays for, all that follow.",
+    )
+    blank: Literal["error", "skip", "empty"] = Field(
+        default="error",
+        description="What a blank cell is that a placeholder needs: error refuses the set, skip "
+        "leaves the row out, empty fills in nothing (and leaves out an input that is then empty).",
+    )
+    bad_rows: Literal["error", "skip"] = Field(
+        default="error",
+        description="What a row is that can't be used: error refuses the set, skip leaves the row "
+        "out and says so in a warning.",
     )
 
 

@@ -1,29 +1,40 @@
-"""Reads tables of prompts: rows of text from csv, tsv, jsonl and parquet files, streamed.
+"""Reads tables of prompts: rows of text from csv, tsv, txt, jsonl, json and parquet, streamed.
 
 Every value is the text that stands in the file: ``NA``, ``null``, ``010`` and the empty text mean
-nothing special. pandas is not used: it fills up short rows silently and stops at the first long
-one, and every such row must be reported.
+nothing special; only line ends within a cell become LF. A null, and a NaN of a Parquet file, is a
+blank cell. pandas is not used: it fills up short rows silently and stops at the first long one, and
+every such row must be reported.
 """
 
 import csv
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flux_pipeline.prompts.encodings import SAMPLE_BYTES, SAVE_AS, describe_encoding
+from flux_pipeline.prompts.json_array import parse_json, read_json_array
 from flux_pipeline.text import quoted
 
 OnRowProblem: TypeAlias = Callable[[int, str], None]
 """Takes the line (0 in a format without lines) of a row that can't be used, and the message."""
-_Cells: TypeAlias = Iterator[tuple[int, list[str]]]
-"""Pairs of line and cells; a row that can't be taken apart is reported instead."""
+_Cells: TypeAlias = Iterator[tuple[int, list[str] | None]]
+"""Pairs of line and cells; None in place of a row that can't be taken apart and is reported."""
 MAX_LINE_BYTES = 2**20
+TEXT_COLUMN = "prompt"
+"""The one column of a txt file, and of a JSON array of texts."""
+BEFORE, AFTER = "before", "after"
+"""Columns that a web UI's styles have besides their own: what stands around the subject."""
+_STYLE_COLUMNS = frozenset({"name", "prompt", "negative_prompt"})
+_SUBJECT = "{prompt}"
 _PARQUET_BATCH_ROWS = 4_096
 _BOM = b"\xef\xbb\xbf"
 
@@ -32,11 +43,22 @@ class Row(NamedTuple):
     """One row of a table."""
 
     number: int
-    """1-based, without the header and blank lines."""
+    """1-based, without the header and empty lines; rows of blank cells count."""
     line: int
     """1-based line of the file where the row starts; 0 in a format without lines."""
     values: Mapping[str, str]
     """The text of the columns asked for."""
+    is_blank: bool = False
+    """Whether no cell of the row holds anything, those of other columns included."""
+
+
+class Report(NamedTuple):
+    """Where problems go."""
+
+    row: OnRowProblem
+    """Of one row, which is left out."""
+    rest: OnRowProblem
+    """Of the table from some row on: other rows may be lost with it."""
 
 
 class Reader(NamedTuple):
@@ -44,7 +66,7 @@ class Reader(NamedTuple):
 
     columns: Callable[[Path], tuple[str, ...]]
     """The names of the columns, in order."""
-    rows: Callable[[Path, Sequence[str], OnRowProblem], Iterator[Row]]
+    rows: Callable[[Path, Sequence[str], Report], Iterator[Row]]
     """The usable rows with the columns asked for, streamed; the others are reported."""
 
 
@@ -69,9 +91,26 @@ class Table:
         except OSError:
             return False
 
-    def rows(self, columns: Sequence[str], on_problem: OnRowProblem) -> Iterator[Row]:
-        """The usable rows in order; the problems of the others go to ``on_problem``."""
-        return _READERS[self.path.suffix.lower()].rows(self.path, columns, on_problem)
+    @property
+    def is_styles(self) -> bool:
+        """Whether it has the columns of the styles that web UIs keep in ``styles.csv``."""
+        return _has_styles(self.path, self.columns)
+
+    def rows(
+        self,
+        columns: Sequence[str],
+        on_problem: OnRowProblem,
+        on_damage: OnRowProblem | None = None,
+    ) -> Iterator[Row]:
+        """The usable rows in order; the problems of the others go to ``on_problem``.
+
+        What makes the rest of the table unreadable goes to ``on_damage``, where it is given.
+        """
+        report = Report(on_problem, on_damage or on_problem)
+        reader = _READERS[self.path.suffix.lower()]
+        if self.is_styles:
+            return _style_rows(reader, self.path, columns, report)
+        return reader.rows(self.path, columns, report)
 
 
 def open_table(folder: Path, name: str) -> Table:
@@ -90,12 +129,11 @@ def open_table(folder: Path, name: str) -> Table:
         raise ValueError("leaves the folder of its prompt set: put the table there or below")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"is no table by its ending: {', '.join(_READERS)} are read")
+        is_sheet = path.suffix.lower() in _SPREADSHEETS
+        what = "is a spreadsheet: save it as CSV UTF-8" if is_sheet else "is no table by its ending"
+        raise ValueError(f"{what}: {', '.join(_READERS)} are read")
     try:
-        if path.is_dir():
-            raise ValueError("is a folder, not a table")
-        if path.exists() and not path.is_file():  # reading a pipe would wait without an end
-            raise ValueError("is a pipe, a socket or a device, not a table")
+        _refuse_other_files(path)
         state = path.stat()
         digest = _sha256(path)
         columns = reader.columns(path)
@@ -107,7 +145,27 @@ def open_table(folder: Path, name: str) -> Table:
     duplicates = sorted({name for name in columns if name and columns.count(name) > 1})
     if duplicates:
         raise ValueError(f"has more than one column called {', '.join(duplicates)}")
+    if _has_styles(path, columns):
+        columns += tuple(name for name in (BEFORE, AFTER) if name not in columns)
     return Table(path, columns, digest, state.st_size, state.st_mtime_ns)
+
+
+def _refuse_other_files(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError("is a folder, not a table")
+    if path.exists() and not path.is_file():  # reading a pipe would wait without an end
+        raise ValueError("is a pipe, a socket or a device, not a table")
+    ending = path.suffix.lower()
+    if ending != ".parquet":
+        sample = _sample(path)
+        if problem := describe_encoding(sample):
+            raise ValueError(problem)
+        if ending != ".json" and b"\r" in sample and b"\n" not in sample:
+            raise ValueError("has the line ends of an old Mac (CR): save as UTF-8 with LF or CRLF")
+
+
+def _has_styles(path: Path, columns: Sequence[str]) -> bool:
+    return path.suffix.lower() == ".csv" and _STYLE_COLUMNS.issubset(columns)
 
 
 def _sha256(path: Path) -> str:
@@ -115,119 +173,211 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _delimited(cells_of: Callable[[Iterable[str], OnRowProblem], _Cells]) -> Reader:
+def _sample(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SAMPLE_BYTES)
+
+
+def _style_rows(
+    reader: Reader, path: Path, columns: Sequence[str], report: Report
+) -> Iterator[Row]:
+    """The rows of a web UI's styles: their prompts are cut where the subject stands.
+
+    A UI puts its own prompt in place of ``{prompt}``, or, where a style has none, before a comma
+    and the style.
+    """
+    own = [name for name in columns if name not in {BEFORE, AFTER}]
+    given = dict.fromkeys([*own, "prompt", "negative_prompt"])
+    for row in reader.rows(path, [*given], report):
+        prompt = row.values["prompt"]
+        is_blank = not prompt.strip() and not row.values["negative_prompt"].strip()
+        if not is_blank and "prompt" in columns and _SUBJECT in prompt:
+            report.row(
+                row.line,
+                f"row {row.number}: its prompt holds {_SUBJECT}, in whose place a web UI puts a "
+                "subject: write {before}your subject{after} instead of {prompt}",
+            )
+            continue
+        before, found, after = prompt.partition(_SUBJECT)
+        parts = {BEFORE: before, AFTER: after} if found else {BEFORE: "", AFTER: f", {prompt}"}
+        values = {name: parts[name] if name in parts else row.values[name] for name in columns}
+        yield Row(row.number, row.line, values, is_blank)
+
+
+def _delimited(cells_of: Callable[["_Lines", Report], _Cells]) -> Reader:
     def columns(path: Path) -> tuple[str, ...]:
         with path.open("rb") as file:
-            return tuple(_header(cells_of(text_lines(file, _ignore), _ignore)))
+            return tuple(_header(cells_of(_Lines(file, _SILENT), _SILENT)))
 
-    def rows(path: Path, columns: Sequence[str], on_problem: OnRowProblem) -> Iterator[Row]:
+    def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
         with path.open("rb") as file:
-            cells_by_line = cells_of(text_lines(file, on_problem), on_problem)
+            cells_by_line = cells_of(_Lines(file, report), report)
             header = _header(cells_by_line)
             places = [(name, header.index(name)) for name in columns]
             for number, (line, cells) in enumerate(cells_by_line, start=1):
-                if len(cells) != len(header):
-                    on_problem(
-                        line, f"row {number} has {len(cells)} cells, the header {len(header)}"
-                    )
+                if cells is None:
+                    continue
+                if not any(map(str.strip, cells)):
+                    # Spreadsheets leave such rows, often with another number of cells.
+                    yield Row(number, line, dict.fromkeys(columns, ""), is_blank=True)
+                elif len(cells) != len(header):
+                    what = f"row {number} has {len(cells)} cells, the header {len(header)}"
+                    report.row(line, what)
                 else:
-                    yield Row(number, line, {name: cells[place] for name, place in places})
+                    yield Row(number, line, {name: _with_lf(cells[n]) for name, n in places})
 
     return Reader(columns, rows)
 
 
 def _header(cells: _Cells) -> list[str]:
     _, names = next(cells, (0, []))
+    if names is None:
+        raise ValueError(f"has a first line that can't be read: {SAVE_AS}")
     if not any(name.strip() for name in names):
         raise ValueError("is empty: the first line must name the columns")
     return [name.strip() for name in names]
 
 
-def _csv_cells(lines: Iterable[str], on_problem: OnRowProblem) -> _Cells:
-    reader = csv.reader(lines, strict=True)
+def _csv_cells(lines: "_Lines", report: Report) -> _Cells:
+    delimiter, all_lines, skipped = _delimiter(lines)
+    reader = csv.reader(all_lines, strict=True, delimiter=delimiter)
     while True:
-        line = reader.line_num + 1
+        lines.is_bad = False
+        line = reader.line_num + skipped + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            on_problem(line, f"is no valid csv from here on: {error}")
+            # A quote that is never closed takes in the rows up to the next one.
+            is_one_line = reader.line_num + skipped == line and "unexpected end" not in str(error)
+            tell = report.row if is_one_line else report.rest
+            tell(line, f"is no valid csv from here on: {error}")
+            yield line, None
             continue
-        if cells:
+        if lines.is_bad:
+            yield line, None
+        elif cells:
             yield line, cells
 
 
-def _tsv_cells(lines: Iterable[str], _on_problem: OnRowProblem) -> _Cells:
+def _delimiter(lines: Iterator[str]) -> tuple[str, Iterator[str], int]:
+    """The separator of cells, the lines to read, and how many were taken off before them.
+
+    Excel writes semicolons where a comma is the decimal sign, and may say so in a first line.
+    """
+    first = next(lines, "")
+    if first.startswith("sep=") and len(first.strip()) == len("sep=,"):
+        return first[4], lines, 1
+    found = next((sign for sign in ",;\t" if sign in first), ",")
+    return found, itertools.chain([first] if first else [], lines), 0
+
+
+def _tsv_cells(lines: "_Lines", _report: Report) -> _Cells:
     # A quotation mark is a character like any other: tab-separated prompt lists are published
     # that way, and a reader that takes it for a quote swallows lines.
+    for line, content in _numbered(lines):
+        yield line, None if content is None else content.split("\t")
+
+
+def _numbered(lines: "_Lines") -> Iterator[tuple[int, str | None]]:
+    """Pairs of line and text, without empty lines; None in place of a line that was reported."""
     for line, text in enumerate(lines, start=1):
-        if content := text.rstrip("\r\n"):
-            yield line, content.split("\t")
+        content = text.rstrip("\r\n")
+        if lines.is_bad:
+            lines.is_bad = False
+            yield line, None
+        elif content:
+            yield line, content
 
 
-def _json_columns(path: Path) -> tuple[str, ...]:
+def _filled(lines: "_Lines") -> Iterator[tuple[int, str | None]]:
+    """As ``_numbered``, without lines of white space alone."""
+    return (each for each in _numbered(lines) if each[1] is None or each[1].strip())
+
+
+def _txt_columns(_path: Path) -> tuple[str, ...]:
+    return (TEXT_COLUMN,)
+
+
+def _txt_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
     with path.open("rb") as file:
-        for _, _, value in _json_objects(file, _ignore):
-            return tuple(value)
-    raise ValueError("holds no JSON object; every line must be one")
+        for number, (line, text) in enumerate(_filled(_Lines(file, report)), start=1):
+            if text is not None:
+                yield Row(number, line, dict.fromkeys(columns, text))
 
 
-def _json_rows(path: Path, columns: Sequence[str], on_problem: OnRowProblem) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line, value in _json_objects(file, on_problem):
-            values = {}
-            for name in columns:
-                text = _cell_text(value[name]) if name in value else None
-                if text is not None:
-                    values[name] = text
-                elif name in value:
-                    on_problem(line, f"row {number}: {name} is {quoted(value[name])}, not text")
-                else:
-                    on_problem(line, f"row {number} has no {name}")
-            if len(values) == len(columns):
-                yield Row(number, line, values)
+def _json_reader(values_of: Callable[[BinaryIO, Report], Iterator[tuple[int, int, Any]]]) -> Reader:
+    def columns(path: Path) -> tuple[str, ...]:
+        with path.open("rb") as file:
+            for _, _, value in values_of(file, _SILENT):
+                return tuple(value)
+        raise ValueError("holds no JSON object that can be read; every row must be one")
+
+    def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+        with path.open("rb") as file:
+            for number, line, value in values_of(file, report):
+                if all(_is_nothing(cell) for cell in value.values()):
+                    yield Row(number, line, dict.fromkeys(columns, ""), is_blank=True)
+                    continue
+                values = {}
+                for name in columns:
+                    text = _cell_text(value[name]) if name in value else None
+                    if text is not None:
+                        values[name] = text
+                    elif name in value:
+                        what = f"{name} is {quoted(value[name])}, not text"
+                        report.row(line, f"row {number}: {what}")
+                    else:
+                        report.row(line, f"row {number} has no {name}")
+                if len(values) == len(columns):
+                    yield Row(number, line, values)
+
+    return Reader(columns, rows)
 
 
-def _json_objects(file: Any, on_problem: OnRowProblem) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    number = 0
-    for line, text in enumerate(text_lines(file, on_problem), start=1):
-        if not text.strip():
+def _jsonl_values(file: BinaryIO, report: Report) -> Iterator[tuple[int, int, Any]]:
+    for number, (line, text) in enumerate(_filled(_Lines(file, report)), start=1):
+        if text is None:
             continue
-        number += 1
         try:
-            value = json.loads(
-                text,
-                parse_int=str,  # as it is written: 1.10 stays 1.10
-                parse_float=str,
-                parse_constant=_refuse_constant,
-                object_pairs_hook=_without_duplicates,
-            )
+            value = parse_json(text)
         except json.JSONDecodeError as error:
-            on_problem(line, f"row {number} is no JSON: {error.msg} at character {error.colno}")
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else error
-            on_problem(line, f"row {number}: {reason}")
+            what = f"is no JSON: {error.msg} at character {error.colno}"
+            report.row(line, f"row {number} {what}")
+        except ValueError as error:
+            report.row(line, f"row {number}: {error}")
         else:
             if isinstance(value, dict):
                 yield number, line, value
             else:
-                on_problem(
-                    line, f"row {number} is {quoted(value)}; every line must be a JSON object"
-                )
+                what = f"row {number} is {quoted(value)}; every line must be a JSON object"
+                report.row(line, what)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {quoted(duplicate)} stands twice")
-    return value
+def _array_values(file: BinaryIO, report: Report) -> Iterator[tuple[int, int, Any]]:
+    elements = enumerate(read_json_array(file), start=1)
+    while True:
+        try:
+            number, element = next(elements)
+        except StopIteration:
+            return
+        except ValueError as error:
+            if report is _SILENT:
+                raise
+            report.rest(0, str(error))
+            return
+        value = element.value
+        if element.problem:
+            tell = report.rest if element.is_last else report.row
+            tell(element.line, f"row {number} {element.problem}")
+        elif isinstance(value, dict):
+            yield number, element.line, value
+        elif isinstance(value, str):
+            yield number, element.line, {TEXT_COLUMN: value}
+        else:
+            what = f"row {number} is {quoted(value)}; every row must be a JSON object or a text"
+            report.row(element.line, what)
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:
@@ -238,89 +388,123 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
         raise ValueError(f"is no valid Parquet file: {error}") from error
 
 
-def _parquet_rows(path: Path, columns: Sequence[str], on_problem: OnRowProblem) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
     number = 0
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
+            others = [n for n in _plain_columns(file.schema_arrow) if n not in columns]
             for batch in file.iter_batches(
-                _PARQUET_BATCH_ROWS, columns=list(columns), use_threads=False
+                _PARQUET_BATCH_ROWS, columns=[*columns, *others], use_threads=False
             ):
                 lists = [batch.column(name).to_pylist() for name in columns]
                 for index in range(batch.num_rows):
                     number += 1
+                    cells = [cells[index] for cells in lists]
+                    if all(map(_is_nothing, cells)) and all(
+                        _is_nothing(batch.column(name)[index].as_py()) for name in others
+                    ):
+                        yield Row(number, 0, dict.fromkeys(columns, ""), is_blank=True)
+                        continue
                     values = {
                         name: text
-                        for name, cells in zip(columns, lists, strict=True)
-                        if (text := _cell_text(cells[index])) is not None
+                        for name, cell in zip(columns, cells, strict=True)
+                        if (text := _cell_text(cell)) is not None
                     }
                     if len(values) == len(columns):
                         yield Row(number, 0, values)
                     else:
-                        _report_missing(number, values, columns, on_problem)
+                        for name in columns:
+                            if name not in values:
+                                what = f"{name} is nested or binary, not text"
+                                report.row(0, f"row {number}: {what}")
     except (pa.ArrowException, OSError) as error:
         # pyarrow reports corrupt data as OSError.
-        on_problem(0, f"is no valid Parquet file from row {number + 1} on: {error}")
+        report.rest(0, f"is no valid Parquet file from row {number + 1} on: {error}")
 
 
-def _report_missing(
-    number: int, values: Any, columns: Sequence[str], on_problem: OnRowProblem
-) -> None:
-    for name in columns:
-        if name not in values:
-            on_problem(0, f"row {number}: {name} is null or nested, not text")
+def _plain_columns(schema: pa.Schema) -> list[str]:
+    """The columns of single values: no picture is read to see whether a row is blank."""
+    kinds = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string)
+    return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a JSON or Parquet value is a blank cell."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _cell_text(value: Any) -> str | None:
     """The text of a JSON or Parquet value; None where it is no single value."""
-    if value is None or isinstance(value, list | dict | bytes):
+    if isinstance(value, str):
+        return _with_lf(value)
+    if isinstance(value, list | dict | bytes):
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return "" if _is_nothing(value) else str(value)
 
 
-def text_lines(file: BinaryIO, on_problem: OnRowProblem) -> Iterator[str]:
+def _with_lf(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+class _Lines(Iterator[str]):
     """Every line of a UTF-8 file with its end; a byte order mark is dropped.
 
     A line that can't be decoded is reported, and yielded as far as it can be, so that the numbers
     of the lines after it stay right. At most ``MAX_LINE_BYTES`` are held in memory.
-
-    Raises:
-        ValueError: The file is UTF-16.
     """
-    number = offset = 0
-    while data := file.readline(MAX_LINE_BYTES):
-        number += 1
-        size = len(data)
-        if number == 1:
-            if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise ValueError("is UTF-16: save as UTF-8")
-            data = data.removeprefix(_BOM)
-        skipped = size - len(data)
-        if size == MAX_LINE_BYTES and not data.endswith(b"\n"):
-            on_problem(number, f"a line of more than {MAX_LINE_BYTES:,} bytes (1 MiB)")
-            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                size += len(rest)
-            size, data = size + len(rest), b"\n"
-        try:
-            yield data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            on_problem(
-                number, f"is not UTF-8 at byte {offset + skipped + error.start}: save as UTF-8"
-            )
-            yield data.decode("utf-8", "replace")
-        offset += size
+
+    def __init__(self, file: BinaryIO, report: Report) -> None:
+        self.is_bad = False
+        """Whether a line was reported since this was set to False."""
+        self._report = report
+        self._lines = self._read(file)
+
+    def __next__(self) -> str:
+        return next(self._lines)
+
+    def _tell(self, line: int, message: str) -> None:
+        self.is_bad = True
+        self._report.row(line, message)
+
+    def _read(self, file: BinaryIO) -> Iterator[str]:
+        number = offset = 0
+        while data := file.readline(MAX_LINE_BYTES):
+            number += 1
+            size = len(data)
+            if number == 1:
+                data = data.removeprefix(_BOM)
+            skipped = size - len(data)
+            if size == MAX_LINE_BYTES and not data.endswith(b"\n"):
+                self._tell(number, f"a line of more than {MAX_LINE_BYTES:,} bytes (1 MiB)")
+                while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    size += len(rest)
+                size, data = size + len(rest), b"\n"
+            try:
+                yield data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                place = offset + skipped + error.start
+                self._tell(number, f"is not UTF-8 at byte {place}: {SAVE_AS}")
+                yield data.decode("utf-8", "replace")
+            offset += size
 
 
 def _ignore(_line: int, _message: str) -> None:
     """Drop a problem: it is found again, and reported, when the rows are read."""
 
 
+_SILENT = Report(_ignore, _ignore)
+_SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 _READERS: Mapping[str, Reader] = MappingProxyType(
     {
         ".csv": _delimited(_csv_cells),
         ".tsv": _delimited(_tsv_cells),
-        ".jsonl": Reader(_json_columns, _json_rows),
+        ".txt": Reader(_txt_columns, _txt_rows),
+        ".jsonl": _json_reader(_jsonl_values),
+        ".json": _json_reader(_array_values),
         ".parquet": Reader(_parquet_columns, _parquet_rows),
     }
 )

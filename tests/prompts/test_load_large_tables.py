@@ -68,7 +68,7 @@ def test_what_loading_left_unread_is_checked_before_the_first_request(
         prompt_set.requests()
     assert [problem.line for problem in raised.value.problems] == [1_051, 1_101, 1_151]
     message = str(raised.value)
-    assert "prompts.p.prompt: is empty (row 1050)" in message
+    assert "prompts.p: row 1050: name is blank" in message
     assert "row 1100 has 2 cells, the header 3" in message
     assert "an earlier prompt (row 7) is named p-s-7 too" in message
     with pytest.raises(ConfigError):

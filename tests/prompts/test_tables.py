@@ -1,8 +1,10 @@
 """Tables are read as text, unchanged, in every format; rows that can't be used are reported."""
 
+import csv
 import datetime as dt
 import json
 import os
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_pipeline.prompts.tables import open_table
-from tests.prompts.fixtures import ProblemsOf, Write
+from tests.prompts.fixtures import Load, ProblemsOf, Write
 
 TRICKY = [
     "NA",
@@ -38,7 +40,8 @@ def rows_of(path: Path, columns: Iterable[str] = ("a",)) -> list[list[str]]:
 
     table = open_table(path.parent, path.name)
     wanted = list(columns)
-    return [[row.values[name] for name in wanted] for row in table.rows(wanted, fail)]
+    rows = [row for row in table.rows(wanted, fail) if not row.is_blank]
+    return [[row.values[name] for name in wanted] for row in rows]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
@@ -69,7 +72,7 @@ def test_a_tsv_is_split_at_tabs_and_nowhere_else(
     path = tmp_path_factory.mktemp("t") / "t.tsv"
     path.write_text("a\tb\n" + "".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     expected = [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[1:-1]]
-    assert rows_of(path, ("a", "b")) == expected
+    assert rows_of(path, ("a", "b")) == [row for row in expected if "".join(row).strip()]
 
 
 def test_csv_with_quotes_line_feeds_and_commas(write: Write) -> None:
@@ -117,13 +120,27 @@ def test_parquet_types_become_text(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "t.parquet", columns) == [["7", "0.5", "true", "2026-11-01", "x"]]
 
 
-def test_parquet_nulls_are_reported_with_their_rows(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": ["x", None, "y", None]}), tmp_path / "t.parquet")
+def test_parquet_nulls_and_nans_are_blank_cells(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {
+        "a": ["x", None, "y", None],
+        "f": [1.0, float("nan"), float("nan"), None],
+        "note": [None, "later", None, " "],
+        "picture": [b"png"] * 4,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = open_table(tmp_path, "t.parquet")
+    rows = list(table.rows(["a", "f"], lambda _line, message: pytest.fail(message)))
+    assert [row.values["a"] for row in rows] == ["x", "", "y", ""]
+    assert [row.values["f"] for row in rows] == ["1.0", "", "", ""]
+    assert [row.is_blank for row in rows] == [False, False, False, True]
+
+
+def test_a_parquet_column_of_lists_is_no_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [["x"], ["y"]]}), tmp_path / "t.parquet")
     reported: list[str] = []
     table = open_table(tmp_path, "t.parquet")
-    rows = list(table.rows(["a"], lambda _line, message: reported.append(message)))
-    assert [row.number for row in rows] == [1, 3]
-    assert [message.split(":")[0] for message in reported] == ["row 2", "row 4"]
+    assert not list(table.rows(["a"], lambda _line, message: reported.append(message)))
+    assert reported[1] == "row 2: a is nested or binary, not text"
 
 
 def test_a_cut_parquet_file_is_reported(tmp_path: Path) -> None:
@@ -176,10 +193,11 @@ TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "broken line": ("t.jsonl", '{"name": "a"}\n{"name": \n', ("t.jsonl:2:", "row 2 is no JSON")),
     "no object": ("t.jsonl", '{"name": "a"}\n["b"]\n', ("row 2 is a list", "JSON object")),
     "missing column": ("t.jsonl", '{"name": "a"}\n{"nam": "b"}\n', ("row 2 has no name",)),
-    "null": ("t.jsonl", '{"name": "a"}\n{"name": null}\n', ("name is null, not text",)),
+    "null": ("t.jsonl", '{"name": "a"}\n{"name": null, "b": 1}\n', ("row 2: name is blank",)),
     "deep": ("t.jsonl", '{"name": "a"}\n' + "[" * 100_000, ("row 2", "nested too deeply")),
     "no parquet": ("t.parquet", "name\na\n", ("no valid Parquet file",)),
-    "unknown format": ("t.xlsx", "x", ("no table by its ending", ".csv")),
+    "unknown format": ("t.rtf", "x", ("no table by its ending", ".csv")),
+    "a spreadsheet": ("t.xlsx", "x", ("is a spreadsheet: save it as CSV UTF-8",)),
 }
 
 KEYED_TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
@@ -266,3 +284,138 @@ def test_an_unreadable_table_says_why(write: Write, problems: ProblemsOf) -> Non
     path.symlink_to("t.csv")
     (problem,) = problems('prompts: {a: {prompt: "{x}", table: t.csv}}\n')
     assert "t.csv: " in problem.message
+
+
+def test_line_ends_within_a_cell_become_line_feeds(tmp_path: Path, write: Write) -> None:
+    write("t.csv", 'a,b\r\n"x\r\ny\rz",1\r\n')
+    write("t.jsonl", '{"a": "x\\r\\ny\\rz"}\r\n')
+    write("t.json", '[\r\n{"a": "x\\r\\ny\\rz"}\r\n]')
+    pq.write_table(pa.table({"a": ["x\r\ny\rz"]}), tmp_path / "t.parquet")
+    for ending in ("csv", "jsonl", "json", "parquet"):
+        assert rows_of(tmp_path / f"t.{ending}") == [["x\ny\nz"]]
+
+
+@pytest.mark.parametrize("head", ["a;b", "sep=;\na;b", "a\tb", "sep=|\na|b"])
+def test_a_csv_says_its_separator_by_its_first_line(write: Write, head: str) -> None:
+    sign = head[-2]
+    path = write("t.csv", f'{head}\r\n"1,5{sign}"{sign}2\r\n'.replace("\r", ""))
+    assert rows_of(path, ("a", "b")) == [[f"1,5{sign}", "2"]]
+
+
+def test_lines_are_counted_behind_a_line_that_names_the_separator(write: Write) -> None:
+    path = write("t.csv", "sep=;\na;b\n1;2\n3\n")
+    reported: list[tuple[int, str]] = []
+    table = open_table(path.parent, path.name)
+    rows = list(table.rows(["a"], lambda line, message: reported.append((line, message))))
+    assert [(row.number, row.line) for row in rows] == [(1, 3)]
+    assert reported == [(4, "row 2 has 1 cells, the header 2")]
+
+
+def test_a_txt_holds_a_prompt_a_line(write: Write, load: Load) -> None:
+    write("t.txt", b"\xef\xbb\xbfa red fox, {x}\r\n\r\n \r\n  an owl\r\nlast")
+    requests = load('prompts: {p: {prompt: "{prompt}", table: t.txt}}\n').requests()
+    assert [(r.source.prompt_name, r.input["prompt"]) for r in requests] == [
+        ("p-row-000001", "a red fox, {x}"),
+        ("p-row-000002", "  an owl"),
+        ("p-row-000003", "last"),
+    ]
+
+
+def test_a_json_array_holds_objects_or_texts(write: Write, load: Load) -> None:
+    write("t.json", '[{"sku": "A", "text": "a fox"}, {"sku": "B", "text": "an owl"}]')
+    keyed = load('prompts: {p: {prompt: "{text}", table: t.json, key: sku}}\n')
+    assert keyed.partition_keys() == ("p-a", "p-b")
+    write("t.json", '["a fox", "an owl"]')
+    texts = load('prompts: {p: {prompt: "{prompt}", table: t.json}}\n').requests()
+    assert [request.input["prompt"] for request in texts] == ["a fox", "an owl"]
+
+
+def test_bytes_of_another_encoding_far_down_in_a_json_array_are_no_row(
+    write: Write, problems: ProblemsOf
+) -> None:
+    rows = ",".join(f'"prompt number {n}"' for n in range(5_000))
+    write("t.json", f"[{rows},".encode() + b'"caf\xe9"]')
+    found = problems('prompts: {p: {prompt: "{prompt}", table: t.json, bad_rows: skip}}\n')
+    assert any("not UTF-8: save as UTF-8" in problem.message for problem in found)
+
+
+def test_old_line_ends_are_one_message(write: Write, problems: ProblemsOf) -> None:
+    write("t.csv", "name\ra\rb\r")
+    (problem,) = problems('prompts: {p: {prompt: "{name}", table: t.csv}}\n')
+    assert "line ends of an old Mac" in problem.message
+
+
+STYLES = (
+    "\ufeffname,prompt,negative_prompt\r\n"
+    "None,,\r\n"
+    'film,"film still of {prompt}, 35mm","blurry\r\nlow quality"\r\n'
+    'ink,"ink drawing, {prompt}",\r\n'
+    "film,grainy photo,\r\n"
+    "film,faded photo,\r\n"
+    ",,\r\n"
+)
+
+
+def test_styles_of_a_web_ui_stand_around_a_subject(write: Write, load: Load) -> None:
+    write("styles.csv", STYLES)
+    prompt_set = load(
+        'prompts: {s: {prompt: "{before}a fox{after}", table: styles.csv, key: name}}\n'
+    )
+    assert [(r.source.prompt_name, r.input["prompt"]) for r in prompt_set.requests()] == [
+        ("s-film", "film still of a fox, 35mm"),
+        ("s-ink", "ink drawing, a fox"),
+        ("s-film-2", "a fox, grainy photo"),
+        ("s-film-3", "a fox, faded photo"),
+    ]
+    (warning,) = prompt_set.warnings
+    assert warning.message == "skipped 1 row of blank cells between others: row 1"
+
+
+def test_styles_are_prompts_of_their_own_where_they_hold_no_subject(
+    write: Write, load: Load, problems: ProblemsOf
+) -> None:
+    write("styles.csv", STYLES)
+    text = 'prompts: {s: {prompt: "{prompt}", table: styles.csv, key: name}}\n'
+    found = problems(text)
+    assert [problem.line for problem in found] == [3, 5]
+    assert "write {before}your subject{after} instead" in found[0].message
+    requests = load(text.replace("key: name", "key: name, bad_rows: skip")).requests()
+    assert [request.input["prompt"] for request in requests] == ["grainy photo", "faded photo"]
+
+
+def test_twin_names_never_meet_a_name_that_is_there(write: Write, load: Load) -> None:
+    write("styles.csv", "name,prompt,negative_prompt\na,x,\na-2,y,\na,z,\na,u,\na-2,v,\n")
+    prompt_set = load('prompts: {s: {prompt: "{prompt}", table: styles.csv, key: name}}\n')
+    assert prompt_set.partition_keys() == ("s-a", "s-a-2", "s-a-3", "s-a-4", "s-a-2-2")
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.text(alphabet="ab\"',;\r\n\t 城", max_size=6), min_size=2, max_size=2),
+        max_size=6,
+    )
+)
+def test_what_a_csv_writer_wrote_comes_back_with_line_feeds(
+    rows: list[list[str]], tmp_path_factory: Any
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["a", "b"], *rows])
+    expected = [
+        [cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row]
+        for row in rows
+        if "".join(row).strip()
+    ]
+    assert rows_of(path, ("a", "b")) == expected
+
+
+def test_a_million_blank_rows_at_the_end_are_not_held(write: Write) -> None:
+    path = write("t.csv", "a,b\nx,1\n" + ",\n" * 100_000)
+    table = open_table(path.parent, path.name)
+    tracemalloc.start()
+    try:
+        rows = table.rows(["a"], lambda _line, message: pytest.fail(message))
+        assert sum(1 for row in rows if not row.is_blank) == 1
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
