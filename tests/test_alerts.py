@@ -8,7 +8,9 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import parse_headers
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote_plus, urlsplit
 
@@ -26,6 +28,9 @@ from flux_pipeline.alerts import (
     refusal,
     send,
 )
+from flux_pipeline.network import Network
+from tests.provider.certificates import serving, write_authority
+from tests.servers.connect_proxy import ConnectProxy, connect_proxy, tls_before
 from tests.servers.webhook import Receiver, receiver
 
 KEY = "r8_canary0123456789canary0123456789"
@@ -282,3 +287,84 @@ def test_an_answer_that_is_lost_is_not_asked_for_again() -> None:
         with pytest.raises(BlockingIOError):
             server.accept()
     assert done.problem == "no answer came (RemoteProtocolError)"
+
+
+def test_a_message_goes_through_the_proxy_with_its_password_and_trusts_the_authority(
+    webhook: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with _hidden(webhook, tmp_path, user="user:canary@Kq7") as (proxy, ca_file):
+        network = Network(proxy=f"http://user:canary%40Kq7@{proxy.address}", ca_file=ca_file)
+        [delivery] = send(ALERT, build_webhooks([HIDDEN]), network=network)
+    assert delivery.problem == ""
+    assert proxy.heads == ["CONNECT hook.company.test:443"]
+    [received] = webhook.received
+    assert not [name for name in received.headers if name.lower().startswith("proxy")]
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ({"user": "other:one"}, "the proxy answered 407 to CONNECT; see HTTPS_PROXY and NO_PROXY"),
+        ({"status": 403}, "the proxy answered 403 to CONNECT; see HTTPS_PROXY and NO_PROXY"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named_once_and_its_password_never(
+    webhook: Receiver,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    behaviour: dict[str, Any],
+    words: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with _hidden(webhook, tmp_path, **behaviour) as (proxy, ca_file):
+        network = Network(proxy=f"http://user:canary%40Kq7@{proxy.address}", ca_file=ca_file)
+        [delivery] = send(ALERT, build_webhooks([HIDDEN]), network=network, wait=lambda _: None)
+    reason = f"it can't be reached ({words}), through the proxy {proxy.address}"
+    assert delivery.problem == reason
+    assert reason in caplog.text
+    assert (len(proxy.heads), webhook.received) == (1, [])
+    assert "canary" not in caplog.text
+
+
+def test_a_webhook_of_an_unknown_authority_names_the_variable_to_set(
+    webhook: Receiver, tmp_path: Path
+) -> None:
+    with _hidden(webhook, tmp_path) as (proxy, _):
+        network = Network(proxy=f"http://{proxy.address}")
+        [delivery] = send(ALERT, build_webhooks([HIDDEN]), network=network, wait=lambda _: None)
+    assert "set SSL_CERT_FILE to its PEM file" in delivery.problem
+    assert webhook.received == []
+
+
+def test_a_webhook_on_this_machine_gets_its_message_without_the_proxy(
+    webhook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:1")
+    network = Network(proxy="http://proxy.invalid:1")
+    [delivery] = send(ALERT, build_webhooks([f"{webhook.origin}/hook"]), network=network)
+    assert delivery.problem == ""
+    assert len(webhook.received) == 1
+
+
+def test_authorities_that_can_not_be_loaded_are_a_problem_and_no_exception(tmp_path: Path) -> None:
+    network = Network(ca_file=str(tmp_path / "away.pem"))
+    [delivery] = send(ALERT, build_webhooks([HIDDEN]), network=network)
+    assert "No such file or directory: correct SSL_CERT_FILE" in delivery.problem
+
+
+HIDDEN = "https://hook.company.test/hook"
+
+
+@contextmanager
+def _hidden(
+    webhook: Receiver, folder: Path, **behaviour: Any
+) -> Iterator[tuple[ConnectProxy, str]]:
+    """The webhook behind TLS and a proxy that alone knows its name; the authority's file."""
+    authority, shown = write_authority(folder, "hook.company.test")
+    port = int(webhook.origin.rpartition(":")[2])
+    with tls_before(port, serving(shown)) as hidden:
+        proxy = ConnectProxy({"hook.company.test:443": hidden}, **behaviour)
+        with connect_proxy(proxy):
+            yield proxy, str(authority)

@@ -58,8 +58,9 @@ class ConnectProxy:
     async def _answer(
         self, head: str, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        lines = {each.partition(": ")[0].lower(): each for each in head.split("\r\n")}
         known = base64.b64encode(self.user.encode()).decode()
-        if self.user and f"\r\nProxy-Authorization: Basic {known}\r\n" not in head:
+        if self.user and not lines.get("proxy-authorization", "").endswith(f": Basic {known}"):
             await _say(writer, 407, 'Proxy-Authenticate: Basic realm="proxy"\r\n')
         elif self.status != 200:
             await _say(writer, self.status)
