@@ -64,6 +64,7 @@ def _without_controls(value: Any) -> Any:
     # Before pydantic's own check, which refuses a lone surrogate without saying where it stands.
     if not isinstance(value, str) or (value.isascii() and value.isprintable()):
         return value
+    value = value.replace("\r\n", "\n")
     found = _FORBIDDEN.search(value)
     if found is None:
         return value
@@ -85,7 +86,10 @@ def _not_blank(value: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_without_controls), Field(strict=True)]
-"""Text that can be sent and stored: no lone surrogate, no control character but \\n and \\t."""
+"""Text that can be sent and stored: no lone surrogate, no control character but \\n and \\t.
+
+CRLF, as a mapping from elsewhere may have it, becomes \\n.
+"""
 PromptText = Annotated[Text, AfterValidator(_not_blank)]
 """Text that says something: not blank, at most ``MAX_PROMPT_CHARACTERS``."""
 

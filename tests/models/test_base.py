@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from flux_pipeline.models.base import Number, Switch, WholeNumber, estimate_tokens
+from flux_pipeline.models.base import Number, Switch, Text, WholeNumber, estimate_tokens
 
 whole_number: TypeAdapter[int] = TypeAdapter(WholeNumber)
 number: TypeAdapter[float] = TypeAdapter(Number)
+text: TypeAdapter[str] = TypeAdapter(Text)
 switch: TypeAdapter[bool] = TypeAdapter(Switch)
 
 
@@ -96,6 +97,12 @@ def test_a_switch_is_nothing_else(value: object) -> None:
 )
 def test_the_estimate_of_tokens_is_of_the_right_size(text: str, low: int, high: int) -> None:
     assert low <= estimate_tokens(text) <= high
+
+
+def test_line_ends_of_windows_become_line_feeds_and_a_lone_return_is_refused() -> None:
+    assert text.validate_python("a\r\nb\r\n") == "a\nb\n"
+    with pytest.raises(ValidationError):
+        text.validate_python("a\rb")
 
 
 @settings(max_examples=30)
