@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 import dagster as dg
 
@@ -21,6 +22,7 @@ from flux_pipeline.defs.keys import SetKeys, set_tags
 from flux_pipeline.defs.launch import CODE_LOCATION
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.defs.specs import prompts_version
+from flux_pipeline.endpoint import is_loopback
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
 from flux_pipeline.text import first_of, safe_text
@@ -212,7 +214,9 @@ def reload_location(ui_url: str, name: str) -> str:
     try:
         # The settings allow http(s) alone.
         request = Request(f"{ui_url}/graphql", body, headers)  # noqa: S310
-        with urlopen(request, timeout=_RELOAD_TIMEOUT) as reply:  # noqa: S310
+        # This machine is never called through a proxy, whatever HTTP_PROXY says.
+        direct = [ProxyHandler({})] if is_loopback(urlsplit(ui_url).hostname or "") else []
+        with build_opener(*direct).open(request, timeout=_RELOAD_TIMEOUT) as reply:
             answer = json.load(reply)["data"]["reloadRepositoryLocation"]
     except (URLError, TimeoutError, ConnectionError) as error:
         return f"the web interface did not answer there ({getattr(error, 'reason', error)})"

@@ -130,6 +130,16 @@ def test_a_reload_that_was_refused_says_why(answer: Any, reason: str) -> None:
         assert reload_location(ui_url, "studio") == reason
 
 
+def test_the_web_interface_of_this_machine_is_called_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, "http://proxy.invalid:1")
+    with web_interface({"__typename": "WorkspaceLocationEntry"}) as (ui_url, got):
+        assert reload_location(ui_url, "studio") == ""
+    assert len(got) == 1
+
+
 def test_edits_of_one_prompt_among_many_are_named_alone(tmp_path: Path) -> None:
     def load(**changed: str) -> Any:
         prompts = {f"p{number}": f"number {number}" for number in range(200)} | changed
