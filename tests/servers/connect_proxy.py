@@ -139,8 +139,12 @@ def _listening(serve: _Serve, tls: ssl.SSLContext | None) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     closing = asyncio.Event()
 
+    async def serve_quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # by the end of the block
+            await serve(reader, writer)
+
     async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(serve_quietly, "127.0.0.1", 0, ssl=tls)
         ports.append(server.sockets[0].getsockname()[1])
         ready.set()
         await closing.wait()

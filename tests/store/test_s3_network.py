@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flux_pipeline.errors import StoreError
+from flux_pipeline.network import CA_VARIABLES
 from flux_pipeline.store.open import open_store
 from tests.provider.certificates import serving, write_authority
 from tests.servers.connect_proxy import ConnectProxy, connect_proxy, tls_before
@@ -25,6 +26,8 @@ def hidden(
     with _proxied(s3_server, shown, user="user:canary@Kq7") as proxy:
         for name, value in s3_server.environment().items():
             monkeypatch.setenv(name, value)
+        for name in (*CA_VARIABLES, "AWS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://{HOST}")
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:canary%40Kq7@{proxy.address}")
         yield proxy, str(authority)
@@ -38,12 +41,16 @@ def _proxied(server: S3Server, shown: Path, **behaviour: Any) -> Iterator[Connec
             yield proxy
 
 
-def test_a_bucket_is_reached_with_https_proxy_and_aws_ca_bundle(
-    hidden: tuple[ConnectProxy, str], s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_a_bucket_is_reached_through_https_proxy_and_with_an_authority_of_ones_own(
+    hidden: tuple[ConnectProxy, str],
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
 ) -> None:
     proxy, authority = hidden
     bucket = s3_server.new_bucket()
-    monkeypatch.setenv("AWS_CA_BUNDLE", authority)
+    monkeypatch.setenv(variable, authority)
     store = open_store(f"s3://{bucket}")
     store.put("a.txt", b"a", content_type="text/plain")
     assert store.get("a.txt") == b"a"
@@ -51,7 +58,7 @@ def test_a_bucket_is_reached_with_https_proxy_and_aws_ca_bundle(
 
 
 @pytest.mark.usefixtures("no_waiting")
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "CURL_CA_BUNDLE"])
 def test_other_variables_are_not_read_and_the_message_names_the_right_one(
     hidden: tuple[ConnectProxy, str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
