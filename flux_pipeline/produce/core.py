@@ -637,7 +637,10 @@ def _expire(context: RequestContext, attempt: Attempt, why: str) -> Stage[Result
 
 
 def _lost_reason(attempt: Attempt, why: str) -> str:
-    return f"paid and lost: prediction {attempt.prediction_id or '(no id)'}: {why}"
+    return (
+        f"paid and lost: prediction {attempt.prediction_id or '(no id)'}: {why};"
+        " `flux-pipeline rescue --expired` looks for it again"
+    )
 
 
 def _end_failed(
