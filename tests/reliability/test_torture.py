@@ -182,7 +182,7 @@ def test_what_a_dead_machine_left_is_rescued_without_a_run(
 def accidental(seconds: float) -> dict[str, object]:
     """Answers that pass after so many seconds, and weights that are missing at first."""
     lasting = {"polls_404": seconds, "downloads_404": seconds, "weights_missing": 3 * seconds}
-    return {"faults": {**A_FIFTH, "lasting": lasting}, "latency": seconds, "concurrency": 8}
+    return {"faults": {**A_FIFTH, "lasting": lasting}, "latency": seconds}
 
 
 # What is mended in the end must be waited for then, and asked for as often as it failed before.
@@ -190,7 +190,7 @@ MENDED = {"gone_patience": 30.0, "failed_tries": 50}
 
 
 @lengths(
-    with_policy(short(60, 8, **accidental(0.2)), **MENDED),
+    with_policy(short(60, 8, concurrency=8, **accidental(0.2)), **MENDED),
     with_policy(long(1_500, 30, **accidental(1.0)), **MENDED),
 )
 def test_after_any_accidents_one_run_with_everything_mended_stores_all(
