@@ -44,6 +44,8 @@ REACH_SECONDS = 3900.0
 difference that two clocks may have."""
 READERS = 8
 """Threads that read objects."""
+_MOST_OPEN = 10_000
+"""Unfinished attempts that are counted."""
 _PAGE = 100
 _UNPAID = frozenset({Status.FAILED, Status.CANCELED, Status.ABORTED})
 _PAID = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED, State.RESENT, State.DUPLICATE})
@@ -90,11 +92,24 @@ def verify(
         if differences and (mismatch := describe_mismatch(ledger, store)):
             result.notes.append(mismatch)
         result.findings.extend(differences)
+        result.notes.extend(_note_open(ledger))
         if deep:
             for done, found in enumerate(check_objects(store, inventory.stored()), 1):
                 result.findings.extend(found)
                 progress(done, result.images)
     return result
+
+
+def _note_open(ledger: Ledger) -> Iterator[str]:
+    """Say how many predictions are paid and not stored yet, which is no disagreement."""
+    is_paid = {State.ACCEPTED, State.SUCCEEDED}
+    count = sum(each.state in is_paid for each in ledger.unfinished(limit=_MOST_OPEN))
+    if count:
+        more = " or more" if count == _MOST_OPEN else ""
+        yield (
+            f"{count}{more} paid and not stored yet: the next run or `flux-pipeline rescue` fetches"
+            " what is there"
+        )
 
 
 def _compare_list(

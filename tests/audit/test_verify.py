@@ -54,6 +54,15 @@ def test_all_agree_after_a_run(pipeline: Pipeline, deep: bool) -> None:
     assert keys(pipeline, "") == before
 
 
+def test_what_is_paid_and_not_stored_yet_is_said(pipeline: Pipeline) -> None:
+    accept(pipeline, make_requests(1)[0])
+
+    result = verify(pipeline.producer)
+
+    assert (result.ok, result.findings) == (True, [])
+    assert [note.partition(":")[0] for note in result.notes] == ["1 paid and not stored yet"]
+
+
 def test_nothing_made_is_nothing_wrong(pipeline: Pipeline) -> None:
     assert verify(pipeline.producer, deep=True).ok
 
