@@ -9,8 +9,9 @@ import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.lineage.record import ImageStatus
-from flux_pipeline.produce.report import Stop
+from flux_pipeline.produce.report import PartitionReport, Stop
 from flux_pipeline.provider import transport
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 from tests.provider.certificates import serving, trusting, write_certificate
@@ -305,6 +306,24 @@ def test_a_ledger_restored_from_a_backup_pays_for_nothing_again(pipeline: Pipeli
     assert (tally.unchanged, tally.failed, tally.created, pipeline.created) == (4, 8, 0, 12)
     assert stops(pipeline) == {None, Stop.LEDGER}
     assert any("flux-pipeline reindex" in each for each in reasons(pipeline))
+
+
+def test_what_another_run_stores_meanwhile_stops_nothing(open_pipeline: Open) -> None:
+    """Each run has looked at the ledger before the other one began."""
+    slow = open_pipeline(None, RUNNING, concurrency=1)
+    ledger = open_ledger(f"sqlite:///{slow.folder}/ledger.db", lease_seconds=POLICY.lease)
+    quick = replace(slow, ledger=ledger, concurrency=16, runs=100, reports=[])
+    requests = make_requests(20)
+
+    def run_the_other(_: PartitionReport) -> None:
+        if not quick.reports:
+            quick.run(requests)
+
+    tally = slow.run(requests, split=1, on_report=run_the_other)
+
+    ledger.dispose()
+    assert tally.stored + tally.unchanged == 20
+    assert (stops(slow), slow.created) == ({None}, 20)
 
 
 def test_predictions_found_in_the_list_count_in_the_runs_cost(open_pipeline: Open) -> None:

@@ -1,10 +1,11 @@
 """A store that fails stops creates; what is in flight is fetched, and stored by a later run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
 
+from flux_pipeline.emulator.faults import FaultPlan, Phase
 from flux_pipeline.errors import StoreError
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.parts import list_parts, read_parts
@@ -12,6 +13,7 @@ from flux_pipeline.lineage.schema import batch_to_records
 from flux_pipeline.produce.report import PartitionReport, Stop
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
+from tests.audit.unfinished import create, intend
 from tests.produce.pipeline import POLICY, Pipeline, keys, make_requests
 from tests.servers.s3 import S3Server
 from tests.servers.s3_proxy import Reply, S3Proxy, Seen, s3_error, s3_proxy
@@ -168,6 +170,53 @@ def test_what_waits_on_disk_is_stored_when_its_outputs_are_gone(open_pipeline: O
     tally = other.run(requests)
 
     assert (tally.stored, other.received, len(other.spool)) == (3, 0, 0)
+
+
+def test_a_create_without_an_answer_is_settled_while_the_store_is_away(
+    pipeline: Pipeline,
+) -> None:
+    paid, never_sent = make_requests(2)
+    for request in (paid, never_sent):
+        intend(pipeline, request)
+    create(pipeline, paid)
+    store = pipeline.store
+    pipeline.store = UnavailableStore(store.uri, "the disk is not mounted")
+
+    with pytest.raises(StoreError, match="not mounted"):
+        pipeline.run([paid, never_sent])
+
+    states = {each.request_sha256: each.state for each in pipeline.ledger.attempts()}
+    assert states[never_sent.request_sha256] is State.UNSENT
+    assert (len(pipeline.spool), pipeline.created) == (1, 1)
+    pipeline.store = store
+    pipeline.reopen()
+    assert pipeline.run([paid, never_sent]).stored == 2
+    assert pipeline.created == 2
+
+
+class GoneAfterOneDownload(FaultPlan):
+    def rates(self, phase: Phase) -> Mapping[str, float]:
+        return {"not_found": 1.0} if phase == "download" else {}
+
+    def drawn(self, phase: Phase, identity: str, times: int, hits: int) -> str | None:
+        return "not_found" if times else None
+
+
+def test_a_request_that_ends_without_an_image_holds_up_no_other(
+    open_pipeline: Open, bucket: S3Proxy, s3_server: S3Server
+) -> None:
+    """The store refuses it once, nothing can be kept on disk, and then its output is gone."""
+    policy = replace(POLICY, gone_patience=0.05)
+    faults = GoneAfterOneDownload(only_prompts="prompt 0")
+    pipeline = open_pipeline(faults, policy=policy, concurrency=1)
+    pipeline.store = open_store(f"s3://{s3_server.new_bucket()}/pictures")
+    pipeline.store.check()
+    (pipeline.folder / "spool").write_text("a file where the folder should be")
+    bucket.choose = Refusing("images/", times=1)
+
+    tally = pipeline.run(make_requests(3))
+
+    assert (tally.stored, tally.failed, pipeline.created) == (2, 1, 3)
 
 
 def test_with_a_store_that_is_away_what_is_accepted_is_fetched_and_nothing_created(
