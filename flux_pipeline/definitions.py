@@ -17,7 +17,7 @@ def defs() -> dg.Definitions:
     Raises:
         ConfigError: With every mistake in the variables, or in all the files.
     """
-    settings = Settings.from_environment(os.environ)
+    settings = Settings.of_process(os.environ)
     watched = watch_folder(settings.configs)
     built = build_definitions(
         watched.prompt_sets,

@@ -21,6 +21,7 @@ from flux_pipeline.audit.ownership import (
     describe_mismatch,
     raise_generation,
 )
+from flux_pipeline.environment import split_list
 from flux_pipeline.errors import ConfigError, Problem, StoreError, WrongStore
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
@@ -345,8 +346,8 @@ class AlertSender(dg.ConfigurableResource["AlertSender"]):
 
     def send(self, alert: Alert) -> list[Delivery]:
         """Send one alert to every webhook; what was not delivered is logged."""
-        urls = [address.strip() for address in self.url.split(",") if address.strip()]
-        secrets = [secret.strip() for secret in self.secret.split(",")]
+        urls = [address for address in split_list(self.url) if address]
+        secrets = split_list(self.secret)
         webhooks = build_webhooks(urls, form=self.format, secrets=secrets)
         try:
             network = _network(self.proxy, self.no_proxy, self.ca_file)

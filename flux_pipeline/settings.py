@@ -1,8 +1,9 @@
 """Reads the settings of one process from its environment variables.
 
-``Settings.from_environment`` gets the variables as a mapping and reports every mistake at once;
-only the definitions and the command line hand it ``os.environ``. Importing this module must stay
-cheap (no pydantic), because every command does so before it knows what it has to do.
+``Settings.from_environment`` gets the variables as a mapping, cleans each in the same way and
+reports every mistake at once. Only the definitions and the command line read those of the process,
+by ``Settings.of_process``. Importing this module must stay cheap (no pydantic), because every
+command does so before it knows what it has to do.
 
     FLUX_CONFIGS             folder of prompt sets (configs)
     FLUX_PROVIDER            emulator, replicate, anyapi, or a base URL with its prefix (emulator)
@@ -37,7 +38,7 @@ cheap (no pydantic), because every command does so before it knows what it has t
 import difflib
 import ipaddress
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,23 @@ from urllib.parse import urlsplit
 
 from flux_pipeline.endpoint import (
     find_base_url_mistake,
+    find_database_mistake,
     find_key_mistake,
     find_store_mistake,
+    find_user_mistake,
     has_user_query_or_fragment,
     is_host_pattern,
     is_loopback,
     is_unencrypted,
     is_web_url,
     trim_key,
+)
+from flux_pipeline.environment import (
+    clean_name,
+    clean_value,
+    clean_variables,
+    find_value_mistake,
+    split_list,
 )
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.network import (
@@ -69,6 +79,21 @@ ALERT_FORMATS = ("json", "slack", "dingtalk", "feishu")
 KEY_VARIABLES = ("FLUX_API_KEY", "REPLICATE_API_TOKEN")
 """The first that is set holds the key."""
 LEDGER_VARIABLE = "FLUX_LEDGER"
+HOME_VARIABLE = "DAGSTER_HOME"
+AWS_VARIABLES = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "AWS_PROFILE",
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+)
+"""What boto3 reads by itself, and is cleaned for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +140,21 @@ class Settings:
     """The variable that holds the proxy, so that it can be passed on without its value."""
 
     @classmethod
+    def of_process(cls, environ: MutableMapping[str, str]) -> "Settings":
+        """Read the settings from ``os.environ``, and leave there what was cleaned.
+
+        Others read the same variables later: Dagster those of its ``EnvVar``s, boto3 its own, and
+        every process that is started by this one.
+
+        Raises:
+            ConfigError: As ``from_environment``.
+        """
+        clean_variables(environ, _READ)
+        return cls.from_environment(environ)
+
+    @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read the variables above; an empty one counts as not set.
+        """Read the variables above, cleaned by ``clean_value``; an empty one counts as not set.
 
         Variables of other names are ignored, unless one is so close to ours that it must be a
         misspelling: a budget that is silently not read would cost money.
@@ -125,9 +163,10 @@ class Settings:
             ConfigError: With every mistake, each naming its variable and never a secret's value.
         """
         problems = _find_misspelled(environ)
+        environ = {name: clean_value(environ[name]) for name in _READ if name in environ}
         given: dict[str, Any] = {}
         for variable, (name, parse) in VARIABLES.items():
-            if text := environ.get(variable, "").strip():
+            if text := environ.get(variable, ""):
                 try:
                     given[name] = parse(text)
                 except ValueError as mistake:
@@ -136,13 +175,13 @@ class Settings:
         if secrets not in (0, 1, webhooks):
             message = f"holds {secrets} secrets for {webhooks} webhooks: one, or one for each"
             problems.append(_problem("FLUX_ALERT_SECRET", message))
-        key_variable = next((v for v in KEY_VARIABLES if environ.get(v, "").strip()), None)
-        if key_variable is not None:
+        if key_variable := _first_set(environ, KEY_VARIABLES):
             given["key_variable"] = key_variable
             given["api_key"] = trim_key(environ[key_variable])
             if mistake_in_key := find_key_mistake(given["api_key"]):
                 problems.append(_problem(key_variable, mistake_in_key))
         given |= _read_network(environ, problems)
+        problems += _find_unclean(environ, {problem.key for problem in problems})
         if problems:
             raise ConfigError(problems)
         return cls(ledger_given="ledger" in given, **given)
@@ -169,7 +208,7 @@ def parse_timestamp_authority(text: str) -> str:
     Raises:
         ValueError: For anything but an http(s) URL, and for one that could hold a secret.
     """
-    if not is_web_url(text):
+    if "@" not in text and not is_web_url(text):
         raise ValueError("is not the http(s) URL of a timestamp authority")
     if has_user_query_or_fragment(text):
         raise ValueError("is a URL with a user, a query or a fragment: give host and path alone")
@@ -180,16 +219,16 @@ def _read_network(environ: Mapping[str, str], problems: list[Problem]) -> Mappin
     """Read the variables that other programs share; a mistake is added to the problems."""
     proxy = _first_set(environ, PROXY_VARIABLES)
     authorities = _first_set(environ, CA_VARIABLES)
-    mistake = find_proxy_mistake(environ[proxy].strip()) if proxy else ""
+    mistake = find_proxy_mistake(environ[proxy]) if proxy else ""
     if mistake:
         problems.append(_problem(proxy, mistake))
-    ca_file = environ[authorities].strip() if authorities else ""
+    ca_file = environ[authorities] if authorities else ""
     if ca_file and not Path(ca_file).exists():
         problems.append(_problem(authorities, f"names no file: {ca_file} is not there"))
     no_proxy = _first_set(environ, NO_PROXY_VARIABLES)
     network = Network(
-        proxy=environ[proxy].strip() if proxy and not mistake else "",
-        no_proxy=environ[no_proxy].strip() if no_proxy else "",
+        proxy=environ[proxy] if proxy and not mistake else "",
+        no_proxy=",".join(_split(environ[no_proxy])) if no_proxy else "",
         ca_file=ca_file,
     )
     return {"network": network, "proxy_variable": proxy or PROXY_VARIABLES[0]}
@@ -197,7 +236,7 @@ def _read_network(environ: Mapping[str, str], problems: list[Problem]) -> Mappin
 
 def _first_set(environ: Mapping[str, str], variables: Sequence[str]) -> str:
     """The first of the variables that is set, or an empty text."""
-    return next((each for each in variables if environ.get(each, "").strip()), "")
+    return next((each for each in variables if environ.get(each)), "")
 
 
 def _problem(variable: str, message: str) -> Problem:
@@ -206,12 +245,31 @@ def _problem(variable: str, message: str) -> Problem:
 
 def _find_misspelled(environ: Mapping[str, str]) -> list[Problem]:
     known = [*VARIABLES, *KEY_VARIABLES]
+    problems = []
+    for variable in environ.keys() - set(known):
+        name = clean_name(variable)
+        if name in _READ and name != variable:
+            message = f"has something around its name in the environment: write {name}=value alone"
+            problems.append(_problem(name, message))
+        elif name.startswith("FLUX_") and (
+            near := difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        ):
+            problems.append(_problem(variable, f"is not known; did you mean {near[0]}?"))
+    return problems
+
+
+def _find_unclean(environ: Mapping[str, str], named: Collection[str]) -> list[Problem]:
+    """What cleaning has left in the values; none of a variable that is named as wrong already.
+
+    Those for AWS count only where the store is theirs: other programs have such too.
+    """
+    uses_s3 = environ.get("FLUX_STORE", "").startswith("s3:")
     return [
-        _problem(variable, f"is not known; did you mean {near[0]}?")
-        for variable in environ
-        if variable.startswith("FLUX_")
-        and variable not in known
-        and (near := difflib.get_close_matches(variable, known, n=1, cutoff=0.8))
+        _problem(variable, mistake)
+        for variable, text in environ.items()
+        if variable not in named
+        and (uses_s3 or variable not in AWS_VARIABLES)
+        and (mistake := find_value_mistake(text))
     ]
 
 
@@ -250,7 +308,7 @@ def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 def _provider(text: str) -> str:
     if text in PROVIDERS:
         return text
-    if not is_web_url(text):
+    if "@" not in text and not is_web_url(text):
         raise ValueError(f"is neither {', '.join(PROVIDERS)} nor an http(s) base URL")
     if mistake := find_base_url_mistake(text):
         raise ValueError(mistake)
@@ -261,6 +319,8 @@ def _webhooks(text: str) -> tuple[str, ...]:
     # No message holds the address, because it is a secret.
     addresses = _split(text)
     for address in addresses:
+        if "@" in address and (mistake := find_user_mistake(address)):
+            raise ValueError(mistake)
         if not is_web_url(address) or urlsplit(address).username:
             raise ValueError("is no https URL without a user (several: with commas)")
         if is_unencrypted(address):
@@ -270,11 +330,11 @@ def _webhooks(text: str) -> tuple[str, ...]:
 
 def _webhook_secrets(text: str) -> tuple[str, ...]:
     # An empty one stays: it says that the webhook at its place is not signed.
-    return tuple(secret.strip() for secret in text.split(","))
+    return split_list(text)
 
 
 def _web_page(text: str) -> str:
-    if not is_web_url(text) or urlsplit(text).username or urlsplit(text).query:
+    if "@" in text or not is_web_url(text) or urlsplit(text).query:
         raise ValueError("is no http(s) address of a page, such as https://dagster.example")
     return text.rstrip("/")
 
@@ -289,7 +349,7 @@ def _hosts(text: str) -> tuple[str, ...]:
     hosts = _split(text.lower())
     for host in hosts:
         if not is_host_pattern(host):
-            raise ValueError(f"{host!r} is not a host, *.host or * (several: with commas)")
+            raise ValueError(f"{_shown(host)} is not a host, *.host or * (several: with commas)")
     return hosts
 
 
@@ -299,18 +359,23 @@ def _networks(text: str) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(network)
         except ValueError:
-            message = f"{network!r} is no network such as 198.18.0.0/15 (several: with commas)"
+            message = f"{_shown(network)} is no network such as 198.18.0.0/15 (several: with commas)"
             raise ValueError(message) from None
     return networks
 
 
+def _shown(entry: str) -> str:
+    """An entry as a message quotes it, unless it is an address that may hold a password."""
+    return "a part of it" if set("@:/") <= set(entry) else repr(entry)
+
+
 def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(part for part in split_list(text) if part)
 
 
 def _database_url(text: str) -> str:
-    if "://" not in text:
-        raise ValueError("is not a database URL such as sqlite:///./data/ledger.db")
+    if mistake := find_database_mistake(text):
+        raise ValueError(mistake)
     return text
 
 
@@ -345,3 +410,14 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_UI_URL": ("ui_url", _web_page),
 }
 """By variable the field of ``Settings`` that it fills, and what turns its text into a value."""
+
+_READ = (
+    *VARIABLES,
+    *KEY_VARIABLES,
+    *PROXY_VARIABLES,
+    *NO_PROXY_VARIABLES,
+    *CA_VARIABLES,
+    *AWS_VARIABLES,
+    HOME_VARIABLE,
+)
+"""Every variable that is read here, or by others for this process; all are cleaned alike."""

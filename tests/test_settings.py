@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values  # the reader of .env files that Dagster uses
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flux_pipeline.errors import ConfigError, StoreError
-from flux_pipeline.settings import Settings, is_emulated
+from flux_pipeline.settings import VARIABLES, Settings, is_emulated
 from flux_pipeline.store.open import open_store
 
 CANARY = "r8_canary0123456789canary0123456789"
@@ -353,3 +356,137 @@ def test_the_first_file_of_authorities_counts_and_must_be_there(tmp_path: Path) 
     assert mistakes({"SSL_CERT_FILE": "/nowhere.pem"}) == {
         "SSL_CERT_FILE": "names no file: /nowhere.pem is not there"
     }
+
+
+CLEAN = {
+    "FLUX_CONFIGS": "sets",
+    "FLUX_PROVIDER": "replicate",
+    "FLUX_API_KEY": CANARY,
+    "REPLICATE_API_TOKEN": CANARY,
+    "FLUX_STORE": "s3://bucket/prefix",
+    "FLUX_LEDGER": "postgresql://user:secret@host/db",
+    "FLUX_STATE": "state",
+    "FLUX_RATE": "60",
+    "FLUX_CONCURRENCY": "8",
+    "FLUX_UNKNOWN": "hold",
+    "FLUX_SETTLE_SECONDS": "5.5",
+    "FLUX_OUTPUT_HOSTS": "pictures.example,*.cdn.example",
+    "FLUX_OUTPUT_NETWORKS": "198.18.0.0/15,fd00::/8",
+    "FLUX_SPOOL": "waiting",
+    "FLUX_BUDGET_USD_PER_DAY": "2.5",
+    "FLUX_EMBED_PROMPT": "no",
+    "FLUX_AIGC_PRODUCER": "producer",
+    "FLUX_C2PA_CERT": "certificates.pem",
+    "FLUX_C2PA_KEY": "key.pem",
+    "FLUX_C2PA_TSA": "https://timestamps.example/",
+    "FLUX_ALERT_URL": "https://a.example/x,https://b.example/y",
+    "FLUX_ALERT_FORMAT": "slack",
+    "FLUX_ALERT_SECRET": "Kq1,Kq2",
+    "FLUX_UI_URL": "https://dagster.example",
+    "HTTPS_PROXY": f"http://user:{CANARY}@proxy.example:3128",
+    "no_proxy": ".corp.example,10.0.0.0/8",
+    "SSL_CERT_FILE": __file__,
+}
+"""A value of every setting."""
+LISTS = [name for name, text in CLEAN.items() if "," in text]
+BLANKS = st.text(alphabet=" \t\r\n\u00a0\ufeff\u200b", max_size=3)
+QUOTES = st.sampled_from([("", ""), ('"', '"'), ("'", "'"), ("\u201c", "\u201d"), ("\"'", "'\"")])
+
+
+def test_the_samples_are_of_every_setting() -> None:
+    assert VARIABLES.keys() - CLEAN.keys() == set()
+
+
+@given(BLANKS, QUOTES, BLANKS)
+def test_every_setting_is_the_same_whatever_is_around_its_value(
+    outer: str, quotes: tuple[str, str], inner: str
+) -> None:
+    def around(text: str) -> str:
+        return f"{outer}{quotes[0]}{inner}{text}{inner}{quotes[1]}{outer}"
+
+    soiled = {name: around(text) for name, text in CLEAN.items()}
+    assert Settings.from_environment(soiled) == Settings.from_environment(CLEAN)
+    soiled |= {name: ",".join(map(around, CLEAN[name].split(","))) for name in LISTS}
+    assert Settings.from_environment(soiled) == Settings.from_environment(CLEAN)
+
+
+@pytest.mark.parametrize("variable", sorted(CLEAN))
+@pytest.mark.parametrize("form", ['"{}', "{}'", "{}\r\n{}", "{} # note", "# {}"])
+def test_every_setting_is_refused_alike_where_cleaning_would_be_a_guess(
+    variable: str, form: str
+) -> None:
+    found = mistakes({variable: form.format(CLEAN[variable], CLEAN[variable])})
+    assert set(found) == {variable}
+    assert not [word for word in (CANARY, "secret@", "Kq1") if word in found[variable]]
+
+
+@pytest.mark.parametrize("name", ["export FLUX_RATE", "\ufeffFLUX_RATE", "FLUX_RATE\u00a0"])
+def test_a_name_with_something_around_it_is_a_mistake_and_not_ignored(name: str) -> None:
+    found = mistakes({name: "60"})
+    assert found == {
+        "FLUX_RATE": "has something around its name in the environment: write FLUX_RATE=value alone"
+    }
+
+
+def test_what_others_read_later_is_cleaned_where_they_read_it() -> None:
+    environ = {
+        "FLUX_LEDGER": '"postgresql://user:secret@host/db"\r',
+        "AWS_SECRET_ACCESS_KEY": " 'abc'\r",
+        "AWS_PROFILE": '""',
+        "DAGSTER_HOME": '"/srv/dagster"',
+        "HTTPS_PROXY": "\ufeffhttp://proxy.example:3128",
+        "SHELL": '"/bin/sh"',
+    }
+    settings = Settings.of_process(environ)
+    assert settings.ledger == environ["FLUX_LEDGER"] == "postgresql://user:secret@host/db"
+    assert environ == {
+        "FLUX_LEDGER": "postgresql://user:secret@host/db",
+        "AWS_SECRET_ACCESS_KEY": "abc",
+        "DAGSTER_HOME": "/srv/dagster",
+        "HTTPS_PROXY": "http://proxy.example:3128",
+        "SHELL": '"/bin/sh"',
+    }
+
+
+def test_a_key_for_s3_that_can_not_be_one_is_named_where_s3_is_used() -> None:
+    environ = {"AWS_SECRET_ACCESS_KEY": f'"{CANARY}'}
+    assert Settings.from_environment(environ) == Settings()
+    found = mistakes({**environ, "FLUX_STORE": "s3://bucket"})
+    assert set(found) == {"AWS_SECRET_ACCESS_KEY"}
+    assert CANARY not in found["AWS_SECRET_ACCESS_KEY"]
+
+
+ENV_FILE = f"""\ufeff# written on Windows
+FLUX_PROVIDER = replicate   # a comment
+export FLUX_API_KEY="{CANARY}"
+export   REPLICATE_API_TOKEN='{CANARY}'
+FLUX_STORE='s3://bucket/prefix' # a comment
+FLUX_RATE=60\u00a0
+FLUX_LEDGER = "postgresql://user:secret@host/db"
+FLUX_SPOOL=\u201cwaiting\u201d
+FLUX_UNKNOWN="  hold  "
+FLUX_OUTPUT_HOSTS=pictures.example, "*.cdn.example"
+FLUX_STATE=
+
+FLUX_CONFIGS="sets"\t
+"""
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_file_that_dagster_reads_gives_the_same_settings_however_it_was_written(
+    tmp_path: Path, line_end: str
+) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(ENV_FILE.replace("\n", line_end).encode())
+    read = {name: text for name, text in dotenv_values(file).items() if text is not None}
+    assert Settings.from_environment(read) == load(
+        FLUX_PROVIDER="replicate",
+        FLUX_API_KEY=CANARY,
+        FLUX_STORE="s3://bucket/prefix",
+        FLUX_RATE="60",
+        FLUX_LEDGER="postgresql://user:secret@host/db",
+        FLUX_SPOOL="waiting",
+        FLUX_UNKNOWN="hold",
+        FLUX_OUTPUT_HOSTS="pictures.example,*.cdn.example",
+        FLUX_CONFIGS="sets",
+    )

@@ -30,7 +30,7 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
     """
     from flux_pipeline.settings import Settings, find_missing_key
 
-    settings = Settings.from_environment(os.environ)
+    settings = Settings.of_process(os.environ)
     plan = _plan(settings, target)
     if dry_run:
         _say_plan(plan, as_json=as_json)

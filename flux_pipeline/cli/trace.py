@@ -208,5 +208,5 @@ def open_table() -> "tuple[Store, Snapshot]":
     from flux_pipeline.lineage.query import open_snapshot
     from flux_pipeline.store.open import open_store
 
-    store = open_store(Settings.from_environment(os.environ).store)
+    store = open_store(Settings.of_process(os.environ).store)
     return store, open_snapshot(store)

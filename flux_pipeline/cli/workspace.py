@@ -23,7 +23,7 @@ def read_settings(configs: Path | None) -> Settings:
     """
     if configs is not None:
         os.environ["FLUX_CONFIGS"] = str(configs)
-    return Settings.from_environment(os.environ)
+    return Settings.of_process(os.environ)
 
 
 def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]:

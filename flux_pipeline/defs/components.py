@@ -196,7 +196,7 @@ class SharedAssets(dg.Component):
             message = "a project has one SharedAssets, over all its prompt sets: remove the others"
             raise ConfigError([Problem(str(context.path), 0, "", message)])
         watched = _watch(tree)
-        settings = Settings.from_environment(os.environ)
+        settings = Settings.of_process(os.environ)
         from_environment = self.attributes.image_producer == "environment"
         shared = build_shared(
             watched.prompt_sets,
