@@ -54,7 +54,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Not sent, because this run creates nothing more. ``kind`` is a value of ``report.Stop``."""
+    """Not sent, because this run creates nothing more; ``kind`` is a value of ``report.Stop``."""
 
     kind: str
     reason: str

@@ -47,6 +47,7 @@ _KINDS = {
     Stop.CREDIT: (Kind.OUT_OF_CREDIT, "the provider is out of credit"),
     Stop.KEY: (Kind.KEY_REFUSED, "the provider refused the key"),
     Stop.REJECTED: (Kind.STOPPED, "the provider's address or the form of our calls is wrong"),
+    Stop.PROXY: (Kind.STOPPED, "the proxy refuses the calls"),
     Stop.FAILURES: (Kind.STOPPED, "nothing more is created, because the same failure came again"),
     Stop.DAY_BUDGET: (Kind.BUDGET_REACHED, "the day's budget is reached"),
     Stop.MONTH_BUDGET: (Kind.BUDGET_REACHED, "the month's budget is reached"),

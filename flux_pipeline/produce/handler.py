@@ -1,8 +1,8 @@
 """Performs the effects that the core yields, over sockets, disks and the database.
 
 Every effect is one method of ``EffectHandler``, chosen by the effect's class. The handler decides
-nothing about a request; only the stop after a first 401, 402 or 403 is kept here, because it
-concerns all requests of a run.
+nothing about a request; only the stop after a first 401, 402 or 403, or a proxy's refusal, is kept
+here, because it concerns all requests of a run.
 """
 
 import time
@@ -135,6 +135,8 @@ class EffectHandler:
                 services.accepted += 1
             case AccessDenied(code, detail):
                 services.brake.stop(Stop.of_denial(code), f"the provider answered {code}: {detail}")
+            case Stopped(kind, reason):
+                services.brake.stop(Stop(kind), reason)
             case Rejected(code, detail) if not services.accepted:
                 # Nothing was ever accepted: this is no matter of the one prompt.
                 services.brake.stop(Stop.REJECTED, f"the provider answered {code}: {detail}")

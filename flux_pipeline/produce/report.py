@@ -54,6 +54,8 @@ class Stop(StrEnum):
     """The provider answered 401 or 403."""
     REJECTED = "rejected"
     """The provider answered 400, 404, 405 …: its address or the form of our calls is wrong."""
+    PROXY = "proxy"
+    """The proxy refused us, or the provider's host: it answered 407 or 403."""
     FAILURES = "failures"
     """The same failure came several times in a row."""
     STORE = "store"

@@ -30,12 +30,13 @@ from flux_pipeline.outcomes import (
     PollOutcome,
     Refused,
     Rejected,
+    Stopped,
     Throttled,
 )
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.http import Reply, load_object
 from flux_pipeline.provider.parse import parse_prediction
-from flux_pipeline.provider.transport import NEVER_SENT
+from flux_pipeline.provider.transport import NEVER_SENT, ProxyRefused
 from flux_pipeline.redaction import redact_untrusted
 from flux_pipeline.text import shorten
 
@@ -99,6 +100,8 @@ class ResponseClassifier:
 
         ``seed`` is the one that was sent: a reply that shows another seed is another request's.
         """
+        if isinstance(answer, ProxyRefused):
+            return Stopped("proxy", self._message(f"{answer}; nothing was sent"))
         if isinstance(answer, NEVER_SENT):
             return NeverSent(self._message(f"{answer}; the request was not sent"))
         if isinstance(answer, httpx.HTTPError):

@@ -13,7 +13,8 @@ methods only; a POST is written once. Connections idle for longer than ``IDLE_SE
 used again, so that a POST seldom meets a server that is just closing one.
 
 Through a proxy every call goes in a tunnel (CONNECT). Until TLS stands inside of it, whatever goes
-wrong is a ConnectError: the proxy has seen the host's name and nothing of the request.
+wrong is a ConnectError: the proxy has seen the host's name and nothing of the request. ProxyRefused
+is the one of them that would meet every call.
 """
 
 import asyncio
@@ -39,6 +40,8 @@ IDLE_SECONDS = 3.0
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """The errors that prove that no byte of a request left this machine."""
 
+_REFUSALS = (httpx.codes.FORBIDDEN, httpx.codes.PROXY_AUTHENTICATION_REQUIRED)
+"""A proxy's answers to CONNECT that no second try changes."""
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientPayloadError, "the reply was cut"),
     (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply"),
@@ -53,6 +56,10 @@ class AddressRefused(httpx.ConnectError):
     def __init__(self, address: str, *, request: httpx.Request) -> None:
         super().__init__(f"{address} is not a public address", request=request)
         self.address = address
+
+
+class ProxyRefused(httpx.ConnectError):
+    """Raised where the proxy lets nothing through until a person acts: it answered 403 or 407."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -204,7 +211,8 @@ def _translate(
             return AddressRefused(cause.address, request=request)
         if proxy is not None:
             reason = _proxy_reason(error, proxy)
-        return httpx.ConnectError(reason, request=request)
+        refused = isinstance(error, aiohttp.ClientHttpProxyError) and error.status in _REFUSALS
+        return (ProxyRefused if refused else httpx.ConnectError)(reason, request=request)
     if isinstance(error, asyncio.TimeoutError):
         return httpx.ReadTimeout("no whole reply in time", request=request)
     if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError)):

@@ -192,6 +192,7 @@ def test_a_provider_out_of_credit_gives_one_alert_a_day_over_all_sets(
         ({"store": 1, "held": 1}, Kind.STOPPED),
         ({"ledger": 1}, Kind.STOPPED),
         ({"rejected": 1}, Kind.STOPPED),
+        ({"proxy": 1}, Kind.STOPPED),
         ({"failures": 1}, Kind.STOPPED),
         ({}, Kind.RUN_FAILED),
     ],

@@ -13,7 +13,15 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.network import Network
-from flux_pipeline.outcomes import Accepted, Ambiguous, CreateOutcome, NeverSent, Polled
+from flux_pipeline.outcomes import (
+    Accepted,
+    Ambiguous,
+    CreateOutcome,
+    NeverSent,
+    Polled,
+    PollFailed,
+    Stopped,
+)
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
@@ -117,8 +125,8 @@ async def test_a_proxy_that_wants_another_user_gets_nothing_of_the_request(
     async with company(authority, user=USER) as (server, proxy):
         network = through(proxy, authority, user)
         outcome = await create(configured(f"https://{HOST}", network=network), request_)
-    assert outcome == NeverSent(
-        f"{HOST}: the proxy {proxy.address} {words}; the request was not sent"
+    assert outcome == Stopped(
+        "proxy", f"{HOST}: the proxy {proxy.address} {words}; nothing was sent"
     )
     assert (server.connections, proxy.tunnelled) == (0, 0)
     assert "canary" not in repr(outcome)
@@ -127,7 +135,6 @@ async def test_a_proxy_that_wants_another_user_gets_nothing_of_the_request(
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        ({"status": 403}, "the proxy {} answered 403 to CONNECT; have it allow this host"),
         ({"status": 502}, "the proxy {} answered 502 to CONNECT"),
         ({"status": 201}, "the proxy {} answered 201 to CONNECT"),
         ({"status": 302}, "the proxy {} answered 302 to CONNECT"),
@@ -151,6 +158,21 @@ async def test_whatever_goes_wrong_before_the_tunnel_stands_means_that_nothing_w
     assert outcome.reason.endswith("; the request was not sent")
     assert server.requests == []
     assert len(proxy.heads) == 1
+
+
+async def test_a_proxy_that_forbids_the_host_stops_the_creates_and_no_poll(
+    configured: Configured, authority: tuple[Path, Path], request_: Request
+) -> None:
+    async with company(authority, status=403) as (server, proxy):
+        config = configured(f"https://{HOST}", network=through(proxy, authority))
+        outcome = await create(config, request_)
+        async with Provider(config) as provider:
+            polled = await provider.poll(ID)
+    words = f"{HOST}: the proxy {proxy.address} answered 403 to CONNECT; have it allow this host"
+    assert isinstance(outcome, Stopped)
+    assert outcome.reason.startswith(words)
+    assert isinstance(polled, PollFailed)  # what is paid is asked for again
+    assert (server.connections, proxy.tunnelled) == (0, 0)
 
 
 async def test_a_proxy_that_hangs_means_that_nothing_was_sent(
