@@ -21,13 +21,14 @@ from flux_pipeline.audit.ownership import accept_generation
 from flux_pipeline.audit.verify import READERS, Progress, no_progress
 from flux_pipeline.errors import ImageError, StoreError
 from flux_pipeline.images.formats import detect_format, image_sha256
-from flux_pipeline.images.labels import Label, read_label
+from flux_pipeline.images.labels import Label, parse_packet, read_label
 from flux_pipeline.iteration import batched, map_ahead
 from flux_pipeline.ledger.base import Attempt, Claimed, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply, dump_request
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.record import (
+    ContentCredentials,
     ImageRecord,
     ImageStatus,
     records_from_json,
@@ -36,7 +37,7 @@ from flux_pipeline.lineage.record import (
 from flux_pipeline.lineage.schema import records_to_batch
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.budgets import micros
-from flux_pipeline.produce.ingest import image_key
+from flux_pipeline.produce.ingest import image_key, sidecar_key
 from flux_pipeline.produce.records import source_of
 from flux_pipeline.request import JsonValue, Request
 from flux_pipeline.store.base import Store, StoredObject
@@ -226,7 +227,17 @@ def _read(store: Store, key: str) -> ImageRecord:
     stored = store.head(key)
     if stored is None:
         raise StoreError(f"{store.uri}/{key}: is gone")
-    return rebuild_record(stored, store.get(key))
+    body, beside = store.get(key), None
+    is_kept = stored.metadata.get("credentials") == ContentCredentials.KEPT
+    if is_kept or read_label(body) is None:
+        beside = _read_sidecar(store, key)
+    return rebuild_record(stored, body, beside)
+
+
+def _read_sidecar(store: Store, key: str) -> Label | None:
+    """The label of an image that was stored as it came; None where it is gone."""
+    beside = sidecar_key(key)
+    return parse_packet(store.get(beside)) if store.head(beside) else None
 
 
 def _complete(found: dict[int, ImageRecord], failed: dict[str, str]) -> tuple[ImageRecord, ...]:
@@ -324,8 +335,8 @@ def _attempt_of(
     return claim.attempt if isinstance(claim, Claimed) else None
 
 
-def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:
-    """Rebuild the lineage record of a stored image from its label.
+def rebuild_record(stored: StoredObject, body: bytes, beside: Label | None = None) -> ImageRecord:
+    """Rebuild the lineage record of a stored image from its label, in the file or beside it.
 
     It equals the original record but for values that no file holds: ``stored_at`` and ``polls`` are
     lost, ``attempts`` is 1, and a prompt that was kept out of the file is empty.
@@ -333,7 +344,7 @@ def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:
     Raises:
         ImageError: The file is broken, has no label of ours, or is not what its label says.
     """
-    label = read_label(body)
+    label = beside or read_label(body)
     if label is None:
         raise ImageError("it has no label of this pipeline: was it put there by something else?")
     if label.image_sha256 != image_sha256(body):
@@ -345,6 +356,7 @@ def rebuild_record(stored: StoredObject, body: bytes) -> ImageRecord:
         file_sha256=stored.sha256,
         uri=stored.uri,
         bytes=stored.size,
+        credentials=stored.metadata.get("credentials"),
     )
     if (key := image_key(rebuild_request(record), record.output_index)) != stored.key:
         raise ImageError(f"it belongs under {key}, by its label: was it copied?")
@@ -390,6 +402,7 @@ def _without_image(present: ImageRecord, index: int) -> ImageRecord:
         width=None,
         height=None,
         bytes=None,
+        credentials=None,
     )
 
 

@@ -4,6 +4,7 @@ Text from prompts is never Markdown, and characters that hide or turn text are e
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -12,7 +13,7 @@ import dagster as dg
 
 from flux_pipeline.defs.partitions import Content
 from flux_pipeline.images.inspection import miniature
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, ImageStatus
 from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.text import count_noun, safe_text
@@ -25,6 +26,8 @@ _MARKDOWN_LIMIT = 1_000
 """Characters from which on the UI hides Markdown behind a link."""
 _MOST_ROWS = 20
 """Images of the table in an event; the lineage table has all."""
+_THEIRS = frozenset({ContentCredentials.KEPT, ContentCredentials.INVALID})
+"""Of files without our label, and of those that came broken."""
 _COLUMNS = dg.TableSchema(
     # Few: the UI cuts off what does not fit beside each other.
     [
@@ -60,6 +63,8 @@ def images_metadata(report: PartitionReport) -> Metadata:
         shown["flux/reasons"] = dg.MetadataValue.json(reasons)
     if notices := [safe_text(notice) for result in report.results for notice in result.notices]:
         shown["flux/notices"] = dg.MetadataValue.json(notices[:_MOST_REASONS])
+    if theirs := Counter(r.credentials for r in report.records if r.credentials in _THEIRS):
+        shown["flux/provider_credentials"] = dg.MetadataValue.json(dict(theirs))
     shown |= {
         "flux/cost_usd": round(tally.usd, 6),
         "flux/run_seconds": round(report.seconds, 3),

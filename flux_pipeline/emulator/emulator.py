@@ -22,6 +22,8 @@ class Emulator:
     options: EmulatorOptions = field(default_factory=EmulatorOptions)
     faults: FaultPlan = field(default_factory=FaultPlan)
     clock: Clock = time.time
+    finish: Callable[[bytes], bytes] = bytes
+    """What is done to each output file before it is served, such as signing it."""
 
     def usage(self, *, predictions: bool = True) -> Usage:
         """The usage until now."""

@@ -128,8 +128,8 @@ async def image_bytes(
     """The file of one image; drawn in a thread, since encoding takes tens of milliseconds."""
     picture = Picture(record.version, record.typed_input, record.plan.seed, index)
     if emulator.options.render == "cheap":
-        return picture.file(cheap=True, size=size)
-    return await to_thread.run_sync(lambda: picture.file(cheap=False, size=size))
+        return emulator.finish(picture.file(cheap=True, size=size))
+    return await to_thread.run_sync(lambda: emulator.finish(picture.file(cheap=False, size=size)))
 
 
 async def data_uri(emulator: Emulator, record: Record, index: int) -> str:

@@ -45,12 +45,15 @@ class EmulatorServer:
         state_dir: Path | None = None,
         port: int = 0,
         clock: Clock = time.time,
+        finish: Callable[[bytes], bytes] = bytes,
     ) -> None:
+        """``finish`` is done to each output file before it is served, such as signing it."""
         self.emulator = Emulator(
             state=State(state_dir),
             options=options or EmulatorOptions(),
             faults=faults or FaultPlan(),
             clock=clock,
+            finish=finish,
         )
         self._socket = listen("127.0.0.1", port)
         self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"

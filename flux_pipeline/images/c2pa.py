@@ -14,16 +14,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
 
-from flux_pipeline.images.formats import detect_format
+from flux_pipeline.images.formats import detect_format, has_manifest
 from flux_pipeline.images.labels import SOURCE_TYPE, Label
 
 ASSERTION: Final = "flux-pipeline.label"
 """The name of our own assertion, which holds the ids."""
+PARENT: Final = "received"
+"""The name, within a definition, of the ingredient that our manifest follows."""
 
 _TEXT_FIELDS = (
     "prompt",
@@ -53,7 +56,9 @@ SETTINGS: Final = {
 }
 
 LOAD_ERRORS: Final = (ImportError, OSError, RuntimeError)
-_REQUIRED = {"claimSignature.validated", "assertion.dataHash.match"}
+_SIGNED: Final = "claimSignature.validated"
+_BINDINGS = {"assertion.dataHash.match", "assertion.boxesHash.match"}
+"""Codes that say that the bytes are those that were signed: hashed in one piece, or box by box."""
 
 _SIGNER_FAILURES = {
     "signingCredential.untrusted",
@@ -121,6 +126,38 @@ def inspect_manifest(body: bytes) -> Manifest | None:
         return Manifest(None, valid=False, problems=(str(broken),))
 
 
+class Received(StrEnum):
+    """What the manifest is worth that a file came with."""
+
+    VALID = "valid"
+    """The file is what was signed, by whomever."""
+    INVALID = "invalid"
+    """It is broken, or is about other bytes."""
+    UNCHECKED = "unchecked"
+    """It lies at an address, which is not fetched, or the package c2pa is missing."""
+
+
+def check_received(body: bytes) -> tuple[Received, str]:
+    """What the manifest that a file has or names is worth, and why not more.
+
+    Call it where ``Inspection.has_manifest``. Valid is not trusted, see ``Manifest``: whoever
+    signed, another byte in the file would break it. Raises ImageError where the bytes are no image.
+    """
+    try:
+        native_library()
+    except LOAD_ERRORS:
+        return Received.UNCHECKED, "it needs the package c2pa: pip install 'flux-pipeline[c2pa]'"
+    manifest = inspect_manifest(body)
+    if manifest is not None and manifest.valid:
+        return Received.VALID, ""
+    if manifest is not None:
+        wrong = [code for code in manifest.problems if code not in _SIGNER_FAILURES]
+        return Received.INVALID, ", ".join(wrong) or "nothing of it proves the file's bytes"
+    if has_manifest(body):
+        return Received.INVALID, "its parts don't make a manifest"
+    return Received.UNCHECKED, "it lies at an address, and nothing is fetched"
+
+
 def native_library() -> ModuleType:
     """The native library: 23 MB and 0.1 s, so it is loaded only where something is signed."""
     return importlib.import_module("c2pa")
@@ -131,28 +168,44 @@ def _reading_context(process: int) -> Any:  # noqa: ARG001 - one for each: none 
     return native_library().Context.from_dict(SETTINGS)
 
 
-def manifest_definition(label: Label) -> dict[str, Any]:
+def manifest_definition(label: Label, *, follows: bool = False) -> dict[str, Any]:
     """The manifest of a label as the native library wants it; no prompt where the label has none.
 
-    The ids are signed twice: here, and with the XMP packet, which holds the whole label.
+    The ids are signed twice: here, and with the XMP packet, which holds the whole label. With
+    ``follows`` the image was not made but opened, as the ingredient PARENT, and labelled: who made
+    it, and with what, is said in the ingredient's own manifest.
     """
+    members = {name: _cbor_text(text) for name in _TEXT_FIELDS if (text := getattr(label, name))}
+    members |= {name: n for name in _NUMBER_FIELDS if _fits_cbor(n := getattr(label, name))}
+    if label.created_at is not None:
+        members["created_at"] = label.created_at.isoformat()
+    actions = _labelled_actions() if follows else [_created_action(label)]
+    return {
+        "claim_generator_info": [{"name": "flux-pipeline", "version": _own_version()}],
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": actions}},
+            {"label": ASSERTION, "data": members},
+        ],
+    }
+
+
+def _created_action(label: Label) -> dict[str, Any]:
     agent = {"name": label.model or "flux-pipeline", "version": label.version}
     created = {
         "action": "c2pa.created",
         "digitalSourceType": SOURCE_TYPE,
         "softwareAgent": {name: _cbor_text(value) for name, value in agent.items() if value},
     }
-    members = {name: _cbor_text(text) for name in _TEXT_FIELDS if (text := getattr(label, name))}
-    members |= {name: n for name in _NUMBER_FIELDS if _fits_cbor(n := getattr(label, name))}
-    if label.created_at is not None:
-        created["when"] = members["created_at"] = label.created_at.isoformat()
-    return {
-        "claim_generator_info": [{"name": "flux-pipeline", "version": _own_version()}],
-        "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": [created]}},
-            {"label": ASSERTION, "data": members},
-        ],
-    }
+    when = {} if label.created_at is None else {"when": label.created_at.isoformat()}
+    return created | when
+
+
+def _labelled_actions() -> list[dict[str, Any]]:
+    agent = {"name": "flux-pipeline", "version": _own_version()}
+    return [
+        {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT]}},
+        {"action": "c2pa.edited.metadata", "softwareAgent": agent},
+    ]
 
 
 @cache
@@ -181,7 +234,9 @@ def _parse_manifest(found: Mapping[str, Any]) -> Manifest:
     names = (signature.get(name) for name in ("common_name", "issuer"))
     return Manifest(
         label=_parse_label(ours[0]) if ours else None,
-        valid=successes >= _REQUIRED and failures <= _SIGNER_FAILURES,
+        valid=_SIGNED in successes
+        and not successes.isdisjoint(_BINDINGS)
+        and failures <= _SIGNER_FAILURES,
         problems=tuple(sorted(failures)),
         signed_by=", ".join(filter(None, names)),
         timestamp=signature.get("time") or "",

@@ -56,6 +56,14 @@ class Container(Protocol):
         """The same file with this packet (None: without one), and nothing else changed."""
         ...
 
+    def has_manifest(self, body: bytes, structure: Structure) -> bool:
+        """Whether it holds a C2PA manifest, whole or broken, by the names of its parts alone."""
+        ...
+
+    def remove_manifest(self, body: bytes, structure: Structure) -> bytes:
+        """The same file without its C2PA manifest, and nothing else changed."""
+        ...
+
 
 def check_size(image_format: str, width: int, height: int) -> None:
     """Pass where there is at least one pixel. Raises ImageError."""

@@ -79,6 +79,21 @@ def read_xmp(body: bytes) -> bytes | None:
     return CONTAINERS[structure.image_format].read_xmp(body, structure)
 
 
+def has_manifest(body: bytes, structure: Structure | None = None) -> bool:
+    """Whether a C2PA manifest is embedded, whole or broken; costs nothing beside the walk.
+
+    ``c2pa`` says whether it is valid. Raises ImageError where the structure is broken.
+    """
+    found = structure or read_structure(body)
+    return CONTAINERS[found.image_format].has_manifest(body, found)
+
+
+def remove_manifest(body: bytes) -> bytes:
+    """The same image without its C2PA manifest. Raises ImageError for a broken file."""
+    structure = read_structure(body)
+    return CONTAINERS[structure.image_format].remove_manifest(body, structure)
+
+
 def _describe(body: bytes) -> str:
     """A clause that names the type and the size, without any of the content."""
     if not body:

@@ -18,8 +18,14 @@ from PIL import Image
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import png
 from flux_pipeline.images.container import Structure
-from flux_pipeline.images.formats import file_sha256, image_sha256, read_structure
-from flux_pipeline.images.labels import Label, read_label
+from flux_pipeline.images.formats import (
+    CONTAINERS,
+    file_sha256,
+    has_manifest,
+    image_sha256,
+    read_structure,
+)
+from flux_pipeline.images.labels import Label, names_manifest, read_label
 
 Carrier: TypeAlias = Literal["c2pa", "xmp"]
 """Where a label was read from: a C2PA manifest or an XMP packet."""
@@ -81,6 +87,8 @@ class Inspection:
     """All of one colour, as a provider's safety filter leaves an image."""
     flags: tuple[str, ...]
     """A clause for each thing that is not as asked, and no reason to refuse a paid image."""
+    has_manifest: bool = False
+    """Whether a C2PA manifest is in it, or its XMP names the address of one; valid or not."""
     thumbnail: bytes | None = field(default=None, repr=False)
     """WebP, longer side 100 px, where it was asked for."""
 
@@ -124,8 +132,14 @@ def inspect_image(
         dhash=difference_hash(np.asarray(decoded.small.convert("L"))),
         blank=blank,
         flags=tuple(flags),
+        has_manifest=has_manifest(body, structure) or _names_manifest(body, structure),
         thumbnail=thumbnail(decoded.small) if with_thumbnail else None,
     )
+
+
+def _names_manifest(body: bytes, structure: Structure) -> bool:
+    packet = CONTAINERS[structure.image_format].read_xmp(body, structure)
+    return packet is not None and names_manifest(packet)
 
 
 def _is_blank(small: Image.Image) -> bool:
@@ -294,6 +308,8 @@ class FileEvidence:
     """Where the label was read from."""
     image_sha256: str | None = None
     """Of the coded pixels; None where the file is not one whole webp, jpg or png."""
+    file_sha256: str | None = None
+    """Of every byte; None where the file is not one whole webp, jpg or png."""
     dhash: int | None = None
     """None where the file does not decode, and where the picture has too little contrast."""
     problem: str = ""
@@ -311,6 +327,7 @@ def read_evidence(body: bytes) -> FileEvidence:
         label=label,
         carrier=carrier,
         image_sha256=image_sha256(body, structure),
+        file_sha256=file_sha256(body),
         dhash=_dhash_of(body, structure),
     )
 

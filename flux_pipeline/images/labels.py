@@ -25,6 +25,7 @@ from flux_pipeline.images.formats import CONTAINERS, read_structure, read_xmp
 from flux_pipeline.request import JsonValue
 
 LABEL_NAMESPACE: Final = "urn:flux-pipeline:label:1.0/"
+_PROVENANCE = "http://purl.org/dc/terms/provenance"
 IPTC_NAMESPACE: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 XMP_NAMESPACE: Final = "http://ns.adobe.com/xap/1.0/"
 AIGC_NAMESPACE: Final = "http://www.tc260.org.cn/ns/AIGC/1.0/"
@@ -244,6 +245,11 @@ def parse_packet(packet: bytes) -> Label | None:
         prompt = _parse_object(fields.get("input")).get("prompt")
         fields["prompt"] = prompt if isinstance(prompt, str) else None
     return Label(**fields)
+
+
+def names_manifest(packet: bytes) -> bool:
+    """Whether a packet names the address of a C2PA manifest that is about its file."""
+    return b"provenance" in packet and _PROVENANCE in parse_properties(packet)
 
 
 def parse_properties(packet: bytes) -> dict[str, str]:

@@ -22,6 +22,8 @@ _HEADER_BYTES = 13
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _ITXT_TEXTS = 3
 """Language, translated keyword and text follow the keyword of an iTXt chunk."""
+_MANIFEST = b"caBX"
+"""The chunk that holds a C2PA manifest."""
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _XMP_HEADER = _XMP_KEYWORD + b"\0\0\0\0"
 """Not compressed, no language, no translated keyword."""
@@ -184,6 +186,18 @@ def replace_xmp(body: bytes, structure: Structure, packet: bytes | None) -> byte
     view = memoryview(body)
     kept = [view[c.start : c.end] for c in others if not _is_xmp(body, c)]
     return b"".join([view[: header.end], new, *kept])
+
+
+def has_manifest(body: bytes, structure: Structure) -> bool:  # noqa: ARG001 - the name is enough
+    """Whether there is a chunk for a C2PA manifest."""
+    return any(chunk.kind == _MANIFEST for chunk in structure.chunks)
+
+
+def remove_manifest(body: bytes, structure: Structure) -> bytes:
+    """The file without its chunks for a C2PA manifest."""
+    view = memoryview(body)
+    kept = [view[c.start : c.end] for c in structure.chunks if c.kind != _MANIFEST]
+    return b"".join([SIGNATURE, *kept])
 
 
 def _new_chunk(kind: bytes, data: bytes) -> bytes:

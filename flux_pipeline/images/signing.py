@@ -6,6 +6,7 @@ that fails is left alone for a while, and never keeps an image from being signed
 
 import importlib
 import io
+import json
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from flux_pipeline.images.c2pa import (
     GATE,
     LOAD_ERRORS,
     MEDIA_TYPES,
+    PARENT,
     SETTINGS,
     inspect_manifest,
     manifest_definition,
@@ -47,6 +49,7 @@ log = logging.getLogger(__name__)
 _AUTHORITY_PAUSE = 300.0
 """s during which an authority that failed is not asked: each try may cost a thread 30 s."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_INGREDIENT = {"title": "as received", "relationship": "parentOf", "label": PARENT}
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
@@ -86,8 +89,12 @@ class ManifestSigner:
         self._paused_until = 0.0
         self._logged = False
 
-    def sign(self, body: bytes, label: Label) -> bytes:
+    def sign(self, body: bytes, label: Label, *, parent: bytes | None = None) -> bytes:
         """The same image with a manifest in place of any that it had; the coded pixels are kept.
+
+        ``parent`` is the file as it was received, before its label: where it is given, its manifest
+        is kept beside ours, which names it as the ingredient that it follows and says how valid it
+        was.
 
         Where the timestamp authority fails, the image is signed without a timestamp; that is logged
         once, and the authority is asked again after 300 s. The bytes differ each time.
@@ -102,10 +109,10 @@ class ManifestSigner:
         failure = ""
         if stamped:
             try:
-                return _sign(timed, media_type, body, label)
+                return _sign(timed, media_type, body, label, parent)
             except SigningError as error:
                 failure = str(error)
-        signed = _sign(plain, media_type, body, label)
+        signed = _sign(plain, media_type, body, label, parent)
         if stamped:  # the key works, so it was the authority that failed
             self._pause_authority(failure)
         return signed
@@ -136,11 +143,16 @@ class ManifestSigner:
         return native[1:]
 
 
-def _sign(context: Any, media_type: str, body: bytes, label: Label) -> bytes:
+def _sign(
+    context: Any, media_type: str, body: bytes, label: Label, parent: bytes | None = None
+) -> bytes:
     library = native_library()
     signed = io.BytesIO()
+    definition = manifest_definition(label, follows=parent is not None)
     try:
-        with GATE.call(), library.Builder(manifest_definition(label), context=context) as builder:
+        with GATE.call(), library.Builder(definition, context=context) as builder:
+            if parent is not None:
+                builder.add_ingredient(json.dumps(_INGREDIENT), media_type, io.BytesIO(parent))
             builder.sign(media_type, io.BytesIO(body), signed)
     except library.C2paError as error:
         raise SigningError(f"image {label.produce_id} could not be signed ({error})") from None

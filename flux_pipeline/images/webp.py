@@ -20,6 +20,8 @@ _IMAGES = frozenset({b"VP8 ", b"VP8L"})
 _CODED = frozenset({b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})
 _ANIMATED = frozenset({b"ANIM", b"ANMF"})
 _XMP_FLAG, _ALPHA_FLAG, _ANIMATION_FLAG = 0x04, 0x10, 0x02
+_MANIFEST = b"C2PA"
+"""The chunk that holds a C2PA manifest."""
 _LOSSY_START = b"\x9d\x01\x2a"
 _LOSSLESS_START = b"\x2f"
 _SIDE = 0x3FFF
@@ -131,8 +133,18 @@ def replace_xmp(body: bytes, structure: Structure, packet: bytes | None) -> byte
         parts.insert(0, _new_header(body, structure))
     if packet is not None:
         parts.append(_new_chunk(b"XMP ", packet))
-    size = len(FORM) + sum(map(len, parts))
-    return b"".join([SIGNATURE, size.to_bytes(4, "little"), FORM, *parts])
+    return _new_form(parts)
+
+
+def has_manifest(body: bytes, structure: Structure) -> bool:  # noqa: ARG001 - the name is enough
+    """Whether there is a chunk for a C2PA manifest."""
+    return any(chunk.kind == _MANIFEST for chunk in structure.chunks)
+
+
+def remove_manifest(body: bytes, structure: Structure) -> bytes:
+    """The file without its chunks for a C2PA manifest."""
+    view = memoryview(body)
+    return _new_form([view[c.start : c.end] for c in structure.chunks if c.kind != _MANIFEST])
 
 
 def _new_header(body: bytes, structure: Structure) -> bytes:
@@ -143,6 +155,11 @@ def _new_header(body: bytes, structure: Structure) -> bytes:
     flags = _XMP_FLAG | (_ALPHA_FLAG if alpha or b"ALPH" in kinds else 0)
     sides = ((side - 1).to_bytes(3, "little") for side in (structure.width, structure.height))
     return _new_chunk(b"VP8X", b"".join((bytes([flags, 0, 0, 0]), *sides)))
+
+
+def _new_form(parts: list[bytes | memoryview]) -> bytes:
+    size = len(FORM) + sum(map(len, parts))
+    return b"".join([SIGNATURE, size.to_bytes(4, "little"), FORM, *parts])
 
 
 def _new_chunk(kind: bytes, data: bytes) -> bytes:

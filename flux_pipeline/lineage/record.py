@@ -31,6 +31,19 @@ class ImageStatus(StrEnum):
     """It could not be made or kept; ``error`` says why."""
 
 
+class ContentCredentials(StrEnum):
+    """What a stored file's content credentials (C2PA) are, and whose."""
+
+    KEPT = "kept"
+    """The provider's own: the file is as it was received, and our label is beside it."""
+    OURS = "ours"
+    """Ours; where the provider's was valid it is in there as the ingredient."""
+    NONE = "none"
+    """It has none."""
+    INVALID = "invalid as received"
+    """The provider's was broken before we touched the file, which is labelled like one without."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
     """One image asked for: its identity, its cause, the run that paid, and the result.
@@ -81,6 +94,8 @@ class ImageRecord:
     height: int | None = None
     """px"""
     bytes: int | None = None
+    credentials: str | None = None
+    """A value of ``ContentCredentials``; None for rows from before there was this column."""
     requested_at: datetime | None = None
     completed_at: datetime | None = None
     stored_at: datetime | None = None
@@ -163,6 +178,7 @@ def object_metadata(record: ImageRecord) -> dict[str, str]:
         "run-id": record.run_id,
         "config-sha256": record.config_sha256,
         "seed": None if record.seed is None else str(record.seed),
+        "credentials": record.credentials,
     }
     return {name: value for name, value in found.items() if value}
 

@@ -85,6 +85,11 @@ SCHEMA = pa.schema(
         _column("height", pa.int32(), "height", "px"),
         _column("bytes", pa.int64(), "size of the stored file", "bytes"),
         _column(
+            "credentials",
+            pa.string(),
+            "content credentials (C2PA): kept, ours, none or invalid as received",
+        ),
+        _column(
             "requested_at",
             _TIME,
             "when the intent was written, right before it was sent",

@@ -64,6 +64,7 @@ _REPETITIVE = [
     "code_version",
     "config_path",
     "config_sha256",
+    "credentials",
     "error",
     "format",
     "hf_lora",

@@ -1,25 +1,36 @@
 """Turns downloaded bytes into a stored, labelled image: inspect, label, sign, PUT. It blocks.
 
 Nothing is stored that was not decoded whole, and nothing is overwritten: where the key is taken,
-the hash of the pixels tells whether the same image is stored there already.
+the hash of the pixels tells whether the same image is stored there already. A file that comes with
+content credentials (C2PA) which a label would break is stored as it came, and its label beside it;
+where we sign, they go into our manifest as its ingredient.
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cache
+from typing import TypeAlias
 
 from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
+from flux_pipeline.images.c2pa import Received, check_received
+from flux_pipeline.images.formats import remove_manifest
 from flux_pipeline.images.inspection import Inspection, inspect_image
-from flux_pipeline.images.labels import Label, label_image
+from flux_pipeline.images.labels import Label, build_packet, label_image
 from flux_pipeline.images.signing import ManifestSigner
-from flux_pipeline.lineage.record import ImageRecord, object_metadata
+from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, object_metadata
 from flux_pipeline.produce.effects import NotStored, Stored, StoreOutcome
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store, StoredObject
 
+log = logging.getLogger(__name__)
+Finish: TypeAlias = Callable[[ImageRecord, bytes, Inspection], tuple[ImageRecord, bytes]]
+"""Makes of a record and a file, as it was inspected, the record and the file to be stored."""
 _CONTENT_TYPES = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
+_XMP_TYPE = "application/rdf+xml"
 
 _LABEL_FIELDS = (
     "prompt",
@@ -40,7 +51,7 @@ _LABEL_FIELDS = (
 
 # Known only after storing, or different in the run that stores: they would change the bytes.
 _NOT_IN_FILE = frozenset(
-    {"file_sha256", "uri", "bytes", "stored_at", "polls", "attempts", "status"}
+    {"file_sha256", "uri", "bytes", "credentials", "stored_at", "polls", "attempts", "status"}
 )
 
 
@@ -60,6 +71,11 @@ class ImageIngest:
 
     def ingest(self, request: Request, record: ImageRecord, body: bytes) -> StoreOutcome:
         """Inspect, label and store one image; ``record`` holds all that is known without it."""
+        return self._store(request, record, body, self._finish)
+
+    def _store(
+        self, request: Request, record: ImageRecord, body: bytes, finish: Finish
+    ) -> StoreOutcome:
         try:
             seen = inspect_image(
                 body,
@@ -72,17 +88,37 @@ class ImageIngest:
             return NotStored("again", f"output {record.output_index}: {error}")
         if not _matches(request, seen):
             return NotStored("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
-        found = _with_inspection(record, seen)
-        label = self._label(found)
-        labelled = label_image(body, label)
         try:
-            if self.signer is not None:
-                labelled = self.signer.sign(labelled, label)
-            return self._put(request, found, labelled, seen)
+            found, finished = finish(_with_inspection(record, seen), body, seen)
+            return self._put(request, found, finished, seen)
         except ObjectConflict as error:  # of this one key: other images can be stored
             return NotStored("refused", str(error))
         except (SigningError, StoreError) as error:
             return NotStored("store", str(error))
+
+    def _finish(
+        self, record: ImageRecord, body: bytes, seen: Inspection
+    ) -> tuple[ImageRecord, bytes]:
+        """Label and sign a file, or leave it as it came where that would break its credentials.
+
+        Raises:
+            SigningError: The key's function failed, or the file can't hold a manifest.
+        """
+        received, why = check_received(body) if seen.has_manifest else (None, "")
+        if received is Received.UNCHECKED:
+            warn_unchecked(why)
+        is_good = received in {Received.VALID, Received.UNCHECKED}
+        if is_good and self.signer is None:
+            return replace(record, credentials=ContentCredentials.KEPT), body
+        record = _with_credentials(record, received, why, signed=self.signer is not None)
+        label = self._label(record)
+        if self.signer is None:
+            return record, label_image(body, label)
+        if is_good:
+            return record, self.signer.sign(label_image(body, label), label, parent=body)
+        # A broken manifest is taken out first: the library refuses some files that hold one.
+        plain = remove_manifest(body) if received is Received.INVALID else body
+        return record, self.signer.sign(label_image(plain, label), label)
 
     def find(self, request: Request) -> str | None:
         """The address of a stored image of this very request; None where there is none.
@@ -106,7 +142,8 @@ class ImageIngest:
             found = self.store.head(key)
             if found is None or not _is_of(found, record):
                 return NotStored("removed", f"{key}: nothing of this prediction is stored there")
-            return self.ingest(request, record, self.store.get(key))
+            stored = replace(record, credentials=found.metadata.get("credentials"))
+            return self._store(request, stored, self.store.get(key), _as_it_is)
         except StoreError as error:
             return NotStored("store", str(error))
 
@@ -137,6 +174,10 @@ class ImageIngest:
             content_type=_CONTENT_TYPES[request.image_format],
             metadata=object_metadata(record),
         )
+        is_kept = stored.metadata.get("credentials") == ContentCredentials.KEPT
+        if is_kept and _is_of(stored, record):
+            packet = build_packet(self._label(record))
+            self.store.put(sidecar_key(key), packet, content_type=_XMP_TYPE)
         if not new:
             record = _keep_existing(record, stored)
         record = replace(
@@ -147,6 +188,28 @@ class ImageIngest:
             stored_at=self.now(),
         )
         return Stored(record, seen.thumbnail or b"")
+
+
+def _as_it_is(record: ImageRecord, body: bytes, _seen: Inspection) -> tuple[ImageRecord, bytes]:
+    """A file that is stored already was labelled when it was stored."""
+    return record, body
+
+
+@cache
+def warn_unchecked(why: str) -> None:
+    """Log once that files are kept as they come because of a manifest that can't be checked."""
+    log.warning("content credentials that can't be checked are taken for valid: %s", why)
+
+
+def _with_credentials(
+    record: ImageRecord, received: Received | None, why: str, *, signed: bool
+) -> ImageRecord:
+    if received is not Received.INVALID:
+        ours = ContentCredentials.OURS if signed else ContentCredentials.NONE
+        return replace(record, credentials=ours)
+    doubt = f"its content credentials were invalid as received ({why})"
+    error = "; ".join(filter(None, [record.error, doubt]))
+    return replace(record, credentials=ContentCredentials.INVALID, error=error)
 
 
 def _with_inspection(record: ImageRecord, seen: Inspection) -> ImageRecord:
@@ -168,6 +231,11 @@ def image_key(request: Request, index: int) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", request.source.prompt_name.lower()).strip("-")[:60]
     stem = "-".join(filter(None, (name.strip("-"), request.request_sha256[:16], str(index))))
     return f"images/{request.source.prompt_set}/{stem}.{request.image_format}"
+
+
+def sidecar_key(key: str) -> str:
+    """The key of the label of an image that was stored as it came: an XMP packet."""
+    return f"sidecars/{key.removeprefix('images/')}.xmp"
 
 
 def _matches(request: Request, seen: Inspection) -> bool:
@@ -198,6 +266,7 @@ def _keep_existing(record: ImageRecord, stored: StoredObject) -> ImageRecord:
             f"{stored.uri}: holds other bytes (sha256 {stored.sha256 or 'unknown'}) that are not"
             f" ours (image {record.image_sha256}); move them away and run again"
         )
+    record = replace(record, credentials=stored.metadata.get("credentials"))
     if theirs == record.image_sha256:
         return record
     return replace(

@@ -199,7 +199,9 @@ def _check_label(row: ImageRecord, seen: "FileEvidence") -> Answer:
 def _by_pixels(snapshot: Snapshot, seen: "FileEvidence", doubts: Sequence[str]) -> Answer | None:
     if seen.image_sha256 is None:
         return None
-    rows = sorted(find_exact(snapshot, "image_sha256", seen.image_sha256), key=_originals_first)
+    rows = find_exact(snapshot, "image_sha256", seen.image_sha256)
+    # Its very bytes first: a file that was stored as it came has no label that tells two apart.
+    rows.sort(key=lambda row: (row.file_sha256 != seen.file_sha256, *_originals_first(row)))
     if not rows:
         return None
     return Answer(

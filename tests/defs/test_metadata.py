@@ -29,6 +29,17 @@ def test_every_name_is_dagsters_own_or_has_our_prefix() -> None:
     assert {name.split("/")[0] for name in names} == {"dagster", "flux"}
 
 
+def test_files_that_keep_the_providers_credentials_or_came_with_broken_ones_are_counted() -> None:
+    records = [
+        build_record(number, credentials=credentials)
+        for number, credentials in enumerate(["kept", "kept", "invalid as received", "ours", None])
+    ]
+    shown = images_metadata(build_report("castle", build_result(images=records)))
+    assert shown["flux/provider_credentials"].value == {"kept": 2, "invalid as received": 1}
+    plain = build_report("castle", build_result(images=[build_record(credentials="none")]))
+    assert "flux/provider_credentials" not in images_metadata(plain)
+
+
 def test_a_prompt_is_text_and_never_markdown() -> None:
     shown = images_metadata(build_report("castle", build_result(prompt=HOSTILE)))
     assert shown["flux/prompt"] == HOSTILE

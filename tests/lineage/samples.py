@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus
+from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, ImageStatus
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -108,6 +108,7 @@ RECORDS = st.builds(
     width=st.none() | st.integers(0, 2**31 - 1),
     height=st.none() | st.integers(0, 2**31 - 1),
     bytes=st.none() | st.integers(0, 2**63 - 1),
+    credentials=st.none() | st.sampled_from(ContentCredentials),
     requested_at=st.none() | TIMES,
     completed_at=st.none() | TIMES,
     stored_at=st.none() | TIMES,

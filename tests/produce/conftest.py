@@ -18,9 +18,12 @@ def open_pipeline(tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
     opened: list[Pipeline] = []
 
     def make(
-        faults: FaultPlan | None = None, options: EmulatorOptions = QUICK, **more: object
+        faults: FaultPlan | None = None,
+        options: EmulatorOptions = QUICK,
+        finish: Callable[[bytes], bytes] = bytes,
+        **more: object,
     ) -> Pipeline:
-        server = EmulatorServer(options, faults)
+        server = EmulatorServer(options, faults, finish=finish)
         server.__enter__()
         ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", lease_seconds=POLICY.lease)
         store = open_store(f"file:{tmp_path}/store")

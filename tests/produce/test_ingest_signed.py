@@ -106,11 +106,11 @@ class Away(ManifestSigner):
     def __init__(self, signer: ManifestSigner, failures: int) -> None:
         self.signer, self.failures = signer, failures
 
-    def sign(self, body: bytes, label: Label) -> bytes:
+    def sign(self, body: bytes, label: Label, *, parent: bytes | None = None) -> bytes:
         self.failures -= 1
         if self.failures >= 0:
             raise SigningError("the key service is away")
-        return self.signer.sign(body, label)
+        return self.signer.sign(body, label, parent=parent)
 
 
 def test_an_image_waits_for_a_key_that_is_away(pipeline: Pipeline, signer: ManifestSigner) -> None:

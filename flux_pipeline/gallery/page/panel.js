@@ -10,6 +10,7 @@ const GROUPS = {
   Model: { model: "model", version: "version", served_version: "version served" },
   Result: {
     status: "status", error: "remark", format: "format", bytes: "size", uri: "lies at",
+    credentials: "content credentials",
     requested_at: "requested", completed_at: "finished", stored_at: "stored",
     predict_seconds: "took", attempts: "attempt", polls: "polls", cost_usd: "cost",
   },
