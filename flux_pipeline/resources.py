@@ -38,6 +38,7 @@ from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Set
 from flux_pipeline.store.base import Store, check_readable
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
+from flux_pipeline.store_options import ONE, StoreOptions
 
 log = logging.getLogger(__name__)
 _ORIGINS = {
@@ -66,6 +67,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     store: str = Field(
         default="file:./data/store",
         description="Where images, lineage and galleries go: file:FOLDER or s3://bucket/prefix.",
+    )
+    store_options: dict[str, str] = Field(
+        default={},
+        description="What the store demands, by the names of ``StoreOptions``: writers, addressing,"
+        " sse, sse_kms_key_id, storage_class, checksum, acl, tags, request_payer.",
     )
     ledger: str = Field(
         default="sqlite:///./data/ledger.db",
@@ -149,6 +155,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             provider=settings.provider,
             api_key=dg.EnvVar(settings.key_variable) if needs_key else "",
             store=settings.store,
+            store_options=settings.store_options.changed(),
             ledger=dg.EnvVar(LEDGER_VARIABLE) if settings.ledger_given else settings.ledger,
             state=str(settings.state),
             creates_per_minute=settings.rate,
@@ -216,13 +223,15 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         spool. With nothing open at the provider the error is raised.
         """
         store = self.open_store()
+        emulated = is_emulated(self.provider)
+        only_writer = self._store_options().writers == ONE
         try:
             if reading:
                 check_readable(store)
                 return store
-            check_store(ledger, store, emulated=is_emulated(self.provider))
+            check_store(ledger, store, emulated=emulated, only_writer=only_writer)
             store.check()
-            claim_ledger(ledger, store, emulated=is_emulated(self.provider))
+            claim_ledger(ledger, store, emulated=emulated, only_writer=only_writer)
         except (StoreError, WrongStore) as error:
             unfinished = ledger.unfinished(limit=_LOOKED_AT)
             if reading or not any(each.state.is_open for each in unfinished):
@@ -232,7 +241,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
     def open_store(self) -> Store:
         """Open the store alone, for reading lineage."""
-        return open_store(self.store, concurrency=self.concurrency)
+        return open_store(self.store, self._store_options(), concurrency=self.concurrency)
 
     def open_pages(self) -> Store:
         """Open the store for writing what is derived from it: tables and pages.
@@ -248,6 +257,13 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                     " or set FLUX_STORE"
                 )
         return store
+
+    def _store_options(self) -> StoreOptions:
+        """The options as one value. Raises ConfigError with every mistake."""
+        try:
+            return StoreOptions(**self.store_options)
+        except (TypeError, ValueError) as mistake:
+            raise ConfigError([Problem("store", 0, "store_options", str(mistake))]) from None
 
     @contextmanager
     def _provider_config(self) -> Iterator[ProviderConfig]:

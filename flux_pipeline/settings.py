@@ -9,6 +9,8 @@ command does so before it knows what it has to do.
     FLUX_PROVIDER            emulator, replicate, anyapi, or a base URL with its prefix (emulator)
     FLUX_API_KEY             the provider's key; REPLICATE_API_TOKEN is accepted too
     FLUX_STORE               file:<folder> or s3://<bucket>/<prefix> (file:./data/store)
+    FLUX_STORE_WRITERS       many, or one: no second ledger writes to the store (many)
+    FLUX_S3_…                what a bucket demands: see ``store_options`` (nothing)
     FLUX_LEDGER              a SQLAlchemy URL (sqlite:///./data/ledger.db)
     FLUX_STATE               folder of the embedded emulator's state (data/emulator)
     FLUX_RATE                creates a minute, over all workers (600)
@@ -72,6 +74,12 @@ from flux_pipeline.network import (
     Network,
     find_proxy_mistake,
 )
+from flux_pipeline.store_options import (
+    NO_OPTIONS,
+    StoreOptions,
+    find_key_without_kms,
+    find_option_mistake,
+)
 
 EMULATOR = "emulator"
 PROVIDERS = (EMULATOR, "replicate", "anyapi")
@@ -107,6 +115,15 @@ class Settings:
     key_variable: str = KEY_VARIABLES[0]
     """The variable that holds the key, so that it can be named and passed on without its value."""
     store: str = "file:./data/store"
+    store_writers: str = NO_OPTIONS.writers
+    s3_addressing: str = NO_OPTIONS.addressing
+    s3_sse: str = NO_OPTIONS.sse
+    s3_sse_kms_key_id: str = NO_OPTIONS.sse_kms_key_id
+    s3_storage_class: str = NO_OPTIONS.storage_class
+    s3_checksum: str = NO_OPTIONS.checksum
+    s3_acl: str = NO_OPTIONS.acl
+    s3_tags: str = NO_OPTIONS.tags
+    s3_request_payer: str = NO_OPTIONS.request_payer
     ledger: str = field(default="sqlite:///./data/ledger.db", repr=False)
     """May hold a password."""
     ledger_given: bool = False
@@ -138,6 +155,21 @@ class Settings:
     """The proxy, which may hold a password, and the authorities."""
     proxy_variable: str = PROXY_VARIABLES[0]
     """The variable that holds the proxy, so that it can be passed on without its value."""
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """Who writes to the store, and what its bucket demands."""
+        return StoreOptions(
+            writers=self.store_writers,
+            addressing=self.s3_addressing,
+            sse=self.s3_sse,
+            sse_kms_key_id=self.s3_sse_kms_key_id,
+            storage_class=self.s3_storage_class,
+            checksum=self.s3_checksum,
+            acl=self.s3_acl,
+            tags=self.s3_tags,
+            request_payer=self.s3_request_payer,
+        )
 
     @classmethod
     def of_process(cls, environ: MutableMapping[str, str]) -> "Settings":
@@ -175,6 +207,10 @@ class Settings:
         if secrets not in (0, 1, webhooks):
             message = f"holds {secrets} secrets for {webhooks} webhooks: one, or one for each"
             problems.append(_problem("FLUX_ALERT_SECRET", message))
+        if mistake_in_store := find_key_without_kms(
+            given.get("s3_sse", ""), given.get("s3_sse_kms_key_id", "")
+        ):
+            problems.append(_problem("FLUX_S3_SSE_KMS_KEY_ID", mistake_in_store))
         if key_variable := _first_set(environ, KEY_VARIABLES):
             given["key_variable"] = key_variable
             given["api_key"] = trim_key(environ[key_variable])
@@ -345,6 +381,19 @@ def _store(text: str) -> str:
     return text
 
 
+def _store_option(name: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if mistake := find_option_mistake(name, text):
+            raise ValueError(mistake)
+        return text
+
+    return parse
+
+
+def _tags(text: str) -> str:
+    return _store_option("tags")(",".join(_split(text)))
+
+
 def _hosts(text: str) -> tuple[str, ...]:
     hosts = _split(text.lower())
     for host in hosts:
@@ -359,7 +408,9 @@ def _networks(text: str) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(network)
         except ValueError:
-            message = f"{_shown(network)} is no network such as 198.18.0.0/15 (several: with commas)"
+            message = (
+                f"{_shown(network)} is no network such as 198.18.0.0/15 (several: with commas)"
+            )
             raise ValueError(message) from None
     return networks
 
@@ -389,6 +440,15 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_CONFIGS": ("configs", Path),
     "FLUX_PROVIDER": ("provider", _provider),
     "FLUX_STORE": ("store", _store),
+    "FLUX_STORE_WRITERS": ("store_writers", _store_option("writers")),
+    "FLUX_S3_ADDRESSING": ("s3_addressing", _store_option("addressing")),
+    "FLUX_S3_SSE": ("s3_sse", _store_option("sse")),
+    "FLUX_S3_SSE_KMS_KEY_ID": ("s3_sse_kms_key_id", _store_option("sse_kms_key_id")),
+    "FLUX_S3_STORAGE_CLASS": ("s3_storage_class", _store_option("storage_class")),
+    "FLUX_S3_CHECKSUM": ("s3_checksum", _store_option("checksum")),
+    "FLUX_S3_ACL": ("s3_acl", _store_option("acl")),
+    "FLUX_S3_TAGS": ("s3_tags", _tags),
+    "FLUX_S3_REQUEST_PAYER": ("s3_request_payer", _store_option("request_payer")),
     LEDGER_VARIABLE: ("ledger", _database_url),
     "FLUX_STATE": ("state", Path),
     "FLUX_RATE": ("rate", _number(0.1, 1_000_000)),

@@ -31,7 +31,7 @@ PUBLIC = {
         "open_snapshot",
         "read_lineage",
     },
-    "flux_pipeline.store": {"Store", "StoredObject", "open_store"},
+    "flux_pipeline.store": {"Store", "StoreOptions", "StoredObject", "open_store"},
 }
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]

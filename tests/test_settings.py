@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flux_pipeline.errors import ConfigError, StoreError
 from flux_pipeline.settings import VARIABLES, Settings, is_emulated
 from flux_pipeline.store.open import open_store
+from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 
 CANARY = "r8_canary0123456789canary0123456789"
 
@@ -44,6 +45,15 @@ def test_every_variable_arrives() -> None:
         FLUX_PROVIDER="replicate",
         FLUX_API_KEY=CANARY,
         FLUX_STORE="s3://bucket/prefix",
+        FLUX_STORE_WRITERS="one",
+        FLUX_S3_ADDRESSING="virtual",
+        FLUX_S3_SSE="aws:kms",
+        FLUX_S3_SSE_KMS_KEY_ID="alias/pictures",
+        FLUX_S3_STORAGE_CLASS="STANDARD_IA",
+        FLUX_S3_CHECKSUM="CRC32",
+        FLUX_S3_ACL="bucket-owner-full-control",
+        FLUX_S3_TAGS="team=art,cost=4",
+        FLUX_S3_REQUEST_PAYER="requester",
         FLUX_LEDGER="postgresql://user:secret@host/db",
         FLUX_STATE="state",
         FLUX_RATE="60",
@@ -61,6 +71,15 @@ def test_every_variable_arrives() -> None:
         api_key=CANARY,
         key_variable="FLUX_API_KEY",
         store="s3://bucket/prefix",
+        store_writers="one",
+        s3_addressing="virtual",
+        s3_sse="aws:kms",
+        s3_sse_kms_key_id="alias/pictures",
+        s3_storage_class="STANDARD_IA",
+        s3_checksum="CRC32",
+        s3_acl="bucket-owner-full-control",
+        s3_tags="team=art,cost=4",
+        s3_request_payer="requester",
         ledger="postgresql://user:secret@host/db",
         ledger_given=True,
         state=Path("state"),
@@ -141,6 +160,29 @@ def test_the_address_of_a_store_is_checked_like_the_store_does(address: str, why
     assert "secret" not in message
     with pytest.raises(StoreError):
         open_store(address)
+
+
+def test_options_of_a_store_become_one_value() -> None:
+    settings = load(FLUX_STORE_WRITERS="one", FLUX_S3_SSE="AES256", FLUX_S3_TAGS="a=b")
+    assert settings.store_options == StoreOptions(writers="one", sse="AES256", tags="a=b")
+    assert load().store_options == NO_OPTIONS
+
+
+def test_options_of_a_store_are_checked_before_anything_is_sent() -> None:
+    found = mistakes(
+        {
+            "FLUX_STORE_WRITERS": "two",
+            "FLUX_S3_ADDRESSING": "host",
+            "FLUX_S3_SSE_KMS_KEY_ID": "alias/pictures",
+            "FLUX_S3_STORAGE_CLASS": "GLACIER",
+            "FLUX_S3_TAGS": "team",
+        }
+    )
+    assert found["FLUX_STORE_WRITERS"] == "'two' is not allowed (many, one)"
+    assert found["FLUX_S3_ADDRESSING"] == "'host' is not allowed (auto, path, virtual)"
+    assert "FLUX_S3_SSE=aws:kms" in found["FLUX_S3_SSE_KMS_KEY_ID"]
+    assert "GLACIER_IR" in found["FLUX_S3_STORAGE_CLASS"]
+    assert "name=value" in found["FLUX_S3_TAGS"]
 
 
 @pytest.mark.parametrize("text", ["inf", "1e400", "nan", "0", "-3", "", "1_0" * 400, "１"])
@@ -336,7 +378,7 @@ def test_a_proxy_whose_password_is_not_encoded_is_named_without_one_character_of
 ) -> None:
     for password in (f"Xq{sign}Zv", f"12{sign}Zv"):
         found = mistakes({"HTTPS_PROXY": f"http://user:{password}@proxy.example:3128"})
-        assert "encode @ as %40, # as %23, / as %2F, % as %25" in found["HTTPS_PROXY"]
+        assert "encode @ as %40, / as %2F, # as %23, % as %25" in found["HTTPS_PROXY"]
         assert not [part for part in ("Xq", "Zv", "12") if part in found["HTTPS_PROXY"]]
 
 
@@ -364,6 +406,15 @@ CLEAN = {
     "FLUX_API_KEY": CANARY,
     "REPLICATE_API_TOKEN": CANARY,
     "FLUX_STORE": "s3://bucket/prefix",
+    "FLUX_STORE_WRITERS": "one",
+    "FLUX_S3_ADDRESSING": "virtual",
+    "FLUX_S3_SSE": "aws:kms",
+    "FLUX_S3_SSE_KMS_KEY_ID": "alias/pictures",
+    "FLUX_S3_STORAGE_CLASS": "STANDARD_IA",
+    "FLUX_S3_CHECKSUM": "CRC32",
+    "FLUX_S3_ACL": "bucket-owner-full-control",
+    "FLUX_S3_TAGS": "team=art,cost=4",
+    "FLUX_S3_REQUEST_PAYER": "requester",
     "FLUX_LEDGER": "postgresql://user:secret@host/db",
     "FLUX_STATE": "state",
     "FLUX_RATE": "60",

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 
 from flux_pipeline.audit.inventory import IMAGES, key_of
+from flux_pipeline.audit.writers import announce_writer, check_only_writer, replace_writers
 from flux_pipeline.errors import LedgerError, StoreError, WrongStore
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.schema import STORE_ID, STORE_URI
@@ -48,28 +49,37 @@ def check_provider(ledger: SqlLedger, *, emulated: bool) -> None:
         raise LedgerError(f"{ledger.name}: {_mixed(str(noted))}")
 
 
-def check_store(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
+def check_store(
+    ledger: SqlLedger, store: Store, *, emulated: bool, only_writer: bool = False
+) -> None:
     """Check what ``claim_ledger`` checks, and write nothing: not even a folder is made.
 
     Raises:
         LedgerError, StoreError: As ``claim_ledger``.
     """
+    if only_writer:
+        check_only_writer(ledger, store)
     check_provider(ledger, emulated=emulated)
     mark = _read_mark(store)
     _check_images(ledger, store, mark, is_empty=ledger.is_empty())
 
 
-def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
+def claim_ledger(
+    ledger: SqlLedger, store: Store, *, emulated: bool, only_writer: bool = False
+) -> None:
     """Note in ledger and store that they belong together; from now on the ledger enforces it.
 
     An empty ledger or store is taken over. Where workers with two stores open an empty ledger at
-    once, the later one gets it, and the other one's claims are refused.
+    once, the later one gets it, and the other one's claims are refused. With ``only_writer`` no
+    second ledger may write to the store.
 
     Raises:
         LedgerError: It belongs to another store, or to the other kind of provider, or it does not
-            know what is stored.
+            know what is stored, or is not the only writer.
         StoreError: It can't be read or written, or belongs to the other kind of provider.
     """
+    if only_writer:
+        announce_writer(ledger, store)
     kind = _kind(emulated=emulated)
     mark = _read_mark(store)
     if older := describe_older(ledger, store):
@@ -78,7 +88,7 @@ def claim_ledger(ledger: SqlLedger, store: Store, *, emulated: bool) -> None:
         check_provider(ledger, emulated=emulated)
         was_empty = ledger.is_empty()
         _check_images(ledger, store, mark, is_empty=was_empty)
-        mark = _mark_store(store, kind)
+        mark = _mark_store(store, kind, _new_id(ledger, store, only_writer=only_writer))
         notes = {STORE_ID: mark.store_id, STORE_URI: store.uri, _PROVIDER: kind}
         # Refused where another worker has begun meanwhile: then all of it is checked again.
         ledger.set_notes(notes, if_empty=was_empty)
@@ -185,16 +195,19 @@ def check_same_store(ledger: SqlLedger, store: Store, mark: _Mark | None = None)
     )
 
 
-def take_store(ledger: SqlLedger, store: Store) -> None:
+def take_store(ledger: SqlLedger, store: Store, *, only_writer: bool = False) -> None:
     """Let the ledger go on with this store, although the images that it knows are not there.
 
     They stay recorded as stored, and ``verify`` names them as lost. What is on its way is stored
-    here from now on.
+    here from now on. With ``only_writer`` every other ledger is refused there.
 
     Raises:
         LedgerError, StoreError: They can't be read or written.
     """
-    mark = _mark_store(store, ledger.note(_PROVIDER) or _REAL)
+    if only_writer:
+        replace_writers(ledger, store)
+    new_id = _new_id(ledger, store, only_writer=only_writer)
+    mark = _mark_store(store, ledger.note(_PROVIDER) or _REAL, new_id)
     ledger.set_notes({STORE_ID: mark.store_id, STORE_URI: store.uri})
 
 
@@ -211,9 +224,20 @@ def _read_mark(store: Store) -> _Mark | None:
         ) from error
 
 
-def _mark_store(store: Store, kind: str) -> _Mark:
+def _new_id(ledger: SqlLedger, store: Store, *, only_writer: bool) -> str:
+    """An id for a store without one.
+
+    Without conditional writes, workers of one ledger could overwrite each other's: then all of them
+    write the same one.
+    """
+    if not only_writer:
+        return uuid.uuid4().hex
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"{ledger.identify()} {store.uri}").hex
+
+
+def _mark_store(store: Store, kind: str, new_id: str) -> _Mark:
     """Write the store's mark unless it has one; that of a store without images is replaced."""
-    new = _Mark(uuid.uuid4().hex, kind)
+    new = _Mark(new_id, kind)
     store.put_new(MARK, new.to_json(), content_type="application/json", metadata={})
     found = _read_mark(store) or new
     if found.provider == kind:

@@ -17,7 +17,8 @@ _MOST_LINES = 100
 @click.option(
     "--take-store",
     is_flag=True,
-    help="Go on with this store although the ledger's images are lost for good.",
+    help="Go on with this store although the ledger's images, or the ledger that wrote them, are"
+    " lost for good.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")
 def reindex(take_store: bool, as_json: bool) -> None:
@@ -30,17 +31,22 @@ def reindex(take_store: bool, as_json: bool) -> None:
     from flux_pipeline.audit.ownership import check_same_store
     from flux_pipeline.audit.ownership import take_store as take
     from flux_pipeline.audit.reindex import reindex as rebuild
+    from flux_pipeline.audit.writers import check_only_writer
     from flux_pipeline.ledger.open import open_ledger
     from flux_pipeline.store.open import open_store
+    from flux_pipeline.store_options import ONE
 
     settings = read_settings(None)
-    store = open_store(settings.store, concurrency=settings.concurrency)
+    options = settings.store_options
+    store = open_store(settings.store, options, concurrency=settings.concurrency)
     with open_ledger(settings.ledger) as ledger, counting("requests") as count:
         if not take_store and not ledger.is_empty():
             check_same_store(ledger, store)  # before a folder that was moved away is made anew
+        if not take_store and options.writers == ONE:
+            check_only_writer(ledger, store)
         store.check()
         if take_store:
-            take(ledger, store)
+            take(ledger, store, only_writer=options.writers == ONE)
         done = rebuild(store, ledger, progress=count)
     if as_json:
         counts = {"images": done.images, "rows": done.rows, "entries": done.entries}

@@ -123,7 +123,7 @@ def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str
     from flux_pipeline.gallery.manifest import OVERVIEW, gallery_key
     from flux_pipeline.store.open import open_store
 
-    uri = open_store(settings.store).uri
+    uri = open_store(settings.store, settings.store_options).uri
     places = {"pictures": f"{uri}/images"}
     for prompt_set in chosen:
         places[f"gallery {prompt_set.name}"] = f"{uri}/{gallery_key(prompt_set.name)}"

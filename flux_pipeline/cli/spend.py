@@ -47,7 +47,8 @@ def spend(
     from flux_pipeline.lineage.spend import group_spending, select_spending, spending, total
     from flux_pipeline.store.open import open_store
 
-    everything = spending(open_snapshot(open_store(read_settings(None).store)))
+    settings = read_settings(None)
+    everything = spending(open_snapshot(open_store(settings.store, settings.store_options)))
     known = sorted({str(name) for name in everything.column("prompt_set").to_pylist()})
     if missing := [name for name in sets if name not in known]:
         raise click.BadParameter(

@@ -68,7 +68,8 @@ def trace(
 def _trace_target(target: str, *, as_json: bool) -> None:
     from flux_pipeline.provenance.trace import answer_to
 
-    answer, why = answer_to(*open_table(), target)
+    options = Settings.of_process(os.environ).store_options
+    answer, why = answer_to(*open_table(), target, options=options)
     if as_json:
         click.echo(json.dumps(_described(answer, why)))
     elif answer is None:
@@ -128,6 +129,7 @@ def _lines(row: dict[str, Any]) -> Sequence[tuple[str, str]]:
         ("commit", _or_not(row["code_version"])),
         ("cost", "unknown" if cost is None else f"{cost:.4f} USD, estimated"),
         ("original", f"{_or_not(row['uri'])} ({shape}{_or_not(size)} bytes)"),
+        ("credentials", _or_not(row["credentials"])),
     ]
 
 
@@ -208,5 +210,6 @@ def open_table() -> "tuple[Store, Snapshot]":
     from flux_pipeline.lineage.query import open_snapshot
     from flux_pipeline.store.open import open_store
 
-    store = open_store(Settings.of_process(os.environ).store)
+    settings = Settings.of_process(os.environ)
+    store = open_store(settings.store, settings.store_options)
     return store, open_snapshot(store)

@@ -18,6 +18,8 @@ SCHEMA_VERSION = 2
 Migrations = Mapping[int, Callable[[Connection], None]]
 STORE_ID, STORE_URI = "store_id", "store_uri"
 """Notes in ``flux_meta``: which store keeps what this ledger knows, and where that was."""
+LEDGER_ID = "ledger_id"
+"""A note in ``flux_meta``: by what other ledgers are told from this one."""
 
 METADATA = sa.MetaData()
 

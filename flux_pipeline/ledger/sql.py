@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
+from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -182,6 +183,20 @@ class SqlLedger:
             for key, value in notes.items():
                 schema.write_meta(tx.connection, key, value)
         return True
+
+    def identify(self) -> str:
+        """Return the id of this ledger, 32 hex digits, which it gets at the first call.
+
+        A copy of the database has the same. Raises LedgerError.
+        """
+        if known := self.note(schema.LEDGER_ID):
+            return known
+        with self.transaction() as tx:
+            if known := schema.read_meta(tx.connection, schema.LEDGER_ID):
+                return known  # another worker was first
+            new = uuid4().hex
+            schema.write_meta(tx.connection, schema.LEDGER_ID, new)
+        return new
 
     def claim_only_for(self, store_id: str) -> None:
         """From now on refuse to claim unless the ledger is noted as this store's."""

@@ -28,6 +28,7 @@ from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.request import JsonValue
 from flux_pipeline.store.base import Store, is_key
 from flux_pipeline.store.open import open_store
+from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 from flux_pipeline.text import first_of
 
 MIN_PREFIX = 8
@@ -118,11 +119,16 @@ class Answer:
         return original_request(self.record) or self.record.request_sha256
 
 
-def answer_to(store: Store, snapshot: Snapshot, target: str) -> tuple[Answer | None, str]:
-    """Find the row of a file, URI, key or id; None, and the reason, where there is none."""
+def answer_to(
+    store: Store, snapshot: Snapshot, target: str, *, options: StoreOptions = NO_OPTIONS
+) -> tuple[Answer | None, str]:
+    """Find the row of a file, URI, key or id; None, and the reason, where there is none.
+
+    ``options`` are for a URI of another bucket.
+    """
     unread = "no file, no key in the store, and no id in the lineage table"
     try:
-        body = read_target(store, target)
+        body = read_target(store, target, options=options)
     except StoreError as error:
         body, unread = None, str(error)
     if body is None:
@@ -337,7 +343,7 @@ def _answer_by_id(rows: Sequence[ImageRecord], column: Column) -> Answer:
     )
 
 
-def read_target(store: Store, target: str) -> bytes | None:
+def read_target(store: Store, target: str, *, options: StoreOptions = NO_OPTIONS) -> bytes | None:
     """The bytes of the file, URI or key; None where the target is none of them, as an id is.
 
     A URI of the store from before it was moved is looked for where the store is today.
@@ -355,19 +361,21 @@ def read_target(store: Store, target: str) -> bytes | None:
         key = key_of(target, store.uri)
         if key != target and is_key(key):
             return store.get(key)
-        return _read_bucket(target) if scheme == "s3" else _read_file(Path(_file_path(rest)))
+        if scheme == "s3":
+            return _read_bucket(target, options)
+        return _read_file(Path(_file_path(rest)))
     path = Path(target)
     if _exists(path):
         return _read_file(path)
     return store.get(target) if "/" in target and _is_stored(store, target) else None
 
 
-def _read_bucket(address: str) -> bytes:
+def _read_bucket(address: str, options: StoreOptions) -> bytes:
     """Read an object of another bucket, with the same credentials and endpoint."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
     if not is_key(key):
         raise StoreError(f"{address}: not below {bucket} as this pipeline names objects")
-    return open_store(f"s3://{bucket}").get(key)
+    return open_store(f"s3://{bucket}", options).get(key)
 
 
 def _file_path(rest: str) -> str:

@@ -7,14 +7,16 @@ from flux_pipeline.faces import lazy_names
 if TYPE_CHECKING:
     from flux_pipeline.store.base import Store, StoredObject
     from flux_pipeline.store.open import open_store
+    from flux_pipeline.store_options import StoreOptions
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "Store": "flux_pipeline.store.base",
+            "StoreOptions": "flux_pipeline.store_options",
             "StoredObject": "flux_pipeline.store.base",
             "open_store": "flux_pipeline.store.open",
         },
     )
 
-__all__ = ["Store", "StoredObject", "open_store"]
+__all__ = ["Store", "StoreOptions", "StoredObject", "open_store"]

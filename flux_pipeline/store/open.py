@@ -6,15 +6,21 @@ from flux_pipeline.endpoint import find_store_mistake, split_bucket, store_folde
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
+from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 
 
-def open_store(uri: str, *, concurrency: int = 64, require_conditions: bool = True) -> Store:
+def open_store(
+    uri: str,
+    options: StoreOptions = NO_OPTIONS,
+    *,
+    concurrency: int = 64,
+) -> Store:
     """The store at ``uri``, for ``concurrency`` threads. Nothing is read or written yet.
 
     ``file:data`` is a path as it stands, relative to the working directory; ``file:///data%20x``
     is percent-decoded. The endpoint, region and keys of ``s3:`` are those of boto3's own variables
     (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, …) and never part of the address.
-    ``require_conditions``: see S3Store. Raises StoreError for any other address.
+    ``options`` say what the bucket demands. Raises StoreError for any other address.
     """
     if mistake := find_store_mistake(uri):
         may_hold_a_secret = "@" in uri or "?" in uri
@@ -23,7 +29,6 @@ def open_store(uri: str, *, concurrency: int = 64, require_conditions: bool = Tr
     if scheme == "file":
         return FolderStore(Path(store_folder(rest)))
     # Here, so that only a bucket's user pays for boto3.
-    from flux_pipeline.store.s3 import Bucket, S3Store, open_client  # noqa: PLC0415
+    from flux_pipeline.store.s3 import open_bucket  # noqa: PLC0415
 
-    bucket = Bucket(open_client(concurrency), *split_bucket(uri))
-    return S3Store(bucket, require_conditions=require_conditions)
+    return open_bucket(*split_bucket(uri), options, concurrency=concurrency)

@@ -1,18 +1,15 @@
 """A store in a bucket of S3, or of a server that speaks its protocol.
 
 The only module that imports boto3 (0.3 s of CPU), itself imported only when a bucket is opened. It
-asks for no more than most servers can do: PUT, HEAD, GET and a listing. The SHA-256 of the bytes is
-sent twice: as a header that the server checks, and as metadata of our own, because not every server
-gives the header back. Not every server checks it either, so the reply to a PUT is compared with the
-bytes (``S3Store._confirm``).
-
-Error messages hold error codes and our own words alone. The server's message, its headers and
-botocore's text are left out: they can hold key ids, signed requests and tokens.
+asks for no more than most servers can do: PUT, HEAD, GET and a listing; what a bucket's policy
+demands besides is added to every PUT (``StoreOptions``). The SHA-256 of the bytes is sent twice: as
+a header that the server checks, and as metadata of our own, because not every server gives the
+header back. Not every server checks it either, so the reply to a PUT is compared with the bytes
+(``S3Store._confirm``).
 """
 
 import base64
 import hashlib
-import re
 import threading
 import time
 import zlib
@@ -21,14 +18,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import boto3
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
-from botocore.utils import parse_timestamp
 
+from flux_pipeline.endpoint import find_user_mistake
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import (
     SHA256_NAME,
@@ -38,6 +35,8 @@ from flux_pipeline.store.base import (
     check_prefix,
     is_key,
 )
+from flux_pipeline.store.s3_errors import Place, code_of, explain, status_of
+from flux_pipeline.store_options import NO_OPTIONS, ONE, StoreOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,7 +46,8 @@ _REQUEST = "request-sha256"
 """The metadata name by which two writes of one request are known."""
 _UNCONDITIONAL = (
     "If-None-Match on PutObject, so that two workers could overwrite each other's object: update"
-    " it, or use another server"
+    " it, use another server, or set FLUX_STORE_WRITERS=one where no second ledger writes to this"
+    " store"
 )
 _PROBE = ".probe"
 """Its key begins with a dot, so that no listing shows it."""
@@ -92,6 +92,8 @@ class S3Store:
         self._require_conditions = require_conditions
         self._sleep = sleep
         self._honours: bool | None = None
+        self._refuses = False
+        """Whether the server answers a condition with an error, instead of passing it over."""
         self._probing = threading.Lock()
         self._writes = 0
         self._conditional_writes = 0
@@ -111,7 +113,8 @@ class S3Store:
         # A listing and not HEAD: the answer to HEAD has no body that says what is wrong.
         next(self._bucket.list("", page=1), None)
         if not self._honours_conditions() and self._require_conditions:
-            raise StoreError(f"{self.uri}: this server ignores {_UNCONDITIONAL}")
+            answers = "refuses" if self._refuses else "ignores"
+            raise StoreError(f"{self.uri}: this server {answers} {_UNCONDITIONAL}")
 
     def put_new(
         self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
@@ -227,7 +230,7 @@ class S3Store:
 
     def _find_wrong(self, described: StoredObject, body: bytes, reply: "PutReply") -> str:
         """What shows that other bytes are kept; empty where nothing does."""
-        proven = reply.proves(described, body)
+        proven = reply.proves(body)
         if proven is False:
             return "another checksum"
         self._writes += 1
@@ -274,11 +277,21 @@ class S3Store:
     def _probe(self) -> bool:
         """Whether a condition was seen to hold: at the first try only if the key is there.
 
-        So it is tried twice: the first PUT may be the one that writes the key.
+        So it is tried twice: the first PUT may be the one that writes the key. What is refused with
+        a condition and taken without is refused for the condition.
         """
         probe = self._bucket.describe(_PROBE, b"", "text/plain", {})
-        answer, _ = self._bucket.put_if_absent(probe, b"")
+        try:
+            answer, _ = self._bucket.put_if_absent(probe, b"")
+        except PutRefused:
+            self._bucket.put(probe, b"")
+            self._refuses = True
+            return False
         return answer in (PutAnswer.TAKEN, PutAnswer.BUSY)
+
+
+class PutRefused(StoreError):
+    """Raised where a server answers a PUT as one that it can't do, whatever the credentials."""
 
 
 class PutAnswer(Enum):
@@ -289,8 +302,6 @@ class PutAnswer(Enum):
     """An object lies under the key already."""
     BUSY = "busy"
     """Another writer, or a delete, was at work on the key: ask again."""
-    UNSUPPORTED = "unsupported"
-    """The server says that it knows no such condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,11 +311,12 @@ class PutReply:
     etag: str = ""
     """The MD5 of the bytes on most servers, without encryption and in one part; else anything."""
     checksum: str = ""
-    """SHA-256, base 64; empty where the server gives none back."""
+    """Of the kind that was sent, base 64; empty where the server gives none back."""
+    sent: str = ""
 
-    def proves(self, described: StoredObject, body: bytes) -> bool | None:
+    def proves(self, body: bytes) -> bool | None:
         """Whether these very bytes are kept, as far as the reply says; None where it doesn't."""
-        if self.checksum and self.checksum != checksum_header(described):
+        if self.checksum and self.checksum != self.sent:
             return False
         if self.etag == hashlib.md5(body, usedforsecurity=False).hexdigest():
             return True
@@ -316,8 +328,11 @@ class PutReply:
 _ANSWERS: dict[int, PutAnswer] = {
     HTTPStatus.PRECONDITION_FAILED: PutAnswer.TAKEN,
     HTTPStatus.CONFLICT: PutAnswer.BUSY,
-    HTTPStatus.NOT_IMPLEMENTED: PutAnswer.UNSUPPORTED,
 }
+_REFUSED = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+)
+"""Statuses by which servers refuse a header that they don't know."""
 
 
 class Bucket:
@@ -326,10 +341,19 @@ class Bucket:
     Every method raises StoreError, with the object, S3's code and what to do.
     """
 
-    def __init__(self, client: "S3Client", name: str, prefix: str) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        name: str,
+        prefix: str,
+        options: StoreOptions = NO_OPTIONS,
+    ) -> None:
         self._client = client
         self._name = name
         self._prefix = prefix
+        self._options = options
+        self._asked = _options_of_every_call(options)
+        self._put = self._asked | _options_of_every_put(options)
 
     def uri(self, key: str) -> str:
         """``s3://bucket/prefix/key``."""
@@ -344,8 +368,9 @@ class Bucket:
 
     def put(self, described: StoredObject, body: bytes) -> PutReply:
         """Write an object, replacing what lies there."""
+        request = self._request(described, body)
         with self._store_errors("PutObject", described.key):
-            return _read_reply(self._client.put_object(**self._request(described, body)))
+            return self._read_reply(request, self._client.put_object(**request))
 
     def put_if_absent(self, described: StoredObject, body: bytes) -> tuple[PutAnswer, PutReply]:
         """Write an object only where nothing lies, if the server knows how to."""
@@ -353,7 +378,7 @@ class Bucket:
         request["IfNoneMatch"] = "*"
         with self._store_errors("PutObject", described.key):
             try:
-                reply = _read_reply(self._client.put_object(**request))
+                reply = self._read_reply(request, self._client.put_object(**request))
             except botocore_errors.ClientError as error:
                 # NoSuchKey: the object was deleted while the server looked at the condition.
                 if code_of(error) == "NoSuchKey":
@@ -367,7 +392,9 @@ class Bucket:
         """What lies under the key, or None."""
         with self._store_errors("HeadObject", key):
             try:
-                answer = self._client.head_object(Bucket=self._name, Key=self._prefix + key)
+                answer = self._client.head_object(
+                    Bucket=self._name, Key=self._prefix + key, **self._asked
+                )
             except botocore_errors.ClientError as error:
                 if status_of(error) == HTTPStatus.NOT_FOUND:
                     return None
@@ -391,13 +418,16 @@ class Bucket:
             return self._get(key)
 
     def _get(self, key: str) -> tuple[bytes, str]:
-        answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key)
+        answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key, **self._asked)
         return answer["Body"].read(), answer["Metadata"].get(SHA256_NAME, "")
 
     def list(self, prefix: str, *, page: int = 1000) -> Iterator[str]:
         """The keys that start with ``prefix``, in byte order; what is no key is left out."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._name, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": page}
+            Bucket=self._name,
+            Prefix=self._prefix + prefix,
+            PaginationConfig={"PageSize": page},
+            **self._asked,
         )
         with self._store_errors("ListObjectsV2", prefix):
             for answer in pages:
@@ -407,44 +437,103 @@ class Bucket:
                         yield key
 
     def _request(self, described: StoredObject, body: bytes) -> "PutObjectRequestTypeDef":
-        return {
+        request: PutObjectRequestTypeDef = {
             "Bucket": self._name,
             "Key": self._prefix + described.key,
             "Body": body,
             "ContentType": described.content_type,
-            "ChecksumSHA256": checksum_header(described),
             "Metadata": {**described.metadata, SHA256_NAME: described.sha256},
         }
+        request.update(_CHECKSUMS[self._options.checksum](described, body))
+        request.update(self._put)
+        return request
+
+    def _read_reply(
+        self, request: "PutObjectRequestTypeDef", answer: "PutObjectOutputTypeDef"
+    ) -> PutReply:
+        name = f"Checksum{self._options.checksum}"
+        etag = answer.get("ETag", "").strip('"').lower()
+        return PutReply(etag, str({**answer}.get(name, "")), str({**request}.get(name, "")))
 
     @contextmanager
     def _store_errors(self, operation: str, key: str) -> Iterator[None]:
         try:
             yield
         except (botocore_errors.ClientError, botocore_errors.BotoCoreError) as error:
-            place = {
-                "bucket": self._name,
-                "prefix": self._prefix,
-                "endpoint": self._client.meta.endpoint_url,
-            }
-            reason = explain(error, operation, **place)
-            raise StoreError(f"{self.uri(key)}: {reason}") from None
+            place = Place(self._name, self._prefix, self._client, self._options)
+            message = f"{self.uri(key)}: {explain(error, operation, place)}"
+            is_refused = isinstance(error, botocore_errors.ClientError) and (
+                operation == "PutObject" and status_of(error) in _REFUSED
+            )
+            raise (PutRefused if is_refused else StoreError)(message) from None
 
 
-def _read_reply(answer: "PutObjectOutputTypeDef") -> PutReply:
-    return PutReply(answer.get("ETag", "").strip('"').lower(), answer.get("ChecksumSHA256", ""))
+def _sha256_header(described: StoredObject, _: bytes) -> dict[str, str]:
+    return {"ChecksumSHA256": _base64(bytes.fromhex(described.sha256))}
 
 
-def checksum_header(described: StoredObject) -> str:
-    """The SHA-256 as S3's header has it: base 64."""
-    return base64.b64encode(bytes.fromhex(described.sha256)).decode()
+def _sha1_header(_: StoredObject, body: bytes) -> dict[str, str]:
+    return {"ChecksumSHA1": _base64(hashlib.sha1(body, usedforsecurity=False).digest())}
 
 
-def open_client(concurrency: int) -> "S3Client":
+def _crc32_header(_: StoredObject, body: bytes) -> dict[str, str]:
+    return {"ChecksumCRC32": _base64(zlib.crc32(body).to_bytes(4))}
+
+
+def _md5_header(_: StoredObject, body: bytes) -> dict[str, str]:
+    return {"ContentMD5": _base64(hashlib.md5(body, usedforsecurity=False).digest())}
+
+
+def _no_header(_: StoredObject, __: bytes) -> dict[str, str]:
+    return {}
+
+
+_CHECKSUMS: Mapping[str, Callable[[StoredObject, bytes], Any]] = {
+    "SHA256": _sha256_header,
+    "SHA1": _sha1_header,
+    "CRC32": _crc32_header,
+    "MD5": _md5_header,
+    "none": _no_header,
+}
+"""By option what a PUT says of its bytes, as boto3 names it."""
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _options_of_every_call(options: StoreOptions) -> Any:
+    return {"RequestPayer": options.request_payer} if options.request_payer else {}
+
+
+def _options_of_every_put(options: StoreOptions) -> Any:
+    given = {
+        "ServerSideEncryption": options.sse,
+        "SSEKMSKeyId": options.sse_kms_key_id,
+        "StorageClass": options.storage_class,
+        "ACL": options.acl,
+        "Tagging": urlencode(options.tag_pairs),
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def open_bucket(name: str, prefix: str, options: StoreOptions, *, concurrency: int) -> S3Store:
+    """A store in a bucket, for ``concurrency`` threads. Raises StoreError as ``open_client``."""
+    bucket = Bucket(open_client(concurrency, options.addressing), name, prefix, options)
+    return S3Store(bucket, require_conditions=options.writers != ONE)
+
+
+def open_client(concurrency: int, addressing: str = "auto") -> "S3Client":
     """A client for ``concurrency`` threads; boto3 finds the endpoint, region and keys by itself.
+
+    With ``auto`` also how a bucket is addressed: by ``s3.addressing_style`` of AWS's own file, else
+    as boto3 does for the endpoint.
 
     Raises StoreError where boto3's variables make no client.
     """
+    style: Any = None if addressing == "auto" else {"addressing_style": addressing}
     config = Config(
+        s3=style,
         signature_version="s3v4",
         retries={"mode": "standard", "total_max_attempts": 5},
         connect_timeout=5,
@@ -459,139 +548,22 @@ def open_client(concurrency: int) -> "S3Client":
         user_agent="flux-pipeline",
     )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        client = boto3.session.Session().client("s3", config=config)
     except ValueError:
         raise StoreError(
             "s3: AWS_ENDPOINT_URL is no http(s) address; correct or unset it"
         ) from None
     except botocore_errors.BotoCoreError as error:
         raise StoreError(f"s3: {type(error).__name__}; check the AWS_ variables") from None
+    if mistake := find_user_mistake(client.meta.endpoint_url):
+        raise StoreError(f"s3: AWS_ENDPOINT_URL {mistake}")
+    client.meta.events.register("before-call.s3.HeadBucket", _look_up_region_once)
+    return client
 
 
-def explain(
-    error: botocore_errors.ClientError | botocore_errors.BotoCoreError,
-    operation: str,
-    *,
-    bucket: str,
-    prefix: str,
-    endpoint: str,
-) -> str:
-    """Say what failed and what to do: ``AccessDenied on PutObject; needs s3:PutObject on …``."""
-    if isinstance(error, botocore_errors.ClientError):
-        code = code_of(error)
-        hint = _hint(error, code, operation).format(bucket=bucket, prefix=prefix)
-        return f"{code} on {operation}" + (f"; {hint}" if hint else "")
-    hint = next((hint for kind, hint in _LOCAL_HINTS if isinstance(error, kind)), "")
-    host = urlsplit(endpoint).netloc.rpartition("@")[2]
-    return f"{type(error).__name__} on {operation} at {host}" + (f"; {hint}" if hint else "")
+def _look_up_region_once(params: Any, **_: object) -> None:
+    """Keep botocore from looking up a bucket's region by HEAD for the HEAD that looks it up.
 
-
-def _hint(error: botocore_errors.ClientError, code: str, operation: str) -> str:
-    if code in {"AccessDenied", "403", "AllAccessDisabled"}:
-        return f"needs {_ACTIONS.get(operation, operation)}"
-    if code in _REGION_CODES:
-        region = _region(error)
-        return (
-            f"the bucket lies in {region}: set AWS_DEFAULT_REGION={region}"
-            if region
-            else "the bucket lies in another region: set AWS_DEFAULT_REGION"
-        )
-    if code == "RequestTimeTooSkewed":
-        return f"this machine's clock is {_clock_difference(error)} off: set it"
-    return _HINTS.get(code, "")
-
-
-def _region(error: botocore_errors.ClientError) -> str:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    named = {**error.response.get("Error", {})}.get("Region")
-    return _plain(str(named or headers.get("x-amz-bucket-region", "")))
-
-
-def _clock_difference(error: botocore_errors.ClientError) -> str:
-    details = {**error.response.get("Error", {})}
-    times = [str(details.get(name, "")) for name in ("RequestTime", "ServerTime")]
-    try:
-        ahead = parse_timestamp(times[0]) - parse_timestamp(times[1])
-    except (TypeError, ValueError):
-        return "more than 15 min"
-    return f"{abs(ahead.total_seconds()) / 60:.0f} min"
-
-
-def _plain(text: str) -> str:
-    """Return a server's word without anything that could act or mislead where it is printed."""
-    return re.sub(r"[^A-Za-z0-9._-]", "", text)[:64]
-
-
-def status_of(error: botocore_errors.ClientError) -> int:
-    """The HTTP status of an answer, 0 where it is not known."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def code_of(error: botocore_errors.ClientError) -> str:
-    """S3's error code, or the HTTP status where the answer had no body."""
-    code = str(error.response.get("Error", {}).get("Code", "")) or str(status_of(error))
-    return _plain(code)
-
-
-# What the credentials need, by operation.
-_ACTIONS = {
-    "PutObject": "s3:PutObject on arn:aws:s3:::{bucket}/{prefix}*",
-    "GetObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}*",
-    "HeadObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}* and s3:ListBucket on"
-    " arn:aws:s3:::{bucket} (HEAD says no more: the credentials may also be wrong or expired)",
-    "ListObjectsV2": "s3:ListBucket on arn:aws:s3:::{bucket}",
-}
-
-_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
-_RENEW = "renew the credentials and run again: what was accepted is resumed"
-_BUSY = "the store is busy after 5 tries: lower the concurrency and run again, nothing is lost"
-
-# By S3's error code.
-_HINTS = {
-    "NoSuchBucket": "create the bucket or correct its name",
-    "NoSuchKey": "there is no such object",
-    "InvalidAccessKeyId": f"the store knows no such key id: {_CREDENTIALS}",
-    "SignatureDoesNotMatch": f"the secret does not belong to the key id: {_CREDENTIALS}",
-    "ExpiredToken": _RENEW,
-    "ExpiredTokenException": _RENEW,
-    "TokenRefreshRequired": _RENEW,
-    "InvalidToken": f"the session token is wrong: {_CREDENTIALS} and AWS_SESSION_TOKEN",
-    "SlowDown": _BUSY,
-    "ServiceUnavailable": _BUSY,
-    "503": _BUSY,
-    "BadDigest": "the bytes were changed on their way: run again, and look at proxies in between",
-    "XAmzContentSHA256Mismatch": "the bytes were changed on their way: run again",
-    "EntityTooLarge": "too large for one PUT on this store",
-    "QuotaExceeded": "the bucket is full: free some space or raise its quota",
-}
-
-# By botocore's class, the most specific ones first: where there was no answer from the server.
-_LOCAL_HINTS = (
-    (botocore_errors.NoCredentialsError, f"no credentials were found: {_CREDENTIALS}"),
-    (
-        botocore_errors.PartialCredentialsError,
-        f"half of the credentials is missing: {_CREDENTIALS}",
-    ),
-    (botocore_errors.ProfileNotFound, "AWS_PROFILE names no profile of this machine"),
-    (botocore_errors.SSOError, _RENEW),
-    (botocore_errors.LoginError, _RENEW),
-    (botocore_errors.CredentialRetrievalError, _RENEW),
-    (botocore_errors.NoRegionError, "set AWS_DEFAULT_REGION"),
-    (botocore_errors.SSLError, "TLS failed: name the server's CA in AWS_CA_BUNDLE"),
-    (botocore_errors.ConnectTimeoutError, "no connection within 5 s: is AWS_ENDPOINT_URL right?"),
-    (botocore_errors.ReadTimeoutError, "no answer within 30 s: run again, nothing is lost"),
-    (
-        botocore_errors.ConnectionError,
-        "no connection: is the server up and AWS_ENDPOINT_URL right?",
-    ),
-    (botocore_errors.HTTPClientError, "the connection broke: run again, nothing is lost"),
-)
-
-_REGION_CODES = frozenset(
-    {
-        "301",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-    }
-)
+    Without end, where a server answers 301 to every HEAD and names no region.
+    """
+    params["context"]["s3_redirect"]["redirected"] = True

@@ -1,6 +1,7 @@
 """A real HTTP proxy before an S3 server: it can forget headers, spoil bytes and answer itself.
 
-With TLS it also stands before the emulator, as the host that outputs lie on.
+Named by HTTP_PROXY, it is the server of every host; with a domain, hosts below it are buckets. With
+TLS it also stands before the emulator, as the host that outputs lie on.
 """
 
 import http.client
@@ -63,6 +64,8 @@ class S3Proxy:
     """The answer to one request, by its method and path; None: the server's."""
     before_forwarding: Callable[[str], object] = str
     """Called with the method before a request goes on."""
+    domain: str = ""
+    """``bucket.domain`` is a bucket's host, as ``host/bucket`` is its path."""
     seen: list[Seen] = field(default_factory=list)
 
     def reset(self) -> None:
@@ -95,6 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
+        self.path = self._path_of_bucket(headers["host"])
         seen = Seen(self.command, self.path, headers)
         self.proxy.seen.append(seen)
         reply = self.proxy.reply(self.command) or self.proxy.choose(seen)
@@ -103,6 +107,14 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._forward(body, headers)
             reply = reply or answer
         self._answer(reply)
+
+    def _path_of_bucket(self, host: str) -> str:
+        """The path with the bucket in front, however the bucket was named."""
+        parts = urlsplit(self.path)
+        path = parts._replace(scheme="", netloc="").geturl() if parts.scheme else self.path
+        domain = f".{self.proxy.domain}"
+        is_bucket = self.proxy.domain and host.endswith(domain)
+        return f"/{host.removesuffix(domain)}{path}" if is_bucket else path
 
     def _forward(self, body: bytes, headers: dict[str, str]) -> Reply:
         """Over a connection of its own: a kept one may be closed at the other end by now."""

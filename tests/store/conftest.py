@@ -13,10 +13,12 @@ from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.s3 import Bucket, S3Store, open_client
+from flux_pipeline.store_options import StoreOptions
 from tests.servers.s3 import S3Server
 from tests.servers.s3_proxy import S3Proxy, s3_proxy
 
 Open = Callable[..., S3Store]
+OpenWith = Callable[[StoreOptions], S3Store]
 
 
 @pytest.fixture
@@ -87,6 +89,17 @@ def proxied_client(s3_server: S3Server, shared_proxy: S3Proxy) -> S3Client:
 def proxied(proxied_client: S3Client, proxy: S3Proxy, bucket: str, prefix: str) -> Open:
     """Open a store whose requests go through the proxy, always at the same place."""
     return partial(S3Store, Bucket(proxied_client, bucket, prefix))
+
+
+@pytest.fixture
+def opened_with(proxied_client: S3Client, proxy: S3Proxy, bucket: str, prefix: str) -> OpenWith:
+    """Open a store with options, through the proxy and always at the same place."""
+
+    def open_with(options: StoreOptions) -> S3Store:
+        place = Bucket(proxied_client, bucket, prefix, options)
+        return S3Store(place, require_conditions=options.writers != "one", sleep=lambda _: None)
+
+    return open_with
 
 
 @pytest.fixture

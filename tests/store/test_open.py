@@ -44,7 +44,7 @@ def test_a_bucket_is_opened_without_asking_it(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("address", ["s3://bucket", "s3://bucket/"])
 def test_a_bucket_may_have_no_prefix(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flux_pipeline.store.s3.open_client", lambda _: None)
+    monkeypatch.setattr("flux_pipeline.store.s3.open_client", lambda *_: None)
     assert open_store(address).uri == "s3://bucket"
 
 

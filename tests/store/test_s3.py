@@ -12,7 +12,7 @@ from flux_pipeline.store.open import open_store
 from flux_pipeline.store.s3 import Bucket, S3Store, open_client
 from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
 from tests.store.conftest import Open
-from tests.store.contract import WEBP, PutNewContract, StoreContract
+from tests.store.contract import WEBP, StoreContract
 from tests.store.pictures import IDS
 from tests.store.pictures import put as put_at
 
@@ -27,15 +27,6 @@ class TestS3Store(StoreContract):
     @pytest.fixture
     def reopened(self, client: S3Client, bucket: str, prefix: str) -> Store:
         return S3Store(Bucket(client, bucket, prefix))
-
-
-class TestS3ThatIgnoresConditions(PutNewContract):
-    """The same answers of ``put_new``, within one process; nothing else depends on conditions."""
-
-    @pytest.fixture
-    def store(self, proxy: S3Proxy, proxied: Open) -> Store:
-        proxy.forget.add("if-none-match")
-        return proxied(require_conditions=False)
 
 
 def test_an_address_leads_to_a_bucket(variables: None, bucket: str, prefix: str) -> None:
@@ -57,24 +48,6 @@ def test_a_store_may_have_the_whole_bucket(client: S3Client) -> None:
     assert list(store.list()) == ["a/b.webp"]
 
 
-def test_check_refuses_a_server_that_ignores_conditions(proxy: S3Proxy, proxied: Open) -> None:
-    proxy.forget.add("if-none-match")
-    store = proxied()
-    with pytest.raises(StoreError, match="this server ignores If-None-Match on PutObject"):
-        store.check()
-    assert put(store, b"first")
-    assert not put(store, b"second")
-    assert store.get("a.webp") == b"first"
-
-
-def test_a_server_that_knows_no_conditions_is_taken_for_one_that_ignores_them(
-    proxy: S3Proxy, proxied: Open, no_waiting: None
-) -> None:
-    proxy.always["PUT"] = s3_error(501, "NotImplemented")
-    with pytest.raises(StoreError, match="ignores If-None-Match"):
-        proxied().check()
-
-
 def test_conditions_are_tried_once_for_each_store_and_cost_one_put_where_they_were_tried_before(
     proxy: S3Proxy, proxied: Open
 ) -> None:
@@ -86,25 +59,6 @@ def test_conditions_are_tried_once_for_each_store_and_cost_one_put_where_they_we
     store.check()
     assert (first, proxy.count("PUT") - first) == (2, 2)
     assert {one.path for one in proxy.seen if one.method == "DELETE"} == set()
-
-
-def test_the_last_of_two_processes_without_conditions_is_told_what_lies_there(
-    proxy: S3Proxy, proxied: Open
-) -> None:
-    proxy.forget.add("if-none-match")
-    slow, fast = proxied(require_conditions=False), proxied(require_conditions=False)
-    slow.check()
-    fast.check()
-
-    def overtake(method: str) -> None:
-        if method == "PUT":
-            proxy.before_forwarding = str
-            assert put(fast, b"fast")
-
-    proxy.before_forwarding = overtake
-    found, new = slow.put_new("a.webp", b"slow", content_type=WEBP, metadata={})
-    assert new
-    assert found.sha256 == hashlib.sha256(slow.get("a.webp")).hexdigest()
 
 
 def test_the_checksum_goes_along_as_a_header_over_plain_bytes(

@@ -20,11 +20,20 @@ SKEW = {"RequestTime": "20261101T101500Z", "ServerTime": "2026-11-01T10:35:00Z"}
 REFUSALS = {
     "access denied": (
         s3_error(403, "AccessDenied"),
-        "AccessDenied on PutObject; needs s3:PutObject on arn:aws:s3:::{place}*",
+        (
+            "AccessDenied on PutObject; needs s3:PutObject on arn:aws:s3:::{place}*; where the"
+            " bucket's policy or the server demands more, or less, of a write: set FLUX_S3_SSE"
+            " (with FLUX_S3_SSE_KMS_KEY_ID), FLUX_S3_STORAGE_CLASS, FLUX_S3_CHECKSUM, FLUX_S3_ACL"
+            " or FLUX_S3_TAGS"
+        ),
     ),
     "no bucket": (
         s3_error(404, "NoSuchBucket"),
-        "NoSuchBucket on PutObject; create the bucket or correct its name",
+        (
+            "NoSuchBucket on PutObject; create the bucket or correct its name; the bucket was asked"
+            " for in path style ({endpoint}/shared): where this server wants the other, set"
+            " FLUX_S3_ADDRESSING=virtual"
+        ),
     ),
     "wrong region": (
         s3_error(400, "AuthorizationHeaderMalformed", {"Region": "eu-west-1"}),
@@ -99,12 +108,13 @@ def test_a_refused_put_says_what_to_do(
     proxy.always["PUT"] = reply
     store = proxied()
     place = store.uri.removeprefix("s3://") + "/"
+    message = message.format(place=place, endpoint=proxy.endpoint)
     with pytest.raises(StoreError) as caught:
         put(store)
-    assert str(caught.value) == f"{store.uri}/a.webp: {message.format(place=place)}"
+    assert str(caught.value) == f"{store.uri}/a.webp: {message}"
     with pytest.raises(StoreError) as caught:
         store.put_new("a.webp", b"x", content_type=WEBP, metadata={})
-    assert message.format(place=place) in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_bucket_in_another_region_is_named(proxy: S3Proxy, proxied: Open) -> None:
