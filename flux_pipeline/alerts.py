@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
+from flux_pipeline.endpoint import find_user_mistake
 from flux_pipeline.network import Network
 from flux_pipeline.provider.tls import describe_failure, find_ca_mistake, verifying_context
 from flux_pipeline.text import safe_line
@@ -93,6 +94,8 @@ class Webhook:
     secret: str = field(default="", repr=False)
 
     def __str__(self) -> str:
+        if find_user_mistake(self.url):
+            return f"{self.format} webhook whose address can't be read"
         return f"{self.format} webhook at {urlsplit(self.url).hostname}"
 
 
@@ -144,9 +147,14 @@ def build_webhooks(
     """One webhook for each URL; without ``form`` the host decides, and one secret is for all."""
     each = list(secrets) if len(secrets) == len(urls) else [*secrets, ""][:1] * len(urls)
     return [
-        Webhook(url, form or _HOSTS.get(urlsplit(url).hostname or "", "json"), secret)
+        Webhook(url, form or _HOSTS.get(_host(url), "json"), secret)
         for url, secret in zip(urls, each, strict=True)
     ]
+
+
+def _host(url: str) -> str:
+    """The host of a webhook; empty where its address can't be read."""
+    return "" if find_user_mistake(url) else urlsplit(url).hostname or ""
 
 
 def send(
@@ -167,7 +175,11 @@ def send(
     no_authorities = find_ca_mistake(network.ca_file)
     done = []
     for webhook in webhooks:
-        problem = no_authorities or _deliver_over(network, webhook, alert, wait)
+        problem = (
+            find_user_mistake(webhook.url)
+            or no_authorities
+            or _deliver_over(network, webhook, alert, wait)
+        )
         if problem:
             log.warning("alert %r not delivered to the %s: %s", alert.title, webhook, problem)
         done.append(Delivery(webhook, problem))

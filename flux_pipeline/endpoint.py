@@ -1,8 +1,11 @@
-"""Rules for addresses: a provider's base URL, key and output hosts, and the address of a store.
+"""Rules for addresses: a provider's base URL, key and hosts, stores, databases and brokers.
 
-The settings check the environment with them; ``ProviderConfig`` and ``open_store`` check their
-callers, so that all accept the same. A message never holds the value that it is about: it may be a
-key.
+The settings check the environment with them; those who open the real thing check their callers, so
+that all accept the same. A message never holds the value that it is about: it may be a key.
+
+A password with ``@``, ``/``, ``#`` or ``%`` that is not encoded is cut at the wrong place by every
+parser, each in its own way, and what follows is then shown as a host or a database. So an address
+in which user and password don't end at one certain place is refused before it is parsed.
 """
 
 import ipaddress
@@ -17,6 +20,52 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*")
 _MAX_PREFIX = 200
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+
+
+AMBIGUOUS = (
+    "is ambiguous: encode @ as %40, / as %2F, # as %23, % as %25 in user and password, and other"
+    " signs likewise"
+)
+_USER_INFO = re.compile(r"(?:[^@/?#%\s\[\]\\]|%[0-9A-Fa-f]{2})*")
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(?::[0-9]*)?")
+_WITH_KEYS_AS_THEY_ARE = ("azureservicebus", "azurestoragequeues", "azureblockblob")
+"""Schemes whose own parsers want keys that are not encoded."""
+
+
+def find_user_mistake(url: str) -> str:
+    """Why it is uncertain where user and password of a URL end; empty where it is certain.
+
+    An ``@`` behind the host makes it uncertain too, so it is written ``%40`` there. Nothing is
+    found in a text without ``://``, and in a URL without a host, such as ``sqlite:////data/a@b``.
+    """
+    rest = url.partition("://")[2]
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
+    user, at, hosts = authority.rpartition("@")
+    if not authority:
+        return ""
+    if "@" in rest.removeprefix(user + at) or not _USER_INFO.fullmatch(user):
+        return AMBIGUOUS
+    if not url.isprintable() or not all(map(_HOST_AND_PORT.fullmatch, hosts.split(","))):
+        return AMBIGUOUS if at else "has a host or a port that is none"
+    return ""
+
+
+def find_database_mistake(url: str) -> str:
+    """Why a text can't be a database's URL, or not surely the one meant; empty where it can."""
+    if "://" not in url:
+        return "is not a database URL such as sqlite:///./data/ledger.db"
+    return find_user_mistake(url)
+
+
+def find_broker_mistake(urls: str) -> str:
+    """Why a text can't be the URL of a broker or of its results, or several with semicolons."""
+    mistakes = [
+        find_user_mistake(url) if "://" in url else "is not a URL such as redis://host:6379/0"
+        for url in urls.split(";")
+        if not url.startswith(_WITH_KEYS_AS_THEY_ARE)
+    ]
+    found = next(filter(None, mistakes), "")
+    return AMBIGUOUS if found and "@" in urls else found
 
 
 def trim_key(text: str) -> str:
@@ -41,7 +90,7 @@ def find_base_url_mistake(base_url: str) -> str:
     # urlsplit drops tabs and line ends silently, and some clients end a host at a backslash.
     if not base_url.isascii() or not base_url.isprintable() or set(base_url) & set(" \\"):
         return "holds blanks or characters that no URL has"
-    if not is_web_url(base_url):
+    if "@" not in base_url and not is_web_url(base_url):
         return "is no URL such as https://api.replicate.com"
     if has_user_query_or_fragment(base_url):
         return "holds a user, a query or a fragment: give the base alone"
@@ -61,9 +110,11 @@ def is_web_url(url: str) -> bool:
 
 
 def has_user_query_or_fragment(url: str) -> bool:
-    """Whether a URL holds a user, a query or a fragment, any of which may be a secret."""
-    parts = urlsplit(url)
-    return "@" in parts.netloc or bool(parts.query or parts.fragment)
+    """Whether a URL holds a user, a query or a fragment, any of which may be a secret.
+
+    An ``@`` anywhere counts as a user's end, because a password that is not encoded moves it.
+    """
+    return any(map(url.__contains__, "@?#"))
 
 
 def is_unencrypted(url: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from flux_pipeline.endpoint import is_loopback
+from flux_pipeline.endpoint import AMBIGUOUS, is_loopback
 
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 """The first that is set holds the proxy, as with curl."""
@@ -102,10 +102,7 @@ def find_proxy_mistake(text: str) -> str:
     if found is not None and (found["port"] is None or 0 < int(found["port"]) <= _MAX_PORT):
         return ""
     if "@" in text:
-        return (
-            "is ambiguous: in its user or password encode @ as %40, # as %23, / as %2F, % as %25,"
-            " and whatever else is no letter or digit likewise"
-        )
+        return AMBIGUOUS
     return "is no URL of a proxy such as http://proxy.example:3128"
 
 

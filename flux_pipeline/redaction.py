@@ -2,7 +2,8 @@
 
 Fingerprints, messages, lineage, logs and the provider's replies in the ledger all pass through
 here. It removes users, passwords and key-like query parameters of URLs, ``data:`` URIs, bearer
-tokens and the key formats of well-known services. The trap: a secret of another form stays.
+tokens and the key formats of well-known services. A URL whose password is not encoded, so that it
+is uncertain where that ends, is removed whole. The trap: a secret of another form stays.
 Every pattern takes linear time on any text.
 """
 
@@ -37,6 +38,13 @@ _KEY_MARKS = ("_", "-", "AKIA", "ASIA", "eyJ")
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]{8,}")
 _DATA_URI = re.compile(r"(?i)\bdata:[a-z0-9.+/-]*(?:;[a-z0-9=.+-]+)*,[^\s\"'<>]*")
 _URL = re.compile(r"(?i)https?://[^\s\"'<>]+")
+_SERVICE = re.compile(
+    r"(?i)(?<![a-z0-9+])((?:db\+)?(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|sentinel|amqps?|sqs|"
+    r"socks[45][ah]?)(?:\+\w{1,20})?://)([^\s\"'<>]+)"
+)
+"""The address of a database, a broker or a proxy: what precedes its last ``@`` is secret."""
+_COS_SIGN = re.compile(r"(?i)sign=q-sign-algorithm(?:=|%3d).*")
+"""Tencent's signature in a single parameter; of others ``sign`` may be a word like any other."""
 # NUL and lone surrogates can't be written to a database; the others act on a terminal.
 _UNSAFE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127, *range(0xD800, 0xE000)))
 
@@ -87,6 +95,8 @@ def redact_url(url: str) -> str:
     Everything else stays to the letter, so that an address without secrets comes back unchanged.
     The trap: a secret in the path is not recognised.
     """
+    if _is_unsure(url):
+        return REDACTED
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -111,6 +121,7 @@ def _redact(text: str, redact_address: Callable[[str], str]) -> str:
         text = _DATA_URI.sub(f"data:{REDACTED}", text)
     if "://" in text:
         text = _URL.sub(lambda found: redact_address(found[0]), text)
+        text = _SERVICE.sub(lambda found: found[1] + found[2].rpartition("@")[2], text)
     if "bearer" in text.lower():
         text = _BEARER.sub(rf"\1{REDACTED}", text)
     return _KEY.sub(REDACTED, text) if _may_hold_key(text) else text
@@ -120,7 +131,19 @@ def _may_hold_key(text: str) -> bool:
     return any(map(text.__contains__, _KEY_MARKS))
 
 
+def _is_unsure(url: str) -> bool:
+    """Whether a password that is not encoded may reach beyond what parsers take for the user."""
+    _, _, rest = url.partition("://")
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" not in rest[len(host) :]:
+        return False
+    _, colon, port = host.rpartition("]")[2].partition(":")
+    return "@" in host or bool(colon and not port.isdecimal())
+
+
 def _cut_query(url: str) -> str:
+    if _is_unsure(url):
+        return REDACTED
     address, mark, query = url.partition("?")
     scheme, _, rest = address.partition("://")
     authority, slash, path = rest.partition("/")
@@ -130,7 +153,9 @@ def _cut_query(url: str) -> str:
 
 def _redact_parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
-    secret = bool(value) and _SECRET_PARAMETER.fullmatch(name) is not None
+    secret = bool(value) and (
+        _SECRET_PARAMETER.fullmatch(name) is not None or _COS_SIGN.match(parameter) is not None
+    )
     return f"{name}{equals}{REDACTED}" if secret else parameter
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from tests.servers.pgbouncer import PgBouncer
     from tests.servers.postgres import PostgresServer
     from tests.servers.s3 import S3Server
 
@@ -24,6 +25,14 @@ def postgres() -> "Iterator[PostgresServer]":
 
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: "PostgresServer") -> "Iterator[PgBouncer]":
+    from tests.servers.pgbouncer import running_pgbouncer
+
+    with running_pgbouncer(postgres) as pooler:
+        yield pooler
 
 
 @pytest.fixture(scope="session")

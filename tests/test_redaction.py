@@ -86,6 +86,16 @@ def test_what_only_resembles_one_stays(text: str, redacting: Callable[[str], str
         ),
         ("https://a.blob.com/k?sv=1&sig=b", "https://a.blob.com/k?sv=1&sig=REDACTED"),
         ("https://a.com/k?AWSAccessKeyId=b", "https://a.com/k?AWSAccessKeyId=REDACTED"),
+        (
+            "https://b.cos.com/k?sign=q-sign-algorithm%3Dsha1%26q-ak%3DA&x=1",
+            "https://b.cos.com/k?sign=REDACTED&x=1",
+        ),
+        ("https://a.com/k?sign=libra", "https://a.com/k?sign=libra"),
+        ("https://u:p@ss/w@a.com/f", "REDACTED"),
+        ("https://u:p/w@a.com/f", "REDACTED"),
+        ("https://u:p#w@a.com/f", "REDACTED"),
+        ("https://a.com:8443/@u/f?to=a@b", "https://a.com:8443/@u/f?to=a@b"),
+        ("https://[fd00::1]/@u", "https://[fd00::1]/@u"),
     ],
 )
 def test_url(url: str, expected: str) -> None:
@@ -96,6 +106,28 @@ def test_url(url: str, expected: str) -> None:
 def test_urls_and_data_uris_within_a_text() -> None:
     text = "see https://u:p@a.com/f?token=x, and data:image/png;base64,iVBORw0KGgo= here"
     assert redact(text) == "see https://a.com/f?token=REDACTED and data:REDACTED here"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "scheme",
+    ["postgresql", "postgresql+psycopg", "redis", "rediss", "amqp", "db+mysql+pymysql", "socks5h"],
+)
+@pytest.mark.parametrize("password", ["pw-canary", "p@pw-canary", "a/pw-canary", "#pw-canary%x"])
+def test_the_address_of_a_database_or_broker_loses_its_user(
+    redacting: Callable[[str], str], scheme: str, password: str
+) -> None:
+    text = f"no answer from {scheme}://user:{password}@db.internal:5432/flux, give up"
+    assert redacting(text) == f"no answer from {scheme}://db.internal:5432/flux, give up"
+
+
+@BOTH
+@given(st.text("abcXYZ@/#?%:", min_size=1), st.sampled_from("@/#?"))
+def test_nothing_of_a_password_that_is_not_encoded_stays(
+    redacting: Callable[[str], str], password: str, sign: str
+) -> None:
+    text = redacting(f"see https://user:canary{password}{sign}canary@a.com/f here")
+    assert "canary" not in text
 
 
 def test_an_input_is_redacted_in_every_depth() -> None:
@@ -193,6 +225,9 @@ def test_a_text_from_outside_can_be_written_and_stays(text: str) -> None:
         "-eyJ",
         "xoxb-",
         "data:a;",
+        "redis://",
+        "https://a:b/@",
+        "sign=q-sign-algorithm=",
     ],
 )
 @BOTH

@@ -1,8 +1,11 @@
 """Opens the ledger that a URL names: a SQLite file or a Postgres database."""
 
+from urllib.parse import parse_qsl
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from flux_pipeline.endpoint import find_database_mistake
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.leases import Clock, HostClock, current_boot
 from flux_pipeline.ledger.postgres import PostgresDatabase
@@ -45,14 +48,20 @@ def open_ledger(
 
 
 def _parse(url: str) -> URL:
+    """Parse an address, without dropping what SQLAlchemy drops: options that have no value."""
+    if mistake := find_database_mistake(url):
+        raise LedgerError(f"the ledger's address (FLUX_LEDGER) can't be read: it {mistake}")
     try:
-        return make_url(url)
+        parsed = make_url(url)
     except (ArgumentError, ValueError):
         # From None: the text of the error quotes the URL with its password.
         raise LedgerError(
-            "the ledger's address can't be read: give sqlite:///path or "
+            "the ledger's address (FLUX_LEDGER) can't be read: give sqlite:///path or "
             "postgresql://user@host/database"
         ) from None
+    options = parse_qsl(url.partition("?")[2], keep_blank_values=True)
+    empty = [(name, value) for name, value in options if not value]
+    return parsed.update_query_pairs(empty, append=True) if empty else parsed
 
 
 def _host_clock(clock: Clock | None, steady: Clock | None) -> HostClock:

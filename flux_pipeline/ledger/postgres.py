@@ -2,13 +2,19 @@
 
 Only leases free the claims of dead workers here, and no lock of a session: it would take a worker
 for dead when only its connection is gone, while it may be about to send.
+
+Nothing here outlives its transaction, so that a pooler such as PgBouncer may give each transaction
+another session: limits are set within each one, the lock ends with it, and no statement is
+prepared.
 """
 
-from typing import Any
+import difflib
+import re
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.leases import Clock, Moment
@@ -18,6 +24,13 @@ _LOCK = sa.text(
     "SELECT pg_advisory_xact_lock(:key), extract(epoch FROM clock_timestamp())::float8"
 ).bindparams(key=_WRITERS)
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")
+# The third argument ends each with the transaction.
+_BOUNDS = sa.text(
+    "SELECT set_config('lock_timeout', :wait, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true),"
+    " set_config('synchronous_commit', CASE WHEN :relaxed THEN 'off'"
+    " ELSE coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on') END, true)"
+)
 _MILLISECONDS = 1000
 _TIMEOUTS = {
     "connect_timeout": 10,
@@ -38,20 +51,8 @@ class PostgresDatabase:
         self.name = f"ledger postgresql://{host}{port}/{url.database or ''}"
         self._clock = clock
         self._patience = patience_seconds
-        try:
-            self.engine = sa.create_engine(
-                url.set(drivername="postgresql+psycopg"),
-                hide_parameters=True,
-                isolation_level="READ COMMITTED",  # what is read after the lock must be new
-                pool_pre_ping=True,  # a server that was restarted meanwhile
-                connect_args={k: v for k, v in _TIMEOUTS.items() if k not in url.query},
-            )
-        except ModuleNotFoundError as error:
-            raise LedgerError(
-                f"{self.name}: needs psycopg: install flux-pipeline[postgres]"
-            ) from error
-        sa.event.listen(self.engine, "connect", self._set_up)
-        sa.event.listen(self.engine, "begin", _begin)
+        self.engine = self._open_engine(url)
+        sa.event.listen(self.engine, "begin", self._bound)
         self.relaxed_engine: Engine = self.engine.execution_options(flux_relaxed=True)
 
     def lock_writes(self, connection: Connection) -> Moment | None:
@@ -77,6 +78,9 @@ class PostgresDatabase:
         """Say what Postgres's error code means here."""
         cause = error.orig if isinstance(error, DBAPIError) else None
         code = str(getattr(cause, "sqlstate", None) or "")
+        for words, text in _REFUSALS.items() if code in _NO_CODES else ():
+            if re.search(words, str(cause)):
+                return text
         for prefix, text in _EXPLANATIONS.items():
             if code.startswith(prefix):
                 return f"{text.format(patience=self._patience)} ({code})"
@@ -88,30 +92,91 @@ class PostgresDatabase:
         """Close every connection."""
         self.engine.dispose()
 
-    def _set_up(self, connection: Any, _record: Any) -> None:
-        """Make a session's commits durable, and bound how long it blocks others.
+    def _open_engine(self, url: URL) -> Engine:
+        try:
+            # Here, because psycopg is an extra.
+            import psycopg  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise LedgerError(
+                f"{self.name}: needs psycopg: install flux-pipeline[postgres]"
+            ) from error
+        known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+        if mistake := find_option_mistake(url, known):
+            raise LedgerError(f"{self.name}: {mistake}")
+        try:
+            return sa.create_engine(
+                url.set(drivername="postgresql+psycopg"),
+                hide_parameters=True,
+                isolation_level="READ COMMITTED",  # what is read after the lock must be new
+                pool_pre_ping=True,  # a server that was restarted meanwhile
+                connect_args={
+                    **{name: value for name, value in _TIMEOUTS.items() if name not in url.query},
+                    # The session that a pooler gives next does not know what was prepared before.
+                    "prepare_threshold": None,
+                },
+            )
+        except (ArgumentError, ValueError):
+            # From None: the text of the error quotes what it is about.
+            raise LedgerError(
+                f"{self.name}: host and port of FLUX_LEDGER can't be read: write host=a,b&port=1,2"
+                " for several"
+            ) from None
+
+    def _bound(self, connection: Connection) -> None:
+        """Make a transaction's commit durable, and bound how long it blocks others.
 
         A stopped worker would hold the writers' lock for as long as it is stopped: so the server
         ends a transaction that idles.
         """
-        wait = str(int(self._patience * _MILLISECONDS))
-        idle = str(int(self._patience * _MILLISECONDS / 2))
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, false)", (wait,))
-            cursor.execute(
-                "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (idle,)
-            )
-            cursor.execute(
-                "SELECT set_config('synchronous_commit', 'on', false) "
-                "WHERE current_setting('synchronous_commit') = 'off'"
-            )
-        connection.commit()
+        connection.execute(
+            _BOUNDS,
+            {
+                "wait": str(int(self._patience * _MILLISECONDS)),
+                "idle": str(int(self._patience * _MILLISECONDS / 2)),
+                "relaxed": bool(connection.get_execution_options().get("flux_relaxed")),
+            },
+        )
 
 
-def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("flux_relaxed"):
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+def find_option_mistake(url: URL, known: Collection[str]) -> str:
+    """Why the options of an address, behind its ``?``, can't be used; empty where they can.
 
+    No value is in the message, and no name where the options hold a password: an ``&`` within it
+    makes names of its parts.
+    """
+    unknown = [name for name in url.query if name not in known]
+    empty = [name for name, value in url.query.items() if not all(value) or value == ""]
+    twice = [
+        name
+        for name, value in url.query.items()
+        if not isinstance(value, str) and name not in {"host", "port"}
+    ]
+    shown = set(url.query) if not _SECRET & set(url.query) else _SECRET
+    if unknown:
+        return _unknown_options(sorted(shown.intersection(unknown)), known)
+    if empty or twice:
+        names = ", ".join(sorted(shown.intersection(empty + twice))) or "an option"
+        how = "without a value" if empty else "twice"
+        return f"the address in FLUX_LEDGER holds {names} {how}: take it out or correct it"
+    return ""
+
+
+def _unknown_options(names: Sequence[str], known: Collection[str]) -> str:
+    near = [
+        f"; did you mean {close[0]}?"
+        for name in names
+        if (close := difflib.get_close_matches(name, known, n=1, cutoff=0.8))
+    ]
+    listed = ", ".join(name for name in names if _OPTION.fullmatch(name)) or "an option"
+    return (
+        f"the address in FLUX_LEDGER holds what the driver (libpq) does not know: {listed}. Take it"
+        " out: a pooler needs no option, and a schema is set by ALTER ROLE ... SET search_path"
+        f"{''.join(near)}"
+    )
+
+
+_OPTION = re.compile(r"\w{1,40}")
+_SECRET = frozenset({"password", "sslpassword"})
 
 # By SQLSTATE, or the beginning of one.
 _EXPLANATIONS = {
@@ -126,4 +191,24 @@ _EXPLANATIONS = {
     "25P03": "ended a transaction that idled: this worker was stopped; run again",
     "57P": "is shutting down or was restarted: run again when it is up",
     "08": "can't be reached: check the server, then run again",
+}
+
+_WRONG_VALUE = "the address in FLUX_LEDGER has an option whose value is wrong: correct or remove"
+# Words of libpq, Postgres and PgBouncer, for errors that have no code (a connection that was not
+# made), or one that says nothing: PgBouncer has a single one.
+_NO_CODES = ("", "08P01")
+_REFUSALS = {
+    r"unsupported startup parameter": "a pooler (PgBouncer) refuses an option of the address: take "
+    "it out of FLUX_LEDGER, or name it in the pooler's ignore_startup_parameters",
+    r"statement pooling mode": "a pooler (PgBouncer) ends sessions after each statement: set its "
+    "pool_mode to transaction or session",
+    r"query_wait_timeout": "a pooler (PgBouncer) had no connection to the server in time: raise "
+    "its default_pool_size, or run fewer workers",
+    r"no more connections allowed": "a pooler (PgBouncer) takes no more clients: raise its "
+    "max_client_conn, or run fewer workers",
+    r'no such database|database ".*" does not exist': _EXPLANATIONS["3D000"],
+    r'authentication failed|role ".*" does not exist': _EXPLANATIONS["28"],
+    r"invalid sslmode value": f"{_WRONG_VALUE} sslmode",
+    r"bad value for connect_timeout": f"{_WRONG_VALUE} connect_timeout",
+    r"for connection option": f"{_WRONG_VALUE} it",
 }

@@ -27,10 +27,10 @@ class SqliteDatabase:
     """One file and what lies beside it: the write-ahead log and the folder of lock files."""
 
     def __init__(self, url: URL, *, clock: HostClock, patience_seconds: float) -> None:
-        if url.database in {None, "", ":memory:"} or url.query:
+        if url.database in {None, "", ":memory:"} or url.query or url.host or url.username:
             raise LedgerError(
-                "the ledger must be one file, such as sqlite:///data/ledger.db: an address "
-                "without a path, or with options, is not supported"
+                "the ledger must be one file, such as sqlite:///data/ledger.db, with three "
+                "slashes: an address (FLUX_LEDGER) without a path, or with options, is not possible"
             )
         if sqlite3.sqlite_version_info < _OLDEST:
             raise LedgerError(

@@ -174,7 +174,7 @@ _SIGNERS = (
         | {"q-url-param-list"},
     ),
     _Signer(
-        {"sign": r"(?s)q-sign-algorithm=.+"},
+        {"sign": rf"(?s)q-sign-algorithm=.+|{REDACTED}"},
         frozenset({"sign", "x-cos-security-token"}),
     ),
     # Huawei OBS (V2; its V4 is Amazon's) and Volcengine TOS.

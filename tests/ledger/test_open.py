@@ -56,7 +56,17 @@ def test_commits_are_durable_and_readers_never_wait(sqlite_url: str) -> None:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///a.db?mode=ro"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "sqlite:///a.db?ro",
+        "sqlite://data/a.db",
+        "sqlite://user@/a.db",
+    ],
+)
 def test_a_ledger_is_one_file(url: str) -> None:
     with pytest.raises(LedgerError, match="must be one file"):
         open_ledger(url)
@@ -82,6 +92,44 @@ def test_what_can_not_be_opened_is_named_without_its_password(url: str, what: st
     while error is not None:
         assert "s3cret" not in f"{error!r} {error}"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize("password", ["p@s3cret", "s3cret/x", "12/s3cret", "s3cret#", "s3cret%x"])
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "nothing"])
+def test_an_ambiguous_address_is_refused_before_it_is_parsed(scheme: str, password: str) -> None:
+    with pytest.raises(LedgerError, match=r"FLUX_LEDGER\) can't be read: it .* encode @") as caught:
+        open_ledger(f"{scheme}://user:{password}@host/data")
+    assert "s3cret" not in repr(caught.getrepr(chain=True, style="native", showlocals=False))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("pgbouncer=true", "does not know: pgbouncer. Take it out: a pooler needs no option"),
+        ("connection_limit=5&schema=x", "does not know: connection_limit, schema."),
+        ("ssl_mode=require", "did you mean sslmode?"),
+        ("pgbouncer", "does not know: pgbouncer."),
+        ("plugin=x", "does not know: plugin."),
+        ("prepare_threshold=0", "does not know: prepare_threshold."),
+        ("sslmode=", "holds sslmode without a value"),
+        ("sslmode", "holds sslmode without a value"),
+        ("sslmode=disable&sslmode=require", "holds sslmode twice"),
+        ("sslmode=maybe", "whose value is wrong"),
+        ("connect_timeout=soon", "whose value is wrong"),
+        ("port=x", "host and port of FLUX_LEDGER can't be read"),
+        ("host=a,b&port=1,2,3", "host and port of FLUX_LEDGER can't be read"),
+        ("password=s3&cret=1", "does not know: an option."),
+        ("password=s3&sslmode", "holds an option without a value"),
+    ],
+)
+def test_an_option_that_can_not_be_used_is_named(options: str, words: str) -> None:
+    pytest.importorskip("psycopg", reason="needs Postgres: uv sync --extra postgres")
+    with pytest.raises(LedgerError) as caught:
+        open_ledger(f"postgresql://user:s3cret@127.0.0.1:1/data?{options}")
+    assert words in str(caught.value)
+    assert "FLUX_LEDGER" in str(caught.value)
+    assert "cret" not in str(caught.value)
+    assert "s3" not in str(caught.value)
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:

@@ -23,15 +23,16 @@ from tests.ledger.workers import (
     spend,
     stay_within,
 )
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresServer
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "pgbouncer"])
 def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
-    """An empty ledger of either kind."""
+    """An empty ledger of each kind."""
     if request.param == "sqlite":
         return sqlite_url
-    server: PostgresServer = request.getfixturevalue("postgres")
+    server: PostgresServer | PgBouncer = request.getfixturevalue(request.param)
     return server.create_database()
 
 
