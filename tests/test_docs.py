@@ -26,6 +26,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
     folder = tmp_path_factory.mktemp("studio")
     shutil.copytree(ROOT / "configs", folder / "configs")
     documents.write_files(folder)
+    (folder / "data/dagster").mkdir(parents=True)
     with EmulatorServer(EmulatorOptions(time_scale=0, render="cheap")) as server:
         environ = {
             "FLUX_PROVIDER": server.origin,

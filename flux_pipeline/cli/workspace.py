@@ -1,7 +1,10 @@
 """Settings, prompt sets and partitions from the arguments of a command."""
 
 import os
+import shlex
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,7 +13,7 @@ import click
 
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
-from flux_pipeline.settings import Settings
+from flux_pipeline.settings import HOME_VARIABLE, Settings
 
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
 """The dagster.yaml of a folder that has none."""
@@ -71,11 +74,19 @@ def all_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
 def dagster_home() -> Path:
     """The folder in which Dagster keeps its runs: that of ``dagster dev`` started here.
 
+    DAGSTER_HOME means what it means to Dagster: ``~`` is the user's home, and a folder that is
+    relative or not there is refused. Call it after ``read_settings``, which cleans the variable.
+
     Raises:
-        ConfigError: It can't be made.
+        ConfigError: The folder that is given is refused, or the one that isn't can't be made.
     """
-    if given := os.environ.get("DAGSTER_HOME"):
-        return Path(given)
+    if given := os.environ.get(HOME_VARIABLE):
+        home = Path(given)
+        with suppress(RuntimeError):  # ~somebody who isn't known
+            home = home.expanduser()
+        if mistake := _find_home_mistake(home):
+            raise ConfigError([Problem("environment", 0, HOME_VARIABLE, mistake)])
+        return home
     if Path("dagster.yaml").exists():
         return Path.cwd()
     home = Path("data/dagster").resolve()
@@ -89,3 +100,17 @@ def dagster_home() -> Path:
         message = f"can't be written ({error.strerror}): make room there, or set DAGSTER_HOME"
         raise ConfigError([Problem(str(home), 0, "", message)]) from error
     return home
+
+
+def _find_home_mistake(home: Path) -> str:
+    """Why Dagster would refuse this folder, and what to do; empty where it would not."""
+    if not home.is_absolute():
+        return f"is relative ({home}), which Dagster refuses: write the whole path"
+    try:
+        mode = home.stat().st_mode
+    except OSError as error:
+        return (
+            f"names {home}, which can't be used ({error.strerror}) and which Dagster does not make:"
+            f" mkdir -p {shlex.quote(str(home))}, or name another folder"
+        )
+    return "" if stat.S_ISDIR(mode) else f"names {home}, which is no folder: name another one"

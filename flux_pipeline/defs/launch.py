@@ -6,9 +6,12 @@ nowhere else; a test fails if one of them changes.
 """
 
 import fcntl
+import logging
 import os
+import re
 import socket
 import sqlite3
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,12 +26,14 @@ from alembic.util import CommandError  # Dagster makes and migrates its tables w
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from sqlalchemy.exc import DBAPIError
+from dagster_shared.check import CheckError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
 from flux_pipeline.errors import ConfigError, HistoryError, Problem
 from flux_pipeline.prompts import PromptSet
+from flux_pipeline.text import safe_line
 
 CODE_LOCATION = "flux_pipeline"
 """As in ``workspace.yaml`` and ``[tool.dg.project]``."""
@@ -38,6 +43,18 @@ _PROCESS_TAG = "flux/process"
 _WRITABLE = "make room there, give this user the right to write, or set DAGSTER_HOME to a folder"
 _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O error", "locked")
 """Words of SQLite's messages about a file that is whole."""
+_RETRIES = {
+    "dagster_postgres.utils": "DagsterPostgresException",
+    "dagster_mysql.utils": "DagsterMySQLException",
+}
+"""By module the error that a storage of Dagster raises after its last try; its cause says why."""
+_RETRYING = "Retrying failed database"
+"""How Dagster's storages begin a warning for each of their tries."""
+_VALUE = re.compile(r'Value ".*?" of type|entry ".*?"|of original value .*? failed|, instead got.*')
+"""Where Dagster's messages about its settings show a value, which may be a password."""
+_QUOTED = re.compile(r"'.*?'")
+_INSTALL = "install it (for Postgres flux-pipeline[postgres]), or correct dagster.yaml"
+_NEXT = "the next run resumes what was accepted"
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -66,24 +83,28 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     ``dagster dev`` uses the same where the folder is DAGSTER_HOME, or where it is started in it.
 
     Raises:
-        ConfigError: The folder can't be written, or what Dagster keeps in it is broken.
+        ConfigError: The folder can't be written, what Dagster keeps in it is broken, its settings
+            are wrong, or its database can't be reached.
     """
+    settings = folder / "dagster.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_file(folder / "dagster.yaml")
+        _check_file(settings)
         # Dagster makes its tables when they are first used. Two processes that make them at once
         # leave a database that nothing can open any more.
-        with _locked(folder):
+        with _locked(folder), _without_warnings_of_retries():
             instance = dg.DagsterInstance.from_config(str(folder))
             instance.get_runs(limit=1)
             instance.all_instigator_state()
             instance.all_asset_keys()
-    except (OSError, DBAPIError, CommandError) as error:
-        message = _explain_home(folder, error)
-        raise ConfigError([Problem(str(folder), 0, "DAGSTER_HOME", message)]) from error
-    except (yaml.YAMLError, dg.DagsterInvalidConfigError) as error:
-        message = f"is no settings of Dagster: {error}"
-        raise ConfigError([Problem(str(folder / "dagster.yaml"), 0, "", message)]) from error
+    except ImportError as error:
+        message = f"names a storage whose package is missing ({error.name}): {_INSTALL}"
+        raise ConfigError([Problem(str(settings), 0, "storage", message)]) from error
+    except (yaml.YAMLError, dg.DagsterError, CheckError, ArgumentError, ValueError) as error:
+        message = f"is no settings of Dagster: {_explain_settings(error)}"
+        raise ConfigError([Problem(str(settings), 0, "", message)]) from None
+    except (OSError, CommandError, *_database_errors()) as error:
+        raise ConfigError([_explain_home(folder, error)]) from error
     return instance
 
 
@@ -106,6 +127,27 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _without_warnings_of_retries() -> Iterator[None]:
+    """Keep a storage's own tries out of the log: the last one is an error, which is reported."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(_RETRYING)
+
+    root = logging.getLogger()  # which the storages log to
+    root.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_shown)
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """What Dagster's storages raise where their database fails, of those that are in use."""
+    found = [getattr(sys.modules.get(module), name, None) for module, name in _RETRIES.items()]
+    return (DBAPIError, *filter(None, found))
+
+
+@contextmanager
 def _reported_errors(instance: dg.DagsterInstance) -> Iterator[None]:
     """Turn a failure of Dagster's database during a run into one message.
 
@@ -113,20 +155,47 @@ def _reported_errors(instance: dg.DagsterInstance) -> Iterator[None]:
         HistoryError: What was sent is in the ledger all the same.
     """
     try:
-        yield
-    except DBAPIError as error:
-        folder = Path(instance.root_directory)
-        message = f"{folder}: DAGSTER_HOME: {_explain_home(folder, error)}"
-        raise HistoryError(f"{message}; the next run resumes what was accepted") from error
+        with _without_warnings_of_retries():
+            yield
+    except _database_errors() as error:
+        problem = _explain_home(Path(instance.root_directory), error)
+        raise HistoryError(f"{problem}; {_NEXT}") from error
 
 
-def _explain_home(folder: Path, error: OSError | DBAPIError | CommandError) -> str:
-    """Say what is wrong with the folder in which Dagster keeps its runs, and what to do."""
+def _explain_settings(error: Exception) -> str:
+    """What Dagster says of its settings, in one line without any value of theirs."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {_QUOTED.sub('…', error.problem or '')}"
+    if isinstance(error, (yaml.YAMLError, UnicodeError)):
+        return "it is no YAML in UTF-8"
+    if isinstance(error, (ArgumentError, ValueError)):
+        return "storage: the address of its database can't be read"
+    errors = error.errors if isinstance(error, dg.DagsterInvalidConfigError) else ()
+    said = "; ".join(each.message for each in errors or ()) or str(error)
+    said = said.partition("Stack Trace")[0].partition("Expected: ")[0]
+    return safe_line(_VALUE.sub("…", " ".join(said.split())))
+
+
+def _explain_home(folder: Path, error: Exception) -> Problem:
+    """Say what is wrong with the place in which Dagster keeps its runs, and what to do."""
     if isinstance(error, OSError):
-        return f"can't be written ({error.strerror}): {_WRITABLE}"
-    said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
-    if isinstance(error, DBAPIError) and not isinstance(error.orig, sqlite3.Error):
-        return f"Dagster's database can't be used ({said}): see `storage` in its dagster.yaml"
+        message = f"can't be written ({error.strerror}): {_WRITABLE}"
+        return Problem(str(folder), 0, "DAGSTER_HOME", message)
+    if not isinstance(error, (DBAPIError, CommandError)) and error.__cause__ is not None:
+        error = error.__cause__
+    said = safe_line(str(error.orig if isinstance(error, DBAPIError) else error))
+    if isinstance(error, CommandError) or (
+        isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error)
+    ):
+        return Problem(str(folder), 0, "DAGSTER_HOME", _explain_sqlite(folder, said))
+    mend = "start it, or correct its address and password"
+    if "NOTIFY" in said:  # Dagster's statement, which is none for psycopg 3
+        mend = "its address must begin with postgresql+psycopg2://, the driver that Dagster needs"
+    message = f"Dagster's database can't be used ({said}): {mend}"
+    return Problem(str(folder / "dagster.yaml"), 0, "storage", message)
+
+
+def _explain_sqlite(folder: Path, said: str) -> str:
     if any(words in said for words in _NOT_WRITABLE):
         return f"can't be written ({said}): {_WRITABLE}"
     base = _sqlite_folder(folder)

@@ -51,6 +51,7 @@ def test_first_runs_at_once_make_the_home_once_and_all_end_well(
     place: Path, server: EmulatorServer, _again: int
 ) -> None:
     home, workers = place / "home", [place / f"worker-{number}" for number in range(4)]
+    home.mkdir()
     for worker in workers:  # each has a ledger and a store of its own; the home is shared
         write_set(worker)
     shared = environ(server, DAGSTER_HOME=str(home))
@@ -95,17 +96,55 @@ def test_a_broken_home_is_named_with_what_to_do_and_nothing_else_is_lost(
 def test_a_home_that_cannot_be_made_is_one_message(place: Path, server: EmulatorServer) -> None:
     (place / "file").write_text("no folder")
     before = server.usage().creates_received
-    for home in (place / "file", place / "file/home", Path("/proc/home")):
-        code, output, errors = call(place, server, "run", "--json", DAGSTER_HOME=str(home))
-        assert (code, output) == (2, {})
-        (line,) = errors.splitlines()
-        assert line.startswith(f"{home}: DAGSTER_HOME: can't be written (")
-        assert "make room there" in line
     (place / "data").write_text("no folder")
     code, _, errors = call(place, server, "run", "--json", FLUX_STORE="file:store")
     (line,) = errors.splitlines()
     assert (code, f"{place}/data/dagster: can't be written (" in line) == (2, True)
     assert server.usage().creates_received == before
+
+
+def test_a_home_that_dagster_would_refuse_is_one_message_with_what_to_do(
+    place: Path, server: EmulatorServer
+) -> None:
+    (place / "file").write_text("no folder")
+    (place / "here").mkdir()
+    before = server.usage().creates_received
+    for home, words in (
+        (f"{place}/file", f"names {place}/file, which is no folder"),
+        (f"{place}/file/home", f"names {place}/file/home, which can't be used (Not a directory)"),
+        (f"{place}/no where", f"mkdir -p '{place}/no where', or name another folder"),
+        ("here", "is relative (here), which Dagster refuses: write the whole path"),
+        ("~nobody_known/home", "is relative (~nobody_known/home)"),
+        (f'"{place}/here', "has a quote at one end alone"),
+    ):
+        code, output, errors = call(place, server, "run", "--json", DAGSTER_HOME=home)
+        assert (code, output) == (2, {})
+        (line,) = errors.splitlines()
+        assert line.startswith("environment: DAGSTER_HOME: ")
+        assert words in line
+    assert server.usage().creates_received == before
+    assert not (place / "no where").exists()
+
+
+@pytest.mark.parametrize("home", [' "~/home"\r', "\ufeffHOME/home"])
+def test_a_home_is_the_folder_that_dagster_takes_whatever_is_around_its_name(
+    place: Path, server: EmulatorServer, home: str
+) -> None:
+    (place / "home").mkdir()
+    given = {"HOME": str(place), "DAGSTER_HOME": home.replace("HOME", str(place))}
+    code, output, _ = call(place, server, "run", "--json", **given)
+    assert (code, output["total"]["failed"]) == (0, 0)
+    assert (place / "home/history/runs.db").is_file()
+    assert not (place / "data/dagster").exists()
+
+
+@pytest.mark.parametrize("home", ["", '""'])
+def test_an_empty_home_counts_as_none_as_dagster_has_it(
+    place: Path, server: EmulatorServer, home: str
+) -> None:
+    code, output, _ = call(place, server, "run", "--json", DAGSTER_HOME=home)
+    assert (code, output["total"]["failed"]) == (0, 0)
+    assert (place / "data/dagster/history/runs.db").is_file()
 
 
 def test_settings_of_dagster_that_are_wrong_are_one_message(
