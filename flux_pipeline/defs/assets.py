@@ -1,7 +1,7 @@
 """The three assets of a prompt set (prompts, images, gallery) as one step that can be subset.
 
 One step, because each event is emitted for its own partition, and a partition that failed must not
-take back the others. So the step has no outputs, and Dagster would skip a second step behind it.
+take back the others. What that means for steps behind it stands in ``downstream``.
 """
 
 from typing import Any
@@ -18,6 +18,7 @@ from flux_pipeline.defs.checks import (
     split_checks,
 )
 from flux_pipeline.defs.data_versions import find_target
+from flux_pipeline.defs.downstream import end_step
 from flux_pipeline.defs.events import SetEvents, reported_errors
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import build_backfill_policy, build_partitions
@@ -66,6 +67,8 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
             yield from check_outputs(events.checks)
             yield from events.gallery()
         # Last, so that what the other partitions came to is on record before the step fails.
-        outcome.raise_if_failed()
+        yield from end_step(
+            context, prompt_set.name, outcome.failure(), some_made=outcome.some_made
+        )
 
     return make

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from flux_pipeline.defs.downstream import NO_FAILURE
 from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, set_tags
 from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet
@@ -61,9 +62,11 @@ def build_conditions(prompt_set: PromptSet) -> Conditions:
 def build_job(prompt_set: PromptSet) -> Any:  # the type of define_asset_job is not public
     """Build the job that makes prompts, images and gallery in one run."""
     keys = SetKeys(prompt_set.name)
+    # Nothing follows the one step here, so that it fails the run itself.
+    needless = dg.AssetSelection.checks(dg.AssetCheckKey(keys.images, NO_FAILURE))
     return dg.define_asset_job(
         keys.job,
-        selection=dg.AssetSelection.assets(keys.prompts, keys.images, keys.gallery),
+        selection=dg.AssetSelection.assets(keys.prompts, keys.images, keys.gallery) - needless,
         description=f"Makes what is missing of {prompt_set.name}, and its gallery.",
         run_tags=set_tags(prompt_set),
         executor_def=dg.in_process_executor,  # one step: a process more brings nothing

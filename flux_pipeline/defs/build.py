@@ -14,6 +14,7 @@ from flux_pipeline.defs.automation import (
     build_schedule,
     build_shared_assets_job,
 )
+from flux_pipeline.defs.downstream import build_failure_check
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.rescue_job import build_rescue_job
 from flux_pipeline.defs.shared_assets import build_shared_assets
@@ -46,9 +47,10 @@ def build_set(prompt_set: PromptSet) -> dg.Definitions:
     """Build one prompt set's assets with their checks, its job, and its schedule if it has one."""
     schedule = build_schedule(prompt_set)
     with without_beta_warnings():
-        assets = build_assets(prompt_set)
+        assets, check = build_assets(prompt_set), build_failure_check(prompt_set.name)
     return dg.Definitions(
         assets=[assets],
+        asset_checks=[check],
         jobs=[build_job(prompt_set)],
         schedules=[schedule] if schedule else [],
     )

@@ -99,27 +99,32 @@ class Outcome:
             self.failed[report.partition] = "; ".join(reasons_of(report)) or "no image came"
         return done
 
-    def raise_if_failed(self) -> None:
-        """Fail the step if partitions failed; the others stay materialized.
+    @property
+    def some_made(self) -> bool:
+        """Whether a partition counts as made."""
+        return self.partitions > len(self.failed)
 
-        Raises:
-            dagster.Failure: Names partitions and reasons. Dagster does not retry it: errors that
-                pass were waited for already, and repeating the others would cost money.
+    def failure(self) -> dg.Failure | None:
+        """The failure that names partitions and reasons; None where no partition failed.
+
+        Dagster does not retry it: errors that pass were waited for already, and repeating the
+        others would cost money.
         """
-        if self.failed:
-            named = dict(list(self.failed.items())[:MOST_NAMED])
-            headline = f"{len(self.failed):,} of {count_noun(self.partitions, 'partition')} failed"
-            waiting = {name: asdict(each) for name, each in self.waiting.items()}
-            raise dg.Failure(
-                description="\n".join([headline, *self._reasons(), *self._left()]),
-                metadata={
-                    "flux/failed_partitions": dg.MetadataValue.json(named),
-                    **({"flux/waiting": dg.MetadataValue.json(waiting)} if waiting else {}),
-                    "flux/broken_requests": self.broken,
-                    "flux/cost_usd": round(self.tally.usd, 6),
-                },
-                allow_retries=False,
-            )
+        if not self.failed:
+            return None
+        named = dict(list(self.failed.items())[:MOST_NAMED])
+        headline = f"{len(self.failed):,} of {count_noun(self.partitions, 'partition')} failed"
+        waiting = {name: asdict(each) for name, each in self.waiting.items()}
+        return dg.Failure(
+            description="\n".join([headline, *self._reasons(), *self._left()]),
+            metadata={
+                "flux/failed_partitions": dg.MetadataValue.json(named),
+                **({"flux/waiting": dg.MetadataValue.json(waiting)} if waiting else {}),
+                "flux/broken_requests": self.broken,
+                "flux/cost_usd": round(self.tally.usd, 6),
+            },
+            allow_retries=False,
+        )
 
     def _reasons(self) -> Iterator[str]:
         """Each kind of reason once, with the partitions that have it."""
