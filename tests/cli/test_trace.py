@@ -81,6 +81,13 @@ def test_a_file_is_answered_with_every_column_and_a_command(folder: Path, trace:
     assert shlex.split(found["command"]) == ["flux-pipeline", "reproduce", request]
 
 
+def test_a_file_is_said_to_have_no_content_credentials(folder: Path, trace: Trace) -> None:
+    path = image(folder, "chinese")
+    assert answer(trace, str(path))["record"]["credentials"] == "none"
+    _, output, _ = trace(str(path))
+    assert "\ncredentials  none\n" in output
+
+
 def test_a_stripped_file_is_answered_by_its_pixels(folder: Path, trace: Trace) -> None:
     copy = folder / "stripped.webp"
     copy.write_bytes(strip_xmp(image(folder, "html").read_bytes()))

@@ -1,11 +1,14 @@
 """Downloads: the right bytes under the right name, while they exist."""
 
 import io
+from typing import Literal
 
 import pytest
 from PIL import Image
 
-from tests.emulator.api import ManualClock
+from flux_pipeline.emulator.options import EmulatorOptions
+from flux_pipeline.emulator.server import EmulatorServer
+from tests.emulator.api import Api, ManualClock
 from tests.emulator.conftest import Start
 
 FORMATS = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
@@ -23,6 +26,15 @@ def test_a_picture_is_drawn_in_full(start: Start) -> None:
     _, api = start(render="picture")
     reply = api.download(api.finished(aspect_ratio="21:9")["output"][0])
     assert Image.open(io.BytesIO(reply.content)).size == (1536, 640)
+
+
+@pytest.mark.parametrize("render", ["picture", "cheap"])
+def test_a_file_is_finished_before_it_is_served(render: Literal["picture", "cheap"]) -> None:
+    options = EmulatorOptions(time_scale=0, render=render)
+    with EmulatorServer(options, finish=lambda body: b"signed " + body) as server:
+        api = Api(server.origin)
+        assert api.download(api.finished()["output"][0]).content.startswith(b"signed RIFF")
+        api.close()
 
 
 def test_files_exist_only_once_the_prediction_has_succeeded(
