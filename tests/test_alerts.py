@@ -368,3 +368,14 @@ def _hidden(
         proxy = ConnectProxy({"hook.company.test:443": hidden}, **behaviour)
         with connect_proxy(proxy):
             yield proxy, str(authority)
+
+
+@pytest.mark.parametrize("password", ["p@canary", "canary/x", "12/canary", "[canary", "canary#1"])
+def test_a_webhook_with_an_ambiguous_address_is_not_called_and_not_shown(
+    password: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    webhooks = build_webhooks([f"https://user:{password}@canary.example/x"])
+    (delivery,) = send(ALERT, webhooks)
+    assert delivery.problem.startswith("is ambiguous: encode @ as %40")
+    assert "not delivered to the json webhook whose address can't be read" in caplog.text
+    assert "canary" not in f"{caplog.text} {delivery} {delivery.webhook}"

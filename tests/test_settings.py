@@ -315,6 +315,8 @@ def test_alerts_are_read_with_their_secrets_out_of_sight() -> None:
         "ftp://hooks.example/canary",
         "https:///canary",
         "https://[canary",
+        "https://user:ca@nary/canary@hooks.example/",
+        "https://user:12/canary@hooks.example/",
         "canary",
     ],
 )
@@ -541,3 +543,31 @@ def test_a_file_that_dagster_reads_gives_the_same_settings_however_it_was_writte
         FLUX_OUTPUT_HOSTS="pictures.example,*.cdn.example",
         FLUX_CONFIGS="sets",
     )
+
+
+@pytest.mark.parametrize(
+    "password", ["X@Zvq", "X/Zvq", "12/Zvq", "X#Zvq", "X%Zvq", "X?Zvq", "X Zvq"]
+)
+@pytest.mark.parametrize(
+    "variable", ["FLUX_LEDGER", "FLUX_ALERT_URL", "HTTPS_PROXY", "FLUX_PROVIDER", "FLUX_UI_URL"]
+)
+def test_no_setting_shows_a_part_of_a_password_that_is_not_encoded(
+    variable: str, password: str
+) -> None:
+    scheme = "postgresql" if variable == "FLUX_LEDGER" else "https"
+    message = mistakes({variable: f"{scheme}://user:{password}@Zvq.example/x"})[variable]
+    assert "Zvq" not in message
+    if variable in ("FLUX_LEDGER", "FLUX_ALERT_URL", "HTTPS_PROXY"):
+        assert "encode @ as %40, / as %2F, # as %23, % as %25" in message
+
+
+@pytest.mark.parametrize("variable", ["FLUX_OUTPUT_HOSTS", "FLUX_OUTPUT_NETWORKS"])
+def test_an_address_with_a_password_in_place_of_a_host_is_not_quoted(variable: str) -> None:
+    message = mistakes({variable: "https://user:canary@cdn.example"})[variable]
+    assert message.startswith("a part of it is no")
+    assert "canary" not in message
+
+
+def test_a_ledger_with_an_encoded_password_is_accepted() -> None:
+    url = "postgresql://user:p%40ss%2Fw%23rd%25@host/data"
+    assert load(FLUX_LEDGER=url).ledger == url

@@ -1,6 +1,7 @@
 """The ledger on Postgres keeps the contract, also through a pooler of transactions (PgBouncer)."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,7 +11,7 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.attempts import LEASE, Clock, begin, intent, latest, sha, wipe
 from tests.ledger.contract import LedgerContract
-from tests.servers.pgbouncer import PgBouncer
+from tests.servers.pgbouncer import SESSIONS, PgBouncer, running_pgbouncer
 from tests.servers.postgres import PostgresServer
 
 
@@ -103,3 +104,28 @@ def test_a_writer_that_hangs_behind_a_pooler_is_an_error_for_others(pgbouncer: P
 def test_a_database_that_the_pooler_can_not_open_is_named(pgbouncer: PgBouncer) -> None:
     with pytest.raises(LedgerError, match="/nowhere: does not exist"):
         open_ledger(pgbouncer.url("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("query_wait_timeout = 1", "raise its default_pool_size, or run fewer workers"),
+        (f"max_client_conn = {SESSIONS}", "raise its max_client_conn, or run fewer workers"),
+    ],
+)
+def test_a_pooler_that_is_used_up_is_an_error_that_says_so(
+    postgres: PostgresServer, setting: str, words: str
+) -> None:
+    with running_pgbouncer(postgres, setting) as pooler, ExitStack() as stack:
+        ledger = stack.enter_context(open_ledger(pooler.create_database()))
+        for _ in range(SESSIONS):
+            stack.enter_context(ledger.read_transaction())
+        with pytest.raises(LedgerError, match=words):
+            ledger.is_empty()
+
+
+def test_a_user_that_the_server_refuses_is_named_without_its_name(postgres: PostgresServer) -> None:
+    url = postgres.url.replace("postgres@", "nary@")
+    with pytest.raises(LedgerError, match="refused the user or password") as caught:
+        open_ledger(url)
+    assert "nary" not in str(caught.value)

@@ -20,7 +20,7 @@ from tests.servers.ports import answers, free_port
 from tests.servers.postgres import PostgresServer
 
 _SECONDS = 120
-_SESSIONS = 2
+SESSIONS = 2
 """Of each database at the server: fewer than the clients of any test of several workers."""
 _CONFIG = """\
 [databases]
@@ -57,10 +57,11 @@ class PgBouncer:
 
 
 @contextmanager
-def running_pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+def running_pgbouncer(postgres: PostgresServer, *settings: str) -> Iterator[PgBouncer]:
     """Start a pooler of its own in a temporary folder; skip, with the reason, where there is none.
 
-    As root it runs as the server's user: PgBouncer refuses to be root's.
+    As root it runs as the server's user: PgBouncer refuses to be root's. Further ``settings`` are
+    lines of its file.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if program is None:
@@ -69,7 +70,13 @@ def running_pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as name:
         config = Path(name) / "pgbouncer.ini"
         config.write_text(
-            _CONFIG.format(server=postgres.folder, port=port, sessions=_SESSIONS),
+            "\n".join(
+                [
+                    _CONFIG.format(server=postgres.folder, port=port, sessions=SESSIONS),
+                    *settings,
+                    "",
+                ]
+            )
         )
         if postgres.user is not None:
             shutil.chown(name, pwd.getpwnam(postgres.user).pw_uid)

@@ -219,6 +219,18 @@ def test_an_endpoint_that_is_no_address_is_named(
         open_client(1)
 
 
+@pytest.mark.parametrize(
+    "password", ["p@canary/x", "canary/x", "12/canary", "canary#1", "p%zcanary"]
+)
+def test_an_ambiguous_endpoint_is_refused_without_a_part_of_it(
+    variables: None, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://user:{password}@127.0.0.1:1")
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL is ambiguous: encode @") as caught:
+        open_store("s3://shared")
+    assert "canary" not in repr(caught.getrepr(chain=True, style="native"))
+
+
 def test_no_error_holds_a_secret(
     proxy: S3Proxy, variables: None, monkeypatch: pytest.MonkeyPatch, no_waiting: None
 ) -> None:
