@@ -177,3 +177,15 @@ def test_what_was_sent_before_is_not_counted_as_unsent() -> None:
     outcome.add(build_report("a", refused, unsent))
     assert "not sent: 1 request of 0" in (failure_of(outcome).description or "")
     assert outcome.waiting["key"].requests == 2
+
+
+def test_a_file_that_kept_the_providers_credentials_is_no_finding_and_a_broken_one_is_a_doubt() -> (
+    None
+):
+    outcome = Outcome("run")
+    doubt = "its content credentials were invalid as received (assertion.dataHash.mismatch)"
+    kept = build_record("kept", credentials="kept")
+    broken = build_record("broken", credentials="invalid as received", error=doubt)
+    outcome.add(build_report("castle", build_result(images=[kept, broken])))
+    assert outcome.findings.doubted == {"file:///broken.webp": doubt}
+    assert outcome.findings.missing == {}

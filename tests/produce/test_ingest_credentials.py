@@ -25,9 +25,11 @@ from flux_pipeline.produce.report import Tally
 from flux_pipeline.provenance.trace import answer_to
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store, StoredObject
+from flux_pipeline.store.open import open_store
 from tests.images.certificates import issue
 from tests.images.provider_credentials import Sign, broken, provider
 from tests.produce.pipeline import Pipeline, change_ledger, keys, make_requests
+from tests.servers.s3 import S3Server
 
 pytest.importorskip("c2pa", reason="c2pa is missing: pip install 'flux-pipeline[c2pa]'")
 FORMATS = pytest.mark.parametrize("image_format", ["png", "jpg", "webp"])
@@ -265,3 +267,34 @@ def test_an_image_that_an_unfinished_run_kept_is_found_with_its_credentials_and_
         assert reindex(pipeline.store, pipeline.ledger).failed == {}
         assert rows(pipeline) == recorded
     assert pipeline.created == 2
+
+
+def test_a_bucket_holds_the_credentials_of_every_kind_and_gives_the_rows_back(
+    open_pipeline: Open, sign: Sign, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_broken: list[bool] = []
+    pipeline = open_pipeline(finish=lambda body: broken(sign(body)) if is_broken else sign(body))
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    pipeline.store = open_store(f"s3://{s3_server.new_bucket()}/pictures")
+    one, other = make_requests(2)
+    run(pipeline, [one])
+    is_broken.append(True)
+    run(pipeline, [other])
+    stored = [pipeline.store.head(key) for key in keys(pipeline, "images/")]
+    kinds = ["kept", "invalid as received"]
+    assert [found.metadata["credentials"] for found in stored if found] == kinds
+
+    before = [replace(row, stored_at=None, polls=0) for row in rows(pipeline)]
+    change_ledger(pipeline, "DELETE FROM flux_attempts")
+    bare = open_store(f"s3://{s3_server.new_bucket()}/pictures")
+    for key in [*keys(pipeline, "images/"), *keys(pipeline, "sidecars/")]:
+        found = pipeline.store.head(key)
+        assert found is not None
+        kind, metadata = found.content_type, found.metadata
+        bare.put_new(key, pipeline.store.get(key), content_type=kind, metadata=metadata)
+    pipeline.store = bare
+    assert reindex(pipeline.store, pipeline.ledger).failed == {}
+    found_again = [replace(row, uri=None) for row in rows(pipeline)]
+    assert found_again == [replace(row, uri=None) for row in before]
+    assert [row.credentials for row in found_again] == kinds
