@@ -207,7 +207,9 @@ def take_store(ledger: SqlLedger, store: Store, *, only_writer: bool = False) ->
     if only_writer:
         replace_writers(ledger, store)
     new_id = _new_id(ledger, store, only_writer=only_writer)
-    mark = _mark_store(store, ledger.note(_PROVIDER) or _REAL, new_id)
+    there = _read_mark(store)
+    kind = ledger.note(_PROVIDER) or (there.provider if there else _REAL)  # a new ledger has none
+    mark = _mark_store(store, kind, new_id)
     ledger.set_notes({STORE_ID: mark.store_id, STORE_URI: store.uri})
 
 

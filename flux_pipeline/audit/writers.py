@@ -2,7 +2,7 @@
 
 A ledger writes an object of its own below ``writers/`` and then lists them all, so that of two that
 come at once at least one sees the other; a server must show in a listing what was written before.
-Nothing is deleted: a ledger that takes a store over names the ledgers that it replaces.
+Nothing is deleted: a ledger that takes a store over writes a higher term than all others.
 """
 
 import json
@@ -15,6 +15,7 @@ from flux_pipeline.store.base import Store
 WRITERS = "writers/"
 """Below it one object for each ledger that has written to a store as its only writer."""
 _JSON = "application/json"
+_FIRST_TERM = 1
 
 
 def check_only_writer(ledger: SqlLedger, store: Store) -> None:
@@ -27,9 +28,8 @@ def check_only_writer(ledger: SqlLedger, store: Store) -> None:
     own = _key(ledger.note(LEDGER_ID) or "")
     announced = set(store.list(WRITERS))
     others = announced - {own}
-    if others and own in announced:
-        others -= _read_replaced(store, own)
-    if others:
+    own_term = _read_term(store, own) if others and own in announced else 0
+    if any(_read_term(store, each) >= own_term for each in others):
         raise WrongStore(
             f"{ledger.name}: {store.uri} is written by another ledger, and with"
             " FLUX_STORE_WRITERS=one two could overwrite each other's images: set FLUX_LEDGER to"
@@ -50,7 +50,7 @@ def announce_writer(ledger: SqlLedger, store: Store) -> None:
     check_only_writer(ledger, store)  # first: who is refused must leave nothing behind
     key = _key(ledger.identify())
     if store.head(key) is None:
-        store.put(key, _to_json(set()), content_type=_JSON)
+        store.put(key, _to_json(_FIRST_TERM), content_type=_JSON)
         check_only_writer(ledger, store)
 
 
@@ -64,22 +64,24 @@ def replace_writers(ledger: SqlLedger, store: Store) -> None:
     """
     key = _key(ledger.identify())
     others = set(store.list(WRITERS)) - {key}
-    store.put(key, _to_json(others), content_type=_JSON)
+    term = 1 + max((_read_term(store, each) for each in others), default=0)
+    store.put(key, _to_json(term), content_type=_JSON)
 
 
 def _key(ledger_id: str) -> str:
     return f"{WRITERS}{ledger_id}.json"
 
 
-def _to_json(replaced: set[str]) -> bytes:
-    return f"{json.dumps({'replaces': sorted(replaced)})}\n".encode()
+def _to_json(term: int) -> bytes:
+    return f"{json.dumps({'term': term})}\n".encode()
 
 
-def _read_replaced(store: Store, key: str) -> set[str]:
+def _read_term(store: Store, key: str) -> int:
     try:
-        return set(map(str, json.loads(store.get(key))["replaces"]))
+        return int(json.loads(store.get(key))["term"])
     except (TypeError, KeyError, ValueError) as error:
         raise StoreError(
             f"{store.uri}/{key}: is not what was written there: take it back from a backup, or"
-            " run `flux-pipeline reindex --take-store`"
+            " delete it and run `flux-pipeline reindex --take-store` with the ledger that is to go"
+            " on"
         ) from error
