@@ -9,20 +9,38 @@ what makes "unchanged is free" and "paid once" decidable.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import rfc8785
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 
-def fingerprint(version: str, effective_input: Mapping[str, JsonValue]) -> str:
+OFFICIAL = "official"
+"""The version of a model that the provider keeps itself, and changes without saying so."""
+
+
+def fingerprint(
+    version: str,
+    effective_input: Mapping[str, JsonValue],
+    *,
+    take: int = 1,
+    day: str = "",
+) -> str:
     """SHA-256, as 64 hex digits, of the RFC 8785 form of ``{version, input}``.
+
+    ``take`` and ``day`` count only where they are given: a model without a seed makes another
+    picture of the same input each time, and nothing else tells two takes apart.
 
     RFC 8785 and not ``json.dumps(sort_keys=True)``: they differ on 1.0, 1e-07 and keys beyond the
     basic plane.
     """
-    canonical = rfc8785.dumps({"version": version, "input": dict(effective_input)})
+    cause: dict[str, Any] = {"version": version, "input": dict(effective_input)}
+    if take > 1:
+        cause["take"] = take
+    if day:
+        cause["day"] = day
+    canonical = rfc8785.dumps(cause)
     return hashlib.sha256(canonical).hexdigest()
 
 
@@ -40,34 +58,84 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class InputPicture:
+    """A picture that goes into a prediction: a file of the user's, or one that was made before.
+
+    A request's input names it ``sha256:<64 hex digits>``; the address or the bytes are put in when
+    it is sent, because addresses change and the fingerprint must not.
+    """
+
+    sha256: str
+    """64 hex digits, of the file's bytes."""
+    uri: str
+    """Where the bytes lie: a path, or the address of an object in the store."""
+    bytes: int
+    content_type: str
+    width: int = 0
+    """px; 0 where it is not known."""
+    height: int = 0
+    """px; 0 as ``width``."""
+    request_sha256: str | None = None
+    """The request that made it, where this project has made it."""
+
+    @property
+    def reference(self) -> str:
+        """How a request's input names it."""
+        return f"{PICTURE_PREFIX}{self.sha256}"
+
+
+PICTURE_PREFIX = "sha256:"
+"""Before a picture's checksum, where an input names one."""
+SECRET_PREFIX = "env:"  # noqa: S105 - what stands before the name of a variable
+"""Before the name of the environment variable that holds a secret input's value."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One prediction to be made, with all that is known before it is sent."""
 
     model: str
     """``owner/name``."""
     version: str
-    """64 hex digits."""
+    """64 hex digits, or ``official`` where the provider alone chooses."""
     input: Mapping[str, JsonValue] = field(hash=False, repr=False)
-    """The JSON object that is sent, to the letter."""
+    """The JSON object that is sent, but for pictures, which are named by their hash, and secrets,
+    which are named by their environment variable (``env:NAME``)."""
     request_sha256: str
     outputs: int
-    """Images asked for, 1 to 4."""
+    """Images asked for: at least 1, as many as the model says."""
     width: int
-    """px; 0 where the image takes the shape of one that the input names."""
+    """px; 0 where it is known only when the image is there."""
     height: int
     """px; 0 as ``width``."""
     image_format: str
-    """``webp``, ``jpg`` or ``png``."""
+    """``webp``, ``jpg`` or ``png``; empty where the model chooses."""
     cost_usd: float
-    """Estimate from the model's price table, for the whole prediction."""
+    """Estimate from the model's price, for the whole prediction; 0 where the price is unknown."""
     source: Source
+    pictures: tuple[InputPicture, ...] = field(default=(), hash=False, repr=False)
+    """The pictures that the input names by their hash."""
+    defaults: Mapping[str, JsonValue] = field(default_factory=dict, hash=False, repr=False)
+    """What the model fills in by its contract; empty for a model whose rules are built in."""
+    seed_input: str = "seed"
+    """The name of the input that is the seed; empty where the model takes none."""
 
     @property
     def seed(self) -> int | None:
         """The explicit seed, or None where the provider draws one."""
-        seed = self.input.get("seed")
+        seed = self.input.get(self.seed_input) if self.seed_input else None
         return seed if isinstance(seed, int) else None
+
+    @property
+    def is_official(self) -> bool:
+        """Whether the provider alone chooses the version that runs."""
+        return self.version == OFFICIAL
+
+    @property
+    def served_as(self) -> str:
+        """What the create call names: ``owner/name:version``, or ``owner/name`` alone."""
+        return self.model if self.is_official else f"{self.model}:{self.version}"
 
     def body(self) -> dict[str, JsonValue]:
         """The JSON object of the create call: the version with its model's name, and the input."""
-        return {"version": f"{self.model}:{self.version}", "input": dict(self.input)}
+        return {"version": self.served_as, "input": dict(self.input)}

@@ -22,7 +22,7 @@ from flux_pipeline.emulator.usage import Usage
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
-from flux_pipeline.models import MODELS
+from flux_pipeline.models import find_model
 from flux_pipeline.prompts.schema import PromptSchema, PromptSetSchema
 from tests import documents
 from tests.documents import DOCUMENTS, names, table
@@ -83,12 +83,12 @@ def test_keys_of_a_prompt_set_are_listed() -> None:
 
 
 def test_inputs_of_the_model_are_listed_with_their_defaults() -> None:
-    (model,) = MODELS
+    model = find_model("lucataco/flux-schnell-lora")
     rows = {row[0]: row[-1] for row in table("docs/prompt-sets.md", "input", "allowed", "default")}
     shown = {None: "none", False: "false"}
     expected = {
         name: shown.get(field.default, str(field.default))
-        for name, field in model.input_type.model_fields.items()
+        for name, field in model.fields.items()
         if name != "prompt"
     }
     assert rows == expected | {"seed": "derived"}

@@ -1,13 +1,22 @@
 """The models: typed input, limits, sizes, price and pinned version of each."""
 
 from flux_pipeline.models.base import Model, ModelInput
-from flux_pipeline.models.catalog import MODELS, build_request, effective_input, find_model
+from flux_pipeline.models.catalog import (
+    BUILT_IN,
+    Catalog,
+    build_request,
+    effective_input,
+    find_model,
+    known_defaults,
+)
 
 __all__ = [
-    "MODELS",
+    "BUILT_IN",
+    "Catalog",
     "Model",
     "ModelInput",
     "build_request",
     "effective_input",
     "find_model",
+    "known_defaults",
 ]

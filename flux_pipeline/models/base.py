@@ -6,13 +6,15 @@ spreadsheets and pandas write them; a text that only resembles one (``010``, ``1
 """
 
 import re
-from abc import abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
+from flux_pipeline.models.price import Price
 from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.request import JsonValue
 
@@ -94,8 +96,129 @@ PromptText = Annotated[Text, AfterValidator(_not_blank)]
 """Text that says something: not blank, at most ``MAX_PROMPT_CHARACTERS``."""
 
 
-class ModelInput(BaseModel):
-    """The input of one prediction, checked against the model's limits before anything is paid.
+class ModelInput(Protocol):
+    """The checked input of one prediction. Frozen, and equal where all given fields are."""
+
+    @property
+    def prompt(self) -> str:
+        """What the image shows; empty for a model without prompts."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Where the random numbers start; None where none was given."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """Number of images asked for."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px; (0, 0) where they are known only when the image is there."""
+        ...
+
+    @property
+    def image_format(self) -> str:
+        """``webp``, ``jpg`` or ``png``; empty where the model chooses."""
+        ...
+
+    def warnings(self) -> Iterator[tuple[str, str]]:
+        """Pairs of field and message about values that are allowed but perhaps not meant."""
+        ...
+
+    def with_seed(self, seed: int) -> "ModelInput":
+        """The same input with this seed, which is not checked again."""
+        ...
+
+    def sent(self) -> dict[str, JsonValue]:
+        """The JSON object to send: the given fields, and nothing else."""
+        ...
+
+    def effective(self) -> dict[str, JsonValue]:
+        """The fields that decide the image: defaults filled in, secrets redacted, the rest dropped.
+
+        Of an address that was signed, the signature and its dates are dropped too.
+        """
+        ...
+
+    def values(self) -> dict[str, Any]:
+        """Every field by its name, with the model's default where none was given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(ABC):
+    """A model of the provider at one version: what goes in, what comes out, what it costs."""
+
+    name: str
+    """``owner/name``."""
+    version: str
+    """64 hex digits, or ``official``."""
+    price: Price
+    prompt_tokens: int | None = None
+    """How many tokens of a prompt its text encoder reads; it cuts off the rest silently. None where
+    that is not known."""
+    fields: Mapping[str, FieldInfo] = field(repr=False, hash=False)
+    """The inputs by name, in their order, with type, limits, default and description."""
+    address_fields: frozenset[str] = frozenset()
+    """Inputs that may hold a URL, and with it a token."""
+    pictures: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The inputs that take pictures, with how many each takes."""
+    weights: tuple[str, ...] = ()
+    """Inputs that load weights: the provider reloads at each change, so requests are ordered."""
+    seed_input: str = "seed"
+    """The input that is the seed; empty where the model takes none."""
+    seed_range: tuple[int, int] = (0, MAX_SEED)
+    """The smallest and the largest seed."""
+    secrets: frozenset[str] = frozenset()
+    """Inputs that hold a key, which is named by its environment variable."""
+
+    @abstractmethod
+    def validate(self, values: Mapping[str, Any]) -> ModelInput:
+        """The values as this model's input.
+
+        Raises:
+            pydantic.ValidationError: With every mistake.
+        """
+
+    @abstractmethod
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of each input, by name."""
+
+    @property
+    def defaults(self) -> Mapping[str, JsonValue]:
+        """What the model fills in where an input is not given; without those that are null."""
+        return {
+            name: each.default
+            for name, each in self.fields.items()
+            if each.default is not None and not each.is_required()
+        }
+
+    @property
+    def recorded_defaults(self) -> Mapping[str, JsonValue]:
+        """The defaults that a request keeps, because they may change; none of built-in rules."""
+        return {}
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether a prediction without a prompt is refused."""
+        return "prompt" in self.fields and self.fields["prompt"].is_required()
+
+    @property
+    def takes_seed(self) -> bool:
+        """Whether two takes of one input can be told apart by a seed."""
+        return bool(self.seed_input)
+
+    def fit_seed(self, seed: int) -> int:
+        """The seed, brought into the model's range."""
+        low, high = self.seed_range
+        return seed if low <= seed <= high else low + seed % (high - low + 1)
+
+
+class TypedInput(BaseModel):
+    """An input with rules of its own in Python, checked before anything is paid.
 
     Frozen; unknown fields are refused, because the provider drops them silently and charges. Only
     fields that were given are sent; the provider fills in the rest.
@@ -147,9 +270,7 @@ class ModelInput(BaseModel):
         return self.model_dump(exclude_unset=True)
 
     def effective(self) -> dict[str, JsonValue]:
-        """The fields that decide the image: defaults filled in, secrets redacted, the rest dropped.
-
-        Of an address that was signed, the signature and its dates are dropped too.
+        """See ``ModelInput.effective``.
 
         Fields that are None are left out, so that a field which a model gains later changes no
         fingerprint made before.
@@ -161,20 +282,25 @@ class ModelInput(BaseModel):
             values[name] = comparable_url(str(values[name]))
         return values
 
+    def values(self) -> dict[str, Any]:
+        """Every field by its name, with the model's default where none was given."""
+        return self.__dict__
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model of the provider, at one pinned version."""
 
-    name: str
-    """``owner/name``."""
-    version: str
-    """64 hex digits."""
-    input_type: type[ModelInput]
-    usd_per_image: float
-    """An estimate: the only price that plans and budgets know."""
-    prompt_tokens: int
-    """How many tokens of a prompt its text encoder reads; it cuts off the rest silently."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypedModel(Model):
+    """A model whose input is a ``TypedInput``."""
+
+    input_type: type[TypedInput]
+
+    def validate(self, values: Mapping[str, Any]) -> TypedInput:
+        """See ``Model.validate``."""
+        return self.input_type.model_validate(values)
+
+    def json_schema(self) -> dict[str, Any]:
+        """See ``Model.json_schema``."""
+        properties: dict[str, Any] = self.input_type.model_json_schema()["properties"]
+        return properties
 
 
 def estimate_tokens(text: str) -> int:

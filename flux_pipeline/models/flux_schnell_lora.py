@@ -6,9 +6,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from flux_pipeline.models.base import Model, ModelInput, Number, Switch, Text, WholeNumber
+from flux_pipeline.models.base import (
+    Number,
+    Switch,
+    Text,
+    TypedInput,
+    TypedModel,
+    WholeNumber,
+)
 from flux_pipeline.models.lora import checked_lora, checked_url, has_foreign_letters, lora_warnings
+from flux_pipeline.models.price import Price
 from flux_pipeline.models.signed_url import uncounted_file
+from flux_pipeline.request import PICTURE_PREFIX
 from flux_pipeline.text import quoted
 
 SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
@@ -29,12 +38,13 @@ SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
 """Width and height in px of each aspect ratio."""
 
 
-def _checked_image(url: str) -> str:
-    checked_url(url)
-    return url
+def _checked_image(value: str) -> str:
+    if not value.startswith(PICTURE_PREFIX):
+        checked_url(value)
+    return value
 
 
-class FluxSchnellLoraInput(ModelInput):
+class FluxSchnellLoraInput(TypedInput):
     """The input of one prediction; fields in the order of the API's own page."""
 
     address_fields: ClassVar[frozenset[str]] = frozenset({"hf_lora", "image"})
@@ -71,8 +81,8 @@ class FluxSchnellLoraInput(ModelInput):
     )
     image: Annotated[Text, AfterValidator(_checked_image)] | None = Field(
         default=None,
-        description="The https address of an image to start from. The output takes its shape, "
-        "so that aspect_ratio has no effect.",
+        description="An image to start from: an https address, or a file in this file's folder or "
+        "below. The output takes its shape, so that aspect_ratio has no effect.",
     )
     disable_safety_checker: Switch = Field(
         default=False, description="Keep images that the model's own safety check would drop."
@@ -118,12 +128,16 @@ class FluxSchnellLoraInput(ModelInput):
                 yield name, message
 
 
-MODEL = Model(
+MODEL = TypedModel(
     name="lucataco/flux-schnell-lora",
     version="2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574",
     input_type=FluxSchnellLoraInput,
     # An estimate: the list price of an image of FLUX.1 [schnell]. The model itself is billed by the
     # second of GPU, and aggregators set prices of their own; the invoice decides.
-    usd_per_image=0.003,
+    price=Price(usd_per_image=0.003),
     prompt_tokens=256,
+    fields=FluxSchnellLoraInput.model_fields,
+    address_fields=FluxSchnellLoraInput.address_fields,
+    pictures={"image": 1},
+    weights=("hf_lora",),
 )

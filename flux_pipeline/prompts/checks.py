@@ -11,7 +11,7 @@ from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
 from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule, Variant
 from flux_pipeline.prompts.skipped_rows import SkippedRows
-from flux_pipeline.prompts.validation import validate
+from flux_pipeline.prompts.validation import validate_input
 from flux_pipeline.redaction import looks_secret
 
 # Characters that turn or hide text. A joiner between emoji, or in scripts that need it, is fine:
@@ -53,20 +53,21 @@ def check(
     rows = expansion.variants(report.problems, skipped=skipped, max_rows=max_rows)
     for entry, variant in rows:
         is_asked = is_selected(variant.name)
-        values = None
+        checked = None
         if is_asked:
-            values = expansion.checked_input(entry, variant, day, report.problems, skipped)
-        if is_asked and values is None and entry.skips_bad_rows:
+            checked = expansion.checked_input(entry, variant, day, report.problems, skipped)
+        if is_asked and checked is None and entry.skips_bad_rows:
             continue  # it is no prompt of the set: no partition is named after it
         usable.add(entry.key)
         names.add(variant.name)
         report.count += 1
         if len(report.names) < max_names:
             report.names.append(variant.name)
-        if values is None:
+        if checked is None:
             continue
-        inputs.add(comparable_input(values))
-        for name, message in find_warnings(expansion.model, values):
+        values = checked.values
+        inputs.add(comparable_input(variant.model, values))
+        for name, message in find_warnings(variant.model, values):
             expansion.add_to_input(report.warnings, entry, variant, name, message)
         if entry.seed is SeedRule.GIVEN and values.seed is not None and entry.takes > 1:
             _check_last_seed(expansion, entry, variant, values, report.problems)
@@ -95,10 +96,10 @@ def _check_last_seed(
 ) -> None:
     def add(_keys: tuple[str, ...], message: str) -> None:
         message = f"in take {entry.takes}, {message}"
-        expansion.add_to_input(problems, entry, variant, "seed", message)
+        expansion.add_to_input(problems, entry, variant, variant.model.seed_input, message)
 
-    last = {**values.sent(), "seed": (values.seed or 0) + entry.takes - 1}
-    validate(expansion.model.input_type, last, add)
+    last = {**values.sent(), variant.model.seed_input: (values.seed or 0) + entry.takes - 1}
+    validate_input(variant.model, last, add)
 
 
 def _add_duplicates(
@@ -114,12 +115,14 @@ def _add_duplicates(
     ignored = Problems()
     for entry, variant in expansion.variants(ignored, max_rows=max_rows):
         is_asked = is_selected(variant.name)
-        values = expansion.checked_input(entry, variant, day, ignored) if is_asked else None
-        if is_asked and values is None and entry.skips_bad_rows:
+        checked = expansion.checked_input(entry, variant, day, ignored) if is_asked else None
+        if is_asked and checked is None and entry.skips_bad_rows:
             continue
         if message := finder.find_same_name(variant):
             expansion.add_to_name(report.problems, entry, variant, message)
-        if values is not None and (message := finder.find_same_input(variant, values, entry.seed)):
+        if checked is None:
+            continue
+        if message := finder.find_same_input(variant, checked.values, entry.seed):
             expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
 
 
@@ -134,9 +137,10 @@ def find_warnings(model: Model, values: ModelInput) -> Iterator[tuple[str, str]]
     if looks_secret(text):
         yield "prompt", "seems to hold a key or token; it would be sent and stored with the image"
     # A token has one character at least, so that short texts need no count.
-    if len(text) > model.prompt_tokens and (n := estimate_tokens(text)) > model.prompt_tokens:
+    limit = model.prompt_tokens
+    if limit and len(text) > limit and (n := estimate_tokens(text)) > limit:
         message = (
             f"has about {n} tokens (estimated without a tokenizer); the model reads "
-            f"{model.prompt_tokens} and cuts off the rest"
+            f"{limit} and cuts off the rest"
         )
         yield "prompt", message

@@ -4,12 +4,13 @@ The first pass keeps one 64-bit hash a prompt. Only prompts whose hash comes aga
 full, in a second pass.
 """
 
+import json
 import unicodedata
 from array import array
 from collections.abc import Hashable
 from itertools import pairwise
 
-from flux_pipeline.models import ModelInput
+from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.prompts.expansion import SeedRule, Variant
 
@@ -57,7 +58,7 @@ class DuplicateFinder:
 
     def find_same_input(self, variant: Variant, values: ModelInput, seed: SeedRule) -> str | None:
         """The message for a prompt that asks for the same as an earlier one; None for the first."""
-        comparable = comparable_input(values)
+        comparable = comparable_input(variant.model, values)
         if hash(comparable) not in self._repeated_inputs:
             return None
         if comparable not in self._first_of_input:
@@ -67,12 +68,12 @@ class DuplicateFinder:
         first, prompt = self._first_of_input[comparable]
         if prompt != values.prompt:
             return f"differs from {first} only in how accents are encoded (NFC and NFD)"
-        if seed is SeedRule.DERIVED:
+        if seed is SeedRule.DERIVED and variant.model.takes_seed:
             return f"is the same as {first}: each is made, with a seed of its own"
         return f"is the same request as {first}: made and paid once"
 
 
-def comparable_input(values: ModelInput) -> Hashable:
+def comparable_input(model: Model, values: ModelInput) -> Hashable:
     """Every input of a prompt, with accents in one encoding: equal where two prompts look alike.
 
     Of an address that was signed, the signature doesn't count.
@@ -80,7 +81,13 @@ def comparable_input(values: ModelInput) -> Hashable:
     changed: dict[str, object] = {}
     if not values.prompt.isascii():
         changed["prompt"] = unicodedata.normalize("NFC", values.prompt)
-    for name in values.address_fields:
-        if (address := getattr(values, name)) is not None and "?" in address:
+    given = values.values()
+    for name in model.address_fields:
+        address = given.get(name)
+        if isinstance(address, str) and "?" in address:
             changed[name] = comparable_url(address)
-    return tuple({**values.__dict__, **changed}.values())
+    return (model.name, *map(_hashable, {**given, **changed}.values()))
+
+
+def _hashable(value: object) -> Hashable:
+    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value

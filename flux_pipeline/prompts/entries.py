@@ -8,21 +8,29 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from flux_pipeline.errors import Problems
-from flux_pipeline.models import Model
-from flux_pipeline.prompts.expansion import DATE, Choice, Entry, SeedRule
+from pydantic.fields import FieldInfo
+
+from flux_pipeline.errors import ConfigError, Problems
+from flux_pipeline.models import BUILT_IN, Catalog, Model
+from flux_pipeline.prompts.expansion import DATE, MODEL, Choice, Entry, SeedRule
 from flux_pipeline.prompts.names import checked_prompt_name, slug
 from flux_pipeline.prompts.schema import PromptSchema
 from flux_pipeline.prompts.tables import Table, open_table
 from flux_pipeline.prompts.templates import (
     Template,
+    TemplateList,
     has_braces,
     is_placeholder_name,
-    parse_template,
+    parse_templates,
 )
-from flux_pipeline.prompts.validation import OnProblem, describe_unknown_key, validate
+from flux_pipeline.prompts.validation import (
+    OnProblem,
+    describe_unknown_key,
+    validate,
+    validate_input,
+)
 from flux_pipeline.prompts.yaml_document import Document
 from flux_pipeline.text import quoted
 
@@ -34,14 +42,27 @@ _SHORT_FORM = PromptSchema(prompt="-")
 
 
 def read_entries(
-    document: Document, model: Model, folder: Path, *, by_day: bool, problems: Problems
+    document: Document,
+    model: Model | None,
+    folder: Path,
+    *,
+    catalog: Catalog = BUILT_IN,
+    by_day: bool,
+    problems: Problems,
 ) -> tuple[Entry, ...]:
-    """The entries that can be expanded; everything wrong with the others goes to ``problems``."""
-    reader = _EntryReader(document, model, folder, by_day, problems)
+    """The entries that can be expanded; everything wrong with the others goes to ``problems``.
+
+    ``model`` is the set's own; None where it names none, so that each prompt's matrix must.
+    """
+    reader = _EntryReader(document, model, folder, catalog, by_day, problems)
     prompts = document.value.get("prompts")
     defaults = reader.read_defaults(document.value.get("defaults", {}))
     if not isinstance(prompts, Mapping):
+        if model is None:
+            reader.report_missing_model()
         return ()
+    if model is None and not all(map(_compares_models, prompts.values())):
+        reader.report_missing_model()
     entries = (reader.read_entry(key, body, defaults) for key, body in prompts.items())
     return tuple(entry for entry in entries if entry is not None)
 
@@ -49,18 +70,24 @@ def read_entries(
 @dataclass(frozen=True, slots=True)
 class _EntryReader:
     document: Document
-    model: Model
+    model: Model | None
     folder: Path
+    catalog: Catalog
     by_day: bool
     problems: Problems
+
+    def report_missing_model(self) -> None:
+        self._add(("model",), "is missing: name one, or compare several in each prompt's matrix")
 
     def read_defaults(self, defaults: Any) -> Mapping[str, Any]:
         if not isinstance(defaults, Mapping):
             return {}
-        allowed = [name for name in self.model.input_type.model_fields if name != "prompt"]
+        if self.model is None:
+            return dict(defaults)
+        allowed = [name for name in self.model.fields if name != "prompt"]
         self._refuse_unknown_keys(("defaults",), defaults, allowed)
         values = {name: value for name, value in defaults.items() if name in allowed}
-        self._check_constants(("defaults",), values)
+        self._check_constants(("defaults",), values, self.model)
         return values
 
     def read_entry(self, key: Any, body: Any, defaults: Mapping[str, Any]) -> Entry | None:
@@ -79,53 +106,114 @@ class _EntryReader:
     def _read_text(
         self, path: tuple[str, str], text: str, defaults: Mapping[str, Any]
     ) -> Entry | None:
+        model = self.model
+        if model is None:
+            return None
+        if "prompt" not in model.fields:
+            message = f"is a text, and {model.name} takes no prompt: write its inputs as a mapping"
+            self._add(path, message)
+            return None
         inputs = {**defaults, "prompt": text}
-        if not any(map(_is_special, inputs.values())) and "seed" not in inputs:
+        if not any(map(_is_special, inputs.values())) and model.seed_input not in inputs:
             # Most prompts of a large file: there is nothing to parse.
-            return Entry(path[1], inputs, inherited=frozenset(defaults))
-        return self._build_entry(path, _SHORT_FORM, inputs, inherited=set(defaults))
+            seed = SeedRule.DERIVED if model.takes_seed else SeedRule.NONE
+            return Entry(path[1], (model,), inputs, inherited=frozenset(defaults), seed=seed)
+        return self._build_entry(path, (model,), _SHORT_FORM, inputs, inherited=set(defaults))
 
     def _read_mapping(
         self, path: tuple[str, str], body: Mapping[Any, Any], defaults: Mapping[str, Any]
     ) -> Entry | None:
-        input_names = self.model.input_type.model_fields
+        models = self._read_models(path, body)
+        if not models:
+            return None
+        input_names = dict.fromkeys(name for model in models for name in model.fields)
         allowed = dict.fromkeys([*PromptSchema.model_fields, *input_names])
+        if "prompt" not in input_names:
+            del allowed["prompt"]
         self._refuse_unknown_keys(path, body, [*allowed])
         given = {key: value for key, value in body.items() if key in input_names}
         own = {key: value for key, value in body.items() if key in PromptSchema.model_fields}
         prompt = validate(PromptSchema, own, self._adder(path))
-        if prompt is None:
+        is_missing = any(model.needs_prompt for model in models) and "prompt" not in body
+        if is_missing:
+            about = PromptSchema.model_fields["prompt"].description
+            self._add((*path, "prompt"), f"is missing: {about}")
+        if prompt is None or is_missing:
             # It will not be expanded, which is where inputs are checked.
-            self._check_constants(path, {k: v for k, v in given.items() if k != "prompt"})
+            self._check_constants(
+                path, {k: v for k, v in given.items() if k != "prompt"}, models[0]
+            )
             return None
-        inputs = {**defaults, **given, "prompt": prompt.prompt}
-        return self._build_entry(path, prompt, inputs, inherited=defaults.keys() - given.keys())
+        self._refuse_inputs_of_some(path, models, {**defaults, **given}, given)
+        inputs = {**defaults, **given}
+        if prompt.prompt is not None and "prompt" in input_names:
+            inputs["prompt"] = prompt.prompt
+        inherited = set(defaults.keys() - given.keys())
+        return self._build_entry(path, models, prompt, inputs, inherited=inherited)
+
+    def _read_models(self, path: tuple[str, str], body: Mapping[Any, Any]) -> tuple[Model, ...]:
+        """The models that the matrix compares, or the set's own; none where one is wrong."""
+        matrix = body.get("matrix")
+        named = matrix.get(MODEL) if isinstance(matrix, Mapping) else None
+        if not _compares_models(body):
+            return () if self.model is None else (self.model,)
+        models = []
+        for name in named or ():
+            try:
+                models.append(self.catalog.find(str(name)))
+            except KeyError as error:
+                self._add((*path, "matrix", MODEL), f"{quoted(name)}: {error.args[0]}")
+            except ConfigError as error:
+                self.problems.add_all(error.problems)
+        return tuple(models) if len(models) == len(named or ()) else ()
+
+    def _refuse_inputs_of_some(
+        self,
+        path: tuple[str, str],
+        models: Sequence[Model],
+        inputs: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
+        """Refuse an input that one of the compared models lacks: it would be dropped silently."""
+        for name in inputs:
+            lacking = [model.name for model in models if name not in model.fields]
+            having = [model.name for model in models if name in model.fields]
+            if lacking:
+                place = (*path, name) if name in given else ("defaults", name)
+                takes = f"{having[0]} takes it and " if having else ""
+                self._add(place, f"{takes}{lacking[0]} does not: leave it out, or make two sets")
 
     def _build_entry(
         self,
         path: tuple[str, str],
+        models: tuple[Model, ...],
         prompt: PromptSchema,
         inputs: dict[str, Any],
         inherited: set[str],
     ) -> Entry | None:
+        own = {name: value for name, value in inputs.items() if name not in inherited}
         table = self._open_table(path, prompt)
         if prompt.table is not None and table is None:
-            self._check_constants(path, {k: v for k, v in inputs.items() if k not in inherited})
+            self._check_constants(path, own, models[0])
             return None
         columns = table.columns if table else ()
         reserved = {*columns, DATE} if self.by_day else {*columns}
         matrix = read_matrix(prompt.matrix, reserved, self._adder((*path, "matrix")))
-        seed = self._read_seed_rule(path, inputs, prompt.takes)
-        present = {name: value for name, value in inputs.items() if not self._is_none(name, value)}
+        seed = self._read_seed_rule(path, models, inputs, prompt.takes)
+        present = {
+            name: value for name, value in inputs.items() if not _is_none(models, name, value)
+        }
         templates = self._parse_templates(path, present, inherited, {*matrix, *reserved})
         if templates is None:
-            self._check_constants(path, {k: v for k, v in inputs.items() if k not in inherited})
+            self._check_constants(path, own, models[0])
             return None
         used = set[str]().union(*(template.names for template in templates.values()))
-        for name in matrix.keys() - used:
+        compared = {MODEL} if len(models) > 1 or MODEL in matrix.keys() - used else set()
+        for name in matrix.keys() - used - compared:
             message = "is used nowhere in the prompt; for more images use takes"
             self._add((*path, "matrix", name), message)
-        if self.by_day and seed is not SeedRule.DERIVED and DATE not in used:
+        has_seed = all(model.takes_seed for model in models)
+        if self.by_day and has_seed and seed is not SeedRule.DERIVED and DATE not in used:
             self._add(
                 (*path, "seed"),
                 "with a seed of its own, or none, every day would ask for the same image: put "
@@ -133,6 +221,7 @@ class _EntryReader:
             )
         return Entry(
             key=path[1],
+            models=models,
             constants={name: value for name, value in present.items() if name not in templates},
             templates=templates,
             inherited=frozenset(inherited),
@@ -165,9 +254,16 @@ class _EntryReader:
         return table
 
     def _read_seed_rule(
-        self, path: tuple[str, ...], inputs: Mapping[str, Any], takes: int
+        self,
+        path: tuple[str, ...],
+        models: Sequence[Model],
+        inputs: Mapping[str, Any],
+        takes: int,
     ) -> SeedRule:
-        seed = inputs.get("seed")
+        name = next((model.seed_input for model in models if model.takes_seed), "")
+        if not name:
+            return SeedRule.NONE
+        seed = inputs.get(name)
         if seed is None:
             return SeedRule.DERIVED
         if seed != NO_VALUE:
@@ -186,16 +282,16 @@ class _EntryReader:
         inputs: Mapping[str, Any],
         inherited: set[str],
         allowed: set[str],
-    ) -> dict[str, Template] | None:
+    ) -> dict[str, Template | TemplateList] | None:
         """The inputs with placeholders; None where one of them is wrong."""
-        templates = {}
+        templates: dict[str, Template | TemplateList] = {}
         are_right = True
         for name, value in inputs.items():
             if not has_braces(value):
                 continue
             place = ("defaults", name) if name in inherited else (*path, name)
             try:
-                templates[name] = parse_template(value)
+                templates[name] = parse_templates(value)
             except ValueError as error:
                 self._add(place, str(error))
                 are_right = False
@@ -206,17 +302,25 @@ class _EntryReader:
                 are_right = False
         return templates if are_right else None
 
-    def _check_constants(self, path: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    def _check_constants(
+        self, path: tuple[str, ...], given: Mapping[str, Any], model: Model
+    ) -> None:
+        """Check what can be checked before the prompt is expanded."""
         values = {
             name: value
             for name, value in given.items()
-            if not has_braces(value) and not self._is_none(name, value)
+            if not has_braces(value)
+            and not _is_none((model,), name, value)
+            and name not in model.pictures  # files are read when the prompt is expanded
         }
-        validate(self.model.input_type, {"prompt": "-", **values}, self._adder(path))
+        add = self._adder(path)
 
-    def _is_none(self, name: str, value: Any) -> bool:
-        is_none = value is None or value == NO_VALUE
-        return is_none and self.model.input_type.model_fields[name].default is None
+        def add_but_missing(keys: tuple[str, ...], message: str) -> None:
+            if keys[0] in values or keys[0] not in model.fields:
+                add(keys, message)
+
+        prompt = {"prompt": "-"} if "prompt" in model.fields else {}
+        validate_input(model, {**prompt, **values}, add_but_missing)
 
     def _refuse_unknown_keys(
         self, path: tuple[str, ...], given: Iterable[Any], allowed: list[str]
@@ -260,6 +364,32 @@ def read_matrix(
                 on_problem((name,), f"{both} give the same name ({part})")
         choices[name] = tuple(Choice(part, value) for part, value in by_slug.items())
     return choices
+
+
+def _is_none(models: Sequence[Model], name: str, value: Any) -> bool:
+    """Whether a value switches off an input that may be left out."""
+    if value is not None and value != NO_VALUE:
+        return False
+    fields = [model.fields[name] for model in models if name in model.fields]
+    return all(each.default is None and not _takes_word(each, value) for each in fields)
+
+
+def _takes_word(field: FieldInfo, value: Any) -> bool:
+    return value is not None and value in get_args(field.annotation)
+
+
+def _compares_models(body: Any) -> bool:
+    """Whether a prompt's matrix names models, and not values of a placeholder."""
+    matrix = body.get("matrix") if isinstance(body, Mapping) else None
+    named = matrix.get(MODEL) if isinstance(matrix, Mapping) else None
+    return isinstance(named, list) and not _is_placeholder_used(MODEL, body)
+
+
+def _is_placeholder_used(name: str, body: Mapping[Any, Any]) -> bool:
+    """Whether a text of a prompt has this placeholder; matrices and tables aside."""
+    texts = [value for key, value in body.items() if key != "matrix"]
+    listed = [each for value in texts for each in (value if isinstance(value, list) else [value])]
+    return any(isinstance(each, str) and f"{{{name}}}" in each for each in listed)
 
 
 def _is_special(value: Any) -> bool:

@@ -7,18 +7,24 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.prompts.names import join_name, slug
+from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
 from flux_pipeline.prompts.tables import AFTER, BEFORE, Row, Table
-from flux_pipeline.prompts.templates import Template
-from flux_pipeline.prompts.validation import validate
+from flux_pipeline.prompts.templates import Template, TemplateList
+from flux_pipeline.prompts.validation import OnProblem, validate_input
 from flux_pipeline.prompts.yaml_document import Document
+from flux_pipeline.request import InputPicture
+from flux_pipeline.text import quoted
 
+MODEL = "model"
+"""The matrix variable that compares models, where no placeholder uses it."""
 DATE = "date"
 """The placeholder for the partition's day, where partitions are days."""
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
@@ -49,6 +55,7 @@ class Variant(NamedTuple):
     variables: Mapping[str, str]
     """The values of its placeholders."""
     row: Row | None
+    model: Model
 
     def describe(self) -> str:
         """Its row or variables, to end a message with; empty where the entry has one variant."""
@@ -59,13 +66,23 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedInput:
+    """The input of one prompt, checked, and the pictures that it names."""
+
+    values: ModelInput
+    pictures: tuple[InputPicture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One key under ``prompts``, parsed."""
 
     key: str
+    models: tuple[Model, ...]
+    """The models to make it with: one, or those that its matrix compares."""
     constants: Mapping[str, Any]
     """Inputs of the model without placeholders, as they stand in the file."""
-    templates: Mapping[str, Template] = field(default_factory=dict)
+    templates: Mapping[str, Template | TemplateList] = field(default_factory=dict)
     """Inputs of the model with placeholders."""
     inherited: frozenset[str] = frozenset()
     """Names of the inputs that come from ``defaults``."""
@@ -90,7 +107,7 @@ class Entry:
     def variants(self, notes: "RowNotes", *, max_rows: int | None = None) -> Iterator[Variant]:
         """Every variant, streamed, in the order of the file: for each row every combination."""
         if self.table is None and not self.matrix:
-            yield Variant(self.key, _NO_VARIABLES, None)
+            yield Variant(self.key, _NO_VARIABLES, None, self.models[0])
             return
         for name_part, row in self._rows(notes, max_rows):
             for choices in itertools.product(*self.matrix.values()):
@@ -99,7 +116,8 @@ class Entry:
                     zip(self.matrix, (choice.value for choice in choices), strict=True)
                 )
                 parts = [self.key, *name_part, *(choice.slug for choice in choices)]
-                yield Variant(join_name(*parts), variables, row)
+                model = variables.pop(MODEL, None) if len(self.models) > 1 else None
+                yield Variant(join_name(*parts), variables, row, self._model(model))
 
     def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
         """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
@@ -109,8 +127,11 @@ class Entry:
         rendered = {name: template.render(values) for name, template in self.templates.items()}
         if self.blank == "empty":
             # An optional input that its row leaves blank is one that isn't given.
-            rendered = {n: text for n, text in rendered.items() if n == "prompt" or text.strip()}
+            rendered = {n: text for n, text in rendered.items() if n == "prompt" or _is_given(text)}
         return {**self.constants, **rendered}
+
+    def _model(self, name: str | None) -> Model:
+        return next((each for each in self.models if each.name == name), self.models[0])
 
     def blank_columns(self, row: Row) -> list[str]:
         """The columns that a placeholder needs and the row leaves blank."""
@@ -183,13 +204,18 @@ def _unique(name: str, taken: dict[str, int] | None) -> str:
     return unique
 
 
+def _is_given(value: str | list[str]) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else any(map(_is_given, value))
+
+
 @dataclass(frozen=True, slots=True)
 class Expansion:
     """The entries of a whole set, with all that is needed to expand and check them."""
 
     document: Document
-    model: Model
     entries: tuple[Entry, ...]
+    folder: Path
+    """The folder in which tables and pictures lie."""
 
     def variants(
         self,
@@ -212,7 +238,7 @@ class Expansion:
         day: str,
         problems: Problems,
         skipped: SkippedRows | None = None,
-    ) -> ModelInput | None:
+    ) -> CheckedInput | None:
         """The model's input of one variant; None after adding what is wrong with it.
 
         What is wrong with a row that is skipped by choice goes to ``skipped``.
@@ -235,7 +261,41 @@ class Expansion:
             else:
                 self.add_to_input(problems, entry, variant, keys[0], message)
 
-        return validate(self.model.input_type, entry.inputs(variant, day), add)
+        given = entry.inputs(variant, day)
+        pictures: tuple[InputPicture, ...] = ()
+        if not variant.model.pictures.keys().isdisjoint(given):
+            read = self._read_pictures(variant.model, given, add)
+            if read is None:
+                return None
+            given, pictures = read
+        values = validate_input(variant.model, given, add)
+        return None if values is None else CheckedInput(values, pictures)
+
+    def _read_pictures(
+        self, model: Model, given: dict[str, Any], on_problem: OnProblem
+    ) -> tuple[dict[str, Any], tuple[InputPicture, ...]] | None:
+        """The inputs with each file named by its checksum, and the pictures; None if one is bad."""
+        found: dict[str, InputPicture] = {}
+        read: dict[str, Any] = {}
+        is_right = True
+        for name in model.pictures.keys() & given.keys():
+            values = given[name] if isinstance(given[name], list) else [given[name]]
+            references = []
+            for value in values:
+                if not isinstance(value, str) or value.startswith("https://"):
+                    references.append(value)
+                    continue
+                try:
+                    picture = read_picture(self.folder, value)
+                except ValueError as error:
+                    on_problem((name,), f"{quoted(value)} {error}")
+                    is_right = False
+                    continue
+                found[picture.sha256] = picture
+                references.append(picture.reference)
+            if references:
+                read[name] = references if isinstance(given[name], list) else references[0]
+        return ({**given, **read}, tuple(found.values())) if is_right else None
 
     def path_of(self, entry: Entry) -> str:
         """The file that an entry's prompts stand in: its table, or the set's own."""

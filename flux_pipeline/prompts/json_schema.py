@@ -7,7 +7,7 @@ module is a copy for editors, written by ``flux-pipeline schema``; a test keeps 
 from collections.abc import Mapping
 from typing import Any
 
-from flux_pipeline.models import MODELS, Model
+from flux_pipeline.models import BUILT_IN, Catalog, Model
 from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
 from flux_pipeline.prompts.schema import PromptSchema, PromptSetSchema
 
@@ -16,18 +16,21 @@ _NONE = {"const": "none"}
 _NUMBERS = ("integer", "number")
 
 
-def json_schema() -> dict[str, Any]:
-    """The schema, draft 2020-12, of all models' prompt sets."""
+def json_schema(catalog: Catalog = BUILT_IN) -> dict[str, Any]:
+    """The schema, draft 2020-12, of prompt sets of a catalog's models."""
     schema = PromptSetSchema.model_json_schema()
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     branches = []
-    for model in MODELS:
-        inputs = _inputs(model)
+    for model in catalog.models():
         name = model.name.replace("/", ".")
+        inputs = {}
+        for key, described in _inputs(model).items():
+            definitions[f"{name}.{key}"] = described
+            inputs[key] = {"$ref": f"#/$defs/{name}.{key}"}
         definitions[f"{name}.defaults"] = _mapping(
             inputs, f"Inputs of {model.name} for every prompt."
         )
-        definitions[f"{name}.prompt"] = _prompt(inputs)
+        definitions[f"{name}.prompt"] = _prompt(model, inputs)
         branches.append(
             {
                 "if": {"properties": {"model": {"const": model.name}}},
@@ -40,7 +43,7 @@ def json_schema() -> dict[str, Any]:
             }
         )
     properties: dict[str, Any] = schema["properties"]
-    properties["model"]["enum"] = [model.name for model in MODELS]
+    properties["model"]["enum"] = list(catalog.names())
     properties["prompts"]["propertyNames"] = {
         "pattern": "^[a-z0-9][a-z0-9_-]*$",
         "maxLength": MAX_KEY_CHARACTERS,
@@ -65,7 +68,7 @@ def _with_limits(schema: Any) -> Any:
 
 def _inputs(model: Model) -> dict[str, Any]:
     """The model's inputs but the prompt, each also as a text with placeholders."""
-    properties: Mapping[str, Any] = model.input_type.model_json_schema()["properties"]
+    properties = model.json_schema()
     return {name: _input(value) for name, value in properties.items() if name != "prompt"}
 
 
@@ -93,12 +96,12 @@ def _mapping(properties: Mapping[str, Any], description: str) -> dict[str, Any]:
     }
 
 
-def _prompt(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    own = PromptSchema.model_json_schema()
-    long = _mapping({**own["properties"], **inputs}, "A prompt with keys of its own.")
-    return {
-        "anyOf": [
-            {"type": "string", "description": "The prompt's text."},
-            {**long, "required": own["required"]},
-        ]
-    }
+def _prompt(model: Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    own = dict(PromptSchema.model_json_schema()["properties"])
+    if "prompt" not in model.fields:
+        del own["prompt"]
+        return _mapping({**own, **inputs}, "A prompt's settings; this model takes no text.")
+    long = _mapping({**own, **inputs}, "A prompt with keys of its own.")
+    if model.needs_prompt:
+        long["required"] = ["prompt"]
+    return {"anyOf": [{"type": "string", "description": "The prompt's text."}, long]}

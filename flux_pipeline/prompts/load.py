@@ -9,16 +9,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
-from flux_pipeline.models import MODELS, Model, find_model
+from flux_pipeline.models import Catalog, Model
+from flux_pipeline.models.catalog import TYPED_MODELS
 from flux_pipeline.prompts.checks import ExpansionReport, check
 from flux_pipeline.prompts.entries import read_entries
 from flux_pipeline.prompts.expansion import Entry, Expansion
 from flux_pipeline.prompts.names import checked_set_name
 from flux_pipeline.prompts.prompt_set import PromptSet
-from flux_pipeline.prompts.schema import ByDay, ByPrompt, PromptSetSchema, checked_version
+from flux_pipeline.prompts.schema import (
+    Budget,
+    ByDay,
+    ByPrompt,
+    PromptSetSchema,
+    checked_version,
+)
 from flux_pipeline.prompts.validation import validate
 from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, YamlSection, parse_yaml
 
@@ -55,14 +62,18 @@ def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
     return tuple(sets.values())
 
 
-def load_prompt_set(path: Path) -> PromptSet:
+def load_prompt_set(path: Path, catalog: Catalog | None = None) -> PromptSet:
     """The prompt set of one file, named after it; a hyphen becomes an underscore.
+
+    Its models are those of ``catalog``, or else of the file's folder and the built-in ones.
 
     Raises:
         ConfigError: With everything that is wrong with the file and its tables.
     """
     data = _read(path)
-    return _assemble(path.stem, str(path), parse_yaml(data, str(path)), data, path.parent)
+    document = parse_yaml(data, str(path))
+    place = _Place(str(path), path.parent, catalog or Catalog.of_configs(path.parent))
+    return _assemble(path.stem, document, data, place)
 
 
 def build_prompt_set(
@@ -71,6 +82,7 @@ def build_prompt_set(
     *,
     path: str = "",
     folder: Path | None = None,
+    catalog: Catalog | None = None,
 ) -> PromptSet:
     """The prompt set of a mapping, such as a component's attributes in another project.
 
@@ -84,7 +96,9 @@ def build_prompt_set(
     source = document if isinstance(document, Document) else Document(path or name, document)
     path = path or (source.path if source is document else "")
     data = json.dumps(source.value, default=str).encode()
-    return _assemble(name, path, source, data, folder or Path(path).parent)
+    near = folder or Path(path).parent
+    place = _Place(path, near, catalog or Catalog.of_configs(near))
+    return _assemble(name, source, data, place)
 
 
 def read_section(path: Path, section: YamlSection) -> Document:
@@ -120,7 +134,15 @@ def _read(path: Path) -> bytes:
     raise ConfigError([Problem(str(path), 0, "", message)])
 
 
-def _assemble(name: str, path: str, document: Document, data: bytes, folder: Path) -> PromptSet:
+class _Place(NamedTuple):
+    """Where a prompt set comes from, and the models that it can name."""
+
+    path: str
+    folder: Path
+    catalog: Catalog
+
+
+def _assemble(name: str, document: Document, data: bytes, place: _Place) -> PromptSet:
     """The prompt set of a document; ``data`` is what its checksum is taken of."""
     problems = Problems()
     problems.add_all(document.duplicates)
@@ -129,11 +151,14 @@ def _assemble(name: str, path: str, document: Document, data: bytes, folder: Pat
     except ValueError as error:
         problems.add(document.path, 0, "", str(error))
     schema = _validate(document, problems)
-    model = _find_model(document, problems)
-    version = _read_version(document, model, problems)
+    own = _find_model(document, place.catalog, problems)
     day = _first_day(document, schema)
-    entries = read_entries(document, model, folder, by_day=bool(day), problems=problems)
-    expansion = Expansion(document, model, entries)
+    entries = read_entries(
+        document, own, place.folder, catalog=place.catalog, by_day=bool(day), problems=problems
+    )
+    model = own or next((entry.models[0] for entry in entries), TYPED_MODELS[0])
+    version = _read_version(document, model, problems)
+    expansion = Expansion(document, entries, place.folder)
     is_small = all(_is_small(entry) for entry in entries)
     report = check(
         expansion,
@@ -149,10 +174,11 @@ def _assemble(name: str, path: str, document: Document, data: bytes, folder: Pat
     if is_by_prompt:
         _refuse_too_many(document, report, problems, is_small=is_small)
     automation = _choose_automation(document, schema, problems)
+    _refuse_budget_without_price(document, schema, entries, problems)
     problems.raise_if_any()
     return PromptSet(
         name=name,
-        path=path,
+        path=place.path,
         config_sha256=_config_sha256(data, entries),
         description=schema.description,
         model=model,
@@ -177,15 +203,33 @@ def _validate(document: Document, problems: Problems) -> PromptSetSchema | None:
     return validate(PromptSetSchema, dict(document.value), add)
 
 
-def _find_model(document: Document, problems: Problems) -> Model:
-    """The model named; if there is none, another one, so that the rest of the file is checked."""
+def _find_model(document: Document, catalog: Catalog, problems: Problems) -> Model | None:
+    """The model named, if any; for an unknown one another, to check the rest with."""
     name = document.value.get("model")
+    if name is None:
+        return None
     if isinstance(name, str):
         try:
-            return find_model(name)
+            return catalog.find(name)
         except KeyError as error:
             problems.add(document.path, document.line("model"), "model", str(error.args[0]))
-    return MODELS[0]
+        except ConfigError as error:
+            problems.add_all(error.problems)
+    return TYPED_MODELS[0]
+
+
+def _refuse_budget_without_price(
+    document: Document, schema: PromptSetSchema, entries: tuple[Entry, ...], problems: Problems
+) -> None:
+    if schema.budget == Budget():
+        return
+    for model in dict.fromkeys(model for entry in entries for model in entry.models):
+        if not model.price.is_known:
+            message = (
+                f"can't be kept: the price of {model.name} is unknown. Write price: in its file"
+                " under models/, or leave the budget out"
+            )
+            problems.add(document.path, document.line("budget"), "budget", message)
 
 
 def _read_version(document: Document, model: Model, problems: Problems) -> str:

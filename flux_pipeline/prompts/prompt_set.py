@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
-from flux_pipeline.models import Model, ModelInput, build_request
+from flux_pipeline.models import Model, build_request
 from flux_pipeline.prompts.checks import check
-from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule
+from flux_pipeline.prompts.expansion import CheckedInput, Entry, Expansion, SeedRule, Variant
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
 from flux_pipeline.request import Request, Source
 
@@ -60,8 +60,9 @@ class PromptSet:
     """64 hex digits of the file's bytes and its tables' checksums; without tables, of the file."""
     description: str
     model: Model
+    """The set's own, or the first of those that its prompts compare."""
     version: str
-    """64 hex digits: the model's own, or what the file says."""
+    """That of ``model``: 64 hex digits, or ``official``."""
     owners: tuple[str, ...]
     tags: Mapping[str, str] = field(hash=False)
     partitions: Partitioning
@@ -149,25 +150,32 @@ class PromptSet:
         for day in selection.days:
             for entry, variant in self.expansion.variants(problems):
                 if selection.includes(variant.name):
-                    values = self.expansion.checked_input(entry, variant, day, problems)
-                    if values is not None:
-                        yield from self._takes(entry, variant.name, values, day)
+                    checked = self.expansion.checked_input(entry, variant, day, problems)
+                    if checked is not None:
+                        yield from self._takes(entry, variant, checked, day)
                 problems.raise_if_any()
             problems.raise_if_any()
 
-    def _takes(self, entry: Entry, name: str, values: ModelInput, day: str) -> Iterator[Request]:
+    def _takes(
+        self, entry: Entry, variant: Variant, checked: CheckedInput, day: str
+    ) -> Iterator[Request]:
+        name, model, values = variant.name, variant.model, checked.values
         partition = partition_of(self.partitions, name, day)
+        version = self.version if model is self.model else None
         for take in range(1, entry.takes + 1):
             # A seed of the table that its row leaves blank is none of its own.
             is_blank = entry.seed is SeedRule.GIVEN and values.seed is None
-            if is_blank or entry.seed is SeedRule.DERIVED:
-                seeded = values.with_seed(derived_seed(self.name, name, take, day))
-            elif entry.seed is SeedRule.GIVEN:
-                seeded = values.with_seed((values.seed or 0) + take - 1)
-            else:
+            if not model.takes_seed or entry.seed is SeedRule.NONE:
                 seeded = values
+            elif is_blank or entry.seed is SeedRule.DERIVED:
+                seed = model.fit_seed(derived_seed(self.name, name, take, day))
+                seeded = values.with_seed(seed)
+            else:
+                seeded = values.with_seed((values.seed or 0) + take - 1)
             source = Source(self.name, name, take, partition, self.path, self.config_sha256)
-            yield build_request(self.model, seeded, source, version=self.version)
+            yield build_request(
+                model, seeded, source, version=version, pictures=checked.pictures, day=day
+            )
 
     def _check(self, selection: Selection) -> tuple[Problem, ...]:
         warnings = Problems()

@@ -156,9 +156,10 @@ class Budget(_StrictModel):
 class PromptSchema(_StrictModel):
     """The keys of one prompt, beside the model's inputs."""
 
-    prompt: PlainText = Field(
+    prompt: PlainText | None = Field(
+        default=None,
         description="The text, with {placeholders} for matrix variables, table columns and, with "
-        "partitions by day, {date}. A brace is written {{ or }}."
+        "partitions by day, {date}. A brace is written {{ or }}.",
     )
     matrix: dict[str, Annotated[list[PlainText], Field(min_length=1)]] = Field(
         default_factory=dict,
@@ -193,7 +194,10 @@ class PromptSetSchema(_StrictModel):
     """The keys of a prompt set's file."""
 
     description: Text = Field(default="", description="What the set is for, shown in the UI.")
-    model: Text = Field(description="The model, owner/name.")
+    model: Text | None = Field(
+        default=None,
+        description="The model, owner/name. Left out where each prompt's matrix names models.",
+    )
     version: Text | None = Field(
         default=None,
         description="Overrides the version that the model is pinned to: 64 hex digits, or "

@@ -32,6 +32,33 @@ class Template:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateList:
+    """A list of texts, some of them with placeholders, parsed."""
+
+    templates: tuple[Template, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The placeholders of all of them."""
+        return frozenset[str]().union(*(each.names for each in self.templates))
+
+    def render(self, values: Mapping[str, str]) -> list[str]:
+        """The texts with every placeholder replaced by its value."""
+        return [each.render(values) for each in self.templates]
+
+
+def parse_templates(value: str | list[str]) -> Template | TemplateList:
+    """Parse a text, or a list of them.
+
+    Raises:
+        ValueError: As ``parse_template``.
+    """
+    if isinstance(value, str):
+        return parse_template(value)
+    return TemplateList(tuple(map(parse_template, value)))
+
+
 def parse_template(text: str) -> Template:
     """Parse a text.
 
@@ -60,7 +87,9 @@ def parse_template(text: str) -> Template:
 
 
 def has_braces(value: Any) -> bool:
-    """Whether a value is a text that has to be parsed as a template."""
+    """Whether a value is a text, or a list of texts, that has to be parsed as a template."""
+    if isinstance(value, list):
+        return all(isinstance(each, str) for each in value) and any(map(has_braces, value))
     return isinstance(value, str) and ("{" in value or "}" in value)
 
 

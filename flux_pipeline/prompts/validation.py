@@ -13,9 +13,12 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.text import quoted
 
 Schema = TypeVar("Schema", bound=BaseModel)
+Fields: TypeAlias = Mapping[str, FieldInfo]
+"""The fields of a schema by name."""
 OnProblem: TypeAlias = Callable[[tuple[str, ...], str], None]
 """Takes the path of keys to a mistake, and the message about it."""
 
@@ -33,6 +36,18 @@ _NOUNS = {
 }
 
 
+def validate_input(
+    model: Model, values: Mapping[str, Any], on_problem: OnProblem
+) -> ModelInput | None:
+    """The values as the model's input; None after ``on_problem`` got every mistake."""
+    try:
+        return model.validate(values)
+    except ValidationError as error:
+        for path, message in describe_errors(error, model.fields):
+            on_problem(path, message)
+        return None
+
+
 def validate(
     schema: type[Schema], values: Mapping[str, Any], on_problem: OnProblem
 ) -> Schema | None:
@@ -46,14 +61,14 @@ def validate(
 
 
 def describe_errors(
-    error: ValidationError, schema: type[BaseModel]
+    error: ValidationError, schema: type[BaseModel] | Fields
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """Pairs of path and message for every mistake that pydantic's error holds."""
     for detail in error.errors(include_url=False):
         path, field, inner_schema = _resolve(detail["loc"], schema)
         kind, value = detail["type"], detail["input"]
         if kind == "extra_forbidden":
-            yield path, describe_unknown_key(path[-1], inner_schema.model_fields)
+            yield path, describe_unknown_key(path[-1], inner_schema)
         elif kind == "missing":
             about = field.description if field else None
             yield path, f"is missing: {about}" if about else "is missing"
@@ -78,13 +93,13 @@ def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:
 
 
 def _resolve(
-    location: Sequence[int | str], schema: type[BaseModel]
-) -> tuple[tuple[str, ...], FieldInfo | None, type[BaseModel]]:
-    """The author's path of pydantic's location, the field at its end, and the schema around it."""
+    location: Sequence[int | str], schema: type[BaseModel] | Fields
+) -> tuple[tuple[str, ...], FieldInfo | None, Fields]:
+    """The author's path of pydantic's location, the field at its end, and the fields around it."""
     path: list[str] = []
     field: FieldInfo | None = None
-    inner: list[type[BaseModel]] = [schema]
-    outer = schema
+    inner: list[type[BaseModel] | Fields] = [schema]
+    outer = _fields_of(schema)
     for part in location:
         name = str(part)
         tagged = [candidate for candidate in inner if _is_tagged(candidate, name)]
@@ -96,14 +111,18 @@ def _resolve(
             continue
         path.append(name)
         # Below a plain list or mapping there are no schemas, and no limits of a field.
-        outer = inner[0] if inner else outer
-        field = outer.model_fields.get(name) if inner else None
+        outer = _fields_of(inner[0]) if inner else outer
+        field = outer.get(name) if inner else None
         inner = list(_schemas_in(field.annotation)) if field else []
     return tuple(path), field, outer
 
 
-def _is_tagged(schema: type[BaseModel], name: str) -> bool:
-    by = schema.model_fields.get("by")
+def _fields_of(schema: type[BaseModel] | Fields) -> Fields:
+    return schema if isinstance(schema, Mapping) else schema.model_fields
+
+
+def _is_tagged(schema: type[BaseModel] | Fields, name: str) -> bool:
+    by = _fields_of(schema).get("by")
     return by is not None and name in get_args(by.annotation)
 
 

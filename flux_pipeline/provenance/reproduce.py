@@ -232,7 +232,7 @@ def _from_record(record: ImageRecord) -> Request | None:
         message = f"{record.model}: {error.args[0]}; use the release that made it"
         raise _problem(record, "model", message) from None
     try:
-        values = model.input_type.model_validate(json.loads(record.input))
+        values = model.validate(json.loads(record.input))
     except (ValidationError, ValueError) as error:
         if REDACTED in record.input:
             return None
@@ -247,7 +247,7 @@ def _from_record(record: ImageRecord) -> Request | None:
 
 def _is_redacted(record: ImageRecord, request: Request) -> bool:
     """Whether a URL of the input lacks its secret; the fingerprint proves the rest."""
-    fields = find_model(record.model).input_type.address_fields
+    fields = find_model(record.model).address_fields
     return any(REDACTED in str(request.input.get(name, "")) for name in fields)
 
 

@@ -21,7 +21,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from flux_pipeline.models import find_model
+from flux_pipeline.models import known_defaults
 from flux_pipeline.outcomes import Absent, AccessDenied, FindOutcome, Found, ListFailed, NoList
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.classify import (
@@ -260,7 +260,9 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
     if not _equal(request.seed, shown.get("seed", request.seed)):
         return Match.NO  # decides nearly always, before the costly comparison
     compared = _compare(
-        redact_untrusted_json(request.input), redact_untrusted_json(shown), request.model
+        redact_untrusted_json(request.input),
+        redact_untrusted_json(shown),
+        known_defaults(request),
     )
     if compared is not Match.OURS:
         return compared
@@ -269,7 +271,9 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
     return Match.OURS if same else Match.OTHER_VERSION
 
 
-def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], model: str) -> Match:
+def _compare(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Match:
     """Compare two redacted inputs; fields that only theirs has must be the model's defaults.
 
     Another value there is an earlier or later form of an edited prompt that kept its seed.
@@ -281,19 +285,10 @@ def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], model: str) -> 
             hidden = hidden or value is not None
         elif not _equal(value, given):
             return Match.NO
-    defaults = _defaults(model)
     for name in theirs.keys() & defaults.keys() - ours.keys():
         if theirs[name] is not None and not _equal(theirs[name], defaults[name]):
             return Match.NO
     return Match.UNCLEAR if hidden else Match.OURS
-
-
-def _defaults(model: str) -> Mapping[str, Any]:
-    try:
-        fields = find_model(model).input_type.model_fields
-    except KeyError:
-        return {}
-    return {name: field.default for name, field in fields.items()}
 
 
 def _equal(ours: Any, theirs: Any) -> bool:

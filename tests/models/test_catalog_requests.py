@@ -71,7 +71,7 @@ def test_all_that_is_known_before_sending_is_there() -> None:
     assert (request.model, request.version) == (MODEL.name, MODEL.version)
     assert (request.outputs, request.width, request.height) == (3, 1344, 768)
     assert (request.image_format, request.seed, request.source) == ("webp", 5, SOURCE)
-    assert request.cost_usd == 3 * MODEL.usd_per_image
+    assert request.cost_usd == 3 * (MODEL.price.usd_per_image or 0)
 
 
 def test_another_version_is_another_cause() -> None:

@@ -261,7 +261,6 @@ def test_an_unknown_model_and_a_duplicate_key_hide_nothing(tmp_path: Path) -> No
         ("ten", 11, "schedule.cron"),
         ("ten", 11, "schedule.timezone"),
         ("eleven", 0, "model"),
-        ("eleven", 1, "prompts.a.prompt"),
     }
 
 
