@@ -398,7 +398,9 @@ def _hosts(text: str) -> tuple[str, ...]:
     hosts = _split(text.lower())
     for host in hosts:
         if not is_host_pattern(host):
-            raise ValueError(f"{_shown(host)} is not a host, *.host or * (several: with commas)")
+            raise ValueError(
+                f"{_shown(host, text)} is not a host, *.host or * (several: with commas)"
+            )
     return hosts
 
 
@@ -408,16 +410,15 @@ def _networks(text: str) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(network)
         except ValueError:
-            message = (
-                f"{_shown(network)} is no network such as 198.18.0.0/15 (several: with commas)"
-            )
+            shown = _shown(network, text)
+            message = f"{shown} is no network such as 198.18.0.0/15 (several: with commas)"
             raise ValueError(message) from None
     return networks
 
 
-def _shown(entry: str) -> str:
-    """An entry as a message quotes it, unless it is an address that may hold a password."""
-    return "a part of it" if set("@:/") <= set(entry) else repr(entry)
+def _shown(entry: str, text: str) -> str:
+    """An entry as a message quotes it, unless the text holds an address with a user."""
+    return "a part of it" if "@" in text else repr(entry)
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -125,7 +125,8 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
         yield "api_key", key
     for host in config.output_hosts:
         if not is_host_pattern(host):
-            yield "output_hosts", f"{host!r} is not a host, *.host or *"
+            shown = "an entry" if "@" in host else repr(host)  # an address may hold a password
+            yield "output_hosts", f"{shown} is not a host, *.host or *"
     for network in config.output_networks:
         if not is_network(network):
             yield "output_networks", f"{network!r} is no network such as 198.18.0.0/15"

@@ -68,6 +68,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_being_printed() -> Non
         {"max_reply_bytes": 0},
         {"max_download_bytes": 0},
         {"output_hosts": ("https://a.b",)},
+        {"output_hosts": ("https://user:canary@a.b",)},
         {"output_networks": ("198.18.0.1/15",)},
     ],
 )
@@ -76,6 +77,7 @@ def test_limits_that_allow_nothing_are_refused(changes: dict[str, object]) -> No
     with pytest.raises(ConfigError) as refused:
         ProviderConfig(**fields)  # type: ignore[arg-type]
     assert next(iter(changes)) in str(refused.value)
+    assert "canary" not in str(refused.value)
 
 
 def test_all_mistakes_are_named_at_once() -> None:
