@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,7 @@ from flux_pipeline.provenance.reproduce import (
 )
 from flux_pipeline.request import Request
 from tests.audit.unfinished import accept, create, intend
+from tests.images.provider_credentials import provider
 from tests.produce.pipeline import QUICK, Pipeline, change_ledger, keys, make_requests
 
 Open = Callable[..., Pipeline]
@@ -74,6 +76,29 @@ def test_the_same_input_is_sent_again_to_the_letter_and_compared(pipeline: Pipel
     assert first.input == second.input
     assert first.id != second.id == done.prediction
     assert row_of(pipeline, request) == before
+    assert verify(pipeline.producer, deep=True).ok
+
+
+def test_a_file_that_keeps_the_providers_signature_is_compared_by_its_pixels(
+    open_pipeline: Open, tmp_path: Path
+) -> None:
+    """Each signature is another one, so that the two files differ and the pictures don't."""
+    pytest.importorskip("c2pa", reason="c2pa is missing: pip install 'flux-pipeline[c2pa]'")
+    signs = [provider(tmp_path / name) for name in ("first", "second")]
+
+    def finish(body: bytes) -> bytes:
+        return signs[0](body)
+
+    pipeline = open_pipeline(finish=finish)
+    (request,) = made(pipeline)
+    signs.pop(0)
+
+    done = make_again(pipeline, request)
+
+    (again,) = find_exact(open_snapshot(pipeline.store), "request_sha256", done.request)
+    original = row_of(pipeline, request)
+    assert (done.verdict, original.credentials, again.credentials) == ("identical", "kept", "kept")
+    assert original.file_sha256 != again.file_sha256
     assert verify(pipeline.producer, deep=True).ok
 
 
