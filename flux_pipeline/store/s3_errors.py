@@ -124,10 +124,13 @@ def _policy(said: str, place: Place) -> str:
 def _addressing(place: Place, *, is_certain: bool = False) -> str:
     style, other = ("virtual-host", "path") if place.is_virtual else ("path", "virtual")
     wants = "this server" if is_certain else "where this server"
-    return (
-        f"the bucket was asked for in {style} style ({place.asked}): {wants} wants the other,"
-        f" set FLUX_S3_ADDRESSING={other}"
-    )
+    asked = f"the bucket was asked for in {style} style ({place.asked})"
+    if place.options.addressing == other:
+        return (
+            f"{asked}, because boto3 can't put the bucket before this host: give"
+            " AWS_ENDPOINT_URL_S3 by name instead of a number, and a bucket without dots"
+        )
+    return f"{asked}: {wants} wants the other, set FLUX_S3_ADDRESSING={other}"
 
 
 def _words(error: botocore_errors.ClientError, place: Place) -> str:

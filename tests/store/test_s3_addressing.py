@@ -133,6 +133,16 @@ def test_a_host_of_a_bucket_that_is_no_name_is_named(
         open_store("s3://shared", VIRTUAL).get("a.webp")
 
 
+def test_a_host_that_no_bucket_can_stand_before_is_named(
+    server: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
+    server.choose = Choice(s3_error(403, "SecondLevelDomainForbidden"), takes_virtual=True)
+    with pytest.raises(StoreError, match=r"in path style .*by name instead of a number") as wrong:
+        open_store("s3://shared", VIRTUAL).check()
+    assert "FLUX_S3_ADDRESSING" not in str(wrong.value)
+
+
 def test_a_region_that_is_named_is_no_matter_of_style(server: S3Proxy, prefix: str) -> None:
     server.always["GET"] = s3_error(400, "AuthorizationHeaderMalformed", {"Region": "eu-west-1"})
     with pytest.raises(StoreError, match=r"set AWS_DEFAULT_REGION=eu-west-1$"):
