@@ -318,3 +318,37 @@ def test_a_proxy_that_is_none_is_a_mistake_without_its_password_and_raises_into_
     assert "ambiguous" in delivery.problem
     assert "ambiguous" in caplog.text
     assert CANARY not in f"{raised.value}{delivery}{caplog.text}"
+
+
+@dg.asset
+def opens_the_ledger(image_producer: ImageProducer) -> None:
+    with image_producer.open():
+        pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:p@ca/nary#x%y@127.0.0.1:1/data",
+        "postgresql://user:p%40canary@127.0.0.1:1/data?password=canary&nary=1",
+    ],
+)
+def test_dagster_stores_nothing_of_a_ledgers_password(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUX_LEDGER", url)
+    producer = ImageProducer(ledger=dg.EnvVar("FLUX_LEDGER"), store=f"file:{tmp_path}/store")
+    home = tmp_path / "home"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        ended = dg.materialize(
+            [opens_the_ledger],
+            resources={"image_producer": producer},
+            instance=instance,
+            raise_on_error=False,
+        )
+        assert not ended.success
+    kept = b"".join(each.read_bytes() for each in home.rglob("*") if each.is_file())
+    assert b"LedgerError" in kept
+    assert b"nary" not in kept
+    assert "nary" not in repr(producer)
