@@ -63,10 +63,11 @@ def explain(error: Error, operation: str, place: Place) -> str:
         hints = _hints(error, code, operation, place)
         return "; ".join((f"{code} on {operation}", *filter(None, hints)))
     hint = next((hint for kind, hint in _LOCAL_HINTS if isinstance(error, kind)), "")
-    address = place.asked if place.is_virtual else place.client.meta.endpoint_url
+    # Composing the bucket's address looks for credentials, which may be what failed.
+    is_bucket_host = isinstance(error, _NO_HOST) and place.is_virtual
+    address = place.asked if is_bucket_host else place.client.meta.endpoint_url
     host = urlsplit(address).netloc.rpartition("@")[2]
-    is_host_in_doubt = place.is_virtual and isinstance(error, _NO_HOST)
-    hints = (hint, _addressing(place) if is_host_in_doubt else "")
+    hints = (hint, _addressing(place) if is_bucket_host else "")
     return "; ".join((f"{type(error).__name__} on {operation} at {host}", *filter(None, hints)))
 
 

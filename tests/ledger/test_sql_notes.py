@@ -1,8 +1,12 @@
 """What is noted about a ledger itself, on both databases."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from flux_pipeline.ledger.open import open_ledger
+from flux_pipeline.ledger.schema import LEDGER_ID
 from tests.ledger.attempts import begin, wipe
 
 
@@ -24,3 +28,16 @@ def test_a_note_stands_until_another_takes_its_place(
         begin(again, 1)
         assert not again.is_empty()
         wipe(again)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_ledger_has_one_id_for_all_that_open_it(
+    database: str, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("postgres") if database == "postgres" else None
+    url = server.url if server else request.getfixturevalue("sqlite_url")
+    with open_ledger(url) as one, open_ledger(url) as two, ThreadPoolExecutor(2) as pool:
+        one.set_notes({LEDGER_ID: ""})  # as before the first call
+        found = list(pool.map(lambda ledger: ledger.identify(), (one, two)))
+        assert found == [one.note(LEDGER_ID)] * 2
+        assert re.fullmatch(r"[0-9a-f]{32}", found[0])
