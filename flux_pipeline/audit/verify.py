@@ -6,6 +6,7 @@ a prediction that is under way from being reported.
 """
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -242,7 +243,7 @@ def check_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | N
     """
     states = {attempt.state for attempt in history}
     sha = history[-1].request_sha256
-    adopt = f"`flux-pipeline held adopt {sha} {prediction_id}`"
+    adopt = f"`{adopt_command(sha, prediction_id)}`"
     if State.INTENT in states:
         return None
     if State.HELD in states:
@@ -253,6 +254,12 @@ def check_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | N
         return Finding(Kind.PAID_TWICE, prediction_id, message)
     message = f"accepted, and the ledger says that its request never was; {adopt} fetches it"
     return Finding(Kind.LOST, prediction_id, message)
+
+
+def adopt_command(request: str, prediction_id: str) -> str:
+    """The command that notes a prediction as a request's, as it can be pasted into a shell."""
+    end_of_options = ["--"] * prediction_id.startswith("-")
+    return shlex.join(["flux-pipeline", "held", "adopt", *end_of_options, request, prediction_id])
 
 
 def _waits(history: Sequence[Attempt]) -> bool:

@@ -91,7 +91,7 @@ def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
     """Note that PREDICTION_ID is the REQUEST's, and fetch its images.
 
     The provider must show it with the request's whole input. REQUEST may be any request's whole
-    fingerprint too, as `verify` names it.
+    fingerprint too, as `verify` names it. Before an id that begins with - write -- alone.
     """
     from flux_pipeline.audit.held import adopt as take
 

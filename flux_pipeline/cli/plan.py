@@ -13,8 +13,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from flux_pipeline.cli.workspace import choose_partitions, choose_sets, read_settings
-from flux_pipeline.errors import Problem
+from flux_pipeline.cli.workspace import (
+    choose_partitions,
+    choose_sets,
+    read_settings,
+    say_warning,
+    say_warnings,
+)
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.plan import (
@@ -76,8 +81,9 @@ def plan(
         made = Plan(rate=settings.rate, day=open_fits(day, ledger, prompt_set="", now=_now()))
         if changed_since is None:
             for prompt_set in chosen:
-                _warn(prompt_set)
-                requests = prompt_set.requests(choose_partitions(prompt_set, partition), _warn_of)
+                say_warnings(prompt_set)
+                asked = choose_partitions(prompt_set, partition)
+                requests = prompt_set.requests(asked, say_warning)
                 fits = _fits(prompt_set, ledger)
                 done = forecast(requests, ledger, fits=[*fits, *made.day])
                 made.add(SetPlan(prompt_set.name, done, fits))
@@ -159,9 +165,9 @@ def _forecast_changes(
     earlier: dict[str, PromptSet],
 ) -> None:
     for prompt_set in chosen:
-        _warn(prompt_set)
+        say_warnings(prompt_set)
         name, keys, changes = prompt_set.name, choose_partitions(prompt_set, partition), Changes()
-        requests = before.watch(name, prompt_set.requests(keys, _warn_of), changes)
+        requests = before.watch(name, prompt_set.requests(keys, say_warning), changes)
         fits = _fits(prompt_set, ledger)
         done = forecast(requests, ledger, fits=[*fits, *made.day], before=before)
         if name in earlier:
@@ -194,16 +200,6 @@ def _fits(prompt_set: PromptSet, ledger: Ledger) -> list[BudgetFit]:
     budget = prompt_set.budget
     limits = Limits(usd_per_run=budget.usd_per_run, usd_per_month=budget.usd_per_month)
     return open_fits(limits, ledger, prompt_set=prompt_set.name, now=_now())
-
-
-def _warn(prompt_set: PromptSet) -> None:
-    if prompt_set.is_checked:  # the warnings of a large table come with its requests
-        for problem in prompt_set.warnings:
-            _warn_of(problem)
-
-
-def _warn_of(problem: Problem) -> None:
-    click.echo(f"warning: {problem}", err=True)
 
 
 def _now() -> datetime:

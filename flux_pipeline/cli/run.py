@@ -13,7 +13,14 @@ from rich.table import Table
 
 from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.progress import Watch, watching
-from flux_pipeline.cli.workspace import choose_partitions, choose_sets, dagster_home, read_settings
+from flux_pipeline.cli.workspace import (
+    choose_partitions,
+    choose_sets,
+    dagster_home,
+    read_settings,
+    say_warning,
+    say_warnings,
+)
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet
@@ -55,12 +62,7 @@ def make(
     as_json: bool,
 ) -> NoReturn:
     """Make the partitions asked for of each set, print what came of it, and exit."""
-    expected = {
-        prompt_set.name: sum(
-            request.outputs for request in prompt_set.requests(asked[prompt_set.name])
-        )
-        for prompt_set in chosen
-    }
+    expected = {each.name: count_images(each, asked[each.name]) for each in chosen}
     failures: dict[str, Launched] = {}
     interrupted = False
     with watching(expected) as watch:
@@ -77,6 +79,12 @@ def make(
     if interrupted:
         sys.exit(INTERRUPTED)
     sys.exit(0 if watch.total.complete and not failures else 1)
+
+
+def count_images(prompt_set: PromptSet, partitions: Sequence[str] | None) -> int:
+    """The images asked for; says the warnings about them, in the one pass over large tables."""
+    say_warnings(prompt_set)
+    return sum(each.outputs for each in prompt_set.requests(partitions, say_warning))
 
 
 def _launch(

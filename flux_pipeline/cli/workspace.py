@@ -14,6 +14,7 @@ import click
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
 from flux_pipeline.settings import HOME_VARIABLE, Settings
+from flux_pipeline.text import printable
 
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
 """The dagster.yaml of a folder that has none."""
@@ -69,6 +70,18 @@ def all_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
     return [
         (cut.start + timedelta(days)).isoformat() for days in range((today - cut.start).days + 1)
     ]
+
+
+def say_warnings(prompt_set: PromptSet) -> None:
+    """Print what is allowed but perhaps not meant; a large table's comes with its requests."""
+    if prompt_set.is_checked:
+        for problem in prompt_set.warnings:
+            say_warning(problem)
+
+
+def say_warning(problem: Problem) -> None:
+    """Print one warning on standard error."""
+    click.echo(f"warning: {printable(str(problem))}", err=True)
 
 
 def dagster_home() -> Path:

@@ -103,8 +103,11 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     except (yaml.YAMLError, dg.DagsterError, CheckError, ArgumentError, ValueError) as error:
         message = f"is no settings of Dagster: {_explain_settings(error)}"
         raise ConfigError([Problem(str(settings), 0, "", message)]) from None
-    except (OSError, CommandError, *_database_errors()) as error:
-        raise ConfigError([_explain_home(folder, error)]) from error
+    except OSError as error:
+        message = f"can't be written ({error.strerror}): {_WRITABLE}"
+        raise ConfigError([Problem(str(folder), 0, "DAGSTER_HOME", message)]) from error
+    except _database_errors() as error:
+        raise ConfigError([_explain_database(folder, error)]) from error
     return instance
 
 
@@ -144,7 +147,7 @@ def _without_warnings_of_retries() -> Iterator[None]:
 def _database_errors() -> tuple[type[Exception], ...]:
     """What Dagster's storages raise where their database fails, of those that are in use."""
     found = [getattr(sys.modules.get(module), name, None) for module, name in _RETRIES.items()]
-    return (DBAPIError, *filter(None, found))
+    return (DBAPIError, CommandError, *filter(None, found))
 
 
 @contextmanager
@@ -158,7 +161,7 @@ def _reported_errors(instance: dg.DagsterInstance) -> Iterator[None]:
         with _without_warnings_of_retries():
             yield
     except _database_errors() as error:
-        problem = _explain_home(Path(instance.root_directory), error)
+        problem = _explain_database(Path(instance.root_directory), error)
         raise HistoryError(f"{problem}; {_NEXT}") from error
 
 
@@ -176,16 +179,13 @@ def _explain_settings(error: Exception) -> str:
     return safe_line(_VALUE.sub("…", " ".join(said.split())))
 
 
-def _explain_home(folder: Path, error: Exception) -> Problem:
-    """Say what is wrong with the place in which Dagster keeps its runs, and what to do."""
-    if isinstance(error, OSError):
-        message = f"can't be written ({error.strerror}): {_WRITABLE}"
-        return Problem(str(folder), 0, "DAGSTER_HOME", message)
-    if not isinstance(error, (DBAPIError, CommandError)) and error.__cause__ is not None:
-        error = error.__cause__
-    said = safe_line(str(error.orig if isinstance(error, DBAPIError) else error))
-    if isinstance(error, CommandError) or (
-        isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error)
+def _explain_database(folder: Path, error: Exception) -> Problem:
+    """Say what is wrong with the database in which Dagster keeps its runs, and what to do."""
+    known = isinstance(error, (DBAPIError, CommandError))
+    first = error if known or error.__cause__ is None else error.__cause__
+    said = safe_line(str(first.orig if isinstance(first, DBAPIError) else first))
+    if isinstance(first, CommandError) or (
+        isinstance(first, DBAPIError) and isinstance(first.orig, sqlite3.Error)
     ):
         return Problem(str(folder), 0, "DAGSTER_HOME", _explain_sqlite(folder, said))
     mend = "start it, or correct its address and password"

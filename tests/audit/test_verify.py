@@ -1,6 +1,7 @@
 """Provider, ledger, store and lineage held against each other, each broken in its own way."""
 
 import io
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.audit.findings import Kind, Verification
-from flux_pipeline.audit.verify import check_unknown, verify
+from flux_pipeline.audit.verify import adopt_command, check_unknown, verify
+from flux_pipeline.cli.held import adopt
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.lineage.record import ImageStatus, records_from_json, records_to_json
@@ -240,8 +242,8 @@ def test_the_list_names_the_prediction_of_a_held_request(open_pipeline: Open) ->
     result = verify(pipeline.producer)
 
     assert found(result) == {Kind.HELD: [request.request_sha256]}
-    adopt = f"`flux-pipeline held adopt {request.request_sha256} {paid.id}`"
-    assert any(adopt in each.message for each in result.findings)
+    advice = f"`flux-pipeline held adopt {request.request_sha256} {paid.id}`"
+    assert any(advice in each.message for each in result.findings)
 
 
 def test_a_second_prediction_of_a_request_in_the_list_was_paid_twice(pipeline: Pipeline) -> None:
@@ -449,3 +451,18 @@ def test_a_prediction_that_only_the_list_knows_is_judged_by_its_request(
     finding = check_unknown("new", history)
 
     assert (None if finding is None else (finding.kind, finding.id)) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction_id", "written"),
+    [("new", "new"), ("7f3a:owner/name", "7f3a:owner/name"), ("-new", "-- SHA -new")],
+)
+def test_the_advice_to_adopt_is_a_command_as_it_can_be_pasted(
+    prediction_id: str, written: str
+) -> None:
+    command = adopt_command(SHA, prediction_id)
+    expected = written.replace("SHA", SHA) if "SHA" in written else f"{SHA} {written}"
+    assert command == f"flux-pipeline held adopt {expected}"
+    with adopt.make_context("adopt", shlex.split(command)[3:]) as context:
+        assert context.params["request"] == SHA
+        assert context.params["prediction_id"] == prediction_id

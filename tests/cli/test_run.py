@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flux_pipeline.cli.run import count_images
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import read_usage
+from flux_pipeline.prompts import load as loading
+from flux_pipeline.prompts import load_prompt_set
 from tests.cli.conftest import Command
 
 COUNTS = {"asked", "stored", "unchanged", "refused", "failed", "held", "created", "usd"}
@@ -139,3 +142,33 @@ def test_the_api_documents_example_is_sent_to_the_letter(command: Command) -> No
     assert prediction.input == SEED_EXAMPLE
     version = "2a6b576af31790b470f0a8442e1e9791213fa13799cbb65a9fc1436e96389574"
     assert prediction.version.endswith(version)
+
+
+def test_warnings_are_said_once_also_of_the_last_rows_of_a_large_table(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "MAX_TABLE_BYTES", 0)
+    (folder / "configs/t.csv").write_text("name,n\n" + "cat,1\n" * 1_100 + "dog,9\n")
+    (folder / "configs/large.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\n"
+        "partitions: {by: shard, count: 1}\n"
+        "prompts: {p: {table: t.csv, bad_rows: skip, prompt: 'a {name}', num_outputs: '{n}'}}\n"
+    )
+    large = load_prompt_set(folder / "configs/large.yaml")
+
+    assert count_images(large, None) == 1_100
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if "skipped 1 row" in line]) == 1
+    assert {line.partition(": ")[0] for line in said} == {"warning"}
+
+
+def test_warnings_of_what_is_made_are_said_before_it_is(command: Command, folder: Path) -> None:
+    (folder / "configs/tale.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\n"
+        "defaults: {output_format: jpg}\n"
+        "prompts: {king: {prompt: a king, seed: 1}, queen: {prompt: a king, seed: 1}}\n"
+    )
+    code, _, errors = command("run", "tale", "--json")
+
+    assert code == 0
+    assert [line for line in errors.splitlines() if line.startswith("warning: ")]
