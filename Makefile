@@ -34,6 +34,8 @@ run: .venv/.synced $(INSTANCE) ## Make the pictures of every prompt set in confi
 ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.0.1:3000
 	@$(BIN)/dg dev --host 127.0.0.1
 
+# Or each worker would compile all modules and tests anew, at eight seconds of CPU.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 	@$(BIN)/pytest -n auto
 

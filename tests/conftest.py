@@ -3,6 +3,7 @@
 They are imported where they are started, so that other tests don't wait for boto3.
 """
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 # A busy machine must not fail a law.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers more than there are cores: half of the suite's time is waiting.
+
+    It waits for processes that start, for leases that end and for polls, not for a core.
+    """
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session")
