@@ -20,8 +20,8 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
 
-from flux_pipeline.images.formats import detect_format, has_manifest
-from flux_pipeline.images.labels import SOURCE_TYPE, Label
+from flux_pipeline.images.formats import detect_format, read_xmp
+from flux_pipeline.images.labels import SOURCE_TYPE, Label, names_manifest
 
 ASSERTION: Final = "flux-pipeline.label"
 """The name of our own assertion, which holds the ids."""
@@ -56,6 +56,8 @@ SETTINGS: Final = {
 }
 
 LOAD_ERRORS: Final = (ImportError, OSError, RuntimeError)
+_HEAD: Final = b"jumdc2pa"
+"""Stands in the head of every whole manifest."""
 _SIGNED: Final = "claimSignature.validated"
 _BINDINGS = {"assertion.dataHash.match", "assertion.boxesHash.match"}
 """Codes that say that the bytes are those that were signed: hashed in one piece, or box by box."""
@@ -129,6 +131,8 @@ def inspect_manifest(body: bytes) -> Manifest | None:
 class Received(StrEnum):
     """What the manifest is worth that a file came with."""
 
+    NONE = "none"
+    """There is none, though it looked like it."""
     VALID = "valid"
     """The file is what was signed, by whomever."""
     INVALID = "invalid"
@@ -140,22 +144,25 @@ class Received(StrEnum):
 def check_received(body: bytes) -> tuple[Received, str]:
     """What the manifest that a file has or names is worth, and why not more.
 
-    Call it where ``Inspection.has_manifest``. Valid is not trusted, see ``Manifest``: whoever
+    Call it where ``Inspection.may_be_signed``. Valid is not trusted, see ``Manifest``: whoever
     signed, another byte in the file would break it. Raises ImageError where the bytes are no image.
     """
+    is_embedded = _HEAD in body
+    if not is_embedded and names_manifest(read_xmp(body) or b""):
+        return Received.UNCHECKED, "it lies at an address, and nothing is fetched"
     try:
         native_library()
     except LOAD_ERRORS:
-        return Received.UNCHECKED, "it needs the package c2pa: pip install 'flux-pipeline[c2pa]'"
+        why = "it needs the package c2pa: pip install 'flux-pipeline[c2pa]'"
+        return (Received.UNCHECKED, why) if is_embedded else (Received.NONE, "")
     manifest = inspect_manifest(body)
-    if manifest is not None and manifest.valid:
+    if manifest is None:
+        why = "its parts don't make a manifest"
+        return (Received.INVALID, why) if is_embedded else (Received.NONE, "")
+    if manifest.valid:
         return Received.VALID, ""
-    if manifest is not None:
-        wrong = [code for code in manifest.problems if code not in _SIGNER_FAILURES]
-        return Received.INVALID, ", ".join(wrong) or "nothing of it proves the file's bytes"
-    if has_manifest(body):
-        return Received.INVALID, "its parts don't make a manifest"
-    return Received.UNCHECKED, "it lies at an address, and nothing is fetched"
+    wrong = [code for code in manifest.problems if code not in _SIGNER_FAILURES]
+    return Received.INVALID, ", ".join(wrong) or "nothing of it proves the file's bytes"
 
 
 def native_library() -> ModuleType:

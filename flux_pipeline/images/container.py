@@ -56,12 +56,12 @@ class Container(Protocol):
         """The same file with this packet (None: without one), and nothing else changed."""
         ...
 
-    def has_manifest(self, body: bytes, structure: Structure) -> bool:
-        """Whether it holds a C2PA manifest, whole or broken, by the names of its parts alone."""
+    def has_boxes(self, body: bytes, structure: Structure) -> bool:
+        """Whether it has parts of the kind that a C2PA manifest lies in, by their names alone."""
         ...
 
-    def remove_manifest(self, body: bytes, structure: Structure) -> bytes:
-        """The same file without its C2PA manifest, and nothing else changed."""
+    def remove_boxes(self, body: bytes, structure: Structure) -> bytes:
+        """The same file without these parts, and nothing else changed."""
         ...
 
 

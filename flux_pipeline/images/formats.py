@@ -79,19 +79,18 @@ def read_xmp(body: bytes) -> bytes | None:
     return CONTAINERS[structure.image_format].read_xmp(body, structure)
 
 
-def has_manifest(body: bytes, structure: Structure | None = None) -> bool:
-    """Whether a C2PA manifest is embedded, whole or broken; costs nothing beside the walk.
+def has_boxes(body: bytes, structure: Structure) -> bool:
+    """Whether a C2PA manifest may be embedded; costs nothing beside the walk.
 
-    ``c2pa`` says whether it is valid. Raises ImageError where the structure is broken.
+    ``c2pa`` says whether there is one, and whether it is valid.
     """
-    found = structure or read_structure(body)
-    return CONTAINERS[found.image_format].has_manifest(body, found)
+    return CONTAINERS[structure.image_format].has_boxes(body, structure)
 
 
-def remove_manifest(body: bytes) -> bytes:
-    """The same image without its C2PA manifest. Raises ImageError for a broken file."""
+def remove_boxes(body: bytes) -> bytes:
+    """The same image without a C2PA manifest, whole or broken. Raises ImageError, as ``walk``."""
     structure = read_structure(body)
-    return CONTAINERS[structure.image_format].remove_manifest(body, structure)
+    return CONTAINERS[structure.image_format].remove_boxes(body, structure)
 
 
 def _describe(body: bytes) -> str:

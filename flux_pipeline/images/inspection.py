@@ -21,7 +21,7 @@ from flux_pipeline.images.container import Structure
 from flux_pipeline.images.formats import (
     CONTAINERS,
     file_sha256,
-    has_manifest,
+    has_boxes,
     image_sha256,
     read_structure,
 )
@@ -87,8 +87,8 @@ class Inspection:
     """All of one colour, as a provider's safety filter leaves an image."""
     flags: tuple[str, ...]
     """A clause for each thing that is not as asked, and no reason to refuse a paid image."""
-    has_manifest: bool = False
-    """Whether a C2PA manifest is in it, or its XMP names the address of one; valid or not."""
+    may_be_signed: bool = False
+    """Whether a C2PA manifest may be in it, or its XMP names the address of one; valid or not."""
     thumbnail: bytes | None = field(default=None, repr=False)
     """WebP, longer side 100 px, where it was asked for."""
 
@@ -132,7 +132,7 @@ def inspect_image(
         dhash=difference_hash(np.asarray(decoded.small.convert("L"))),
         blank=blank,
         flags=tuple(flags),
-        has_manifest=has_manifest(body, structure) or _names_manifest(body, structure),
+        may_be_signed=has_boxes(body, structure) or _names_manifest(body, structure),
         thumbnail=thumbnail(decoded.small) if with_thumbnail else None,
     )
 

@@ -29,12 +29,6 @@ _SEGMENT_BYTES = 4
 _FRAME_HEADER_BYTES = 6
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_BOXES, _BOX_SERIES_BYTES = b"JP", 4
-"""How a segment of JPEG's boxes begins; with the number of their series, which a manifest has to
-itself."""
-_MANIFEST = b"jumdc2pa"
-"""In the head of the box that holds a C2PA manifest."""
-_BOX_HEAD_BYTES = 32
 MAX_SCANS: Final = 64
 """Encoders write up to about 20; each costs a decoder a pass over the whole image."""
 MAX_PACKET: Final = 0xFFFF - 2 - len(_XMP)
@@ -153,34 +147,19 @@ def replace_xmp(body: bytes, structure: Structure, packet: bytes | None) -> byte
     return b"".join([view[:_START_BYTES], *parts[:lead], new, *parts[lead:]])
 
 
-def has_manifest(body: bytes, structure: Structure) -> bool:
-    """Whether there is a segment with the head of a C2PA manifest."""
-    return bool(_manifest_series(body, structure))
+def has_boxes(body: bytes, structure: Structure) -> bool:  # noqa: ARG001 - the name is enough
+    """Whether there are APP11 segments, mostly those of a C2PA manifest."""
+    return any(chunk.kind == _APP11 for chunk in structure.chunks)
 
 
-def remove_manifest(body: bytes, structure: Structure) -> bytes:
-    """The file without the segments of its C2PA manifest; other boxes are kept."""
-    series = _manifest_series(body, structure)
+def remove_boxes(body: bytes, structure: Structure) -> bytes:
+    """The file without its APP11 segments, also those that are no manifest's.
+
+    A manifest that is broken can't be told from them.
+    """
     view = memoryview(body)
-    kept = [view[c.start : c.end] for c in structure.chunks if _series(body, c) not in series]
+    kept = [view[c.start : c.end] for c in structure.chunks if c.kind != _APP11]
     return b"".join([view[:_START_BYTES], *kept])
-
-
-def _manifest_series(body: bytes, structure: Structure) -> set[bytes]:
-    """The beginnings of those segments that hold a manifest, which may take several of them."""
-    return {
-        series
-        for chunk in structure.chunks
-        if (series := _series(body, chunk))
-        and _MANIFEST in body[chunk.data : min(chunk.data + _BOX_HEAD_BYTES, chunk.data_end)]
-    }
-
-
-def _series(body: bytes, chunk: Chunk) -> bytes:
-    """The beginning that all segments of one box share; empty for any other segment."""
-    if chunk.kind != _APP11 or not body.startswith(_BOXES, chunk.data, chunk.data_end):
-        return b""
-    return body[chunk.data : chunk.data + _BOX_SERIES_BYTES]
 
 
 def _new_segment(packet: bytes) -> bytes:

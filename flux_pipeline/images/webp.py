@@ -136,12 +136,12 @@ def replace_xmp(body: bytes, structure: Structure, packet: bytes | None) -> byte
     return _new_form(parts)
 
 
-def has_manifest(body: bytes, structure: Structure) -> bool:  # noqa: ARG001 - the name is enough
+def has_boxes(body: bytes, structure: Structure) -> bool:  # noqa: ARG001 - the name is enough
     """Whether there is a chunk for a C2PA manifest."""
     return any(chunk.kind == _MANIFEST for chunk in structure.chunks)
 
 
-def remove_manifest(body: bytes, structure: Structure) -> bytes:
+def remove_boxes(body: bytes, structure: Structure) -> bytes:
     """The file without its chunks for a C2PA manifest."""
     view = memoryview(body)
     return _new_form([view[c.start : c.end] for c in structure.chunks if c.kind != _MANIFEST])

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -17,7 +18,7 @@ from typing import TypeAlias
 
 from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
 from flux_pipeline.images.c2pa import Received, check_received
-from flux_pipeline.images.formats import remove_manifest
+from flux_pipeline.images.formats import remove_boxes
 from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, build_packet, label_image
 from flux_pipeline.images.signing import ManifestSigner
@@ -104,7 +105,7 @@ class ImageIngest:
         Raises:
             SigningError: The key's function failed, or the file can't hold a manifest.
         """
-        received, why = check_received(body) if seen.has_manifest else (None, "")
+        received, why = check_received(body) if seen.may_be_signed else (None, "")
         if received is Received.UNCHECKED:
             warn_unchecked(why)
         is_good = received in {Received.VALID, Received.UNCHECKED}
@@ -116,8 +117,11 @@ class ImageIngest:
             return record, label_image(body, label)
         if is_good:
             return record, self.signer.sign(label_image(body, label), label, parent=body)
-        # A broken manifest is taken out first: the library refuses some files that hold one.
-        plain = remove_manifest(body) if received is Received.INVALID else body
+        if received is Received.NONE:
+            with suppress(SigningError):
+                return record, self.signer.sign(label_image(body, label), label)
+        # The library refuses some files for what is broken in them, so that is taken out first.
+        plain = remove_boxes(body) if received else body
         return record, self.signer.sign(label_image(plain, label), label)
 
     def find(self, request: Request) -> str | None:
