@@ -162,13 +162,32 @@ def test_warnings_are_said_once_also_of_the_last_rows_of_a_large_table(
     assert {line.partition(": ")[0] for line in said} == {"warning"}
 
 
-def test_warnings_of_what_is_made_are_said_before_it_is(command: Command, folder: Path) -> None:
+def test_warnings_of_a_small_set_are_said_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "configs/tale.yaml").write_text(
         "model: lucataco/flux-schnell-lora\n"
-        "defaults: {output_format: jpg}\n"
         "prompts: {king: {prompt: a king, seed: 1}, queen: {prompt: a king, seed: 1}}\n"
     )
-    code, _, errors = command("run", "tale", "--json")
+    assert count_images(load_prompt_set(folder / "configs/tale.yaml"), None) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
 
-    assert code == 0
-    assert [line for line in errors.splitlines() if line.startswith("warning: ")]
+
+def test_what_a_file_of_variables_adds_to_them_changes_nothing(
+    command: Command, folder: Path, server: EmulatorServer
+) -> None:
+    """Dagster reads key and ledger from the variables themselves, when the run starts."""
+    code, output, _ = command(
+        "run",
+        "map",
+        "--json",
+        FLUX_PROVIDER=f"\ufeff{server.origin}/replicate\r",
+        FLUX_API_KEY='"test-key"\r',
+        FLUX_LEDGER="'sqlite:///./data/another.db'\r",
+        FLUX_STORE=' "file:./data/pictures"\u00a0',
+    )
+    assert (code, output["total"]["stored"]) == (0, 1)
+    assert (folder / "data/another.db").is_file()
+    assert (folder / "data/pictures/images").is_dir()
+    assert server.usage().creates_accepted == 1
