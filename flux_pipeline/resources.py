@@ -176,6 +176,16 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             ca_file=settings.network.ca_file,
         )
 
+    @classmethod
+    def with_values(cls, settings: Settings) -> "ImageProducer":
+        """Build it with the secrets' values, for use outside of Dagster."""
+        secrets = {
+            "api_key": settings.api_key,
+            "ledger": settings.ledger,
+            "proxy": settings.network.proxy,
+        }
+        return cls.from_settings(settings).model_copy(update=secrets)
+
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """End the streams of an interrupted step: Dagster does not close its generator."""
         end_streams()

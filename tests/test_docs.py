@@ -1,7 +1,9 @@
 """What the documents show is run: commands, Python, prompt sets, and a project of somebody else."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -156,3 +158,18 @@ def test_the_component_loads_in_another_project(
     assert loaded.resources is not None
     assert loaded.resources["image_producer"].provider == "replicate"
     dg.Definitions.validate_loadable(loaded)
+
+
+def test_the_template_of_a_test_passes(tmp_path: Path) -> None:
+    documents.write_files(tmp_path)
+    for folder in ("src/studio", "src/studio/defs"):
+        (tmp_path / folder / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_sizes.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

@@ -22,11 +22,5 @@ def open_producer(settings: Settings, *, reading: bool = False) -> Iterator[Prod
     """
     from flux_pipeline.resources import ImageProducer
 
-    secrets = {
-        "api_key": settings.api_key,
-        "ledger": settings.ledger,
-        "proxy": settings.network.proxy,
-    }
-    resource = ImageProducer.from_settings(settings).model_copy(update=secrets)
-    with resource.open(reading=reading) as producer:
+    with ImageProducer.with_values(settings).open(reading=reading) as producer:
         yield producer

@@ -20,6 +20,7 @@ from flux_pipeline.defs.checks import (
 from flux_pipeline.defs.data_versions import find_target
 from flux_pipeline.defs.downstream import end_step
 from flux_pipeline.defs.events import SetEvents, reported_errors
+from flux_pipeline.defs.io_manager import build_io_manager
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import build_backfill_policy, build_partitions
 from flux_pipeline.defs.run_summary import Outcome
@@ -45,10 +46,14 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
             SetKeys(prompt_set.name).images, build_partitions(prompt_set) if by_partition else None
         ),
         can_subset=True,
+        # Not in the signature: Dagster refuses that beside ``resource_defs``.
+        required_resource_keys={"image_producer"},
+        resource_defs={SetKeys(prompt_set.name).io_manager: build_io_manager(prompt_set)},
         backfill_policy=build_backfill_policy(prompt_set),
         pool=POOL,
     )
-    def make(context: dg.AssetExecutionContext, image_producer: ImageProducer) -> Any:
+    def make(context: dg.AssetExecutionContext) -> Any:
+        image_producer: ImageProducer = context.resources.image_producer
         events = SetEvents(prompt_set, context, image_producer)
         outcome = Outcome(context.run.run_id)
         with reported_errors():

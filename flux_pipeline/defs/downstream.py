@@ -10,6 +10,8 @@ others are there, and other steps of the run wait for them, the step ends well. 
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,6 +21,9 @@ from dagster._core.execution.plan.handle import StepHandle
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 
 from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.partitions import build_partitions
+from flux_pipeline.prompts import PromptSet
+from flux_pipeline.reading import HasPromptSet, find_prompt_set
 
 NO_FAILURE = "no_partition_failed"
 """The check that fails a run whose step has ended well in spite of a failed partition."""
@@ -28,6 +33,33 @@ _AFTER_THE_STEP = frozenset(
     {"in_process", "multiprocess", "multi_or_in_process_executor", "execute_in_process_executor"}
 )
 """Executors that do not read the run's log while they run; others would take a failure for new."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesAsset:
+    """What an asset of one's own needs to depend on the images of a prompt set."""
+
+    key: dg.AssetKey
+    """``<set>/images``"""
+    partitions_def: dg.PartitionsDefinition[str]
+
+    @property
+    def dep(self) -> dg.AssetDep:
+        """The dependency on the same partition, or on all where the asset has none."""
+        return dg.AssetDep(self.key)
+
+
+def images_of(prompt_set: str | Path | PromptSet | HasPromptSet) -> ImagesAsset:
+    """Key, partitions and dependency of a prompt set's images, for assets downstream.
+
+    ``prompt_set`` is the name of one in the folder of FLUX_CONFIGS, the path of its file, a loaded
+    one, or the component, as ``context.component_tree.load_component("winter")`` gives it.
+
+    Raises:
+        ConfigError: There is none, or its file is wrong.
+    """
+    found = find_prompt_set(prompt_set)
+    return ImagesAsset(SetKeys(found.name).images, build_partitions(found))
 
 
 def build_failure_check(prompt_set: str) -> dg.AssetChecksDefinition:

@@ -39,6 +39,11 @@ class SetKeys:
         return frozenset((self.prompts, self.images, self.gallery))
 
     @property
+    def io_manager(self) -> str:
+        """The resource key of the IO manager of ``<set>/images``."""
+        return f"{self.prompt_set}_images"
+
+    @property
     def job(self) -> str:
         """The job that makes all three."""
         return f"make_{self.prompt_set}"

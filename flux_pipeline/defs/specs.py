@@ -65,7 +65,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             automation_condition=conditions.images,
             freshness_policy=freshness,
             **shared,
-        ),
+        ).with_io_manager_key(keys.io_manager),
         dg.AssetSpec(
             keys.gallery,
             deps=[keys.images],
