@@ -49,7 +49,8 @@ from flux_pipeline.resources import ImageProducer
 resource = ImageProducer(provider=os.environ["ORIGIN"], api_key="a-key", settle_seconds=0.0,
     store=f"file:{os.environ['FOLDER']}/store", ledger=f"sqlite:///{os.environ['FOLDER']}/ledger.db")
 built = build_definitions([load_prompt_set(Path(os.environ["PROMPTS"]))], resource)
-defs = dg.Definitions(assets=built.assets, jobs=built.jobs, resources=built.resources,
+defs = dg.Definitions(assets=built.assets, asset_checks=built.asset_checks, jobs=built.jobs,
+    resources=built.resources,
     executor=dg.multiprocess_executor if os.environ.get("SPREAD") else dg.in_process_executor)
 del built  # a module holds one
 """
@@ -118,7 +119,7 @@ def wait_for(
     while not (found := what()):
         assert time.monotonic() < deadline, what
         assert process.poll() is None, "the process ended before"
-        time.sleep(0.05)
+        time.sleep(0.1)
     return found
 
 
@@ -248,18 +249,16 @@ def test_runs_ended_in_the_web_interface_are_resumed_by_id_and_nothing_is_paid_t
     runner.instance, runner.options = persistent, SLOW
     ui = WebInterface(environment(runner, home), runner.folder / "code_location.py")
     try:
-        for policy, first, last, paid in (
-            ("SAFE_TERMINATE", "a", "c", 3),
-            ("MARK_AS_CANCELED_IMMEDIATELY", "d", "f", 6),
-        ):  # all: one that is created later waits as long as the others took by the provider's time
-            keys = dg.PartitionKeyRange(first, last)
-            run_id = ui.launch(runner.keys.job, keys)
-            wait_for(lambda paid=paid: runner.usage().creates_accepted >= paid, ui.process)
-            ui.terminate(run_id, policy)
+        politely = ui.launch(runner.keys.job, dg.PartitionKeyRange("a", "c"))
+        by_force = ui.launch(runner.keys.job, dg.PartitionKeyRange("d", "f"))
+        # All: one that is created later waits as long as the others took by the provider's time.
+        wait_for(lambda: runner.usage().creates_accepted >= 6, ui.process)
+        ui.terminate(politely, "SAFE_TERMINATE")
+        ui.terminate(by_force, "MARK_AS_CANCELED_IMMEDIATELY")
+        for run_id in (politely, by_force):
             wait_for(lambda run_id=run_id: is_canceled(runner.instance, run_id), ui.process)
-            runner.speed_up()
-            assert runner.run(runner.write(SIX), keys=[first, last]).success
-            runner.speed_up(1.0)
+        runner.speed_up()
+        assert runner.run(runner.write(SIX), keys=["a", "f"]).success
     finally:
         ui.end()
     charged = runner.usage()
