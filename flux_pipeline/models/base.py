@@ -156,7 +156,7 @@ class Model(ABC):
     """``owner/name``."""
     version: str
     """64 hex digits, or ``official``."""
-    price: Price
+    price: Price = field(hash=False)
     prompt_tokens: int | None = None
     """How many tokens of a prompt its text encoder reads; it cuts off the rest silently. None where
     that is not known."""

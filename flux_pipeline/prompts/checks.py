@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.models.base import estimate_tokens
+from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
 from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule, Variant
 from flux_pipeline.prompts.skipped_rows import SkippedRows
@@ -39,6 +40,7 @@ def check(
     *,
     day: str = "",
     is_selected: Callable[[str], bool],
+    sources: Sources | None = None,
     max_rows: int | None = None,
     max_names: int = 0,
 ) -> ExpansionReport:
@@ -50,7 +52,7 @@ def check(
     report = ExpansionReport()
     names, inputs, skipped = Hashes(), Hashes(), SkippedRows()
     usable: set[str] = set()
-    rows = expansion.variants(report.problems, skipped=skipped, max_rows=max_rows)
+    rows = expansion.variants(report.problems, skipped=skipped, sources=sources, max_rows=max_rows)
     for entry, variant in rows:
         is_asked = is_selected(variant.name)
         checked = None
@@ -73,7 +75,13 @@ def check(
             _check_last_seed(expansion, entry, variant, values, report.problems)
     if finder := DuplicateFinder(names, inputs):
         _add_duplicates(
-            expansion, finder, report, day=day, is_selected=is_selected, max_rows=max_rows
+            expansion,
+            finder,
+            report,
+            day=day,
+            is_selected=is_selected,
+            sources=sources,
+            max_rows=max_rows,
         )
     if not report.problems:
         _refuse_tables_without_good_rows(expansion, skipped, usable, report.problems)
@@ -109,11 +117,12 @@ def _add_duplicates(
     *,
     day: str,
     is_selected: Callable[[str], bool],
+    sources: Sources | None,
     max_rows: int | None,
 ) -> None:
     # What is wrong with a row was reported by the first pass.
     ignored = Problems()
-    for entry, variant in expansion.variants(ignored, max_rows=max_rows):
+    for entry, variant in expansion.variants(ignored, sources=sources, max_rows=max_rows):
         is_asked = is_selected(variant.name)
         checked = expansion.checked_input(entry, variant, day, ignored) if is_asked else None
         if is_asked and checked is None and entry.skips_bad_rows:

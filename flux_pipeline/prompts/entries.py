@@ -8,12 +8,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from flux_pipeline.errors import ConfigError, Problems
 from flux_pipeline.models import BUILT_IN, Catalog, Model
+from flux_pipeline.prompts.chain import COLUMNS, Each, SourceSet
 from flux_pipeline.prompts.expansion import DATE, MODEL, Choice, Entry, SeedRule
 from flux_pipeline.prompts.names import checked_prompt_name, slug
 from flux_pipeline.prompts.schema import PromptSchema
@@ -47,6 +49,7 @@ def read_entries(
     folder: Path,
     *,
     catalog: Catalog = BUILT_IN,
+    sources: Mapping[str, SourceSet] = MappingProxyType({}),
     by_day: bool,
     problems: Problems,
 ) -> tuple[Entry, ...]:
@@ -54,7 +57,7 @@ def read_entries(
 
     ``model`` is the set's own; None where it names none, so that each prompt's matrix must.
     """
-    reader = _EntryReader(document, model, folder, catalog, by_day, problems)
+    reader = _EntryReader(document, model, folder, catalog, sources, by_day, problems)
     prompts = document.value.get("prompts")
     defaults = reader.read_defaults(document.value.get("defaults", {}))
     if not isinstance(prompts, Mapping):
@@ -73,6 +76,7 @@ class _EntryReader:
     model: Model | None
     folder: Path
     catalog: Catalog
+    sources: Mapping[str, SourceSet]
     by_day: bool
     problems: Problems
 
@@ -196,7 +200,11 @@ class _EntryReader:
         if prompt.table is not None and table is None:
             self._check_constants(path, own, models[0])
             return None
-        columns = table.columns if table else ()
+        each, columns = self._read_each(path, prompt)
+        if prompt.each is not None and each is None:
+            self._check_constants(path, own, models[0])
+            return None
+        columns = table.columns if table else columns
         reserved = {*columns, DATE} if self.by_day else {*columns}
         matrix = read_matrix(prompt.matrix, reserved, self._adder((*path, "matrix")))
         seed = self._read_seed_rule(path, models, inputs, prompt.takes)
@@ -227,12 +235,29 @@ class _EntryReader:
             inherited=frozenset(inherited),
             matrix=matrix,
             takes=prompt.takes,
+            each=each,
             table=table,
             key_column=prompt.key,
             blank=prompt.blank,
             skips_bad_rows=prompt.bad_rows == "skip",
             seed=seed,
         )
+
+    def _read_each(
+        self, path: tuple[str, ...], prompt: PromptSchema
+    ) -> tuple[Each | None, tuple[str, ...]]:
+        """The set before this one, and the placeholders that its pictures fill in."""
+        if prompt.each is None:
+            return None, ()
+        if prompt.table is not None:
+            self._add((*path, "each"), "and table exclude each other: make two prompts")
+            return None, ()
+        source = self.sources.get(prompt.each.set)
+        if source is None:
+            return None, ()  # what is wrong with it is told where the sets are put together
+        inputs = [name for model in source.models for name in model.fields]
+        each = Each(prompt.each.set, tuple(prompt.each.prompts))
+        return each, tuple(dict.fromkeys([*COLUMNS, *inputs]))
 
     def _open_table(self, path: tuple[str, ...], prompt: PromptSchema) -> Table | None:
         if prompt.table is None:

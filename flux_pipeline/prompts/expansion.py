@@ -4,6 +4,7 @@ Everything streams: at any time one row and one combination are held in memory.
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
+from flux_pipeline.prompts.chain import Each, SourcePicture, Sources
 from flux_pipeline.prompts.names import join_name, slug
 from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
@@ -56,11 +58,15 @@ class Variant(NamedTuple):
     """The values of its placeholders."""
     row: Row | None
     model: Model
+    source: SourcePicture | None = None
+    """The picture that it is made for."""
 
     def describe(self) -> str:
         """Its row or variables, to end a message with; empty where the entry has one variant."""
         if self.row is not None:
             return f" (row {self.row.number})"
+        if self.source is not None:
+            return f" (for {'-'.join(self.source.name_parts)})"
         values = ", ".join(f"{name}: {value}" for name, value in self.variables.items())
         return f" (with {values})" if values else ""
 
@@ -88,6 +94,7 @@ class Entry:
     """Names of the inputs that come from ``defaults``."""
     matrix: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
     takes: int = 1
+    each: Each | None = None
     table: Table | None = None
     key_column: str | None = None
     blank: str = "error"
@@ -104,26 +111,31 @@ class Entry:
         used = [name for name in self.table.columns if name in names and name != self.key_column]
         return used if self.key_column is None else [self.key_column, *used]
 
-    def variants(self, notes: "RowNotes", *, max_rows: int | None = None) -> Iterator[Variant]:
+    def variants(
+        self, notes: "RowNotes", sources: Sources, *, max_rows: int | None = None
+    ) -> Iterator[Variant]:
         """Every variant, streamed, in the order of the file: for each row every combination."""
-        if self.table is None and not self.matrix:
+        if self.table is None and self.each is None and not self.matrix:
             yield Variant(self.key, _NO_VARIABLES, None, self.models[0])
             return
-        for name_part, row in self._rows(notes, max_rows):
+        for name_part, row, source in self._rows(notes, sources, max_rows):
+            values = source.values() if source else row.values if row else {}
             for choices in itertools.product(*self.matrix.values()):
-                variables = dict(row.values) if row else {}
+                variables = dict(values)
                 variables.update(
                     zip(self.matrix, (choice.value for choice in choices), strict=True)
                 )
                 parts = [self.key, *name_part, *(choice.slug for choice in choices)]
                 model = variables.pop(MODEL, None) if len(self.models) > 1 else None
-                yield Variant(join_name(*parts), variables, row, self._model(model))
+                yield Variant(join_name(*parts), variables, row, self._model(model), source)
 
     def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
         """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
         if not self.templates:
             return dict(self.constants)
         values = {**variant.variables, DATE: day} if day else variant.variables
+        if variant.source is not None:
+            values = defaultdict(str, values)  # an input that the source was made without is blank
         rendered = {name: template.render(values) for name, template in self.templates.items()}
         if self.blank == "empty":
             # An optional input that its row leaves blank is one that isn't given.
@@ -139,11 +151,22 @@ class Entry:
         return [name for name, text in row.values.items() if not text.strip() and name not in free]
 
     def _rows(
+        self, notes: "RowNotes", sources: Sources, max_rows: int | None
+    ) -> Iterator[tuple[tuple[str, ...], Row | None, SourcePicture | None]]:
+        """Name parts with a table's row, or with a source picture; once where there is neither."""
+        if self.each is not None:
+            found = itertools.islice(sources.pictures(self.each), max_rows)
+            yield from ((source.name_parts, None, source) for source in found)
+        elif self.table is None:
+            yield (), None, None
+        else:
+            yield from ((part, row, None) for part, row in self._table_rows(notes, max_rows))
+
+    def _table_rows(
         self, notes: "RowNotes", max_rows: int | None
-    ) -> Iterator[tuple[tuple[str, ...], Row | None]]:
-        """Pairs of name part and row; one pair of nothing where there is no table."""
+    ) -> Iterator[tuple[tuple[str, ...], Row]]:
+        """Pairs of name part and row of the table."""
         if self.table is None:
-            yield (), None
             return
         blank, first_blank = 0, 0
         styles: dict[str, int] | None = {} if self.table.is_styles else None
@@ -222,13 +245,18 @@ class Expansion:
         problems: Problems,
         *,
         skipped: SkippedRows | None = None,
+        sources: Sources | None = None,
         max_rows: int | None = None,
     ) -> Iterator[tuple[Entry, Variant]]:
-        """Every prompt of the set, streamed, in the order of the file."""
+        """Every prompt of the set, streamed, in the order of the file.
+
+        Prompts that are made for pictures of other sets take those of ``sources``.
+        """
+        given = sources or Sources()
         counted = SkippedRows() if skipped is None else skipped
         for entry in self.entries:
             notes = RowNotes(problems, counted, entry, self.path_of(entry))
-            for variant in entry.variants(notes, max_rows=max_rows):
+            for variant in entry.variants(notes, given, max_rows=max_rows):
                 yield entry, variant
 
     def checked_input(
@@ -264,7 +292,7 @@ class Expansion:
         given = entry.inputs(variant, day)
         pictures: tuple[InputPicture, ...] = ()
         if not variant.model.pictures.keys().isdisjoint(given):
-            read = self._read_pictures(variant.model, given, add)
+            read = self._read_pictures(variant, given, add)
             if read is None:
                 return None
             given, pictures = read
@@ -272,17 +300,22 @@ class Expansion:
         return None if values is None else CheckedInput(values, pictures)
 
     def _read_pictures(
-        self, model: Model, given: dict[str, Any], on_problem: OnProblem
+        self, variant: Variant, given: dict[str, Any], on_problem: OnProblem
     ) -> tuple[dict[str, Any], tuple[InputPicture, ...]] | None:
         """The inputs with each file named by its checksum, and the pictures; None if one is bad."""
         found: dict[str, InputPicture] = {}
         read: dict[str, Any] = {}
         is_right = True
-        for name in model.pictures.keys() & given.keys():
+        source = variant.source.picture if variant.source else None
+        for name in variant.model.pictures.keys() & given.keys():
             values = given[name] if isinstance(given[name], list) else [given[name]]
             references = []
             for value in values:
                 if not isinstance(value, str) or value.startswith("https://"):
+                    references.append(value)
+                    continue
+                if source is not None and value == source.reference:
+                    found[source.sha256] = source
                     references.append(value)
                     continue
                 try:

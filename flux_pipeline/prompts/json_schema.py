@@ -20,6 +20,7 @@ def json_schema(catalog: Catalog = BUILT_IN) -> dict[str, Any]:
     """The schema, draft 2020-12, of prompt sets of a catalog's models."""
     schema = PromptSetSchema.model_json_schema()
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
+    definitions |= PromptSchema.model_json_schema()["$defs"]
     branches = []
     for model in catalog.models():
         name = model.name.replace("/", ".")

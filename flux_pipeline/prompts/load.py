@@ -5,15 +5,17 @@ larger than 2 MiB only the first rows are read, because every process loads the 
 checked when requests are asked for.
 """
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Catalog, Model
 from flux_pipeline.models.catalog import TYPED_MODELS
+from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.checks import ExpansionReport, check
 from flux_pipeline.prompts.entries import read_entries
 from flux_pipeline.prompts.expansion import Entry, Expansion
@@ -23,6 +25,7 @@ from flux_pipeline.prompts.schema import (
     Budget,
     ByDay,
     ByPrompt,
+    ByShard,
     PromptSetSchema,
     checked_version,
 )
@@ -33,6 +36,8 @@ MAX_BY_PROMPT = 1_000
 """A partition costs the orchestrator 10 to 24 ms: beyond this number, shards are proposed."""
 SHARD_PROMPTS = 500
 """The size of the shards that are proposed."""
+FindSet: TypeAlias = Callable[[str], PromptSet]
+"""Finds a prompt set by its name, or raises LookupError that says why not."""
 MAX_TABLE_BYTES = 2 * 2**20
 """A larger table is not checked on loading, beyond its first rows."""
 
@@ -48,9 +53,10 @@ def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
         raise ConfigError([Problem(str(folder), 0, "", what)])
     problems = Problems()
     sets: dict[str, PromptSet] = {}
+    siblings = _Siblings(folder, Catalog.of_configs(folder))
     for path in _yaml_files(folder):
         try:
-            loaded = load_prompt_set(path)
+            loaded = siblings.load(path)
         except ConfigError as error:
             problems.add_all(error.problems)
             continue
@@ -70,10 +76,7 @@ def load_prompt_set(path: Path, catalog: Catalog | None = None) -> PromptSet:
     Raises:
         ConfigError: With everything that is wrong with the file and its tables.
     """
-    data = _read(path)
-    document = parse_yaml(data, str(path))
-    place = _Place(str(path), path.parent, catalog or Catalog.of_configs(path.parent))
-    return _assemble(path.stem, document, data, place)
+    return _Siblings(path.parent, catalog or Catalog.of_configs(path.parent)).load(path)
 
 
 def build_prompt_set(
@@ -83,12 +86,14 @@ def build_prompt_set(
     path: str = "",
     folder: Path | None = None,
     catalog: Catalog | None = None,
+    find_set: FindSet | None = None,
 ) -> PromptSet:
     """The prompt set of a mapping, such as a component's attributes in another project.
 
     Values may be text, as a file gives it, or numbers; a ``Document`` gives messages their lines.
     Tables are looked for from ``folder`` on, else from the folder of ``path``, else from the
-    working folder.
+    working folder. The sets whose pictures it is made for come from ``find_set``, else from the
+    files of that folder.
 
     Raises:
         ConfigError: With everything that is wrong.
@@ -97,7 +102,8 @@ def build_prompt_set(
     path = path or (source.path if source is document else "")
     data = json.dumps(source.value, default=str).encode()
     near = folder or Path(path).parent
-    place = _Place(path, near, catalog or Catalog.of_configs(near))
+    known = catalog or Catalog.of_configs(near)
+    place = _Place(path, near, known, find_set or _Siblings(near, known).find)
     return _assemble(name, source, data, place)
 
 
@@ -108,6 +114,62 @@ def read_section(path: Path, section: YamlSection) -> Document:
         ConfigError: With everything that is wrong with that section's YAML.
     """
     return parse_yaml(_read(path), str(path), section)
+
+
+class _Siblings:
+    """Loads the prompt sets of one folder, each once, and finds them by name for each other."""
+
+    def __init__(self, folder: Path, catalog: Catalog) -> None:
+        self._folder = folder
+        self._catalog = catalog
+        self._loaded: dict[Path, PromptSet | ConfigError] = {}
+        self._under_way: list[Path] = []
+
+    def load(self, path: Path) -> PromptSet:
+        """The prompt set of a file.
+
+        Raises:
+            ConfigError: With everything that is wrong with it.
+        """
+        if path not in self._loaded:
+            self._under_way.append(path)
+            try:
+                self._loaded[path] = self._read(path)
+            except ConfigError as error:
+                self._loaded[path] = error
+            finally:
+                self._under_way.pop()
+        loaded = self._loaded[path]
+        if isinstance(loaded, ConfigError):
+            raise loaded
+        return loaded
+
+    def find(self, name: str) -> PromptSet:
+        """The prompt set of that name, which another one is made for.
+
+        Raises:
+            LookupError: No such set, one with mistakes of its own, or a circle; says which.
+        """
+        by_name = {path.stem.replace("-", "_"): path for path in _yaml_files(self._folder)}
+        path = by_name.get(name)
+        if path is None:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(by_name)}"
+            raise LookupError(f"no prompt set {name} in {self._folder}; {hint}")
+        if path in self._under_way:
+            circle = [each.stem for each in self._under_way[self._under_way.index(path) :]]
+            raise LookupError(f"goes in a circle: {' -> '.join([*circle, path.stem])}")
+        try:
+            return self.load(path)
+        except ConfigError as error:
+            first = error.problems[0]
+            raise LookupError(f"{name} has mistakes of its own, such as {first}") from error
+
+    def _read(self, path: Path) -> PromptSet:
+        data = _read(path)
+        document = parse_yaml(data, str(path))
+        place = _Place(str(path), path.parent, self._catalog, self.find)
+        return _assemble(path.stem, document, data, place)
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -140,6 +202,7 @@ class _Place(NamedTuple):
     path: str
     folder: Path
     catalog: Catalog
+    find_set: FindSet
 
 
 def _assemble(name: str, document: Document, data: bytes, place: _Place) -> PromptSet:
@@ -152,9 +215,18 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         problems.add(document.path, 0, "", str(error))
     schema = _validate(document, problems)
     own = _find_model(document, place.catalog, problems)
-    day = _first_day(document, schema)
+    sources = _find_sources(document, place.find_set, problems)
+    follows = _find_followed(document, schema, sources, problems)
+    partitions = _choose_partitions(schema, follows)
+    day = _first_day(document, partitions)
     entries = read_entries(
-        document, own, place.folder, catalog=place.catalog, by_day=bool(day), problems=problems
+        document,
+        own,
+        place.folder,
+        catalog=place.catalog,
+        sources=sources,
+        by_day=bool(day),
+        problems=problems,
     )
     model = own or next((entry.models[0] for entry in entries), TYPED_MODELS[0])
     version = _read_version(document, model, problems)
@@ -164,14 +236,15 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         expansion,
         day=day,
         is_selected=lambda _name: True,
+        sources=_sources_to_check(sources, follows, day),
         max_rows=None if is_small else MAX_BY_PROMPT + 1,
         max_names=MAX_BY_PROMPT,
     )
     problems.add_all(report.problems.as_tuple())
     if schema is None:
         raise ConfigError(problems.as_tuple())
-    is_by_prompt = isinstance(schema.partitions, ByPrompt)
-    if is_by_prompt:
+    is_by_prompt = isinstance(partitions, ByPrompt)
+    if is_by_prompt and follows is None:
         _refuse_too_many(document, report, problems, is_small=is_small)
     automation = _choose_automation(document, schema, problems)
     _refuse_budget_without_price(document, schema, entries, problems)
@@ -185,15 +258,96 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         version=version,
         owners=tuple(schema.owners),
         tags=schema.tags,
-        partitions=schema.partitions,
+        partitions=partitions,
         schedule=schema.schedule,
         budget=schema.budget,
         automation=automation,
         warnings=report.warnings.as_tuple(),
-        prompt_names=tuple(report.names) if is_by_prompt else (),
+        prompt_names=_partition_names(report, follows) if is_by_prompt else (),
         is_checked=is_small,
         expansion=expansion,
+        sources=sources,
+        follows=follows,
     )
+
+
+def _sources_to_check(
+    sources: Mapping[str, PromptSet], follows: PromptSet | None, day: str
+) -> Sources:
+    """The pictures to try the prompts with: planned ones, of one day where partitions are days."""
+    if follows is not None:
+        return Sources(sources, [day] if day else None)
+    countable = {
+        name: source
+        for name, source in sources.items()
+        if not isinstance(source.partitions, ByDay)  # a mistake that is told already
+    }
+    return Sources(countable)
+
+
+def _partition_names(report: ExpansionReport, follows: PromptSet | None) -> tuple[str, ...]:
+    return tuple(report.names) if follows is None else follows.prompt_names
+
+
+def _find_sources(
+    document: Document, find_set: FindSet, problems: Problems
+) -> Mapping[str, PromptSet]:
+    """The sets whose pictures the prompts are made for, by name."""
+    sources: dict[str, PromptSet] = {}
+    prompts = document.value.get("prompts")
+    for key, body in prompts.items() if isinstance(prompts, Mapping) else ():
+        name = _each_of(body)
+        if name is None or name in sources:
+            continue
+        try:
+            sources[name] = find_set(name)
+        except LookupError as error:
+            place = ("prompts", str(key), "each")
+            problems.add(document.path, document.line(*place), ".".join(place), str(error.args[0]))
+    return sources
+
+
+def _each_of(body: Any) -> str | None:
+    each = body.get("each") if isinstance(body, Mapping) else None
+    name = each.get("set") if isinstance(each, Mapping) else each
+    return name if isinstance(name, str) else None
+
+
+def _find_followed(
+    document: Document,
+    schema: PromptSetSchema | None,
+    sources: Mapping[str, PromptSet],
+    problems: Problems,
+) -> PromptSet | None:
+    """The set whose partitions this one has; None where it has its own."""
+    prompts = document.value.get("prompts")
+    if schema is None or not sources or not isinstance(prompts, Mapping):
+        return None
+    if schema.partitions is None:
+        first = next(iter(sources.values()))
+        if len(sources) > 1 or not all(map(_each_of, prompts.values())):
+            message = (
+                "are needed: its prompts are made for pictures of several sets, or for none, so it"
+                " can't have the partitions of one; write partitions: {by: shard, count: 8}"
+            )
+            problems.add(document.path, document.line("prompts"), "partitions", message)
+        return first
+    for source in sources.values():
+        if isinstance(source.partitions, ByDay):
+            message = (
+                f"can't be its own: {source.name} is made by day, and its days never end; leave"
+                " partitions out, then both have the same days"
+            )
+            problems.add(document.path, document.line("partitions"), "partitions", message)
+    return None
+
+
+def _choose_partitions(
+    schema: PromptSetSchema | None, follows: PromptSet | None
+) -> ByPrompt | ByShard | ByDay:
+    if schema is not None and schema.partitions is not None:
+        return schema.partitions
+    return ByPrompt(by="prompt") if follows is None else follows.partitions
 
 
 def _validate(document: Document, problems: Problems) -> PromptSetSchema | None:
@@ -242,11 +396,11 @@ def _read_version(document: Document, model: Model, problems: Problems) -> str:
     return model.version
 
 
-def _first_day(document: Document, schema: PromptSetSchema | None) -> str:
+def _first_day(document: Document, cut: ByPrompt | ByShard | ByDay) -> str:
     """A day to try ``{date}`` with; empty where partitions aren't days."""
-    if schema is not None:
-        return schema.partitions.start.isoformat() if isinstance(schema.partitions, ByDay) else ""
-    # The file is wrong elsewhere: any day does to check the prompts with.
+    if isinstance(cut, ByDay):
+        return cut.start.isoformat()
+    # The file may be wrong elsewhere: any day does to check the prompts with.
     partitions = document.value.get("partitions")
     is_by_day = isinstance(partitions, dict) and partitions.get("by") == "day"
     return "2000-01-01" if is_by_day else ""

@@ -13,6 +13,7 @@ from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model, build_request
+from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checks import check
 from flux_pipeline.prompts.expansion import CheckedInput, Entry, Expansion, SeedRule, Variant
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
@@ -77,6 +78,17 @@ class PromptSet:
     is_checked: bool
     """Whether every row was looked at on loading: False with a table over 2 MiB."""
     expansion: Expansion = field(repr=False, hash=False)
+    sources: Mapping[str, "PromptSet"] = field(default_factory=dict, repr=False, hash=False)
+    """The sets whose pictures this one is made for, by name."""
+    follows: "PromptSet | None" = field(default=None, repr=False, hash=False)
+    """The one of them whose partitions it has; None where it is cut by its own keys."""
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Every model that its prompts are made with."""
+        return tuple(
+            dict.fromkeys(model for entry in self.expansion.entries for model in entry.models)
+        )
 
     def partition_keys(self) -> tuple[str, ...]:
         """The partitions' names, in order; empty with partitions by day, which never end."""
@@ -88,13 +100,16 @@ class PromptSet:
         self,
         partitions: str | Collection[str] | None = None,
         on_warning: Callable[[Problem], None] | None = None,
+        *,
+        pictures: PictureLookup | None = None,
     ) -> Iterator[Request]:
         """The requests of one partition, of several, or (None) of all, streamed in file order.
 
         Several partitions cost one pass over the tables, and come mixed: each request names its own
         in ``source.partition``. What wasn't checked on loading is checked here, whole, before the
         first request comes, and its warnings go to ``on_warning``. With partitions by day the days
-        must be named.
+        must be named. Of a set that is made for pictures of others, ``pictures`` finds those;
+        without it all are planned, and a request that names a planned one can't be sent.
 
         Raises:
             ConfigError: no such partition; or a table is wrong, or changed since it was loaded.
@@ -107,7 +122,7 @@ class PromptSet:
             for warning in self._check(selection):
                 if on_warning is not None:
                     on_warning(warning)
-        return self._requests(selection)
+        return self._requests(selection, pictures or PlannedPictures())
 
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
         """Look at every row of the partitions, however many; return the warnings.
@@ -139,17 +154,52 @@ class PromptSet:
 
         Nothing is checked: rows that can't be used are left out.
         """
-        for _, variant in self.expansion.variants(Problems()):
+        day = partition if isinstance(self.partitions, ByDay) else None
+        keys = None if partition is None else frozenset([partition])
+        sources = self._sources(Selection(self.partitions, keys), day or "")
+        for _, variant in self.expansion.variants(Problems(), sources=sources):
             its_partition = partition_of(self.partitions, variant.name, partition or "")
+            if self.follows is not None and variant.source is not None:
+                its_partition = variant.source.request.source.partition
             if partition is None or its_partition == partition:
                 yield variant.name
 
-    def _requests(self, selection: Selection) -> Iterator[Request]:
+    def followers(self, made: Request, lookup: PictureLookup) -> Iterator[Request]:
+        """The requests that follow from one request of a set before this one.
+
+        They are those that ``requests`` gives with the same lookup, of that one request alone.
+        """
+        problems = Problems()
+        day = made.source.partition if isinstance(self.partitions, ByDay) else ""
+        name = made.source.prompt_set
+        sources = Sources({name: _Single(made)}, None, lookup)
+        for entry, variant in self.expansion.variants(problems, sources=sources):
+            if entry.each is not None and entry.each.prompt_set == name:
+                checked = self.expansion.checked_input(entry, variant, day, problems)
+                if checked is not None:
+                    yield from self._takes(entry, variant, checked, day)
+        problems.raise_if_any()
+
+    def _sources(
+        self, selection: Selection, day: str, lookup: PictureLookup | None = None
+    ) -> Sources:
+        """The pictures that the prompts of a selection are made for."""
+        keys: Collection[str] | None = None
+        if self.follows is not None:
+            keys = [day] if day else selection.keys
+        return Sources(self.sources, keys, lookup or PlannedPictures())
+
+    def _is_asked(self, selection: Selection, variant: Variant) -> bool:
+        # Of a set that follows another one, the source pictures are those of the partitions.
+        return self.follows is not None or selection.includes(variant.name)
+
+    def _requests(self, selection: Selection, lookup: PictureLookup) -> Iterator[Request]:
         # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
         for day in selection.days:
-            for entry, variant in self.expansion.variants(problems):
-                if selection.includes(variant.name):
+            sources = self._sources(selection, day, lookup)
+            for entry, variant in self.expansion.variants(problems, sources=sources):
+                if self._is_asked(selection, variant):
                     checked = self.expansion.checked_input(entry, variant, day, problems)
                     if checked is not None:
                         yield from self._takes(entry, variant, checked, day)
@@ -161,6 +211,8 @@ class PromptSet:
     ) -> Iterator[Request]:
         name, model, values = variant.name, variant.model, checked.values
         partition = partition_of(self.partitions, name, day)
+        if self.follows is not None and variant.source is not None:
+            partition = variant.source.request.source.partition
         version = self.version if model is self.model else None
         for take in range(1, entry.takes + 1):
             # A seed of the table that its row leaves blank is none of its own.
@@ -180,7 +232,12 @@ class PromptSet:
     def _check(self, selection: Selection) -> tuple[Problem, ...]:
         warnings = Problems()
         for day in selection.days:
-            report = check(self.expansion, day=day, is_selected=selection.includes)
+            report = check(
+                self.expansion,
+                day=day,
+                is_selected=selection.includes if self.follows is None else _all_names,
+                sources=self._sources(selection, day),
+            )
             report.problems.raise_if_any()
             warnings.add_all(report.warnings.as_tuple())
         return warnings.as_tuple()
@@ -199,6 +256,28 @@ class PromptSet:
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Single:
+    """One request as the whole of a set."""
+
+    request: Request
+    models: tuple[Model, ...] = ()
+
+    def requests(
+        self,
+        partitions: Collection[str] | None = None,
+        *,
+        pictures: PictureLookup | None = None,
+    ) -> Iterator[Request]:
+        """See ``PromptSet.requests``."""
+        del partitions, pictures
+        yield self.request
+
+
+def _all_names(_name: str) -> bool:
+    return True
 
 
 def partition_of(partitioning: Partitioning, prompt_name: str, day: str) -> str:

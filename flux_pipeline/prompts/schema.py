@@ -153,6 +153,20 @@ class Budget(_StrictModel):
     )
 
 
+class EachSchema(_StrictModel):
+    """The pictures that a prompt is made for."""
+
+    set: Text = Field(description="The prompt set whose pictures are meant.")
+    prompts: list[PlainText] = Field(
+        default_factory=list,
+        description="Names of its prompts, if only their pictures are meant.",
+    )
+
+
+def _each_from_text(value: Any) -> Any:
+    return {"set": value} if isinstance(value, str) else value
+
+
 class PromptSchema(_StrictModel):
     """The keys of one prompt, beside the model's inputs."""
 
@@ -167,6 +181,12 @@ class PromptSchema(_StrictModel):
     )
     takes: WholeNumber = Field(
         default=1, ge=1, le=MAX_TAKES, description="Predictions of each prompt, each with a seed."
+    )
+    each: Annotated[EachSchema | None, BeforeValidator(_each_from_text)] = Field(
+        default=None,
+        description="Another prompt set, or a mapping of set and prompts: a prompt for each of its "
+        "pictures, with {image}, {prompt}, {name}, {take}, {seed}, {width}, {height} and the inputs"
+        " that it was made with as placeholders.",
     )
     table: Text | None = Field(
         default=None,
@@ -218,8 +238,10 @@ class PromptSetSchema(_StrictModel):
         min_length=1,
         description="The prompts by name (a-z, 0-9, _ and -): a text, or a mapping.",
     )
-    partitions: Partitions = Field(
-        default=ByPrompt(by="prompt"), description="How the set is cut; by prompt if left out."
+    partitions: Partitions | None = Field(
+        default=None,
+        description="How the set is cut. Left out: as the set whose pictures it is made for, else"
+        " by prompt.",
     )
     schedule: Schedule | None = Field(default=None, description="When it runs by itself.")
     budget: Budget = Field(default=Budget(), description="Limits of what it may cost.")

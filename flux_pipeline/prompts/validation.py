@@ -7,7 +7,7 @@ allowed: pydantic's own name the type that was expected, and print inputs that m
 import difflib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -129,6 +129,8 @@ def _is_tagged(schema: type[BaseModel] | Fields, name: str) -> bool:
 def _schemas_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
+    elif get_origin(annotation) is Annotated:
+        yield from _schemas_in(get_args(annotation)[0])
     elif get_origin(annotation) in {Union, types.UnionType}:
         for member in get_args(annotation):
             yield from _schemas_in(member)
