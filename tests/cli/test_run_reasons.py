@@ -77,7 +77,9 @@ def test_a_host_that_is_not_allowed_stops_creating_and_says_so_once(folder: Path
     assert "set FLUX_OUTPUT_HOSTS=replicate.delivery,*.replicate.delivery,pictures.ex" in stopped
     assert open_.startswith(f"{paid} x paid, not stored yet, about 59 minutes left; the next run")
     assert "`flux-pipeline rescue` fetches it: such as prediction " in open_
-    assert errors == ["tale: 2 of 2 partitions failed"]
+    # On a busy machine it takes longer than ten seconds, and then says how far it is.
+    said = [line for line in errors if " images, " not in line]
+    assert said == ["tale: 2 of 2 partitions failed"]
 
 
 def test_what_a_run_advises_for_what_is_not_stored_is_true_at_once(folder: Path) -> None:

@@ -29,7 +29,15 @@ _PRELOADED = [
     "flux_pipeline.emulator.server",
     "pyarrow.dataset",
     "pyarrow.parquet",
-    # What is imported where it is needed alone: by the plot, and by Dagster's storage.
+    # What is imported where it is needed alone: by the plot, the gallery, and Dagster's runs.
+    "jinja2",
+    "anyio._backends._asyncio",
+    "upath.implementations.local",
+    "dagster._core.executor.in_process",
+    "dagster._core.instance.factory",
+    "dagster._core.instance.runs.run_domain",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
     "matplotlib.figure",
     "matplotlib.backends.backend_svg",
     "alembic.command",
@@ -129,8 +137,10 @@ def _run_entry(
         sys.stdout, sys.stderr = output, errors
         if death is not None:
             arm(death)
-        # The emulator does not need the two seconds that a first prediction usually takes.
-        resources.Policy = partial(Policy, expected_seconds=0.05)  # type: ignore[misc,assignment]
+        # The emulator does not need the two seconds that a first prediction usually takes, and
+        # what has failed here is mended at once or not at all.
+        quick = partial(Policy, expected_seconds=0.05, backoff=0.05, busy_interval=0.1)
+        resources.Policy = quick  # type: ignore[misc,assignment]
         module, _, function = entry.partition(":")
         # As for a script that is installed: Dagster takes the first path for the script's folder.
         sys.path.insert(0, str(Path(sys.executable).parent))
