@@ -5,7 +5,7 @@ Dagster reads the variable when a run starts, and fails before anything is sent 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -248,6 +248,18 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 raise
             return UnavailableStore(store.uri, str(error))
         return store
+
+    @contextmanager
+    def open_provider(self) -> Iterator[Callable[[], Provider]]:
+        """Give what makes a client of the provider, for questions that cost nothing.
+
+        Neither store nor ledger is opened, so that the rate is this process's own.
+
+        Raises:
+            ConfigError: The provider's address or key are wrong.
+        """
+        with self._provider_config() as config:
+            yield lambda: Provider(config)
 
     def open_store(self) -> Store:
         """Open the store alone, for reading lineage."""

@@ -26,6 +26,7 @@ _COMMANDS = {
     "reproduce": "flux_pipeline.cli.reproduce:reproduce",
     "spend": "flux_pipeline.cli.spend:spend",
     "alert": "flux_pipeline.cli.alert:alert",
+    "model": "flux_pipeline.cli.model:model",
     "schema": "flux_pipeline.cli.schema:schema",
     "emulator": "flux_pipeline.cli.emulator:emulator",
 }

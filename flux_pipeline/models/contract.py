@@ -19,7 +19,7 @@ from flux_pipeline.models.price import Price
 from flux_pipeline.request import OFFICIAL
 
 Scalar: TypeAlias = str | int | float | bool
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def parse_contract(value: Mapping[str, Any], place: str) -> "Contract":
@@ -74,7 +74,7 @@ class OutputSpec(BaseModel):
 
 
 def _checked_name(value: str) -> str:
-    if not re.fullmatch(_NAME, value):
+    if not re.fullmatch(MODEL_NAME, value):
         raise ValueError("a model is named owner/name")
     return value
 
