@@ -87,13 +87,17 @@ class Followers:
             )
         )
 
-    def again_from_failure(self, run_id: str) -> bool:
-        """Execute a run again as the web interface does for "from failure"; whether it succeeds."""
+    def again_from_failure(self, run_id: str, *, only: str = "") -> bool:
+        """Execute a run again as the web interface does for "from failure"; whether it succeeds.
+
+        ``only`` one step: so it is where the executor reads the log of the run.
+        """
         self.ran.clear()
         instance = self.runner.instance
         parent = instance.get_run_by_id(run_id)
         assert parent is not None
         steps, known = KnownExecutionState.build_resume_retry_reexecution(instance, parent)
+        steps = [only] if only else steps
         job = (
             self.definitions()
             .resolve_implicit_global_asset_job_def()
@@ -174,6 +178,8 @@ def test_where_a_partition_failed_the_followers_run_and_the_run_fails_with_the_r
         "zoo": "MATERIALIZED",
     }
     paid = runner.usage().creates_accepted
+    assert not mine.again_from_failure(result.run_id, only=step)
+    assert runner.usage().creates_accepted == paid
     runner.serve(FaultPlan())
     assert mine.again_from_failure(result.run_id)
     assert runner.usage().creates_accepted == paid + 1
