@@ -31,6 +31,7 @@ from flux_pipeline.lineage.record import (
     reproduction_partition,
 )
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
+from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_set, load_prompt_sets
 from flux_pipeline.request import Request
 from flux_pipeline.settings import Settings
@@ -263,7 +264,9 @@ class Current:
 
     def _attempts(self, partitions: Collection[str]) -> Iterator[tuple[Request, Attempt | None]]:
         with self.open_ledger() as ledger:
-            for batch in batched(self.prompt_set.requests(partitions), _BATCH):
+            pictures = LedgerPictures(ledger)
+            requests = self.prompt_set.requests(partitions, pictures=pictures)
+            for batch in batched(requests, _BATCH):
                 latest = ledger.find([request.request_sha256 for request in batch])
                 for request in batch:
                     yield request, latest.get(request.request_sha256)

@@ -81,6 +81,7 @@ def _find(
         click.BadParameter: No set has a prompt of this name.
     """
     from flux_pipeline.audit.retry import find_retries
+    from flux_pipeline.produce.source_pictures import LedgerPictures
 
     found: list[Retry] = []
     matching = 0
@@ -93,7 +94,8 @@ def _find(
                 yield request
 
     for prompt_set in chosen:
-        requests = watched(prompt_set.requests(all_partitions(prompt_set)))
+        pictures = LedgerPictures(ledger)
+        requests = watched(prompt_set.requests(all_partitions(prompt_set), pictures=pictures))
         found += find_retries(ledger, requests, states=states)
     if prompt and not matching:
         names = ", ".join(each.name for each in chosen)

@@ -48,6 +48,13 @@ def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
     return Upstream(key, str(latest[0].storage_id) if latest else "NULL")
 
 
+def find_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, str]:
+    """The data version of each materialized partition of an asset."""
+    event = dg.DagsterEventType.ASSET_MATERIALIZATION
+    tags = instance.event_log_storage.get_latest_tags_by_partition(key, event, [_DATA_VERSION])
+    return {partition: each[_DATA_VERSION] for partition, each in tags.items() if each}
+
+
 def find_target(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
 ) -> Target | None:

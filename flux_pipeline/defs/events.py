@@ -17,6 +17,7 @@ from flux_pipeline.defs.data_versions import (
     Upstream,
     find_stale_partitions,
     find_upstream,
+    find_versions,
     images_version,
     version_tags,
 )
@@ -37,6 +38,7 @@ from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport
+from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.git import find_commit
 from flux_pipeline.resources import ImageProducer
@@ -143,8 +145,10 @@ class SetEvents:
         contents = self._contents.values()
         estimate = sum(content.usd for content in contents)
         self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
-        requests = requests_by_partition(self.prompt_set, self._partitions)
         with self.resource.open() as producer:
+            requests = requests_by_partition(
+                self.prompt_set, self._partitions, LedgerPictures(producer.ledger)
+            )
             try:
                 with producer.stream(
                     requests,
@@ -164,7 +168,10 @@ class SetEvents:
 
     def images(self, report: PartitionReport) -> dg.AssetMaterialization:
         """Materialize the images of a finished partition."""
-        used = self._prompts_used.tags(self._versions[report.partition])
+        used = {
+            **self._prompts_used.tags(self._versions[report.partition]),
+            **self._sources_used(report.partition),
+        }
         return dg.AssetMaterialization(
             self.keys.images,
             partition=report.partition,
@@ -256,6 +263,25 @@ class SetEvents:
     @cached_property
     def _prompts_used(self) -> Upstream:
         return find_upstream(self.context.instance, self.keys.prompts)
+
+    def _sources_used(self, partition: str) -> Mapping[str, str]:
+        """Tags that say which images of the sets before this one were used."""
+        tags: dict[str, str] = {}
+        for upstream, versions in self._sources:
+            tags |= upstream.tags(versions.get(partition, versions.get("", "")))
+        return tags
+
+    @cached_property
+    def _sources(self) -> Sequence[tuple[Upstream, Mapping[str, str]]]:
+        """The images of each set before this one: the latest event, and versions by partition."""
+        found = []
+        for source in self.prompt_set.sources.values():
+            images = SetKeys(source.name).images
+            upstream = find_upstream(self.context.instance, images)
+            is_followed = source is self.prompt_set.follows
+            versions = find_versions(self.context.instance, images) if is_followed else {}
+            found.append((upstream, versions))
+        return found
 
     def _earlier_preview(self, report: PartitionReport) -> Mapping[str, dg.MetadataValue]:
         """The previews of the partition's last event, where this run has no new ones."""

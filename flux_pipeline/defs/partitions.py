@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from flux_pipeline.prompts import ByDay, ByShard, PromptSet
+from flux_pipeline.prompts.chain import PictureLookup
 from flux_pipeline.request import Request
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -127,9 +128,11 @@ def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str,
 
 
 def requests_by_partition(
-    prompt_set: PromptSet, partitions: Sequence[str]
+    prompt_set: PromptSet, partitions: Sequence[str], pictures: PictureLookup | None = None
 ) -> Iterator[tuple[str, Iterable[Request]]]:
     """Give each partition with its requests, lazily: use up the requests of one before the next.
+
+    ``pictures`` finds those of the sets before this one; without it all are planned.
 
     A shard's prompts are scattered over the whole file, and each pass over a large table takes
     time. So one pass reads as many shards as fit into ``AT_ONCE`` requests.
@@ -138,20 +141,34 @@ def requests_by_partition(
         ConfigError: As ``PromptSet.requests``.
     """
     if isinstance(prompt_set.partitions, ByShard):
-        yield from _by_shard(prompt_set, deque(partitions))
+        yield from _by_shard(prompt_set, deque(partitions), pictures)
+    elif prompt_set.follows is not None:
+        yield from _by_source(prompt_set, partitions, pictures)
     else:
         # These come in the order of their partitions already.
-        requests = prompt_set.requests(partitions)
+        requests = prompt_set.requests(partitions, pictures=pictures)
         yield from groupby(requests, key=lambda request: request.source.partition)
 
 
-def _by_shard(prompt_set: PromptSet, left: deque[str]) -> Iterator[tuple[str, Iterable[Request]]]:
+def _by_source(
+    prompt_set: PromptSet, partitions: Sequence[str], pictures: PictureLookup | None
+) -> Iterator[tuple[str, Iterable[Request]]]:
+    """Of a set that follows another one: each of its prompts goes through all source pictures."""
+    found: dict[str, list[Request]] = {key: [] for key in partitions}
+    for request in prompt_set.requests(partitions, pictures=pictures):
+        found[request.source.partition].append(request)
+    yield from found.items()
+
+
+def _by_shard(
+    prompt_set: PromptSet, left: deque[str], pictures: PictureLookup | None
+) -> Iterator[tuple[str, Iterable[Request]]]:
     at_once = 1  # shard: how many requests one has is known after the first
     while left:
         shards: dict[str, list[Request]] = {
             left.popleft(): [] for _ in range(min(at_once, len(left)))
         }
-        for request in prompt_set.requests(shards):
+        for request in prompt_set.requests(shards, pictures=pictures):
             shards[request.source.partition].append(request)
         at_once = max(1, AT_ONCE * len(shards) // max(1, sum(map(len, shards.values()))))
         yield from shards.items()

@@ -1,6 +1,6 @@
 """Asset specs of a prompt set: what the UI shows of its assets before anything was made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
         ),
         dg.AssetSpec(
             keys.images,
-            deps=[keys.prompts],
+            deps=[keys.prompts, *_sources(prompt_set)],
             description=f"{about}The images. What was made before is never paid for again, and "
             "what was begun is resumed.",
             metadata=_code_references(prompt_set, "model"),
@@ -78,6 +78,14 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             **shared,
         ),
     ]
+
+
+def _sources(prompt_set: PromptSet) -> Iterator[dg.AssetDep]:
+    """The images that this set's are made of: the same partition of each, or all of them."""
+    for source in prompt_set.sources.values():
+        is_followed = source is prompt_set.follows
+        mapping = dg.IdentityPartitionMapping() if is_followed else dg.AllPartitionMapping()
+        yield dg.AssetDep(SetKeys(source.name).images, partition_mapping=mapping)
 
 
 def _prompts_metadata(prompt_set: PromptSet) -> dict[str, Any]:
