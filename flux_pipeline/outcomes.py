@@ -5,8 +5,10 @@ sent, was it refused, or may it have been accepted?) is answered in one place,
 ``provider.classify``, and read in one place, ``produce.core``.
 """
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
 
 from flux_pipeline.prediction import Prediction
 
@@ -131,3 +133,58 @@ class ListFailed:
 
 
 FindOutcome: TypeAlias = Found | Absent | NoList | ListFailed | AccessDenied
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The provider keeps a file for a while; it costs nothing, and may be done again."""
+
+    id: str
+    """Empty where the reply names none."""
+    url: str = field(repr=False)
+    """What an input names: https, or at the provider's own origin. Only those who have the key may
+    be able to read it."""
+    expires_at: datetime | None
+    """When the provider deletes it; None where the reply does not say."""
+    sha256: str
+    """64 hex digits, of the bytes that were sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFailed:
+    """The file is not there, or nothing says where; nothing was paid."""
+
+    reason: str
+    retry: bool
+    """Whether the same upload may succeed later."""
+    retry_after: float = 0.0
+    """s; the hint, 0 where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoFiles:
+    """This provider takes no files by ``POST /v1/files``."""
+
+    reason: str
+
+
+UploadOutcome: TypeAlias = Uploaded | UploadFailed | NoFiles
+
+
+@dataclass(frozen=True, slots=True)
+class NoModel:
+    """The provider knows no such model or version, or tells nothing of models."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFailed:
+    """The model could not be read this time."""
+
+    reason: str
+    retry_after: float = 0.0
+
+
+ModelOutcome: TypeAlias = Mapping[str, Any] | NoModel | ModelFailed | AccessDenied
+"""The reply's JSON object, or why there is none."""

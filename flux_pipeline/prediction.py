@@ -61,6 +61,9 @@ class Prediction:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     predict_seconds: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What the provider has counted, by its own names: seconds, images, megapixels. Only numbers
+    from 0 on."""
     data_removed: bool = False
     raw: str = field(default="", repr=False)
     """The reply's JSON with data URIs cut out and secrets redacted, for the ledger."""

@@ -24,7 +24,10 @@ from flux_pipeline.outcomes import (
     Ambiguous,
     CreateOutcome,
     Gone,
+    ModelFailed,
+    ModelOutcome,
     NeverSent,
+    NoModel,
     Polled,
     PollFailed,
     PollOutcome,
@@ -59,6 +62,7 @@ LONGEST_WAIT = 60.0
 _FIRST_REDIRECT, _PROXY_DENIED = 300, 407
 _UNAUTHORIZED, _PAYMENT_REQUIRED = 401, 402
 _GONE = frozenset({404, 410})
+_NO_MODEL = _GONE | {405, 501}
 _MAX_ERROR_TEXT = 300
 _CODES_BY_NAME = {
     "authentication_error": _UNAUTHORIZED,
@@ -95,10 +99,13 @@ class ResponseClassifier:
         self._secret = secret
         self._clock = clock
 
-    def create(self, answer: Answer, *, seed: int | None = None) -> CreateOutcome:
-        """Classify the answer to a create.
+    def create(
+        self, answer: Answer, *, seed: int | None = None, seed_input: str = "seed"
+    ) -> CreateOutcome:
+        """Classify the answer to a create, by whichever of its routes it was sent.
 
-        ``seed`` is the one that was sent: a reply that shows another seed is another request's.
+        ``seed`` is the one that was sent, as the input ``seed_input``: a reply that shows another
+        seed is another request's.
         """
         if isinstance(answer, ProxyRefused):
             return Stopped("proxy", self._message(f"{answer}; nothing was sent"))
@@ -107,7 +114,7 @@ class ResponseClassifier:
         if isinstance(answer, httpx.HTTPError):
             return self._ambiguous(f"{answer}; the request may have been sent")
         if answer.succeeded:
-            return self._success(answer, seed)
+            return self._success(answer, seed, seed_input)
         return self._refusal(answer.status, load_object(answer)[0], answer)
 
     def poll(self, answer: Answer, *, prediction_id: str) -> PollOutcome:
@@ -133,12 +140,35 @@ class ResponseClassifier:
             self._message(f"answered {code}: {detail}"), self._retry_after(body, answer)
         )
 
-    def _success(self, answer: Reply, seed: int | None) -> CreateOutcome:
+    def model(self, answer: Answer, *, name: str) -> ModelOutcome:
+        """Classify the answer to a question about a model or a version of one."""
+        if isinstance(answer, httpx.HTTPError):
+            return ModelFailed(self._message(str(answer)))
+        body, unreadable = load_object(answer)
+        code = answer.status
+        if answer.succeeded and unreadable:
+            return ModelFailed(self._message(f"{name}: {unreadable}"))
+        if answer.succeeded and not body.get("error"):
+            return body
+        if answer.succeeded:
+            code = error_code(body, code)
+        detail = self._detail(body, answer)
+        if code in DENIALS:
+            return AccessDenied(code, detail)
+        if code in _NO_MODEL:
+            return NoModel(
+                self._message(f"has no {name}, or tells nothing of models ({code}: {detail})")
+            )
+        return ModelFailed(
+            self._message(f"{name}: answered {code}: {detail}"), self._retry_after(body, answer)
+        )
+
+    def _success(self, answer: Reply, seed: int | None, seed_input: str) -> CreateOutcome:
         """Classify a 2xx reply to a create: a prediction, an error in disguise, or neither."""
         body, unreadable = load_object(answer)
         prediction = parse_prediction(body, self._secret)
         if prediction is not None:
-            if seed is not None and not _same_seed(prediction, seed):
+            if seed is not None and not _same_seed(prediction, seed, seed_input):
                 return self._ambiguous("the reply shows another seed than was sent")
             return Accepted(prediction)
         if body.get("id") is None and body.get("error"):
@@ -184,9 +214,9 @@ class ResponseClassifier:
         return retry_after(answer.headers, body, now=self._clock())
 
 
-def _same_seed(prediction: Prediction, seed: int) -> bool:
+def _same_seed(prediction: Prediction, seed: int, seed_input: str) -> bool:
     """Whether the input that the reply shows has this seed, or none, or none that is a number."""
-    shown = prediction.input.get("seed")
+    shown = prediction.input.get(seed_input)
     return not isinstance(shown, (int, float)) or isinstance(shown, bool) or shown == seed
 
 

@@ -1,32 +1,38 @@
-"""The provider's client: create, poll, cancel, find and download predictions.
+"""The provider's client: predictions, their outputs, files that go into them, and models.
 
 Each method is one call and tries nothing again: the caller decides that from the outcome, which
 says whether a create was never sent, refused, or may have been paid for (``provider.classify``).
 """
 
-import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from urllib.parse import quote
 
 from flux_pipeline.outcomes import (
     AccessDenied,
     CreateOutcome,
     FindOutcome,
+    ModelFailed,
+    ModelOutcome,
+    NeverSent,
     Polled,
     PollFailed,
     PollOutcome,
     Throttled,
+    UploadOutcome,
 )
 from flux_pipeline.prediction import Output, Prediction
 from flux_pipeline.provider.classify import THROTTLED, ResponseClassifier
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.download import Downloader
+from flux_pipeline.provider.files import Files
 from flux_pipeline.provider.http import ApiClient, ConnectionOwner, Reply
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
-from flux_pipeline.provider.listing import KnownIds, ListFailure, Listing
+from flux_pipeline.provider.listing import KnownIds, ListFailure, Listing, SentAs
+from flux_pipeline.provider.offers import create_call, find_unoffered, is_model_name
 from flux_pipeline.provider.parse import is_id
 from flux_pipeline.rate_limit import RateStore
-from flux_pipeline.request import Request
+from flux_pipeline.request import OFFICIAL, JsonValue, Request
 
 
 class Provider(ConnectionOwner):
@@ -52,6 +58,7 @@ class Provider(ConnectionOwner):
         self._api = ApiClient(config)
         self._downloader = Downloader(config)
         self._listing = Listing(config, self._api, self._limiter, clock=clock)
+        self._files = Files(config, self._api, self._limiter, clock=clock)
         super().__init__(self._api, self._downloader)
 
     async def permit(self) -> None:
@@ -62,28 +69,68 @@ class Provider(ConnectionOwner):
         """Seconds from now during which the provider refuses creates; 0 where it does not."""
         return self._limiter.paused("create")
 
-    async def create(self, request: Request, *, permitted: bool = False) -> CreateOutcome:
+    def find_unoffered(self, request: Request) -> str | None:
+        """Why this provider has not the request's model; None where it has, as far as we know."""
+        return find_unoffered(request, self._config.models)
+
+    async def create(
+        self,
+        request: Request,
+        *,
+        sent_input: Mapping[str, JsonValue] | None = None,
+        permitted: bool = False,
+    ) -> CreateOutcome:
         """Send the request once; the outcome says whether it was accepted, and if not, if unpaid.
+
+        ``sent_input`` is the request's input with the addresses of its pictures and its secrets
+        filled in; it is sent, and neither kept nor logged. None: the request's input as it is.
 
         Waits for a permit first, unless ``permitted`` says that the caller has just had one. A
         cancelled create may have been accepted, like one that ends as Ambiguous.
         """
-        content = json.dumps(
-            {"version": f"{request.model}:{request.version}", "input": dict(request.input)},
-            allow_nan=False,
-        ).encode()
+        if unoffered := self.find_unoffered(request):
+            return NeverSent(unoffered)
+        sent = request.input if sent_input is None else sent_input
+        url, content = create_call(self._config, request, sent)
         if not permitted:
             await self.permit()
         sent_at = time.monotonic()
         answer = await self._api.send(
-            "POST",
-            self._config.predictions_url,
-            deadline=self._config.timeouts.create,
-            content=content,
+            "POST", url, deadline=self._config.timeouts.create, content=content
         )
-        outcome = self._classifier.create(answer, seed=request.seed)
+        outcome = self._classifier.create(answer, seed=request.seed, seed_input=request.seed_input)
         if isinstance(outcome, Throttled):
             await self._limiter.slow_down("create", outcome.retry_after, sent_at=sent_at)
+        return outcome
+
+    async def upload(self, body: bytes, *, filename: str, content_type: str) -> UploadOutcome:
+        """Upload one file, for a prediction to read when it starts.
+
+        ``filename`` is shown by the provider; ``content_type`` is such as ``image/png``. It costs
+        nothing. The address that comes back is for inputs alone: this client never fetches it.
+        """
+        return await self._files.upload(body, filename=filename, content_type=content_type)
+
+    async def get_model(self, name: str, version: str = "") -> ModelOutcome:
+        """What the provider says of a model, ``owner/name``, or of one of its versions.
+
+        The reply is that of ``GET /v1/models/{owner}/{name}``, with ``/versions/{id}`` where a
+        version is given.
+
+        Raises:
+            ValueError: For a text that can't be a model's name.
+        """
+        if not is_model_name(name):
+            raise ValueError(f"{name!r} is no model: owner/name is one")
+        url = self._config.model_url(name)
+        if version and version != OFFICIAL:
+            url = f"{url}/versions/{quote(version, safe='')}"
+        sent_at = await self._limiter.acquire("call")
+        answer = await self._api.send("GET", url, deadline=self._config.timeouts.call)
+        outcome = self._classifier.model(answer, name=f"{name}:{version}" if version else name)
+        if isinstance(answer, Reply) and answer.status == THROTTLED:
+            hint = outcome.retry_after if isinstance(outcome, ModelFailed) else 0.0
+            await self._limiter.slow_down("call", hint, sent_at=sent_at)
         return outcome
 
     async def poll(self, prediction_id: str) -> PollOutcome:
@@ -118,6 +165,7 @@ class Provider(ConnectionOwner):
         age: float | None = None,
         known: KnownIds = (),
         not_before: float | None = None,
+        sent_as: SentAs | None = None,
     ) -> FindOutcome:
         """Look in the provider's list for a prediction of this request.
 
@@ -126,10 +174,14 @@ class Provider(ConnectionOwner):
         the wall clock may have leapt meanwhile. ``known`` holds the ids that belong to other
         attempts, or is a function that returns those of some ids that do; it is called in a thread.
         The list is read after this call begins, or, with ``not_before`` (``time.monotonic``), after
-        that moment: one reading serves many requests.
+        that moment: one reading serves many requests. ``sent_as`` gives, by a picture's SHA-256 as
+        64 hex digits, the addresses under which it was ever sent.
+
+        Of a request without a seed the oldest prediction is given that nobody holds, because other
+        takes of the same input look the same.
         """
         return await self._listing.find(
-            request, since=since, age=age, known=known, not_before=not_before
+            request, since=since, age=age, known=known, not_before=not_before, sent_as=sent_as
         )
 
     def recent(self) -> AsyncIterator[Prediction | ListFailure]:

@@ -6,7 +6,7 @@ does not travel inside something else.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Literal, NoReturn, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from flux_pipeline.endpoint import (
@@ -20,6 +20,10 @@ from flux_pipeline.network import Network
 from flux_pipeline.provider.public_addresses import is_network
 from flux_pipeline.provider.tls import find_ca_mistake
 
+Route: TypeAlias = Literal["predictions", "models"]
+"""How an official model is asked for: as the ``version`` of ``POST /v1/predictions``, or by
+``POST /v1/models/{owner}/{name}/predictions``. Any other version goes by the first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -31,6 +35,8 @@ class Timeouts:
     """A create, from the pool to the last byte: some providers reply only when it is finished."""
     call: float = 30.0
     """Any other call."""
+    upload: float = 120.0
+    """One file."""
     download: float = 120.0
     """One output with all its redirects."""
     silence: float = 30.0
@@ -53,6 +59,12 @@ class ProviderConfig:
     """Blanks, quotes and ``Bearer`` around it are dropped."""
     has_list: bool | None = None
     """Whether predictions can be listed; None: known after the first try."""
+    has_files: bool | None = None
+    """Whether files can be uploaded by ``/v1/files``; None: known after the first try."""
+    route: Route = "predictions"
+    models: tuple[str, ...] = ()
+    """The models that this provider offers: ``owner/name`` with all its versions,
+    ``owner/name:<64 hex digits>``, or a version alone. Empty: all."""
     output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")
     """Where outputs may lie, besides the provider's own origin; ``*`` for any public host."""
     output_networks: tuple[str, ...] = ()
@@ -74,6 +86,8 @@ class ProviderConfig:
     max_reply_bytes: int = 16 * 2**20
     """Of a successful reply: images may lie in it. Other replies are cut at 1 MiB."""
     max_download_bytes: int = 32 * 2**20
+    max_upload_bytes: int = 100 * 10**6
+    """Of one file; larger ones are not sent."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _trim_base(self.base_url))
@@ -98,6 +112,15 @@ class ProviderConfig:
     def prediction_url(self, prediction_id: str) -> str:
         """Where one prediction is; built from our own base, never from a reply's ``urls``."""
         return f"{self.predictions_url}/{quote(prediction_id, safe='')}"
+
+    @property
+    def files_url(self) -> str:
+        """Where files are uploaded."""
+        return f"{self.base_url}/v1/files"
+
+    def model_url(self, name: str) -> str:
+        """Where one model is, by its ``owner/name``."""
+        return f"{self.base_url}/v1/models/{quote(name)}"
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
@@ -139,6 +162,7 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
         "page_tries": config.page_tries,
         "max_reply_bytes": config.max_reply_bytes,
         "max_download_bytes": config.max_download_bytes,
+        "max_upload_bytes": config.max_upload_bytes,
     }
     for name, value in positive.items():
         if not value > 0:

@@ -95,9 +95,12 @@ class ApiClient(ConnectionOwner):
         *,
         deadline: float,
         content: bytes | None = None,
+        content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Reply | httpx.HTTPError:
         """Make one request and read its reply, within ``deadline`` seconds.
+
+        ``content_type`` is that of ``content``.
 
         Raises:
             ValueError: For a URL that is not under the configured base: the key would leave it.
@@ -106,7 +109,7 @@ class ApiClient(ConnectionOwner):
             raise ValueError("the key is for the configured origin only")
         headers = [("authorization", f"Bearer {self._config.api_key}")]
         if content is not None:
-            headers.append(("content-type", "application/json"))
+            headers.append(("content-type", content_type))
         request = self._session.make_request(
             method,
             f"{url}?{urlencode(query)}" if query else url,

@@ -1,20 +1,27 @@
 """Finds a lost create in the provider's list of predictions, by comparing inputs.
 
 A create is lost when its answer did not arrive: it may have been paid for. The prediction is ours
-if it shows our whole input and no other attempt holds its id. The seed makes a request's input
-unique, so a request without one can't be settled this way. A search without a hit proves absence
-only where the list shows every input back to the moment of the create.
+if it shows our whole input and no other attempt holds its id. A seed makes a request's input
+unique. Without one the takes of an input look the same, and so do predictions that somebody else
+has made: then what was created before our intent is not ours, and of the rest the oldest that
+nobody holds is given. A search without a hit proves absence only where the list shows every input
+back to the moment of the create.
 
 ``Listing`` searches, ``matches`` compares one entry with a request, ``ListReader`` reads the pages.
 Requests that search at the same time share one reader.
 """
 
 import asyncio
+import base64
+import binascii
+import hashlib
+import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -22,6 +29,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from tenacity.wait import wait_random_exponential
 
 from flux_pipeline.models import known_defaults
+from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.outcomes import Absent, AccessDenied, FindOutcome, Found, ListFailed, NoList
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.provider.classify import (
@@ -37,15 +45,21 @@ from flux_pipeline.provider.http import ApiClient, Reply, load_object
 from flux_pipeline.provider.limiter import Limiter
 from flux_pipeline.provider.parse import parse_moment, parse_prediction
 from flux_pipeline.redaction import redact_untrusted, redact_untrusted_json
-from flux_pipeline.request import Request
+from flux_pipeline.request import PICTURE_PREFIX, SECRET_PREFIX, JsonValue, Request
 
 KnownIds: TypeAlias = Collection[str] | Callable[[Sequence[str]], Collection[str]]
 """Ids of other attempts, or a function that returns those of some ids that are."""
+SentAs: TypeAlias = Mapping[str, Collection[str]]
+"""By a picture's SHA-256 (64 hex digits) the addresses under which it was ever sent; ``data:``
+stands for one that was sent within the input."""
 ListFailure: TypeAlias = AccessDenied | ListFailed | NoList
 _MARGIN = 300.0
 """s before ``since`` that are searched too: no clock is exact."""
 _MARGIN_WITHOUT_DATE = 600.0
 """s; the same where the provider sends no ``Date`` header."""
+_EXACT_MARGIN = 5.0
+"""s before the intent that count as after it, where its age and the provider's clock are known:
+``Date`` has whole seconds."""
 _MAX_DRIFT = 30.0
 """s between the wall clock and the monotonic one; beyond it the wall clock was set."""
 _REACH = 3300.0
@@ -54,6 +68,9 @@ _MAX_PAGES = 2000
 _SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
 _RETRYABLE = frozenset({408, 425, THROTTLED})
 _MISSING = object()
+_SECRET_NAME = re.compile(rf"{SECRET_PREFIX}[A-Za-z_][A-Za-z0-9_]*")
+_IMAGE_ENDS = (b"\x00IEND\xaeB`\x82", b"\xff\xd9", b"\x00;")
+"""The last bytes of a PNG, a JPEG and a GIF."""
 
 
 class Match(Enum):
@@ -96,12 +113,13 @@ class Listing:
         known: KnownIds,
         not_before: float | None,
         age: float | None = None,
+        sent_as: SentAs | None = None,
     ) -> FindOutcome:
         """Search the list for one request; see ``Provider.find``."""
-        if self._has_list is False or request.seed is None:
+        if self._has_list is False:
             return NoList()
         reader = self._shared_reader(time.monotonic() if not_before is None else not_before)
-        search = _Search(request, known, self._config.api_key)
+        search = _Search(request, known, _comparable(sent_as or {}), self._config.api_key)
         place = 0
         while True:
             failure = await self._read_beyond(reader, place)
@@ -113,11 +131,13 @@ class Listing:
             place += len(fresh)
             if (found := await search.inspect(fresh, bound)) is not None:
                 return Found(found)
-            if (reader.ended and place == len(reader.entries)) or _is_before(fresh, bound):
+            is_last = reader.ended and place == len(reader.entries)
+            if is_last or _is_before(fresh, bound.earliest):
                 break
         # The provider may have served another version than was asked for: that one was paid too.
-        if search.other_version is not None:
-            return Found(search.other_version)
+        rest = search.oldest or search.other_version
+        if rest is not None:
+            return Found(rest)
         if search.unclear or (self._clock() - since if age is None else age) > _REACH:
             return NoList()
         return Absent()
@@ -184,22 +204,39 @@ class Listing:
             self._has_list = False
         return failure
 
-    def _bound(self, since: float, age: float | None, reader: "ListReader") -> float:
-        """The moment, by the provider's clock, before which the prediction can't have been made."""
+    def _bound(self, since: float, age: float | None, reader: "ListReader") -> "_Bound":
+        """When the prediction can have been made, by the provider's clock."""
         if age is not None and age >= 0 and reader.skew is not None:
             exact = self._clock() + reader.skew - age
             # Where our clock is right now, both count: a virtual machine that was paused has a
             # steady clock that stood still. Where it is wrong, it tells nothing of the create.
             is_right = abs(reader.skew) <= _MAX_DRIFT
-            return (min(exact, since) if is_right else exact) - _MARGIN
+            moment = min(exact, since) if is_right else exact
+            surely = moment - _EXACT_MARGIN
+            return _Bound(moment - _MARGIN, surely, surely)
         # Our clock may be wrong by a constant, which Date shows, or may have been set since then,
         # which Date hides; so the earlier of both bounds counts. Where it was clearly set, the
         # whole reach of the list is searched.
         now = self._clock()
         skew = reader.skew or 0.0
         if since > now or abs(now - time.monotonic() - self._clock_offset) > _MAX_DRIFT:
-            return now + min(skew, 0.0) - _REACH - _MARGIN_WITHOUT_DATE
-        return min(since, since + skew) - (_MARGIN_WITHOUT_DATE if reader.skew is None else _MARGIN)
+            earliest = now + min(skew, 0.0) - _REACH - _MARGIN_WITHOUT_DATE
+            return _Bound(earliest, earliest, math.inf)
+        margin = _MARGIN_WITHOUT_DATE if reader.skew is None else _MARGIN
+        earliest = min(since, since + skew) - margin
+        return _Bound(earliest, earliest, max(since, since + skew) - _EXACT_MARGIN)
+
+
+class _Bound(NamedTuple):
+    """Moments by the provider's clock, unix seconds; the seed tells what they leave open."""
+
+    earliest: float
+    """A prediction with a seed that was made before is not ours; nor need the list be read on."""
+    possible: float
+    """The same without a seed: before this it was somebody else's."""
+    certain: float
+    """Without a seed, one of our input that was made from here on may be taken for ours; between
+    both it stays unclear."""
 
 
 @dataclass(slots=True)
@@ -208,29 +245,44 @@ class _Search:
 
     request: Request
     known: KnownIds
+    addresses: SentAs = field(repr=False)
+    """As ``matches`` takes them."""
     secret: str = field(repr=False)
+    oldest: Prediction | None = None
+    """Of a request without a seed."""
     other_version: Prediction | None = None
     unclear: bool = False
 
     async def inspect(
-        self, entries: Sequence[Mapping[str, Any]], bound: float
+        self, entries: Sequence[Mapping[str, Any]], bound: _Bound
     ) -> Prediction | None:
-        """Return the first prediction of this version and input that no other attempt holds."""
+        """Return the first prediction that is ours beyond doubt and no other attempt holds."""
         for entry in entries:
-            match = matches(entry, self.request)
-            if match is Match.NO or _is_before([entry], bound):
+            match = matches(entry, self.request, self.addresses)
+            if match is Match.NO:
+                continue
+            has_seed = self.request.seed is not None
+            if _is_before([entry], bound.earliest if has_seed else bound.possible):
                 continue
             prediction = parse_prediction(entry, self.secret)
             if prediction is None or prediction.id is None:
                 self.unclear = True
             elif not await self._is_known(prediction.id):
-                if match is Match.OURS:
+                if match is Match.OURS and has_seed:
                     return prediction
-                if match is Match.UNCLEAR:
-                    self.unclear = True
-                else:
-                    self.other_version = self.other_version or prediction
+                self._note(match, prediction, bound)
         return None
+
+    def _note(self, match: Match, prediction: Prediction, bound: _Bound) -> None:
+        """Keep what may be ours until the list is read; entries come newest first."""
+        if match is Match.UNCLEAR:
+            self.unclear = True
+        elif self.request.seed is not None:
+            self.other_version = self.other_version or prediction
+        elif match is Match.OURS and _is_after(prediction, bound.certain):
+            self.oldest = prediction
+        else:
+            self.unclear = True
 
     async def _is_known(self, prediction_id: str) -> bool:
         if callable(self.known):
@@ -244,12 +296,22 @@ def _is_before(entries: Sequence[Mapping[str, Any]], bound: float) -> bool:
     return created_at is not None and created_at.timestamp() < bound
 
 
-def matches(entry: Mapping[str, Any], request: Request) -> Match:
-    """Compare one entry with a request that has a seed.
+def _is_after(prediction: Prediction, bound: float) -> bool:
+    """Whether it was surely created at this moment or later."""
+    return prediction.created_at is not None and prediction.created_at.timestamp() >= bound
+
+
+def _comparable(sent_as: SentAs) -> SentAs:
+    return {sha256: frozenset(map(comparable_url, urls)) for sha256, urls in sent_as.items()}
+
+
+def matches(entry: Mapping[str, Any], request: Request, addresses: SentAs | None = None) -> Match:
+    """Compare one entry with a request.
 
     Both inputs are redacted first: a provider may show ours with its secrets blanked out. The
     entry may add the model's own defaults, and nothing else; a part of our input that it does not
-    show makes the match unclear.
+    show makes the match unclear. ``addresses`` are those of pictures, by SHA-256, as
+    ``comparable_url`` gives them.
     """
     model = entry.get("model")
     if isinstance(model, str) and model and model.partition(":")[0] != request.model:
@@ -257,38 +319,104 @@ def matches(entry: Mapping[str, Any], request: Request) -> Match:
     shown = entry.get("input")
     if not isinstance(shown, Mapping):
         return Match.UNCLEAR
-    if not _equal(request.seed, shown.get("seed", request.seed)):
+    seed = request.seed
+    if seed is not None and not _equal(seed, shown.get(request.seed_input, seed)):
         return Match.NO  # decides nearly always, before the costly comparison
-    compared = _compare(
-        redact_untrusted_json(request.input),
-        redact_untrusted_json(shown),
-        known_defaults(request),
-    )
-    if compared is not Match.OURS:
-        return compared
-    version = entry.get("version")
-    same = isinstance(version, str) and version.rpartition(":")[2] == request.version
-    return Match.OURS if same else Match.OTHER_VERSION
+    compared = _compare(request, shown, addresses or {})
+    return _compare_version(entry, request) if compared is Match.OURS else compared
 
 
-def _compare(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> Match:
-    """Compare two redacted inputs; fields that only theirs has must be the model's defaults.
+def _compare_version(entry: Mapping[str, Any], request: Request) -> Match:
+    """Compare the version of an entry whose input is ours and whose model is ours, if it is shown.
 
-    Another value there is an earlier or later form of an edited prompt that kept its seed.
+    Of an official model each prediction may show another version, or ``hidden``.
     """
-    hidden = False
-    for name, value in ours.items():
+    version = entry.get("version")
+    name, _, number = version.rpartition(":") if isinstance(version, str) else ("", "", "")
+    if request.is_official:
+        is_ours = bool(entry.get("model")) or request.model in (name, number)
+        return Match.OURS if is_ours else Match.UNCLEAR
+    return Match.OURS if number == request.version else Match.OTHER_VERSION
+
+
+def _compare(request: Request, theirs: Mapping[str, Any], addresses: SentAs) -> Match:
+    """Compare two inputs; fields that only theirs has must be the model's defaults.
+
+    Another value there is an earlier or later form of an edited prompt that kept its seed. Without
+    a seed, one that the provider may have drawn, or a field that the model isn't known to have,
+    leaves it unclear.
+    """
+    hidden, defaults = False, known_defaults(request)
+    for name, value in request.input.items():
         given = theirs.get(name, _MISSING)
         if given is _MISSING:
             hidden = hidden or value is not None
-        elif not _equal(value, given):
+            continue
+        compared = _compare_value(value, given, request, addresses)
+        if compared is Match.NO:
             return Match.NO
-    for name in theirs.keys() & defaults.keys() - ours.keys():
-        if theirs[name] is not None and not _equal(theirs[name], defaults[name]):
+        hidden = hidden or compared is Match.UNCLEAR
+    for name in theirs.keys() - request.input.keys():
+        if theirs[name] is None:
+            continue
+        if name not in defaults or name == request.seed_input:
+            hidden = hidden or request.seed is None
+        elif not _equal_redacted(defaults[name], theirs[name]):
             return Match.NO
     return Match.UNCLEAR if hidden else Match.OURS
+
+
+def _compare_value(ours: JsonValue, theirs: Any, request: Request, addresses: SentAs) -> Match:
+    """Compare one value of the input; a picture by its address or bytes, a secret not at all."""
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        pairs = zip(ours, theirs, strict=True)
+        compared = {_compare_value(our, their, request, addresses) for our, their in pairs}
+        return next((each for each in (Match.NO, Match.UNCLEAR) if each in compared), Match.OURS)
+    if isinstance(ours, str):
+        if _SECRET_NAME.fullmatch(ours):
+            return Match.OURS
+        if any(ours == picture.reference for picture in request.pictures):
+            sha256 = ours.removeprefix(PICTURE_PREFIX)
+            return _compare_picture(sha256, theirs, addresses.get(sha256, ()))
+    return Match.OURS if _equal_redacted(ours, theirs) else Match.NO
+
+
+def _compare_picture(sha256: str, theirs: Any, addresses: Collection[str]) -> Match:
+    """Compare a picture with what the entry shows in its place, an address or its bytes."""
+    if not isinstance(theirs, str):
+        return Match.NO
+    if theirs[:5].lower() == "data:":
+        content = _inline_bytes(theirs)
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return Match.OURS
+        # It may be ours and cut, unless it was never sent within an input.
+        may_be_ours = not addresses or "data:" in addresses
+        return Match.UNCLEAR if may_be_ours and not _is_whole(content) else Match.NO
+    if comparable_url(theirs) in addresses:
+        return Match.OURS
+    return Match.NO if addresses else Match.UNCLEAR
+
+
+def _inline_bytes(uri: str) -> bytes:
+    """The bytes of a base64 ``data:`` URI; none where it holds no whole base64."""
+    try:
+        return base64.b64decode(uri.partition(",")[2], validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether these are all the bytes of an image, by its end or by the size that it names."""
+    if content[:4] == b"RIFF":
+        return int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    return content.endswith(_IMAGE_ENDS)
+
+
+def _equal_redacted(ours: Any, theirs: Any) -> bool:
+    """Whether two JSON values are the same, or are so without their secrets."""
+    return _equal(ours, theirs) or _equal(
+        redact_untrusted_json(ours), redact_untrusted_json(theirs)
+    )
 
 
 def _equal(ours: Any, theirs: Any) -> bool:

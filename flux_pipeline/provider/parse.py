@@ -58,6 +58,7 @@ def _parse_with_id(
 ) -> Prediction:
     """Parse the shape with an id; ``clean`` is the same object without secrets."""
     status = _status(fields.get("status"))
+    metrics = _metrics(clean.get("metrics"))
     shown = clean.get("input")
     sent: Mapping[str, Any] = shown if isinstance(shown, Mapping) else {}
     return Prediction(
@@ -72,7 +73,8 @@ def _parse_with_id(
         created_at=parse_moment(clean.get("created_at")),
         started_at=parse_moment(clean.get("started_at")),
         completed_at=parse_moment(clean.get("completed_at")),
-        predict_seconds=_seconds(clean.get("metrics")),
+        predict_seconds=metrics.get("predict_time"),
+        metrics=metrics,
         data_removed=clean.get("data_removed") is True,
         raw=_raw(clean),
     )
@@ -193,11 +195,17 @@ def parse_moment(value: object) -> datetime | None:
     return None
 
 
-def _seconds(metrics: object) -> float | None:
-    value = metrics.get("predict_time") if isinstance(metrics, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if 0 <= value < math.inf else None
+def _metrics(value: object) -> dict[str, float]:
+    """The finite numbers from 0 on, by their names."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {
+        name: float(number)
+        for name, number in value.items()
+        if isinstance(number, (int, float))
+        and not isinstance(number, bool)
+        and 0 <= number < math.inf
+    }
 
 
 def _raw(clean: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ ID = "nfg4nbtgm9rj00crankr6ft6t0"
 
 def patience(**changes: float) -> Timeouts:
     """Limits that no test meets but those that it names."""
-    names = ("connect", "create", "call", "download", "silence")
+    names = ("connect", "create", "call", "upload", "download", "silence")
     return Timeouts(**{**dict.fromkeys(names, PATIENCE), **changes})
 
 
