@@ -42,8 +42,9 @@ def dump_contract(contract: Contract) -> str:
     given = contract.model_dump(mode="json", exclude_defaults=True)
     given.setdefault("price", {})
     inputs = given.pop("inputs")
-    text = yaml.safe_dump(
+    text = yaml.dump(
         {**given, "inputs": inputs},
+        Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
         width=100,
@@ -62,12 +63,17 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - PyYAML's own form
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that the loader, or another reader of YAML, would take for a number."""
+
+
 for _tag, _pattern, _first in (
     ("bool", r"(?:true|false)", "tf"),
     ("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
     ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", "-0123456789"),
     ("null", r"(?:null|)", ["n", ""]),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^{_pattern}$"), list(_first)
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^{_pattern}$"), list(_first)
+        )
