@@ -31,7 +31,8 @@ from flux_pipeline.produce.plan import (
     forecast,
     open_fits,
 )
-from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.produce.source_pictures import LedgerPictures
+from flux_pipeline.prompts import ByDay, PromptSet, in_order
 from flux_pipeline.settings import is_emulated
 from flux_pipeline.text import first_of
 
@@ -80,10 +81,10 @@ def plan(
         check_provider(ledger, emulated=is_emulated(settings.provider))
         made = Plan(rate=settings.rate, day=open_fits(day, ledger, prompt_set="", now=_now()))
         if changed_since is None:
-            for prompt_set in chosen:
+            for prompt_set in in_order(chosen):
                 say_warnings(prompt_set)
                 asked = choose_partitions(prompt_set, partition)
-                requests = prompt_set.requests(asked, say_warning)
+                requests = prompt_set.requests(asked, say_warning, pictures=LedgerPictures(ledger))
                 fits = _fits(prompt_set, ledger)
                 done = forecast(requests, ledger, fits=[*fits, *made.day])
                 made.add(SetPlan(prompt_set.name, done, fits))
@@ -167,7 +168,8 @@ def _forecast_changes(
     for prompt_set in chosen:
         say_warnings(prompt_set)
         name, keys, changes = prompt_set.name, choose_partitions(prompt_set, partition), Changes()
-        requests = before.watch(name, prompt_set.requests(keys, say_warning), changes)
+        found = prompt_set.requests(keys, say_warning, pictures=LedgerPictures(ledger))
+        requests = before.watch(name, found, changes)
         fits = _fits(prompt_set, ledger)
         done = forecast(requests, ledger, fits=[*fits, *made.day], before=before)
         if name in earlier:

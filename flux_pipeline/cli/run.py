@@ -23,7 +23,7 @@ from flux_pipeline.cli.workspace import (
 )
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.report import Tally, observing
-from flux_pipeline.prompts import PromptSet
+from flux_pipeline.prompts import PromptSet, group_by_chain
 from flux_pipeline.settings import Settings, find_missing_key
 from flux_pipeline.text import printable
 
@@ -70,6 +70,7 @@ def make(
             _launch(settings, chosen, asked, watch, failures)
         except KeyboardInterrupt:  # the run was drained: its counts are printed all the same
             interrupted = True
+        watch.expected = {**expected, **_followers_asked(settings, chosen, asked)}
     watch.finish()
     if as_json:
         click.echo(summary_json(watch.tallies, watch.total))
@@ -79,6 +80,31 @@ def make(
     if interrupted:
         sys.exit(INTERRUPTED)
     sys.exit(0 if watch.total.complete and not failures else 1)
+
+
+def _followers_asked(
+    settings: Settings,
+    chosen: Sequence[PromptSet],
+    asked: Mapping[str, Sequence[str] | None],
+) -> Mapping[str, int]:
+    """The images asked for of the sets that are made for pictures of others, as those came out.
+
+    Where a source was refused, nothing follows from it.
+    """
+    from flux_pipeline.ledger.open import open_ledger
+    from flux_pipeline.produce.source_pictures import LedgerPictures
+
+    followers = [each for each in chosen if each.sources]
+    if not followers:
+        return {}
+    with open_ledger(settings.ledger) as ledger:
+        pictures = LedgerPictures(ledger)
+        return {
+            each.name: sum(
+                request.outputs for request in each.requests(asked[each.name], pictures=pictures)
+            )
+            for each in followers
+        }
 
 
 def count_images(prompt_set: PromptSet, partitions: Sequence[str] | None) -> int:
@@ -98,7 +124,7 @@ def _launch(
     from flux_pipeline.definitions import defs
     from flux_pipeline.defs.alert_sensors import notify_launched
     from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
-    from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
+    from flux_pipeline.defs.launch import launch_chain, launch_job, open_instance
     from flux_pipeline.resources import AlertSender
 
     definitions, sender = defs(), AlertSender.with_values(settings)
@@ -109,9 +135,9 @@ def _launch(
             notify_launched(instance, run, sender)
 
     with open_instance(dagster_home()) as instance, observing(watch):
-        for prompt_set in chosen:
-            for run in launch_set(instance, definitions, prompt_set, asked[prompt_set.name]):
-                note(prompt_set.name, run)
+        for chain in group_by_chain(chosen):
+            for run in launch_chain(instance, definitions, chain, asked[chain[0].name]):
+                note(", ".join(each.name for each in chain), run)
         note("lineage and spend", launch_job(instance, definitions, REFRESH_SHARED_ASSETS))
 
 

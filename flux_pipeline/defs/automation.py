@@ -13,7 +13,7 @@ import dagster as dg
 from flux_pipeline.defs.downstream import NO_FAILURE
 from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, set_tags
 from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
-from flux_pipeline.prompts import ByDay, PromptSet
+from flux_pipeline.prompts import ByDay, PromptSet, group_by_chain
 
 REFRESH_SHARED_ASSETS = "refresh_shared_assets"
 """The job that makes lineage, spend and the gallery over all prompt sets."""
@@ -71,6 +71,27 @@ def build_job(prompt_set: PromptSet) -> Any:  # the type of define_asset_job is 
         run_tags=set_tags(prompt_set),
         executor_def=dg.in_process_executor,  # one step: a process more brings nothing
     )
+
+
+def build_chain_jobs(prompt_sets: Iterable[PromptSet]) -> Sequence[Any]:
+    """Build a job for each set that others follow: all of them in one run, in order.
+
+    A follower's picture is begun as soon as the picture before it is stored.
+    """
+    return [
+        dg.define_asset_job(
+            SetKeys(first.name).chain_job,
+            selection=dg.AssetSelection.assets(
+                *(key for each in (first, *rest) for key in SetKeys(each.name).ordered)
+            ),
+            description=f"Makes what is missing of {first.name}, and of"
+            f" {', '.join(each.name for each in rest)}, which follow it.",
+            run_tags=set_tags(first),
+            executor_def=dg.in_process_executor,
+        )
+        for first, *rest in group_by_chain(prompt_sets)
+        if rest
+    ]
 
 
 def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:

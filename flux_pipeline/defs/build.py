@@ -10,6 +10,7 @@ from flux_pipeline.defs.alert_sensors import ALERT_SENDER, build_alerts
 from flux_pipeline.defs.assets import build_assets
 from flux_pipeline.defs.automation import (
     build_automation,
+    build_chain_jobs,
     build_job,
     build_schedule,
     build_shared_assets_job,
@@ -77,7 +78,8 @@ def build_shared(
     keys = {key for each in assets for key in each.keys}
     for name in names:
         keys |= SetKeys(name).all
-    jobs = {shared_job.name, rescue_job.name, *(SetKeys(name).job for name in names)}
+    jobs = {shared_job.name, rescue_job.name}
+    jobs |= {job for name in names for job in (SetKeys(name).job, SetKeys(name).chain_job)}
 
     def is_ours(run: dg.DagsterRun) -> bool:
         return run.job_name in jobs or not keys.isdisjoint(run.asset_selection or ())
@@ -89,7 +91,7 @@ def build_shared(
     return dg.Definitions(
         assets=assets,
         resources={**producer, ALERT_SENDER: sender},
-        jobs=[shared_job, rescue_job],
+        jobs=[shared_job, rescue_job, *build_chain_jobs(prompt_sets)],
         schedules=[hourly, every_ten_minutes],
         sensors=[*([automation] if automation else []), *alerts],
     )

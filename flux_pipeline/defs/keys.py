@@ -44,9 +44,19 @@ class SetKeys:
         return f"{self.prompt_set}_images"
 
     @property
+    def ordered(self) -> tuple[dg.AssetKey, ...]:
+        """All three, each after what it is made of."""
+        return self.prompts, self.images, self.gallery
+
+    @property
     def job(self) -> str:
         """The job that makes all three."""
         return f"make_{self.prompt_set}"
+
+    @property
+    def chain_job(self) -> str:
+        """The job that makes this set and all that follow it, in one run."""
+        return f"make_{self.prompt_set}_and_followers"
 
 
 def set_tags(prompt_set: PromptSet) -> Mapping[str, str]:

@@ -232,12 +232,33 @@ def launch_set(
     Raises:
         KeyboardInterrupt: As ``launch_job``; no further run is started.
     """
-    known = build_partitions(prompt_set).get_partition_keys(current_time=datetime.now(UTC))
+    return launch_chain(instance, definitions, [prompt_set], partitions)
+
+
+def launch_chain(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    prompt_sets: Sequence[PromptSet],
+    partitions: Collection[str] | None = None,
+) -> Sequence[Launched]:
+    """As ``launch_set``, for sets of one chain: the first, and some of those that follow it.
+
+    All of them are made in one run, in order.
+    """
+    first, *rest = prompt_sets
+    known = build_partitions(first).get_partition_keys(current_time=datetime.now(UTC))
     chosen = known if partitions is None else partitions
-    job = SetKeys(prompt_set.name).job
+    keys = SetKeys(first.name)
+    assets = frozenset[dg.AssetKey]().union(*(SetKeys(each.name).all for each in prompt_sets))
     return [
-        launch_job(instance, definitions, job, tags=range_tags(keys))
-        for keys in runs_for(prompt_set, known, chosen)
+        launch_job(
+            instance,
+            definitions,
+            keys.chain_job if rest else keys.job,
+            tags=range_tags(span),
+            assets=assets if rest else None,
+        )
+        for span in runs_for(first, known, chosen)
     ]
 
 
@@ -247,15 +268,18 @@ def launch_job(
     job_name: str,
     *,
     tags: Mapping[str, str] | None = None,
+    assets: frozenset[dg.AssetKey] | None = None,
 ) -> Launched:
     """Run a job to its end, in this process; nothing starts it again by itself.
+
+    ``assets`` are those of the job that are made; None is all of them.
 
     Raises:
         KeyboardInterrupt: After SIGINT or SIGTERM; the run was drained and is noted as canceled.
         HistoryError: Dagster's own database failed.
     """
     with _reported_errors(instance):
-        return _launch_job(instance, definitions, job_name, tags or {})
+        return _launch_job(instance, definitions, job_name, tags or {}, assets)
 
 
 def _launch_job(
@@ -263,9 +287,12 @@ def _launch_job(
     definitions: dg.Definitions,
     job_name: str,
     tags: Mapping[str, str],
+    assets: frozenset[dg.AssetKey] | None,
 ) -> Launched:
     _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
+    if assets is not None and assets != job.asset_layer.selected_asset_keys:
+        job = job.get_subset(asset_selection=assets)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
     run_id = str(uuid4())
     run = instance.create_run_for_job(

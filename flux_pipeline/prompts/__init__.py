@@ -7,7 +7,7 @@ from flux_pipeline.prompts.load import (
     load_prompt_sets,
     read_section,
 )
-from flux_pipeline.prompts.prompt_set import PromptSet
+from flux_pipeline.prompts.prompt_set import PromptSet, group_by_chain, in_order
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule
 from flux_pipeline.prompts.yaml_document import Document, YamlSection
 
@@ -21,6 +21,8 @@ __all__ = [
     "Schedule",
     "YamlSection",
     "build_prompt_set",
+    "group_by_chain",
+    "in_order",
     "json_schema",
     "load_prompt_set",
     "load_prompt_sets",

@@ -7,7 +7,7 @@ other request has the same input.
 
 import difflib
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
@@ -256,6 +256,37 @@ class PromptSet:
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
+
+
+def in_order(prompt_sets: Iterable[PromptSet]) -> list[PromptSet]:
+    """The sets such that each comes after those that it is made for; else in their own order."""
+    left = {each.name: each for each in prompt_sets}
+    ordered: list[PromptSet] = []
+
+    def add(one: PromptSet) -> None:
+        for name in one.sources:
+            if name in left:
+                add(left[name])
+        if left.pop(one.name, None) is not None:
+            ordered.append(one)
+
+    for each in list(left.values()):
+        add(each)
+    return ordered
+
+
+def group_by_chain(prompt_sets: Iterable[PromptSet]) -> list[list[PromptSet]]:
+    """The sets in groups that share their partitions: each set with those that follow it, in order.
+
+    A set whose source is not among them begins a group of its own.
+    """
+    groups: dict[str, list[PromptSet]] = {}
+    root_of: dict[str, str] = {}
+    for each in in_order(prompt_sets):
+        source = "" if each.follows is None else each.follows.name
+        root = root_of.setdefault(each.name, root_of.get(source, each.name))
+        groups.setdefault(root, []).append(each)
+    return list(groups.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -68,9 +69,9 @@ def test_small_shards_are_read_many_in_one_pass(
     passes: list[int] = []
     whole = PromptSet.requests
 
-    def counted(self: PromptSet, partitions: dict[str, object]) -> object:
+    def counted(self: PromptSet, partitions: dict[str, object], **given: Any) -> object:
         passes.append(len(partitions))
-        return whole(self, partitions)
+        return whole(self, partitions, **given)
 
     with patch.object(PromptSet, "requests", counted):
         found = names(animals)
