@@ -71,6 +71,9 @@ class Intent:
     """Estimate in millionths of a USD, reserved against every budget in the same transaction."""
     request_json: str
     """The whole Request, redacted nowhere: see ``ledger.codec``. Held in the database only."""
+    input_sha256: str = ""
+    """What the provider is sent, as 64 hex digits, where other requests may send the same: takes of
+    one input, of a model without a seed. Empty where the input is this request's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,19 @@ class OverBudget:
 Claim: TypeAlias = Claimed | Busy | Over | OverBudget
 
 
+class Adoption(StrEnum):
+    """What became of an id that the provider's list showed."""
+
+    ADOPTED = "adopted"
+    """The attempt holds it now."""
+    HELD = "held"
+    """The attempt holds it already: its answer came meanwhile."""
+    TAKEN = "taken"
+    """Another attempt holds it: look for another one."""
+    NOT_OURS = "not ours"
+    """The attempt is no longer this holder's, or has another id by now."""
+
+
 class Ledger(Protocol):
     """Blocking and thread-safe; every method is one transaction and raises LedgerError.
 
@@ -202,11 +218,25 @@ class Ledger(Protocol):
     def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
         """Write down the provider's id, whoever holds the attempt now; return the new state.
 
-        Never refused: an attempt that is missing (a restored backup) is written whole. ACCEPTED
-        where no other attempt has followed (a closed attempt is then open again), or where it holds
-        this very id already. DUPLICATE where another one has followed, or where it holds another
-        id: the second id is kept in an attempt of its own and charged, because it was paid for.
-        Creations without an id are told apart by their replies.
+        An attempt that is missing (a restored backup) is written whole. ACCEPTED where no other
+        attempt has followed (a closed attempt is then open again), or where it holds this very id
+        already. DUPLICATE where another one has followed, or where it holds another id: the second
+        id is kept in an attempt of its own and charged, because it was paid for. Creations without
+        an id are told apart by their replies.
+
+        INTENT where the id is another request's (``is_left_to_another``): it is not written here.
+        An attempt without an answer then has none still, and can be claimed at once, because there
+        may be another prediction of its input to be found.
+        """
+        ...
+
+    def adopt(
+        self, attempt: Attempt, *, holder: str, prediction_id: str | None, reply: str
+    ) -> Adoption:
+        """Write down an id that the provider's list showed, and start the lease anew.
+
+        Only for an attempt that is still this claim's and has no answer, and only where no attempt
+        of any request holds the id: several takes of one input may look for theirs at once.
         """
         ...
 
@@ -282,6 +312,10 @@ class Ledger(Protocol):
         """The ids among these that some attempt already holds."""
         ...
 
+    def ids_of_input(self, input_sha256: str) -> set[str]:
+        """The ids that attempts with this ``Intent.input_sha256`` hold."""
+        ...
+
     def attempts(self) -> Iterator[Attempt]:
         """Every attempt of every request, ordered by request and number.
 
@@ -327,6 +361,23 @@ def state_when_accepted(state: State, held: str | None, new: str, *, latest: boo
     if held != new:
         return None
     return State.DUPLICATE if state in GIVEN_UP else state
+
+
+WITHOUT_ID = frozenset({State.INTENT, State.HELD})
+"""States of an attempt that may have been accepted, by an id that is not known."""
+
+
+def is_left_to_another(held: str | None, new: str, *, is_taken: bool, is_awaited: bool) -> bool:
+    """Return whether an accepted creation is not written to the attempt that was sent.
+
+    ``held`` and ``new`` are as in ``state_when_accepted``. Takes of one input can't be told apart
+    in the provider's list, so one that settles may adopt the prediction of another, whose answer is
+    still under way. ``is_taken``: an attempt of another request holds it; one prediction makes one
+    image. ``is_awaited``: this attempt has adopted one already, and an attempt of another request
+    with the same input, whose prediction that may have been, is without an id: it will find this
+    one in the list.
+    """
+    return is_taken or (is_awaited and held not in (None, new))
 
 
 def may_follow(latest: Attempt, after: int) -> bool:

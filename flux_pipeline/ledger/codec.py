@@ -11,10 +11,12 @@ from typing import Any
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.prediction import Output, Prediction, Status
-from flux_pipeline.request import Request, Source
+from flux_pipeline.request import InputPicture, Request, Source
 
 _FORM = 1
-_REQUEST = tuple(field.name for field in fields(Request) if field.name not in {"input", "source"})
+_OBJECTS = frozenset({"input", "defaults", "source", "pictures"})
+_REQUEST = tuple(field.name for field in fields(Request) if field.name not in _OBJECTS)
+_PICTURE = tuple(field.name for field in fields(InputPicture))
 _SOURCE = tuple(field.name for field in fields(Source))
 
 
@@ -29,6 +31,10 @@ def dump_request(request: Request) -> str:
     table: dict[str, Any] = {name: getattr(request, name) for name in _REQUEST}
     table["form"] = _FORM
     table["input"] = dict(request.input)
+    table["defaults"] = dict(request.defaults)
+    table["pictures"] = [
+        {name: getattr(picture, name) for name in _PICTURE} for picture in request.pictures
+    ]
     table["source"] = {name: getattr(request.source, name) for name in _SOURCE}
     return json.dumps(table, allow_nan=False, separators=(",", ":"))
 
@@ -43,7 +49,9 @@ def load_request(text: str) -> Request:
         table = json.loads(text)
         if table.pop("form") != _FORM:
             raise LedgerError("a request in the ledger was written by a newer release: update")
-        return Request(**{**table, "source": Source(**table["source"])})
+        pictures = tuple(InputPicture(**each) for each in table.pop("pictures", []))
+        source = Source(**table.pop("source"))
+        return Request(**table, source=source, pictures=pictures)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LedgerError(
             f"a request in the ledger can't be read ({type(error).__name__}): the database was "

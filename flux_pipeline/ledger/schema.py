@@ -13,7 +13,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Intent, State
 from flux_pipeline.ledger.leases import Moment, Stamp
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by one whenever a table changes; ``MIGRATIONS`` then leads from the one before to it."""
 Migrations = Mapping[int, Callable[[Connection], None]]
 STORE_ID, STORE_URI = "store_id", "store_uri"
@@ -53,6 +53,8 @@ ATTEMPTS = sa.Table(
     sa.Column("images", sa.Text, nullable=False),
     sa.Column("recorded", sa.Boolean, nullable=False),
     sa.Column("resolution", sa.Text),
+    # what other requests may send too, empty where none does; new in version 3
+    sa.Column("input_sha256", sa.Text, nullable=False, server_default=""),
 )
 
 BUDGETS = sa.Table(
@@ -72,6 +74,16 @@ RATES = sa.Table(
     sa.Column("slowed_at", sa.Double, nullable=False),
     sa.Column("paused_until", sa.Double, nullable=False),
     sa.Column("granted", sa.Double, nullable=False),
+)
+
+UPLOADS = sa.Table(
+    "flux_uploads",  # new in version 3
+    METADATA,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("sha256", sa.Text, primary_key=True),  # of the file's bytes
+    sa.Column("url", sa.Text, primary_key=True),  # the address under which it was sent
+    sa.Column("file_id", sa.Text, nullable=False),  # the provider's; empty for a link to the store
+    sa.Column("expires_at", sa.Double),  # unix seconds; NULL where the provider said nothing
 )
 
 META = sa.Table(
@@ -107,6 +119,13 @@ _index(
 
 _index("flux_attempts_prediction", _c.prediction_id, where=_c.prediction_id.is_not(None))
 
+_SHARED_INPUT = sa.Index(
+    "flux_attempts_input",
+    _c.input_sha256,
+    sqlite_where=_c.input_sha256 != "",
+    postgresql_where=_c.input_sha256 != "",
+)
+
 
 def _add_steady_intent(connection: Connection) -> None:
     """From version 1: an attempt's age was measured on the wall clock alone."""
@@ -114,7 +133,16 @@ def _add_steady_intent(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE {ATTEMPTS.name} ADD COLUMN {column} {kind}")
 
 
-MIGRATIONS: Migrations = {1: _add_steady_intent}
+def _add_shared_inputs_and_uploads(connection: Connection) -> None:
+    """From version 2: every model took a seed, and pictures went in by an address of the user's."""
+    connection.exec_driver_sql(
+        f"ALTER TABLE {ATTEMPTS.name} ADD COLUMN input_sha256 TEXT NOT NULL DEFAULT ''"
+    )
+    _SHARED_INPUT.create(connection)
+    UPLOADS.create(connection)
+
+
+MIGRATIONS: Migrations = {1: _add_steady_intent, 2: _add_shared_inputs_and_uploads}
 """For each older version, the step that leads to the next one."""
 
 
@@ -194,6 +222,7 @@ COLUMNS: tuple[sa.Column[Any], ...] = (
     _c.recorded,
     _c.resolution,
     _c.claims,
+    _c.input_sha256,
 )
 """Positional on purpose: reading by name costs more than the rest of the loading."""
 CLAIM_COLUMNS = (
@@ -212,6 +241,7 @@ def attempt_from(row: Any) -> Attempt:
     """Return the attempt of a row that starts with ``COLUMNS``."""
     sha, number, state, holder, claimed_at, intent_at, prompt_set, run_id, cost, request = row[:10]
     prediction_id, reply, error, retryable, images, recorded, resolution, claims = row[10:18]
+    input_sha256 = row[18]
     return Attempt(
         sha,
         number,
@@ -219,7 +249,7 @@ def attempt_from(row: Any) -> Attempt:
         holder,
         claimed_at,
         intent_at,
-        Intent(sha, prompt_set, run_id, cost, request),
+        Intent(sha, prompt_set, run_id, cost, request, input_sha256),
         prediction_id,
         reply,
         error,

@@ -105,6 +105,7 @@ class SqlLedger:
     claim = _one_write(Transaction.claim)
     renew = _one_write(Transaction.renew)
     accept = _one_write(Transaction.accept)
+    adopt = _one_write(Transaction.adopt)
     succeed = _one_write(Transaction.succeed)
     close = _one_write(Transaction.close)
     allow_retry = _one_write(Transaction.allow_retry)
@@ -116,6 +117,7 @@ class SqlLedger:
     in_state = _one_read(Transaction.in_state)
     spent_micros = _one_read(Transaction.spent_micros)
     known_ids = _one_read(Transaction.known_ids)
+    ids_of_input = _one_read(Transaction.ids_of_input)
     is_empty = _one_read(Transaction.is_empty)
     _page = _one_read(Transaction.page)
 

@@ -21,6 +21,8 @@ from flux_pipeline.ledger import base as rules
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import (
     FINISHED,
+    WITHOUT_ID,
+    Adoption,
     Attempt,
     Budget,
     Busy,
@@ -164,10 +166,51 @@ class Transaction:
             return self._keep_lost(attempt, paid)
         return self._accept_again(row, paid)
 
+    def adopt(
+        self, attempt: Attempt, *, holder: str, prediction_id: str | None, reply: str
+    ) -> Adoption:
+        """See ``Ledger.adopt``."""
+        if not self.renew(attempt, holder=holder):
+            return Adoption.NOT_OURS
+        prediction = None if prediction_id is None else storable(prediction_id)
+        raw = storable(reply)
+        paid = {"id": prediction, "raw": raw, "key": rules.acceptance_of(prediction, raw)}
+        at = _key(attempt)
+        if self.connection.execute(ADOPT, {**at, **paid}).rowcount:
+            return Adoption.ADOPTED
+        row = self.connection.execute(ATTEMPT, at).one()
+        held = row[len(COLUMNS)]
+        if held == paid["key"]:
+            return Adoption.HELD
+        return Adoption.TAKEN if held is None else Adoption.NOT_OURS
+
+    def _is_taken(self, request_sha256: str, prediction_id: str | None) -> bool:
+        """Whether an attempt of another request holds this id."""
+        values = {"sha": request_sha256, "id": prediction_id}
+        return self.connection.execute(TAKEN, values).first() is not None
+
+    def _is_awaited(self, row: Attempt) -> bool:
+        """Whether an attempt of another request with the same input is without an id."""
+        shared = row.intent.input_sha256
+        values = {"sha": row.request_sha256, "shared": shared}
+        return bool(shared) and self.connection.execute(AWAITED, values).first() is not None
+
+    def _leave(self, row: Attempt) -> State:
+        """Leave an id to another request; an attempt without an answer is free to be claimed."""
+        self.connection.execute(FREE_CLAIM, _key(row))
+        return State.INTENT
+
     def _accept_again(self, found: Sequence[Any], paid: dict[str, Any]) -> State:
-        """Accept for an attempt that is no intent any more."""
+        """Accept for an attempt that is no intent any more, or whose id another request holds."""
         row = attempt_from(found)
         held, latest, scopes = found[len(COLUMNS) :]
+        if rules.is_left_to_another(
+            held,
+            paid["key"],
+            is_taken=self._is_taken(row.request_sha256, paid["id"]),
+            is_awaited=self._is_awaited(row),
+        ):
+            return self._leave(row)
         state = rules.state_when_accepted(row.state, held, paid["key"], latest=latest)
         if state is None:
             return self._keep_apart(row, paid, scopes)
@@ -195,6 +238,8 @@ class Transaction:
         A paid id is written whatever happened to the database: with the intent that the caller
         still has, as a duplicate where others have gone on without it.
         """
+        if self._is_taken(attempt.request_sha256, paid["id"]):
+            return State.INTENT
         row = self.connection.execute(LATEST, {"sha": attempt.request_sha256}).first()
         latest = None if row is None else attempt_from(row)
         state = rules.state_when_lost(attempt, latest)
@@ -299,6 +344,13 @@ class Transaction:
             known.update(asked[row[0]] for row in rows.all())
         return known
 
+    def ids_of_input(self, input_sha256: str) -> set[str]:
+        """See ``Ledger.ids_of_input``."""
+        if not input_sha256:
+            return set()
+        rows = self.connection.execute(IDS_OF_INPUT, {"shared": input_sha256})
+        return {row[0] for row in rows.all()}
+
     def attempts(self) -> Iterator[Attempt]:
         """See ``Ledger.attempts``."""
         return in_pages(self.page)
@@ -347,6 +399,7 @@ class Transaction:
             "images": "[]",
             "recorded": False,
             "resolution": None,
+            "input_sha256": attempt.intent.input_sha256,
         }
         self.connection.execute(INSERT, values | self._lease(attempt.holder))
 
@@ -435,6 +488,7 @@ def _storable_intent(intent: Intent) -> Intent:
         storable(intent.run_id),
         intent.cost_micros,
         storable(intent.request_json),
+        intent.input_sha256,
     )
 
 
@@ -460,14 +514,46 @@ UNSET_LATEST = _UPDATE.where(_c.latest, sa.not_(_IS_OPEN)).values(latest=False)
 # No values here: it sets the columns that it is given, those of ``Transaction._lease``.
 RESTART_LEASE = _UPDATE.where(_IS_OPEN, *_SAME_CLAIM)
 
-# Accept: the provider's id, whatever state the attempt is in by now.
-ACCEPT = _UPDATE.where(_c.state == sa.bindparam("was")).values(
+# Accept: the provider's id, whatever state the attempt is in by now; no two requests hold one id.
+_other = ATTEMPTS.alias("other")
+_SAME_ID = _other.c.prediction_id == sa.bindparam("id", type_=sa.Text)
+_TAKEN = (_SAME_ID, _other.c.request_sha256 != sa.bindparam("sha"))
+TAKEN = sa.select(_other.c.number).where(*_TAKEN).limit(1)
+_ACCEPT = _UPDATE.where(_c.state == sa.bindparam("was")).values(
     state=sa.bindparam("word"),
     acceptance=sa.bindparam("key"),
     prediction_id=sa.bindparam("id"),
     reply=sa.bindparam("raw"),
 )
-REOPEN = ACCEPT.values(error=None, retryable=False, images="[]", recorded=False)
+ACCEPT = _ACCEPT.where(sa.not_(sa.exists().where(*_TAKEN)))
+REOPEN = _ACCEPT.values(error=None, retryable=False, images="[]", recorded=False)
+ADOPT = (
+    _UPDATE.where(_c.state == State.INTENT.value)
+    .where(sa.not_(sa.exists().where(_SAME_ID)))
+    .values(
+        state=State.ACCEPTED.value,
+        acceptance=sa.bindparam("key"),
+        prediction_id=sa.bindparam("id"),
+        reply=sa.bindparam("raw"),
+    )
+)
+FREE_CLAIM = _UPDATE.where(_c.state == State.INTENT.value).values(
+    claims=_c.claims + 1, lease_seconds=0.0
+)
+_SHARED_INPUT = (
+    _c.input_sha256 == sa.bindparam("shared"),
+    _c.input_sha256 != "",  # so that the partial index is used
+)
+IDS_OF_INPUT = sa.select(_c.prediction_id).where(*_SHARED_INPUT, _c.prediction_id.is_not(None))
+AWAITED = (
+    sa.select(_c.number)
+    .where(
+        *_SHARED_INPUT,
+        _c.request_sha256 != sa.bindparam("sha"),
+        _c.state.in_([state.value for state in sorted(WITHOUT_ID)]),
+    )
+    .limit(1)
+)
 ATTEMPT = sa.select(*COLUMNS, _c.acceptance, _c.latest, _c.scopes).where(*_ONE_ATTEMPT)
 SAME_ACCEPTANCE = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("key"))
 

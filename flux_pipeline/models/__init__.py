@@ -8,6 +8,7 @@ from flux_pipeline.models.catalog import (
     effective_input,
     find_model,
     known_defaults,
+    shared_input,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "effective_input",
     "find_model",
     "known_defaults",
+    "shared_input",
 ]

@@ -182,6 +182,17 @@ def effective_input(request: Request) -> Mapping[str, JsonValue]:
     return request.input
 
 
+def shared_input(request: Request) -> str:
+    """What tells apart the inputs that the provider is sent, where several requests may share one.
+
+    64 hex digits for a request without a seed, whose takes are sent alike; empty for any other.
+    """
+    if request.seed is not None:
+        return ""
+    version = request.model if request.is_official else request.version
+    return fingerprint(version, effective_input(request))
+
+
 def known_defaults(request: Request) -> Mapping[str, JsonValue]:
     """What the model fills in where a request gives nothing, nulls included; empty if unknown."""
     if request.defaults:

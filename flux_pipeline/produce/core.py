@@ -21,7 +21,16 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from flux_pipeline.ledger.base import Attempt, Busy, Claim, Claimed, Over, OverBudget, State
+from flux_pipeline.ledger.base import (
+    Adoption,
+    Attempt,
+    Busy,
+    Claim,
+    Claimed,
+    Over,
+    OverBudget,
+    State,
+)
 from flux_pipeline.ledger.codec import load_prediction
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.outcomes import (
@@ -342,10 +351,13 @@ def _accept(context: RequestContext, attempt: Attempt, prediction: Prediction) -
     """Write the id before anything else happens.
 
     Where another worker had given the attempt up meanwhile, this prediction is paid for twice: that
-    is noted, and the claim is decided again.
+    is noted, and the claim is decided again. So it is where another take of the same input has
+    adopted the prediction: then one of that take's own may be found instead.
     """
-    context.created += 1
     state: State = yield WriteAccepted(attempt, prediction)
+    if state is State.INTENT:
+        return attempt
+    context.created += 1
     if state is State.DUPLICATE:
         context.notices.append(f"paid twice: prediction {prediction.id} came after it was given up")
         return attempt
@@ -391,8 +403,15 @@ def settle(context: RequestContext, attempt: Attempt, *, sent_before: float) -> 
     To believe an early list pays twice, because new predictions show up late in it. So absence
     is a proof only in a reading that was begun ``visibility`` seconds after ``sent_before``, and
     only while the list still reaches back to the intent.
+
+    Takes of one input, of a model without a seed, can't be told apart in the list: any prediction
+    of that input which nobody holds will do, as long as each take ends with one. They take the
+    oldest, and only from a reading that would be a proof of absence. Then whatever a take leaves to
+    the one whose prediction it has adopted was made later than that, and shows already; so that one
+    will find it, and nothing that was paid for is left over.
     """
     policy, failures, looks = context.policy, 0, 0
+    is_unique = context.request.seed is not None
     proof_from = sent_before + policy.visibility
     # Below 0 a wall clock was set back, and nothing can be proven.
     remembered = 0 <= attempt.age < policy.list_reach - policy.visibility
@@ -400,11 +419,14 @@ def settle(context: RequestContext, attempt: Attempt, *, sent_before: float) -> 
         begun = context.clock()
         outcome: FindOutcome = yield FindInList(attempt)
         match outcome:
-            case Found(prediction):
-                ours: bool = yield WriteFound(attempt, prediction)
-                context.created += ours
-                return prediction if ours else attempt
-            case Absent() if remembered and begun < proof_from:
+            case Found(prediction) if is_unique or (remembered and begun >= proof_from):
+                adoption: Adoption = yield WriteFound(attempt, prediction)
+                if adoption is not Adoption.TAKEN:
+                    context.created += adoption is Adoption.ADOPTED
+                    return attempt if adoption is Adoption.NOT_OURS else prediction
+                failures = 0
+                wait = policy.wait_after(1)
+            case Absent() | Found() if remembered and begun < proof_from:
                 failures = 0
                 looks += 1  # looked for often: the sooner it shows, the sooner this slot is free
                 wait = min(proof_from - context.clock(), policy.wait_after(looks))

@@ -54,7 +54,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class WriteAccepted:
-    """Write the provider's id before anything else happens. Outcome: ``State``."""
+    """Write the provider's id before anything else happens. Outcome: ``State``.
+
+    INTENT where another take of the same input has adopted this prediction.
+    """
 
     attempt: Attempt
     prediction: Prediction
@@ -64,7 +67,8 @@ class WriteAccepted:
 class WriteFound:
     """Write the id that the list showed, if the attempt is still ours and unanswered.
 
-    Outcome: bool. What the list shows may be a later attempt's: only the holder may take it.
+    Outcome: ``ledger.Adoption``. What the list shows may be a later attempt's, or another take's of
+    the same input: only the holder may take it, and only where nobody has it.
     """
 
     attempt: Attempt

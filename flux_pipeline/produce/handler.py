@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from flux_pipeline.errors import DownloadError, StoreError
-from flux_pipeline.ledger.base import Attempt, Budget, Claim, Intent, Ledger, State
+from flux_pipeline.ledger.base import Adoption, Attempt, Budget, Claim, Intent, State
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.leases import elapsed_since_boot
 from flux_pipeline.ledger.writer import LedgerWriter
@@ -39,6 +39,7 @@ from flux_pipeline.produce.records import build_record
 from flux_pipeline.produce.report import Stop
 from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
+from flux_pipeline.provider.listing import KnownIds
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
 
@@ -54,6 +55,8 @@ class RunServices:
     ledger: LedgerWriter
     known_ids: Callable[[Sequence[str]], set[str]]
     """Returns those of the ids that the ledger holds already; blocks, and is seldom called."""
+    not_ours: frozenset[str] = field(default=frozenset(), kw_only=True)
+    """Ids that belong to no request here, beyond those that the ledger holds."""
     ingest: ImageIngest
     schedule: PollSchedule
     policy: Policy
@@ -81,6 +84,8 @@ class EffectHandler:
     budgets: Sequence[Budget]
     claimed_at: float = 0.0
     """When the last claim was asked for, in seconds since this host's boot."""
+    taken: set[str] = field(default_factory=set)
+    """Ids in the list that another attempt turned out to hold."""
 
     @singledispatchmethod
     async def perform(self, effect: fx.Effect) -> object:
@@ -152,17 +157,17 @@ class EffectHandler:
         )
 
     @perform.register
-    async def _(self, effect: fx.WriteFound) -> bool:
-        attempt, prediction = effect.attempt, effect.prediction
+    async def _(self, effect: fx.WriteFound) -> Adoption:
+        prediction = effect.prediction
         reply = dump_reply(prediction)
-
-        def write(ledger: Ledger) -> bool:  # both in one transaction
-            if not ledger.renew(attempt, holder=self.holder):
-                return False
-            ledger.accept(attempt, prediction_id=prediction.id, reply=reply)
-            return True
-
-        return await self.services.ledger.call(write)
+        adoption = await self.services.ledger.call(
+            lambda ledger: ledger.adopt(
+                effect.attempt, holder=self.holder, prediction_id=prediction.id, reply=reply
+            )
+        )
+        if adoption is Adoption.TAKEN and prediction.id is not None:
+            self.taken.add(prediction.id)
+        return adoption
 
     @perform.register
     async def _(self, effect: fx.WriteSucceeded) -> bool:
@@ -207,7 +212,7 @@ class EffectHandler:
         async with anyio.create_task_group() as group:
             group.start_soon(self._renew_repeatedly, attempt)
             outcome = await self.services.provider.find(
-                self.request, since=attempt.intent_at, age=age, known=self.services.known_ids
+                self.request, since=attempt.intent_at, age=age, known=await self._known_ids()
             )
             group.cancel_scope.cancel()
         return outcome
@@ -336,6 +341,18 @@ class EffectHandler:
             prediction=prediction,
             polls=polls,
         )
+
+    async def _known_ids(self) -> KnownIds:
+        """The ids that belong to other attempts, before a reading of the list begins.
+
+        Of takes of one input exactly those at that moment: one that was adopted while the list was
+        read may have left another prediction to this request, which that reading does not show.
+        """
+        shared = self.intent.input_sha256
+        if not shared:
+            return self.services.known_ids
+        held = await self.services.ledger.call(lambda ledger: ledger.ids_of_input(shared))
+        return held | self.taken | self.services.not_ours
 
     async def _renew_repeatedly(self, attempt: Attempt) -> None:
         """Renew the claim until canceled: reading a list of many pages may outlast the lease."""

@@ -28,6 +28,7 @@ from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.writer import LedgerWriter
+from flux_pipeline.models import shared_input
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.handler import EffectHandler, RunServices
@@ -158,6 +159,7 @@ class Producer:
                 provider=provider,
                 ledger=ledger,
                 known_ids=self._known_ids,
+                not_ours=self.not_ours,
                 ingest=ImageIngest(
                     self.store, _now, self.aigc_producer, self.embed_prompt, self.signer
                 ),
@@ -186,6 +188,7 @@ class Producer:
                         request_json=dump_request(
                             replace(request, input=redact_input(request.input))
                         ),
+                        input_sha256=shared_input(request),
                     ),
                     budgets=limits.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
                 )

@@ -4,6 +4,7 @@ A subclass gives the ``ledger`` fixture, on the ``clock`` of these tests and wit
 """
 
 from tests.ledger.contract_accepting import AcceptContract
+from tests.ledger.contract_adopting import AdoptContract, AdoptedByAnotherContract
 from tests.ledger.contract_budgets import BudgetContract
 from tests.ledger.contract_claims import ClaimContract
 from tests.ledger.contract_closing import CloseContract, ReplayContract
@@ -14,6 +15,8 @@ from tests.ledger.contract_reopening import ReopenContract, RetryContract
 class LedgerContract(
     ClaimContract,
     AcceptContract,
+    AdoptContract,
+    AdoptedByAnotherContract,
     CloseContract,
     RetryContract,
     ReopenContract,

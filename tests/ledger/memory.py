@@ -13,6 +13,7 @@ from typing import Self
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger import base as rules
 from flux_pipeline.ledger.base import (
+    Adoption,
     Attempt,
     Budget,
     Busy,
@@ -31,6 +32,8 @@ class _Row:
     attempt: Attempt
     scopes: tuple[str, ...]
     acceptance: str | None = None
+    is_free: bool = False
+    """Whether it can be claimed although its lease has not ended."""
 
 
 class MemoryLedger:
@@ -39,7 +42,8 @@ class MemoryLedger:
         self._rows: dict[str, dict[int, _Row]] = {}
         self._latest: dict[str, int] = {}
         self._used: dict[str, int] = {}
-        self._ids: set[str] = set()
+        self._ids: dict[str, str] = {}
+        """The request that holds each."""
         self._dead: set[str] = set()
         self.lease_seconds = lease_seconds
 
@@ -55,7 +59,7 @@ class MemoryLedger:
             for sha, rows in self._rows.items()
         }
         backup._latest, backup._used = dict(self._latest), dict(self._used)
-        backup._ids, backup._dead = set(self._ids), set(self._dead)
+        backup._ids, backup._dead = dict(self._ids), set(self._dead)
         return backup
 
     @contextmanager
@@ -85,9 +89,10 @@ class MemoryLedger:
         row = self._rows[sha][number]
         attempt = row.attempt
         if attempt.state.is_open:
-            left = self._remaining(attempt)
+            left = self._remaining(row)
             if left > 0:
                 return Busy(left)
+            row.is_free = False
             row.attempt = replace(
                 attempt, holder=holder, claimed_at=self._clock(), claims=attempt.claims + 1
             )
@@ -111,6 +116,14 @@ class MemoryLedger:
         if row is None:
             return self._keep_lost(attempt, key, prediction, raw)
         was = row.attempt
+        if rules.is_left_to_another(
+            row.acceptance,
+            key,
+            is_taken=self._is_taken(was.request_sha256, prediction),
+            is_awaited=self._is_awaited(was),
+        ):
+            self._free(row)
+            return State.INTENT
         latest = self._latest[was.request_sha256] == was.number
         state = rules.state_when_accepted(was.state, row.acceptance, key, latest=latest)
         if state is None:
@@ -131,6 +144,27 @@ class MemoryLedger:
         )
         self._remember(row, key, prediction)
         return state
+
+    def adopt(
+        self, attempt: Attempt, *, holder: str, prediction_id: str | None, reply: str
+    ) -> Adoption:
+        if not self.renew(attempt, holder=holder):
+            return Adoption.NOT_OURS
+        prediction = None if prediction_id is None else storable(prediction_id)
+        raw = storable(reply)
+        key = rules.acceptance_of(prediction, raw)
+        row = self._rows[attempt.request_sha256][attempt.number]
+        if row.acceptance == key:
+            return Adoption.HELD
+        if row.attempt.state is not State.INTENT:
+            return Adoption.NOT_OURS
+        if prediction in self._ids:
+            return Adoption.TAKEN
+        row.attempt = replace(
+            row.attempt, state=State.ACCEPTED, prediction_id=prediction, reply=raw
+        )
+        self._remember(row, key, prediction)
+        return Adoption.ADOPTED
 
     def succeed(self, attempt: Attempt, *, reply: str) -> bool:
         row = self._row(attempt)
@@ -224,6 +258,19 @@ class MemoryLedger:
     def known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
         return {each for each in prediction_ids if storable(each) in self._ids}
 
+    def ids_of_input(self, input_sha256: str) -> set[str]:
+        return {
+            each.prediction_id
+            for each in self._of_input(input_sha256)
+            if each.prediction_id is not None
+        }
+
+    def _of_input(self, input_sha256: str) -> Iterator[Attempt]:
+        for rows in self._rows.values() if input_sha256 else ():
+            for row in rows.values():
+                if row.attempt.intent.input_sha256 == input_sha256:
+                    yield row.attempt
+
     def attempts(self) -> Iterator[Attempt]:
         for sha in sorted(self._rows):
             yield from self.history(sha)
@@ -231,8 +278,24 @@ class MemoryLedger:
     def _row(self, attempt: Attempt) -> _Row | None:
         return self._rows.get(attempt.request_sha256, {}).get(attempt.number)
 
-    def _remaining(self, attempt: Attempt) -> float:
-        if attempt.holder in self._dead:
+    def _is_taken(self, request_sha256: str, prediction: str | None) -> bool:
+        owner = None if prediction is None else self._ids.get(prediction)
+        return owner is not None and owner != request_sha256
+
+    def _is_awaited(self, row: Attempt) -> bool:
+        return any(
+            each.state in rules.WITHOUT_ID and each.request_sha256 != row.request_sha256
+            for each in self._of_input(row.intent.input_sha256)
+        )
+
+    def _free(self, row: _Row) -> None:
+        if row.attempt.state is State.INTENT:
+            row.attempt = replace(row.attempt, claims=row.attempt.claims + 1)
+            row.is_free = True
+
+    def _remaining(self, row: _Row) -> float:
+        attempt = row.attempt
+        if row.is_free or attempt.holder in self._dead:
             return 0.0
         return self.lease_seconds - (self._clock() - attempt.claimed_at)
 
@@ -278,6 +341,8 @@ class MemoryLedger:
 
     def _keep_lost(self, attempt: Attempt, key: str, prediction: str | None, raw: str) -> State:
         sha = attempt.request_sha256
+        if self._is_taken(sha, prediction):
+            return State.INTENT
         latest = self.find([sha]).get(sha)
         state = rules.state_when_lost(attempt, latest)
         lost = replace(
@@ -302,7 +367,7 @@ class MemoryLedger:
     def _remember(self, row: _Row, key: str, prediction: str | None) -> None:
         row.acceptance = key
         if prediction is not None:
-            self._ids.add(prediction)
+            self._ids.setdefault(prediction, row.attempt.request_sha256)
 
     def _charge(self, row: _Row, cost: int) -> None:
         for scope in row.scopes:

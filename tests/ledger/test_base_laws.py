@@ -4,6 +4,7 @@ The model decides on its own and shares no code with the ledgers. Numbers I1 to 
 project's invariants: those that a ledger can keep.
 """
 
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from flux_pipeline.ledger.base import (
+    Adoption,
     Attempt,
     Budget,
     Busy,
@@ -142,9 +144,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def accept(self, data: st.DataObject, prediction_id: str) -> None:
         number, attempt = data.draw(st.sampled_from(self.seen))
         answer = self.ledger.accept(attempt, prediction_id=prediction_id, reply="{}")
-        self.paid.add((number, prediction_id))
         rows = self.model.rows[number]
         row = rows[attempt.number]
+        if any(held == prediction_id for other, held in self.paid if other != number):
+            assert answer is S.INTENT
+            if row.state is S.INTENT:  # and can be claimed at once
+                row.claims, row.claimed_at = row.claims + 1, -math.inf
+            return
+        self.paid.add((number, prediction_id))
         if row.prediction_id not in (None, prediction_id):
             assert answer is S.DUPLICATE
             if all(each.prediction_id != prediction_id for each in rows.values()):
@@ -155,6 +162,27 @@ class LedgerMachine(RuleBasedStateMachine):
             row.state, row.retryable = (S.DUPLICATE if followed else S.ACCEPTED), False
         row.prediction_id = prediction_id
         assert answer is (S.DUPLICATE if row.state is S.DUPLICATE else S.ACCEPTED)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), prediction_id=ids, holder=holders)
+    def adopt(self, data: st.DataObject, prediction_id: str, holder: str) -> None:
+        number, attempt = data.draw(st.sampled_from(self.seen))
+        row = self.model.rows[number][attempt.number]
+        answer = self.ledger.adopt(attempt, holder=holder, prediction_id=prediction_id, reply="{}")
+        if (row.holder, row.claims) != (holder, attempt.claims) or row.state not in OPEN:
+            assert answer is Adoption.NOT_OURS
+            return
+        row.claimed_at = self.clock.now
+        if row.prediction_id == prediction_id:
+            assert answer is Adoption.HELD
+        elif row.state is not S.INTENT:
+            assert answer is Adoption.NOT_OURS
+        elif any(held == prediction_id for _, held in self.paid):
+            assert answer is Adoption.TAKEN
+        else:
+            assert answer is Adoption.ADOPTED
+            row.state, row.prediction_id = S.ACCEPTED, prediction_id
+            self.paid.add((number, prediction_id))
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data())
@@ -214,6 +242,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all((sha(number), each) in kept for number, each in self.paid)
         wanted = {each for _, each in self.paid}
         assert self.ledger.known_ids(["p1", "p2", "p3"]) == wanted
+
+    @invariant()
+    def no_id_is_held_by_two_requests(self) -> None:
+        held = {(each.request_sha256, each.prediction_id) for each in self.ledger.attempts()}
+        ids = [each for _, each in held if each is not None]
+        assert len(ids) == len(set(ids))
 
     @invariant()
     def the_budget_is_what_the_attempts_cost(self) -> None:

@@ -17,7 +17,7 @@ from flux_pipeline.ledger.codec import (
     load_request,
 )
 from flux_pipeline.prediction import Output, Prediction, Status
-from flux_pipeline.request import Request, Source
+from flux_pipeline.request import InputPicture, Request, Source
 
 text = st.text(st.characters(), max_size=20)
 json_values = st.recursive(
@@ -30,6 +30,14 @@ json_values = st.recursive(
     max_leaves=8,
 )
 sources = st.builds(Source, text, text, st.integers(1, 99), text, text, text)
+pictures = st.builds(
+    InputPicture,
+    sha256=text,
+    uri=text,
+    bytes=st.integers(0, 2**40),
+    content_type=text,
+    request_sha256=st.none() | text,
+)
 requests = st.builds(
     Request,
     model=text,
@@ -42,6 +50,9 @@ requests = st.builds(
     image_format=st.sampled_from(["webp", "jpg", "png"]),
     cost_usd=st.floats(0, 100),
     source=sources,
+    pictures=st.lists(pictures, max_size=3).map(tuple),
+    defaults=st.dictionaries(text, json_values, max_size=2),
+    seed_input=text,
 )
 
 REQUEST = Request(

@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "what"),
     [
-        ("3", "schema version 3, newer than the 2 .* update flux-pipeline"),
+        ("4", "schema version 4, newer than the 3 .* update flux-pipeline"),
         ("0", "schema version 0, older than .* open it once with the release"),
         ("one", "no readable schema version: restore"),
     ],
@@ -172,19 +173,27 @@ def test_an_older_schema_is_led_on_step_by_step(sqlite_url: str) -> None:
     open_ledger(sqlite_url).dispose()
     set_version(sqlite_url, "0")
     steps: list[int] = []
-    migrations = {0: lambda _: steps.append(0), 1: lambda _: steps.append(1)}
+    versions = range(schema.SCHEMA_VERSION)
+    migrations = {version: partial(_note, steps, version) for version in versions}
     engine = sa.create_engine(sqlite_url)
     with engine.begin() as connection:
         schema.prepare(connection, migrations)
         assert schema.stored_version(connection) == schema.SCHEMA_VERSION
     engine.dispose()
-    assert steps == [0, 1]
+    assert steps == list(versions)
     open_ledger(sqlite_url).dispose()
+
+
+def _note(steps: list[int], version: int, _connection: sa.Connection) -> None:
+    steps.append(version)
 
 
 def as_version_1(ledger: SqlLedger) -> None:
     """Give the ledger the tables of version 1, with the rows that it holds."""
     with ledger.transaction() as tx:
+        tx.connection.exec_driver_sql("DROP TABLE flux_uploads")
+        tx.connection.exec_driver_sql("DROP INDEX flux_attempts_input")
+        tx.connection.exec_driver_sql("ALTER TABLE flux_attempts DROP COLUMN input_sha256")
         for column in ("intent_steady", "intent_boot"):
             tx.connection.exec_driver_sql(f"ALTER TABLE flux_attempts DROP COLUMN {column}")
         schema.write_meta(tx.connection, "schema_version", "1")

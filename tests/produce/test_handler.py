@@ -1,15 +1,17 @@
 """What the handler does beside the one call that an effect asks for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from flux_pipeline.ledger.base import Claimed, Intent
+from flux_pipeline.ledger.base import Adoption, Claimed, Intent
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.writer import LedgerWriter
-from flux_pipeline.outcomes import Absent
+from flux_pipeline.outcomes import Absent, Found
+from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.policy import Policy
@@ -30,6 +32,45 @@ class SlowList:
         while self.ledger.find([sha])[sha].claimed_at <= self.claimed_at:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         return Absent()
+
+
+class AdoptingList:
+    """A list that shows one prediction, which another take adopts while it is read."""
+
+    def __init__(self, adopt: Callable[[str], object]) -> None:
+        self.adopt = adopt
+
+    async def find(self, request: Any, *, known: Any, **_: Any) -> Absent | Found:
+        self.adopt("p1")
+        return Absent() if "p1" in known else Found(Prediction(id="p1", status=Status.STARTING))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_id_that_another_take_adopts_while_the_list_is_read_is_no_proof_of_absence(
+    tmp_path: Path,
+) -> None:
+    """That take may leave a prediction which this reading does not show: it is read again."""
+    (request,) = make_requests(1)
+    mine, other = (Intent(str(n) * 64, "set", "run", 3000, "{}", "5" * 64) for n in (1, 2))
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        claims = [ledger.claim(each, holder="me") for each in (mine, other)]
+        attempts = [claim.attempt for claim in claims if isinstance(claim, Claimed)]
+
+        def adopt(identity: str) -> object:
+            return ledger.adopt(attempts[1], holder="me", prediction_id=identity, reply="{}")
+
+        async with LedgerWriter(ledger) as writer:
+            services: Any = RunServices.__new__(RunServices)
+            services.provider, services.ledger = AdoptingList(adopt), writer
+            services.policy, services.not_ours = Policy(), frozenset()
+            handler = EffectHandler(services, request, "me", mine, ())
+            find = fx.FindInList(attempts[0])
+            found: Any = await handler.perform(find)
+            write = fx.WriteFound(attempts[0], found.prediction)
+
+            assert await handler.perform(write) is Adoption.TAKEN
+            assert await handler.perform(find) == Absent()
 
 
 @pytest.mark.anyio

@@ -2,19 +2,20 @@
 
 It runs the real ``produce.core`` against a provider that loses replies, shows new predictions late
 and counts what it charges, and against the in-memory ledger that passes the ledger's contract.
-In some schedules there are ``Accidents`` besides, which pass or which a person mends: then one run
-with everything mended must store all that can still be had, without paying for it twice.
+In some schedules the requests are takes of one input without a seed, which the provider's list
+can't tell apart. In some there are ``Accidents`` besides, which pass or which a person mends: then
+one run with everything mended must store all that can still be had, without paying for it twice.
 A schedule is a pure function of its seed, so a failure is repeated by its number.
 """
 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
-from flux_pipeline.ledger.base import Attempt, Intent, State
+from flux_pipeline.ledger.base import Adoption, Attempt, Intent, State
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.outcomes import (
@@ -69,6 +70,12 @@ def make_request(number: int) -> Request:
 
 REQUESTS = [make_request(number) for number in range(1, 4)]
 INTENTS = [Intent(r.request_sha256, "set", "run", 3000, "{}") for r in REQUESTS]
+SHARED = "5" * 64
+TAKES = [replace(r, input={"prompt": "p"}, seed_input="") for r in REQUESTS]
+"""The same requests of a model without a seed."""
+TAKE_INTENTS = [replace(intent, input_sha256=SHARED) for intent in INTENTS]
+OUTSIDER = -1
+"""Whose prediction of the same input belongs to no request: somebody tried the model by hand."""
 RECORD = ImageRecord(
     prediction_id="p",
     output_index=0,
@@ -154,6 +161,12 @@ class Weather:
     refused: float = 0.05
     accidents: float = 0.25
     """Share of the schedules that have any."""
+    seedless: float = 0.25
+    """Share of the schedules whose requests are takes of one input."""
+    lost: float = 0.15
+    """Share of the creates that are accepted and whose answer is lost."""
+    reading: float = 5.0
+    """At most that long the list of a shared input is read."""
 
 
 @dataclass(slots=True)
@@ -200,6 +213,9 @@ def draw_accidents(random: Random) -> Accidents:
 class World:
     """One schedule. ``run`` returns the invariants that are broken."""
 
+    oldest_first: ClassVar[bool] = True
+    """Whether a take adopts the oldest prediction of its input."""
+
     seed: int
     weather: Weather = field(default_factory=Weather)
     policy: Policy = field(
@@ -229,6 +245,8 @@ class World:
         self.broken: list[str] = []
         self.calm = False
         self.crashes = 0
+        self.overslept = False
+        """Whether a worker was stopped for longer than its lease: two may count one prediction."""
         self.skew = self.random.uniform(-self.weather.skew, self.weather.skew)
         count = self.random.randint(1, len(REQUESTS))
         self.requests = range(count)
@@ -236,7 +254,19 @@ class World:
         self.too_long = {n for n in self.requests if self.random.random() < self.weather.refused}
         has_accidents = self.random.random() < self.weather.accidents
         self.accidents = draw_accidents(self.random) if has_accidents else Accidents()
+        self.seedless = 0 < self.weather.seedless > self.random.random()
+        if self.seedless:
+            self.bad, self.too_long = set(), set()  # they have one input: all or none
+            self.accidents.backup_at = None  # one is only used after reindex has entered all takes
+            self.charges.append(self.make_outsider())
         self.mended_at = max(self.accidents.store_is_down)
+
+    def make_outsider(self) -> Charge:
+        """A prediction of the same input from before all intents."""
+        return Charge("outsider", OUTSIDER, -1000.0, -990.0, -950.0, Status.SUCCEEDED)
+
+    def request(self, number: int) -> Request:
+        return TAKES[number] if self.seedless else REQUESTS[number]
 
     def make_ledger(self) -> Any:
         return MemoryLedger(clock=lambda: EPOCH + self.now, lease_seconds=self.policy.lease)
@@ -318,7 +348,7 @@ class World:
         latest = self.ledger.find([REQUESTS[n].request_sha256 for n in worker.requests])
         for number in worker.requests:
             stage = produce(
-                REQUESTS[number],
+                self.request(number),
                 latest=latest.get(REQUESTS[number].request_sha256),
                 run=RUN,
                 policy=self.policy,
@@ -355,6 +385,7 @@ class World:
             return
         if not self.calm and self.random.random() < self.weather.stop:
             worker.stopped_until = self.now + self.random.uniform(0, 2 * self.policy.lease)
+            self.overslept |= worker.stopped_until > self.now + self.policy.lease
             self.at(worker.stopped_until - self.now, self.perform, slot, effect)
             return
         delay, outcome = getattr(self, type(effect).__name__)(slot, effect)
@@ -366,7 +397,7 @@ class World:
         if self.now < slot.worker.stopped_until:
             self.at(slot.worker.stopped_until - self.now, self.resume, slot, outcome)
             return
-        self.advance(slot, outcome)
+        self.advance(slot, outcome() if callable(outcome) else outcome)
 
     def crashed(self, worker: Worker) -> bool:
         """Whether the worker is dead; perhaps kill it here, and start another one later."""
@@ -411,7 +442,7 @@ class World:
         return 0.1, slot.worker.stopped
 
     def ClaimAttempt(self, slot: Slot, effect: fx.ClaimAttempt) -> tuple[float, object]:
-        intent = INTENTS[slot.request]
+        intent = (TAKE_INTENTS if self.seedless else INTENTS)[slot.request]
         return 0.01, self.ledger.claim(intent, holder=slot.holder, after=effect.after)
 
     def RenewClaim(self, slot: Slot, effect: fx.RenewClaim) -> tuple[float, bool]:
@@ -438,11 +469,12 @@ class World:
         chance, delay = self.random.random(), self.random.uniform(0.01, 2.0)
         if slot.request in self.bad:
             return delay, Refused(422, "no")
-        if self.calm or chance < 0.70:
+        answered = 0.85 - self.weather.lost
+        if self.calm or chance < answered:
             charge = self.charge(slot.request, delay)
             return delay, Accepted(Prediction(id=charge.id, status=Status.STARTING))
         if chance < 0.85:  # accepted, and the reply is lost
-            self.charge(slot.request, self.random.uniform(0.01, 15.0))
+            self.charge(slot.request, self.draw_late(15.0))
             return self.random.choice([delay, self.policy.send_timeout - 1.0]), Ambiguous(
                 "reset after the request"
             )
@@ -458,7 +490,7 @@ class World:
             id=f"p{self.order}",
             request=request,
             created_at=created + self.skew,
-            visible_at=created + self.random.uniform(0, self.weather.lateness),
+            visible_at=created + self.draw_late(self.weather.lateness),
             ends_at=ends_at,
             end=end,
             error=error,
@@ -470,6 +502,12 @@ class World:
             self.mended_at = max(self.mended_at, charge.hidden_until, charge.served_from)
         self.at(delay, self.charges.append, charge)
         return charge
+
+    def draw_late(self, most: float) -> float:
+        """Takes of one input are as late as may be more often: they meet each other more often."""
+        if self.seedless and self.random.random() < 0.5:
+            return most
+        return self.random.uniform(0.01, most)
 
     def draw_end(self, request: int) -> tuple[Status, str | None]:
         if request in self.too_long:
@@ -495,12 +533,11 @@ class World:
         identity = effect.prediction.id
         return 0.01, self.ledger.accept(effect.attempt, prediction_id=identity, reply=reply)
 
-    def WriteFound(self, slot: Slot, effect: fx.WriteFound) -> tuple[float, bool]:
-        ours = self.ledger.renew(effect.attempt, holder=slot.holder)
-        if ours:
-            identity = effect.prediction.id
-            self.ledger.accept(effect.attempt, prediction_id=identity, reply="{}")
-        return 0.01, ours
+    def WriteFound(self, slot: Slot, effect: fx.WriteFound) -> tuple[float, Adoption]:
+        identity = effect.prediction.id
+        return 0.01, self.ledger.adopt(
+            effect.attempt, holder=slot.holder, prediction_id=identity, reply="{}"
+        )
 
     def WriteSucceeded(self, slot: Slot, effect: fx.WriteSucceeded) -> tuple[float, bool]:
         return 0.01, self.ledger.succeed(effect.attempt, reply="{}")
@@ -537,6 +574,8 @@ class World:
             return 0.1, NoList()
         if not self.calm and self.random.random() < 0.1:
             return 0.1, ListFailed("503")
+        if self.seedless:
+            return self.find_take(self.window(effect.attempt) - EPOCH - 10.0)
         since = self.window(effect.attempt) - EPOCH - 600.0
         for charge in self.charges:
             if (
@@ -547,6 +586,23 @@ class World:
             ):
                 return 0.1, Found(Prediction(id=charge.id, status=Status.PROCESSING))
         return 0.1, Absent()
+
+    def find_take(self, since: float) -> tuple[float, object]:
+        """Read the list, which takes some time, for the oldest prediction that nobody holds."""
+        shown = sorted(
+            (each for each in self.charges if each.visible_at <= self.now < each.dies_at),
+            key=lambda each: each.created_at,
+            reverse=not self.oldest_first,
+        )
+        held = self.ledger.ids_of_input(SHARED)
+
+        def find() -> Found | Absent:
+            for charge in shown:
+                if charge.created_at >= since and charge.id not in held:
+                    return Found(Prediction(id=charge.id, status=Status.PROCESSING))
+            return Absent()
+
+        return self.random.uniform(0.1, self.weather.reading), find
 
     def window(self, attempt: Attempt) -> float:
         return attempt.intent_at
@@ -631,14 +687,17 @@ class World:
         if len(self.results) != len(self.requests):
             self.broken.append("the last run did not end every request")
         self.check_sums()
+        if self.seedless:
+            self.check_takes()
 
     def check_sums(self) -> None:
         """Runs count what the provider charges, unless they die or can't know."""
         unknown = any(self.ledger.in_state(state) for state in (State.HELD, State.RESENT))
-        if self.crashes or self.backup is not None or unknown:
+        if self.crashes or self.overslept or self.backup is not None or unknown:
             return
-        if self.created != len(self.charges):
-            self.broken.append(f"the runs count {self.created} of {len(self.charges)} predictions")
+        paid = sum(each.request != OUTSIDER for each in self.charges)
+        if self.created != paid:
+            self.broken.append(f"the runs count {self.created} of {paid} predictions")
 
     def check_request(self, number: int, latest: Attempt) -> None:
         if latest.state is State.HELD and not self.provable(latest):
@@ -646,7 +705,8 @@ class World:
         charges = [each for each in self.charges if each.request == number]
         if number in self.paid_before and len(charges) > self.paid_before[number]:
             self.broken.append("paid again although it was stored")
-        if self.backup is None and (self.weather.has_list or self.policy.unknown == "hold"):
+        is_certain = self.weather.has_list or self.policy.unknown == "hold"
+        if self.backup is None and is_certain and not self.seedless:
             self.check_payments(number, charges)
         if not self.is_expected(number, latest):
             self.broken.append(f"ended {latest.state}")
@@ -664,6 +724,39 @@ class World:
             failed = sum(each.state is State.FAILED for each in history)
             return failed >= self.policy.failed_tries and not latest.retryable
         return latest.state in (State.STORED, State.EXPIRED)  # the latter is judged when closed
+
+    def check_takes(self) -> None:
+        """Takes of one input: as many are paid as there are, and each has a picture of its own."""
+        holders = Counter(
+            identity
+            for number in self.requests
+            for identity in {
+                each.prediction_id
+                for each in self.ledger.history(REQUESTS[number].request_sha256)
+                if each.prediction_id is not None
+            }
+        )
+        if any(count > 1 for count in holders.values()):
+            self.broken.append("one prediction is held by two takes")
+        if "outsider" in holders:
+            self.broken.append("a prediction from before the intent was adopted")
+        images = list(self.objects.values())
+        if len(set(images)) < len(images):
+            self.broken.append("two takes have the same picture")
+        if not self.weather.has_list and self.policy.unknown != "hold":
+            return
+        attempts = list(self.ledger.attempts())
+        lost = (State.RESENT, State.DUPLICATE, State.HELD)
+        reported = sum(each.state in lost and not self.provable(each) for each in attempts)
+        good = [
+            each.id
+            for each in self.charges
+            if each.end is Status.SUCCEEDED and each.request != OUTSIDER
+        ]
+        if len(good) > len(self.requests) + reported:
+            self.broken.append(f"paid {len(good)} for {len(self.requests)} takes")
+        if len(self.ledger.known_ids(good)) < len(good) - reported:
+            self.broken.append("I4: a paid prediction is unknown to the ledger")
 
     def check_payments(self, number: int, charges: Sequence[Charge]) -> None:
         """Each image is paid once, but for what could not be proven, which is reported."""
