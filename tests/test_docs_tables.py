@@ -148,6 +148,8 @@ def test_faults_of_every_phase_are_listed() -> None:
         faults.OutcomeFault,
         faults.CallFault,
         faults.DownloadFault,
+        faults.UploadFault,
+        faults.InputFault,
     ]
     rows = table("docs/emulator.md", "phase", "faults")
     assert [names(row[1]) for row in rows] == [list(get_args(kind)) for kind in kinds]

@@ -6,7 +6,7 @@ import binascii
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -17,9 +17,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from flux_pipeline.emulator import records, replies
+from flux_pipeline.emulator.catalog_routes import Models, Uploads
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.fault_replies import Download, broken_reply, spoiled_file
 from flux_pipeline.emulator.faults import Phase
+from flux_pipeline.emulator.input_fetches import InputFetches
 from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.openapi import PREFIXES, document
 from flux_pipeline.emulator.pictures import CONTENT_TYPES
@@ -58,7 +60,11 @@ def create_app(emulator: Emulator) -> Starlette:
     async def openapi(_: Request) -> Response:
         return json_response(document())
 
-    creates, predictions, files = Creates(emulator), Predictions(emulator), Files(emulator)
+    files = Files(emulator)
+    fetches = InputFetches(emulator, files.read)
+    files.fetches.append(fetches)
+    creates, predictions = Creates(emulator, fetches), Predictions(emulator, fetches)
+    models, uploads = Models(emulator), Uploads(emulator)
 
     async def create_or_list(request: Request) -> Response:
         handle = creates.post if request.method == "POST" else predictions.list
@@ -76,6 +82,16 @@ def create_app(emulator: Emulator) -> Starlette:
             Route(collection + "/{id}", predictions.get),
             Route(collection + "/{id}/cancel", predictions.cancel, methods=["POST"]),
         ]
+    for prefix in PREFIXES:
+        model = f"{prefix}/models/{{owner}}/{{name}}"
+        routes += [
+            Route(f"{model}/predictions", creates.post, methods=["POST"]),
+            Route(model, models.get),
+            Route(f"{model}/versions", models.versions),
+            Route(f"{model}/versions/{{id}}", models.version),
+            Route(f"{prefix}/files", uploads.all, methods=["POST", "GET"]),
+            Route(f"{prefix}/files/{{id}}", uploads.one, methods=["GET", "DELETE"]),
+        ]
     app = Starlette(routes=routes, exception_handlers={Refusal: refuse})
     app.router.default = not_found
     app.router.redirect_slashes = False
@@ -87,17 +103,19 @@ class Creates:
     """Handles creates: the POST of a prediction, in each of the reply shapes."""
 
     emulator: Emulator
+    fetches: InputFetches
 
     async def post(self, request: Request) -> Response:
         """Create one prediction, and charge for it."""
         admit(self.emulator, request, "creates")
-        order = await read_order(request)
+        order = await read_order(self.emulator, request)
         options = self.emulator.options
         if options.reply_shape == "error_object":
             return json_response(error_object(channel_refused()))
         purchase = accept(self.emulator, order)
         if purchase.record is None:
             return broken_reply(self.emulator, purchase.fault or "", order.input_sha)
+        self.fetches.begin(purchase.record)
         if purchase.fault == "data_uri":
             return await self._complete_at_once(purchase.record)
         if options.reply_shape == "prediction":
@@ -113,11 +131,13 @@ class Creates:
     async def _wait(self, record: Record, seconds: float) -> Moment:
         """Wait for the prediction's end, or until ``seconds`` of real time have passed."""
         retention = self.emulator.options.retention_seconds
-        moment = record.life.at(self.emulator.clock(), retention)
+        current = await self.fetches.settle(record) if seconds else record
+        moment = current.life.at(self.emulator.clock(), retention)
         patience = time.monotonic() + seconds
         while moment.completed_at is None and time.monotonic() < patience:
             await asyncio.sleep(_LOOK_EVERY)
             current = self.emulator.find(record.id) or record  # it may be cancelled meanwhile
+            current = await self.fetches.settle(current)
             moment = current.life.at(self.emulator.clock(), retention)
         return moment
 
@@ -161,6 +181,7 @@ class Predictions:
     """Handles the calls that cost nothing: get, list and cancel."""
 
     emulator: Emulator
+    fetches: InputFetches
 
     async def get(self, request: Request) -> Response:
         """One prediction as it is now."""
@@ -222,6 +243,7 @@ class Predictions:
 
     async def _object(self, request: Request, record: Record, *, count: bool) -> dict[str, object]:
         options = self.emulator.options
+        record = await self.fetches.settle(record)
         moment = record.life.at(self.emulator.clock(), options.retention_seconds)
         output = None
         if moment.outputs is not None and not moment.removed:
@@ -283,24 +305,39 @@ class Files:
     """Serves output files, while they exist."""
 
     emulator: Emulator
+    fetches: list[InputFetches] = field(default_factory=list)
+    """One, which in turn may read an output as an input."""
 
     async def get(self, request: Request) -> Response:
         """One image; no key is needed, and none should come."""
         admit(self.emulator, request, "open")
-        record = self.emulator.find(request.path_params["id"])
-        if record is None:
+        found = await self._find(request.path_params["id"], request.path_params["name"])
+        if found is None:
             raise replies.not_found()
-        moment = record.life.at(self.emulator.clock(), self.emulator.options.retention_seconds)
-        names = {replies.file_name(record, index): index for index in moment.outputs or ()}
-        index = names.get(request.path_params["name"])
-        if index is None or moment.removed:
-            raise replies.not_found()
+        record, index = found
         self._refuse_for_a_while(record)
         body = await replies.image_bytes(self.emulator, record, index)
         fault = self.emulator.fault_of_call("download", record, part=f"/{index}")
         if fault is not None:
             return self._spoiled(fault, Download(self.emulator, record, request.url.path, body))
         return Response(body, media_type=CONTENT_TYPES[record.typed_input.output_format])
+
+    async def read(self, prediction_id: str, name: str) -> bytes | None:
+        """The bytes of one image, or None where there is none."""
+        found = await self._find(prediction_id, name)
+        return await replies.image_bytes(self.emulator, *found) if found else None
+
+    async def _find(self, prediction_id: str, name: str) -> tuple[Record, int] | None:
+        """The prediction and the batch number of a file that is there."""
+        record = self.emulator.find(prediction_id)
+        if record is None:
+            return None
+        for fetches in self.fetches:
+            record = await fetches.settle(record)
+        moment = record.life.at(self.emulator.clock(), self.emulator.options.retention_seconds)
+        names = {replies.file_name(record, index): index for index in moment.outputs or ()}
+        index = names.get(name)
+        return None if index is None or moment.removed else (record, index)
 
     def _refuse_for_a_while(self, record: Record) -> None:
         since, prompt = record.plan.ends_at, record.typed_input.prompt

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flux_pipeline.emulator import records
+from flux_pipeline.emulator.contracts import Contract, catalog_of
 from flux_pipeline.emulator.faults import FaultPlan, LastingFault, Phase, draw_fault, find_lasting
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import Record, State
@@ -28,6 +29,18 @@ class Emulator:
     def usage(self, *, predictions: bool = True) -> Usage:
         """The usage until now."""
         return build_usage(self.state, self.clock(), predictions=predictions)
+
+    def contracts(self, model: str) -> tuple[Contract, ...]:
+        """The contracts of a model (``owner/name``), with the defaults that drifted."""
+        catalog = catalog_of(self.options.models_folder)
+        drifted = self.options.default_drift.get(model, {})
+        return tuple(contract.drifted(drifted) for contract in catalog.versions(model))
+
+    def contract_of_version(self, version: str) -> Contract | None:
+        """The contract of a version's 64 hex digits, or None."""
+        contract = catalog_of(self.options.models_folder).find_version(version)
+        drift = self.options.default_drift
+        return None if contract is None else contract.drifted(drift.get(contract.model, {}))
 
     def find(self, prediction_id: str) -> Record | None:
         """The prediction with this id, or None."""

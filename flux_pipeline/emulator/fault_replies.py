@@ -162,6 +162,8 @@ _BROKEN: dict[str, Callable[[Call], Response]] = {
     "not_found": lambda call: call.refused(replies.not_found()),
     "unauthorized": lambda call: call.refused(replies.unauthenticated()),
     "payment_required": lambda call: call.refused(replies.out_of_credit()),
+    "refused": lambda call: call.refused(replies.refused_upload()),
+    "too_large": lambda call: call.refused(replies.too_large(call.emulator.options.max_file_bytes)),
     "throttled_header": _throttled("header"),
     "throttled_date": _throttled("date"),
     "throttled_body": _throttled("body"),

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,7 +22,7 @@ from flux_pipeline.emulator import chance
 from flux_pipeline.emulator.lifecycle import End, Plan
 from flux_pipeline.emulator.records import first_create, tally
 
-Phase = Literal["create", "outcome", "poll", "list", "cancel", "download"]
+Phase = Literal["create", "outcome", "poll", "list", "cancel", "download", "upload", "input"]
 
 CreateFault = Literal[
     # nothing is created
@@ -120,6 +120,24 @@ DownloadFault = Literal[
     "redirect_other_host",
     "expired",
 ]
+UploadFault = Literal[
+    # nothing is stored
+    "reset_before",
+    "server_error_before",
+    "html_before",
+    "unauthorized",
+    "refused",
+    "too_large",
+    "throttled_header",
+    # stored, and the reply doesn't say so, or says it late
+    "reset_after",
+    "hang_after",
+    "server_error_after",
+    "truncated_after",
+    "garbage_after",
+    "slow",
+]
+InputFault = Literal["expired", "not_found", "reset", "server_error"]
 LastingFault = Literal[
     # since the first create that was received
     "creates_400",
@@ -135,6 +153,7 @@ LastingFault = Literal[
     "downloads_403",
     "outputs_elsewhere",
 ]
+_PHASES: tuple[Phase, ...] = get_args(Phase)
 Rate = Annotated[float, Field(ge=0, le=1)]
 _FOR_GOOD = frozenset({"failed_nsfw", "failed_permanent", "images_refused"})
 """Outcomes that belong to the input: the same input meets them again."""
@@ -157,6 +176,14 @@ ERROR_MESSAGES: dict[str, str | None] = {
     "failed_weights": "Failed to download weights: 404 Client Error: Not Found for the LoRA's URL",
 }
 """The ``error`` of a failed prediction, by the fault's name."""
+_NO_INPUT = "Failed to download input {name}: 404 Client Error: Not Found for url: {url}"
+INPUT_MESSAGES: Mapping[InputFault, str] = {
+    "expired": _NO_INPUT,
+    "not_found": _NO_INPUT,
+    "reset": "Failed to download input {name}: Connection reset by peer for url: {url}",
+    "server_error": "Failed to download input {name}: 503 Server Error for url: {url}",
+}
+"""The ``error`` of a prediction whose input could not be fetched, by the fault's name."""
 LASTING_BY_PHASE: Mapping[str, tuple[LastingFault, ...]] = {
     "create": ("creates_400", "creates_404", "creates_405", "creates_413", "creates_415"),
     "outcome": ("weights_missing",),
@@ -183,6 +210,8 @@ class FaultPlan(BaseModel):
     list: dict[CallFault, Rate] = Field(default_factory=dict)
     cancel: dict[CallFault, Rate] = Field(default_factory=dict)
     download: dict[DownloadFault, Rate] = Field(default_factory=dict)
+    upload: dict[UploadFault, Rate] = Field(default_factory=dict)
+    input: dict[InputFault, Rate] = Field(default_factory=dict)
     lasting: dict[LastingFault, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="Seconds for which every call meets the fault."
     )
@@ -203,7 +232,7 @@ class FaultPlan(BaseModel):
 
     @model_validator(mode="after")
     def _rates_add_up(self) -> Self:
-        for phase in ("create", "outcome", "poll", "list", "cancel", "download"):
+        for phase in _PHASES:
             if sum(self.rates(phase).values()) > 1 + 1e-9:
                 raise ValueError(f"the rates of {phase} add up to more than 1")
         return self

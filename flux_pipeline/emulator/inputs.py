@@ -95,7 +95,7 @@ class InvalidInput(Exception):
         self.fields = fields
 
 
-def read_input(sent: object) -> tuple[ModelInput, dict[str, Any]]:
+def read_input(sent: object, *, refuse_unknown: bool = False) -> tuple[ModelInput, dict[str, Any]]:
     """Return the typed input, and the object as the API echoes it: as sent, without unknown inputs.
 
     Raises:
@@ -108,7 +108,15 @@ def read_input(sent: object) -> tuple[ModelInput, dict[str, Any]]:
     except ValidationError as error:
         raise InvalidInput(tuple(map(_as_field, error.errors()))) from None
     known = ModelInput.model_fields
+    if refuse_unknown and (unknown := [name for name in sent if name not in known]):
+        raise InvalidInput(tuple(map(unknown_input, unknown)))
     return typed, {name: value for name, value in sent.items() if name in known}
+
+
+def unknown_input(name: object) -> InvalidField:
+    """What a provider says of an input that the model doesn't know, where it refuses those."""
+    text = f"Additional property {name} is not allowed"
+    return InvalidField("input", "additional_property_not_allowed", text)
 
 
 def input_sha(version: str, echoed: Mapping[str, Any]) -> str:

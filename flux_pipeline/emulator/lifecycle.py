@@ -5,11 +5,13 @@ survives a restart, and a test moves the clock instead of waiting.
 """
 
 import math
+import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
 from flux_pipeline.emulator import chance
 from flux_pipeline.emulator.inputs import ModelInput, drawn_seed
+from flux_pipeline.emulator.jobs import Job
 from flux_pipeline.emulator.options import EmulatorOptions
 
 End = Literal["succeeded", "failed", "canceled", "aborted", "stuck"]
@@ -108,12 +110,15 @@ class Life:
 
 
 def plan_for(
-    options: EmulatorOptions, typed: ModelInput, input_sha: str, ordinal: int, now: float
+    options: EmulatorOptions, typed: ModelInput | Job, input_sha: str, ordinal: int, now: float
 ) -> Plan:
     """Plan the ``ordinal``-th prediction of an input, accepted at ``now``, without any fault."""
     timing = Timing.drawn(options, now, input_sha, ordinal)
-    drawn = drawn_seed(options.seed, input_sha, ordinal)
-    seed = drawn if typed.seed is None else typed.seed
+    seed = typed.seed
+    if isinstance(typed, Job) and not typed.has_seed:
+        seed = secrets.randbits(62)  # such a model never makes the same picture again
+    elif seed is None:
+        seed = drawn_seed(options.seed, input_sha, ordinal)
     return Plan(starts_at=timing.starts_at, ends_at=timing.ends_at, seed=seed)
 
 

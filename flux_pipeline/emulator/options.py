@@ -1,6 +1,6 @@
 """Options of the emulated API, as one frozen value."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,7 +55,45 @@ class EmulatorOptions(BaseModel):
     low_credit_usd: float = Field(
         default=0.0, ge=0, description="Below this credit: 6 creates a minute, one at a time."
     )
-    usd_per_image: float = Field(default=0.003, ge=0, description="Charged at acceptance, USD.")
+    usd_per_image: float = Field(
+        default=0.003,
+        ge=0,
+        description="Charged at acceptance, USD, where a contract has no price.",
+    )
+
+    models_folder: str = Field(
+        default="", description="Folder of contract files beside the shipped ones, which it hides."
+    )
+    default_drift: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Model to input to a default that changed under the same version.",
+    )
+    unknown_inputs: Literal["dropped", "refused"] = Field(
+        default="dropped", description="Inputs that the model doesn't know: ignored, or 422."
+    )
+    models_enabled: bool = Field(
+        default=True, description="False: no `GET /models/...`, as on the aggregator."
+    )
+    create_routes: Literal["both", "apart", "predictions", "models"] = Field(
+        default="both",
+        description="How official models are named: either way; by path alone (apart); one route.",
+    )
+    allowed_versions: frozenset[str] = Field(
+        default=frozenset(),
+        description="Versions (64 hex digits or owner/name) that are served; empty: all.",
+    )
+    files_enabled: bool = Field(default=True, description="False: no `/files`, as elsewhere.")
+    file_seconds: float = Field(
+        default=86_400.0, ge=0, description="From a file's upload until it is gone, s."
+    )
+    max_file_bytes: int = Field(default=100_000_000, ge=0, description="Larger uploads: 413.")
+    max_body_bytes: int | None = Field(
+        default=None, ge=0, description="Larger creates are cut off, and 400; None: no limit."
+    )
+    input_hosts: frozenset[str] = Field(
+        default=frozenset({"127.0.0.1", "localhost", "::1"}),
+        description="Hosts from which input pictures are fetched.",
+    )
 
     reply_shape: Literal["prediction", "data_url", "data_b64", "error_object"] = Field(
         default="prediction",

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from flux_pipeline.emulator.inputs import ModelInput
+from flux_pipeline.emulator.jobs import Job
 from flux_pipeline.emulator.lifecycle import Interruption, Life, Plan
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -38,7 +39,9 @@ CREATE TABLE predictions (
     deadline_at REAL,
     canceled_at REAL,
     expired INTEGER NOT NULL DEFAULT 0,
-    reads INTEGER NOT NULL DEFAULT 0
+    reads INTEGER NOT NULL DEFAULT 0,
+    job TEXT,
+    pictures_at REAL
 );
 CREATE INDEX predictions_by_input ON predictions (input_sha);
 CREATE INDEX predictions_by_time ON predictions (created_at);
@@ -57,6 +60,29 @@ CREATE TABLE asked (
     PRIMARY KEY (phase, identity)
 ) WITHOUT ROWID;
 """
+_PICTURES_SCHEMA = """
+CREATE TABLE contents (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE files (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    md5 TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    deleted_at REAL
+);
+CREATE TABLE fetched (
+    prediction_id TEXT NOT NULL, place INTEGER NOT NULL, input TEXT NOT NULL,
+    position INTEGER NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL,
+    width INTEGER NOT NULL, height INTEGER NOT NULL,
+    PRIMARY KEY (prediction_id, place)
+) WITHOUT ROWID;
+"""
+"""Uploaded files, and the pictures that predictions were made from."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,10 @@ class Record:
     canceled_at: float | None = None
     expired: bool = False
     reads: int = 0
+    job: Job | None = field(default=None, hash=False)
+    """What to do, for a model with a contract; None for lucataco/flux-schnell-lora."""
+    pictures_at: float | None = None
+    """When its input pictures were fetched, or failed to be; s since the epoch."""
     seq: int = 0
     """Position in the order of acceptance; 0 before it is stored."""
 
@@ -89,9 +119,9 @@ class Record:
         return f"{self.input_sha}#{self.ordinal}"
 
     @cached_property
-    def typed_input(self) -> ModelInput:
+    def typed_input(self) -> ModelInput | Job:
         """The input with the model's defaults."""
-        return ModelInput.model_validate(self.input)
+        return ModelInput.model_validate(self.input) if self.job is None else self.job
 
     @property
     def life(self) -> Life:
@@ -114,7 +144,9 @@ class State:
         self._lock = threading.RLock()
         self._connection = _connect(":memory:" if directory is None else _database_in(directory))
         if directory is None:
-            self._connection.executescript(_SCHEMA)
+            self._connection.executescript(_SCHEMA + _PICTURES_SCHEMA)
+        else:
+            self._complete()
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +163,18 @@ class State:
         """Close the database; a state in a directory stays there."""
         with self._lock:
             self._connection.close()
+
+    def _complete(self) -> None:
+        """Add what a state of an earlier release lacks."""
+        known = "SELECT count(*) FROM sqlite_master WHERE name = 'fetched'"
+        if self._connection.execute(known).fetchone()[0]:
+            return
+        with self.transaction() as connection:
+            if not connection.execute(known).fetchone()[0]:  # another process may have been first
+                connection.execute("ALTER TABLE predictions ADD COLUMN job TEXT")
+                connection.execute("ALTER TABLE predictions ADD COLUMN pictures_at REAL")
+                for statement in filter(str.strip, _PICTURES_SCHEMA.split(";")):
+                    connection.execute(statement)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -170,7 +214,7 @@ def _database_in(directory: Path) -> Path:
         draft = directory / f"{FILE_NAME}.{secrets.token_hex(8)}"
         with closing(_connect(draft)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + _PICTURES_SCHEMA)
         with suppress(FileExistsError):
             os.link(draft, place)
         draft.unlink()
@@ -200,7 +244,7 @@ def insert(connection: sqlite3.Connection, record: Record) -> None:
     """Store an accepted prediction."""
     connection.execute(
         "INSERT INTO predictions (id, input_sha, ordinal, created_at, model, version, input, plan,"
-        " cost_usd, deadline_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " cost_usd, deadline_at, job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             record.input_sha,
@@ -212,6 +256,7 @@ def insert(connection: sqlite3.Connection, record: Record) -> None:
             json.dumps(vars(record.plan)),
             record.cost_usd,
             record.deadline_at,
+            None if record.job is None else record.job.model_dump_json(),
         ),
     )
 
@@ -240,6 +285,16 @@ def count_read(connection: sqlite3.Connection, prediction_id: str) -> None:
     connection.execute("UPDATE predictions SET reads = reads + 1 WHERE id = ?", (prediction_id,))
 
 
+def note_pictures(
+    connection: sqlite3.Connection, prediction_id: str, plan: Plan, now: float
+) -> None:
+    """Note that the input pictures were fetched, or failed to be, and what comes of it."""
+    connection.execute(
+        "UPDATE predictions SET plan = ?, pictures_at = ? WHERE id = ?",
+        (json.dumps(vars(plan)), now, prediction_id),
+    )
+
+
 def page(
     connection: sqlite3.Connection,
     *,
@@ -262,9 +317,11 @@ def from_row(row: sqlite3.Row) -> Record:
     values = dict(row)
     plan = json.loads(values.pop("plan"))
     plan["refused"] = tuple(plan["refused"])
+    job = values.pop("job")
     return Record(
         **{
             **values,
+            "job": None if job is None else Job.model_validate_json(job),
             "input": json.loads(values["input"]),
             "plan": Plan(**plan),
             "expired": bool(values["expired"]),

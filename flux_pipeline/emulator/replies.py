@@ -17,22 +17,29 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from flux_pipeline.emulator import files
+from flux_pipeline.emulator.contracts import DEFAULT_MODEL
+from flux_pipeline.emulator.edits import Result
 from flux_pipeline.emulator.emulator import Emulator
-from flux_pipeline.emulator.inputs import InvalidField
+from flux_pipeline.emulator.inputs import InvalidField, ModelInput
+from flux_pipeline.emulator.jobs import Job
 from flux_pipeline.emulator.lifecycle import Moment
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.pictures import CONTENT_TYPES, Picture
 from flux_pipeline.emulator.records import Record
 
-DEFAULT_MODEL = "lucataco/flux-schnell-lora"
 ErrorShape = Literal["problem", "cog", "object"]
 Hint = Literal["all", "header", "date", "body", "detail", "reset", "none"]
 
 
+Output = str | list[str] | dict[str, str] | list[dict[str, str]]
+"""URLs or data URIs, in the form that the model's contract gives."""
+
+
 def prediction(
-    record: Record, moment: Moment, output: Sequence[str] | str | None, trap_origin: str
+    record: Record, moment: Moment, output: Output | None, trap_origin: str
 ) -> dict[str, Any]:
-    """The prediction object; ``output`` holds URLs or data URIs, or null."""
+    """The prediction object."""
     digits = fractional_digits(record.id)
     return {
         "id": record.id,
@@ -83,14 +90,16 @@ def _metrics(record: Record, moment: Moment) -> dict[str, float]:
         "total_time": round(moment.completed_at - record.created_at, 6),
     }
     if moment.outputs is not None:
-        metrics["image_count"] = len(moment.outputs)
+        name = "image_count" if record.job is None else "image_output_count"
+        metrics[name] = len(moment.outputs)
     return metrics
 
 
 def _logs(record: Record, moment: Moment) -> str:
     if moment.status == "starting" or moment.started_at is None:
         return ""
-    lines = [] if record.typed_input.seed is not None else [f"Using seed: {record.plan.seed}"]
+    draws_seed = record.typed_input.seed is None and (record.job is None or record.job.has_seed)
+    lines = [f"Using seed: {record.plan.seed}"] if draws_seed else []
     steps = record.typed_input.num_inference_steps
     lines.append(f"  0%|          | 0/{steps} [00:00<?, ?it/s]")
     if moment.status == "succeeded":
@@ -103,15 +112,20 @@ def _logs(record: Record, moment: Moment) -> str:
 
 def file_name(record: Record, index: int) -> str:
     """Such as ``out-3.webp``: the batch number stays, whatever was left out before it."""
-    return f"out-{index}.{record.typed_input.output_format}"
+    ending = record.typed_input.output_format if record.job is None else record.job.ending
+    return f"out-{index}.{ending}"
 
 
 def output_origin(request: Request, emulator: Emulator, record: Record) -> str:
     """The origin of a prediction's output URLs: what the client asked, or the configured one."""
     if emulator.lasting_fault("output", record.typed_input.prompt, since=record.plan.ends_at):
         return emulator.faults.other_origin
-    asked = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
-    return emulator.options.output_origin or asked
+    return emulator.options.output_origin or origin_of(request)
+
+
+def origin_of(request: Request) -> str:
+    """The origin that the client asked, such as ``http://127.0.0.1:8900``."""
+    return f"{request.scope['scheme']}://{request.headers.get('host', '')}"
 
 
 def output_url(origin: str, options: EmulatorOptions, record: Record, index: int) -> str:
@@ -126,10 +140,25 @@ async def image_bytes(
     emulator: Emulator, record: Record, index: int, size: tuple[int, int] | None = None
 ) -> bytes:
     """The file of one image; drawn in a thread, since encoding takes tens of milliseconds."""
+    if not isinstance(record.typed_input, ModelInput):
+        return await _result_bytes(emulator, record, record.typed_input, index, size)
     picture = Picture(record.version, record.typed_input, record.plan.seed, index)
     if emulator.options.render == "cheap":
         return emulator.finish(picture.file(cheap=True, size=size))
     return await to_thread.run_sync(lambda: emulator.finish(picture.file(cheap=False, size=size)))
+
+
+async def _result_bytes(
+    emulator: Emulator, record: Record, job: Job, index: int, size: tuple[int, int] | None
+) -> bytes:
+    """The file of one image of a model with a contract, made from the pictures that went in."""
+    with emulator.state.reading() as connection:
+        sources = tuple(files.fetched_by(connection, record.id)) if job.pictures else ()
+        result = Result(job, record.plan.seed, index, sources)
+        if emulator.options.render == "cheap":
+            return emulator.finish(result.cheap_file(size))
+        contents = [files.content_of(connection, source.sha256) for source in sources]
+    return await to_thread.run_sync(lambda: emulator.finish(result.file(contents, size)))
 
 
 async def data_uri(emulator: Emulator, record: Record, index: int) -> str:
@@ -145,13 +174,25 @@ async def base64_image(emulator: Emulator, record: Record, index: int) -> str:
 
 async def output_value(
     emulator: Emulator, request: Request, record: Record, indexes: Sequence[int]
-) -> list[str] | str:
-    """``output`` in the configured shape: a list of URLs, of data URIs, or a lone string."""
-    if emulator.options.output_shape == "data_uri":
-        return [await data_uri(emulator, record, index) for index in indexes]
-    origin = output_origin(request, emulator, record)
-    urls = [output_url(origin, emulator.options, record, index) for index in indexes]
-    return urls[0] if emulator.options.output_shape == "string" and len(urls) == 1 else urls
+) -> Output | None:
+    """``output`` in the form of the contract, or else the configured one."""
+    shape = emulator.options.output_shape
+    if shape == "data_uri":
+        urls = [await data_uri(emulator, record, index) for index in indexes]
+    else:
+        origin = output_origin(request, emulator, record)
+        urls = [output_url(origin, emulator.options, record, index) for index in indexes]
+    job = record.job
+    match "uris" if job is None else job.kind:
+        case "uri":
+            return urls[0] if urls else None
+        case "object":
+            named = zip(indexes, urls, strict=True)
+            return {job.keys[index]: url for index, url in named} if job else None
+        case "objects":
+            return [dict.fromkeys(job.keys, url) for url in urls] if job else None
+        case _:
+            return urls[0] if shape == "string" and len(urls) == 1 else urls
 
 
 @dataclass(eq=False)
@@ -242,6 +283,17 @@ def channel_refused() -> Refusal:
 def not_cancelable() -> Refusal:
     """422: the prediction has already ended."""
     return Refusal(422, "Not cancelable", "The prediction has already ended.")
+
+
+def too_large(most: int) -> Refusal:
+    """413: an uploaded file is larger than ``most`` bytes."""
+    detail = f"Files must be less than {most // 1_000_000}MB in size"
+    return Refusal(413, "Content too large", detail)
+
+
+def refused_upload() -> Refusal:
+    """400: the file is not taken."""
+    return Refusal(400, "Upload refused", "The file can't be stored.")
 
 
 def rejected(status: int) -> Refusal:

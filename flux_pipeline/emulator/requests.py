@@ -8,13 +8,15 @@ even where a process is killed.
 import json
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from flux_pipeline.emulator import chance, records, replies
+from flux_pipeline.emulator import chance, files, records, replies
+from flux_pipeline.emulator.contracts import DEFAULT_MODEL, Contract
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.faults import ERROR_MESSAGES, draw_fault, find_lasting, spoil_plan
 from flux_pipeline.emulator.inputs import (
@@ -24,7 +26,8 @@ from flux_pipeline.emulator.inputs import (
     input_sha,
     read_input,
 )
-from flux_pipeline.emulator.lifecycle import Plan, plan_for
+from flux_pipeline.emulator.jobs import Job, cost_of, plan_job, read_values
+from flux_pipeline.emulator.lifecycle import Plan, Timing, plan_for
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.records import Record, count
 from flux_pipeline.emulator.replies import Refusal
@@ -37,13 +40,24 @@ MAX_WAIT_SECONDS = 60.0
 DURATION = r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?"
 """A time such as ``90``, ``90s``, ``1m`` or ``1h30m``; its groups are hours, minutes, seconds."""
 _BEARER = re.compile(r"(?:Bearer|Token)\s+(.*\S)\s*", re.IGNORECASE)
-_IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
+_IDS = re.compile(
+    r"(?<=/predictions/)[^/]+|(?<=/output/).*|(?<=/models/)[^/]+/[^/]+|(?<=/(?:versions)/)[^/]+"
+    r"|(?<=/v1/files/)[^/]+"
+)
 _MAX_PATH = 120
 """Characters kept of an unknown path."""
-_VERSION = re.compile(r"(?:(?P<model>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+):)?(?P<version>[0-9a-f]{64})")
+MODEL = r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+"
+_VERSION = re.compile(rf"(?:(?P<model>{MODEL}):)?(?P<version>[0-9a-f]{{64}})|(?P<official>{MODEL})")
 _BAD_VERSION = InvalidField(
-    "version", "invalid_version", "Expected a version id of 64 hex digits, or owner/name:id"
+    "version",
+    "invalid_version",
+    "Expected a version id of 64 hex digits, owner/name:id, or owner/name of an official model",
 )
+_NOT_SERVED = InvalidField(
+    "version", "invalid_version", "The version does not exist, or you may not run it"
+)
+HIDDEN_VERSION = "hidden"
+"""What predictions of official models say in place of a version."""
 _WAIT = re.compile(r"(?:.*,)?\s*wait(?:\s*=\s*([0-9]+))?\s*(?:,.*)?")
 _ROUNDING = 1e-9
 """USD that sums of prices may be off by."""
@@ -58,13 +72,17 @@ class Order:
     model: str
     """``owner/name``, or empty where only the version was named."""
     version: str
-    """64 hex digits."""
-    typed: ModelInput
+    """64 hex digits, or ``hidden`` of an official model."""
+    typed: ModelInput | Job
     echoed: Mapping[str, Any] = field(hash=False)
     """The input without unknown values."""
     input_sha: str
     cancel_after: float | None = None
     """s from acceptance, or None."""
+    contract: Contract | None = None
+    """None for lucataco/flux-schnell-lora, and for versions that are not known."""
+    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Effective inputs, where there is a contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,29 +190,95 @@ def bucket(per_minute: float, burst_seconds: float) -> Bucket:
     return Bucket(per_minute, max(1.0, per_minute * burst_seconds / 60))
 
 
-async def read_order(request: Request) -> Order:
-    """Read a create's body and headers.
+async def read_order(emulator: Emulator, request: Request) -> Order:
+    """Read a create's body and headers; the path may name an official model.
 
     Raises:
-        Refusal: 400 for what can't be read, 422 for values out of range.
+        Refusal: 400 for what can't be read, 404 for an unknown model, 422 for values out of range.
     """
-    body = await _read_body(request)
-    found = _VERSION.fullmatch(str(body.get("version", "")))
-    if found is None:
-        raise replies.invalid((_BAD_VERSION,))
+    options = emulator.options
+    path = request.path_params
+    by_model = f"{path['owner']}/{path['name']}" if path else ""
+    if options.create_routes in (("predictions",) if by_model else ("models",)):
+        raise replies.not_found()
+    body = await _read_body(request, options.max_body_bytes)
+    model, version, contract = (
+        _official(emulator, by_model) if by_model else _named(emulator, body.get("version"))
+    )
+    cancel_after = _cancel_after(request.headers.get("cancel-after"))
+    refuse = options.unknown_inputs == "refused"
     try:
-        typed, echoed = read_input(body.get("input"))
+        if contract is None:
+            typed, echoed = read_input(body.get("input"), refuse_unknown=refuse)
+            name = input_sha(version, echoed)
+            return Order(model, version, typed, echoed, name, cancel_after)
+        values, echoed = read_values(contract, body.get("input"), refuse_unknown=refuse)
     except InvalidInput as error:
         raise replies.invalid(error.fields) from None
-    version = found.group("version")
-    return Order(
-        model=found.group("model") or "",
-        version=version,
-        typed=typed,
-        echoed=echoed,
-        input_sha=input_sha(version, echoed),
-        cancel_after=_cancel_after(request.headers.get("cancel-after")),
+    job = plan_job(contract, values, echoed, replies.origin_of(request))
+    named = _named_pictures(emulator, echoed, job.pictures) if job.pictures else echoed
+    name = input_sha(model if contract.is_official else version, named)
+    return Order(model, version, job, echoed, name, cancel_after, contract, values)
+
+
+def _official(emulator: Emulator, model: str) -> tuple[str, str, Contract]:
+    """Name, version and contract of an official model; others are not at that address."""
+    contract = next((each for each in emulator.contracts(model) if each.is_official), None)
+    allowed = emulator.options.allowed_versions
+    if contract is None or (allowed and model not in allowed):
+        raise replies.not_found()
+    return model, HIDDEN_VERSION, contract
+
+
+def _named(emulator: Emulator, named: object) -> tuple[str, str, Contract | None]:
+    """Name, version and contract of what ``version`` names; no contract where it isn't known."""
+    options = emulator.options
+    found = _VERSION.fullmatch(str(named))
+    if found is None:
+        raise replies.invalid((_BAD_VERSION,))
+    model, version, official = found.group("model", "version", "official")
+    if options.allowed_versions and not options.allowed_versions & {version, official}:
+        raise replies.invalid((_NOT_SERVED,))
+    if official:
+        contract = next((each for each in emulator.contracts(official) if each.is_official), None)
+        if contract is None or options.create_routes == "apart":
+            raise replies.invalid((_NOT_SERVED,))
+        return official, HIDDEN_VERSION, contract
+    contract = emulator.contract_of_version(version)
+    if contract is not None and model in (None, contract.model):
+        return contract.model, version, contract
+    is_known = contract is not None or (
+        model and model != DEFAULT_MODEL and emulator.contracts(model)
     )
+    if is_known:
+        raise replies.invalid((_NOT_SERVED,))
+    return model or "", version, None
+
+
+def _named_pictures(
+    emulator: Emulator, echoed: Mapping[str, Any], pictures: Sequence[tuple[str, int]]
+) -> dict[str, Any]:
+    """The input with its pictures by content where that is known: uploaded twice, it is the same.
+
+    A link counts without its query, which holds a signature.
+    """
+
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(each) for each in value]
+        if not isinstance(value, str):
+            return value
+        try:
+            if files.is_data_uri(value):
+                return f"sha256:{files.sha256_of(files.read_data_uri(value))}"
+            with emulator.state.reading() as connection:
+                file = files.find_by_url(connection, value)
+            return f"sha256:{file.sha256}" if file else urlsplit(value)._replace(query="").geturl()
+        except ValueError:
+            return value  # its prediction will fail
+
+    taken = {name for name, _ in pictures}
+    return {name: named(value) if name in taken else value for name, value in echoed.items()}
 
 
 def wait_seconds(request: Request) -> float:
@@ -205,9 +289,12 @@ def wait_seconds(request: Request) -> float:
     return min(float(found.group(1) or MAX_WAIT_SECONDS), MAX_WAIT_SECONDS)
 
 
-async def _read_body(request: Request) -> dict[str, Any]:
+async def _read_body(request: Request, most: int | None) -> dict[str, Any]:
+    sent = await request.body()
+    if most is not None and len(sent) > most:
+        raise replies.malformed("The request body is not valid JSON: EOF")
     try:
-        body = json.loads(await request.body())
+        body = json.loads(sent)
     except (ValueError, RecursionError):
         raise replies.malformed("The request body is not valid JSON.") from None
     if not isinstance(body, dict):
@@ -235,7 +322,7 @@ def accept(emulator: Emulator, order: Order) -> Purchase:
     if lasting is not None:
         raise replies.rejected(int(lasting.removeprefix("creates_")))
     concerned = emulator.faults.concerns(order.typed.prompt)
-    cost = emulator.options.usd_per_image * order.typed.num_outputs
+    cost = _cost(emulator, order)
     with emulator.state.transaction() as connection:
         credit = credit_left(connection, emulator.options)
         if credit is not None and cost > credit + _ROUNDING:
@@ -248,6 +335,16 @@ def accept(emulator: Emulator, order: Order) -> Purchase:
         record = _record(emulator, connection, order, cost, fault)
         records.insert(connection, record)
     return Purchase(record, fault)
+
+
+def _cost(emulator: Emulator, order: Order) -> float:
+    """USD; what is paid by the second is paid for the planned time."""
+    otherwise = emulator.options.usd_per_image
+    if order.contract is None or isinstance(order.typed, ModelInput):
+        return otherwise * order.typed.num_outputs
+    timing = Timing.drawn(emulator.options, 0, order.input_sha, 0)
+    seconds = timing.ends_at - timing.starts_at
+    return cost_of(order.contract, order.values, order.typed, seconds=seconds, otherwise=otherwise)
 
 
 def _record(
@@ -278,6 +375,7 @@ def _record(
         plan=_apply_create_fault(plan, fault, now, order.version),
         cost_usd=cost,
         deadline_at=None if order.cancel_after is None else now + order.cancel_after,
+        job=order.typed if isinstance(order.typed, Job) else None,
     )
 
 

@@ -7,15 +7,21 @@ distort it. Keys are kept as fingerprints only, so that none can leak from the s
 import hashlib
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flux_pipeline.emulator import records
+from flux_pipeline.emulator import files, records
+from flux_pipeline.emulator.files import FetchedPicture
 from flux_pipeline.emulator.records import FILE_NAME, State, tally
 
-CREATE_ROUTES = frozenset({"POST /v1/predictions", "POST /replicate/v1/predictions"})
+CREATE_ROUTES = frozenset(
+    f"POST {prefix}/v1/{path}"
+    for prefix in ("", "/replicate")
+    for path in ("predictions", "models/{id}/predictions")
+)
 
 
 class Duplicate(BaseModel):
@@ -41,6 +47,10 @@ class AcceptedPrediction(BaseModel):
     """s since the epoch"""
     status: str
     cost_usd: float
+    model: str = ""
+    """``owner/name``, where it was named or has a contract."""
+    pictures: tuple[FetchedPicture, ...] = ()
+    """What it was made from, in order."""
 
 
 class Usage(BaseModel):
@@ -61,6 +71,8 @@ class Usage(BaseModel):
     """Host header to key fingerprint to requests; requests without a key are not in it."""
     keys_by_route: dict[str, dict[str, int]]
     requests_by_route: dict[str, int]
+    uploads: dict[str, int]
+    """SHA-256 of an uploaded file to the times that it was stored."""
     faults: dict[str, int]
     """Such as ``create.reset_after`` to the number of times."""
 
@@ -76,6 +88,8 @@ def build_usage(state: State, now: float, *, predictions: bool = True) -> Usage:
             "SELECT count(*) AS accepted, coalesce(sum(cost_usd), 0) AS charged,"
             " count(DISTINCT input_sha) AS distinct_inputs FROM predictions"
         ).fetchone()
+        pictures = _pictures(connection) if predictions else {}
+        uploads = connection.execute("SELECT sha256, count(*) FROM files GROUP BY sha256")
         rows = connection.execute("SELECT * FROM predictions ORDER BY seq") if predictions else ()
         return Usage(
             creates_received=sum(tallies.get(("route", name), 0) for name in CREATE_ROUTES),
@@ -83,9 +97,12 @@ def build_usage(state: State, now: float, *, predictions: bool = True) -> Usage:
             charged_usd=round(totals["charged"], 9),
             distinct_inputs=totals["distinct_inputs"],
             duplicates=_duplicates(connection),
-            predictions=tuple(_prediction(records.from_row(row), now) for row in rows),
+            predictions=tuple(
+                _prediction(records.from_row(row), now, pictures.get(row["id"], ())) for row in rows
+            ),
             keys_by_host=_keys(connection, "host"),
             keys_by_route=_keys(connection, "route"),
+            uploads={row[0]: int(row[1]) for row in uploads},
             requests_by_route=_of_kind(tallies, "route"),
             faults=_of_kind(tallies, "fault"),
         )
@@ -119,7 +136,9 @@ def note_request(connection: sqlite3.Connection, host: str, route: str, key: str
     return tally(connection, "route", route)
 
 
-def _prediction(record: records.Record, now: float) -> AcceptedPrediction:
+def _prediction(
+    record: records.Record, now: float, pictures: Sequence[FetchedPicture]
+) -> AcceptedPrediction:
     return AcceptedPrediction(
         id=record.id,
         input_sha=record.input_sha,
@@ -128,7 +147,17 @@ def _prediction(record: records.Record, now: float) -> AcceptedPrediction:
         created_at=record.created_at,
         status=record.life.at(now, retention_seconds=0).status,
         cost_usd=record.cost_usd,
+        model=record.model,
+        pictures=tuple(pictures),
     )
+
+
+def _pictures(connection: sqlite3.Connection) -> dict[str, list[FetchedPicture]]:
+    """The pictures that went in, by prediction."""
+    found: dict[str, list[FetchedPicture]] = {}
+    for row in connection.execute("SELECT * FROM fetched ORDER BY prediction_id, place"):
+        found.setdefault(row["prediction_id"], []).append(files.fetched_from_row(row))
+    return found
 
 
 def _duplicates(connection: sqlite3.Connection) -> tuple[Duplicate, ...]:

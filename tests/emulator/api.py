@@ -34,6 +34,7 @@ class Api:
 
     def __init__(self, origin: str, *, prefix: str = "/v1", key: str = KEY) -> None:
         self.origin = origin
+        self.prefix = prefix
         self.path = f"{prefix}/predictions"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.http = httpx.Client(base_url=origin, headers=headers, timeout=PATIENCE, verify=_NO_TLS)
@@ -51,6 +52,19 @@ class Api:
 
     def create(self, prompt: str = "a castle", /, **more: Any) -> dict[str, Any]:
         return accepted(self.post(prompt, **more))
+
+    def order(self, named: str, sent: Mapping[str, Any], /) -> httpx.Response:
+        """A create of what ``named`` (the body's version) says, with this input."""
+        return self.http.post(self.path, json={"version": named, "input": dict(sent)})
+
+    def done(self, named: str, sent: Mapping[str, Any], /) -> dict[str, Any]:
+        """A prediction of that, and what became of it, where the server's latency is 0."""
+        return self.get(accepted(self.order(named, sent))["id"])
+
+    def upload(self, content: bytes, /, **form: str) -> dict[str, Any]:
+        """Upload a PNG file."""
+        part = {"content": ("source.png", content, "image/png")}
+        return accepted(self.http.post(f"{self.prefix}/files", files=part, data=form))
 
     def fetch(self, prediction_id: str) -> httpx.Response:
         return self.http.get(f"{self.path}/{prediction_id}")

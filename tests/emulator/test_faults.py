@@ -14,7 +14,9 @@ from flux_pipeline.emulator.faults import (
     CreateFault,
     DownloadFault,
     FaultPlan,
+    InputFault,
     OutcomeFault,
+    UploadFault,
     draw_fault,
     load_fault_plan,
 )
@@ -130,7 +132,12 @@ def test_a_file_that_is_no_plan_says_so(tmp_path: Path) -> None:
 
 def test_every_named_fault_can_happen() -> None:
     bare = {name.removesuffix("_before").removesuffix("_after") for name in get_args(CreateFault)}
-    assert bare | set(get_args(CallFault)) == set(fault_replies._BROKEN) | {"data_uri"}
+    uploads = {
+        name.removesuffix("_before").removesuffix("_after") for name in get_args(UploadFault)
+    }
+    named = bare | uploads | set(get_args(CallFault))
+    assert named == set(fault_replies._BROKEN) | {"data_uri", "slow"}
+    assert set(get_args(InputFault)) == set(faults.INPUT_MESSAGES)
     assert set(get_args(DownloadFault)) == set(fault_replies._SPOILED)
     plans = {"images_refused", "null_output_once", "null_output", "late_output"}
     assert set(get_args(OutcomeFault)) == set(faults.ERROR_MESSAGES) | set(faults._ENDS) | plans

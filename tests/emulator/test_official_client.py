@@ -1,5 +1,6 @@
 """The official Python client takes the emulator for the API."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import fingerprint_key
 from tests.emulator.api import VERSION
 from tests.emulator.conftest import Start
+from tests.emulator.samples import DRAWER, UPSCALER, picture
 
 Connect = Callable[[EmulatorServer], Client]
 
@@ -102,3 +104,42 @@ def test_it_understands_failures(start: Start, connect: Connect) -> None:
     prediction.wait()
     assert prediction.status == "failed"
     assert "NSFW" in str(prediction.error)
+
+
+def test_it_uploads_a_picture_and_reads_it_enlarged(start: Start, connect: Connect) -> None:
+    server, _ = start(render="picture")
+    client = connect(server)
+    source = picture((48, 32), "red")
+    output = client.run(UPSCALER, input={"image": io.BytesIO(source), "scale": 2})
+    file = FileOutput(str(output), client).read()
+    enlarged = Image.open(io.BytesIO(file)).convert("RGB")
+    assert (enlarged.size, enlarged.getpixel((9, 9))) == ((96, 64), (255, 0, 0))
+    sha256 = hashlib.sha256(source).hexdigest()
+    usage = server.usage()
+    assert usage.uploads == {sha256: 1}
+    assert [each.sha256 for each in usage.predictions[0].pictures] == [sha256]
+
+
+def test_it_keeps_files(start: Start, connect: Connect) -> None:
+    server, _ = start()
+    client = connect(server)
+    file = client.files.create(io.BytesIO(picture()), filename="a.png", metadata={"of": "me"})
+    assert client.files.get(file.id) == file
+    assert [each.id for each in client.files.list()] == [file.id]
+    assert (file.metadata, file.content_type) == ({"of": "me"}, "image/png")
+    assert client.files.delete(file.id)
+    assert client.files.list() == []
+
+
+def test_it_reads_models_and_creates_official_ones(start: Start, connect: Connect) -> None:
+    server, _ = start()
+    client = connect(server)
+    model = client.models.get(DRAWER)
+    assert model.latest_version is not None
+    schema = model.latest_version.openapi_schema["components"]["schemas"]
+    assert schema["Input"]["required"] == ["prompt"]
+    prediction = client.models.predictions.create(model=DRAWER, input={"prompt": "x"})
+    prediction.wait()
+    assert (prediction.status, prediction.model) == ("succeeded", DRAWER)
+    community = client.models.get(UPSCALER.split(":")[0])
+    assert [each.id for each in community.versions.list().results] == [UPSCALER.split(":")[1]]
