@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from flux_pipeline.defs.change_sensor import (
     stamp_files,
 )
 from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.models import Catalog
 from flux_pipeline.prompts import (
     Document,
     YamlSection,
@@ -144,7 +146,14 @@ class PromptSet(dg.Component):
         files = stamp_files(source_files(context))
         given = read_component_attributes(attributes, context)
         if given.path is None:
-            return cls(build_prompt_set(given.name, given.document, folder=given.folder), files)
+            built = build_prompt_set(
+                given.name,
+                given.document,
+                folder=given.folder,
+                catalog=Catalog.of_configs(given.folder, given.folder.parent),
+                find_set=_SiblingComponents(context, given).find,
+            )
+            return cls(built, files)
         path = given.folder / given.path
         return cls(load_prompt_set(path), {**files, **stamp_files([path])})
 
@@ -152,6 +161,40 @@ class PromptSet(dg.Component):
         """Build assets, checks, job and schedule."""
         del context
         return build_set(self.prompt_set)
+
+
+_under_way: ContextVar[tuple[str, ...]] = ContextVar("components under way", default=())
+"""The names of the prompt sets that are being loaded for each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SiblingComponents:
+    """Finds the prompt sets whose pictures a component's set is made for: they lie beside it."""
+
+    context: dg.ComponentLoadContext
+    attributes: "ComponentAttributes"
+
+    def find(self, name: str) -> LoadedPromptSet:
+        """The prompt set of the component in the folder of that name, beside this one's.
+
+        Raises:
+            LookupError: There is none, or the sets go in a circle.
+        """
+        circle = (*_under_way.get(), self.attributes.name)
+        if name in circle:
+            raise LookupError(f"goes in a circle: {' -> '.join([*circle, name])}")
+        folder = self.attributes.folder.parent / name
+        tree = self.context.component_tree
+        if not any((folder / each).is_file() for each in _FILES):
+            raise LookupError(f"no component {name} beside this one: there is no {folder}")
+        token = _under_way.set(circle)
+        try:
+            component = tree.load_component(folder.relative_to(tree.defs_module_path))
+        finally:
+            _under_way.reset(token)
+        if not isinstance(component, PromptSet):
+            raise LookupError(f"{name} is no flux_pipeline.PromptSet")
+        return component.prompt_set
 
 
 class SharedAssetsAttributes(BaseModel):

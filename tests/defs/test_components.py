@@ -105,6 +105,40 @@ def test_a_component_of_the_projects_own_may_make_one(project: Path) -> None:
     assert images.partitions_def.get_partition_keys() == ["fox", "owl"]
 
 
+PRINT = """
+model: nightmareai/real-esrgan
+prompts: {print: {each: winter, image: "{image}"}}
+"""
+
+
+def test_a_component_is_made_for_the_pictures_of_the_one_beside_it(project: Path) -> None:
+    write_defs(project, "a_print", PRINT)
+    write_defs(project, "winter", FILE)
+    definitions = load(project)
+    images = definitions.resolve_asset_graph().get(dg.AssetKey(["a_print", "images"]))
+    assert dg.AssetKey(["winter", "images"]) in images.parent_keys
+    assert images.partitions_def is not None
+    assert set(images.partitions_def.get_partition_keys()) == {"castle", "moon-full", "moon-new"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a_print": PRINT}, "no component winter beside this one"),
+        (
+            {"a_print": PRINT, "winter": PRINT.replace("each: winter", "each: a_print")},
+            "goes in a circle: a_print -> winter -> a_print",
+        ),
+    ],
+)
+def test_a_chain_of_components_that_can_not_be_is_refused(
+    project: Path, files: dict[str, str], expected: str
+) -> None:
+    for name, text in files.items():
+        write_defs(project, name, text)
+    assert any(expected in problem.message for problem in problems(project))
+
+
 def test_a_path_stands_alone(project: Path) -> None:
     with pytest.raises(ConfigError, match="names a file, so prompts, name must stand there"):
         attributes(path="x.yaml", prompts={"a": "a"})
