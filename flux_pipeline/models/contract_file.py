@@ -66,6 +66,15 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that the loader, or another reader of YAML, would take for a number."""
 
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """A text, quoted where it has a rare line end: plain YAML makes a space of that."""
+        style = '"' if any(end in text for end in _RARE_LINE_ENDS) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_RARE_LINE_ENDS = "\r\x85\u2028\u2029"
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 for _tag, _pattern, _first in (
     ("bool", r"(?:true|false)", "tf"),
