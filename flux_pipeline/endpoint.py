@@ -1,4 +1,4 @@
-"""Rules for addresses: a provider's base URL, key and hosts, stores, databases and brokers.
+"""Rules for addresses: a provider's base URL, key, hosts and models, stores, databases, brokers.
 
 The settings check the environment with them; those who open the real thing check their callers, so
 that all accept the same. A message never holds the value that it is about: it may be a key.
@@ -20,6 +20,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*")
 _MAX_PREFIX = 200
 _HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_MODEL = "[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+_OFFERED_MODEL = re.compile(f"{_MODEL}(:[0-9a-f]{{64}})?|[0-9a-f]{{64}}")
 
 
 AMBIGUOUS = (
@@ -66,6 +68,19 @@ def find_broker_mistake(urls: str) -> str:
     ]
     found = next(filter(None, mistakes), "")
     return AMBIGUOUS if found and "@" in urls else found
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a text can be a model's name, ``owner/name``."""
+    return re.fullmatch(_MODEL, text) is not None
+
+
+def is_offered_model(text: str) -> bool:
+    """Whether a text is an ``owner/name``, an ``owner/name:version`` or a version (64 hex digits).
+
+    So a provider's white list names models.
+    """
+    return _OFFERED_MODEL.fullmatch(text) is not None
 
 
 def trim_key(text: str) -> str:

@@ -33,6 +33,7 @@ from flux_pipeline.produce.shutdown import end_streams
 from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.provider.offers import known_offer
 from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store, check_readable
@@ -41,14 +42,8 @@ from flux_pipeline.store.unavailable import UnavailableStore
 from flux_pipeline.store_options import ONE, StoreOptions
 
 log = logging.getLogger(__name__)
-_ORIGINS = {
-    "replicate": "https://api.replicate.com",
-    "anyapi": "https://www.anyapi.vip/replicate",
-}
 _LOOKED_AT = 100
 """Unfinished attempts that are looked at for one that is open."""
-_WITH_LIST = (EMULATOR, "replicate")
-"""Providers known to list predictions: there a 404 of the list is an error, not "no list"."""
 
 
 class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
@@ -63,6 +58,21 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     )
     api_key: str = Field(
         default="", repr=False, description="The provider's key, as an EnvVar. None: emulator."
+    )
+    route: Literal["auto", "predictions", "models"] = Field(
+        default="auto",
+        description="How official models are asked for: as the version of POST /v1/predictions, by"
+        " POST /v1/models/{owner}/{name}/predictions, or as the provider is known to want it.",
+    )
+    models: list[str] = Field(
+        default=[],
+        description="The models that the provider offers: owner/name, owner/name:version or a"
+        " version. None: all.",
+    )
+    has_files: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="Whether the provider takes files by POST /v1/files; auto: as is known of it,"
+        " or found out at the first need.",
     )
     store: str = Field(
         default="file:./data/store",
@@ -154,6 +164,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         return cls(
             provider=settings.provider,
             api_key=dg.EnvVar(settings.key_variable) if needs_key else "",
+            route=settings.route,
+            models=list(settings.models),
+            has_files=settings.has_files,
             store=settings.store,
             store_options=settings.store_options.changed(),
             ledger=dg.EnvVar(LEDGER_VARIABLE) if settings.ledger_given else settings.ledger,
@@ -291,7 +304,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     def _provider_config(self) -> Iterator[ProviderConfig]:
         """The provider's configuration; the embedded emulator runs until the end of the block."""
         if self.provider != EMULATOR:
-            yield self._configured(_ORIGINS.get(self.provider, self.provider), self.api_key)
+            yield self._configured(known_offer(self.provider).base_url, self.api_key)
             return
         # Here, so that only the embedded emulator's user pays for its server.
         from flux_pipeline.emulator.options import EmulatorOptions  # noqa: PLC0415
@@ -302,10 +315,14 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             yield self._configured(server.origin, EMULATOR)
 
     def _configured(self, base_url: str, api_key: str) -> ProviderConfig:
+        offer = known_offer(self.provider)
         return ProviderConfig(
             base_url=base_url,
             api_key=api_key,
-            has_list=True if self.provider in _WITH_LIST else None,
+            has_list=offer.has_list,
+            has_files=offer.has_files if self.has_files == "auto" else self.has_files == "yes",
+            route=offer.route if self.route == "auto" else self.route,
+            models=tuple(self.models),
             output_hosts=tuple(self.output_hosts),
             output_networks=tuple(self.output_networks),
             creates_per_minute=self.creates_per_minute,

@@ -8,6 +8,9 @@ command does so before it knows what it has to do.
     FLUX_CONFIGS             folder of prompt sets (configs)
     FLUX_PROVIDER            emulator, replicate, anyapi, or a base URL with its prefix (emulator)
     FLUX_API_KEY             the provider's key; REPLICATE_API_TOKEN is accepted too
+    FLUX_ROUTE               how official models are asked for: auto, predictions or models (auto)
+    FLUX_MODELS              the only models that the provider offers, with commas (all)
+    FLUX_HAS_FILES           whether it takes files by /v1/files: auto, yes or no (auto)
     FLUX_STORE               file:<folder> or s3://<bucket>/<prefix> (file:./data/store)
     FLUX_STORE_WRITERS       many, or one: no second ledger writes to the store (many)
     FLUX_S3_…                what a bucket demands: see ``store_options`` (nothing)
@@ -43,7 +46,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from flux_pipeline.endpoint import (
@@ -55,6 +58,7 @@ from flux_pipeline.endpoint import (
     has_user_query_or_fragment,
     is_host_pattern,
     is_loopback,
+    is_offered_model,
     is_unencrypted,
     is_web_url,
     trim_key,
@@ -83,6 +87,7 @@ from flux_pipeline.store_options import (
 
 EMULATOR = "emulator"
 PROVIDERS = (EMULATOR, "replicate", "anyapi")
+ROUTES = ("auto", "predictions", "models")
 ALERT_FORMATS = ("json", "slack", "dingtalk", "feishu")
 KEY_VARIABLES = ("FLUX_API_KEY", "REPLICATE_API_TOKEN")
 """The first that is set holds the key."""
@@ -114,6 +119,11 @@ class Settings:
     api_key: str = field(default="", repr=False)
     key_variable: str = KEY_VARIABLES[0]
     """The variable that holds the key, so that it can be named and passed on without its value."""
+    route: Literal["auto", "predictions", "models"] = "auto"
+    models: tuple[str, ...] = ()
+    """The models that the provider offers: ``owner/name``, ``owner/name:version`` or a version.
+    Empty: all."""
+    has_files: Literal["auto", "yes", "no"] = "auto"
     store: str = "file:./data/store"
     store_writers: str = NO_OPTIONS.writers
     s3_addressing: str = NO_OPTIONS.addressing
@@ -404,6 +414,17 @@ def _hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
+def _models(text: str) -> tuple[str, ...]:
+    models = _split(text)
+    for model in models:
+        if not is_offered_model(model):
+            raise ValueError(
+                f"{_shown(model, text)} is neither owner/name, owner/name:version nor a version of"
+                " 64 hex digits (several: with commas)"
+            )
+    return models
+
+
 def _networks(text: str) -> tuple[str, ...]:
     networks = _split(text)
     for network in networks:
@@ -440,6 +461,9 @@ def _pem_path(text: str) -> str:
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_CONFIGS": ("configs", Path),
     "FLUX_PROVIDER": ("provider", _provider),
+    "FLUX_ROUTE": ("route", _one_of(*ROUTES)),
+    "FLUX_MODELS": ("models", _models),
+    "FLUX_HAS_FILES": ("has_files", _one_of("auto", "yes", "no")),
     "FLUX_STORE": ("store", _store),
     "FLUX_STORE_WRITERS": ("store_writers", _store_option("writers")),
     "FLUX_S3_ADDRESSING": ("s3_addressing", _store_option("addressing")),

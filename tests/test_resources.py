@@ -43,6 +43,9 @@ def test_every_setting_arrives() -> None:
     settings = Settings(
         provider="anyapi",
         api_key=CANARY,
+        route="models",
+        models=("a/b",),
+        has_files="yes",
         store="s3://bucket/x",
         store_writers="one",
         s3_sse="AES256",
@@ -69,6 +72,9 @@ def test_every_setting_arrives() -> None:
     assert values == {
         "provider": "anyapi",
         "api_key": dg.EnvVar("FLUX_API_KEY"),
+        "route": "models",
+        "models": ["a/b"],
+        "has_files": "yes",
         "store": "s3://bucket/x",
         "store_options": {"writers": "one", "sse": "AES256"},
         "ledger": "sqlite:///x.db",

@@ -44,6 +44,9 @@ def test_every_variable_arrives() -> None:
         FLUX_CONFIGS="sets",
         FLUX_PROVIDER="replicate",
         FLUX_API_KEY=CANARY,
+        FLUX_ROUTE="models",
+        FLUX_MODELS=f"a/b, c/d:{'0' * 64}",
+        FLUX_HAS_FILES="no",
         FLUX_STORE="s3://bucket/prefix",
         FLUX_STORE_WRITERS="one",
         FLUX_S3_ADDRESSING="virtual",
@@ -70,6 +73,9 @@ def test_every_variable_arrives() -> None:
         provider="replicate",
         api_key=CANARY,
         key_variable="FLUX_API_KEY",
+        route="models",
+        models=("a/b", f"c/d:{'0' * 64}"),
+        has_files="no",
         store="s3://bucket/prefix",
         store_writers="one",
         s3_addressing="virtual",
@@ -141,6 +147,15 @@ def test_all_mistakes_are_found_at_once_and_each_names_its_variable() -> None:
 def test_a_network_that_is_none_is_named_with_the_form_that_is_right(text: str) -> None:
     message = mistakes({"FLUX_OUTPUT_NETWORKS": f"fd00::/8,{text}"})["FLUX_OUTPUT_NETWORKS"]
     assert message == f"{text!r} is no network such as 198.18.0.0/15 (several: with commas)"
+
+
+@pytest.mark.parametrize("text", ["a", "a/b:1", "a/b/c", f"a/b:{'F' * 64}", "https://h.example/a"])
+def test_a_model_that_is_none_is_named_with_the_form_that_is_right(text: str) -> None:
+    message = mistakes({"FLUX_MODELS": f"a/b,{text}"})["FLUX_MODELS"]
+    assert message == (
+        f"{text!r} is neither owner/name, owner/name:version nor a version of 64 hex digits"
+        " (several: with commas)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -407,6 +422,9 @@ CLEAN = {
     "FLUX_PROVIDER": "replicate",
     "FLUX_API_KEY": CANARY,
     "REPLICATE_API_TOKEN": CANARY,
+    "FLUX_ROUTE": "models",
+    "FLUX_MODELS": "a/b,c/d",
+    "FLUX_HAS_FILES": "yes",
     "FLUX_STORE": "s3://bucket/prefix",
     "FLUX_STORE_WRITERS": "one",
     "FLUX_S3_ADDRESSING": "virtual",

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
 
+from flux_pipeline.endpoint import is_model_name
 from flux_pipeline.outcomes import (
     AccessDenied,
     CreateOutcome,
@@ -29,7 +30,7 @@ from flux_pipeline.provider.files import Files
 from flux_pipeline.provider.http import ApiClient, ConnectionOwner, Reply
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
 from flux_pipeline.provider.listing import KnownIds, ListFailure, Listing, SentAs
-from flux_pipeline.provider.offers import create_call, find_unoffered, is_model_name
+from flux_pipeline.provider.offers import create_call, find_unoffered
 from flux_pipeline.provider.parse import is_id
 from flux_pipeline.rate_limit import RateStore
 from flux_pipeline.request import OFFICIAL, JsonValue, Request

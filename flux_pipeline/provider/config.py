@@ -13,6 +13,7 @@ from flux_pipeline.endpoint import (
     find_base_url_mistake,
     find_key_mistake,
     is_host_pattern,
+    is_offered_model,
     trim_key,
 )
 from flux_pipeline.errors import ConfigError, Problem
@@ -146,13 +147,7 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
         yield "base_url", base
     if key := find_key_mistake(config.api_key):
         yield "api_key", key
-    for host in config.output_hosts:
-        if not is_host_pattern(host):
-            shown = "an entry" if "@" in host else repr(host)  # an address may hold a password
-            yield "output_hosts", f"{shown} is not a host, *.host or *"
-    for network in config.output_networks:
-        if not is_network(network):
-            yield "output_networks", f"{network!r} is no network such as 198.18.0.0/15"
+    yield from _entry_mistakes(config)
     if config.network.ca_file and (ca := find_ca_mistake(config.network.ca_file)):
         yield "network", ca
     positive = {
@@ -167,3 +162,17 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
     for name, value in positive.items():
         if not value > 0:
             yield name, f"{value} is not allowed (more than 0)"
+
+
+def _entry_mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
+    """Yield the mistakes in the lists of hosts, models and networks."""
+    for host in config.output_hosts:
+        if not is_host_pattern(host):
+            shown = "an entry" if "@" in host else repr(host)  # an address may hold a password
+            yield "output_hosts", f"{shown} is not a host, *.host or *"
+    for model in config.models:
+        if not is_offered_model(model):
+            yield "models", f"{model!r} is neither owner/name, owner/name:version nor a version"
+    for network in config.output_networks:
+        if not is_network(network):
+            yield "output_networks", f"{network!r} is no network such as 198.18.0.0/15"

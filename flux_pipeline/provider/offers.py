@@ -5,11 +5,45 @@ and once more by the client.
 """
 
 import json
-import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from flux_pipeline.provider.config import ProviderConfig
+from flux_pipeline.provider.config import ProviderConfig, Route
 from flux_pipeline.request import OFFICIAL, JsonValue, Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a provider is known to offer, beyond creating and polling predictions."""
+
+    base_url: str = ""
+    has_list: bool | None = None
+    """Whether its predictions can be listed, as ``ProviderConfig.has_list``."""
+    has_files: bool | None = None
+    """Whether it takes files, as ``ProviderConfig.has_files``."""
+    route: Route = "models"
+    """How it is asked for official models."""
+
+
+OFFERS: Mapping[str, Offer] = {
+    "emulator": Offer(has_list=True, has_files=True, route="predictions"),
+    "replicate": Offer(
+        base_url="https://api.replicate.com", has_list=True, has_files=True, route="predictions"
+    ),
+    # An aggregator: no list is documented, and uploads go to a host of its own in another form.
+    "anyapi": Offer(base_url="https://www.anyapi.vip/replicate", has_files=False),
+}
+"""By the names of ``settings.PROVIDERS``."""
+
+
+def known_offer(provider: str) -> Offer:
+    """What a provider offers, by its name or its base URL; of an unknown one nothing is certain.
+
+    The route of an unknown provider is ``models``: aggregators have official models by that one
+    alone, and those with both take it too.
+    """
+    by_url = {offer.base_url: offer for offer in OFFERS.values() if offer.base_url}
+    return OFFERS.get(provider) or by_url.get(provider.rstrip("/")) or Offer(base_url=provider)
 
 
 def create_call(
@@ -35,18 +69,3 @@ def find_unoffered(request: Request, models: Collection[str]) -> str | None:
         f"{request.served_as} is not among the {len(models)} models that this provider offers:"
         " add it to FLUX_MODELS, if it does, or take another model"
     )
-
-
-def is_model_name(text: str) -> bool:
-    """Whether the text can be ``owner/name``."""
-    return _NAME.fullmatch(text) is not None
-
-
-def is_offered_name(text: str) -> bool:
-    """Whether the text can stand in the list of models that a provider offers."""
-    return _ENTRY.fullmatch(text) is not None
-
-
-_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-_NAME = re.compile(f"{_PART}/{_PART}")
-_ENTRY = re.compile(f"{_PART}/{_PART}(:[0-9a-f]{{64}})?|[0-9a-f]{{64}}")

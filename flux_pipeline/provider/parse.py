@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,7 +65,7 @@ def _parse_with_id(
     return Prediction(
         id=prediction_id,
         status=status,
-        outputs=_outputs(fields, status, sent.get("num_outputs", 1) if sent else None),
+        outputs=_outputs(fields, status, sent),
         model=_text(clean.get("model")),
         version=_text(clean.get("version")),
         input=sent,
@@ -102,8 +103,14 @@ def read_id(value: object) -> str | None:
     return value if isinstance(value, str) and is_id(value) else None
 
 
-def _outputs(fields: Mapping[str, Any], status: Status, asked: object) -> tuple[Output, ...]:
-    outputs = outputs_of(fields.get("output")) or outputs_of_data(fields.get("data"))
+def _outputs(
+    fields: Mapping[str, Any], status: Status, sent: Mapping[str, Any]
+) -> tuple[Output, ...]:
+    output = fields.get("output")
+    outputs = outputs_of(output) or outputs_of_data(fields.get("data"))
+    # Other models than flux name their count otherwise, or not at all: a list that may still grow
+    # counts at the prediction's end alone.
+    asked = sent.get("num_outputs", 1 if sent and isinstance(output, str) else None)
     return outputs if status.is_final or is_complete(outputs, asked) else ()
 
 
@@ -113,9 +120,10 @@ def is_complete(outputs: Sequence[Output], asked: object) -> bool:
 
 
 def outputs_of(value: Any) -> tuple[Output, ...]:
-    """The images of ``output``: null, a string, or a list of URLs, data URIs or ``{url}`` objects.
+    """The images of ``output``: null, an address, an object of addresses, or a list of either.
 
-    In the order of their numbers. Anything else in the list is no image and is left out.
+    An address is a URL or a data URI. In the order of their numbers. Anything else is no image and
+    is left out; in a list the others keep their places.
     """
     return _numbered([value] if isinstance(value, (str, Mapping)) else value)
 
@@ -130,24 +138,44 @@ def _numbered(values: Any) -> tuple[Output, ...]:
         return ()
     # A provider leaves the images that it refused out of the list, and the others keep their batch
     # number in their names (out-0, out-1, out-3): a position counts only where no name has one.
-    placed = [
-        (place, url) for place, each in enumerate(values[:_MAX_OUTPUTS]) for url in _urls(each)
-    ]
+    places = islice(_places(values), _MAX_OUTPUTS)
+    placed = [(place, url) for place, url in enumerate(places) if url is not None]
     named = {number: url for _, url in placed if (number := _number_in(url)) is not None}
     numbered = sorted(named.items()) if len(named) == len(placed) else placed
     return tuple(Output(index=index, url=url) for index, url in numbered)
 
 
-def _urls(value: Any) -> Iterator[str]:
-    """Yield the one URL or data URI of an element, or nothing."""
-    if isinstance(value, Mapping):
-        inline = value.get("b64_json")
-        if isinstance(inline, str) and inline:
-            yield inline if inline.startswith("data:") else f"data:;base64,{inline}"
-            return
-        value = value.get("url")
-    if isinstance(value, str) and value.startswith(("https://", "http://", "data:")):
-        yield value
+def _places(values: list[Any]) -> Iterator[str | None]:
+    """Yield the addresses of each element in turn, and None for an element without one."""
+    for each in values:
+        yield from list(_addresses(each)) or (None,)
+
+
+def _addresses(value: Any) -> Iterator[str | None]:
+    """Yield the addresses of an element: its own, or those of an object's values.
+
+    Of an object with ``b64_json`` or ``url`` that one alone, else also those in lists, with None
+    for what is none there.
+    """
+    if not isinstance(value, Mapping):
+        if _is_address(value):
+            yield value
+        return
+    inline = value.get("b64_json")
+    if isinstance(inline, str) and inline:
+        yield inline if inline.startswith("data:") else f"data:;base64,{inline}"
+    elif _is_address(value.get("url")):
+        yield value["url"]
+    else:
+        for each in value.values():
+            if isinstance(each, list):
+                yield from (item if _is_address(item) else None for item in each)
+            elif _is_address(each):
+                yield each
+
+
+def _is_address(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("https://", "http://", "data:"))
 
 
 def _number_in(url: str) -> int | None:

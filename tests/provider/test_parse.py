@@ -93,6 +93,8 @@ def test_outputs_of_a_running_prediction_are_given_only_where_complete() -> None
     assert len(parsed(status="processing", input={"seed": 7}, output=urls[0]).outputs) == 1
     assert parsed(status="processing", input=None, output=urls).outputs == ()
     assert parsed(status="processing", input={"num_outputs": True}, output=urls).outputs == ()
+    assert parsed(status="processing", input={"num_images": 2}, output=urls[:1]).outputs == ()
+    assert parsed(status="processing", input={"seed": 7}, output=urls[:1]).outputs == ()
 
 
 def test_a_short_list_of_a_finished_prediction_is_given_as_it_is() -> None:
@@ -282,6 +284,60 @@ def test_a_string_and_an_object_are_one_image() -> None:
 
 def test_what_is_no_image_leaves_the_others_where_they_stand() -> None:
     assert numbers("https://a.b/x.webp", None, "https://a.b/y.webp") == [0, 2]
+
+
+URLS = [f"https://a.b/{name}.png" for name in ("one", "two", "three")]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ([{"image": URLS[0]}, {"image": URLS[1]}], [(0, URLS[0]), (1, URLS[1])]),
+        (
+            [{"image": URLS[0], "seed": 5, "note": None}, {"seed": 6}, {"image": URLS[1]}],
+            [(0, URLS[0]), (2, URLS[1])],
+        ),
+        ({"image": URLS[0], "mask": URLS[1]}, [(0, URLS[0]), (1, URLS[1])]),
+        ({"note": None, "seed": 5, "image": URLS[0], "text": "a castle"}, [(0, URLS[0])]),
+        (
+            {"images": [URLS[0], None, URLS[1]], "mask": URLS[2]},
+            [(0, URLS[0]), (2, URLS[1]), (3, URLS[2])],
+        ),
+        ({"url": URLS[0], "thumbnail": URLS[1]}, [(0, URLS[0])]),
+        (
+            [None, {"image": None}, "data:image/png;base64,AAAA"],
+            [(2, "data:image/png;base64,AAAA")],
+        ),
+        (URLS, list(enumerate(URLS))),
+    ],
+)
+def test_every_address_of_an_output_is_an_image(
+    value: object, found: list[tuple[int, str]]
+) -> None:
+    assert [(each.index, each.url) for each in outputs_of(value)] == found
+
+
+def test_a_left_out_object_keeps_the_places_of_the_others_where_no_name_tells() -> None:
+    assert numbers({"image": URLS[0]}, None, {"image": URLS[2]}) == [0, 2]
+
+
+def test_metrics_are_the_numbers_that_the_provider_counted() -> None:
+    metrics = {
+        "predict_time": 1.5,
+        "image_output_count": 2,
+        "input_image_megapixels": 0,
+        "total_time": "1",
+        "is_cold": True,
+        "below": -1,
+        "nested": {"a": 1},
+        "endless": float("inf"),
+    }
+    assert parsed(metrics=metrics).metrics == {
+        "predict_time": 1.5,
+        "image_output_count": 2.0,
+        "input_image_megapixels": 0.0,
+    }
+    assert parsed(metrics=[1]).metrics == {}
 
 
 def test_a_list_without_end_is_cut() -> None:
