@@ -12,7 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from flux_pipeline.cli.emulator import emulator
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer, listen
@@ -155,3 +157,12 @@ def test_the_date_header_is_right(start: Start) -> None:
 def test_in_memory_is_the_default() -> None:
     with EmulatorServer(EmulatorOptions()) as server:
         assert server.emulator.state.directory is None
+
+
+def test_a_folder_of_contracts_is_checked_before_anything_is_served(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("model: a/b\nversion: official\n")
+    with pytest.raises(ValueError, match=r"bad\.yaml: no contract"):
+        EmulatorServer(EmulatorOptions(models_folder=str(tmp_path)))
+    done = CliRunner().invoke(emulator, ["--models", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "bad.yaml: no contract" in done.output
