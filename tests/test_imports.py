@@ -54,6 +54,7 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.cli.reproduce": set(),
     "flux_pipeline.cli.spend": _TABLE,
     "flux_pipeline.cli.alert": _TABLE,
+    "flux_pipeline.cli.model": set(),
     "flux_pipeline.cli.schema": set(),
     "flux_pipeline.cli.emulator": set(),
     "flux_pipeline.definitions": _TABLE | _PROVIDER | {"dagster"},

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from flux_pipeline.models import Catalog, Model
     from flux_pipeline.models.contract import Contract
     from flux_pipeline.settings import Settings
@@ -69,7 +71,6 @@ def show_all(as_json: bool, configs: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -79,10 +80,7 @@ def show_all(as_json: bool, configs: Path | None) -> None:
         pictures = ", ".join(row["pictures"]) or "-"
         cells = (row["model"], row["version"][:12], row["price"], pictures, row["seed"] or "none")
         table.add_row(*cells, row["from"])
-    console = Console(markup=False)
-    if not console.is_terminal:  # a file or a pipe has no width that rows must fit in
-        console.width = _LONGEST_ROW
-    console.print(table)
+    _print_table(table)
 
 
 @model.command()
@@ -338,7 +336,6 @@ def _described(catalog: "Catalog", found: "Model", contract: "Contract") -> dict
 
 
 def _print_described(shown: Mapping[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from flux_pipeline.text import printable
@@ -363,8 +360,17 @@ def _print_described(shown: Mapping[str, Any]) -> None:
         cells = (name, each["allowed"], default, f"{old}{each['description']}")
         table.add_row(*(printable(cell) for cell in cells))
     click.echo()
-    Console(markup=False).print(table)
+    _print_table(table)
     click.echo(f"\nA prompt set to begin with, such as configs/first.yaml:\n\n{shown['example']}")
+
+
+def _print_table(table: "Table") -> None:
+    from rich.console import Console
+
+    console = Console(markup=False)
+    if not console.is_terminal:  # a file or a pipe has no width that rows must fit in
+        console.width = _LONGEST_ROW
+    console.print(table)
 
 
 def _comes_out(shown: Mapping[str, Any]) -> str:

@@ -40,10 +40,9 @@ def load_contract(path: Path) -> "Contract":
 def dump_contract(contract: Contract) -> str:
     """The text of a contract's file."""
     given = contract.model_dump(mode="json", exclude_defaults=True)
-    given.setdefault("price", {})
-    inputs = given.pop("inputs")
+    given.setdefault("price", {})  # stands there to be filled in
     text = yaml.dump(
-        {**given, "inputs": inputs},
+        {name: given[name] for name in Contract.model_fields if name in given},
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
