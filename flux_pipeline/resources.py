@@ -92,6 +92,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     state: str = Field(
         default="./data/emulator", description="Folder of the embedded emulator's state."
     )
+    contracts: str = Field(
+        default="",
+        description="Folder of the project's own contracts of models, which the embedded emulator"
+        " then knows too.",
+    )
     creates_per_minute: float = Field(
         default=600.0, gt=0, description="Predictions created a minute, over all workers."
     )
@@ -171,6 +176,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             store_options=settings.store_options.changed(),
             ledger=dg.EnvVar(LEDGER_VARIABLE) if settings.ledger_given else settings.ledger,
             state=str(settings.state),
+            contracts=str(settings.configs / "models"),
             creates_per_minute=settings.rate,
             concurrency=settings.concurrency,
             unknown="hold" if settings.unknown == "hold" else "resend",
@@ -310,7 +316,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         from flux_pipeline.emulator.options import EmulatorOptions  # noqa: PLC0415
         from flux_pipeline.emulator.server import EmulatorServer  # noqa: PLC0415
 
-        unlimited = EmulatorOptions(creates_per_minute=None, calls_per_minute=None)
+        unlimited = EmulatorOptions(
+            creates_per_minute=None,
+            calls_per_minute=None,
+            models_folder=self.contracts if Path(self.contracts).is_dir() else "",
+        )
         with EmulatorServer(unlimited, state_dir=Path(self.state)) as server:
             yield self._configured(server.origin, EMULATOR)
 

@@ -41,6 +41,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def test_every_setting_arrives() -> None:
     settings = Settings(
+        configs=Path("own"),
         provider="anyapi",
         api_key=CANARY,
         route="models",
@@ -79,6 +80,7 @@ def test_every_setting_arrives() -> None:
         "store_options": {"writers": "one", "sse": "AES256"},
         "ledger": "sqlite:///x.db",
         "state": "state",
+        "contracts": "own/models",
         "creates_per_minute": 60.0,
         "concurrency": 8,
         "unknown": "hold",
