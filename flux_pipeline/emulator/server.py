@@ -18,7 +18,6 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from flux_pipeline.emulator.app import create_app
-from flux_pipeline.emulator.contracts import catalog_of
 from flux_pipeline.emulator.emulator import Clock, Emulator
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
@@ -48,12 +47,7 @@ class EmulatorServer:
         clock: Clock = time.time,
         finish: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        """``finish`` is done to each output file before it is served, such as signing it.
-
-        Raises:
-            ValueError: A file of the options' ``models_folder`` is no contract.
-        """
-        catalog_of(options.models_folder if options else "").check()
+        """``finish`` is done to each output file before it is served, such as signing it."""
         self.emulator = Emulator(
             state=State(state_dir),
             options=options or EmulatorOptions(),
@@ -105,9 +99,7 @@ def serve(
 
     Raises:
         OSError: Where the port is taken.
-        ValueError: A file of the options' ``models_folder`` is no contract.
     """
-    catalog_of(options.models_folder if options else "").check()
     listener = listen(host, port)
     with listener, State(state_dir) as state:
         emulator = Emulator(state, options or EmulatorOptions(), faults or FaultPlan())

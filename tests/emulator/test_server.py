@@ -161,8 +161,6 @@ def test_in_memory_is_the_default() -> None:
 
 def test_a_folder_of_contracts_is_checked_before_anything_is_served(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("model: a/b\nversion: official\n")
-    with pytest.raises(ValueError, match=r"bad\.yaml: no contract"):
-        EmulatorServer(EmulatorOptions(models_folder=str(tmp_path)))
     done = CliRunner().invoke(emulator, ["--models", str(tmp_path)])
     assert done.exit_code == 2
     assert "bad.yaml: no contract" in done.output
