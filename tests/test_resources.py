@@ -47,6 +47,7 @@ def test_every_setting_arrives() -> None:
         route="models",
         models=("a/b",),
         has_files="yes",
+        input_files="upload",
         store="s3://bucket/x",
         store_writers="one",
         s3_sse="AES256",
@@ -76,6 +77,7 @@ def test_every_setting_arrives() -> None:
         "route": "models",
         "models": ["a/b"],
         "has_files": "yes",
+        "input_files": "upload",
         "store": "s3://bucket/x",
         "store_options": {"writers": "one", "sse": "AES256"},
         "ledger": "sqlite:///x.db",
@@ -225,6 +227,25 @@ def test_what_the_downloads_may_reach_arrives_at_the_provider(
         assert list(config.output_hosts) == hosts
         assert list(map(str, config.output_networks)) == networks
         assert config.creates_per_minute == 90.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_files", "route"),
+    [
+        ({"provider": "replicate"}, True, "predictions"),
+        ({"provider": "replicate", "route": "models", "has_files": "no"}, False, "models"),
+        ({"provider": "anyapi"}, False, "models"),
+        ({"provider": "anyapi", "route": "predictions", "has_files": "yes"}, True, "predictions"),
+        ({"provider": "https://other.example"}, None, "models"),
+    ],
+)
+def test_what_a_provider_offers_is_known_of_it_or_configured(
+    changes: dict[str, str], has_files: bool | None, route: str
+) -> None:
+    resource = ImageProducer(**{"api_key": CANARY, "models": ["a/b"], **changes})
+    with resource._provider_config() as config:
+        assert (config.has_files, config.route) == (has_files, route)
+        assert config.models == ("a/b",)
 
 
 def test_a_store_that_cannot_be_written_stops_before_anything_is_sent(

@@ -10,7 +10,7 @@ Below the classifier: the text and the code of an error reply, and how long a 42
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -92,11 +92,11 @@ _EPOCH = 1e9  # a ratelimit-reset above this is a moment, below it a duration
 
 
 class ResponseClassifier:
-    """Classifies the answers of one host. ``secret`` is redacted in every message."""
+    """Classifies the answers of one host. ``secrets``, which may grow, are redacted everywhere."""
 
-    def __init__(self, host: str, secret: str, clock: Callable[[], float]) -> None:
+    def __init__(self, host: str, secrets: Collection[str], clock: Callable[[], float]) -> None:
         self._host = host
-        self._secret = secret
+        self._secrets = secrets
         self._clock = clock
 
     def create(
@@ -124,7 +124,7 @@ class ResponseClassifier:
         body, unreadable = load_object(answer)
         code = answer.status
         if answer.succeeded:
-            prediction = parse_prediction(body, self._secret)
+            prediction = parse_prediction(body, *self._secrets)
             if prediction is not None and prediction.id in (None, prediction_id):
                 return Polled(replace(prediction, id=prediction_id))
             if unreadable or prediction is not None or not body.get("error"):
@@ -166,7 +166,7 @@ class ResponseClassifier:
     def _success(self, answer: Reply, seed: int | None, seed_input: str) -> CreateOutcome:
         """Classify a 2xx reply to a create: a prediction, an error in disguise, or neither."""
         body, unreadable = load_object(answer)
-        prediction = parse_prediction(body, self._secret)
+        prediction = parse_prediction(body, *self._secrets)
         if prediction is not None:
             if seed is not None and not _same_seed(prediction, seed, seed_input):
                 return self._ambiguous("the reply shows another seed than was sent")
@@ -205,10 +205,12 @@ class ResponseClassifier:
         return Ambiguous(self._message(reason))
 
     def _message(self, text: str) -> str:
-        return f"{self._host}: {redact_untrusted(text, self._secret)}"
+        return f"{self._host}: {redact_untrusted(text, *self._secrets)}"
 
     def _detail(self, body: Mapping[str, Any], answer: Reply) -> str:
-        return error_text(body, self._secret) or redact_untrusted(answer.describe(), self._secret)
+        return error_text(body, *self._secrets) or redact_untrusted(
+            answer.describe(), *self._secrets
+        )
 
     def _retry_after(self, body: Mapping[str, Any], answer: Reply) -> float:
         return retry_after(answer.headers, body, now=self._clock())

@@ -33,7 +33,9 @@ from flux_pipeline.provider.listing import KnownIds, ListFailure, Listing, SentA
 from flux_pipeline.provider.offers import create_call, find_unoffered
 from flux_pipeline.provider.parse import is_id
 from flux_pipeline.rate_limit import RateStore
-from flux_pipeline.request import OFFICIAL, JsonValue, Request
+from flux_pipeline.request import OFFICIAL, SECRET_PREFIX, JsonValue, Request
+
+_SHORTEST_SECRET = 6
 
 
 class Provider(ConnectionOwner):
@@ -51,15 +53,18 @@ class Provider(ConnectionOwner):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
-        self._classifier = ResponseClassifier(config.origin[1], config.api_key, clock)
+        self._secrets = {config.api_key, *filter(_can_be_redacted, config.secrets)}
+        self._classifier = ResponseClassifier(config.origin[1], self._secrets, clock)
         self._limiter = Limiter(
             rates
             or MemoryRates({"create": config.creates_per_minute, "call": config.calls_per_minute})
         )
         self._api = ApiClient(config)
         self._downloader = Downloader(config)
-        self._listing = Listing(config, self._api, self._limiter, clock=clock)
-        self._files = Files(config, self._api, self._limiter, clock=clock)
+        self._listing = Listing(
+            config, self._api, self._limiter, clock=clock, secrets=self._secrets
+        )
+        self._files = Files(config, self._api, self._limiter, clock=clock, secrets=self._secrets)
         super().__init__(self._api, self._downloader)
 
     async def permit(self) -> None:
@@ -92,6 +97,7 @@ class Provider(ConnectionOwner):
         if unoffered := self.find_unoffered(request):
             return NeverSent(unoffered)
         sent = request.input if sent_input is None else sent_input
+        self._secrets |= _secrets_sent(request, sent)
         url, content = create_call(self._config, request, sent)
         if not permitted:
             await self.permit()
@@ -215,3 +221,18 @@ class Provider(ConnectionOwner):
             hint = outcome.retry_after if isinstance(outcome, PollFailed) else 0.0
             await self._limiter.slow_down("call", hint, sent_at=sent_at)
         return outcome
+
+
+def _secrets_sent(request: Request, sent: Mapping[str, JsonValue]) -> set[str]:
+    """The values of the inputs that the request names by a variable (``env:NAME``)."""
+    values = (
+        sent.get(name)
+        for name, given in request.input.items()
+        if isinstance(given, str) and given.startswith(SECRET_PREFIX)
+    )
+    return {value for value in values if isinstance(value, str) and _can_be_redacted(value)}
+
+
+def _can_be_redacted(secret: str) -> bool:
+    """Whether a secret is so long that cutting it out leaves other words whole."""
+    return len(secret) >= _SHORTEST_SECRET

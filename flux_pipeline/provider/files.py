@@ -6,7 +6,7 @@ aggregators have upload hosts of other forms.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ _MAX_NAME = 255
 
 
 class Files:
-    """Uploads in one event loop. ``clock`` is unix seconds."""
+    """Uploads in one event loop. ``clock`` is unix seconds; ``secrets`` are redacted."""
 
     def __init__(
         self,
@@ -38,8 +38,10 @@ class Files:
         limiter: Limiter,
         *,
         clock: Callable[[], float],
+        secrets: Collection[str],
     ) -> None:
         self._config = config
+        self._secrets = secrets
         self._api = api
         self._limiter = limiter
         self._clock = clock
@@ -75,7 +77,7 @@ class Files:
         if answer.status in _NO_FILES and not self._has_files:
             self._has_files = False
             return NoFiles(self._message(f"takes no files: /v1/files answered {answer.status}"))
-        detail = error_text(fields, self._config.api_key) or answer.describe()
+        detail = error_text(fields, *self._secrets) or answer.describe()
         if answer.status == _TOO_LARGE:
             detail = f"{self._too_large(body)}; {detail}"
         return UploadFailed(
@@ -122,7 +124,7 @@ class Files:
         return f"a file of {len(body):,} bytes is too large to be uploaded (at most {limit:,})"
 
     def _message(self, text: str) -> str:
-        return f"{self._config.origin[1]}: {redact_untrusted(text, self._config.api_key)}"
+        return f"{self._config.origin[1]}: {redact_untrusted(text, *self._secrets)}"
 
 
 def _form(body: bytes, filename: str, content_type: str) -> tuple[bytes, str]:

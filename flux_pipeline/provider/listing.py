@@ -86,7 +86,10 @@ class Match(Enum):
 
 
 class Listing:
-    """Searches the provider's list, in one event loop. ``clock`` is unix seconds."""
+    """Searches the provider's list, in one event loop. ``clock`` is unix seconds.
+
+    ``secrets``, which may grow, are redacted everywhere; by default the key.
+    """
 
     def __init__(
         self,
@@ -95,8 +98,10 @@ class Listing:
         limiter: Limiter,
         *,
         clock: Callable[[], float],
+        secrets: Collection[str] = (),
     ) -> None:
         self._config = config
+        self._secrets = secrets or (config.api_key,)
         self._api = api
         self._limiter = limiter
         self._clock = clock
@@ -119,7 +124,7 @@ class Listing:
         if self._has_list is False:
             return NoList()
         reader = self._shared_reader(time.monotonic() if not_before is None else not_before)
-        search = _Search(request, known, _comparable(sent_as or {}), self._config.api_key)
+        search = _Search(request, known, _comparable(sent_as or {}), self._secrets)
         place = 0
         while True:
             failure = await self._read_beyond(reader, place)
@@ -156,7 +161,7 @@ class Listing:
             page = list(reader.entries)
             reader.entries.clear()  # this reader is not shared
             for entry in page:
-                prediction = parse_prediction(entry, self._config.api_key)
+                prediction = parse_prediction(entry, *self._secrets)
                 if prediction is not None and prediction.id is not None:
                     yield prediction
 
@@ -172,7 +177,7 @@ class Listing:
         return ListReader(
             self._fetch,
             clock=self._clock,
-            secret=self._config.api_key,
+            secrets=self._secrets,
             page_tries=self._config.page_tries,
         )
 
@@ -247,7 +252,7 @@ class _Search:
     known: KnownIds
     addresses: SentAs = field(repr=False)
     """As ``matches`` takes them."""
-    secret: str = field(repr=False)
+    secrets: Collection[str] = field(repr=False)
     oldest: Prediction | None = None
     """Of a request without a seed."""
     other_version: Prediction | None = None
@@ -264,7 +269,7 @@ class _Search:
             has_seed = self.request.seed is not None
             if _is_before([entry], bound.earliest if has_seed else bound.possible):
                 continue
-            prediction = parse_prediction(entry, self.secret)
+            prediction = parse_prediction(entry, *self.secrets)
             if prediction is None or prediction.id is None:
                 self.unclear = True
             elif not await self._is_known(prediction.id):
@@ -435,7 +440,7 @@ def _equal(ours: Any, theirs: Any) -> bool:
 class ListReader:
     """Reads the list page by page, newest first; shared by all requests that search at the time.
 
-    ``fetch`` asks for one page by its query; ``secret`` is redacted in every message. A page that
+    ``fetch`` asks for one page by its query; ``secrets`` are redacted in every message. A page that
     fails is asked for up to ``page_tries`` times.
     """
 
@@ -444,12 +449,12 @@ class ListReader:
         fetch: Callable[[Mapping[str, str]], Awaitable[Answer]],
         *,
         clock: Callable[[], float],
-        secret: str,
+        secrets: Collection[str],
         page_tries: int,
     ) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._secret = secret
+        self._secrets = secrets
         self._retrying = AsyncRetrying(
             retry=retry_if_result(self._is_retryable),
             stop=stop_after_attempt(page_tries),
@@ -528,16 +533,18 @@ class ListReader:
 
     def _refusal(self, answer: Reply, body: Mapping[str, Any]) -> ListFailure:
         status = answer.status
-        detail = error_text(body, self._secret)
+        detail = error_text(body, *self._secrets)
         if status in DENIALS:
-            return AccessDenied(status, detail or redact_untrusted(answer.describe(), self._secret))
+            return AccessDenied(
+                status, detail or redact_untrusted(answer.describe(), *self._secrets)
+            )
         if status not in _RETRYABLE and (status < _SERVER_ERROR or status == _NOT_IMPLEMENTED):
             return NoList()
         hint = retry_after(answer.headers, body, now=self._clock())
         return self._failed(f"the list answered {status}: {detail or answer.describe()}", hint)
 
     def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
-        return ListFailed(redact_untrusted(reason, self._secret), hint)
+        return ListFailed(redact_untrusted(reason, *self._secrets), hint)
 
 
 def _last_failure(state: RetryCallState) -> Any:

@@ -66,6 +66,6 @@ def find_unoffered(request: Request, models: Collection[str]) -> str | None:
     if not models or names & set(models):
         return None
     return (
-        f"{request.served_as} is not among the {len(models)} models that this provider offers:"
+        f"{request.served_as} is not among the models that this provider offers:"
         " add it to FLUX_MODELS, if it does, or take another model"
     )

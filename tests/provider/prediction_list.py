@@ -12,7 +12,8 @@ import httpx
 from flux_pipeline.outcomes import FindOutcome, Found
 from flux_pipeline.provider.http import ApiClient
 from flux_pipeline.provider.limiter import Limiter, MemoryRates
-from flux_pipeline.provider.listing import KnownIds, Listing
+from flux_pipeline.provider.listing import KnownIds, Listing, SentAs
+from flux_pipeline.request import Request
 from tests.provider.samples import MODEL, VERSION, Configured, make_request
 
 NOW = 1_800_000_000.0
@@ -90,11 +91,18 @@ async def find(
     ago: float = 10.0,
     age: float | None = None,
     known: KnownIds = (),
+    request: Request | None = None,
+    sent_as: SentAs | None = None,
     **changes: Any,
 ) -> FindOutcome:
     async with listing(configured, provider, **changes) as lists:
         outcome: FindOutcome = await lists.find(
-            make_request(seed=seed), since=NOW - ago, age=age, known=known, not_before=None
+            request or make_request(seed=seed),
+            since=NOW - ago,
+            age=age,
+            known=known,
+            not_before=None,
+            sent_as=sent_as,
         )
     return outcome
 

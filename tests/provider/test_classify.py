@@ -32,7 +32,7 @@ from flux_pipeline.provider.classify import (
 from flux_pipeline.provider.http import Reply
 from tests.provider.samples import ID, KEY, prediction_fields
 
-CLASSIFIER = ResponseClassifier("api.example", KEY, lambda: 1_000_000.0)
+CLASSIFIER = ResponseClassifier("api.example", (KEY,), lambda: 1_000_000.0)
 ERROR = {"title": "Title", "detail": "what is wrong", "status": 0}
 PREDICTION = prediction_fields()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flux_pipeline.outcomes import (
     AccessDenied,
     Ambiguous,
     NeverSent,
+    Polled,
     Refused,
     Rejected,
     Throttled,
@@ -19,7 +21,7 @@ from flux_pipeline.outcomes import (
 from flux_pipeline.provider import transport
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import Timeouts
-from flux_pipeline.request import Request
+from flux_pipeline.request import OFFICIAL, Request
 from tests.provider.samples import (
     ID,
     KEY,
@@ -27,6 +29,7 @@ from tests.provider.samples import (
     VERSION,
     Configured,
     http,
+    make_request,
     patience,
     prediction_fields,
 )
@@ -70,6 +73,81 @@ async def test_the_request_is_sent_to_the_letter_and_the_id_is_read(
     assert fields["content-type"] == "application/json"
     assert not {"cookie", "prefer", "expect", "transfer-encoding"} & fields.keys()
     assert json.loads(body) == {"version": f"{MODEL}:{VERSION}", "input": dict(request_.input)}
+
+
+async def test_what_is_sent_may_have_addresses_and_secrets_filled_in(
+    serve: Serve, configured: Configured
+) -> None:
+    request = make_request(image="sha256:" + "0" * 64, token="env:TOKEN")
+    sent = {**request.input, "image": "https://a.example/f1?sig=x", "token": "canary-token"}
+    echo = prediction_fields(input=sent, logs="token canary-token", error="canary-token")
+    async with (
+        serve(answering(http(echo, status=201), http(echo))) as server,
+        Provider(configured(server.origin)) as provider,
+    ):
+        created = await provider.create(request, sent_input=sent)
+        polled = await provider.poll(ID)
+    body = json.loads(server.requests[0].partition(b"\r\n\r\n")[2])
+    assert body == {"version": f"{MODEL}:{VERSION}", "input": sent}
+    for outcome in (created, polled):
+        assert isinstance(outcome, (Accepted, Polled))
+        shown = repr(outcome) + outcome.prediction.raw + outcome.prediction.logs
+        assert "canary" not in shown
+        assert "sig=x" not in shown
+
+
+async def test_a_secret_of_another_process_is_redacted_too(
+    serve: Serve, configured: Configured
+) -> None:
+    reply = http(prediction_fields(input={"token": "canary-token", "mode": "ab"}))
+    async with (
+        serve(answering(reply)) as server,
+        Provider(configured(server.origin, secrets=("canary-token", "ab"))) as provider,
+    ):
+        polled = await provider.poll(ID)
+    assert isinstance(polled, Polled)
+    assert polled.prediction.input == {"token": "REDACTED", "mode": "ab"}
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (reset_after_request, Ambiguous),
+        (close_after_request, Ambiguous),
+        (reset_at_once, Ambiguous),
+        (answering(http(b"<html>", status=502)), Ambiguous),
+        (answering(http(b"<html>", status=201)), Ambiguous),
+        (answering(http({"detail": "not found"}, status=404)), Rejected),
+        (answering(http({"detail": "slow"}, status=429)), Throttled),
+        (answering(GOOD), Accepted),
+    ],
+)
+async def test_the_second_route_is_as_safe_as_the_first(
+    serve: Serve, configured: Configured, script: Script, kind: type[Any]
+) -> None:
+    request = replace(make_request(), version=OFFICIAL)
+    outcomes = []
+    for route in ("predictions", "models"):
+        async with (
+            serve(script) as server,
+            Provider(configured(server.origin, route=route)) as provider,
+        ):
+            outcomes.append(await provider.create(request))
+    assert server.targets in ([], [f"POST /v1/models/{MODEL}/predictions"])
+    assert [type(each) for each in outcomes] == [kind, kind]
+
+
+async def test_a_seed_of_another_name_is_compared_with_the_replys(
+    serve: Serve, configured: Configured
+) -> None:
+    request = replace(make_request(seed=None, noise=5), seed_input="noise")
+    for shown, kind in ((5, Accepted), (6, Ambiguous)):
+        reply = http(prediction_fields(input={"noise": shown, "seed": 7}), status=201)
+        async with (
+            serve(answering(reply)) as server,
+            Provider(configured(server.origin)) as provider,
+        ):
+            assert isinstance(await provider.create(request), kind)
 
 
 async def test_a_refused_connection_was_never_sent(

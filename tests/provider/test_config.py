@@ -106,3 +106,15 @@ def test_the_key_is_in_no_representation_copy_or_traceback() -> None:
 )
 def test_origins(url: str, origin: tuple[str, str, int]) -> None:
     assert origin_of(url) == origin
+
+
+@pytest.mark.parametrize("models", [("a",), ("a/b", "a/b:1"), ("https://a.example/b",)])
+def test_a_white_list_of_anything_but_models_is_refused(models: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="models") as refused:
+        ProviderConfig(base_url="https://api.replicate.com", api_key=KEY, models=models)
+    assert repr(models[-1]) in str(refused.value)
+
+
+def test_the_secrets_of_inputs_are_not_shown() -> None:
+    made = ProviderConfig(base_url="https://a.example", api_key=KEY, secrets=("canary-token",))
+    assert "canary" not in repr(made)
