@@ -39,6 +39,12 @@ import click
 @click.option(
     "--version", "versions", multiple=True, help="Serve this version or owner/name; repeatable."
 )
+@click.option(
+    "--input-host",
+    "input_hosts",
+    multiple=True,
+    help="Fetch input pictures from this host too; repeatable. Default: this machine alone.",
+)
 @click.option("--refuse-unknown", is_flag=True, help="Refuse inputs that a model doesn't know.")
 def emulator(
     host: str,
@@ -54,6 +60,7 @@ def emulator(
     no_files: bool,
     create_routes: Literal["both", "apart", "predictions", "models"],
     versions: tuple[str, ...],
+    input_hosts: tuple[str, ...],
     refuse_unknown: bool,
 ) -> None:
     """Serve the prediction API on both prefixes, with a ledger of its own.
@@ -66,6 +73,7 @@ def emulator(
     from flux_pipeline.emulator.options import EmulatorOptions
     from flux_pipeline.emulator.server import serve
 
+    own_hosts = EmulatorOptions().input_hosts
     options = EmulatorOptions(
         list_enabled=not no_list,
         list_delay_seconds=list_delay,
@@ -76,6 +84,7 @@ def emulator(
         files_enabled=not no_files,
         create_routes=create_routes,
         allowed_versions=frozenset(versions),
+        input_hosts=own_hosts.union(input_hosts),
         unknown_inputs="refused" if refuse_unknown else "dropped",
     )
     try:

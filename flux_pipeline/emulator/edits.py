@@ -18,6 +18,8 @@ from flux_pipeline.emulator.scenes import Colour, draw, palette_for
 
 MOST_PIXELS = 80_000_000
 """Larger results fail: a model would run out of memory."""
+LONGEST_SIDE = 16_383
+"""px; WebP holds no more."""
 _WORK_SIDE = 256
 """px; masks are made small, since their edges are soft anyway."""
 

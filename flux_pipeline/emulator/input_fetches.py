@@ -17,7 +17,7 @@ from anyio import to_thread
 from PIL import Image
 
 from flux_pipeline.emulator import files, records
-from flux_pipeline.emulator.edits import MOST_PIXELS, result_size
+from flux_pipeline.emulator.edits import LONGEST_SIDE, MOST_PIXELS, result_size
 from flux_pipeline.emulator.emulator import Emulator
 from flux_pipeline.emulator.faults import INPUT_MESSAGES, draw_fault
 from flux_pipeline.emulator.files import FetchedPicture
@@ -113,7 +113,8 @@ class InputFetches:
                 return content
         if f"{parts.scheme}://{parts.netloc}" in self._own_origins(record):
             raise Unreachable(_missing(name, url))
-        return await to_thread.run_sync(self._download, name, url)
+        # A host that hangs must not hold up the end of the server.
+        return await to_thread.run_sync(self._download, name, url, abandon_on_cancel=True)
 
     def _own_origins(self, record: Record) -> set[str]:
         """Where no socket is opened to: the emulator would ask itself, or what a client says."""
@@ -215,5 +216,5 @@ def _check_size(record: Record, pictures: list[FetchedPicture]) -> None:
     if record.job is None:
         return
     width, height = result_size(record.job, pictures)
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
         raise Unreachable(f"CUDA out of memory: {width} x {height} px are too many for the GPU")

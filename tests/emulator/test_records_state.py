@@ -2,9 +2,11 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from flux_pipeline.emulator.records import FILE_NAME, State, count, tally
 from flux_pipeline.emulator.usage import read_usage
 from tests.emulator.api import PATIENCE, Api, ManualClock
 from tests.emulator.conftest import Start
+from tests.emulator.samples import UPSCALER, picture
 
 
 def run_worker(*arguments: str) -> subprocess.Popen[str]:
@@ -29,6 +32,22 @@ def test_a_state_in_memory_ends_with_its_emulator(start: Start) -> None:
     _, other = start()
     assert other.fetch(made).status_code == 404
     assert first.usage().creates_accepted == 1
+
+
+def test_a_state_of_an_earlier_release_goes_on(start: Start, tmp_path: Path) -> None:
+    server, api = start(state_dir=tmp_path)
+    made = api.create(seed=5)["id"]
+    server.stop()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        for table in ("contents", "files", "fetched"):
+            connection.execute(f"DROP TABLE {table}")
+        for column in ("job", "pictures_at"):
+            connection.execute(f"ALTER TABLE predictions DROP COLUMN {column}")
+    _, again = start(state_dir=tmp_path)
+    assert again.get(made)["status"] == "succeeded"
+    url = again.upload(picture())["urls"]["get"]
+    assert again.done(UPSCALER, {"image": url})["status"] == "succeeded"
+    assert read_usage(tmp_path).creates_accepted == 2
 
 
 def test_a_state_in_a_directory_goes_on_after_a_restart(
