@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from flux_pipeline.defs.partitions import requests_by_partition
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import Result
 from flux_pipeline.prompts import PromptSet
@@ -74,6 +74,7 @@ def _results(
         usd_per_month=prompt_set.budget.usd_per_month,
         usd_per_day=resource.usd_per_day,
     )
+    check_prices(limits, prompt_set.models)
     requests = requests_by_partition(prompt_set, partitions)
     with (
         resource.open() as producer,

@@ -1,7 +1,7 @@
 """`flux-pipeline plan`: forecasts what a run would make and cost; nothing is sent."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -21,7 +21,7 @@ from flux_pipeline.cli.workspace import (
     say_warnings,
 )
 from flux_pipeline.ledger.base import Ledger
-from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.plan import (
     Baseline,
     BudgetFit,
@@ -34,7 +34,7 @@ from flux_pipeline.produce.plan import (
 from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet, in_order
 from flux_pipeline.settings import is_emulated
-from flux_pipeline.text import first_of
+from flux_pipeline.text import count_noun, first_of
 
 MARK = "<!-- flux-pipeline plan -->"
 """The first line of the Markdown, by which the workflow finds its comment and updates it."""
@@ -66,7 +66,7 @@ def plan(
 ) -> None:
     """Say what would be made, what exists already, and what it would cost.
 
-    Costs are estimates from the model's price table; times assume the configured rate. With
+    Costs are estimates from the models' prices; times assume the configured rate. With
     --changed-since, new is only what REV's prompt sets did not ask for.
     """
     from flux_pipeline.audit.ownership import check_provider
@@ -79,6 +79,7 @@ def plan(
     day = Limits(usd_per_day=settings.budget_usd_per_day)
     with open_ledger(settings.ledger) as ledger:
         check_provider(ledger, emulated=is_emulated(settings.provider))
+        check_prices(day, [model for prompt_set in chosen for model in prompt_set.models])
         made = Plan(rate=settings.rate, day=open_fits(day, ledger, prompt_set="", now=_now()))
         if changed_since is None:
             for prompt_set in in_order(chosen):
@@ -86,7 +87,9 @@ def plan(
                 asked = choose_partitions(prompt_set, partition)
                 requests = prompt_set.requests(asked, say_warning, pictures=LedgerPictures(ledger))
                 fits = _fits(prompt_set, ledger)
-                done = forecast(requests, ledger, fits=[*fits, *made.day])
+                done = forecast(
+                    requests, ledger, fits=[*fits, *made.day], unpriced=_unpriced(prompt_set)
+                )
                 made.add(SetPlan(prompt_set.name, done, fits))
         else:
             whole = not sets
@@ -171,7 +174,13 @@ def _forecast_changes(
         found = prompt_set.requests(keys, say_warning, pictures=LedgerPictures(ledger))
         requests = before.watch(name, found, changes)
         fits = _fits(prompt_set, ledger)
-        done = forecast(requests, ledger, fits=[*fits, *made.day], before=before)
+        done = forecast(
+            requests,
+            ledger,
+            fits=[*fits, *made.day],
+            before=before,
+            unpriced=_unpriced(prompt_set),
+        )
         if name in earlier:
             was = earlier[name]
             changes.removed.extend(before.gone(name, was.names_in(partition)))
@@ -202,6 +211,10 @@ def _fits(prompt_set: PromptSet, ledger: Ledger) -> list[BudgetFit]:
     budget = prompt_set.budget
     limits = Limits(usd_per_run=budget.usd_per_run, usd_per_month=budget.usd_per_month)
     return open_fits(limits, ledger, prompt_set=prompt_set.name, now=_now())
+
+
+def _unpriced(prompt_set: PromptSet) -> Collection[str]:
+    return {model.name for model in prompt_set.models if not model.price.is_known}
 
 
 def _now() -> datetime:
@@ -242,6 +255,8 @@ def print_table(plan: Plan) -> None:
             click.echo("no prompt")
     for name, fit in plan.short:
         click.echo(f"{name}: {fit}")
+    for model, number in plan.total.unpriced.items():
+        click.echo(_unknown_price(model, number))
 
 
 def as_markdown(plan: Plan) -> str:
@@ -252,6 +267,7 @@ def as_markdown(plan: Plan) -> str:
     """
     lines = [MARK, "### flux-pipeline plan", "", _sentence(plan), ""]
     lines += [f"- **{name}**: {fit}" for name, fit in plan.short]
+    lines += [f"- {_unknown_price(*each)}" for each in plan.total.unpriced.items()]
     lines += ["", "| prompt set | " + " | ".join(_HEADINGS) + " |"]
     lines += ["|---" + "|---:" * len(_HEADINGS) + "|"]
     for name, counted, _ in _rows(plan):
@@ -264,11 +280,16 @@ def as_markdown(plan: Plan) -> str:
                 f"- **{each.name}**{_set_change(each)}: {'; '.join(_changed_prompts(each.changes))}"
             ]
         lines += ["", "</details>"]
-    lines += ["", "Nothing was sent. Costs are estimates from the model's price table."]
+    lines += ["", "Nothing was sent. Costs are estimates from the models' prices."]
     text = "\n".join(lines)
     if len(text) <= MOST_CHARACTERS:
         return text
     return f"{text[:MOST_CHARACTERS].rpartition(chr(10))[0]}\n\ncut here: too long for a comment"
+
+
+def _unknown_price(model: str, number: int) -> str:
+    requests = count_noun(number, "request")
+    return f"price unknown: {requests} of {model}, which no sum of USD here includes"
 
 
 def _sentence(plan: Plan) -> str:
@@ -303,6 +324,7 @@ def _counts(forecast: Forecast, rate: float) -> dict[str, int | float]:
         "held": forecast.held,
         "refused": forecast.refused,
         "usd": round(forecast.usd, 6),
+        "unpriced": forecast.unpriced.total(),
         "seconds": round(forecast.seconds(rate), 3),
     }
 

@@ -22,6 +22,7 @@ from flux_pipeline.cli.workspace import (
     say_warnings,
 )
 from flux_pipeline.errors import ConfigError
+from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet, group_by_chain
 from flux_pipeline.settings import Settings, find_missing_key
@@ -61,7 +62,13 @@ def make(
     *,
     as_json: bool,
 ) -> NoReturn:
-    """Make the partitions asked for of each set, print what came of it, and exit."""
+    """Make the partitions asked for of each set, print what came of it, and exit.
+
+    Raises:
+        ConfigError: The day's budget can't be kept, because the price of a model is unknown.
+    """
+    limits = Limits(usd_per_day=settings.budget_usd_per_day)
+    check_prices(limits, [model for each in chosen for model in each.models])
     expected = {each.name: count_images(each, asked[each.name]) for each in chosen}
     failures: dict[str, Launched] = {}
     interrupted = False

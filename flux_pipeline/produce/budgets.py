@@ -4,10 +4,13 @@ A request counts for the month and the day (UTC) in which it is about to be sent
 midnight counts for both days.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.ledger.base import Budget, OverBudget
+from flux_pipeline.models import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,25 @@ class Limits:
             Budget(f"month:{prompt_set}:{now:%Y-%m}", micros(self.usd_per_month)),
             Budget(f"day:{now:%Y-%m-%d}", micros(self.usd_per_day)),
         )
+
+
+def check_prices(limits: Limits, models: Iterable[Model]) -> None:
+    """Refuse to begin where the day's budget can't be kept, because a price is unknown.
+
+    A prompt set's own budget is refused when the set is loaded.
+
+    Raises:
+        ConfigError: With every model whose price is unknown.
+    """
+    if limits.usd_per_day is None:
+        return
+    unpriced = dict.fromkeys(model.name for model in models if not model.price.is_known)
+    if unpriced:
+        message = (
+            f"can't be kept: the price of {', '.join(unpriced)} is unknown. Write price: in the"
+            " model's file under models/ (flux-pipeline model add makes one), or leave it empty"
+        )
+        raise ConfigError([Problem("environment", 0, NAMES["day"], message)])
 
 
 NAMES = {

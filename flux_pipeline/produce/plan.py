@@ -8,7 +8,8 @@ million prompts, and nothing is ever sent because of it.
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from itertools import groupby
@@ -49,14 +50,18 @@ class Forecast:
     refused: int = 0
     """Were refused or failed for good: not sent again."""
     usd: float = 0.0
+    unpriced: Counter[str] = field(default_factory=Counter)
+    """Requests that would be sent and are not in ``usd``, by their model: its price is unknown."""
 
-    def add(self, request: Request, kind: str) -> None:
+    def add(self, request: Request, kind: str, *, is_priced: bool = True) -> None:
         """Count one request; ``kind`` is the name of a count."""
         self.requests += 1
         self.images += request.outputs
         setattr(self, kind, getattr(self, kind) + 1)
         if kind in _SENT:
             self.usd += request.cost_usd
+            if not is_priced:
+                self.unpriced[request.model] += 1
 
     def merge(self, other: "Forecast") -> None:
         """Add another forecast to this one."""
@@ -121,12 +126,14 @@ def forecast(
     *,
     fits: Sequence[BudgetFit] = (),
     before: "Baseline | None" = None,
+    unpriced: Collection[str] = (),
 ) -> SetForecast:
     """Compare the requests with the ledger; nothing is sent or written.
 
     With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
-    is what the change costs. Every new request is counted in ``fits``. Memory grows with the
-    partitions, not with the requests.
+    is what the change costs. Every new request is counted in ``fits``. ``unpriced`` are the models
+    (``owner/name``) whose price is unknown. Memory grows with the partitions, not with the
+    requests.
     """
     result = SetForecast()
     for batch in batched(requests, _BATCH):
@@ -135,8 +142,10 @@ def forecast(
             kind = _count_of(latest.get(request.request_sha256))
             if kind in _SENT and before is not None and before.asked(request):
                 kind = "unchanged"
-            result.partitions.setdefault(request.source.partition, Forecast()).add(request, kind)
-            result.total.add(request, kind)
+            is_priced = request.model not in unpriced
+            part = result.partitions.setdefault(request.source.partition, Forecast())
+            for counted in (part, result.total):
+                counted.add(request, kind, is_priced=is_priced)
             if kind in _SENT:
                 for fit in fits:
                     fit.add(micros(request.cost_usd) or 0)

@@ -62,3 +62,35 @@ def test_two_workers_together_stay_within_the_budget_of_the_day(
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(work, ["first", "second"]))
     assert sum(made) == server.usage().creates_received == 7
+
+
+UNPRICED = """
+model: 851-labs/background-remover
+prompts: {cut: {image: https://example.com/a.png}}
+"""
+
+
+def test_plan_says_which_prices_are_unknown_in_every_form(command: Command, folder: Path) -> None:
+    (folder / "configs/cut.yaml").write_text(UNPRICED)
+    said = "price unknown: 1 request of 851-labs/background-remover"
+
+    _, output, _ = command("plan", "--json")
+    assert output["total"]["unpriced"] == 1
+    assert output["sets"]["cut"]["unpriced"] == 1
+    assert output["sets"]["tale"]["unpriced"] == 0
+    for form in ((), ("--markdown",)):
+        command("plan", *form)
+        assert said in (folder / "output.json").read_text()
+
+
+def test_a_days_budget_with_an_unknown_price_starts_nothing(
+    command: Command, folder: Path, server: EmulatorServer
+) -> None:
+    (folder / "configs/cut.yaml").write_text(UNPRICED)
+    for verb in ("plan", "run"):
+        code, _, errors = command(verb, "cut", "--json", FLUX_BUDGET_USD_PER_DAY="5")
+        assert code == 2
+        assert "FLUX_BUDGET_USD_PER_DAY: can't be kept: the price of 851-labs/backgr" in errors
+    assert server.usage().creates_received == 0
+    code, _, _ = command("plan", "tale", "--json", FLUX_BUDGET_USD_PER_DAY="5")
+    assert code == 0
