@@ -4,6 +4,7 @@ One step, because each event is emitted for its own partition, and a partition t
 take back the others. What that means for steps behind it stands in ``downstream``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -32,8 +33,11 @@ POOL = "prediction_api"
 """Limits how many runs ask the provider at once, where the instance sets a limit to it."""
 
 
-def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
+def build_assets(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> dg.AssetsDefinition:
     """Build the assets of one prompt set, with their checks.
+
+    ``followers`` are the sets that are made for its pictures. Where a run makes them too, they are
+    begun picture by picture, before their own step.
 
     Without a RetryPolicy, on purpose: with one, an interrupt would start the step again and pay on.
     """
@@ -54,7 +58,7 @@ def build_assets(prompt_set: PromptSet) -> dg.AssetsDefinition:
     )
     def make(context: dg.AssetExecutionContext) -> Any:
         image_producer: ImageProducer = context.resources.image_producer
-        events = SetEvents(prompt_set, context, image_producer)
+        events = SetEvents(prompt_set, context, image_producer, followers)
         outcome = Outcome(context.run.run_id)
         with reported_errors():
             single, over_all = split_checks(events.checks, by_partition=by_partition)

@@ -19,7 +19,7 @@ from flux_pipeline.defs.downstream import build_failure_check
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.rescue_job import build_rescue_job
 from flux_pipeline.defs.shared_assets import build_shared_assets
-from flux_pipeline.prompts import PromptSet
+from flux_pipeline.prompts import PromptSet, all_followers
 from flux_pipeline.resources import AlertSender, ImageProducer
 
 IMAGE_PRODUCER = "image_producer"
@@ -38,17 +38,20 @@ def build_definitions(
     """
     sets = list(prompt_sets)
     return dg.Definitions.merge(
-        *map(build_set, sets),
+        *(build_set(each, all_followers(each, sets)) for each in sets),
         build_shared(sets, image_producer, alert_sender),
         dg.Definitions(executor=dg.in_process_executor),
     )
 
 
-def build_set(prompt_set: PromptSet) -> dg.Definitions:
-    """Build one prompt set's assets with their checks, its job, and its schedule if it has one."""
+def build_set(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> dg.Definitions:
+    """Build one prompt set's assets with their checks, its job, and its schedule if it has one.
+
+    ``followers`` are the sets that are made for its pictures, as ``all_followers`` finds them.
+    """
     schedule = build_schedule(prompt_set)
     with without_beta_warnings():
-        assets, check = build_assets(prompt_set), build_failure_check(prompt_set.name)
+        assets, check = build_assets(prompt_set, followers), build_failure_check(prompt_set.name)
     return dg.Definitions(
         assets=[assets],
         asset_checks=[check],

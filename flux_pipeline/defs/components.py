@@ -43,6 +43,7 @@ from flux_pipeline.models import Catalog
 from flux_pipeline.prompts import (
     Document,
     YamlSection,
+    all_followers,
     build_prompt_set,
     json_schema,
     load_prompt_set,
@@ -159,8 +160,9 @@ class PromptSet(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build assets, checks, job and schedule."""
-        del context
-        return build_set(self.prompt_set)
+        others = context.component_tree.get_all_components(PromptSet)
+        sets = [each.prompt_set for each in others]
+        return build_set(self.prompt_set, all_followers(self.prompt_set, sets))
 
 
 _under_way: ContextVar[tuple[str, ...]] = ContextVar("components under way", default=())
@@ -193,7 +195,8 @@ class _SiblingComponents:
         finally:
             _under_way.reset(token)
         if not isinstance(component, PromptSet):
-            raise LookupError(f"{name} is no flux_pipeline.PromptSet")
+            message = f"{name} is no flux_pipeline.PromptSet"
+            raise LookupError(message)  # noqa: TRY004 - what is wrong is the name
         return component.prompt_set
 
 

@@ -34,7 +34,8 @@ from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_ve
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.ledger.base import Budget
-from flux_pipeline.produce.budgets import Limits
+from flux_pipeline.produce.budgets import Limits, check_prices
+from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport
@@ -72,6 +73,8 @@ class SetEvents:
     prompt_set: PromptSet
     context: dg.AssetExecutionContext
     resource: ImageProducer
+    followers: Sequence[PromptSet] = ()
+    """The sets that are made for this one's pictures, in any number of steps."""
     spent: list[tuple[Budget, int]] = field(default_factory=list)
     """The run's budgets with the millionths of a USD spent of each, once the images are made."""
 
@@ -131,17 +134,7 @@ class SetEvents:
         if not self._selects(self.keys.images):
             yield iter(())
             return
-        budget = self.prompt_set.budget
-        run = RunContext(
-            run_id=self.context.run.run_id,
-            asset=self.keys.images.to_user_string(),
-            code_version=find_commit(Path(self.prompt_set.path)) if self.prompt_set.path else "",
-        )
-        limits = Limits(
-            usd_per_run=budget.usd_per_run,
-            usd_per_month=budget.usd_per_month,
-            usd_per_day=self.resource.usd_per_day,
-        )
+        run, limits = self._run_of(self.prompt_set), self._limits_of(self.prompt_set)
         contents = self._contents.values()
         estimate = sum(content.usd for content in contents)
         self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
@@ -157,6 +150,7 @@ class SetEvents:
                     asked=sum(content.requests for content in contents),
                     expected=sum(content.images for content in contents),
                     say=partial(self._log_progress, producer),
+                    followers=self._followers_in_run(),
                 ) as reports:
                     yield reports
             finally:
@@ -165,6 +159,33 @@ class SetEvents:
                 run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
             )
             self.spent.extend((each, producer.ledger.spent_micros(each.scope)) for each in budgets)
+
+    def _run_of(self, prompt_set: PromptSet) -> RunContext:
+        return RunContext(
+            run_id=self.context.run.run_id,
+            asset=SetKeys(prompt_set.name).images.to_user_string(),
+            code_version=find_commit(Path(prompt_set.path)) if prompt_set.path else "",
+        )
+
+    def _limits_of(self, prompt_set: PromptSet) -> Limits:
+        limits = Limits(
+            usd_per_run=prompt_set.budget.usd_per_run,
+            usd_per_month=prompt_set.budget.usd_per_month,
+            usd_per_day=self.resource.usd_per_day,
+        )
+        check_prices(limits, prompt_set.models)
+        return limits
+
+    def _followers_in_run(self) -> Followers:
+        """The sets that follow and whose images this run makes too, in steps of their own."""
+        selected = self.context.job_def.asset_layer.selected_asset_keys
+        return Followers(
+            [
+                Follower(each, self._run_of(each), self._limits_of(each))
+                for each in self.followers
+                if SetKeys(each.name).images in selected
+            ]
+        )
 
     def images(self, report: PartitionReport) -> dg.AssetMaterialization:
         """Materialize the images of a finished partition."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectSendStream
@@ -22,9 +23,10 @@ from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.outcomes import NeverSent
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.core import Stage, produce
+from flux_pipeline.produce.followers import EARLY, Follower, Followers
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.recorder import Item, Recorder, Tracked, Tracker, track
-from flux_pipeline.produce.report import PartitionReport, Progress, Result
+from flux_pipeline.produce.report import PartitionReport, Progress, Result, ResultStatus
 from flux_pipeline.request import Request
 
 DRAIN_SECONDS = 20.0
@@ -36,18 +38,27 @@ _BATCH = 500  # requests that are looked up in the ledger at once
 _UNCANCELED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Close)
 
 
+@dataclass(frozen=True, slots=True)
+class Early:
+    """One request of a set that follows, begun before that set's own step."""
+
+    follower: Follower
+    request: Request
+
+
 @dataclass(slots=True)
 class Engine:
     """Runs the requests of one run; lives on one event loop."""
 
     services: RunServices
     recorder: Recorder
-    make_handler: Callable[[Request], EffectHandler]
+    make_handler: Callable[[Request, Follower | None], EffectHandler]
     observe: Callable[[Result], None]
     progress: Progress
     reports: MemoryObjectSendStream[PartitionReport]
     slots: anyio.Semaphore
     group: TaskGroup
+    followers: Followers = field(default_factory=Followers)
     running: int = 0
     """Predictions that were accepted and have not ended."""
     _shields: set[anyio.CancelScope] = field(default_factory=set)
@@ -78,10 +89,20 @@ class Engine:
         return await self.services.ledger.call(lambda ledger: ledger.find(wanted))
 
     async def _start(self, item: Tracked, attempt: Attempt | None) -> None:
+        early = EARLY.take(self.services.run.run_id, item.request)
+        if early is not None:  # begun with the set before; it was observed then
+            item.tracker.end(early, recorded=False)
+            self.progress.add(early)
+            await self._report(item.tracker)
+            return
+        await self._begin(item, attempt)
+
+    async def _begin(self, item: Tracked | Early, attempt: Attempt | None) -> None:
+        follower = item.follower if isinstance(item, Early) else None
         stage = produce(
             item.request,
             latest=attempt,
-            run=self.services.run,
+            run=follower.run if follower else self.services.run,
             policy=self.services.policy,
             clock=self.services.clock,
             load_records=records_from_json,
@@ -90,13 +111,25 @@ class Engine:
             effect = next(stage)
         except StopIteration as ended:
             recorded = attempt is not None and attempt.recorded
-            await self._end(item.tracker, ended.value, recorded=recorded)
+            await self._end(item, ended.value, recorded=recorded)
+            await self._follow(ended.value)
             return
         await self.slots.acquire()
         self.group.start_soon(self._drive, item, stage, effect)
 
-    async def _drive(self, item: Tracked, stage: Stage[Result], effect: fx.Effect) -> None:
-        handler = self.make_handler(item.request)
+    async def _follow(self, result: Result) -> None:
+        """Begin what follows from a result in other sets; wait for slots, not for their ends."""
+        if not self.followers.sets or self._draining:
+            return
+        found = await to_thread.run_sync(lambda: list(self.followers.requests(result)))
+        shas = [request.request_sha256 for _, request in found]
+        latest = await self.services.ledger.call(lambda ledger: ledger.find(shas))
+        for follower, request in found:
+            await self._begin(Early(follower, request), latest.get(request.request_sha256))
+
+    async def _drive(self, item: Tracked | Early, stage: Stage[Result], effect: fx.Effect) -> None:
+        follower = item.follower if isinstance(item, Early) else None
+        handler = self.make_handler(item.request, follower)
         accepted = False
         try:
             while True:
@@ -108,7 +141,10 @@ class Engine:
                 effect = stage.send(outcome)
         except StopIteration as ended:
             self.running -= accepted
-            await self._end(item.tracker, ended.value, recorded=False)
+            await self._end(item, ended.value, recorded=False)
+            # Not from within this task, which holds a slot until it ends.
+            if self.followers.sets:
+                self.group.start_soon(self._follow, ended.value)
         finally:
             self.services.brake.forget(handler.holder)
             self.slots.release()
@@ -136,7 +172,14 @@ class Engine:
         await checkpoint()  # the drain's time is over: here the cancel takes hold
         raise TimeoutError(f"{type(effect).__name__} had to be given up")
 
-    async def _end(self, tracker: Tracker, result: Result, *, recorded: bool) -> None:
+    async def _end(self, item: Tracked | Early, result: Result, *, recorded: bool) -> None:
+        if isinstance(item, Early):
+            # What was there before is told by its own set's step, as without a chain.
+            made_now = result.status is ResultStatus.STORED
+            if made_now and EARLY.keep(self.services.run.run_id, result):
+                self.observe(result)
+            return
+        tracker = item.tracker
         tracker.end(result, recorded=recorded)
         self.progress.add(result)
         self.observe(result)
@@ -148,13 +191,13 @@ class Engine:
 
 
 def _priority(item: Item, latest: Mapping[str, Attempt]) -> tuple[int, float, str]:
-    """Sort key: open attempts first, oldest first, because outputs expire; then by LoRA.
+    """Sort key: open attempts first, oldest first, because outputs expire; then by weights.
 
-    By LoRA, because the provider reloads the weights whenever it changes.
+    By weights, such as a LoRA, because the provider reloads them whenever they change.
     """
     if not isinstance(item, Tracked):
         return 2, 0.0, ""
     attempt = latest.get(item.request.request_sha256)
     if attempt is not None and attempt.state.is_open:
         return 0, attempt.intent_at, ""
-    return 1, 0.0, str(item.request.input.get("hf_lora", ""))
+    return 1, 0.0, item.request.weights

@@ -27,12 +27,15 @@ from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.ledger.uploads import SqlUploads
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.models import shared_input
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.engine import Engine
+from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.ingest import ImageIngest
+from flux_pipeline.produce.pictures import InputFiles, InputPreparer
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.recorder import Recorder
 from flux_pipeline.produce.report import (
@@ -67,6 +70,10 @@ def _nothing_to_note() -> None:
     """Stand in where ledger and store are not marked."""
 
 
+def _no_secret(_name: str) -> None:
+    """Stand in where no environment is read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
     """Makes the images of requests. What was made before is free; what was begun is resumed."""
@@ -83,6 +90,12 @@ class Producer:
     signer: ManifestSigner | None = None
     note_recorded: Callable[[], None] = _nothing_to_note
     """Called once at the end of a run that has recorded something; blocking."""
+    account: str = ""
+    """The provider's address: uploads are remembered for it alone."""
+    input_files: InputFiles = "auto"
+    """How pictures are sent."""
+    read_secret: Callable[[str], str | None] = _no_secret
+    """Gives the value of an environment variable that a secret input names."""
     not_ours: frozenset[str] = frozenset()
     """Ids of predictions that belong to no request here, beyond those in the ledger: a lost create
     is not settled with one of them."""
@@ -98,14 +111,16 @@ class Producer:
         observe: Observer | None = None,
         expected: int = 0,
         say: Callable[[str], None] | None = None,
+        followers: Followers | None = None,
     ) -> Iterator[Iterator[PartitionReport]]:
         """Yield an iterator of reports, one for each partition, in the order they finish.
 
         ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
         be sent again. ``observe`` defaults to the context's observer. ``say`` is called with a line
         of progress every few seconds, on the caller's thread: how many of ``expected`` images are
-        done, and what the run waits for. An exception in the block, also an interrupt, drains:
-        creates under way end and their ids are written.
+        done, and what the run waits for. ``followers`` are begun as soon as what they are made for
+        is stored, and end before the iterator does. An exception in the block, also an interrupt,
+        drains: creates under way end and their ids are written.
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
@@ -119,6 +134,7 @@ class Producer:
                 observe=observe or current_observer(),
                 progress=progress,
                 reports=send,
+                followers=followers or Followers(),
             )
             async with send, parts as engine:
                 engines.append(engine)
@@ -147,6 +163,7 @@ class Producer:
         observe: Observer,
         progress: Progress,
         reports: MemoryObjectSendStream[PartitionReport],
+        followers: Followers,
     ) -> AsyncIterator[Engine]:
         async with (
             self.open_provider() as provider,
@@ -163,6 +180,14 @@ class Producer:
                 ingest=ImageIngest(
                     self.store, _now, self.aigc_producer, self.embed_prompt, self.signer
                 ),
+                inputs=InputPreparer(
+                    provider,
+                    SqlUploads(self.ledger, self.account),
+                    self.store,
+                    self.policy,
+                    mode=self.input_files,
+                    read_secret=self.read_secret,
+                ),
                 schedule=PollSchedule(self.policy.expected_seconds),
                 policy=self.policy,
                 run=run,
@@ -174,10 +199,11 @@ class Producer:
                 reason = f"nothing is created while the store can't be used: {self.store.reason}"
                 services.brake.stop(Stop.STORE, reason)
 
-            def make_handler(request: Request) -> EffectHandler:
+            def make_handler(request: Request, follower: Follower | None) -> EffectHandler:
                 name = request.source.prompt_set
+                own = follower.limits if follower else limits
                 return EffectHandler(
-                    services=services,
+                    services=replace(services, run=follower.run) if follower else services,
                     request=request,
                     holder=uuid4().hex,
                     intent=Intent(
@@ -190,7 +216,7 @@ class Producer:
                         ),
                         input_sha256=shared_input(request),
                     ),
-                    budgets=limits.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
+                    budgets=own.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
                 )
 
             yield Engine(
@@ -202,6 +228,7 @@ class Producer:
                 reports=reports,
                 slots=anyio.Semaphore(self.concurrency),
                 group=group,
+                followers=followers,
             )
 
     def _known_ids(self, prediction_ids: Sequence[str]) -> set[str]:

@@ -7,7 +7,7 @@ from flux_pipeline.prompts.load import (
     load_prompt_sets,
     read_section,
 )
-from flux_pipeline.prompts.prompt_set import PromptSet, group_by_chain, in_order
+from flux_pipeline.prompts.prompt_set import PromptSet, all_followers, group_by_chain, in_order
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule
 from flux_pipeline.prompts.yaml_document import Document, YamlSection
 
@@ -20,6 +20,7 @@ __all__ = [
     "PromptSet",
     "Schedule",
     "YamlSection",
+    "all_followers",
     "build_prompt_set",
     "group_by_chain",
     "in_order",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
-from flux_pipeline.prompts.chain import Each, SourcePicture, Sources
+from flux_pipeline.prompts.chain import Each, SourcePicture, Sources, is_planned
 from flux_pipeline.prompts.names import join_name, slug
 from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
@@ -296,6 +296,9 @@ class Expansion:
             if read is None:
                 return None
             given, pictures = read
+        if variant.source is not None and is_planned(variant.source.picture):
+            # Also where only its text is used: what follows waits for the picture.
+            pictures = tuple(dict.fromkeys([*pictures, variant.source.picture]))
         values = validate_input(variant.model, given, add)
         return None if values is None else CheckedInput(values, pictures)
 

@@ -275,6 +275,17 @@ def in_order(prompt_sets: Iterable[PromptSet]) -> list[PromptSet]:
     return ordered
 
 
+def all_followers(first: PromptSet, prompt_sets: Iterable[PromptSet]) -> list[PromptSet]:
+    """The sets that are made for the pictures of ``first``, or for those of one that is."""
+    known = {first.name}
+    found = []
+    for each in in_order(prompt_sets):
+        if each.name != first.name and not known.isdisjoint(each.sources):
+            known.add(each.name)
+            found.append(each)
+    return found
+
+
 def group_by_chain(prompt_sets: Iterable[PromptSet]) -> list[list[PromptSet]]:
     """The sets in groups that share their partitions: each set with those that follow it, in order.
 
