@@ -15,6 +15,7 @@ from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import Result
+from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.prompts.git import find_commit
 from flux_pipeline.reading import HasPromptSet, begun_partitions, find_prompt_set
@@ -75,10 +76,9 @@ def _results(
         usd_per_day=resource.usd_per_day,
     )
     check_prices(limits, prompt_set.models)
-    requests = requests_by_partition(prompt_set, partitions)
-    with (
-        resource.open() as producer,
-        producer.stream(requests, run=run, limits=limits, asked=asked) as reports,
-    ):
-        for report in reports:
-            yield from report.results
+    with resource.open() as producer:
+        pictures = LedgerPictures(producer.ledger)  # of the set that a chain follows
+        requests = requests_by_partition(prompt_set, partitions, pictures)
+        with producer.stream(requests, run=run, limits=limits, asked=asked) as reports:
+            for report in reports:
+                yield from report.results
