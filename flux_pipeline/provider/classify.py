@@ -315,12 +315,15 @@ def advice_for(code: int) -> str:
     if code == _PROXY_DENIED:
         return "a proxy before the provider wants a user and a password"
     if code in _WRONG_ADDRESS:
-        return "check FLUX_PROVIDER: the base URL with its prefix, without /v1"
+        return (
+            "check FLUX_PROVIDER: the base URL with its prefix, without /v1; for an official model"
+            " also FLUX_ROUTE"
+        )
     if code in _TOO_LARGE:
         return "the request is too large for the provider or for a proxy before it"
     return (
         "the form of the call is not accepted: check FLUX_PROVIDER (the base URL with its prefix,"
-        " without /v1), and that the provider has this model and version"
+        " without /v1), FLUX_ROUTE, and that the provider has this model and version"
     )
 
 

@@ -89,6 +89,8 @@ class ProviderConfig:
     never be read to its end."""
     max_reply_bytes: int = 16 * 2**20
     """Of a successful reply: images may lie in it. Other replies are cut at 1 MiB."""
+    max_page_bytes: int = 64 * 2**20
+    """Of one page of the list: it may show every picture that was sent within an input."""
     max_download_bytes: int = 32 * 2**20
     max_upload_bytes: int = 100 * 10**6
     """Of one file; larger ones are not sent."""
@@ -159,6 +161,7 @@ def _mistakes(config: ProviderConfig) -> Iterator[tuple[str, str]]:
         "concurrency": config.concurrency,
         "page_tries": config.page_tries,
         "max_reply_bytes": config.max_reply_bytes,
+        "max_page_bytes": config.max_page_bytes,
         "max_download_bytes": config.max_download_bytes,
         "max_upload_bytes": config.max_upload_bytes,
     }

@@ -97,10 +97,12 @@ class ApiClient(ConnectionOwner):
         content: bytes | None = None,
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
     ) -> Reply | httpx.HTTPError:
         """Make one request and read its reply, within ``deadline`` seconds.
 
-        ``content_type`` is that of ``content``.
+        ``content_type`` is that of ``content``; ``max_bytes`` limits a successful reply, and is the
+        configured limit where it is None.
 
         Raises:
             ValueError: For a URL that is not under the configured base: the key would leave it.
@@ -122,7 +124,7 @@ class ApiClient(ConnectionOwner):
         try:
             response = await self._session.send(request, stream=True)
             try:
-                return await _read_reply(response, self._config.max_reply_bytes)
+                return await _read_reply(response, max_bytes or self._config.max_reply_bytes)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:

@@ -195,6 +195,7 @@ class Listing:
             self._config.predictions_url,
             query=query,
             deadline=self._config.timeouts.call,
+            max_bytes=self._config.max_page_bytes,
         )
         if isinstance(answer, Reply) and answer.status == THROTTLED:
             hint = retry_after(answer.headers, None, now=self._clock())

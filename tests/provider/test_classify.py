@@ -104,7 +104,8 @@ def test_what_is_rejected_says_what_to_check_and_blames_no_prompt(status: int) -
     assert "prompt" not in advice
     assert "input" not in advice
     if status in (301, 307, 308, 404, 405, 410, 421):
-        assert advice == "check FLUX_PROVIDER: the base URL with its prefix, without /v1"
+        assert advice.startswith("check FLUX_PROVIDER: the base URL with its prefix, without /v1;")
+        assert "FLUX_ROUTE" in advice
     elif status in (413, 414, 431):
         assert "too large" in advice
     elif status != 407:

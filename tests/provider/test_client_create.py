@@ -377,7 +377,8 @@ async def test_cookies_are_not_sent_back(
             Rejected(
                 404,
                 "404, no type, 6 bytes;"
-                " check FLUX_PROVIDER: the base URL with its prefix, without /v1",
+                " check FLUX_PROVIDER: the base URL with its prefix, without /v1;"
+                " for an official model also FLUX_ROUTE",
             ),
         ),
     ],

@@ -55,6 +55,15 @@ async def test_a_provider_that_is_known_to_have_no_list_is_not_asked(
     assert provider.asked == []
 
 
+async def test_a_page_may_be_larger_than_any_other_reply(configured: Configured) -> None:
+    """It shows every picture that was sent within an input."""
+    inline = f"data:image/png;base64,{'A' * 5000}"
+    fill = [entry(number, at=1, input={"image": inline}) for number in (7, 8)]
+    provider = ListOfPredictions(*fill, entry(1, at=2), page=3)
+    assert found_id(await find(configured, provider, max_reply_bytes=5000)) == "id1"
+    assert isinstance(await find(configured, provider, max_page_bytes=5000), ListFailed)
+
+
 async def test_a_list_that_was_promised_or_seen_is_believed_in(configured: Configured) -> None:
     provider = ListOfPredictions()
     provider.failing = {1: httpx.Response(404, stream=httpx.ByteStream(b""))}
