@@ -119,6 +119,10 @@ class Request:
     """What the model fills in by its contract; empty for a model whose rules are built in."""
     seed_input: str = "seed"
     """The name of the input that is the seed; empty where the model takes none."""
+    secret_inputs: tuple[str, ...] = ()
+    """The inputs whose values name environment variables."""
+    weights: str = field(default="", repr=False)
+    """The weights that the model loads for it: the provider reloads whenever they change."""
 
     @property
     def seed(self) -> int | None:

@@ -69,6 +69,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         description="The models that the provider offers: owner/name, owner/name:version or a"
         " version. None: all.",
     )
+    input_files: Literal["auto", "upload", "inline", "link"] = Field(
+        default="auto",
+        description="How pictures are sent: upload to the provider, inline in the input, link into"
+        " the bucket that they lie in; auto: small ones inline, the others uploaded.",
+    )
     has_files: Literal["auto", "yes", "no"] = Field(
         default="auto",
         description="Whether the provider takes files by POST /v1/files; auto: as is known of it,"
@@ -171,6 +176,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             api_key=dg.EnvVar(settings.key_variable) if needs_key else "",
             route=settings.route,
             models=list(settings.models),
+            input_files=settings.input_files,
             has_files=settings.has_files,
             store=settings.store,
             store_options=settings.store_options.changed(),
@@ -241,6 +247,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 aigc_producer=self.aigc_producer,
                 embed_prompt=self.embed_prompt,
                 signer=signer,
+                account=config.base_url,
+                input_files=self.input_files,
+                read_secret=_read_variable,
                 spool=Spool(Path(self.spool)),
                 note_recorded=partial(raise_generation, ledger, store),
             )
@@ -339,6 +348,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             concurrency=self.concurrency,
             network=_network(self.proxy, self.no_proxy, self.ca_file),
         )
+
+
+def _read_variable(name: str) -> str | None:
+    """The value of a secret input's variable, as Dagster reads it when a run starts."""
+    return dg.EnvVar(name).get_value() if name.isidentifier() else None
 
 
 def _network(proxy: str, no_proxy: str, ca_file: str) -> Network:

@@ -11,6 +11,7 @@ command does so before it knows what it has to do.
     FLUX_ROUTE               how official models are asked for: auto, predictions or models (auto)
     FLUX_MODELS              the only models that the provider offers, with commas (all)
     FLUX_HAS_FILES           whether it takes files by /v1/files: auto, yes or no (auto)
+    FLUX_INPUT_FILES         how pictures are sent: auto, upload, inline or link (auto)
     FLUX_STORE               file:<folder> or s3://<bucket>/<prefix> (file:./data/store)
     FLUX_STORE_WRITERS       many, or one: no second ledger writes to the store (many)
     FLUX_S3_…                what a bucket demands: see ``store_options`` (nothing)
@@ -124,6 +125,8 @@ class Settings:
     """The models that the provider offers: ``owner/name``, ``owner/name:version`` or a version.
     Empty: all."""
     has_files: Literal["auto", "yes", "no"] = "auto"
+    input_files: Literal["auto", "upload", "inline", "link"] = "auto"
+    """How pictures are sent: written into the input, uploaded, or linked to in the store."""
     store: str = "file:./data/store"
     store_writers: str = NO_OPTIONS.writers
     s3_addressing: str = NO_OPTIONS.addressing
@@ -464,6 +467,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_ROUTE": ("route", _one_of(*ROUTES)),
     "FLUX_MODELS": ("models", _models),
     "FLUX_HAS_FILES": ("has_files", _one_of("auto", "yes", "no")),
+    "FLUX_INPUT_FILES": ("input_files", _one_of("auto", "upload", "inline", "link")),
     "FLUX_STORE": ("store", _store),
     "FLUX_STORE_WRITERS": ("store_writers", _store_option("writers")),
     "FLUX_S3_ADDRESSING": ("s3_addressing", _store_option("addressing")),

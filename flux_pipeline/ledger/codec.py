@@ -50,6 +50,7 @@ def load_request(text: str) -> Request:
         if table.pop("form") != _FORM:
             raise LedgerError("a request in the ledger was written by a newer release: update")
         pictures = tuple(InputPicture(**each) for each in table.pop("pictures", []))
+        table["secret_inputs"] = tuple(table.get("secret_inputs", ()))
         source = Source(**table.pop("source"))
         return Request(**table, source=source, pictures=pictures)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -83,7 +83,7 @@ UPLOADS = sa.Table(
     sa.Column("sha256", sa.Text, primary_key=True),  # of the file's bytes
     sa.Column("url", sa.Text, primary_key=True),  # the address under which it was sent
     sa.Column("file_id", sa.Text, nullable=False),  # the provider's; empty for a link to the store
-    sa.Column("expires_at", sa.Double),  # unix seconds; NULL where the provider said nothing
+    sa.Column("expires_at", sa.Double, nullable=False),  # unix seconds; 0: not used again
 )
 
 META = sa.Table(

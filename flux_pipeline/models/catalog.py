@@ -141,11 +141,12 @@ def build_request(
     width, height = values.size
     chosen = version or model.version
     effective = values.effective()
+    sent = values.sent()
     is_official = chosen == OFFICIAL
     return Request(
         model=model.name,
         version=chosen,
-        input=values.sent(),
+        input=sent,
         request_sha256=fingerprint(
             model.name if is_official else chosen,
             effective,
@@ -163,6 +164,8 @@ def build_request(
         pictures=tuple(pictures),
         defaults=model.recorded_defaults,
         seed_input=model.seed_input,
+        secret_inputs=tuple(sorted(model.secrets & sent.keys())),
+        weights=" ".join(str(effective[name]) for name in model.weights if effective.get(name)),
     )
 
 

@@ -4,7 +4,7 @@
 returns the request's result. The engine performs the effects over sockets, disks and a database;
 the simulator of the tests performs the same effects on a virtual clock. The stages, in order:
 
-    claim    take over the open attempt, or write the intent of a new one
+    claim    take over the open attempt, or prepare the input and write the intent of a new one
     send     POST it, once
     settle   after a lost answer: find the prediction in the provider's list, or prove it absent
     follow   poll the accepted prediction by id until it ends
@@ -65,8 +65,10 @@ from flux_pipeline.produce.effects import (
     FindImage,
     FindInList,
     FindStored,
+    NotReady,
     NotStored,
     Poll,
+    PrepareInput,
     ReadHistory,
     RenewClaim,
     Send,
@@ -101,6 +103,11 @@ Verdict = Literal["transient", "refused", "invalid", "unknown"]
 _TRANSIENT = re.compile(r"\(?code: ?PA\)?|\b(?:E9828|E6716|E8765|E9243|E1001)\b")
 _FILTERED = re.compile(r"NSFW content detected", re.IGNORECASE)
 # Sentences about the input alone: the same input will fail the same way.
+_UNREAD_INPUT = re.compile(
+    r"(?i)\b(?:download|fetch|retriev|open|load|read|access|get)\w*\b.{0,60}"
+    r"\b(?:inputs?|images?|pictures?|files?|urls?)\b|https?://"
+)
+"""A picture that the provider could not read, whatever else the sentence says."""
 _INVALID_INPUT = re.compile(
     r"(?i)\binput validation|\bvalidation error|\binvalid (?:input|value|prompt|parameter)"
     r"|\bprompt (?:is )?(?:too long|empty|required)"
@@ -257,6 +264,8 @@ def produce(
         match answer:
             case Stopped():
                 return context.fail(f"not sent: {answer.reason}", stop=Stop(answer.kind))
+            case NotReady(reason):
+                return context.fail(f"not sent: {reason}")
             case OverBudget():
                 reason = over_budget(answer, request.cost_usd)
                 return context.fail(reason, stop=Stop.of_budget(answer.scope))
@@ -307,19 +316,24 @@ def _advance(context: RequestContext, claim: Claimed) -> Stage[Attempt | Result]
     return (yield from collect(context, attempt, final))
 
 
-def claim(context: RequestContext, latest: Attempt | None) -> Stage[Claim | Stopped]:
-    """Claim the open attempt, or wait for a permit and write the intent of a new one.
+def claim(context: RequestContext, latest: Attempt | None) -> Stage[Claim | Stopped | NotReady]:
+    """Claim the open attempt, or prepare the input and write the intent of a new one.
 
-    Stopped: this run creates nothing more, and no intent was written.
+    Stopped: this run creates nothing more. NotReady: not this request, because its input is not
+    complete. In both cases no intent was written.
     """
     after = 0
     if needs_create(latest):
         after = latest.number if latest else 0
         # A ledger that was restored from a backup may have forgotten what is stored.
         stopped: Stopped | None = yield FindStored()
-        stopped = stopped or (yield AwaitPermit())
         if stopped is not None:
             return stopped
+        # Before the permit, because an upload takes its time, and a permit is to be used at once.
+        not_ready: NotReady | None = yield PrepareInput()
+        stopped_or_not_ready = not_ready or (yield AwaitPermit())
+        if stopped_or_not_ready is not None:
+            return stopped_or_not_ready
     # Before the claim, because its lease can't end earlier than counted from here.
     context.claimed_at = context.clock()
     answer: Claim = yield ClaimAttempt(after)
@@ -720,7 +734,16 @@ def judge_failure(error: str | None) -> Verdict:
         return "refused"
     if _TRANSIENT.search(error):
         return "transient"
-    return "invalid" if _INVALID_INPUT.search(error) else "unknown"
+    is_invalid = _INVALID_INPUT.search(error) and not is_unread_input(error)
+    return "invalid" if is_invalid else "unknown"
+
+
+def is_unread_input(error: str | None) -> bool:
+    """Whether a prediction seems to have failed because an address in its input was not read.
+
+    It may have ended between the create and the start: the next run sends a new one.
+    """
+    return error is not None and _UNREAD_INPUT.search(error) is not None
 
 
 def _cancel_overdue(

@@ -23,6 +23,14 @@ class FindStored:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareInput:
+    """Bring the request's pictures where the provider can read them, and look up its secrets.
+
+    Outcome: None, or ``NotReady``. Nothing of it is paid for.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitPermit:
     """Wait until the limiter allows one create. Outcome: None, or ``Stopped``."""
 
@@ -45,7 +53,8 @@ class RenewClaim:
 class Send:
     """POST the request, unless the monotonic clock has passed ``not_after``.
 
-    Outcome: ``CreateOutcome``; NeverSent where the time had passed.
+    Outcome: ``CreateOutcome``; NeverSent where the time had passed, or where the address of a
+    picture is about to end.
     """
 
     attempt: Attempt
@@ -176,6 +185,7 @@ class Sleep:
 
 Effect: TypeAlias = (
     FindStored
+    | PrepareInput
     | AwaitPermit
     | ClaimAttempt
     | RenewClaim
@@ -194,6 +204,13 @@ Effect: TypeAlias = (
     | FindImage
     | Sleep
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """The request can't be sent in this run: a picture, a secret or its model is not to be had."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,9 @@ from flux_pipeline.outcomes import (
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.brake import Brake
+from flux_pipeline.produce.core import is_unread_input
 from flux_pipeline.produce.ingest import ImageIngest
+from flux_pipeline.produce.pictures import InputPreparer, SentInput, hide
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.records import build_record
 from flux_pipeline.produce.report import Stop
@@ -58,6 +60,7 @@ class RunServices:
     not_ours: frozenset[str] = field(default=frozenset(), kw_only=True)
     """Ids that belong to no request here, beyond those that the ledger holds."""
     ingest: ImageIngest
+    inputs: InputPreparer
     schedule: PollSchedule
     policy: Policy
     run: RunContext
@@ -84,6 +87,8 @@ class EffectHandler:
     budgets: Sequence[Budget]
     claimed_at: float = 0.0
     """When the last claim was asked for, in seconds since this host's boot."""
+    sent_input: SentInput | None = None
+    """What is sent, from its preparation to the create."""
     taken: set[str] = field(default_factory=set)
     """Ids in the list that another attempt turned out to hold."""
 
@@ -102,6 +107,20 @@ class EffectHandler:
             " restored; run `flux-pipeline reindex`, then nothing is paid again"
         )
         return self.services.brake.stop(Stop.LEDGER, reason)
+
+    @perform.register
+    async def _(self, _effect: fx.PrepareInput) -> fx.NotReady | None:
+        services = self.services
+        if services.brake.stopped is not None:
+            return None  # the permit says so
+        unoffered = services.provider.find_unoffered(self.request)
+        if unoffered is not None:
+            return fx.NotReady(unoffered)
+        prepared = await services.inputs.prepare(self.request)
+        if isinstance(prepared, fx.NotReady):
+            return prepared
+        self.sent_input = prepared
+        return None
 
     @perform.register
     async def _(self, _effect: fx.AwaitPermit) -> Stopped | None:
@@ -134,7 +153,13 @@ class EffectHandler:
             return services.brake.stopped
         if services.clock() > effect.not_after:
             return NeverSent("the claim had grown too old before the request could be sent")
-        outcome = await services.provider.create(self.request, permitted=True)
+        sent, self.sent_input = self.sent_input, None  # it may be large, and is sent once
+        if sent is None or services.inputs.now() > sent.send_before:
+            return NeverSent("the address of a picture would have ended before it is read")
+        outcome = hide(
+            await services.provider.create(self.request, sent_input=sent.values, permitted=True),
+            sent.secrets,
+        )
         match outcome:
             case Accepted():
                 services.accepted += 1
@@ -181,6 +206,8 @@ class EffectHandler:
         images = records_to_json(effect.records)
         if effect.state is State.FAILED and effect.error:
             self.services.brake.note_failure("a prediction failed", effect.error)
+            if is_unread_input(effect.error):
+                await self.services.inputs.retire(self.request)
         return await self.services.ledger.call(
             lambda ledger: ledger.close(
                 effect.attempt,
@@ -212,10 +239,14 @@ class EffectHandler:
         async with anyio.create_task_group() as group:
             group.start_soon(self._renew_repeatedly, attempt)
             outcome = await self.services.provider.find(
-                self.request, since=attempt.intent_at, age=age, known=await self._known_ids()
+                self.request,
+                since=attempt.intent_at,
+                age=age,
+                known=await self._known_ids(),
+                sent_as=await self.services.inputs.addresses(self.request),
             )
             group.cancel_scope.cancel()
-        return outcome
+        return hide(outcome, self._secrets())
 
     @perform.register
     async def _(self, effect: fx.AwaitPoll) -> None:
@@ -224,14 +255,14 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.Poll) -> PollOutcome:
-        outcome = await self.services.provider.poll(effect.prediction_id)
+        outcome = hide(await self.services.provider.poll(effect.prediction_id), self._secrets())
         if isinstance(outcome, Polled) and outcome.prediction.status is Status.SUCCEEDED:
             self.services.schedule.observe(self.request.model, outcome.prediction)
         return outcome
 
     @perform.register
     async def _(self, effect: fx.Cancel) -> PollOutcome:
-        return await self.services.provider.cancel(effect.prediction_id)
+        return hide(await self.services.provider.cancel(effect.prediction_id), self._secrets())
 
     @perform.register
     async def _(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
@@ -264,6 +295,10 @@ class EffectHandler:
     @perform.register
     async def _(self, effect: fx.Sleep) -> None:
         await anyio.sleep(max(effect.seconds, 0.0))
+
+    def _secrets(self) -> tuple[str, ...]:
+        """The values of this request's secrets, which another run may have sent."""
+        return self.services.inputs.secret_values(self.request)
 
     async def _find_stored(self) -> str | Stopped | None:
         """Find a stored image of this request; a store that fails is asked again for a while."""

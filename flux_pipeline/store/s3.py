@@ -175,6 +175,15 @@ class S3Store:
             )
         return body
 
+    def presigned(self, key: str, seconds: int) -> str:
+        """An address under which anybody can read an object for a while; a secret until then.
+
+        Signed here, without a call: whether the object is there, or its endpoint can be reached
+        from elsewhere, is not looked at. Raises StoreError where there are no credentials.
+        """
+        check_key(key)
+        return self._bucket.presigned(key, seconds)
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with ``prefix``, in byte order; what is no key is left out.
 
@@ -420,6 +429,15 @@ class Bucket:
     def _get(self, key: str) -> tuple[bytes, str]:
         answer = self._client.get_object(Bucket=self._name, Key=self._prefix + key, **self._asked)
         return answer["Body"].read(), answer["Metadata"].get(SHA256_NAME, "")
+
+    def presigned(self, key: str, seconds: int) -> str:
+        """See ``S3Store.presigned``."""
+        with self._store_errors("GetObject", key):
+            return self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._name, "Key": self._prefix + key, **self._asked},
+                ExpiresIn=seconds,
+            )
 
     def list(self, prefix: str, *, page: int = 1000) -> Iterator[str]:
         """The keys that start with ``prefix``, in byte order; what is no key is left out."""

@@ -53,6 +53,8 @@ requests = st.builds(
     pictures=st.lists(pictures, max_size=3).map(tuple),
     defaults=st.dictionaries(text, json_values, max_size=2),
     seed_input=text,
+    secret_inputs=st.lists(text, max_size=2).map(tuple),
+    weights=text,
 )
 
 REQUEST = Request(

@@ -14,10 +14,15 @@ from flux_pipeline.outcomes import Absent, Found
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.handler import EffectHandler, RunServices
+from flux_pipeline.produce.pictures import InputPreparer
 from flux_pipeline.produce.policy import Policy
 from tests.produce.pipeline import make_requests
 
 LEASE = 0.3
+
+
+NOTHING: Any = None
+NO_PICTURES = InputPreparer(NOTHING, NOTHING, NOTHING, Policy())
 
 
 class SlowList:
@@ -64,6 +69,7 @@ async def test_an_id_that_another_take_adopts_while_the_list_is_read_is_no_proof
             services: Any = RunServices.__new__(RunServices)
             services.provider, services.ledger = AdoptingList(adopt), writer
             services.policy, services.not_ours = Policy(), frozenset()
+            services.inputs = NO_PICTURES
             handler = EffectHandler(services, request, "me", mine, ())
             find = fx.FindInList(attempts[0])
             found: Any = await handler.perform(find)
@@ -86,6 +92,7 @@ async def test_a_claim_is_kept_while_a_long_list_is_read(tmp_path: Path) -> None
             services.provider = SlowList(ledger, claim.attempt.claimed_at)
             services.ledger, services.known_ids = writer, ledger.known_ids
             services.policy = Policy(lease=LEASE, send_timeout=0.1)
+            services.inputs = NO_PICTURES
             handler = EffectHandler(services, request, "me", intent, ())
             with anyio.fail_after(600):
                 assert await handler.perform(fx.FindInList(claim.attempt)) == Absent()

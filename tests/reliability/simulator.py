@@ -46,6 +46,8 @@ LEASE = 120.0
 VISIBILITY = 30.0
 RUN = RunContext("run")
 EPOCH = 1_700_000_000.0
+STARTS_WITHIN = 90.0
+"""s; for so long an address must be good that is sent."""
 LIFETIME = 3600.0
 """s from the end of a prediction until its outputs are deleted."""
 CRASHES = 6
@@ -121,6 +123,14 @@ class Charge:
         return self.ends_at + LIFETIME
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture at the provider; ``picture`` is the request that it is made for."""
+
+    picture: int
+    ends_at: float
+
+
 @dataclass(slots=True)
 class Worker:
     holder: str
@@ -143,6 +153,8 @@ class Slot:
     worker: Worker
     request: int
     stage: Any
+    prepared: Upload | None = None
+    """The address that its picture has in the input that is sent next."""
 
     @property
     def holder(self) -> str:
@@ -165,6 +177,8 @@ class Weather:
     """Share of the schedules whose requests are takes of one input."""
     lost: float = 0.15
     """Share of the creates that are accepted and whose answer is lost."""
+    pictures: float = 0.3
+    """Share of the schedules whose requests have pictures."""
     reading: float = 5.0
     """At most that long the list of a shared input is read."""
 
@@ -250,6 +264,9 @@ class World:
         self.skew = self.random.uniform(-self.weather.skew, self.weather.skew)
         count = self.random.randint(1, len(REQUESTS))
         self.requests = range(count)
+        self.pictures = self.seed % 100 < 100 * self.weather.pictures
+        """Whether the requests have pictures, which are uploaded first."""
+        self.uploads: list[Upload] = []
         self.bad = {n for n in self.requests if self.random.random() < self.weather.refused}
         self.too_long = {n for n in self.requests if self.random.random() < self.weather.refused}
         has_accidents = self.random.random() < self.weather.accidents
@@ -368,6 +385,8 @@ class World:
             return
         try:
             effect = slot.stage.send(outcome)
+            if isinstance(effect, fx.PrepareInput) and not self.pictures:
+                effect = slot.stage.send(None)
         except StopIteration as stop:
             self.results[slot.request] = stop.value
             self.created += stop.value.created
@@ -438,6 +457,27 @@ class World:
         worker.saw_store_fail = True
         worker.stopped = Stopped(Stop.STORE, "the store is down")
 
+    def PrepareInput(self, slot: Slot, effect: fx.PrepareInput) -> tuple[float, fx.NotReady | None]:
+        """Upload the request's picture, whose address ends after a while."""
+        slot.prepared = None
+        if not self.calm and self.random.random() < 0.1:
+            return 0.3, fx.NotReady("the upload was refused")
+        address, fresh = self.address_of(slot.request), False
+        if address is None:
+            fresh = True
+            address = Upload(slot.request, ends_at=self.now + self.random.uniform(100.0, 2000.0))
+        if fresh:
+            self.uploads.append(address)
+        slot.prepared = address
+        return 0.3, None
+
+    def address_of(self, number: int) -> "Upload | None":
+        """An upload of this request's picture that is good for long enough."""
+        for upload in self.uploads:
+            if upload.picture == number and upload.ends_at - STARTS_WITHIN > self.now:
+                return upload
+        return None
+
     def AwaitPermit(self, slot: Slot, effect: fx.AwaitPermit) -> tuple[float, Stopped | None]:
         return 0.1, slot.worker.stopped
 
@@ -452,6 +492,11 @@ class World:
         worker = slot.worker
         if self.now > effect.not_after:
             return 0.0, NeverSent("the claim is too old")
+        if self.pictures:
+            address, slot.prepared = slot.prepared, None
+            if self.is_too_late(address):
+                return 0.0, NeverSent("its picture's address ends too early")
+            self.expect_address(slot, address)
         if worker.stopped is not None:
             return 0.0, worker.stopped
         self.expect_intent(slot, effect.attempt)
@@ -464,6 +509,18 @@ class World:
         delay, outcome = self.answer_create(slot)
         worker.accepted += isinstance(outcome, Accepted)
         return delay, outcome
+
+    def is_too_late(self, upload: "Upload | None") -> bool:
+        return upload is None or upload.ends_at - STARTS_WITHIN / 3 <= self.now
+
+    def expect_address(self, slot: Slot, upload: "Upload | None") -> None:
+        """What is paid for is made from the right bytes, which can still be read when it starts."""
+        if upload is None:
+            self.broken.append("sent without its picture")
+        elif upload.picture != slot.request:
+            self.broken.append("made from the wrong bytes")
+        elif upload.ends_at < self.now + STARTS_WITHIN / 3:
+            self.broken.append("its picture's address ended before the start")
 
     def answer_create(self, slot: Slot) -> tuple[float, object]:
         chance, delay = self.random.random(), self.random.uniform(0.01, 2.0)

@@ -21,7 +21,7 @@ from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.report import Stop
 from tests.ledger.memory import MemoryLedger
-from tests.reliability.simulator import EPOCH, LEASE, REQUESTS, Slot, Weather, World
+from tests.reliability.simulator import EPOCH, LEASE, REQUESTS, Slot, Upload, Weather, World
 
 CHUNK = 5_000
 SCHEDULES = 100_000
@@ -289,6 +289,30 @@ class StoredImageIsForgotten(World):
         return 0.1, fx.NotStored("removed", "nothing is stored")
 
 
+class OldAddressIsSent(World):
+    """Never looks at when an upload ends."""
+
+    def address_of(self, number: int) -> Upload | None:
+        return next((each for each in self.uploads if each.picture == number), None)
+
+    def is_too_late(self, upload: Upload | None) -> bool:
+        return upload is None
+
+
+class OneUploadForAll(World):
+    """Takes one request's picture for another's."""
+
+    def address_of(self, number: int) -> Upload | None:
+        return super().address_of(number) or super().address_of(0)
+
+
+class EndsWhileItWaits(World):
+    """Looks at the address when it is prepared, and not when it is sent."""
+
+    def is_too_late(self, upload: Upload | None) -> bool:
+        return upload is None
+
+
 class FoundIsNotCounted(World):
     """Leaves out of a run's sum what was found in the list."""
 
@@ -327,11 +351,16 @@ class FoundIsNotCounted(World):
     ],
 )
 def test_a_seeded_bug_is_caught_within_a_thousand_schedules(bug: type[World]) -> None:
-    weather = Weather(seedless=0.0)
+    weather = Weather(seedless=0.0, pictures=0.0)
     assert any(bug(seed, weather).run() for seed in range(1_000))
 
 
-TAKES = Weather(seedless=1.0, lost=0.4, stop=0.02, lateness=14.0, accidents=0.0)
+@pytest.mark.parametrize("bug", [OldAddressIsSent, OneUploadForAll, EndsWhileItWaits])
+def test_a_bug_in_sending_pictures_is_caught_within_a_thousand_schedules(bug: type[World]) -> None:
+    assert any(bug(seed, Weather(pictures=1.0)).run() for seed in range(1_000))
+
+
+TAKES = Weather(seedless=1.0, pictures=0.0, lost=0.4, stop=0.02, lateness=14.0, accidents=0.0)
 """Takes of one input, of which many creates have no answer."""
 
 
