@@ -33,7 +33,7 @@ from flux_pipeline.provider.listing import KnownIds, ListFailure, Listing, SentA
 from flux_pipeline.provider.offers import create_call, find_unoffered
 from flux_pipeline.provider.parse import is_id
 from flux_pipeline.rate_limit import RateStore
-from flux_pipeline.request import OFFICIAL, SECRET_PREFIX, JsonValue, Request
+from flux_pipeline.request import OFFICIAL, JsonValue, Request
 
 _SHORTEST_SECRET = 6
 
@@ -53,7 +53,7 @@ class Provider(ConnectionOwner):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
-        self._secrets = {config.api_key, *filter(_can_be_redacted, config.secrets)}
+        self._secrets = {config.api_key}
         self._classifier = ResponseClassifier(config.origin[1], self._secrets, clock)
         self._limiter = Limiter(
             rates
@@ -224,15 +224,6 @@ class Provider(ConnectionOwner):
 
 
 def _secrets_sent(request: Request, sent: Mapping[str, JsonValue]) -> set[str]:
-    """The values of the inputs that the request names by a variable (``env:NAME``)."""
-    values = (
-        sent.get(name)
-        for name, given in request.input.items()
-        if isinstance(given, str) and given.startswith(SECRET_PREFIX)
-    )
-    return {value for value in values if isinstance(value, str) and _can_be_redacted(value)}
-
-
-def _can_be_redacted(secret: str) -> bool:
-    """Whether a secret is so long that cutting it out leaves other words whole."""
-    return len(secret) >= _SHORTEST_SECRET
+    """The values of secret inputs, but for those so short that they occur in other words."""
+    values = (sent.get(name) for name in request.secret_inputs)
+    return {value for value in values if isinstance(value, str) and len(value) >= _SHORTEST_SECRET}

@@ -58,9 +58,6 @@ class ProviderConfig:
     ``https://www.anyapi.vip/replicate``. http only on this machine."""
     api_key: str = field(repr=False)
     """Blanks, quotes and ``Bearer`` around it are dropped."""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Values of inputs that are secret, besides those that this process sends: a reply may show
-    them, and they are redacted there as the key is."""
     has_list: bool | None = None
     """Whether predictions can be listed; None: known after the first try."""
     has_files: bool | None = None

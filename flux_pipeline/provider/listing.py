@@ -16,7 +16,6 @@ import base64
 import binascii
 import hashlib
 import math
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +44,7 @@ from flux_pipeline.provider.http import ApiClient, Reply, load_object
 from flux_pipeline.provider.limiter import Limiter
 from flux_pipeline.provider.parse import parse_moment, parse_prediction
 from flux_pipeline.redaction import redact_untrusted, redact_untrusted_json
-from flux_pipeline.request import PICTURE_PREFIX, SECRET_PREFIX, JsonValue, Request
+from flux_pipeline.request import PICTURE_PREFIX, JsonValue, Request
 
 KnownIds: TypeAlias = Collection[str] | Callable[[Sequence[str]], Collection[str]]
 """Ids of other attempts, or a function that returns those of some ids that are."""
@@ -68,7 +67,6 @@ _MAX_PAGES = 2000
 _SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
 _RETRYABLE = frozenset({408, 425, THROTTLED})
 _MISSING = object()
-_SECRET_NAME = re.compile(rf"{SECRET_PREFIX}[A-Za-z_][A-Za-z0-9_]*")
 _IMAGE_ENDS = (b"\x00IEND\xaeB`\x82", b"\xff\xd9", b"\x00;")
 """The last bytes of a PNG, a JPEG and a GIF."""
 
@@ -346,7 +344,7 @@ def _compare_version(entry: Mapping[str, Any], request: Request) -> Match:
 
 
 def _compare(request: Request, theirs: Mapping[str, Any], addresses: SentAs) -> Match:
-    """Compare two inputs; fields that only theirs has must be the model's defaults.
+    """Compare two inputs but for secrets; fields that only theirs has must be the model's defaults.
 
     Another value there is an earlier or later form of an edited prompt that kept its seed. Without
     a seed, one that the provider may have drawn, or a field that the model isn't known to have,
@@ -354,6 +352,8 @@ def _compare(request: Request, theirs: Mapping[str, Any], addresses: SentAs) -> 
     """
     hidden, defaults = False, known_defaults(request)
     for name, value in request.input.items():
+        if name in request.secret_inputs:
+            continue
         given = theirs.get(name, _MISSING)
         if given is _MISSING:
             hidden = hidden or value is not None
@@ -373,17 +373,14 @@ def _compare(request: Request, theirs: Mapping[str, Any], addresses: SentAs) -> 
 
 
 def _compare_value(ours: JsonValue, theirs: Any, request: Request, addresses: SentAs) -> Match:
-    """Compare one value of the input; a picture by its address or bytes, a secret not at all."""
+    """Compare one value of the input; a picture by its address or its bytes."""
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         pairs = zip(ours, theirs, strict=True)
         compared = {_compare_value(our, their, request, addresses) for our, their in pairs}
         return next((each for each in (Match.NO, Match.UNCLEAR) if each in compared), Match.OURS)
-    if isinstance(ours, str):
-        if _SECRET_NAME.fullmatch(ours):
-            return Match.OURS
-        if any(ours == picture.reference for picture in request.pictures):
-            sha256 = ours.removeprefix(PICTURE_PREFIX)
-            return _compare_picture(sha256, theirs, addresses.get(sha256, ()))
+    if any(ours == picture.reference for picture in request.pictures):
+        sha256 = str(ours).removeprefix(PICTURE_PREFIX)
+        return _compare_picture(sha256, theirs, addresses.get(sha256, ()))
     return Match.OURS if _equal_redacted(ours, theirs) else Match.NO
 
 

@@ -36,6 +36,7 @@ REQUEST = replace(
     make_request(seed=None, image=IMAGE.reference, token="env:TOKEN"),
     pictures=(IMAGE,),
     seed_input="",
+    secret_inputs=("token",),
 )
 
 
@@ -109,13 +110,19 @@ def test_a_text_that_looks_like_a_picture_is_compared_to_the_letter() -> None:
     request = make_request(prompt=f"sha256:{'2' * 64}")
     given = {"model": MODEL, "version": VERSION, "input": {**request.input, "prompt": URL}}
     assert matches(given, request) is Match.NO
-    request = make_request(prompt="env: a castle")
-    assert matches({**given, "input": {**request.input, "prompt": "env: x"}}, request) is Match.NO
+    request = make_request(prompt="env:CASTLE")
+    assert matches({**given, "input": {**request.input, "prompt": "env:X"}}, request) is Match.NO
 
 
 @pytest.mark.parametrize("value", ["anything", "***", "", None])
 def test_secrets_are_not_compared(value: object) -> None:
     assert matches(shown(URL, token=value), REQUEST, {SHA256: {URL}}) is Match.OURS
+
+
+def test_secrets_may_be_left_out_of_the_list() -> None:
+    entry = shown(URL)
+    del entry["input"]["token"]
+    assert matches(entry, REQUEST, {SHA256: {URL}}) is Match.OURS
 
 
 @pytest.mark.anyio
