@@ -184,7 +184,8 @@ def summary_json(tallies: Mapping[str, Tally], total: Tally) -> str:
 
 def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
     """Print the table, the reasons why images are missing, and the addresses of the results."""
-    table = Table("prompt set", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("prompt set", overflow="fold")  # a name that is cut names nothing
     for heading in ("images", "new", "unchanged", "refused", "failed", "held", "USD"):
         table.add_column(heading, justify="right")
     total = watch.total

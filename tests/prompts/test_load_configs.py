@@ -44,7 +44,15 @@ def test_the_castle_is_the_example_of_the_api_document(sets: dict[str, PromptSet
 
 
 def test_all_are_described_and_without_a_warning(sets: dict[str, PromptSet]) -> None:
-    assert sets.keys() == {"castle", "harbour", "postcard", "storybook"}
+    assert sets.keys() == {
+        "castle",
+        "harbour",
+        "postcard",
+        "poster",
+        "poster_cutout",
+        "poster_night",
+        "storybook",
+    }
     assert all(prompt_set.description for prompt_set in sets.values())
     assert [prompt_set.warnings for prompt_set in sets.values()] == [()] * len(sets)
 
