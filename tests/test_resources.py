@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import pytest
 
 from flux_pipeline.alerts import Kind, build_alert
@@ -19,6 +20,7 @@ from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 from flux_pipeline.store.unavailable import UnavailableStore
 from tests.defs.reports import build_record
+from tests.emulator.samples import write_contract
 
 CANARY = "r8_canary0123456789canary0123456789"
 PROXY = f"http://user:{CANARY}@proxy.example:3128"
@@ -143,6 +145,20 @@ def test_secrets_are_passed_on_by_name() -> None:
 
 def test_the_embedded_emulator_needs_no_key() -> None:
     assert ImageProducer.from_settings(Settings()).api_key == ""
+
+
+def test_the_embedded_emulator_knows_the_projects_own_models(
+    embedded: ImageProducer, tmp_path: Path
+) -> None:
+    folder = write_contract(tmp_path / "models")
+    resource = embedded.model_copy(update={"contracts": str(folder)})
+    with resource._provider_config() as config:
+        reply = httpx.get(
+            f"{config.base_url}/v1/models/somebody/layers",
+            headers={"authorization": "Bearer any"},
+            timeout=60,
+        )
+    assert reply.json()["description"] == "Makes layers."
 
 
 def test_no_secret_is_in_a_snapshot_an_event_or_a_repr(
