@@ -59,9 +59,13 @@ def _plan(settings: "Settings", target: str) -> "Plan":
         sys.exit(1)
     if answer.certainty != "certain":
         click.echo(f"note: {'; '.join(map(printable, answer.notes)) or answer.certainty}", err=True)
+    from flux_pipeline.models import Catalog
     from flux_pipeline.provenance.reproduce import plan_reproduction
 
-    return plan_reproduction(snapshot, store, answer.record, lambda name: _set(settings, name))
+    catalog = Catalog.of_configs(settings.configs)
+    return plan_reproduction(
+        snapshot, store, answer.record, lambda name: _set(settings, name), catalog
+    )
 
 
 def _set(settings: "Settings", name: str) -> "PromptSet":
@@ -71,7 +75,9 @@ def _set(settings: "Settings", name: str) -> "PromptSet":
     for prompt_set in load_prompt_sets(settings.configs):
         if prompt_set.name == name:
             return prompt_set
-    message = f"has no prompt set {name}, which alone knows the secrets of this input: put it back"
+    message = (
+        f"has no prompt set {name}, which alone has secrets or files of this input: restore it"
+    )
     raise ConfigError([Problem(str(settings.configs), 0, "", message)])
 
 

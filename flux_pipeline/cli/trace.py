@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -18,6 +18,7 @@ from flux_pipeline.text import printable, shorten
 if TYPE_CHECKING:
     from flux_pipeline.lineage.query import Snapshot
     from flux_pipeline.lineage.record import ImageRecord
+    from flux_pipeline.provenance.sources import SourceImage
     from flux_pipeline.provenance.trace import Answer
     from flux_pipeline.store.base import Store
 
@@ -66,28 +67,37 @@ def trace(
 
 
 def _trace_target(target: str, *, as_json: bool) -> None:
+    from flux_pipeline.provenance.sources import trace_sources
     from flux_pipeline.provenance.trace import answer_to
 
     options = Settings.of_process(os.environ).store_options
-    answer, why = answer_to(*open_table(), target, options=options)
+    store, snapshot = open_table()
+    answer, why = answer_to(store, snapshot, target, options=options)
+    record = answer.record if answer else None
+    sources = trace_sources(snapshot, record) if record else ()
     if as_json:
-        click.echo(json.dumps(_described(answer, why)))
+        click.echo(json.dumps(_described(answer, why, sources)))
     elif answer is None:
         click.echo(f"not known: {printable(target)}: {printable(why)}", err=True)
     else:
-        _print(answer)
+        _print(answer, sources)
     sys.exit(0 if answer else 1)
 
 
-def _described(answer: "Answer | None", why: str) -> dict[str, Any]:
+def _described(
+    answer: "Answer | None", why: str, sources: "Sequence[SourceImage]"
+) -> dict[str, Any]:
+    from flux_pipeline.provenance.sources import describe_source
+
     if answer is None:
         nothing = dict.fromkeys(("answered_by", "certainty", "distance", "record", "command"))
-        return nothing | {"notes": [why]}
+        return nothing | {"sources": [], "notes": [why]}
     return {
         "answered_by": answer.answered_by,
         "certainty": answer.certainty,
         "distance": answer.distance,
         "record": answer.values,
+        "sources": [describe_source(each) for each in sources],
         "command": _command(answer),
         "notes": answer.notes,
     }
@@ -98,7 +108,7 @@ def _command(answer: "Answer") -> str | None:
     return None if request is None else shlex.join(["flux-pipeline", "reproduce", request])
 
 
-def _print(answer: "Answer") -> None:
+def _print(answer: "Answer", sources: "Sequence[SourceImage]") -> None:
     row = answer.values
     looks = f", {answer.distance} of 64 bits differ" if answer.distance else ""
     click.echo(f"answered by  {_SAID[answer.answered_by]}; {answer.certainty}{looks}")
@@ -106,7 +116,22 @@ def _print(answer: "Answer") -> None:
         click.echo(f"note         {printable(note)}")
     for name, value in _lines(row):
         click.echo(f"{name:<13}{printable(value)}")
+    for line in _source_lines(sources):
+        click.echo(f"{'made from':<13}{printable(line)}")
     click.echo(f"make again   {_command(answer) or 'not from this'}")
+
+
+def _source_lines(sources: "Sequence[SourceImage]", indent: str = "") -> Iterator[str]:
+    """A line for each picture that went in, and below it those that went into that one."""
+    for each in sources:
+        row = each.record
+        where = (
+            f"{row.prompt_set} / {row.prompt_name}, request {row.request_sha256[:12]}, {row.uri}"
+            if row
+            else "a file that was not made here"
+        )
+        yield f"{indent}{each.input}: {where} (sha256 {each.sha256[:12]})"
+        yield from _source_lines(each.sources, f"{indent}  ")
 
 
 def _lines(row: dict[str, Any]) -> Sequence[tuple[str, str]]:

@@ -23,13 +23,15 @@ from flux_pipeline.lineage.record import (
     original_request,
     reproduction_partition,
 )
-from flux_pipeline.models import build_request, find_model
+from flux_pipeline.models import BUILT_IN, Catalog, Model, build_request
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import RunContext, final_status
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.records import source_of
 from flux_pipeline.produce.report import Result, ResultStatus
+from flux_pipeline.produce.source_pictures import stored_pictures
 from flux_pipeline.prompts import PromptSet
+from flux_pipeline.provenance.sources import find_source, named_pictures
 from flux_pipeline.redaction import REDACTED
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
@@ -107,11 +109,16 @@ class Reproduction:
 
 
 def plan_reproduction(
-    snapshot: Snapshot, store: Store, record: ImageRecord, load_set: Callable[[str], PromptSet]
+    snapshot: Snapshot,
+    store: Store,
+    record: ImageRecord,
+    load_set: Callable[[str], PromptSet],
+    catalog: Catalog = BUILT_IN,
 ) -> Plan:
     """Plan the reproduction of an image; ``load_set`` loads a prompt set by its name.
 
-    For an image that is a reproduction itself, its original is planned.
+    For an image that is a reproduction itself, its original is planned. ``catalog`` has the models
+    of the project.
 
     Raises:
         ConfigError: Secrets are missing, and the prompt set does not give them.
@@ -123,7 +130,7 @@ def plan_reproduction(
     prediction = record.prediction_id if sha == record.request_sha256 else None
     originals, missing = _originals(sha, rows, prediction)
     repeated = find_exact(snapshot, "partition", reproduction_partition(sha), limit=None)
-    request, doubts = full_request(originals[0], load_set)
+    request, doubts = full_request(originals[0], load_set, snapshot, catalog)
     take = 1 + max(_takes(store, sha), default=0)
     return Plan(
         originals=originals,
@@ -203,34 +210,89 @@ def _originals(
 
 
 def full_request(
-    record: ImageRecord, load_set: Callable[[str], PromptSet]
+    record: ImageRecord,
+    load_set: Callable[[str], PromptSet],
+    snapshot: Snapshot,
+    catalog: Catalog = BUILT_IN,
 ) -> tuple[Request, tuple[str, ...]]:
     """Rebuild the request of a record with its secrets, and list doubts about sending it again.
 
     A seed that the provider drew is sent, if its log showed it. Where the record's input was
-    redacted, the prompt set must still make the request with the same fingerprint.
+    redacted, or names a picture that only the prompt set knows, that must still make the request
+    with the same fingerprint. A request of a model that is no longer known is sent as it was
+    recorded.
 
     Raises:
-        ConfigError: It does not, or the model is not known any more; says what to do.
+        ConfigError: It can't be rebuilt; says what to do.
     """
-    request = _from_record(record)
-    if request is None or _is_redacted(record, request):
+    model = _known_model(record, catalog)
+    doubts: list[str] = []
+    if model is None:
+        request = _as_recorded(record)
+        doubts.append(
+            f"the model {record.model} is not known here any more: its input is sent as it was"
+            " recorded, and nothing checks it"
+        )
+    else:
+        request = _from_record(record, model)
+        if request is not None and model.recorded_defaults and model.takes_seed:
+            doubts += _drift_doubts(record, request)
+    if request is not None:
+        request = _with_pictures(request, snapshot)
+    if request is None or _is_redacted(record, request, model):
         request = _from_set(record, load_set)
+    return _with_seed(record, replace(request, request_sha256=record.request_sha256), doubts)
+
+
+def _with_seed(
+    record: ImageRecord, request: Request, doubts: list[str]
+) -> tuple[Request, tuple[str, ...]]:
     if request.seed is not None:
-        return request, ()
+        return request, tuple(doubts)
+    if not request.seed_input:
+        return request, (*doubts, "the model takes no seed: expect another image")
     if record.seed is None:
-        return request, ("no seed is known: the provider draws one, so expect another image",)
-    seeded = replace(request, input={**request.input, "seed": record.seed})
-    return seeded, ("the provider drew the seed: it is taken from its log",)
+        unknown = "no seed is known: the provider draws one, so expect another image"
+        return request, (*doubts, unknown)
+    seeded = replace(request, input={**request.input, request.seed_input: record.seed})
+    return seeded, (*doubts, "the provider drew the seed: it is taken from its log")
 
 
-def _from_record(record: ImageRecord) -> Request | None:
-    """The request as it was recorded; None where its input was redacted beyond an address."""
+def _known_model(record: ImageRecord, catalog: Catalog) -> Model | None:
     try:
-        model = find_model(record.model)
-    except KeyError as error:
-        message = f"{record.model}: {error.args[0]}; use the release that made it"
-        raise _problem(record, "model", message) from None
+        return catalog.find(record.model)
+    except KeyError:
+        return None
+
+
+def _as_recorded(record: ImageRecord) -> Request | None:
+    """The request of a model that is not known any more; None where its input was redacted."""
+    if REDACTED in record.input:
+        return None
+    try:
+        sent = json.loads(record.input)
+    except ValueError:
+        sent = None
+    if not isinstance(sent, dict):
+        raise _problem(record, "input", "was not recorded in a readable form")
+    of_seed = [name for name, value in sent.items() if "seed" in name and value == record.seed]
+    return Request(
+        model=record.model,
+        version=record.version,
+        input=sent,
+        request_sha256=record.request_sha256,
+        outputs=record.num_outputs,
+        width=0,
+        height=0,
+        image_format="",
+        cost_usd=record.cost_usd * record.num_outputs,
+        source=source_of(record),
+        seed_input=of_seed[0] if of_seed else "",
+    )
+
+
+def _from_record(record: ImageRecord, model: Model) -> Request | None:
+    """The request as it was recorded; None where its input was redacted beyond an address."""
     try:
         values = model.validate(json.loads(record.input))
     except (ValidationError, ValueError) as error:
@@ -242,13 +304,32 @@ def _from_record(record: ImageRecord) -> Request | None:
     built = build_request(model, values, source_of(record), version=record.version)
     if REDACTED in record.input and built.request_sha256 != record.request_sha256:
         return None  # more than an address was redacted, such as a part of the prompt
-    return replace(built, request_sha256=record.request_sha256)
+    return built
 
 
-def _is_redacted(record: ImageRecord, request: Request) -> bool:
+def _drift_doubts(record: ImageRecord, built: Request) -> Sequence[str]:
+    """Whether the model's contract gives another fingerprint today: other defaults, then."""
+    if built.request_sha256 == record.request_sha256 or REDACTED in record.input:
+        return ()
+    return ("the model's contract has changed since, perhaps its defaults: expect another image",)
+
+
+def _with_pictures(request: Request, snapshot: Snapshot) -> Request | None:
+    """The request with the pictures that its input names; None where one is not in the table."""
+    wanted = dict.fromkeys(sha for _, sha in named_pictures(json.dumps(dict(request.input))))
+    rows = [find_source(snapshot, sha256) for sha256 in wanted]
+    pictures = list(stored_pictures([row for row in rows if row is not None]))
+    if len(pictures) < len(wanted):
+        return None
+    return replace(request, pictures=tuple(pictures))
+
+
+def _is_redacted(record: ImageRecord, request: Request, model: Model | None) -> bool:
     """Whether a URL of the input lacks its secret; the fingerprint proves the rest."""
-    fields = find_model(record.model).address_fields
-    return any(REDACTED in str(request.input.get(name, "")) for name in fields)
+    fields = request.input.keys() if model is None else model.address_fields
+    return REDACTED in record.input and any(
+        REDACTED in str(request.input.get(name, "")) for name in fields
+    )
 
 
 def _from_set(record: ImageRecord, load_set: Callable[[str], PromptSet]) -> Request:
@@ -258,9 +339,10 @@ def _from_set(record: ImageRecord, load_set: Callable[[str], PromptSet]) -> Requ
         if request.request_sha256 == record.request_sha256:
             return request
     message = (
-        "was recorded without its secret, such as a token in an address, and"
+        "was recorded without its secret or names a picture's file, and"
         f" {prompt_set.path or prompt_set.name} does not make this request any more: put it back as"
-        f" it was (its SHA-256 was {record.config_sha256[:12] or 'not recorded'}), with the secret"
+        f" it was (its SHA-256 was {record.config_sha256[:12] or 'not recorded'}), with its secrets"
+        " and files"
     )
     raise _problem(record, "input", message)
 

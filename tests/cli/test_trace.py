@@ -25,7 +25,7 @@ PROMPTS = {
     "html": "<script>alert('x')</script> & <b>a castle</b>",
     "sly": "a castle\n\u202eelif ton si siht\u2028 \U000e0041[red]",
 }
-KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes"}
+KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes", "sources"}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,7 @@ def test_what_is_not_known_is_said_with_exit_code_1(folder: Path, trace: Trace) 
     assert code == 1
     assert json.loads(output) == {
         **dict.fromkeys(KEYS),
+        "sources": [],
         "notes": ["no label of ours; not an image (text/plain, 8 bytes)"],
     }
     code, output, errors = trace("nosuchthing")
