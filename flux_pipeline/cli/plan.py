@@ -10,9 +10,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from flux_pipeline.cli import tables
 from flux_pipeline.cli.workspace import (
     choose_partitions,
     choose_sets,
@@ -238,12 +238,13 @@ def as_json(plan: Plan) -> str:
 
 def print_table(plan: Plan) -> None:
     """Print the table, then what changed, then the budgets that are too small."""
-    table = Table("prompt set", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("prompt set", overflow="fold")  # a name that is cut names nothing
     for heading in _HEADINGS:
         table.add_column(heading, justify="right")
     for name, counted, style in _rows(plan):
         table.add_row(name, *_cells(counted, plan.rate), style=style)
-    Console().print(table)
+    tables.print_table(table)
     if plan.rev:
         click.echo(f"\nchanged since {plan.rev} ({plan.commit[:12]}):")
         changed = [each for each in plan.sets if each.changes]

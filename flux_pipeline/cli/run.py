@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from flux_pipeline.cli import INTERRUPTED
+from flux_pipeline.cli import INTERRUPTED, tables
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.workspace import (
     choose_partitions,
@@ -193,8 +192,7 @@ def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
         table.add_row(name, *_cells(tally))
     if len(watch.tallies) > 1:
         table.add_row("total", *_cells(total), style="bold")
-    console = Console()
-    console.print(table)
+    tables.print_table(table)
     for line in watch.reasons.lines(_MOST_REASONS):
         click.echo(printable(line))
     for notice in watch.notices[:_MOST_REASONS]:
