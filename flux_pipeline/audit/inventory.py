@@ -21,7 +21,7 @@ from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.prediction import Status
-from flux_pipeline.produce.ingest import image_key
+from flux_pipeline.produce.ingest import image_keys
 from flux_pipeline.store.base import Store
 
 IMAGES = "images/"
@@ -295,7 +295,8 @@ def _add_request(attempt: Attempt, inventory: Inventory) -> None:
         inventory.add_request(request.seed, request.request_sha256)
     if attempt.state.is_open:
         for index in range(request.outputs):
-            inventory.add_open(image_key(request, index), request.request_sha256)
+            for key in image_keys(request, index):
+                inventory.add_open(key, request.request_sha256)
 
 
 def key_of(uri: str, store_uri: str) -> str:

@@ -319,7 +319,7 @@ class LookAlikes:
 def _misfit(result: Result, record: ImageRecord) -> str:
     """How an image differs from its request; empty where it does not. 0 px wide is any size."""
     request, wrong = result.request, []
-    if record.format != request.image_format:
+    if request.image_format and record.format != request.image_format:
         wrong.append(f"{request.image_format} was asked for, this is {record.format}")
     asked, real = (request.width, request.height), (record.width, record.height)
     if request.width and real != asked:

@@ -98,8 +98,9 @@ def inspect_image(
 ) -> Inspection:
     """Check the file's structure and header first, then decode it fully, once.
 
-    ``image_format``, ``width`` and ``height`` (px) are what was asked for: another format or size
-    is flagged, because the image is paid and whole. One flipped bit in the pixels can't be seen.
+    ``image_format`` (empty: any), ``width`` and ``height`` (px) are what was asked for: another
+    format or size is flagged, because the image is paid and whole. One flipped bit in the pixels
+    can't be seen.
     Raises ImageError for anything that is not one whole image: other types, cut or followed files,
     wrong checksums, animations, more than ``MAX_PIXELS``, missing rows, a decoder's refusal.
     """
@@ -112,7 +113,7 @@ def inspect_image(
             f"{found} of {structure.width} x {structure.height} px: more than {MAX_PIXELS:,} px"
         )
     flags = []
-    if found != image_format:
+    if image_format and found != image_format:
         flags.append(f"{image_format} was asked for, this is {found}")
     if width and (structure.width, structure.height) != (width, height):
         asked, real = f"{width} x {height}", f"{structure.width} x {structure.height}"

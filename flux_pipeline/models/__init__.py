@@ -7,6 +7,7 @@ from flux_pipeline.models.catalog import (
     build_request,
     effective_input,
     find_model,
+    has_built_in_rules,
     known_defaults,
     shared_input,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "build_request",
     "effective_input",
     "find_model",
+    "has_built_in_rules",
     "known_defaults",
     "shared_input",
 ]

@@ -185,6 +185,11 @@ def effective_input(request: Request) -> Mapping[str, JsonValue]:
     return request.input
 
 
+def has_built_in_rules(request: Request) -> bool:
+    """Whether the request's model is one with rules of its own in Python, and not a contract."""
+    return not request.defaults and any(model.name == request.model for model in TYPED_MODELS)
+
+
 def shared_input(request: Request) -> str:
     """What tells apart the inputs that the provider is sent, where several requests may share one.
 

@@ -23,6 +23,7 @@ from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, build_packet, label_image
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, object_metadata
+from flux_pipeline.models import has_built_in_rules
 from flux_pipeline.produce.effects import NotStored, Stored, StoreOutcome
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store, StoredObject
@@ -87,7 +88,7 @@ class ImageIngest:
             )
         except ImageError as error:
             return NotStored("again", f"output {record.output_index}: {error}")
-        if not _matches(request, seen):
+        if not _matches(request, seen) and not _is_open(request):
             return NotStored("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
         try:
             found, finished = finish(_with_inspection(record, seen), body, seen)
@@ -131,9 +132,17 @@ class ImageIngest:
             StoreError: The store can't be read.
         """
         for index in range(request.outputs):
-            found = self.store.head(image_key(request, index))
+            found = self._stored(request, index)
             if found and found.metadata.get("request-sha256") == request.request_sha256:
                 return found.uri
+        return None
+
+    def _stored(self, request: Request, index: int) -> StoredObject | None:
+        """What lies under an image's key, in whichever format it came."""
+        for key in image_keys(request, index):
+            found = self.store.head(key)
+            if found is not None:
+                return found
         return None
 
     def find_image(self, request: Request, record: ImageRecord) -> StoreOutcome:
@@ -143,11 +152,11 @@ class ImageIngest:
         """
         key = image_key(request, record.output_index)
         try:
-            found = self.store.head(key)
+            found = self._stored(request, record.output_index)
             if found is None or not _is_of(found, record):
                 return NotStored("removed", f"{key}: nothing of this prediction is stored there")
             stored = replace(record, credentials=found.metadata.get("credentials"))
-            return self._store(request, stored, self.store.get(key), _as_it_is)
+            return self._store(request, stored, self.store.get(found.key), _as_it_is)
         except StoreError as error:
             return NotStored("store", str(error))
 
@@ -170,18 +179,23 @@ class ImageIngest:
     def _put(
         self, request: Request, record: ImageRecord, labelled: bytes, seen: Inspection
     ) -> Stored:
-        key = image_key(request, record.output_index)
+        key = image_key(request, record.output_index, seen.image_format)
         record = replace(record, file_sha256=hashlib.sha256(labelled).hexdigest())
-        stored, new = self.store.put_new(
-            key,
-            labelled,
-            content_type=_CONTENT_TYPES[request.image_format],
-            metadata=object_metadata(record),
-        )
+        earlier = self._stored(request, record.output_index) if _is_open(request) else None
+        if earlier is not None and earlier.key != key:  # of another format: that one is kept
+            stored, new = earlier, False
+            record = replace(record, format=earlier.key.rpartition(".")[2])
+        else:
+            stored, new = self.store.put_new(
+                key,
+                labelled,
+                content_type=_CONTENT_TYPES[seen.image_format],
+                metadata=object_metadata(record),
+            )
         is_kept = stored.metadata.get("credentials") == ContentCredentials.KEPT
         if is_kept and _is_of(stored, record):
             packet = build_packet(self._label(record))
-            self.store.put(sidecar_key(key), packet, content_type=_XMP_TYPE)
+            self.store.put(sidecar_key(stored.key), packet, content_type=_XMP_TYPE)
         if not new:
             record = _keep_existing(record, stored)
         record = replace(
@@ -223,23 +237,42 @@ def _with_inspection(record: ImageRecord, seen: Inspection) -> ImageRecord:
         dhash=seen.dhash,
         width=seen.width,
         height=seen.height,
+        format=seen.image_format,
         error="; ".join(seen.flags) or None,
     )
 
 
-def image_key(request: Request, index: int) -> str:
+def image_key(request: Request, index: int, image_format: str = "") -> str:
     """The key of an image: ``images/<set>/<prompt>-<fingerprint>-<index>.<format>``.
 
-    It depends on the request alone, so that storing an image again finds the key taken.
+    It depends on the request alone, so that storing an image again finds the key taken; only where
+    the model chooses the format, that is the one in which the image came.
     """
     name = re.sub(r"[^a-z0-9]+", "-", request.source.prompt_name.lower()).strip("-")[:60]
     stem = "-".join(filter(None, (name.strip("-"), request.request_sha256[:16], str(index))))
-    return f"images/{request.source.prompt_set}/{stem}.{request.image_format}"
+    ending = image_format or request.image_format or "webp"
+    return f"images/{request.source.prompt_set}/{stem}.{ending}"
 
 
 def sidecar_key(key: str) -> str:
     """The key of the label of an image that was stored as it came: an XMP packet."""
     return f"sidecars/{key.removeprefix('images/')}.xmp"
+
+
+def _is_open(request: Request) -> bool:
+    """Whether an image may come in another format or size than was asked for.
+
+    A contract says what may be asked for, and not exactly what comes: models round sizes and choose
+    formats. What is paid for is stored as it is, and the record says so. Only where the rules of a
+    model are built in, another format or size is a wrong download.
+    """
+    return not request.image_format or not has_built_in_rules(request)
+
+
+def image_keys(request: Request, index: int) -> list[str]:
+    """The keys under one of which an image lies: one for each format in which it may come."""
+    formats = _CONTENT_TYPES if _is_open(request) else [request.image_format]
+    return [image_key(request, index, image_format) for image_format in formats]
 
 
 def _matches(request: Request, seen: Inspection) -> bool:

@@ -137,11 +137,15 @@ class InputPreparer:
         return SentInput(values, tuple(secrets.values()), min(ends, default=float("inf")))
 
     async def addresses(self, request: Request) -> Mapping[str, Collection[str]]:
-        """Under which addresses the request's pictures were ever sent. Raises LedgerError."""
+        """Under which addresses the request's pictures were ever sent. Raises LedgerError.
+
+        All are remembered before they are sent, so ``data:`` stands for the only other way.
+        """
         if not request.pictures:
             return {}
         sha256s = [picture.sha256 for picture in request.pictures]
-        return await to_thread.run_sync(self.memory.addresses, sha256s)
+        found = await to_thread.run_sync(self.memory.addresses, sha256s)
+        return {sha256: {"data:", *found.get(sha256, ())} for sha256 in sha256s}
 
     async def retire(self, request: Request) -> None:
         """Upload the request's pictures again next time: the provider could not read them.
