@@ -315,18 +315,14 @@ def page(
 def from_row(row: sqlite3.Row) -> Record:
     """The record that a row of the table holds."""
     values = dict(row)
-    plan = json.loads(values.pop("plan"))
+    plan = json.loads(values["plan"])
     plan["refused"] = tuple(plan["refused"])
-    job = values.pop("job")
-    return Record(
-        **{
-            **values,
-            "job": None if job is None else Job.model_validate_json(job),
-            "input": json.loads(values["input"]),
-            "plan": Plan(**plan),
-            "expired": bool(values["expired"]),
-        }
-    )
+    values["plan"] = Plan(**plan)
+    values["input"] = json.loads(values["input"])
+    values["expired"] = bool(values["expired"])
+    if values["job"] is not None:
+        values["job"] = Job.model_validate_json(values["job"])
+    return Record(**values)
 
 
 def first_create(connection: sqlite3.Connection, now: float) -> float:

@@ -40,8 +40,8 @@ MAX_WAIT_SECONDS = 60.0
 DURATION = r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s?)?"
 """A time such as ``90``, ``90s``, ``1m`` or ``1h30m``; its groups are hours, minutes, seconds."""
 _BEARER = re.compile(r"(?:Bearer|Token)\s+(.*\S)\s*", re.IGNORECASE)
-_IDS = re.compile(r"(/(?:predictions|versions|v1/files)/)[^/]+|(/output/).*|(/models/)[^/]+/[^/]+")
-_NAMED_IDS = r"\1\2\3{id}"
+_IDS = re.compile(r"(?<=/predictions/)[^/]+|(?<=/output/).*")
+_OTHER_IDS = re.compile(r"(?<=/models/)[^/]+/[^/]+|(?<=/versions/)[^/]+|(?<=/v1/files/)[^/]+")
 _MAX_PATH = 120
 """Characters kept of an unknown path."""
 MODEL = r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+"
@@ -116,7 +116,10 @@ def key_of(request: Request) -> str:
 
 def route_of(request: Request) -> str:
     """Method and path with ids cut out, such as ``GET /v1/predictions/{id}``."""
-    return f"{request.method} {_IDS.sub(_NAMED_IDS, request.scope['path'])[:_MAX_PATH]}"
+    path: str = request.scope["path"]
+    if "/models/" in path or "/files/" in path:
+        path = _OTHER_IDS.sub("{id}", path)
+    return f"{request.method} {_IDS.sub('{id}', path)[:_MAX_PATH]}"
 
 
 def _check(
