@@ -7,12 +7,16 @@ what makes "unchanged is free" and "paid once" decidable.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import rfc8785
 
+_LARGEST_WHOLE = 2**53 - 1
+_SMALLEST_DECIMAL, _LARGEST_DECIMAL = 1e-4, 1e16
+"""Between them Python writes a float without an exponent, as ECMAScript does."""
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 
@@ -40,8 +44,46 @@ def fingerprint(
         cause["take"] = take
     if day:
         cause["day"] = day
-    canonical = rfc8785.dumps(cause)
-    return hashlib.sha256(canonical).hexdigest()
+    return hashlib.sha256(canonical_json(cause)).hexdigest()
+
+
+def canonical_json(value: Mapping[str, Any]) -> bytes:
+    """The RFC 8785 form of an object: that of the library, in a tenth of its time.
+
+    Python's own encoder writes the same bytes where every name is ASCII and every number is one
+    that both write alike; the library takes the rest.
+    """
+    try:
+        plain = _as_both_write(value)
+        return json.dumps(
+            plain, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        ).encode()
+    except _OtherwiseWrittenError:
+        return rfc8785.dumps(dict(value))
+
+
+class _OtherwiseWrittenError(Exception):
+    """A value of which Python's encoder and RFC 8785 have different forms."""
+
+
+def _as_both_write(value: Any) -> Any:
+    """The value such that Python's encoder writes its RFC 8785 form."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if abs(value) <= _LARGEST_WHOLE:
+            return value
+    elif kind is float:
+        if value.is_integer() and abs(value) <= _LARGEST_WHOLE:
+            return int(value)
+        if _SMALLEST_DECIMAL <= abs(value) < _LARGEST_DECIMAL:
+            return value
+    elif kind is list:
+        return [_as_both_write(each) for each in value]
+    elif isinstance(value, Mapping) and all(type(name) is str and name.isascii() for name in value):
+        return {name: _as_both_write(each) for name, each in value.items()}
+    raise _OtherwiseWrittenError
 
 
 @dataclass(frozen=True, slots=True)

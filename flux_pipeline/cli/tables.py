@@ -1,4 +1,4 @@
-"""Prints tables in which no name is cut: in a file or a pipe they are as wide as they need to be."""
+"""Prints tables in which no name is cut: without a terminal they are as wide as they need to be."""
 
 from rich.console import Console
 from rich.measure import Measurement

@@ -197,6 +197,11 @@ class Model(ABC):
         }
 
     @property
+    def takes_lists(self) -> bool:
+        """Whether a value may be a list or an object, which has no hash."""
+        return False
+
+    @property
     def recorded_defaults(self) -> Mapping[str, JsonValue]:
         """The defaults that a request keeps, because they may change; none of built-in rules."""
         return {}

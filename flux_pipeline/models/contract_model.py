@@ -74,6 +74,11 @@ class ContractModel(Model):
     adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False, hash=False, compare=False)
 
     @property
+    def takes_lists(self) -> bool:
+        """See ``Model.takes_lists``."""
+        return True
+
+    @property
     def recorded_defaults(self) -> Mapping[str, JsonValue]:
         """See ``Model.recorded_defaults``."""
         return self.defaults

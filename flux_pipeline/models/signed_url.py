@@ -51,6 +51,8 @@ def comparable_url(url: str) -> str:
 
 def uncounted_file(url: str) -> str:
     """The name of a parameter that is taken for a secret and holds a file's name; else empty."""
+    if "?" not in url:
+        return ""
     for parameter in url.partition("?")[2].split("&"):
         name, value = _name_and_value(parameter)
         if _FILE.search(value) and _is_secret(parameter):

@@ -78,16 +78,16 @@ def comparable_input(model: Model, values: ModelInput) -> Hashable:
 
     Of an address that was signed, the signature doesn't count.
     """
+    given = values.values()
     changed: dict[str, object] = {}
     if not values.prompt.isascii():
         changed["prompt"] = unicodedata.normalize("NFC", values.prompt)
-    given = values.values()
     for name in model.address_fields:
         address = given.get(name)
         if isinstance(address, str) and "?" in address:
             changed[name] = comparable_url(address)
-    return (model.name, *map(_hashable, {**given, **changed}.values()))
-
-
-def _hashable(value: object) -> Hashable:
-    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
+    if changed:
+        given = {**given, **changed}
+    if model.takes_lists:
+        return model.name, json.dumps(given, sort_keys=True)
+    return (model.name, *given.values())
