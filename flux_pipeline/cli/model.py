@@ -55,7 +55,9 @@ def add(name: str, saved: Path | None, force: bool, configs: Path | None) -> Non
     assert path is not None  # noqa: S101 - the name was parsed
     reply, place = _reply(settings, owner_name, version, saved)
     fresh = _read(reply, owner_name, version, place)
-    fresh = _with_what_is_known(fresh, path, pinned=bool(version))
+    # Older replies don't say whether a model is official, and give an id that nobody can ask for.
+    is_told = bool(version) or "is_official" in reply
+    fresh = _with_what_is_known(fresh, path, version_is_told=is_told)
     _write(path, fresh, force=force)
     _say_guesses(path, fresh)
     click.echo(str(path))
@@ -221,22 +223,20 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _with_what_is_known(fresh: "Contract", path: Path, *, pinned: bool) -> "Contract":
+def _with_what_is_known(fresh: "Contract", path: Path, *, version_is_told: bool) -> "Contract":
     """The contract with the price and roles of the file that is there, else of a built-in one."""
     from flux_pipeline.models.catalog import SHIPPED, contract_path
     from flux_pipeline.models.contract_file import load_contract
     from flux_pipeline.models.drift import renew
     from flux_pipeline.request import OFFICIAL
 
-    if path.is_file():
-        return renew(load_contract(path), fresh)
     shipped = contract_path(SHIPPED, fresh.model)
-    if shipped is None or not shipped.is_file():
+    there = [each for each in (path, shipped) if each is not None and each.is_file()]
+    if not there:
         return fresh
-    known = load_contract(shipped)
+    known = load_contract(there[0])
     renewed = renew(known, fresh)
-    # Older replies don't say whether a model is official, and give an id that nobody can ask for.
-    is_official = known.version == OFFICIAL and not pinned
+    is_official = known.version == OFFICIAL and not version_is_told
     return renewed.model_copy(update={"version": OFFICIAL}) if is_official else renewed
 
 

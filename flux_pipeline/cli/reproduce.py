@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -83,12 +84,15 @@ def _set(settings: "Settings", name: str) -> "PromptSet":
 
 def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reproduction":
     from flux_pipeline.cli.producer import open_producer
-    from flux_pipeline.produce.budgets import Limits
+    from flux_pipeline.models import Catalog
+    from flux_pipeline.produce.budgets import Limits, check_prices
     from flux_pipeline.provenance.reproduce import as_json as described
     from flux_pipeline.provenance.reproduce import reproduce as send_again
     from flux_pipeline.provenance.reproduce import write_report
 
     limits = Limits(usd_per_day=settings.budget_usd_per_day)
+    with suppress(KeyError):  # of a model that is not known any more the recorded cost counts
+        check_prices(limits, [Catalog.of_configs(settings.configs).find(plan.request.model)])
     with open_producer(settings) as producer:
         done = send_again(producer, plan, run_id=f"reproduce-{uuid4().hex[:12]}", limits=limits)
         if as_json:

@@ -68,6 +68,17 @@ def test_add_asks_the_provider_and_keeps_the_price_and_roles_of_a_built_in_contr
     assert (shown["version"], shown["seed"], shown["count"]) == ("official", "seed", "num_outputs")
 
 
+def test_a_reply_that_does_not_say_whether_a_model_is_official_leaves_it_official(
+    invoke: Invoke, folder: Path
+) -> None:
+    path = folder / "configs/models/acme/painter.yaml"
+    invoke("model", "add", *PAINTER)
+    path.write_text(path.read_text().replace("'" + "70" * 32 + "'", "official"))
+    assert "version: official" in path.read_text()
+    code, _, errors = invoke("model", "add", *PAINTER)
+    assert (code, errors.splitlines()[0]) == (0, "as it was")
+
+
 def test_a_file_that_differs_is_shown_and_replaced_by_force_alone_and_its_price_stays(
     invoke: Invoke, folder: Path
 ) -> None:
