@@ -48,14 +48,16 @@ class EmulatorServer:
         finish: Callable[[bytes], bytes] = bytes,
     ) -> None:
         """``finish`` is done to each output file before it is served, such as signing it."""
-        self.emulator = Emulator(
-            state=State(state_dir),
-            options=options or EmulatorOptions(),
-            faults=faults or FaultPlan(),
-            clock=clock,
-            finish=finish,
-        )
-        self._socket = listen("127.0.0.1", port)
+        with contextlib.ExitStack() as opened:  # what is open is closed where the next thing fails
+            self._socket = opened.enter_context(listen("127.0.0.1", port))
+            self.emulator = Emulator(
+                state=opened.enter_context(State(state_dir)),
+                options=options or EmulatorOptions(),
+                faults=faults or FaultPlan(),
+                clock=clock,
+                finish=finish,
+            )
+            opened.pop_all()
         self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         """Such as ``http://127.0.0.1:43210``; predictions are at ``/v1/predictions``."""
         self._server = _Server(_config(self.emulator))

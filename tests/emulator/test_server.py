@@ -63,11 +63,21 @@ def test_a_port_can_be_chosen_and_chosen_again_at_once() -> None:
             api.close()
 
 
-def test_a_taken_port_is_an_error_before_anything_runs() -> None:
-    threads = set(threading.enumerate())
+def test_a_taken_port_is_an_error_before_anything_runs_or_is_opened(tmp_path: Path) -> None:
+    threads, state = set(threading.enumerate()), tmp_path / "state"
     with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match="in use"):
-        EmulatorServer(port=taken.getsockname()[1])
+        EmulatorServer(port=taken.getsockname()[1], state_dir=state)
     assert set(threading.enumerate()) <= threads
+    assert not state.exists()  # an open database would be a ResourceWarning from Python 3.13 on
+
+
+def test_a_state_that_cannot_be_opened_leaves_the_port_free(tmp_path: Path) -> None:
+    port, state = free_port(), tmp_path / "state"
+    state.write_text("not a folder")
+    with pytest.raises(FileExistsError):
+        EmulatorServer(port=port, state_dir=state)
+    with EmulatorServer(port=port) as server:
+        assert server.origin.endswith(f":{port}")
 
 
 def test_nothing_listens_after_the_block() -> None:
