@@ -80,7 +80,8 @@ def plan(
     with open_ledger(settings.ledger) as ledger:
         check_provider(ledger, emulated=is_emulated(settings.provider))
         check_prices(day, [model for prompt_set in chosen for model in prompt_set.models])
-        made = Plan(rate=settings.rate, day=open_fits(day, ledger, prompt_set="", now=_now()))
+        fits_of_day = open_fits(day, ledger, prompt_set="", now=_now())
+        made = Plan(rate=settings.rate, day=fits_of_day, offered=settings.models)
         if changed_since is None:
             for prompt_set in in_order(chosen):
                 say_warnings(prompt_set)
@@ -88,7 +89,11 @@ def plan(
                 requests = prompt_set.requests(asked, say_warning, pictures=LedgerPictures(ledger))
                 fits = _fits(prompt_set, ledger)
                 done = forecast(
-                    requests, ledger, fits=[*fits, *made.day], unpriced=_unpriced(prompt_set)
+                    requests,
+                    ledger,
+                    fits=[*fits, *made.day],
+                    unpriced=_unpriced(prompt_set),
+                    offered=made.offered,
                 )
                 made.add(SetPlan(prompt_set.name, done, fits))
         else:
@@ -126,6 +131,8 @@ class Plan:
     """Creates a minute."""
     day: Sequence[BudgetFit] = ()
     """The day's budget over all sets, if there is one."""
+    offered: Collection[str] = ()
+    """The only models that the provider has; none: all."""
     sets: list[SetPlan] = field(default_factory=list)
     total: Forecast = field(default_factory=Forecast)
     rev: str = ""
@@ -180,6 +187,7 @@ def _forecast_changes(
             fits=[*fits, *made.day],
             before=before,
             unpriced=_unpriced(prompt_set),
+            offered=made.offered,
         )
         if name in earlier:
             was = earlier[name]
@@ -258,6 +266,8 @@ def print_table(plan: Plan) -> None:
         click.echo(f"{name}: {fit}")
     for model, number in plan.total.unpriced.items():
         click.echo(_unknown_price(model, number))
+    for why, number in plan.total.unoffered.items():
+        click.echo(_not_sent(why, number))
 
 
 def as_markdown(plan: Plan) -> str:
@@ -269,6 +279,7 @@ def as_markdown(plan: Plan) -> str:
     lines = [MARK, "### flux-pipeline plan", "", _sentence(plan), ""]
     lines += [f"- **{name}**: {fit}" for name, fit in plan.short]
     lines += [f"- {_unknown_price(*each)}" for each in plan.total.unpriced.items()]
+    lines += [f"- {_not_sent(*each)}" for each in plan.total.unoffered.items()]
     lines += ["", "| prompt set | " + " | ".join(_HEADINGS) + " |"]
     lines += ["|---" + "|---:" * len(_HEADINGS) + "|"]
     for name, counted, _ in _rows(plan):
@@ -291,6 +302,10 @@ def as_markdown(plan: Plan) -> str:
 def _unknown_price(model: str, number: int) -> str:
     requests = count_noun(number, "request")
     return f"price unknown: {requests} of {model}, which no sum of USD here includes"
+
+
+def _not_sent(why: str, number: int) -> str:
+    return f"will not be sent: {count_noun(number, 'request')}: {why}"
 
 
 def _sentence(plan: Plan) -> str:
@@ -326,6 +341,7 @@ def _counts(forecast: Forecast, rate: float) -> dict[str, int | float]:
         "refused": forecast.refused,
         "usd": round(forecast.usd, 6),
         "unpriced": forecast.unpriced.total(),
+        "unoffered": forecast.unoffered.total(),
         "seconds": round(forecast.seconds(rate), 3),
     }
 

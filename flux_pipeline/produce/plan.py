@@ -22,6 +22,7 @@ from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
+from flux_pipeline.provider.offers import find_unoffered
 from flux_pipeline.request import Request
 
 _BATCH = 1000
@@ -52,8 +53,12 @@ class Forecast:
     usd: float = 0.0
     unpriced: Counter[str] = field(default_factory=Counter)
     """Requests that would be sent and are not in ``usd``, by their model: its price is unknown."""
+    unoffered: Counter[str] = field(default_factory=Counter)
+    """Those of them that a run refuses to send, by why: the provider has not their model."""
 
-    def add(self, request: Request, kind: str, *, is_priced: bool = True) -> None:
+    def add(
+        self, request: Request, kind: str, *, is_priced: bool = True, unoffered: str | None = None
+    ) -> None:
         """Count one request; ``kind`` is the name of a count."""
         self.requests += 1
         self.images += request.outputs
@@ -62,6 +67,8 @@ class Forecast:
             self.usd += request.cost_usd
             if not is_priced:
                 self.unpriced[request.model] += 1
+            if unoffered:
+                self.unoffered[unoffered] += 1
 
     def merge(self, other: "Forecast") -> None:
         """Add another forecast to this one."""
@@ -127,13 +134,14 @@ def forecast(
     fits: Sequence[BudgetFit] = (),
     before: "Baseline | None" = None,
     unpriced: Collection[str] = (),
+    offered: Collection[str] = (),
 ) -> SetForecast:
     """Compare the requests with the ledger; nothing is sent or written.
 
     With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
     is what the change costs. Every new request is counted in ``fits``. ``unpriced`` are the models
-    (``owner/name``) whose price is unknown. Memory grows with the partitions, not with the
-    requests.
+    (``owner/name``) whose price is unknown, ``offered`` the only ones that the provider has, as
+    ``FLUX_MODELS`` names them; none: all. Memory grows with the partitions, not with the requests.
     """
     result = SetForecast()
     for batch in batched(requests, _BATCH):
@@ -143,9 +151,10 @@ def forecast(
             if kind in _SENT and before is not None and before.asked(request):
                 kind = "unchanged"
             is_priced = request.model not in unpriced
+            unoffered = find_unoffered(request, offered)
             part = result.partitions.setdefault(request.source.partition, Forecast())
             for counted in (part, result.total):
-                counted.add(request, kind, is_priced=is_priced)
+                counted.add(request, kind, is_priced=is_priced, unoffered=unoffered)
             if kind in _SENT:
                 for fit in fits:
                     fit.add(micros(request.cost_usd) or 0)

@@ -98,12 +98,15 @@ class Provider(ConnectionOwner):
             return NeverSent(unoffered)
         sent = request.input if sent_input is None else sent_input
         self._secrets |= _secrets_sent(request, sent)
-        url, content = create_call(self._config, request, sent)
+        path, content = create_call(self._config.route, request, sent)
         if not permitted:
             await self.permit()
         sent_at = time.monotonic()
         answer = await self._api.send(
-            "POST", url, deadline=self._config.timeouts.create, content=content
+            "POST",
+            self._config.base_url + path,
+            deadline=self._config.timeouts.create,
+            content=content,
         )
         outcome = self._classifier.create(answer, seed=request.seed, seed_input=request.seed_input)
         if isinstance(outcome, Throttled):

@@ -6,7 +6,7 @@ does not travel inside something else.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn, TypeAlias
+from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
 from flux_pipeline.endpoint import (
@@ -18,12 +18,9 @@ from flux_pipeline.endpoint import (
 )
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.network import Network
+from flux_pipeline.provider.offers import Route
 from flux_pipeline.provider.public_addresses import is_network
 from flux_pipeline.provider.tls import find_ca_mistake
-
-Route: TypeAlias = Literal["predictions", "models"]
-"""How an official model is asked for: as the ``version`` of ``POST /v1/predictions``, or by
-``POST /v1/models/{owner}/{name}/predictions``. Any other version goes by the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,14 @@ and once more by the client.
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from urllib.parse import quote
 
-from flux_pipeline.provider.config import ProviderConfig, Route
 from flux_pipeline.request import OFFICIAL, JsonValue, Request
+
+Route: TypeAlias = Literal["predictions", "models"]
+"""How an official model is asked for: as the ``version`` of ``POST /v1/predictions``, or by
+``POST /v1/models/{owner}/{name}/predictions``. Any other version goes by the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +52,14 @@ def known_offer(provider: str) -> Offer:
 
 
 def create_call(
-    config: ProviderConfig, request: Request, sent_input: Mapping[str, JsonValue]
+    route: Route, request: Request, sent_input: Mapping[str, JsonValue]
 ) -> tuple[str, bytes]:
-    """The URL and the body of the POST that creates a prediction of this request."""
-    if request.is_official and config.route == "models":
-        url = f"{config.model_url(request.model)}/predictions"
-        return url, json.dumps({"input": dict(sent_input)}, allow_nan=False).encode()
+    """The path below the base URL, and the body, of the POST that creates a prediction."""
+    if request.is_official and route == "models":
+        path = f"/v1/models/{quote(request.model)}/predictions"
+        return path, json.dumps({"input": dict(sent_input)}, allow_nan=False).encode()
     body = {"version": request.served_as, "input": dict(sent_input)}
-    return config.predictions_url, json.dumps(body, allow_nan=False).encode()
+    return "/v1/predictions", json.dumps(body, allow_nan=False).encode()
 
 
 def find_unoffered(request: Request, models: Collection[str]) -> str | None:

@@ -83,6 +83,23 @@ def test_plan_says_which_prices_are_unknown_in_every_form(command: Command, fold
         assert said in (folder / "output.json").read_text()
 
 
+def test_what_the_provider_does_not_offer_is_said_before_anything_is_sent(
+    command: Command, folder: Path, server: EmulatorServer
+) -> None:
+    (folder / "configs/cut.yaml").write_text(UNPRICED)
+    offered = "a/b,lucataco/flux-schnell-lora"
+
+    _, output, _ = command("plan", "--json", FLUX_MODELS=offered)
+    assert output["total"]["unoffered"] == output["sets"]["cut"]["unoffered"] == 1
+    for form in ((), ("--markdown",)):
+        command("plan", *form, FLUX_MODELS=offered)
+        said = (folder / "output.json").read_text()
+        assert "will not be sent: 1 request: 851-labs/background-remover:" in said
+    code, output, _ = command("run", "cut", "--json", FLUX_MODELS=offered)
+    assert (code, output["total"]["failed"]) == (1, 1)
+    assert server.usage().creates_received == 0
+
+
 def test_a_days_budget_with_an_unknown_price_starts_nothing(
     command: Command, folder: Path, server: EmulatorServer
 ) -> None:

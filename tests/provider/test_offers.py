@@ -7,34 +7,33 @@ import pytest
 
 from flux_pipeline.outcomes import Accepted, NeverSent
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.offers import OFFERS, create_call, find_unoffered, known_offer
+from flux_pipeline.provider.offers import OFFERS, Route, create_call, find_unoffered, known_offer
 from flux_pipeline.request import OFFICIAL, Request
 from flux_pipeline.settings import PROVIDERS
 from tests.provider.samples import ID, MODEL, VERSION, Configured, http, make_request
 from tests.provider.samples import prediction_fields as fields
 from tests.provider.scripted_server import Serve, answering
 
-BASE = "https://api.example/x"
 PINNED = make_request()
 OFFICIAL_ONE = replace(PINNED, model="maker/drawer", version=OFFICIAL)
 
 
-def call(configured: Configured, request: Request, route: str) -> tuple[str, object]:
-    url, body = create_call(configured(BASE, route=route), request, {"prompt": "x"})
-    return url.removeprefix(BASE), json.loads(body)
+def call(request: Request, route: Route) -> tuple[str, object]:
+    path, body = create_call(route, request, {"prompt": "x"})
+    return path, json.loads(body)
 
 
-def test_the_first_route_takes_every_model_as_a_version(configured: Configured) -> None:
+def test_the_first_route_takes_every_model_as_a_version() -> None:
     pinned = {"version": f"{MODEL}:{VERSION}", "input": {"prompt": "x"}}
     official = {"version": "maker/drawer", "input": {"prompt": "x"}}
-    assert call(configured, PINNED, "predictions") == ("/v1/predictions", pinned)
-    assert call(configured, OFFICIAL_ONE, "predictions") == ("/v1/predictions", official)
+    assert call(PINNED, "predictions") == ("/v1/predictions", pinned)
+    assert call(OFFICIAL_ONE, "predictions") == ("/v1/predictions", official)
 
 
-def test_the_second_route_takes_official_models_alone(configured: Configured) -> None:
+def test_the_second_route_takes_official_models_alone() -> None:
     pinned = {"version": f"{MODEL}:{VERSION}", "input": {"prompt": "x"}}
-    assert call(configured, PINNED, "models") == ("/v1/predictions", pinned)
-    assert call(configured, OFFICIAL_ONE, "models") == (
+    assert call(PINNED, "models") == ("/v1/predictions", pinned)
+    assert call(OFFICIAL_ONE, "models") == (
         "/v1/models/maker/drawer/predictions",
         {"input": {"prompt": "x"}},
     )
