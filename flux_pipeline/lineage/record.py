@@ -78,6 +78,10 @@ class ImageRecord:
     """``request``, ``log`` or ``unknown``."""
     input: str
     """The input that was sent, redacted, as canonical JSON."""
+    input_images: str | None = None
+    """The pictures that went in, as a JSON list of objects: ``name`` of the input, ``sha256`` of
+    the file, ``uri`` in the store or the name of a file of somebody's own, and ``request_sha256``
+    of the request that made it, or null. None without any, and for rows older than the column."""
     # run
     run_id: str
     asset: str

@@ -63,6 +63,11 @@ SCHEMA = pa.schema(
         _column("seed_source", pa.string(), "request, log or unknown"),
         _column("input", pa.string(), "the input that was sent, redacted, as canonical JSON"),
         _column(
+            "input_images",
+            pa.string(),
+            "pictures that went in, as JSON: name of the input, sha256, uri, request_sha256",
+        ),
+        _column(
             "run_id", pa.string(), "the run that paid, which is not always the run that stored"
         ),
         _column("asset", pa.string(), "Dagster asset key"),

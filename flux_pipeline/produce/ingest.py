@@ -51,9 +51,20 @@ _LABEL_FIELDS = (
     "input",
 )
 
-# Known only after storing, or different in the run that stores: they would change the bytes.
+# Known only after storing, or different in the run that stores: they would change the bytes. And
+# where a picture that went in lay: a file is published, and its input has the checksum.
 _NOT_IN_FILE = frozenset(
-    {"file_sha256", "uri", "bytes", "credentials", "stored_at", "polls", "attempts", "status"}
+    {
+        "input_images",
+        "file_sha256",
+        "uri",
+        "bytes",
+        "credentials",
+        "stored_at",
+        "polls",
+        "attempts",
+        "status",
+    }
 )
 
 

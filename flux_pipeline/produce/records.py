@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from pathlib import PurePath
 
 import rfc8785
 
@@ -11,7 +12,7 @@ from flux_pipeline.models import effective_input
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.redaction import redact_input
-from flux_pipeline.request import Request, Source
+from flux_pipeline.request import JsonValue, Request, Source
 
 _LOGGED_SEED = re.compile(r"Using seed: (\d+)")
 
@@ -55,6 +56,7 @@ def build_record(
         seed=seed,
         seed_source=seed_source,
         input=rfc8785.dumps(dict(given)).decode(),
+        input_images=_input_images(request),
         run_id=attempt.intent.run_id if attempt else run.run_id,
         asset=run.asset,
         config_path=source.config_path,
@@ -82,6 +84,30 @@ def source_of(record: ImageRecord) -> Source:
         config_path=record.config_path,
         config_sha256=record.config_sha256,
     )
+
+
+def _input_images(request: Request) -> str | None:
+    """The pictures in the order of the input; one that two inputs name is in it twice."""
+    if not request.pictures:
+        return None
+    known = {picture.reference: picture for picture in request.pictures}
+    found: list[JsonValue] = [
+        {
+            "name": name,
+            "sha256": picture.sha256,
+            "uri": _shared_address(picture.uri),
+            "request_sha256": picture.request_sha256,
+        }
+        for name, value in request.input.items()
+        for each in (value if isinstance(value, list) else [value])
+        if isinstance(each, str) and (picture := known.get(each))
+    ]
+    return rfc8785.dumps(found).decode()
+
+
+def _shared_address(uri: str) -> str:
+    """An address in a store; of a path the name alone, because rows are shared and folders not."""
+    return uri if "://" in uri else PurePath(uri).name
 
 
 def _seed(request: Request, prediction: Prediction | None) -> tuple[int | None, str]:

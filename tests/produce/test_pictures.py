@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -105,6 +106,27 @@ def test_an_upload_that_ends_soon_is_renewed(
     assert pipeline.run([upscale(picture, "second", scale=3)]).stored == 1
 
     assert uploads(pipeline) == {picture.sha256: 2}
+
+
+def test_lineage_records_what_went_in_and_the_file_does_not_say_where_it_lay(
+    pipeline: Pipeline,
+) -> None:
+    picture = replace(draw(pipeline.folder / "castle.png"), request_sha256="2" * 64)
+    pipeline.run([upscale(picture)])
+
+    (record,) = pipeline.reports[0].records
+    assert json.loads(record.input_images or "") == [
+        {
+            "name": "image",
+            "sha256": picture.sha256,
+            "uri": "castle.png",
+            "request_sha256": "2" * 64,
+        }
+    ]
+    (key,) = keys(pipeline, "images/")
+    body = pipeline.store.get(key)
+    assert picture.uri.encode() not in body
+    assert picture.sha256.encode() in body
 
 
 def test_neither_ledger_nor_lineage_hold_the_address_of_a_picture(pipeline: Pipeline) -> None:
