@@ -298,7 +298,7 @@ def _hide(value: Any, secrets: Collection[str]) -> Any:
         return {name: _hide(each, secrets) for name, each in value.items()}
     if isinstance(value, list):
         return [_hide(each, secrets) for each in value]
-    if isinstance(value, str):
+    if type(value) is str:  # and no word of an enumeration
         for secret in secrets:
             value = value.replace(secret, REDACTED)
     return value

@@ -66,6 +66,9 @@ class Pipeline:
     output_hosts: tuple[str, ...] = ()
     """Beside the emulator's own origin, whose outputs are always fetched."""
     output_networks: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    """The only ones that the provider offers."""
+    read_secret: Callable[[str], str | None] = lambda _name: None
     runs: int = 0
     reports: list[PartitionReport] = field(default_factory=list)
 
@@ -80,6 +83,7 @@ class Pipeline:
             calls_per_minute=600_000,
             output_hosts=self.output_hosts,
             output_networks=self.output_networks,
+            models=self.models,
         )
         return Producer(
             open_provider=lambda: Provider(config),
@@ -88,6 +92,7 @@ class Pipeline:
             policy=self.policy,
             concurrency=self.concurrency,
             spool=self.spool,
+            read_secret=self.read_secret,
         )
 
     @property

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
@@ -19,11 +19,13 @@ from flux_pipeline.ledger.uploads import SqlUploads, Upload
 from flux_pipeline.models import build_request, find_model
 from flux_pipeline.outcomes import Polled, Refused
 from flux_pipeline.prediction import Prediction, Status
-from flux_pipeline.produce.pictures import START_SECONDS, hide
+from flux_pipeline.produce.pictures import START_SECONDS, InputPreparer, SentInput, hide
 from flux_pipeline.request import InputPicture, Request, Source
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, keys
 
 UPSCALER = find_model("nightmareai/real-esrgan")
+VARIABLE = "HF_TOKEN_OF_THE_TESTS"
+CANARY = "canary-7f3a9c1b5d2e8f4a6b0c9d1e2f3a"
 LARGE = 300_000
 """bytes; more than are sent inline."""
 
@@ -291,6 +293,72 @@ def test_takes_whose_creates_are_lost_are_each_paid_once(
     assert (total.stored, pipeline.created) == (5, 5)
     held = [attempt.prediction_id for attempt in pipeline.ledger.in_state(State.STORED)]
     assert len(set(held)) == 5
+
+
+def make_with_secret(pipeline: Pipeline) -> Request:
+    model = find_model("black-forest-labs/flux-dev-lora")
+    values = model.validate({"prompt": "a castle", "seed": 1, "hf_api_token": f"env:{VARIABLE}"})
+    return build_request(model, values, Source("set", "castle"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_secret_is_put_in_when_the_input_is_made(pipeline: Pipeline) -> None:
+    nothing: Any = None
+    preparer = InputPreparer(
+        nothing, nothing, pipeline.store, POLICY, read_secret={VARIABLE: CANARY}.get
+    )
+
+    sent = await preparer.prepare(make_with_secret(pipeline))
+
+    assert isinstance(sent, SentInput)
+    assert sent.values == {"prompt": "a castle", "seed": 1, "hf_api_token": CANARY}
+    assert CANARY not in repr(sent)
+
+
+def test_a_secret_is_kept_nowhere(pipeline: Pipeline) -> None:
+    request = make_with_secret(pipeline)
+    pipeline.read_secret = {VARIABLE: CANARY}.get
+
+    assert pipeline.run([request]).stored == 1
+
+    pipeline.reopen()
+    for path in pipeline.folder.rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), path
+
+
+def test_a_secret_that_is_not_set_is_named_before_anything_is_sent(pipeline: Pipeline) -> None:
+    assert pipeline.run([make_with_secret(pipeline)]).failed == 1
+
+    assert pipeline.received == 0
+    (reason,) = reasons(pipeline)
+    assert reason.startswith(f"not sent: {VARIABLE} is not set")
+
+
+def test_a_prompt_that_looks_like_a_secrets_name_is_only_a_prompt(pipeline: Pipeline) -> None:
+    """Prompts may come from strangers, and nobody's variables are theirs."""
+    model = find_model("black-forest-labs/flux-schnell")
+    values = model.validate({"prompt": f"env:{VARIABLE}", "seed": 1})
+    request = build_request(model, values, Source("set", "castle"))
+    pipeline.read_secret = {VARIABLE: CANARY}.get
+
+    pipeline.run([request])
+
+    (made,) = pipeline.server.usage().predictions
+    assert made.input["prompt"] == f"env:{VARIABLE}"
+
+
+def test_a_model_that_the_provider_lacks_is_said_before_anything_is_sent(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.models = ("owner/another",)
+    picture = draw(pipeline.folder / "castle.png", at_least=LARGE)
+
+    assert pipeline.run([upscale(picture)]).failed == 1
+
+    assert (pipeline.received, uploads(pipeline)) == (0, {})
+    assert "nightmareai/real-esrgan" in reasons(pipeline)[0]
 
 
 def test_a_secret_is_hidden_wherever_a_reply_repeats_it() -> None:

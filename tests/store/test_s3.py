@@ -3,10 +3,12 @@ import hashlib
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.errors import StoreError
+from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.s3 import Bucket, S3Store, open_client
@@ -35,6 +37,17 @@ def test_an_address_leads_to_a_bucket(variables: None, bucket: str, prefix: str)
     assert put(store)
     assert store.get("a.webp") == b"picture"
     assert list(store.list()) == ["a.webp"]
+
+
+def test_a_presigned_address_is_read_by_anybody_for_a_while(
+    client: S3Client, bucket: str, prefix: str
+) -> None:
+    store = S3Store(Bucket(client, bucket, prefix))
+    put(store)
+    url = store.presigned("a.webp", 60)
+    assert httpx.get(url).content == b"picture"
+    assert comparable_url(url) == comparable_url(store.presigned("a.webp", 90))
+    assert "Signature" not in comparable_url(url)
 
 
 def test_a_store_may_have_the_whole_bucket(client: S3Client) -> None:
