@@ -8,14 +8,13 @@ checked when requests are asked for.
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Catalog, Model
 from flux_pipeline.models.catalog import TYPED_MODELS
-from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.checks import ExpansionReport, check
 from flux_pipeline.prompts.entries import read_entries
 from flux_pipeline.prompts.expansion import Entry, Expansion
@@ -29,6 +28,14 @@ from flux_pipeline.prompts.schema import (
     PromptSetSchema,
     checked_version,
 )
+from flux_pipeline.prompts.sources import (
+    FindSet,
+    choose_partitions,
+    find_followed,
+    find_sources,
+    partition_names,
+    sources_to_check,
+)
 from flux_pipeline.prompts.validation import validate
 from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, YamlSection, parse_yaml
 
@@ -36,8 +43,6 @@ MAX_BY_PROMPT = 1_000
 """A partition costs the orchestrator 10 to 24 ms: beyond this number, shards are proposed."""
 SHARD_PROMPTS = 500
 """The size of the shards that are proposed."""
-FindSet: TypeAlias = Callable[[str], PromptSet]
-"""Finds a prompt set by its name, or raises LookupError that says why not."""
 MAX_TABLE_BYTES = 2 * 2**20
 """A larger table is not checked on loading, beyond its first rows."""
 
@@ -215,9 +220,9 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         problems.add(document.path, 0, "", str(error))
     schema = _validate(document, problems)
     own = _find_model(document, place.catalog, problems)
-    sources = _find_sources(document, place.find_set, problems)
-    follows = _find_followed(document, schema, sources, problems)
-    partitions = _choose_partitions(schema, follows)
+    sources = find_sources(document, place.find_set, problems)
+    follows = find_followed(document, schema, sources, problems)
+    partitions = choose_partitions(schema, follows)
     day = _first_day(document, partitions)
     entries = read_entries(
         document,
@@ -236,7 +241,7 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         expansion,
         day=day,
         is_selected=lambda _name: True,
-        sources=_sources_to_check(sources, follows, day),
+        sources=sources_to_check(sources, follows, day),
         max_rows=None if is_small else MAX_BY_PROMPT + 1,
         max_names=MAX_BY_PROMPT,
     )
@@ -263,91 +268,12 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         budget=schema.budget,
         automation=automation,
         warnings=report.warnings.as_tuple(),
-        prompt_names=_partition_names(report, follows) if is_by_prompt else (),
+        prompt_names=partition_names(report, follows) if is_by_prompt else (),
         is_checked=is_small,
         expansion=expansion,
         sources=sources,
         follows=follows,
     )
-
-
-def _sources_to_check(
-    sources: Mapping[str, PromptSet], follows: PromptSet | None, day: str
-) -> Sources:
-    """The pictures to try the prompts with: planned ones, of one day where partitions are days."""
-    if follows is not None:
-        return Sources(sources, [day] if day else None)
-    countable = {
-        name: source
-        for name, source in sources.items()
-        if not isinstance(source.partitions, ByDay)  # a mistake that is told already
-    }
-    return Sources(countable)
-
-
-def _partition_names(report: ExpansionReport, follows: PromptSet | None) -> tuple[str, ...]:
-    return tuple(report.names) if follows is None else follows.prompt_names
-
-
-def _find_sources(
-    document: Document, find_set: FindSet, problems: Problems
-) -> Mapping[str, PromptSet]:
-    """The sets whose pictures the prompts are made for, by name."""
-    sources: dict[str, PromptSet] = {}
-    prompts = document.value.get("prompts")
-    for key, body in prompts.items() if isinstance(prompts, Mapping) else ():
-        name = _each_of(body)
-        if name is None or name in sources:
-            continue
-        try:
-            sources[name] = find_set(name)
-        except LookupError as error:
-            place = ("prompts", str(key), "each")
-            problems.add(document.path, document.line(*place), ".".join(place), str(error.args[0]))
-    return sources
-
-
-def _each_of(body: Any) -> str | None:
-    each = body.get("each") if isinstance(body, Mapping) else None
-    name = each.get("set") if isinstance(each, Mapping) else each
-    return name if isinstance(name, str) else None
-
-
-def _find_followed(
-    document: Document,
-    schema: PromptSetSchema | None,
-    sources: Mapping[str, PromptSet],
-    problems: Problems,
-) -> PromptSet | None:
-    """The set whose partitions this one has; None where it has its own."""
-    prompts = document.value.get("prompts")
-    if schema is None or not sources or not isinstance(prompts, Mapping):
-        return None
-    if schema.partitions is None:
-        first = next(iter(sources.values()))
-        if len(sources) > 1 or not all(map(_each_of, prompts.values())):
-            message = (
-                "are needed: its prompts are made for pictures of several sets, or for none, so it"
-                " can't have the partitions of one; write partitions: {by: shard, count: 8}"
-            )
-            problems.add(document.path, document.line("prompts"), "partitions", message)
-        return first
-    for source in sources.values():
-        if isinstance(source.partitions, ByDay):
-            message = (
-                f"can't be its own: {source.name} is made by day, and its days never end; leave"
-                " partitions out, then both have the same days"
-            )
-            problems.add(document.path, document.line("partitions"), "partitions", message)
-    return None
-
-
-def _choose_partitions(
-    schema: PromptSetSchema | None, follows: PromptSet | None
-) -> ByPrompt | ByShard | ByDay:
-    if schema is not None and schema.partitions is not None:
-        return schema.partitions
-    return ByPrompt(by="prompt") if follows is None else follows.partitions
 
 
 def _validate(document: Document, problems: Problems) -> PromptSetSchema | None:

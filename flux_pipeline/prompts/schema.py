@@ -182,7 +182,10 @@ class PromptSchema(_StrictModel):
     takes: WholeNumber = Field(
         default=1, ge=1, le=MAX_TAKES, description="Predictions of each prompt, each with a seed."
     )
-    each: Annotated[EachSchema | None, BeforeValidator(_each_from_text)] = Field(
+    each: Annotated[
+        EachSchema | None,
+        BeforeValidator(_each_from_text, json_schema_input_type=EachSchema | str | None),
+    ] = Field(
         default=None,
         description="Another prompt set, or a mapping of set and prompts: a prompt for each of its "
         "pictures, with {image}, {prompt}, {name}, {take}, {seed}, {width}, {height} and the inputs"
