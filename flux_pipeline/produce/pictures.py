@@ -40,6 +40,7 @@ that has to be loaded first starts minutes later."""
 _UNSAID_SECONDS = 3600.0
 """s for which an upload is good where the provider does not say: its documents' shortest."""
 _LINK_SECONDS = 6 * 3600
+_UNKNOWN_TYPE = "application/octet-stream"
 _ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 
 
@@ -201,7 +202,7 @@ class InputPreparer:
         if isinstance(body, NotReady):
             return body
         coded = base64.b64encode(body).decode()
-        return _Address(f"data:{picture.content_type};base64,{coded}")
+        return _Address(f"data:{picture.content_type or _UNKNOWN_TYPE};base64,{coded}")
 
     async def _link(
         self, picture: InputPicture, key: str, store: LinkingStore
@@ -233,7 +234,7 @@ class InputPreparer:
         failures = 0
         while True:
             outcome = await self.uploader.upload(
-                body, filename=name, content_type=picture.content_type
+                body, filename=name, content_type=picture.content_type or _UNKNOWN_TYPE
             )
             match outcome:
                 case Uploaded():

@@ -31,6 +31,8 @@ HOUR = 3600.0
         ("the worker ended with exitcode -9", "unknown"),
         ("unknown reason", "unknown"),
         ("Failed to download weights: 404 Client Error: Not Found", "unknown"),
+        ("Failed to download input image: 404 Client Error: Not Found", "unknown"),
+        ("Input validation error: image: could not fetch the file", "unknown"),
         ("Input validation error: lora_scale", "invalid"),
         ("num_inference_steps must be at most 4", "invalid"),
         ("the prompt is too long", "invalid"),
