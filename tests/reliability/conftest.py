@@ -13,11 +13,11 @@ Say = Callable[..., None]
 
 @pytest.fixture
 def say(record_property: Callable[[str, object], None]) -> Say:
-    """Note the figures of one row of the table."""
+    """Note the figures of one row of the table; a test may note several."""
 
     def note(row: str, **figures: object) -> None:
-        record_property("row", row)
-        record_property("figures", {name.replace("_", " "): str(figures[name]) for name in figures})
+        texts = {name.replace("_", " "): str(figures[name]) for name in figures}
+        record_property("row", [row, texts])
 
     return note
 
@@ -28,8 +28,7 @@ def pytest_terminal_summary(
     if config.getoption("markexpr") != "torture":
         return
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
-    found = [dict(report.user_properties) for report in reports]
-    rows = [(each["row"], each["figures"]) for each in found if "row" in each]
+    rows = [row for report in reports for name, row in report.user_properties if name == "row"]
     names = list(dict.fromkeys(name for _, figures in rows for name in figures))
     terminalreporter.section("the long runs")
     for cells in [

@@ -26,11 +26,12 @@ from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.schema import batch_to_records
+from flux_pipeline.produce.pictures import InputFiles
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig, Timeouts
+from flux_pipeline.provider.config import ProviderConfig, Route, Timeouts
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from tests.produce.pipeline import make_requests
@@ -92,12 +93,15 @@ def quick_policy(*, visibility: float, **changes: Any) -> Policy:
 
 
 @dataclass
-class Scene:
-    """One provider, one ledger, one store; and what was seen of the workers."""
+class Workers:
+    """Workers on one ledger and one store, and what was seen of them."""
 
     folder: Path
-    server: EmulatorServer
+    origin: str
+    """The provider's."""
     load: Load
+    target: Callable[..., None] | None = None
+    """What each does; ``work`` where it is None."""
     started: int = 0
     disturbed: int = 0
     slowest_exit: float = 0.0
@@ -115,13 +119,19 @@ class Scene:
             yield ledger
 
     def start(self, target: Callable[..., None] | None = None, *, origin: str = "") -> Any:
-        """Start a worker; ``origin``: the provider's, where that is not the server's own."""
+        """Start a worker; ``origin``: the provider's, where that is not the scene's own."""
         self.started += 1
-        origin = origin or self.server.origin
-        arguments = (self.folder, origin, self.load, f"run-{self.started}")
-        process = context().Process(target=target or work, args=arguments)
+        arguments = (self.folder, origin or self.origin, self.load, f"run-{self.started}")
+        process = context().Process(target=target or self.target or work, args=arguments)
         process.start()
         return process
+
+
+@dataclass
+class Scene(Workers):
+    """Workers, and the emulator that is their provider."""
+
+    server: EmulatorServer = field(kw_only=True)
 
 
 @contextmanager
@@ -137,7 +147,7 @@ def scene(folder: Path, load: Load, *, port: int = 0, output_origin: str = "") -
         retention_seconds=1e9,
     )
     with EmulatorServer(options, FaultPlan.model_validate(load.faults), port=port) as server:
-        yield Scene(folder, server, load)
+        yield Scene(folder, server.origin, load, server=server)
 
 
 def work(folder: Path, origin: str, load: Load, run_id: str) -> None:
@@ -161,7 +171,14 @@ def work(folder: Path, origin: str, load: Load, run_id: str) -> None:
 
 
 @contextmanager
-def open_producer(folder: Path, origin: str, load: Load) -> Iterator[Producer]:
+def open_producer(
+    folder: Path,
+    origin: str,
+    load: Load,
+    *,
+    input_files: InputFiles = "auto",
+    route: Route = "predictions",
+) -> Iterator[Producer]:
     config = ProviderConfig(
         base_url=origin,
         api_key="key-of-the-tests",
@@ -169,6 +186,7 @@ def open_producer(folder: Path, origin: str, load: Load) -> Iterator[Producer]:
         has_list=load.has_list,
         creates_per_minute=60_000,
         calls_per_minute=600_000,
+        route=route,
     )
     with open_ledger(f"sqlite:///{folder}/ledger.db", lease_seconds=load.policy.lease) as ledger:
         yield Producer(
@@ -178,20 +196,22 @@ def open_producer(folder: Path, origin: str, load: Load) -> Iterator[Producer]:
             policy=load.policy,
             concurrency=load.concurrency,
             spool=Spool(folder / "spool"),
+            account=origin,
+            input_files=input_files,
         )
 
 
-Disturb = Callable[[Scene, Any], bool]
+Disturb = Callable[[Workers, Any], bool]
 """Disturb a living worker; return whether it must be replaced."""
 
 
-def kill(_scene: Scene, worker: Any) -> bool:
+def kill(_scene: Workers, worker: Any) -> bool:
     worker.kill()
     worker.join()
     return True
 
 
-def terminate(scene: Scene, worker: Any) -> bool:
+def terminate(scene: Workers, worker: Any) -> bool:
     """Ask it to stop, as a supervisor does, and see how long it takes."""
     begun = time.monotonic()
     worker.terminate()
@@ -200,7 +220,7 @@ def terminate(scene: Scene, worker: Any) -> bool:
     return True
 
 
-def stop(scene: Scene, worker: Any) -> bool:
+def stop(scene: Workers, worker: Any) -> bool:
     """Stop it for up to twice its lease, and let it go on as if nothing had been."""
     dice = random.Random(scene.disturbed)  # noqa: S311
     with suppress(ProcessLookupError):  # it may end by itself at this very moment
@@ -210,7 +230,7 @@ def stop(scene: Scene, worker: Any) -> bool:
     return False
 
 
-def disturb(scene: Scene, how: Disturb) -> None:
+def disturb(scene: Workers, how: Disturb) -> None:
     """Keep the workers running and disturb them at random, until they have ended by themselves."""
     load = scene.load
     dice = random.Random(load.seed)  # noqa: S311

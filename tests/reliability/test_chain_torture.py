@@ -1,0 +1,130 @@
+"""The long runs of chains: three steps, uploads, and a model without a seed, killed at random.
+
+As in ``test_torture.py`` a short form of each runs in `make test`.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.chain_run import (
+    CHAIN_FAULTS,
+    STEPS,
+    Chain,
+    ChainBooks,
+    OtherProvider,
+    emulator_process,
+    read_chain_books,
+    work_on_chain,
+)
+from tests.reliability.long_run import Load, Workers, disturb, kill, quick_policy
+from tests.reliability.test_torture import Say, lengths, long, short
+from tests.servers.picture_provider import PictureProvider, picture_provider
+from tests.servers.processes import start_program
+
+CHAIN = {"faults": CHAIN_FAULTS, "concurrency": 8}
+# Inputs that can't be read fail at the provider, and are asked for again as often as they do.
+PATIENT = {"failed_tries": 50, "gone_patience": 30.0}
+
+
+SHORT = short(
+    8, 3, **CHAIN | {"policy": quick_policy(visibility=1.0, expected_seconds=0.1, **PATIENT)}
+)
+LONG = long(
+    200,
+    100,
+    **CHAIN,
+    latency=0.4,
+    list_delay=5.0,
+    seconds=(0.2, 1.2),
+    policy=quick_policy(visibility=8.0, **PATIENT),
+)
+
+
+@lengths(SHORT, LONG)
+def test_a_killed_chain_loses_nothing_pays_nothing_twice_and_uses_the_right_bytes(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with emulator_process(tmp_path / "provider", load, file_seconds=86_400.0) as provider:
+        chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
+        disturb(chain.scene, kill)
+        books = read_chain_books(chain)
+        say_chain(say, "chain, SIGKILL", chain, books)
+        assert_all_is_right(chain, books)
+
+        edited = range(0, load.predictions, 4)
+        chain.change(edited)
+        chain.scene.disturbed = 0
+        disturb(chain.scene, kill)
+        again = read_chain_books(chain)
+        say_chain(say, "chain, a quarter made anew", chain, again)
+        assert_all_is_right(chain, again)
+
+
+@lengths(SHORT, LONG)
+def test_a_killed_chain_is_right_at_a_provider_whose_pictures_differ_every_time(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with picture_provider(PictureProvider(list_delay=load.list_delay)) as served:
+        provider = OtherProvider(served)
+        chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
+        disturb(chain.scene, kill)
+        books = read_chain_books(chain)
+    say_chain(say, "chain, SIGKILL, another provider", chain, books)
+
+    assert_all_is_right(chain, books)
+
+
+@pytest.mark.torture
+def test_the_command_line_killed_in_a_chain_is_right_in_the_end(tmp_path: Path, say: Say) -> None:
+    load = long(50, 8, **CHAIN, latency=0.4, list_delay=5.0)
+    with emulator_process(tmp_path / "provider", load, file_seconds=86_400.0) as provider:
+        chain = Chain(Workers(tmp_path, provider.origin, load), provider)
+        (tmp_path / "dagster").mkdir()
+        environ = {
+            "FLUX_PROVIDER": provider.origin,
+            "FLUX_API_KEY": "key-of-the-tests",
+            "FLUX_INPUT_FILES": "upload",
+            "FLUX_SETTLE_SECONDS": "8",
+            "FLUX_CONCURRENCY": "8",
+            "FLUX_RATE": "60000",
+            "FLUX_STORE": f"file:{tmp_path}/store",
+            "FLUX_LEDGER": f"sqlite:///{tmp_path}/ledger.db",
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+        }
+        dice = random.Random(load.seed)  # noqa: S311
+        for _ in range(load.disturbances):
+            run = start_program(["run"], folder=tmp_path, environ=environ)
+            run.process.join(dice.uniform(3.0, 12.0))
+            chain.scene.disturbed += run.process.exitcode is None
+            kill(chain.scene, run.process)
+        codes = []
+        while 0 not in codes and len(codes) < load.disturbances:  # what failed is asked for again
+            codes.append(start_program(["run"], folder=tmp_path, environ=environ).wait()[0])
+        books = read_chain_books(chain)
+    say_chain(say, "chain, the command line, SIGKILL", chain, books)
+
+    assert codes[-1] == 0
+    assert_all_is_right(chain, books)
+
+
+def assert_all_is_right(chain: Chain, books: ChainBooks) -> None:
+    wanted = STEPS * (chain.drawn + len(chain.changed))
+    assert (len(chain.asked), books.stored, books.accepted - books.failed) == (wanted,) * 3
+    wrong = (books.paid_twice, books.unknown, books.wrong_bytes, books.wrong_uploads, books.unasked)
+    assert wrong == (0, 0, 0, 0, 0)
+    assert books.held == 0
+
+
+def say_chain(say: Say, row: str, chain: Chain, books: ChainBooks) -> None:
+    say(
+        row,
+        predictions=len(chain.asked),
+        disturbed=chain.scene.disturbed,
+        faults=books.faults,
+        stored=books.stored,
+        lost=len(chain.asked) - books.stored,
+        paid_twice=books.paid_twice,
+        wrong_bytes=books.wrong_bytes,
+    )
