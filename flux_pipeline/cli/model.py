@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from flux_pipeline.cli.workspace import find_model
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -94,7 +96,7 @@ def show(name: str, as_json: bool, configs: Path | None) -> None:
     from flux_pipeline.models.description import contract_of
 
     catalog = _catalog(_settings(configs))
-    found = find(catalog, name)
+    found = find_model(catalog, name)
     contract = contract_of(found)
     shown = _described(catalog, found, contract)
     if as_json:
@@ -133,19 +135,6 @@ def _catalog(settings: "Settings") -> "Catalog":
     from flux_pipeline.models import Catalog
 
     return Catalog.of_configs(settings.configs)
-
-
-def find(catalog: "Catalog", name: str) -> "Model":
-    """The model of that name.
-
-    Raises:
-        click.BadParameter: There is none; says what is near.
-        ConfigError: Its file is wrong.
-    """
-    try:
-        return catalog.find(name)
-    except KeyError as error:
-        raise click.BadParameter(f"{name}: {error.args[0]}") from None
 
 
 def _parse_name(text: str) -> tuple[str, str]:

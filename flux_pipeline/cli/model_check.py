@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 from pydantic import ValidationError
 
-from flux_pipeline.cli.model import find
-from flux_pipeline.cli.workspace import choose_partitions
+from flux_pipeline.cli.workspace import choose_partitions, find_model
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.models.catalog import Catalog, contract_names
 from flux_pipeline.models.contract import Contract
@@ -75,7 +74,7 @@ def check_models(
         ConfigError: The prompt sets, or a model's file, are wrong; or there is no key.
     """
     sets = load_prompt_sets(settings.configs) if settings.configs.is_dir() else ()
-    models = [find(catalog, name) for name in names or _in_use(catalog, sets)]
+    models = [find_model(catalog, name) for name in names or _in_use(catalog, sets)]
     pinned = [(each.name, "" if each.version == OFFICIAL else each.version) for each in models]
     answers = ask(settings, pinned) if models else []
     found = [

@@ -3,21 +3,26 @@
 import os
 import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
 
 from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.models import Catalog, Model
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
+from flux_pipeline.prompts.schema import parse_day
 from flux_pipeline.settings import HOME_VARIABLE, Settings
 from flux_pipeline.text import printable
 
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
 """The dagster.yaml of a folder that has none."""
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def read_settings(configs: Path | None) -> Settings:
@@ -47,18 +52,107 @@ def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
 
 
-def choose_partitions(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
-    """The partition of ``--partition``; without it today's where the set is by day, else all."""
-    if partition is not None:
-        if not isinstance(prompt_set.partitions, ByDay):
-            known = prompt_set.partition_keys()
-            if partition not in known:
-                raise click.BadParameter(f"{prompt_set.name} has no partition {partition}")
-        return [partition]
+@dataclass(frozen=True, slots=True)
+class PartitionChoice:
+    """The partitions that the arguments of a command name; without any, the usual ones."""
+
+    keys: tuple[str, ...] = ()
+    first_day: str | None = None
+    last_day: str | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the arguments name any."""
+        return bool(self.keys or self.first_day or self.last_day)
+
+
+def partition_options(command: _Command) -> _Command:
+    """Add --partition, --from and --to, which ``PartitionChoice`` holds.
+
+    The command takes them as ``partition``, ``first_day`` and ``last_day``.
+    """
+    options = (
+        click.option(
+            "--partition",
+            multiple=True,
+            metavar="KEY",
+            help="One partition: a prompt, a shard or a day; several times for several.",
+        ),
+        click.option("--from", "first_day", metavar="DAY", help="Days from this one on."),
+        click.option("--to", "last_day", metavar="DAY", help="Days up to this one and with it."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def find_model(catalog: Catalog, name: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        click.BadParameter: There is none; says what is near.
+        ConfigError: Its file is wrong.
+    """
+    try:
+        return catalog.find(name)
+    except KeyError as error:
+        raise click.BadParameter(f"{name}: {error.args[0]}") from None
+
+
+def choose_partitions(
+    prompt_set: PromptSet, choice: PartitionChoice | None = None
+) -> Sequence[str] | None:
+    """The partitions of a set that are meant, each once and in order; None for all.
+
+    Without a choice that is today's where the set is by day, else all.
+
+    Raises:
+        click.BadParameter: The set has no such partition, or its day has not begun.
+    """
+    choice = choice or PartitionChoice()
     if isinstance(prompt_set.partitions, ByDay):
-        zone = ZoneInfo(prompt_set.partitions.timezone)
-        return [datetime.now(zone).date().isoformat()]
-    return None
+        return _choose_days(prompt_set.name, prompt_set.partitions, choice)
+    if choice.first_day or choice.last_day:
+        raise click.BadParameter(
+            f"{prompt_set.name} is not made by day: --from and --to are for sets with"
+            " partitions by day"
+        )
+    if not choice.keys:
+        return None
+    known = prompt_set.partition_keys()
+    missing = [key for key in choice.keys if key not in known]
+    if missing:
+        raise click.BadParameter(f"{prompt_set.name} has no partition {', '.join(missing)}")
+    return list(dict.fromkeys(choice.keys))
+
+
+def _choose_days(name: str, by_day: ByDay, choice: PartitionChoice) -> Sequence[str]:
+    today = datetime.now(ZoneInfo(by_day.timezone)).date()
+    if not choice.is_made:
+        return [today.isoformat()]
+    days = {_begun_day(name, by_day, key, today) for key in choice.keys}
+    if choice.first_day or choice.last_day:
+        first = _begun_day(name, by_day, choice.first_day or by_day.start.isoformat(), today)
+        last = _begun_day(name, by_day, choice.last_day or today.isoformat(), today)
+        if first > last:
+            raise click.BadParameter(f"--from {first} is after --to {last}")
+        days |= {first + timedelta(number) for number in range((last - first).days + 1)}
+    return [day.isoformat() for day in sorted(days)]
+
+
+def _begun_day(name: str, by_day: ByDay, text: str, today: date) -> date:
+    try:
+        day = parse_day(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{printable(text)}: {error}") from None
+    if day > today:
+        raise click.BadParameter(
+            f"{name} can't be made for {day}: that day has not begun, today is {today} in"
+            f" {by_day.timezone}"
+        )
+    if day < by_day.start:
+        raise click.BadParameter(f"{name} begins on {by_day.start}: {day} is before that")
+    return day
 
 
 def all_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
