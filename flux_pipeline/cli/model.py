@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from flux_pipeline.cli.workspace import find_model
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -93,6 +91,7 @@ def show_all(as_json: bool, configs: Path | None) -> None:
 @_configs
 def show(name: str, as_json: bool, configs: Path | None) -> None:
     """Show a model: its inputs, what comes out, what it costs, and a prompt set to begin with."""
+    from flux_pipeline.cli.workspace import find_model
     from flux_pipeline.models.description import contract_of
 
     catalog = _catalog(_settings(configs))
