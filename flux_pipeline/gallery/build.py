@@ -306,7 +306,7 @@ class _Builder:
 
     def _detail_lines(self, table: pa.Table, ids: Sequence[str]) -> list[str]:
         thumbnails = self._spool.get(_lists(table, "image_sha256")[0])
-        return detail_lines(table, ids, thumbnails)
+        return detail_lines(table, ids, thumbnails, self._store.uri)
 
     def _write_details(self, page: int, lines: Sequence[str]) -> None:
         self._details_hashes[page] = self._write("details", page, lines)

@@ -1,7 +1,7 @@
 """The manifest of a gallery: a narrow row for each current image, and what was read for them.
 
 It remembers which lineage parts and thumbnail packs are in the gallery, and the hash of each file,
-so that a build reads only what is new. Where it is missing or of another version, everything is
+so that a build reads only what is new. Where it is missing or of another form, everything is
 made again from the lineage parts. About 0.2 KB a row in the store and 0.5 KB in memory.
 """
 
@@ -27,6 +27,7 @@ LISTED = (
     "take",
     "prompt",
     "seed",
+    "model",
     "status",
     "error",
     "uri",
@@ -47,7 +48,9 @@ ROWS = pa.schema(
 )
 
 _ABOUT = b"flux-pipeline.gallery"
-_VERSION = 1  # of the rows, the pages and the page's script together
+_VERSION = 2  # of the rows, the pages and the page's script together
+FORM = f"{_VERSION}-{zlib.crc32(' '.join(SCHEMA.names).encode()):08x}"
+"""Names the form of a gallery's files: another one where a release or a new column changes them."""
 
 GALLERIES = "galleries/"
 OVERVIEW = f"{GALLERIES}index.html"
@@ -109,7 +112,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The manifest as one Parquet object; the same state makes the same bytes."""
         about = {
-            "version": _VERSION,
+            "form": FORM,
             "parts": sorted(self.parts),
             "packs": sorted(self.packs),
             "pages": {str(n): [page.rows, page.details] for n, page in sorted(self.pages.items())},
@@ -132,7 +135,7 @@ def load_manifest(store: Store, key: str) -> Manifest:
 def _decode(body: bytes) -> Manifest:
     table = pq.read_table(pa.BufferReader(body))
     about = json.loads(zlib.decompress(b64decode((table.schema.metadata or {})[_ABOUT])))
-    if about["version"] != _VERSION:
+    if about.get("form") != FORM:
         return Manifest()
     return Manifest(
         table.replace_schema_metadata(None).cast(ROWS),

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flux_pipeline.gallery.manifest import Manifest
+from flux_pipeline.gallery.manifest import FORM, Manifest
 from flux_pipeline.html import csp_hash, read_text, render_template
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.table import last_times
@@ -39,9 +39,10 @@ _LINE_END = ",\n"
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
+_MOST_SOURCES = 32
+"""Pictures that an image is shown beside; a model takes at most 14."""
 _HELD = "held: "
 """What the reason of a failed image begins with, where `flux-pipeline held` ends it."""
-_SUMMARY_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,10 @@ class Summary:
     """By estimate."""
     pages: tuple[tuple[int, int, str, str], ...]
     """Number, rows, and of its two files the hashes' beginnings, which tell versions apart."""
-    form: int = _SUMMARY_VERSION
-    """The version of the JSON."""
+    models: tuple[str, ...] = ()
+    """``owner/name`` of every model that made or was to make one of the images, in order."""
+    form: str = FORM
+    """The form of the JSON and of the files of data."""
 
     @classmethod
     def of(cls, name: str, description: str, manifest: Manifest) -> "Summary":
@@ -78,6 +81,7 @@ class Summary:
             tuple(
                 (number, rows[number], page.rows[:8], page.details[:8]) for number, page in pages
             ),
+            tuple(sorted(str(each) for each in manifest.rows.column("model").unique().to_pylist())),
         )
 
     @classmethod
@@ -86,10 +90,11 @@ class Summary:
         try:
             found = json.loads(body)
             pages = tuple((int(n), int(rows), *map(str, tags)) for n, rows, *tags in found["pages"])
-            summary = cls(**{**found, "pages": pages})
+            models = tuple(map(str, found.get("models", ())))
+            summary = cls(**{**found, "pages": pages, "models": models})
         except (LookupError, TypeError) as error:
             raise ValueError(f"no summary of a gallery: {error}") from None
-        if summary.form != _SUMMARY_VERSION:
+        if summary.form != FORM:
             raise ValueError("a summary of another version")
         return summary
 
@@ -160,10 +165,17 @@ def data_lines(body: bytes) -> list[str]:
 
 
 def grid_lines(rows: pa.Table, store_uri: str) -> list[str]:
-    """The rows of the manifest as the page's grid needs them."""
+    """The rows of the manifest as the page's grid needs them.
+
+    A row names its model only where the row before it on the page has another one.
+    """
     times = last_times(rows).to_pylist()
-    pairs = zip(rows.to_pylist(), times, strict=True)
-    return [to_json(_grid_row(row, time, store_uri)) for row, time in pairs]
+    lines, before = [], None
+    for row, time in zip(rows.to_pylist(), times, strict=True):
+        model = [] if row["model"] == before else [row["model"]]
+        lines.append(to_json(_grid_row(row, time, store_uri) + model))
+        before = row["model"]
+    return lines
 
 
 def _grid_row(row: Mapping[str, Any], time: datetime | None, store_uri: str) -> list[Any]:
@@ -171,10 +183,9 @@ def _grid_row(row: Mapping[str, Any], time: datetime | None, store_uri: str) -> 
     if reason.startswith(_HELD):
         status, reason = "held", reason.removeprefix(_HELD)
     uri = row["uri"] or ""
-    key = uri.removeprefix(f"{store_uri}/")
-    if status != "stored" or key == uri or not is_key(key):
+    key = _key_of(uri, store_uri) if status == "stored" else ""
+    if not key:
         reason = reason if status != "stored" else f"lies in another store: {uri}"
-        key = ""
     return [
         row["id"],
         row["prompt_name"],
@@ -191,15 +202,36 @@ def _grid_row(row: Mapping[str, Any], time: datetime | None, store_uri: str) -> 
     ]
 
 
-def detail_lines(rows: pa.Table, ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> list[str]:
-    """Whole records with their thumbnails, as the lineage panel needs them."""
+def _key_of(uri: str, store_uri: str) -> str:
+    """The key of an object of the store; empty for what lies elsewhere."""
+    key = uri.removeprefix(f"{store_uri}/")
+    return "" if key == uri or not is_key(key) else key
+
+
+def detail_lines(
+    rows: pa.Table, ids: Sequence[str], thumbnails: Mapping[str, bytes], store_uri: str
+) -> list[str]:
+    """Whole records with their thumbnails, as the lineage panel needs them.
+
+    The pictures that an image was made from follow the record, where there are any.
+    """
     lines = []
     for row_id, row in zip(ids, rows.select(FIELDS).to_pylist(), strict=True):
         thumbnail = _webp_base64(thumbnails.get(row["image_sha256"] or "", b""))
-        lines.append(
-            to_json([row_id, thumbnail, *(_field_value(name, row[name]) for name in FIELDS)])
-        )
+        values = [_field_value(name, row[name]) for name in FIELDS]
+        sources = _sources(row["input_images"], store_uri)
+        lines.append(to_json([row_id, thumbnail, *values, *([sources] if sources else [])]))
     return lines
+
+
+def _sources(input_images: str | None, store_uri: str) -> list[list[str]]:
+    """Of each picture that went in: its input, its address, and its key in the same store."""
+    try:
+        found = json.loads(input_images or "[]")
+        addresses = [(str(each["name"]), str(each["uri"])) for each in found[:_MOST_SOURCES]]
+    except (LookupError, TypeError, ValueError):
+        return []  # written by another hand: the input still names them
+    return [[name, uri, _key_of(uri, store_uri)] for name, uri in addresses]
 
 
 def _webp_base64(thumbnail: bytes) -> str:

@@ -1,6 +1,7 @@
 """Prompt sets as runs leave them: images, lineage parts and thumbnail packs in a store."""
 
 import io
+import json
 from collections.abc import Iterable
 from datetime import date
 from functools import cache
@@ -53,6 +54,16 @@ def an_image(store: Store, number: int, prompt_set: str = "winter", **changes: A
     store.put(key, picture(number, size), content_type="image/webp")
     given = {"uri": f"{store.uri}/{key}", "width": size[0], "height": size[1], "seed": number}
     return a_record(f"{prompt_set} {number}", prompt_set=prompt_set, **(given | changes))
+
+
+def made_from(*addresses: str | None) -> str:
+    """The column of pictures that went in, each as an input of its own."""
+    return json.dumps(
+        [
+            {"name": f"image_{n}", "sha256": "0" * 64, "uri": uri, "request_sha256": None}
+            for n, uri in enumerate(addresses, 1)
+        ]
+    )
 
 
 def record(

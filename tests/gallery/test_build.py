@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.gallery import build
+from flux_pipeline.gallery import build, manifest
 from flux_pipeline.gallery.build import Gallery, build_gallery, build_overview
 from flux_pipeline.gallery.manifest import (
     OVERVIEW,
@@ -19,7 +19,7 @@ from flux_pipeline.gallery.manifest import (
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.store.base import check_key
 from tests.gallery.counting_store import CountingStore
-from tests.gallery.samples import HOSTILE, an_image, pack, record
+from tests.gallery.samples import HOSTILE, an_image, made_from, pack, record
 from tests.lineage.samples import NOON, a_failure
 
 CALL = re.compile(r'fluxGallery\("(\w+)","(\w+)",(\d+),(.*)\);\n', re.DOTALL)
@@ -281,9 +281,58 @@ def test_what_did_not_come_has_its_status_and_reason(store: CountingStore) -> No
 def test_no_link_leaves_the_store(store: CountingStore, uri: str) -> None:
     record(store, [an_image(store, 1, uri=uri.format(store=store.uri))])
     built(store)
-    ((*_, reason, key, _, _, _),) = data(store, "rows")
+    ((*_, reason, key, _, _, _, _),) = data(store, "rows")
     assert key == ""
     assert reason.startswith("lies in another store")
+
+
+def test_sources_are_keys_of_this_store_or_addresses_alone_and_only_where_there_are_some(
+    store: CountingStore,
+) -> None:
+    key = "images/book/castle-1.webp"
+    addresses = (f"{store.uri}/{key}", "https://elsewhere.invalid/a.png", "castle.png")
+    outside = f"{store.uri}/../../etc/passwd"
+    rows = [
+        an_image(store, 1, input_images=made_from(*addresses, outside)),
+        an_image(store, 2),
+        an_image(store, 3, input_images='{"written": "by another hand"}'),
+        an_image(store, 4, input_images="no JSON"),
+    ]
+    record(store, rows)
+    built(store)
+    known = len(shown(store)["fields"]) + 2
+    found = {row[2 + shown(store)["fields"].index("seed")]: row for row in data(store, "details")}
+    assert found["1"][known:] == [
+        [
+            ["image_1", addresses[0], key],
+            ["image_2", addresses[1], ""],
+            ["image_3", addresses[2], ""],
+            ["image_4", outside, ""],
+        ]
+    ]
+    assert [len(found[seed]) for seed in "234"] == [known] * 3
+
+
+def test_a_row_names_its_model_where_the_row_before_has_another(store: CountingStore) -> None:
+    models = ["a/one", "a/one", "b/two", "b/two", "a/one"]
+    record(store, [an_image(store, n, model=model) for n, model in enumerate(models)])
+    assert built(store).summary.models == ("a/one", "b/two")
+    assert [row[12:] for row in data(store, "rows")] == [["a/one"], [], ["b/two"], [], ["a/one"]]
+    assert shown(store)["sets"][0]["models"] == ["a/one", "b/two"]
+
+
+def test_a_gallery_of_another_form_is_made_again_from_the_parts(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_partition(store, "castle", 1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(manifest, "FORM", "of an earlier release")
+        built(store)
+    (store.root / data_key("rows", "winter", 1)).write_bytes(b"of an earlier release")
+    gallery = built(store)
+    assert (gallery.parts_read, gallery.files_written) == (1, 2)
+    assert prompts(store) == ["castle 1"]
+    assert built(store).files_written == 0
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -315,7 +364,7 @@ def test_the_page_over_all_sets_leads_to_their_pages(store: CountingStore) -> No
     assert shown(store)["root"] == "../../"
 
 
-@pytest.mark.parametrize("damage", [None, b"{", b'{"form": 9}', b"[]"])
+@pytest.mark.parametrize("damage", [None, b"{", b'{"form": 9, "pages": []}', b"[]"])
 def test_a_gallery_without_a_readable_summary_is_built_again(
     store: CountingStore, damage: bytes | None
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,7 +22,7 @@ from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
 from tests.gallery.conftest import PATIENCE
-from tests.gallery.samples import HOSTILE, SCRIPTS, an_image, pack, record
+from tests.gallery.samples import HOSTILE, SCRIPTS, an_image, made_from, pack, record
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 
 WATCH = """
@@ -30,6 +31,8 @@ addEventListener("securitypolicyviolation",
   (event) => violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
 MANY = 4_000
+MODELS = ("owner/second", "black-forest-labs/first")
+ELSEWHERE = ("https://example.invalid/a.png", HOSTILE[0], "castle.png")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -177,6 +180,43 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         write(store, rows)
         build_gallery(store, "winter", now=NOON)
+        return folder
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set that is made from the images of another one, and a set that compares two models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", bool)
+        folder = tmp_path_factory.mktemp("chain")
+        store = FolderStore(folder)
+        book = [an_image(store, number, "book") for number in range(3)]
+        # Without a prompt, as an upscaler's.
+        follow = partial(replace, prompt="", model="nightmareai/real-esrgan", prompt_set="print")
+        single = follow(an_image(store, 3, "print"), input_images=made_from(book[0].uri))
+        both = made_from(book[1].uri, book[2].uri, *ELSEWHERE)
+        several = follow(an_image(store, 4, "print"), input_images=both)
+        failed = follow(a_failure("upscaled"), input_images=made_from(book[1].uri))
+        compared = [
+            an_image(
+                store,
+                number,
+                "compared",
+                prompt=f"a {animal}",
+                prompt_name=f"pet-{model.replace('/', '-')}-{animal}",
+                partition=f"pet-{model.replace('/', '-')}-{animal}",
+                model=model,
+                take=take,
+                stored_at=NOON + timedelta(seconds=number),
+            )
+            for number, (take, model, animal) in enumerate(
+                product((1, 2), MODELS, ("dog", "cat")), start=5
+            )
+        ]
+        for rows in (book, [single, several, failed], compared):
+            write(store, rows)
+            build_gallery(store, rows[0].prompt_set, now=NOON)
+        build_overview(store, now=NOON)
         return folder
 
 
@@ -617,3 +657,143 @@ def test_thousands_of_images_scroll_with_few_of_them_in_the_document(
     expect(last.locator("img")).to_have_attribute("alt", "a castle, number 0")
     seen.search("number 777")
     seen.count("4 of 4,000 images")
+
+
+def test_what_an_image_was_made_from_stands_beside_it_and_takes_turns_with_it(
+    chain: Path, visit: Visiting
+) -> None:
+    seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3")
+    page = seen.page
+    page.locator(".tile button").click()
+    source, result = page.locator("#stage .source img"), page.locator("#stage .result img")
+    expect(source).to_have_attribute("src", "../../images/book/0.webp")
+    for each in (source, result):
+        expect(each).to_be_visible()
+        assert each.evaluate("image => image.decode().then(() => image.naturalWidth)") > 10
+    page.keyboard.press("+")
+    moved = [each.get_attribute("style") for each in (source, result)]
+    assert moved[0] == moved[1]
+    assert "scale(1.5)" in (moved[0] or "")
+    page.keyboard.press("b")
+    expect(result).to_be_hidden()
+    expect(page.locator("#viewer-says")).to_have_text("before: image_1")
+    before = source.bounding_box()
+    page.keyboard.press("b")
+    expect(source).to_be_hidden()
+    assert result.bounding_box() == before  # in the same place, as near
+    page.keyboard.press("s")
+    expect(source).to_be_visible()
+    expect(result).to_be_visible()
+    page.get_by_role("button", name="Before and after").click()
+    expect(result).to_be_hidden()
+    keys = {each.get_attribute("aria-keyshortcuts") for each in page.locator("[data-do]").all()}
+    assert keys >= {"b", "s"}
+
+
+def test_a_source_leads_to_itself_in_the_gallery_of_its_own_set(
+    chain: Path, visit: Visiting
+) -> None:
+    seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3")
+    page = seen.page
+    page.locator(".tile button").click()
+    small = page.locator("#panel .sources img")
+    assert small.evaluate("image => image.decode().then(() => image.naturalWidth)") > 10
+    page.get_by_role("link", name="book / 0").click()
+    page.wait_for_url("**/galleries/book/index.html#image=*")
+    expect(page.locator("#viewer-title")).to_have_text("prompt-book 0")
+    expect(page.get_by_role("button", name="Before and after")).to_be_hidden()
+    assert page.locator("#panel .sources").count() == 0
+
+
+def test_the_page_over_all_sets_opens_a_source_in_place_and_goes_back(
+    chain: Path, visit: Visiting
+) -> None:
+    seen = visit(f"{(chain / OVERVIEW).as_uri()}#set=print&seed=3")
+    page = seen.page
+    page.locator(".tile button").click()
+    page.get_by_role("link", name="book / 0").click()
+    expect(page.locator("#viewer-title")).to_have_text("prompt-book 0")
+    expect(page.locator("#stage img")).to_have_attribute("src", "../images/book/0.webp")
+    page.go_back()
+    expect(page.locator("#viewer-title")).to_have_text("prompt-print 3")
+    seen.count("1 of 14 images")
+
+
+def test_a_source_that_lies_elsewhere_is_named_and_never_asked_for(
+    chain: Path, visit: Visiting
+) -> None:
+    address = (chain / gallery_key("print")).as_uri()
+    seen = visit(f"{address}#seed=3", viewport={"width": 1400, "height": 900})
+    asked: list[str] = []
+    seen.page.on("request", lambda request: asked.append(request.url))
+    seen.open(f"{address}#seed=4")
+    seen.page.locator(".tile button").click()
+    expect(seen.page.locator("#panel .sources li")).to_have_count(5)
+    words = seen.page.locator("#panel .sources").inner_text()
+    assert all(f"{address}, which lies elsewhere" in words for address in ELSEWHERE)
+    expect(seen.page.locator("#panel .sources img")).to_have_count(2)
+    expect(seen.page.locator("#stage .source img")).to_have_count(2)
+    for _ in range(3):  # each source in turn, and the result again
+        seen.page.keyboard.press("b")
+        expect(seen.page.locator("#stage figure:visible")).to_have_count(1)
+    expect(seen.page.locator("#stage .result")).to_be_visible()
+    assert asked
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+def test_what_failed_stands_beside_what_it_was_to_be_made_from(
+    chain: Path, visit: Visiting
+) -> None:
+    page = visit(f"{(chain / gallery_key('print')).as_uri()}#status=failed").page
+    page.locator(".tile button").click()
+    expect(page.locator("#stage .source img")).to_have_attribute("src", "../../images/book/1.webp")
+    expect(page.locator("#stage .result")).to_contain_text("no connection")
+    page.keyboard.press("b")
+    expect(page.locator("#stage .result")).to_be_hidden()
+
+
+@pytest.mark.parametrize("sort", ["", "name"])
+def test_takes_of_one_prompt_by_two_models_stand_side_by_side(
+    chain: Path, visit: Visiting, sort: str
+) -> None:
+    seen = visit(f"{(chain / gallery_key('compared')).as_uri()}#sort={sort}")
+    seen.count("all 8")
+    labels = [each.inner_text() for each in seen.page.locator(".tile .model").all()]
+    assert labels == ["first", "second"] * 4
+    prompts = seen.tiles()
+    assert prompts == sorted(prompts)  # the last of all is a cat
+    first = seen.page.locator(".tile").first
+    expect(first.get_by_role("button", name="a cat first")).to_have_count(1)
+    expect(first.locator("img")).to_have_attribute("src", "../../images/compared/8.webp")
+
+
+def test_the_model_is_a_filter_and_is_found_where_several_are_shown(
+    chain: Path, visit: Visiting
+) -> None:
+    seen = visit((chain / gallery_key("compared")).as_uri())
+    seen.search("owner/second dog")
+    seen.count("2 of 8 images")
+    seen.page.get_by_role("button", name="Clear", exact=True).click()
+    seen.count("all 8")
+    seen.page.get_by_label("Model").select_option(MODELS[1])
+    seen.count("4 of 8 images")
+    expect(seen.page.locator(".tile .model").first).to_have_text("first")
+    seen = visit((chain / OVERVIEW).as_uri())
+    expect(seen.page.get_by_label("Model").locator("option")).to_have_count(5)
+    expect(seen.page.locator(".tile .model")).to_have_count(8)
+    seen = visit((chain / gallery_key("book")).as_uri())
+    expect(seen.page.get_by_label("Model")).to_be_hidden()
+    assert seen.page.locator(".tile .model").count() == 0
+    seen.search("lucataco")
+    seen.count("0 of 3 images")
+
+
+def test_a_phone_holds_source_and_result(chain: Path, visit: Visiting) -> None:
+    phone = {"width": 320, "height": 640}
+    seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3", viewport=phone)
+    seen.page.locator(".tile button").click()
+    for shown in (".source img", ".result img", "[data-do=swap]", "[data-do=close]"):
+        box = seen.page.locator(f"#viewer {shown}").bounding_box()
+        assert box is not None
+        assert box["width"] > 30
+        assert box["x"] + box["width"] <= 320

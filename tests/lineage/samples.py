@@ -96,6 +96,7 @@ RECORDS = st.builds(
     seed=st.none() | st.integers(-(2**63), 2**63 - 1),
     seed_source=st.sampled_from(["request", "log", "unknown"]),
     input=TEXTS,
+    input_images=st.none() | TEXTS,
     run_id=TEXTS,
     asset=TEXTS,
     config_path=TEXTS,

@@ -60,16 +60,48 @@ function loadNext() {
   }
 }
 
-// One image asked for, from a line of a file of rows.
-function image(set, page, line, place) {
+// What the models of each set are called on tiles: by their names alone, where these differ. A set
+// with one model says nothing of it.
+const labels = new Map(
+  gallery.sets.filter((set) => set.models.length > 1).map((set) => [set.name, labelsOf(set.models)]),
+);
+
+function labelsOf(models) {
+  const names = models.map((model) => model.slice(model.indexOf("/") + 1));
+  const isOnly = (name) => names.indexOf(name) === names.lastIndexOf(name);
+  return new Map(models.map((model, place) => [model, isOnly(names[place]) ? names[place] : model]));
+}
+
+// The images asked for, from the lines of a file of rows. A line names its model where the line
+// before has another one.
+function images(set, page, lines) {
+  let model = "";
+  return lines.map((line, place) => {
+    model = line[12] ?? model;
+    return image(set, page, line, place, model);
+  });
+}
+
+function image(set, page, line, place, model) {
   const [id, name, partition, take, prompt, seed, status, reason, key, width, height, time] = line;
   return {
-    set, page, id, name, partition, take, prompt, seed, status, reason, width, height, time,
-    link: key && KEY.test(key) && !key.includes("..") ? gallery.root + key : "",
+    set, page, id, name, partition, take, prompt, seed, status, reason, width, height, time, model,
+    link: linkTo(key),
     rank: page * 1000 + place,
+    label: labels.get(set)?.get(model) ?? "",
+    group: labels.has(set) ? groupName(set, name, partition, prompt, model) : "",
     folded: null, // what the search looks at, made at the first search
   };
 }
+
+// What a prompt's images by all models of a set have in common: its name without the model's.
+function groupName(set, name, partition, prompt, model) {
+  const slug = `-${model.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
+  return [name.replace(slug, ""), partition.replace(slug, ""), prompt, set].join("\n");
+}
+
+// An address beside this page; empty for everything that is no key of the store.
+const linkTo = (key) => (key && KEY.test(key) && !key.includes("..") ? gallery.root + key : "");
 
 // Load every row; `each` is called with those of a page, `lost` with the name of a file that is
 // missing.
@@ -79,7 +111,7 @@ async function loadRows(each, lost) {
   await Promise.all(
     pages.map(([set, page, , version]) =>
       load("rows", set, page, version).then(
-        (rows) => each(rows.map((line, place) => image(set, page, line, place))),
+        (rows) => each(images(set, page, rows)),
         (error) => lost(error.message),
       ),
     ),
@@ -93,8 +125,9 @@ const versions = new Map(
 
 const hasDetails = (item) => details.has(`${item.set}/${item.page}`);
 
-// What is known of an image: {thumbnail, record}, where the record has every field of the lineage
-// table; null where its page can't be loaded.
+// What is known of an image: {thumbnail, record, sources}, where the record has every field of the
+// lineage table, and sources are the pictures that it was made from; null where its page can't be
+// loaded.
 async function detailsOf(item) {
   const name = `${item.set}/${item.page}`;
   let page = details.get(name);
@@ -111,5 +144,10 @@ function byRow(lines) {
   return new Map(lines.map(([id, thumbnail, ...values]) => [id, {
     thumbnail: thumbnail && `data:image/webp;base64,${thumbnail}`,
     record: new Map(gallery.fields.map((field, place) => [field, values[place]])),
+    sources: (values[gallery.fields.length] ?? []).map(source),
   }]));
 }
+
+// A picture that an image was made from: {input, uri, key, link}. One that lies elsewhere has no
+// link: it is named, and never loaded.
+const source = ([input, uri, key]) => ({ input, uri, key, link: linkTo(key) });

@@ -1,7 +1,7 @@
 // Filters: what is chosen, in the form and in the address, so that a view can be shared.
 
 const form = byId("filters");
-const CHOICES = ["q", "set", "partition", "status", "seed", "from", "to", "sort", "size"];
+const CHOICES = ["q", "set", "model", "partition", "status", "seed", "from", "to", "sort", "size"];
 const DAY = 86400000;
 
 // What the address asks for; `image` is the one that is open.
@@ -31,26 +31,44 @@ function writeAddress(choice) {
 
 // Fill the choices that depend on the images.
 function offer(items) {
-  const sets = form.elements.set;
-  for (const set of gallery.sets) {
-    if (![...sets.options].some((option) => option.value === set.name)) {
-      sets.append(element("option", set.name, { value: set.name }));
-    }
-  }
-  sets.closest("label").hidden = gallery.sets.length < 2;
+  offerChoices("set", gallery.sets.map((set) => set.name));
+  offerChoices("model", [...new Set(gallery.sets.flatMap((set) => set.models))].sort());
   const partitions = [...new Set(items.map((item) => item.partition))].filter(Boolean).sort();
   byId("partitions").replaceChildren(
     ...partitions.slice(0, 500).map((value) => element("option", "", { value })),
   );
 }
 
+function offerChoices(name, values) {
+  const field = form.elements[name];
+  const known = new Set([...field.options].map((option) => option.value));
+  for (const value of values) {
+    if (!known.has(value)) field.append(element("option", value, { value }));
+  }
+  field.closest("label").hidden = values.length < 2;
+}
+
 const ORDERS = {
   "": (a, b) => b.time - a.time || a.rank - b.rank,
   oldest: (a, b) => a.time - b.time || a.rank - b.rank,
-  name: (a, b) => compare(a.name, b.name) || a.take - b.take || b.time - a.time || a.rank - b.rank,
+  name: (a, b) => compare(a.group || a.name, b.group || b.name) || beside(a, b)
+    || b.time - a.time || a.rank - b.rank,
   seed: (a, b) => compareSeeds(a.seed, b.seed) || a.rank - b.rank,
 };
 const compare = new Intl.Collator("en", { numeric: true }).compare;
+
+// One prompt's takes, and those of one take by model.
+const beside = (a, b) => a.take - b.take || compare(a.model, b.model);
+
+// Newest first; where models are compared, all images of a prompt come where its newest is.
+function byNewestOfGroup(items) {
+  if (!labels.size) return ORDERS[""];
+  const newest = new Map();
+  for (const { group, time } of items) newest.set(group, Math.max(time, newest.get(group) ?? 0));
+  const time = (item) => (item.group ? newest.get(item.group) : item.time);
+  return (a, b) => time(b) - time(a) || compare(a.group, b.group) || beside(a, b)
+    || ORDERS[""](a, b);
+}
 
 // Seeds are text, since they may exceed what a number holds exactly; those unknown come last.
 function compareSeeds(a, b) {
@@ -66,16 +84,17 @@ function choose(items, choice) {
   const to = choice.to ? Date.parse(choice.to) + DAY : Infinity;
   const found = items.filter((item) =>
     (!choice.set || item.set === choice.set)
+    && (!choice.model || item.model === choice.model)
     && (!choice.status || item.status === choice.status
       || (choice.status === "missing" && item.status !== "stored"))
     && (!choice.seed || item.seed === choice.seed)
     && item.time >= from && item.time < to
     && (!partition || fold(item.partition).includes(partition))
     && (!words.length || has(item, words)));
-  return found.sort(ORDERS[choice.sort] ?? ORDERS[""]);
+  return found.sort((choice.sort && ORDERS[choice.sort]) || byNewestOfGroup(found));
 }
 
 function has(item, words) {
-  item.folded ??= fold(`${item.prompt}\n${item.name}`);
+  item.folded ??= fold(`${item.prompt}\n${item.name}\n${item.label && item.model}`);
   return words.every((word) => item.folded.includes(word));
 }

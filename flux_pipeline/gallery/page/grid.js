@@ -138,6 +138,7 @@ function makeTile(item) {
   if (item.link) {
     tile.picture = element("img", "", { alt: item.prompt || item.name, decoding: "async" });
     button.append(tile.picture, element("span", item.name, { class: "name", "aria-hidden": "true" }));
+    if (item.label) button.append(element("span", item.label, { class: "model" }));
   } else {
     button.append(reasonOf(item));
   }
@@ -152,7 +153,7 @@ function reasonOf(item) {
   reason.append(
     element("b", item.status === "stored" ? "elsewhere" : item.status),
     element("span", item.reason || NO_REASON, { class: "why", dir: "auto" }),
-    element("span", item.name, { class: "whose" }),
+    element("span", item.label ? `${item.name}, ${item.label}` : item.name, { class: "whose" }),
   );
   return reason;
 }

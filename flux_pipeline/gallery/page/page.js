@@ -27,7 +27,7 @@ function apply() {
 }
 
 function say(shown, choice) {
-  const chosen = CHOICES.slice(1, 7).filter((name) => choice[name]).length;
+  const chosen = CHOICES.slice(1, 8).filter((name) => choice[name]).length;
   byId("chosen").textContent = `${chosen}`;
   byId("chosen").hidden = !chosen;
   const filtered = chosen || choice.q;
@@ -50,10 +50,9 @@ function say(shown, choice) {
   }
 }
 
-// Open the image that the address names, or none.
-function openAddressed() {
-  const { image: id } = readAddress();
-  const item = id && all.find((each) => each.id === id);
+// Open the image that the address names by its id, or by its key in the store; or none.
+function openAddressed(id) {
+  const item = id && all.find((each) => each.id === id || each.link === gallery.root + id);
   if (item && item !== view.item) openViewer(item);
   else if (!id && viewer.open) viewer.close();
 }
@@ -78,9 +77,10 @@ byId("more").addEventListener("click", () => {
 });
 byId("skip").addEventListener("click", () => focusTile(grid.active));
 addEventListener("hashchange", () => {
-  fillForm(readAddress());
-  apply();
-  openAddressed();
+  const address = readAddress();
+  fillForm(address);
+  apply(); // which writes what is open
+  openAddressed(address.image);
 });
 addEventListener("keydown", (event) => {
   if (event.key === "/" && !viewer.open && !event.target.closest("input, select")) {
@@ -119,7 +119,7 @@ async function start() {
   offer(all);
   fillForm(readAddress());
   apply();
-  openAddressed();
+  openAddressed(readAddress().image);
   document.documentElement.dataset.ready = "true";
 }
 

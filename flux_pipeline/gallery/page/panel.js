@@ -24,7 +24,8 @@ const GROUPS = {
   },
 };
 const NO_REASON = "no reason was given";
-const APART = new Set(["prompt", "input", "width", "height"]); // shown in their own way
+const APART = new Set(["prompt", "input", "input_images", "width", "height"]); // shown in their own way
+const IMAGE_KEY = /^images\/([a-z0-9_]+)\/(.+)\.[a-z]+$/;
 
 const UNITS = {
   bytes: (value) => sized(Number(value)),
@@ -35,8 +36,9 @@ const UNITS = {
   stored_at: moment,
 };
 
-// The panel's content; `record` is null where the details could not be loaded.
-function panelOf(item, record) {
+// The panel's content; `known` is null where the details could not be loaded.
+function panelOf(item, known) {
+  const record = known?.record;
   const parts = [element("p", item.prompt, { class: "prompt", dir: "auto" })];
   if (item.status !== "stored" || !item.link) {
     const reason = record?.get("error")?.replace(/^held: /, "") || item.reason || NO_REASON;
@@ -47,6 +49,7 @@ function panelOf(item, record) {
       { class: "bad" }));
     return parts;
   }
+  parts.push(...sourcesOf(known.sources));
   parts.push(...commandsOf(item, record));
   if (item.link) {
     parts.push(element("a", "Open the file", { href: item.link, target: "_blank", rel: "noopener" }));
@@ -60,6 +63,46 @@ function panelOf(item, record) {
   parts.push(...groupOf("Others", Object.fromEntries(others.map((n) => [n, n])), record, item));
   parts.push(element("h3", "Input as it was sent"), element("pre", pretty(record.get("input"))));
   return parts;
+}
+
+// The pictures that it was made from, small; each leads to itself in its own set's gallery.
+function sourcesOf(sources) {
+  if (!sources.length) return [];
+  const shown = element("ul", "", { class: "sources" });
+  for (const each of sources) {
+    const line = element("li");
+    const words = element("span");
+    words.append(element("span", each.input, { class: "quiet" }));
+    if (each.link) {
+      const small = element("img", "", { alt: "", src: each.link, decoding: "async" });
+      small.addEventListener("error", () => {
+        small.remove();
+        words.append(element("span", "its file is not there", { class: "quiet" }));
+      });
+      line.append(small);
+    }
+    const address = galleryOf(each);
+    words.append(address ? element("a", nameOf(each), { href: address })
+      : element("span", `${each.uri || "an address that is not known"}, which lies elsewhere`,
+        { dir: "auto" }));
+    line.append(words);
+    shown.append(line);
+  }
+  return [element("h3", "Made from"), shown];
+}
+
+// Where a picture is in its own set's gallery: on this page, where it has that set's images.
+function galleryOf({ key, link }) {
+  const set = link && IMAGE_KEY.exec(key)?.[1];
+  if (!set) return link;
+  const place = `#${new URLSearchParams({ image: key })}`;
+  const isHere = gallery.sets.some(({ name }) => name === set);
+  return isHere ? place : `${gallery.root}galleries/${set}/index.html${place}`;
+}
+
+function nameOf({ key }) {
+  const [, set, name] = IMAGE_KEY.exec(key) ?? ["", "", key];
+  return set ? `${set} / ${name}` : name;
 }
 
 function groupOf(title, labels, record, item) {

@@ -1,4 +1,4 @@
-// Viewer: one image as large as the window, nearer, and its neighbours.
+// Viewer: one image as large as the window, nearer, its neighbours, and what it was made from.
 
 const viewer = byId("viewer");
 const stage = byId("stage");
@@ -6,7 +6,17 @@ const NEAREST = 12;
 const STEP = 1.5;
 const PAN = 80; // px
 
-const view = { item: null, picture: null, zoom: 1, x: 0, y: 0, changed: () => {} };
+const MOST_BESIDE = 4; // sources beside their result; each of the others is shown alone
+
+const view = {
+  item: null,
+  picture: null, // of the image itself; null where it has none
+  sources: [], // what it was made from, of this store
+  beside: true, // whether sources stand beside their result
+  before: 0, // which source is shown alone, from 1; 0 is the result
+  zoom: 1, x: 0, y: 0,
+  changed: () => {},
+};
 
 function openViewer(item) {
   view.item = item;
@@ -27,11 +37,13 @@ function showItem() {
   const panel = byId("panel");
   panel.replaceChildren(element("p", item.prompt, { class: "prompt", dir: "auto" }));
   panel.scrollTop = 0;
+  view.zoom = 1;
   showPicture(item);
   detailsOf(item).then((known) => {
     if (view.item !== item) return;
-    panel.replaceChildren(...panelOf(item, known?.record ?? null));
+    panel.replaceChildren(...panelOf(item, known));
     if (known?.thumbnail && view.picture && !view.picture.src) view.picture.src = known.thumbnail;
+    showSources(known?.sources ?? []);
   });
   for (const near of [grid.items[place + 1], grid.items[place - 1]]) {
     if (near?.link) new Image().src = near.link;
@@ -40,23 +52,75 @@ function showItem() {
 
 function showPicture(item) {
   view.picture = null;
-  stage.replaceChildren();
+  const result = element("figure", "", { class: "result" });
   if (item.link) {
     const picture = element("img", "", { alt: item.prompt || item.name, draggable: "false" });
     const whole = new Image();
     whole.src = item.link;
     whole.decode().then(() => { picture.src = item.link; }, () => {
-      if (view.picture === picture && !picture.src) stage.replaceChildren(lost());
+      if (view.picture === picture && !picture.src) result.replaceChildren(lost());
     });
     view.picture = picture;
-    stage.append(picture);
+    result.append(picture);
   } else {
     const reason = element("div", "", { class: "reason" });
     reason.append(element("h3", item.status, { class: `status-${item.status}` }),
       element("p", item.reason || NO_REASON, { dir: "auto" }));
-    stage.append(reason);
+    result.append(reason);
   }
-  zoomTo(1);
+  stage.replaceChildren(result);
+  showSources([]);
+}
+
+// Beside the image those that it was made from, as far as they are in this store.
+function showSources(sources) {
+  view.sources = sources.filter(({ link }) => link);
+  view.before = 0;
+  const figures = view.sources.map((each) => {
+    const figure = element("figure", "", { class: "source" });
+    const picture = element("img", "", { alt: `Made from ${nameOf(each)}`, draggable: "false" });
+    picture.addEventListener("error", () => picture.replaceWith(lost()));
+    picture.src = each.link;
+    figure.append(picture, element("figcaption", `before: ${each.input}`));
+    return figure;
+  });
+  const result = stage.querySelector(".result");
+  stage.querySelectorAll(".source, .result figcaption").forEach((each) => each.remove());
+  if (figures.length) result.append(element("figcaption", "after"));
+  result.before(...figures);
+  for (const name of ["beside", "swap"]) {
+    viewer.querySelector(`[data-do=${name}]`).hidden = !figures.length;
+  }
+  arrangeStage();
+}
+
+// Side by side, or one of them alone: all in the same place, so that what differs is seen.
+function arrangeStage() {
+  const beside = view.beside && view.sources.length > 0;
+  stage.querySelectorAll(".source").forEach((figure, place) => {
+    figure.hidden = beside ? place >= MOST_BESIDE : place + 1 !== view.before;
+  });
+  const result = stage.querySelector(".result");
+  result.hidden = !beside && view.before > 0;
+  viewer.querySelector("[data-do=beside]").setAttribute("aria-pressed", `${view.beside}`);
+  zoomTo(view.zoom, view.x, view.y);
+}
+
+function standBeside() {
+  if (!view.sources.length) return;
+  view.beside = !view.beside;
+  view.before = 0;
+  arrangeStage();
+}
+
+// From the result to each of its sources and back.
+function swap() {
+  if (!view.sources.length) return;
+  view.before = (view.before + 1) % (view.sources.length + 1);
+  view.beside = false;
+  arrangeStage();
+  const said = stage.querySelector("figure:not([hidden]) figcaption").textContent;
+  byId("viewer-says").textContent = said;
 }
 
 const lost = () => element("p", "Its file is not there, or is no image that can be shown.",
@@ -64,11 +128,12 @@ const lost = () => element("p", "Its file is not there, or is no image that can 
 
 function zoomTo(zoom, x = 0, y = 0) {
   view.zoom = Math.min(NEAREST, Math.max(1, zoom));
-  const room = { x: stage.clientWidth * (view.zoom - 1) / 2, y: stage.clientHeight * (view.zoom - 1) / 2 };
+  const { clientWidth, clientHeight } = stage.querySelector("figure:not([hidden])") ?? stage;
+  const room = { x: clientWidth * (view.zoom - 1) / 2, y: clientHeight * (view.zoom - 1) / 2 };
   view.x = Math.min(room.x, Math.max(-room.x, view.zoom === 1 ? 0 : x));
   view.y = Math.min(room.y, Math.max(-room.y, view.zoom === 1 ? 0 : y));
-  if (view.picture) {
-    view.picture.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
+  for (const picture of stage.querySelectorAll("img")) {
+    picture.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
   }
   stage.classList.toggle("near", view.zoom > 1);
   byId("viewer-zoom").textContent = view.zoom === 1 ? "fit" : `${view.zoom.toFixed(1)}×`;
@@ -88,6 +153,8 @@ const ACTIONS = {
   in: () => zoomBy(STEP),
   out: () => zoomBy(1 / STEP),
   fit: () => zoomTo(1),
+  beside: standBeside,
+  swap,
   close: () => viewer.close(),
   panel: () => {
     const wide = viewer.classList.toggle("wide");
@@ -95,7 +162,7 @@ const ACTIONS = {
     zoomTo(view.zoom, view.x, view.y);
   },
 };
-const KEYS = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit", i: "panel" };
+const KEYS = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit", i: "panel", s: "beside", b: "swap" };
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 viewer.addEventListener("click", (event) => {
