@@ -2,7 +2,8 @@
 
 ``Settings.from_environment`` gets the variables as a mapping, cleans each in the same way and
 reports every mistake at once. Only the definitions and the command line read those of the process,
-by ``Settings.of_process``. Importing this module must stay cheap (no pydantic), because every
+by ``Settings.of_process``; the command line has added those of the ``.env`` file before, as
+``project`` reads it. Importing this module must stay cheap (no pydantic), because every
 command does so before it knows what it has to do.
 
     FLUX_CONFIGS             folder of prompt sets (configs)

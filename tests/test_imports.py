@@ -39,6 +39,8 @@ _PROVIDER = {"PIL", "aiohttp", "httpx", "rich", "sqlalchemy"}
 EXPECTED: dict[str, set[str]] = {
     "flux_pipeline": set(),
     "flux_pipeline.settings": set(),
+    "flux_pipeline.project": set(),
+    "flux_pipeline.cli.announcement": set(),
     "flux_pipeline.produce.core": {"pydantic"},
     "flux_pipeline.emulator.options": {"pydantic"},
     "flux_pipeline.provenance.trace": {"numpy", "pyarrow"},

@@ -6,11 +6,14 @@ the call is wrong and nothing was sent, 130 interrupted.
 
 import importlib
 import logging
+import os
 import sys
+from pathlib import Path
 
 import click
 
 from flux_pipeline.errors import ConfigError, FluxPipelineError
+from flux_pipeline.project import load_env_file
 
 INTERRUPTED = 130
 """The exit code after SIGINT or SIGTERM."""
@@ -59,7 +62,8 @@ class _LazyGroup(click.Group):
     help="What is logged to standard error.",
 )
 @click.version_option(package_name="flux-pipeline")
-def cli(log_level: str) -> None:
+@click.pass_context
+def cli(context: click.Context, log_level: str) -> None:
     """Declarative image production: prompt sets in, images with their lineage out."""
     _escape_what_the_terminal_cannot_show()
     logging.basicConfig(
@@ -67,6 +71,8 @@ def cli(log_level: str) -> None:
     )
     for name in _LEAKY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Before anything reads the environment.
+    context.obj = load_env_file(os.environ, Path.cwd())
 
 
 def main() -> None:

@@ -4,8 +4,10 @@ import sys
 
 import click
 
+from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.errors import ConfigError, Problem
+from flux_pipeline.text import count_noun
 
 
 @click.command()
@@ -30,6 +32,7 @@ def alert(test: bool) -> None:
             click.echo(f"{webhook}{', signed' if webhook.secret else ''}")
         click.echo("flux-pipeline alert --test sends a message")
         return
+    announce(settings, {"FLUX_ALERT_URL": count_noun(len(webhooks), "webhook")})
     sample = build_alert(
         Kind.TEST,
         "flux-pipeline: a test",

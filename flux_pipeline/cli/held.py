@@ -8,6 +8,7 @@ from uuid import uuid4
 import click
 
 from flux_pipeline.audit.held import Held, choose, find_held
+from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.ledger.base import State
@@ -61,7 +62,9 @@ def resend(requests: Sequence[str], yes: bool, as_json: bool) -> None:
     """Let the next run send them again, all where none is named; each may then be paid twice."""
     from flux_pipeline.audit.held import resend as give_up
 
-    with _ledger() as ledger:
+    settings = read_settings(None)
+    announce(settings)
+    with open_ledger(settings.ledger) as ledger:
         chosen = choose_held(find_held(ledger), requests)
         usd = sum(each.usd for each in chosen)
         _ask(f"send {len(chosen)} again, for at most {usd:.4f} USD more?", chosen, yes)
@@ -95,7 +98,9 @@ def adopt(request: str, prediction_id: str, force: bool, as_json: bool) -> None:
     """
     from flux_pipeline.audit.held import adopt as take
 
-    with open_producer(read_settings(None)) as producer:
+    settings = read_settings(None)
+    announce(settings)
+    with open_producer(settings) as producer:
         sha = request
         if len(request) != _SHA:
             sha = choose_held(find_held(producer.ledger), [request])[0].request_sha256

