@@ -12,8 +12,9 @@ ever code.
 
 import base64
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +40,7 @@ _LINE_END = ",\n"
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
+_PICTURE_INPUT = re.compile("image|mask|reference|picture|photo")
 _MOST_SOURCES = 32
 """Pictures that an image is shown beside; a model takes at most 14."""
 _HELD = "held: "
@@ -219,19 +221,35 @@ def detail_lines(
     for row_id, row in zip(ids, rows.select(FIELDS).to_pylist(), strict=True):
         thumbnail = _webp_base64(thumbnails.get(row["image_sha256"] or "", b""))
         values = [_field_value(name, row[name]) for name in FIELDS]
-        sources = _sources(row["input_images"], store_uri)
+        sources = _sources(row, store_uri)
         lines.append(to_json([row_id, thumbnail, *values, *([sources] if sources else [])]))
     return lines
 
 
-def _sources(input_images: str | None, store_uri: str) -> list[list[str]]:
+def _sources(row: Mapping[str, Any], store_uri: str) -> list[list[str]]:
     """Of each picture that went in: its input, its address, and its key in the same store."""
     try:
-        found = json.loads(input_images or "[]")
-        addresses = [(str(each["name"]), str(each["uri"])) for each in found[:_MOST_SOURCES]]
+        known = json.loads(row["input_images"] or "[]")
+        found = [(str(each["name"]), str(each["uri"])) for each in known]
     except (LookupError, TypeError, ValueError):
-        return []  # written by another hand: the input still names them
-    return [[name, uri, _key_of(uri, store_uri)] for name, uri in addresses]
+        found = []  # written by another hand: the input still names them
+    found += _linked_pictures(row["input"] or "")
+    return [[name, uri, _key_of(uri, store_uri)] for name, uri in found[:_MOST_SOURCES]]
+
+
+def _linked_pictures(recorded_input: str) -> Iterator[tuple[str, str]]:
+    """The inputs that hold a picture's address in the web, by their names: weights have one too."""
+    if "https://" not in recorded_input:
+        return
+    try:
+        values = json.loads(recorded_input)
+    except ValueError:
+        return
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if _PICTURE_INPUT.search(name):
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, str) and each.startswith("https://"):
+                    yield name, each
 
 
 def _webp_base64(thumbnail: bytes) -> str:

@@ -313,6 +313,24 @@ def test_sources_are_keys_of_this_store_or_addresses_alone_and_only_where_there_
     assert [len(found[seed]) for seed in "234"] == [known] * 3
 
 
+def test_pictures_that_the_input_links_to_are_sources_and_weights_are_none(
+    store: CountingStore,
+) -> None:
+    sent = {
+        "hf_lora": "https://weights.invalid/a.safetensors",
+        "image": "https://pictures.invalid/a.png",
+        "image_input": ["sha256:" + "0" * 64, "https://pictures.invalid/b.png"],
+        "prompt": "https://pictures.invalid/c.png",
+    }
+    record(store, [an_image(store, 1, input=json.dumps(sent))])
+    built(store)
+    ((*_, sources),) = data(store, "details")
+    assert sources == [
+        ["image", "https://pictures.invalid/a.png", ""],
+        ["image_input", "https://pictures.invalid/b.png", ""],
+    ]
+
+
 def test_a_row_names_its_model_where_the_row_before_has_another(store: CountingStore) -> None:
     models = ["a/one", "a/one", "b/two", "b/two", "a/one"]
     record(store, [an_image(store, n, model=model) for n, model in enumerate(models)])
