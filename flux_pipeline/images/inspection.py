@@ -7,9 +7,11 @@ be traced. Both work on one small picture, about 128 px, made of the decoded pix
 import io
 import struct
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from threading import Lock
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +31,12 @@ from flux_pipeline.images.labels import Label, names_manifest, read_label
 
 Carrier: TypeAlias = Literal["c2pa", "xmp"]
 """Where a label was read from: a C2PA manifest or an XMP packet."""
-MAX_PIXELS: Final = 16_777_216
-"""4096 x 4096 px. Pillow's own limit lets 9,000 x 9,000 px pass, which take 324 MB."""
+MAX_PIXELS: Final = 89_478_485
+"""9,459 x 9,459 px, above which Pillow warns: 360 MB while they are decoded. Upscalers return so
+many, and what was paid for must not be refused."""
+_LARGE_PIXELS: Final = 16_777_216
+"""4096 x 4096 px: of more than that only one image is decoded at a time."""
+_one_large_image = Lock()
 THUMBNAIL_SIDE: Final = 100
 """px, the longer side"""
 _THUMBNAIL_QUALITY = 60
@@ -166,7 +172,7 @@ def decode(body: bytes, structure: Structure) -> Decoded:
     """
     name = _PILLOW_NAMES[structure.image_format]
     try:
-        with Image.open(io.BytesIO(body), formats=[name]) as image:
+        with _bounded_memory(structure), Image.open(io.BytesIO(body), formats=[name]) as image:
             image.load()
             if image.size != (structure.width, structure.height):
                 raise ImageError(
@@ -179,6 +185,11 @@ def decode(body: bytes, structure: Structure) -> Decoded:
             f"{structure.image_format} of {len(body)} bytes does not decode "
             f"({type(error).__name__})"
         ) from error
+
+
+def _bounded_memory(structure: Structure) -> AbstractContextManager[Any]:
+    is_large = structure.width * structure.height > _LARGE_PIXELS
+    return _one_large_image if is_large else nullcontext()
 
 
 def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:

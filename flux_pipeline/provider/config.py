@@ -85,7 +85,8 @@ class ProviderConfig:
     """Of a successful reply: images may lie in it. Other replies are cut at 1 MiB."""
     max_page_bytes: int = 64 * 2**20
     """Of one page of the list: it may show every picture that was sent within an input."""
-    max_download_bytes: int = 32 * 2**20
+    max_download_bytes: int = 160 * 2**20
+    """Of one output: a PNG of ``images.inspection.MAX_PIXELS`` may be so large."""
     max_upload_bytes: int = 100 * 10**6
     """Of one file; larger ones are not sent."""
 
