@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import sqlalchemy as sa
@@ -47,8 +48,8 @@ class Owned(Pipeline):
         return self.run(requests)
 
 
-def owned(pipeline: Pipeline) -> Owned:
-    return Owned(**{name: getattr(pipeline, name) for name in pipeline.__dataclass_fields__})
+def owned(open_pipeline: Open, *arguments: object) -> Owned:
+    return cast("Owned", open_pipeline(*arguments, kind=Owned))
 
 
 def unmarked(pipeline: Owned) -> Pipeline:
@@ -58,7 +59,7 @@ def unmarked(pipeline: Owned) -> Pipeline:
 
 @pytest.fixture
 def pipeline(open_pipeline: Open) -> Owned:
-    return owned(open_pipeline())
+    return owned(open_pipeline)
 
 
 def back_up(pipeline: Pipeline) -> Path:
@@ -126,7 +127,7 @@ def test_a_backup_of_an_empty_ledger_is_older_too(pipeline: Owned) -> None:
 
 def test_without_a_list_it_is_said_too(open_pipeline: Open) -> None:
     """All that the backup knows is open there, so store and ledger seem to agree."""
-    pipeline = owned(open_pipeline(None, NO_LIST))
+    pipeline = owned(open_pipeline, None, NO_LIST)
     requests = make_requests(3)
     claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
     for request in requests:
@@ -142,7 +143,7 @@ def test_without_a_list_it_is_said_too(open_pipeline: Open) -> None:
 
 def test_whatever_the_backup_has_of_them_is_corrected(open_pipeline: Open) -> None:
     """Written, accepted, held, and proven never to have been sent: all of it is stored by now."""
-    pipeline = owned(open_pipeline(None, NO_LIST))
+    pipeline = owned(open_pipeline, None, NO_LIST)
     requests = make_requests(4)
     claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
     for request, state in zip(requests, (State.HELD, State.UNSENT), strict=False):

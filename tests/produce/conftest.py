@@ -21,13 +21,14 @@ def open_pipeline(tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
         faults: FaultPlan | None = None,
         options: EmulatorOptions = QUICK,
         finish: Callable[[bytes], bytes] = bytes,
+        kind: type[Pipeline] = Pipeline,
         **more: object,
     ) -> Pipeline:
         server = EmulatorServer(options, faults, finish=finish)
         server.__enter__()
         ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db", lease_seconds=POLICY.lease)
         store = open_store(f"file:{tmp_path}/store")
-        opened.append(Pipeline(server, ledger, store, tmp_path, **more))  # type: ignore[arg-type]
+        opened.append(kind(server, ledger, store, tmp_path, **more))  # type: ignore[arg-type]
         return opened[-1]
 
     yield make
