@@ -41,6 +41,7 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.settings": set(),
     "flux_pipeline.project": set(),
     "flux_pipeline.cli.announcement": set(),
+    "flux_pipeline.cli.component_project": set(),
     "flux_pipeline.produce.core": {"pydantic"},
     "flux_pipeline.emulator.options": {"pydantic"},
     "flux_pipeline.provenance.trace": {"numpy", "pyarrow"},

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from flux_pipeline.cli.component_project import given_by_project
 from flux_pipeline.endpoint import store_folder
 from flux_pipeline.project import EnvFile
 from flux_pipeline.settings import LEDGER_VARIABLE, Settings
@@ -45,6 +46,8 @@ def describe_setup(
 
 def origin(variable: str, env_file: EnvFile) -> str:
     """Where a variable's value comes from, in few words."""
+    if variable in given_by_project():
+        return "the project's image_producer"
     if not os.environ.get(variable):
         return "default"
     if variable not in env_file.names:

@@ -1,7 +1,6 @@
 """`flux-pipeline reproduce`: makes an image again, which is paid again, and compares both."""
 
 import json
-import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.announcement import announce
+from flux_pipeline.cli.component_project import load_sets, place_of_sets, read_process_settings
 from flux_pipeline.cli.trace import open_table
 from flux_pipeline.text import count_noun, printable
 
@@ -30,9 +30,9 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
     The original stays as it is. All images of its prediction are made again. Exit code: 0 all are
     identical or similar, 1 one is different or did not come.
     """
-    from flux_pipeline.settings import Settings, find_missing_key
+    from flux_pipeline.settings import find_missing_key
 
-    settings = Settings.of_process(os.environ)
+    settings = read_process_settings()
     plan = _plan(settings, target)
     if dry_run:
         _say_plan(plan, as_json=as_json)
@@ -65,7 +65,7 @@ def _plan(settings: "Settings", target: str) -> "Plan":
     from flux_pipeline.models import Catalog
     from flux_pipeline.provenance.reproduce import plan_reproduction
 
-    catalog = Catalog.of_configs(settings.configs)
+    catalog = Catalog.of_configs(place_of_sets(settings))
     return plan_reproduction(
         snapshot, store, answer.record, lambda name: _set(settings, name), catalog
     )
@@ -73,15 +73,14 @@ def _plan(settings: "Settings", target: str) -> "Plan":
 
 def _set(settings: "Settings", name: str) -> "PromptSet":
     from flux_pipeline.errors import ConfigError, Problem
-    from flux_pipeline.prompts import load_prompt_sets
 
-    for prompt_set in load_prompt_sets(settings.configs):
+    for prompt_set in load_sets(settings):
         if prompt_set.name == name:
             return prompt_set
     message = (
         f"has no prompt set {name}, which alone has secrets or files of this input: restore it"
     )
-    raise ConfigError([Problem(str(settings.configs), 0, "", message)])
+    raise ConfigError([Problem(str(place_of_sets(settings)), 0, "", message)])
 
 
 def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reproduction":
@@ -94,7 +93,7 @@ def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reprodu
 
     limits = Limits(usd_per_day=settings.budget_usd_per_day)
     with suppress(KeyError):  # of a model that is not known any more the recorded cost counts
-        check_prices(limits, [Catalog.of_configs(settings.configs).find(plan.request.model)])
+        check_prices(limits, [Catalog.of_configs(place_of_sets(settings)).find(plan.request.model)])
     with open_producer(settings) as producer:
         done = send_again(producer, plan, run_id=f"reproduce-{uuid4().hex[:12]}", limits=limits)
         if as_json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flux_pipeline.cli.component_project import read_process_settings
 from flux_pipeline.settings import Settings
 from flux_pipeline.text import printable, shorten
 
@@ -70,8 +71,8 @@ def _trace_target(target: str, *, as_json: bool) -> None:
     from flux_pipeline.provenance.sources import trace_sources
     from flux_pipeline.provenance.trace import answer_to
 
-    options = Settings.of_process(os.environ).store_options
     store, snapshot = open_table()
+    options = Settings.of_process(os.environ).store_options
     answer, why = answer_to(store, snapshot, target, options=options)
     record = answer.record if answer else None
     sources = trace_sources(snapshot, record) if record else ()
@@ -235,6 +236,6 @@ def open_table() -> "tuple[Store, Snapshot]":
     from flux_pipeline.lineage.query import open_snapshot
     from flux_pipeline.store.open import open_store
 
-    settings = Settings.of_process(os.environ)
+    settings = read_process_settings()
     store = open_store(settings.store, settings.store_options)
     return store, open_snapshot(store)

@@ -3,19 +3,27 @@
 import os
 import shlex
 import stat
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
 
+from flux_pipeline.cli.component_project import (
+    find_component_project,
+    load_sets,
+    place_of_sets,
+    read_process_settings,
+)
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.models import Catalog, Model
-from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
+from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.schema import parse_day
 from flux_pipeline.settings import HOME_VARIABLE, Settings
 from flux_pipeline.text import printable
@@ -32,21 +40,23 @@ def read_settings(configs: Path | None) -> Settings:
     """
     if configs is not None:
         os.environ["FLUX_CONFIGS"] = str(configs)
-    return Settings.of_process(os.environ)
+    return read_process_settings()
 
 
 def choose_sets(settings: Settings, names: Sequence[str]) -> Sequence[PromptSet]:
     """The prompt sets of these names, in their order; all where no name is given.
 
+    They are the files of the folder of FLUX_CONFIGS, or the components of the project.
+
     Raises:
         ConfigError: With every mistake in every file.
         click.BadParameter: For a name that no file has.
     """
-    known = {prompt_set.name: prompt_set for prompt_set in load_prompt_sets(settings.configs)}
+    known = {prompt_set.name: prompt_set for prompt_set in load_sets(settings)}
     missing = [name for name in names if name not in known]
     if missing:
         raise click.BadParameter(
-            f"{settings.configs} has no prompt set {', '.join(missing)};"
+            f"{place_of_sets(settings)} has no prompt set {', '.join(missing)};"
             f" it has {', '.join(known) or 'none'}"
         )
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
@@ -207,6 +217,26 @@ def dagster_home() -> Path:
         message = f"can't be written ({error.strerror}): make room there, or set DAGSTER_HOME"
         raise ConfigError([Problem(str(home), 0, "", message)]) from error
     return home
+
+
+def ui_command(settings: Settings) -> str:
+    """The command that opens Dagster on the runs of this folder; it works as it is typed."""
+    at = f"  # {settings.ui_url}"
+    makefile = Path("Makefile")
+    if os.environ.get("MAKELEVEL") and makefile.is_file() and "\nui:" in makefile.read_text():
+        return f"make ui{at}"
+    home = dagster_home()
+    given = f"{HOME_VARIABLE}={shlex.quote(str(home))} " if home != Path.cwd() else ""
+    program = f"{shlex.quote(sys.executable)} -m dagster dev"
+    if find_component_project() is not None:
+        command = "dg dev"
+    elif Path("workspace.yaml").exists():
+        command = program
+    else:
+        command = f"{program} -m flux_pipeline.definitions"
+    if find_spec("dagster_webserver") is None:
+        command = f"{shlex.quote(sys.executable)} -m pip install 'flux-pipeline[ui]' && {command}"
+    return f"{given}{command}{at}"
 
 
 def _find_home_mistake(home: Path) -> str:

@@ -19,7 +19,7 @@ prompt set file, and the values that Dagster has read are not used.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -278,11 +278,28 @@ def _load_anew(tree: dg.ComponentTree) -> Sequence[LoadedPromptSet]:
     Raises:
         ConfigError: With everything that is wrong; for an error of Dagster's, its message.
     """
-    try:
+    with errors_of_components(tree.defs_module_path):
         again = dg.ComponentTree.from_module(tree.defs_module, tree.project_root)
         return _distinct(again.get_all_components(PromptSet))
-    except Exception as error:  # Dagster raises errors of many classes here
-        raise _as_config_error(error, tree.defs_module_path) from error
+
+
+def load_component_sets(root: Path) -> Sequence[LoadedPromptSet]:
+    """The prompt sets of the components of the project in a folder, for use outside of Dagster.
+
+    Raises:
+        ConfigError: As ``_load_anew``.
+    """
+    with errors_of_components(root):
+        return _distinct(dg.ComponentTree.for_project(root).get_all_components(PromptSet))
+
+
+@contextmanager
+def errors_of_components(place: Path) -> Iterator[None]:
+    """Turn what Dagster raises while it loads components into one ``ConfigError``."""
+    try:
+        yield
+    except Exception as error:  # of many classes, and whatever the project's own code raises
+        raise _as_config_error(error, place) from error
 
 
 def _as_config_error(error: BaseException, place: Path) -> ConfigError:

@@ -240,10 +240,12 @@ def launch_chain(
     definitions: dg.Definitions,
     prompt_sets: Sequence[PromptSet],
     partitions: Collection[str] | None = None,
+    *,
+    location: str = CODE_LOCATION,
 ) -> Sequence[Launched]:
     """As ``launch_set``, for sets of one chain: the first, and some of those that follow it.
 
-    All of them are made in one run, in order.
+    All of them are made in one run, in order. ``location`` as for ``launch_job``.
     """
     first, *rest = prompt_sets
     known = build_partitions(first).get_partition_keys(current_time=datetime.now(UTC))
@@ -257,6 +259,7 @@ def launch_chain(
             keys.chain_job if rest else keys.job,
             tags=range_tags(span),
             assets=assets if rest else None,
+            location=location,
         )
         for span in runs_for(first, known, chosen)
     ]
@@ -269,31 +272,37 @@ def launch_job(
     *,
     tags: Mapping[str, str] | None = None,
     assets: frozenset[dg.AssetKey] | None = None,
+    location: str = CODE_LOCATION,
 ) -> Launched:
     """Run a job to its end, in this process; nothing starts it again by itself.
 
-    ``assets`` are those of the job that are made; None is all of them.
+    ``assets`` are those of the job that are made; None is all of them. ``location`` is the name
+    of the code location in which the web interface finds the job.
 
     Raises:
         KeyboardInterrupt: After SIGINT or SIGTERM; the run was drained and is noted as canceled.
         HistoryError: Dagster's own database failed.
     """
     with _reported_errors(instance):
-        return _launch_job(instance, definitions, job_name, tags or {}, assets)
+        return _launch_job(
+            instance, definitions, job_name, tags=tags or {}, assets=assets, location=location
+        )
 
 
 def _launch_job(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
     job_name: str,
+    *,
     tags: Mapping[str, str],
     assets: frozenset[dg.AssetKey] | None,
+    location: str,
 ) -> Launched:
     _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
     if assets is not None and assets != job.asset_layer.selected_asset_keys:
         job = job.get_subset(asset_selection=assets)
-    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), _REPOSITORY)
     run_id = str(uuid4())
     run = instance.create_run_for_job(
         job,
