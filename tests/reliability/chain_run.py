@@ -115,15 +115,15 @@ class EmulatorProcess:
 
 
 @contextmanager
-def emulator_process(folder: Path, load: Load, *, file_seconds: float) -> Iterator[EmulatorProcess]:
+def emulator_process(folder: Path, load: Load) -> Iterator[EmulatorProcess]:
     options = EmulatorOptions(
         latency_median=load.latency,
         render="cheap",
         creates_per_minute=None,
         calls_per_minute=None,
+        list_enabled=load.has_list,
         list_delay_seconds=load.list_delay,
         retention_seconds=1e9,
-        file_seconds=file_seconds,
     )
     plan = FaultPlan.model_validate(load.faults)
     port = free_port()
@@ -225,7 +225,7 @@ def load_chain(configs: Path) -> Sequence[PromptSet]:
 
 
 def work_on_chain(folder: Path, origin: str, load: Load, run_id: str) -> None:
-    """One worker: the whole chain from wherever it stands, run after run until all is there."""
+    """One worker: the whole chain from wherever it stands, run after run until all is over."""
     # As Dagster has it: both signals raise in the main thread.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Workers differ, and settle what the others have sent: most upload, some write small pictures
@@ -243,8 +243,8 @@ def work_on_chain(folder: Path, origin: str, load: Load, run_id: str) -> None:
 
 
 def make_chain(producer: Producer, sets: Sequence[PromptSet], run_id: str) -> bool:
-    """One run of the chain; returns whether all of it is stored."""
-    complete = True
+    """One run of the chain; returns whether all of it is stored or held."""
+    over = True
     for number, prompt_set in enumerate(sets):
         partitions: dict[str, list[Request]] = {key: [] for key in prompt_set.partition_keys()}
         for request in prompt_set.requests(pictures=LedgerPictures(producer.ledger)):
@@ -260,8 +260,9 @@ def make_chain(producer: Producer, sets: Sequence[PromptSet], run_id: str) -> bo
             ),
         ) as reports:
             for report in reports:
-                complete &= report.tally.complete
-    return complete
+                tally = report.tally
+                over &= tally.asked == tally.stored + tally.unchanged + tally.held
+    return over
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ def read_chain_books(chain: Chain) -> ChainBooks:
         accepted=len(made),
         failed=len(made) - len(good),
         stored=len(files),
-        paid_twice=_paid_twice(stored, good.values(), chain.asked),
+        paid_twice=_paid_twice(attempts, good.values(), chain.asked),
         unknown=len(good.keys() - ours),
         wrong_bytes=sum(
             _is_made_from_others(good[str(attempt.prediction_id)], chain.asked, attempt, hashes)
@@ -327,15 +328,17 @@ def read_chain_books(chain: Chain) -> ChainBooks:
 
 
 def _paid_twice(
-    stored: Sequence[Attempt], good: Collection[Made], asked: Mapping[str, Request]
+    attempts: Sequence[Attempt], good: Collection[Made], asked: Mapping[str, Request]
 ) -> int:
     """Good predictions beyond those asked for, by model, prompt and what they were made from."""
     wanted: Counter[tuple[object, ...]] = Counter()
-    for attempt in stored:
-        request = asked[attempt.request_sha256]
+    for sha in {attempt.request_sha256 for attempt in attempts}:
+        request = asked[sha]
         pictures = tuple(picture.sha256 for picture in request.pictures)
         wanted[request.model, request.input["prompt"], pictures] += 1
-    had = Counter((each.model, each.input["prompt"], each.pictures) for each in good)
+    had: Counter[tuple[object, ...]] = Counter(
+        (each.model, each.input["prompt"], each.pictures) for each in good
+    )
     return (had - wanted).total()
 
 

@@ -4,6 +4,7 @@ As in ``test_torture.py`` a short form of each runs in `make test`.
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.reliability.chain_run import (
     read_chain_books,
     work_on_chain,
 )
-from tests.reliability.long_run import Load, Workers, disturb, kill, quick_policy
+from tests.reliability.long_run import Load, Workers, disturb, kill, quick_policy, with_policy
 from tests.reliability.test_torture import Say, lengths, long, short
 from tests.servers.picture_provider import PictureProvider, picture_provider
 from tests.servers.processes import start_program
@@ -29,7 +30,10 @@ PATIENT = {"failed_tries": 50, "gone_patience": 30.0}
 
 
 SHORT = short(
-    8, 3, **CHAIN | {"policy": quick_policy(visibility=1.0, expected_seconds=0.1, **PATIENT)}
+    4,
+    2,
+    **CHAIN
+    | {"policy": quick_policy(visibility=0.6, expected_seconds=0.05, **PATIENT), "latency": 0.05},
 )
 LONG = long(
     200,
@@ -40,13 +44,14 @@ LONG = long(
     seconds=(0.2, 1.2),
     policy=quick_policy(visibility=8.0, **PATIENT),
 )
+LENGTHS = lengths(SHORT, LONG)
 
 
-@lengths(SHORT, LONG)
+@LENGTHS
 def test_a_killed_chain_loses_nothing_pays_nothing_twice_and_uses_the_right_bytes(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
-    with emulator_process(tmp_path / "provider", load, file_seconds=86_400.0) as provider:
+    with emulator_process(tmp_path / "provider", load) as provider:
         chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
         disturb(chain.scene, kill)
         books = read_chain_books(chain)
@@ -62,11 +67,13 @@ def test_a_killed_chain_loses_nothing_pays_nothing_twice_and_uses_the_right_byte
         assert_all_is_right(chain, again)
 
 
-@lengths(SHORT, LONG)
+@LENGTHS
 def test_a_killed_chain_is_right_at_a_provider_whose_pictures_differ_every_time(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
-    with picture_provider(PictureProvider(list_delay=load.list_delay)) as served:
+    queue = (load.latency / 4, 2 * load.latency)
+    options = PictureProvider(list_delay=load.list_delay, queue_seconds=queue)
+    with picture_provider(options) as served:
         provider = OtherProvider(served)
         chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
         disturb(chain.scene, kill)
@@ -77,9 +84,27 @@ def test_a_killed_chain_is_right_at_a_provider_whose_pictures_differ_every_time(
 
 
 @pytest.mark.torture
+def test_a_killed_chain_without_a_list_holds_what_it_can_not_prove(
+    tmp_path: Path, say: Say
+) -> None:
+    load = with_policy(replace(LONG, has_list=False, concurrency=4), unknown="hold")
+    with emulator_process(tmp_path / "provider", load) as provider:
+        chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
+        disturb(chain.scene, kill)
+        books = read_chain_books(chain)
+    say_chain(say, "chain, no list, hold", chain, books)
+
+    wrong = (books.paid_twice, books.wrong_bytes, books.wrong_uploads, books.unasked)
+    assert wrong == (0, 0, 0, 0)
+    assert books.unknown <= books.held
+    # Nothing follows from what is held; all the rest is there.
+    assert books.stored + books.held == len(chain.asked)
+
+
+@pytest.mark.torture
 def test_the_command_line_killed_in_a_chain_is_right_in_the_end(tmp_path: Path, say: Say) -> None:
     load = long(50, 8, **CHAIN, latency=0.4, list_delay=5.0)
-    with emulator_process(tmp_path / "provider", load, file_seconds=86_400.0) as provider:
+    with emulator_process(tmp_path / "provider", load) as provider:
         chain = Chain(Workers(tmp_path, provider.origin, load), provider)
         (tmp_path / "dagster").mkdir()
         environ = {
@@ -99,7 +124,7 @@ def test_the_command_line_killed_in_a_chain_is_right_in_the_end(tmp_path: Path, 
             run.process.join(dice.uniform(3.0, 12.0))
             chain.scene.disturbed += run.process.exitcode is None
             kill(chain.scene, run.process)
-        codes = []
+        codes: list[int] = []
         while 0 not in codes and len(codes) < load.disturbances:  # what failed is asked for again
             codes.append(start_program(["run"], folder=tmp_path, environ=environ).wait()[0])
         books = read_chain_books(chain)
@@ -124,7 +149,8 @@ def say_chain(say: Say, row: str, chain: Chain, books: ChainBooks) -> None:
         disturbed=chain.scene.disturbed,
         faults=books.faults,
         stored=books.stored,
-        lost=len(chain.asked) - books.stored,
+        lost=len(chain.asked) - books.stored - books.held,
+        held=books.held,
         paid_twice=books.paid_twice,
         wrong_bytes=books.wrong_bytes,
     )

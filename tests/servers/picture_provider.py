@@ -47,11 +47,18 @@ class PictureProvider:
 
     def create(self, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Accept a prediction, and start it a little later."""
-        made = {"id": f"p{uuid.uuid4().hex[:24]}", "model": model, "version": "hidden"}
-        made |= {"input": dict(given), "status": "starting", "output": None, "error": None}
-        made |= {"created_at": _iso(time.time()), "_": {"shows": time.time() + self.list_delay}}
-        made["_"]["fetched"] = ()
-        made["completed_at"] = None
+        made: dict[str, Any] = {
+            "id": f"p{uuid.uuid4().hex[:24]}",
+            "model": model,
+            "version": "hidden",
+            "input": dict(given),
+            "status": "starting",
+            "output": None,
+            "error": None,
+            "created_at": _iso(time.time()),
+            "completed_at": None,
+            "_": {"shows": time.time() + self.list_delay, "fetched": ()},
+        }
         with self.lock:
             self.predictions.append(made)
         timer = Timer(self.dice.uniform(*self.queue_seconds), self._start, [made])
