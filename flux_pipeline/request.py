@@ -159,6 +159,8 @@ class Request:
     """The pictures that the input names by their hash."""
     defaults: Mapping[str, JsonValue] = field(default_factory=dict, hash=False, repr=False)
     """What the model fills in by its contract; empty for a model whose rules are built in."""
+    price: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    """The model's price by its contract (``models.price``); empty for a built-in model."""
     seed_input: str = "seed"
     """The name of the input that is the seed; empty where the model takes none."""
     secret_inputs: tuple[str, ...] = ()

@@ -70,7 +70,8 @@ def spend(
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {**row, "usd": round(row["usd"], 6), "seconds": round(row["seconds"], 3)}
+    found = {**row, "seconds": round(row["seconds"], 3)}
+    found |= {name: round(row[name], 6) for name in ("usd", "measured_usd")}
     if found.get("day"):
         found["day"] = found["day"].isoformat()
     return found
@@ -83,7 +84,7 @@ def _print_table(by: str, grouped: "pa.Table", sums: Mapping[str, int | float]) 
     rows = grouped.to_pylist()
     left_out = max(len(rows) - _MOST_DAYS, 0) if by == "day" else 0
     table = Table({"set": "prompt set"}.get(by, by), box=None, pad_edge=False)
-    for heading in ("predictions", "images", "refused", "failed", "USD", "seconds"):
+    for heading in ("predictions", "images", "refused", "failed", "USD", "measured", "seconds"):
         table.add_column(heading, justify="right")
     key = grouped.column_names[0]
     for row in rows[left_out:]:
@@ -98,4 +99,9 @@ def _print_table(by: str, grouped: "pa.Table", sums: Mapping[str, int | float]) 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     counts = (row["predictions"], row["images"], row["refused"], row["failed"])
-    return [*(f"{count:,}" for count in counts), f"{row['usd']:.4f}", f"{row['seconds']:,.1f}"]
+    money = (row["usd"], row["measured_usd"])
+    return [
+        *(f"{count:,}" for count in counts),
+        *(f"{usd:.4f}" for usd in money),
+        f"{row['seconds']:,.1f}",
+    ]

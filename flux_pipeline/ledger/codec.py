@@ -14,7 +14,7 @@ from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.request import InputPicture, Request, Source
 
 _FORM = 1
-_OBJECTS = frozenset({"input", "defaults", "source", "pictures"})
+_OBJECTS = frozenset({"input", "defaults", "price", "source", "pictures"})
 _REQUEST = tuple(field.name for field in fields(Request) if field.name not in _OBJECTS)
 _PICTURE = tuple(field.name for field in fields(InputPicture))
 _SOURCE = tuple(field.name for field in fields(Source))
@@ -32,6 +32,7 @@ def dump_request(request: Request) -> str:
     table["form"] = _FORM
     table["input"] = dict(request.input)
     table["defaults"] = dict(request.defaults)
+    table["price"] = dict(request.price)
     table["pictures"] = [
         {name: getattr(picture, name) for name in _PICTURE} for picture in request.pictures
     ]

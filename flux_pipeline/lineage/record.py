@@ -108,6 +108,8 @@ class ImageRecord:
     polls: int = 0
     cost_usd: float = 0.0
     """Estimate; the prediction's cost divided by the images asked for."""
+    measured_usd: float | None = None
+    """The same by the provider's metrics of the finished prediction, where they tell."""
 
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ImageRecord)}

@@ -106,6 +106,12 @@ SCHEMA = pa.schema(
         _column("attempts", pa.int16(), "number of the attempt that it came from"),
         _column("polls", pa.int16(), "status requests of this prediction"),
         _column("cost_usd", pa.float64(), "estimated share of the prediction's price", "USD"),
+        _column(
+            "measured_usd",
+            pa.float64(),
+            "that share by the provider's metrics, where they tell; never an invoice",
+            "USD",
+        ),
     ]
 )
 

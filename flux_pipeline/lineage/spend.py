@@ -38,6 +38,12 @@ SPEND_SCHEMA = pa.schema(
         described_field("refused", pa.int64(), "images that the provider refused or left out"),
         described_field("failed", pa.int64(), "images that could not be made or kept"),
         described_field("usd", pa.float64(), "estimate from the model's price table", "USD"),
+        described_field(
+            "measured_usd",
+            pa.float64(),
+            "by the provider's metrics where they tell, else the estimate",
+            "USD",
+        ),
         described_field("seconds", pa.float64(), "time of the predictions at the provider", "s"),
     ]
 )
@@ -49,6 +55,7 @@ SPEND_SOURCES = {
     "predictions": ["prediction_id"],
     **{name: ["status"] for name in _STATUSES},
     "usd": ["cost_usd"],
+    "measured_usd": ["measured_usd", "cost_usd"],
     "seconds": ["predict_seconds", "prediction_id"],
 }
 """The columns of the lineage table that each column comes from."""
@@ -72,6 +79,7 @@ def spending(snapshot: Snapshot) -> pa.Table:
         "model",
         "status",
         "cost_usd",
+        "measured_usd",
         "prediction_id",
         "predict_seconds",
     ]
@@ -144,6 +152,7 @@ def _spend_rows(rows: pa.Table, counted: _SeenIds, timed: _SeenIds) -> pa.Table:
         pa.array(counted.mark_first(ids)),
         *(pc.equal(status, pa.scalar(one.value)).cast(pa.int64()) for one in _STATUSES.values()),
         rows.column("cost_usd").cast(pa.float64()),
+        pc.coalesce(rows.column("measured_usd"), rows.column("cost_usd")).cast(pa.float64()),
         pa.array(once),
     ]
     return pa.Table.from_arrays(columns, schema=SPEND_SCHEMA)

@@ -33,8 +33,8 @@ DAYS = 60
 """The newest days that are drawn: more bars can't be told apart."""
 
 _PACKAGE = "flux_pipeline.lineage"
-_HEADINGS = {"prompt_set": "prompt set", "usd": "USD"}
-_FORMATS = {"usd": "{:,.4f}", "seconds": "{:,.1f}"}
+_HEADINGS = {"prompt_set": "prompt set", "usd": "USD", "measured_usd": "measured USD"}
+_FORMATS = {"usd": "{:,.4f}", "measured_usd": "{:,.4f}", "seconds": "{:,.1f}"}
 
 _FEWEST_SLOTS = 7  # so that a single day is a bar and no wall
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -125,7 +125,11 @@ def build_csv(table: pa.Table) -> str:
     writer = csv.DictWriter(out, SPEND_SCHEMA.names, lineterminator="\n")
     writer.writeheader()
     for row in table.to_pylist():
-        rounded = {"usd": round(row["usd"], 6), "seconds": round(row["seconds"], 3)}
+        rounded = {
+            "usd": round(row["usd"], 6),
+            "measured_usd": round(row["measured_usd"], 6),
+            "seconds": round(row["seconds"], 3),
+        }
         writer.writerow({**row, **rounded})
     return out.getvalue()
 

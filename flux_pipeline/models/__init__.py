@@ -9,6 +9,7 @@ from flux_pipeline.models.catalog import (
     find_model,
     has_built_in_rules,
     known_defaults,
+    measured_usd,
     shared_input,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "find_model",
     "has_built_in_rules",
     "known_defaults",
+    "measured_usd",
     "shared_input",
 ]

@@ -207,6 +207,11 @@ class Model(ABC):
         return {}
 
     @property
+    def recorded_price(self) -> Mapping[str, Any]:
+        """The price that a request keeps, because it may change; none of built-in rules."""
+        return {}
+
+    @property
     def needs_prompt(self) -> bool:
         """Whether a prediction without a prompt is refused."""
         return "prompt" in self.fields and self.fields["prompt"].is_required()

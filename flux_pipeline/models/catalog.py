@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from flux_pipeline.models import flux_schnell_lora
 from flux_pipeline.models.base import Model, ModelInput
+from flux_pipeline.models.price import Price
 from flux_pipeline.request import (
     OFFICIAL,
     InputPicture,
@@ -163,6 +164,7 @@ def build_request(
         source=source,
         pictures=tuple(pictures),
         defaults=model.recorded_defaults,
+        price=model.recorded_price,
         seed_input=model.seed_input,
         secret_inputs=tuple(sorted(model.secrets & sent.keys())),
         weights=" ".join(str(effective[name]) for name in model.weights if effective.get(name)),
@@ -199,6 +201,14 @@ def shared_input(request: Request) -> str:
         return ""
     version = request.model if request.is_official else request.version
     return fingerprint(version, effective_input(request))
+
+
+def measured_usd(request: Request, metrics: Mapping[str, float], *, outputs: int) -> float | None:
+    """What a prediction came to by the provider's metrics, USD; None where they don't tell."""
+    if request.price:
+        return Price.model_validate(request.price).measure(metrics, outputs=outputs)
+    known = next((model for model in TYPED_MODELS if model.name == request.model), None)
+    return None if known is None else known.price.measure(metrics, outputs=outputs)
 
 
 def known_defaults(request: Request) -> Mapping[str, JsonValue]:

@@ -83,6 +83,11 @@ class ContractModel(Model):
         """See ``Model.recorded_defaults``."""
         return self.defaults
 
+    @property
+    def recorded_price(self) -> Mapping[str, Any]:
+        """See ``Model.recorded_price``."""
+        return self.contract.price.model_dump(exclude_none=True)
+
     def validate(self, values: Mapping[str, Any]) -> "ContractInput":
         """See ``Model.validate``."""
         return ContractInput(self, self.validator.validate_python(dict(values)))

@@ -8,7 +8,7 @@ import rfc8785
 
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.models import effective_input
+from flux_pipeline.models import effective_input, measured_usd
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.redaction import redact_input
@@ -71,6 +71,7 @@ def build_record(
         attempts=attempt.number if attempt else 0,
         polls=polls,
         cost_usd=request.cost_usd / request.outputs if attempt else 0.0,
+        measured_usd=_measured_share(request, prediction),
     )
 
 
@@ -84,6 +85,15 @@ def source_of(record: ImageRecord) -> Source:
         config_path=record.config_path,
         config_sha256=record.config_sha256,
     )
+
+
+def _measured_share(request: Request, prediction: Prediction | None) -> float | None:
+    """One image's share of what the prediction came to, where the provider's metrics tell."""
+    if prediction is None or not prediction.metrics:
+        return None
+    outputs = max(len(prediction.outputs), 1)
+    usd = measured_usd(request, prediction.metrics, outputs=outputs)
+    return None if usd is None else usd / max(outputs, request.outputs)
 
 
 def _input_images(request: Request) -> str | None:

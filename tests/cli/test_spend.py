@@ -79,6 +79,7 @@ def test_the_sums_hold_what_came_since_the_last_compaction(filled: str) -> None:
         "refused": 1,
         "failed": 0,
         "usd": 0.015,
+        "measured_usd": 0.015,
         "seconds": 5.0,
     }
 
@@ -116,10 +117,11 @@ def test_the_table_shows_the_newest_days_and_a_total_of_all(tmp_path: Path) -> N
         "refused",
         "failed",
         "USD",
+        "measured",
         "seconds",
     ]
     assert lines[1].split()[0] == "2026-11-10"
-    assert lines[-2].split() == ["total", "40", "40", "0", "0", "0.1200", "100.0"]
+    assert lines[-2].split() == ["total", "40", "40", "0", "0", "0.1200", "0.1200", "100.0"]
     assert lines[-1].startswith("and 9 days before")
 
 

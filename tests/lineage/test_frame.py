@@ -20,6 +20,7 @@ NUMBERS = {
     "lora_scale": "float64",
     "predict_seconds": "float64",
     "cost_usd": "float64",
+    "measured_usd": "float64",
     **dict.fromkeys(("requested_at", "completed_at", "stored_at"), "datetime64[ms, UTC]"),
     **dict.fromkeys(
         (

@@ -167,7 +167,9 @@ def test_a_part_with_a_column_of_another_type_is_named(store: FolderStore) -> No
 def test_parts_of_earlier_and_later_versions_can_be_read(store: FolderStore) -> None:
     key = write(store, a_record())
     table = pq.ParquetFile(pa.BufferReader(store.get(key))).read()
-    changed = table.drop_columns(["served_version", "credentials"]).append_column("colour", pa.array(["red"]))
+    changed = table.drop_columns(["served_version", "credentials"]).append_column(
+        "colour", pa.array(["red"])
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(changed, sink)
     store.put(key, sink.getvalue().to_pybytes(), content_type="text/plain")

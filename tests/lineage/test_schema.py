@@ -32,6 +32,7 @@ TYPES = {
     "attempts": "int16",
     "polls": "int16",
     "cost_usd": "double",
+    "measured_usd": "double",
 }
 
 

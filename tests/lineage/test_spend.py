@@ -190,3 +190,12 @@ def test_every_column_is_described_and_has_its_sources() -> None:
     assert {name for names in SPEND_SOURCES.values() for name in names} <= set(SCHEMA.names)
     for field in SPEND_SCHEMA:
         assert len((field.metadata or {})[b"description"]) > 3
+
+
+def test_what_a_prediction_came_to_counts_beside_the_estimate(store: FolderStore) -> None:
+    estimated = a_record(1, cost_usd=0.01)
+    measured = a_record(2, cost_usd=0.01, measured_usd=0.004)
+    write(store, [estimated, measured])
+    (row,) = rows(store)
+    assert row["usd"] == pytest.approx(0.02)
+    assert row["measured_usd"] == pytest.approx(0.014)

@@ -36,7 +36,7 @@ HOSTILE = "</svg><script>alert(1)</script>\" ' & $x$"
 def a_row(day: int = 0, prompt_set: str = "winter", usd: float = 0.5, **changes: Any) -> Any:
     counts = {"predictions": 3, "images": 4, "refused": 1, "failed": 2, "seconds": 7.5}
     known = {"day": DAY + timedelta(days=day), "prompt_set": prompt_set, "model": "a/model"}
-    return {**known, **counts, "usd": usd, **changes}
+    return {**known, **counts, "usd": usd, "measured_usd": usd, **changes}
 
 
 def a_table(*rows: Any) -> pa.Table:
