@@ -1,4 +1,4 @@
-"""Prices of every published form: the estimate before, and what the provider's metrics tell after."""
+"""Prices of every published form: the estimate before, and what the metrics tell after."""
 
 import pytest
 from pydantic import ValidationError
