@@ -31,8 +31,11 @@ help: ## Show this list
 run: .venv/.synced $(INSTANCE) ## Make the pictures of every prompt set in configs/
 	@$(BIN)/flux-pipeline run
 
-ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.0.1:3000
-	@$(BIN)/dg dev --host 127.0.0.1
+# The port is named, or Dagster would take another one where this is taken, and FLUX_UI_URL be wrong.
+PORT ?= 3000
+ui: export FLUX_UI_URL ?= http://127.0.0.1:$(PORT)
+ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.0.1:3000, or PORT=...
+	@$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
 
 # Or each worker would compile all modules and tests anew, at eight seconds of CPU.
 test: export PYTHONDONTWRITEBYTECODE :=

@@ -12,36 +12,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
 
 import dagster as dg
 
 from flux_pipeline.defs.keys import SetKeys, set_tags
-from flux_pipeline.defs.launch import CODE_LOCATION
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.defs.specs import prompts_version
-from flux_pipeline.endpoint import is_loopback
+from flux_pipeline.defs.web_interface import (
+    SENSOR,
+    ReloadFailedError,
+    describe_load,
+    reload_location,
+)
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
 from flux_pipeline.text import first_of, safe_text
 
 _EVERY = 15  # s
-_RELOAD_TIMEOUT = 120.0  # s; loading thousands of files takes time
 _MOST_NAMED = 5
-
-_RELOAD = """mutation($name: String!) {
-  reloadRepositoryLocation(repositoryLocationName: $name) {
-    __typename
-    ... on WorkspaceLocationEntry {
-      locationOrLoadError { __typename ... on PythonError { message } }
-    }
-    ... on ReloadNotSupported { message }
-    ... on RepositoryLocationNotFound { message }
-    ... on PythonError { message }
-  }
-}"""
 
 Stamp: TypeAlias = tuple[int, int, str]
 """A file's size in bytes, time of its last change in ns, SHA-256."""
@@ -52,6 +40,8 @@ Stamps: TypeAlias = Mapping[Path, Stamp]
 class WatchedPromptSets:
     """Loaded prompt sets, with the state of their files just before they were loaded."""
 
+    place: Path
+    """The folder that they lie in, by which their project is known."""
     files: Stamps
     prompt_sets: Sequence[PromptSet]
     find: Callable[[], Iterable[Path]]
@@ -81,14 +71,16 @@ class WatchedPromptSets:
 def build_changes_sensor(watched: WatchedPromptSets, ui_url: str) -> dg.SensorDefinition:
     """Build the sensor that reloads the code location through the web interface after an edit.
 
-    If the web interface can't be reached, its tick names the file and what to press. After the
+    If the web interface can't be reached, or is another project's, its tick names the file and what
+    to press. After the
     reload it requests runs that read the prompts of edited sets: that costs nothing and makes no
     image, so it does not depend on ``automation``.
     """
     prompts = [SetKeys(prompt_set.name).prompts for prompt_set in watched.prompt_sets]
 
     @dg.sensor(
-        name="configs_changed",
+        name=SENSOR,
+        metadata=describe_load(watched.place),
         asset_selection=prompts or None,
         minimum_interval_seconds=_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -108,9 +100,7 @@ def build_changes_sensor(watched: WatchedPromptSets, ui_url: str) -> dg.SensorDe
         state = hashlib.sha256(json.dumps(changed).encode()).hexdigest()
         if known.get("state") == state and known.get("final"):
             return dg.SkipReason(known["said"])
-        origin = context.code_location_origin
-        location = origin.location_name if origin else CODE_LOCATION
-        said, final = _load_and_reload(watched, changed, ui_url, location)
+        said, final = _load_and_reload(watched, changed, ui_url)
         context.update_cursor(json.dumps(known | {"state": state, "final": final, "said": said}))
         return dg.SkipReason(said)
 
@@ -150,7 +140,7 @@ def _runs_that_read(
 
 
 def _load_and_reload(
-    watched: WatchedPromptSets, changed: Mapping[str, str], ui_url: str, location: str
+    watched: WatchedPromptSets, changed: Mapping[str, str], ui_url: str
 ) -> tuple[str, bool]:
     """Load the changed files here, and if that works have the code location reloaded.
 
@@ -163,9 +153,11 @@ def _load_and_reload(
         said = "\n".join(safe_text(str(problem)) for problem in error.problems)
         return f"{files} changed; not loaded, the prompt sets before it go on:\n{said}", True
     news = "; ".join(describe_changes(watched.prompt_sets, now)) or "no request is another"
-    if problem := reload_location(ui_url, location):
-        page = f"{ui_url}/locations"
-        return f"{files} changed ({news}): press Reload at {page}, for {problem}", False
+    try:
+        location = reload_location(ui_url, watched.place)
+    except ReloadFailedError as problem:
+        page = "in its own web interface" if problem.elsewhere else f"at {ui_url}/locations"
+        return f"{files} changed ({news}): press Reload {page}, for {problem}", False
     return f"{files} changed ({news}): the code location {location} was reloaded", True
 
 
@@ -207,27 +199,6 @@ def _versions(prompt_set: PromptSet, keys: Sequence[str]) -> Mapping[str, str]:
         return {}
 
 
-def reload_location(ui_url: str, name: str) -> str:
-    """Have the web interface reload a code location; return why it could not, or nothing."""
-    body = json.dumps({"query": _RELOAD, "variables": {"name": name}}).encode()
-    headers = {"content-type": "application/json"}
-    try:
-        # The settings allow http(s) alone.
-        request = Request(f"{ui_url}/graphql", body, headers)  # noqa: S310
-        # This machine is never called through a proxy, whatever HTTP_PROXY says.
-        direct = [ProxyHandler({})] if is_loopback(urlsplit(ui_url).hostname or "") else []
-        with build_opener(*direct).open(request, timeout=_RELOAD_TIMEOUT) as reply:
-            answer = json.load(reply)["data"]["reloadRepositoryLocation"]
-    except (URLError, TimeoutError, ConnectionError) as error:
-        return f"the web interface did not answer there ({getattr(error, 'reason', error)})"
-    except (ValueError, KeyError, TypeError):
-        return "what answered there is not Dagster's web interface"
-    found = answer.get("locationOrLoadError") or answer
-    if "message" in found:
-        return safe_text(str(found["message"]).strip().partition("\n")[0])
-    return ""
-
-
 def watch_folder(folder: Path) -> WatchedPromptSets:
     """Load every prompt set of the folder, with the state of its files just before.
 
@@ -236,7 +207,7 @@ def watch_folder(folder: Path) -> WatchedPromptSets:
     """
     stamps = stamp_files(_prompt_set_files(folder))
     find, load = partial(_prompt_set_files, folder), partial(load_prompt_sets, folder)
-    return WatchedPromptSets(stamps, load(), find, load)
+    return WatchedPromptSets(folder, stamps, load(), find, load)
 
 
 def stamp_files(paths: Iterable[Path]) -> Stamps:

@@ -260,7 +260,8 @@ def _watch(tree: dg.ComponentTree) -> WatchedPromptSets:
     components = tree.get_all_components(PromptSet)
     for each in components:
         files |= each.files
-    return WatchedPromptSets(files, _distinct(components), find, partial(_load_anew, tree))
+    load = partial(_load_anew, tree)
+    return WatchedPromptSets(tree.defs_module_path, files, _distinct(components), find, load)
 
 
 def _component_files(folder: Path) -> Iterator[Path]:

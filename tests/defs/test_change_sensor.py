@@ -13,7 +13,6 @@ from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.defs.change_sensor import (
     build_changes_sensor,
     describe_changes,
-    reload_location,
     watch_folder,
 )
 from flux_pipeline.prompts import load_prompt_sets
@@ -65,14 +64,14 @@ def test_a_file_that_was_merely_touched_is_unchanged(watched: WatchedPromptSets)
 
 
 def test_an_edit_reloads_the_code_location_once(watched: WatchedPromptSets) -> None:
-    with web_interface(RELOADED) as (watched.ui_url, got):
+    with web_interface(RELOADED, place=watched.folder) as (watched.ui_url, got):
         watched.load()
         watched.write("winter.yaml", "prompts: {a: a, b: other}\n")
         said = watched.said()
         assert "winter: 1 edited (b)" in said
-        assert said.endswith("the code location flux_pipeline was reloaded")
+        assert said.endswith("the code location studio was reloaded")
         assert watched.said() == said
-    assert [each["variables"] for each in got] == [{"name": "flux_pipeline"}]
+    assert [each["variables"] for each in got] == [{"name": "studio"}]
 
 
 def test_where_the_web_interface_is_away_the_tick_says_what_to_press(
@@ -82,7 +81,7 @@ def test_where_the_web_interface_is_away_the_tick_says_what_to_press(
     said = watched.said()
     assert "winter.yaml changed (winter: 1 removed (b; the pictures stay))" in said
     assert f"press Reload at {NOWHERE}/locations" in said
-    with web_interface(RELOADED) as (watched.ui_url, got):
+    with web_interface(RELOADED, place=watched.folder) as (watched.ui_url, got):
         watched.load()
         watched.write("winter.yaml", "prompts: {c: c}\n")
         assert "was reloaded" in watched.said()
@@ -92,7 +91,7 @@ def test_where_the_web_interface_is_away_the_tick_says_what_to_press(
 def test_a_mistake_is_reported_with_its_file_and_line_and_nothing_is_reloaded(
     watched: WatchedPromptSets,
 ) -> None:
-    with web_interface() as (watched.ui_url, got):
+    with web_interface(place=watched.folder) as (watched.ui_url, got):
         watched.load()
         watched.write("winter.yaml", "prompts:\n  a: {prompt: a, num_outputs: 9}\n")
         said = watched.said()
@@ -117,27 +116,19 @@ def test_new_and_gone_files_are_noticed(watched: WatchedPromptSets) -> None:
     assert "summer is new; winter is gone, its pictures stay" in watched.said()
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        ({"__typename": "RepositoryLocationNotFound", "message": "no such one"}, "no such one"),
-        ({"locationOrLoadError": {"message": "broken\nstack"}}, "broken"),
-        ("<html>", "what answered there is not Dagster's web interface"),
-    ],
-)
-def test_a_reload_that_was_refused_says_why(answer: Any, reason: str) -> None:
-    with web_interface(answer) as (ui_url, _):
-        assert reload_location(ui_url, "studio") == reason
-
-
-def test_the_web_interface_of_this_machine_is_called_without_a_proxy(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("place", ["/another/clone/configs", ""])
+def test_a_web_interface_of_another_project_is_left_alone_and_the_tick_says_so(
+    watched: WatchedPromptSets, place: str
 ) -> None:
-    for variable in ("HTTP_PROXY", "http_proxy"):
-        monkeypatch.setenv(variable, "http://proxy.invalid:1")
-    with web_interface({"__typename": "WorkspaceLocationEntry"}) as (ui_url, got):
-        assert reload_location(ui_url, "studio") == ""
-    assert len(got) == 1
+    with web_interface(place=place) as (watched.ui_url, got):
+        watched.load()
+        watched.write("winter.yaml", "prompts: {a: a, b: other}\n")
+        for _ in range(2):
+            said = watched.said()
+            assert "press Reload in its own web interface" in said
+            assert f"and not those of {watched.folder}: set FLUX_UI_URL" in said
+            assert place in said
+    assert got == []
 
 
 def test_edits_of_one_prompt_among_many_are_named_alone(tmp_path: Path) -> None:

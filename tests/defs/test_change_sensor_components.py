@@ -38,7 +38,7 @@ def test_nothing_is_asked_where_nothing_changed(
 def test_an_edit_reloads_the_code_location_once(
     changing: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with web_interface(RELOADED) as (ui_url, got):
+    with web_interface(RELOADED, place=changing / "src/other/defs") as (ui_url, got):
         monkeypatch.setenv("FLUX_UI_URL", ui_url)
         sensor = ticking(changing, instance)
         write_defs(changing, "ice", f"{HEAD}prompts: {{a: a, b: other, c: c}}\n")

@@ -5,26 +5,48 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 NOWHERE = "http://127.0.0.1:9"
-RELOADED = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {}}
+RELOADED = "reloaded"
+"""The answer of a web interface that has loaded the code location again."""
+UNCHANGED = "unchanged"
+"""The answer of one that has not, and says that it has."""
 
 
 @contextmanager
-def web_interface(*answers: dict[str, Any] | str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Serve these answers to the reload mutation in turn; gives the URL and the requests."""
+def web_interface(
+    *answers: dict[str, Any] | str, place: Path | str = ""
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Serve these answers to the reload mutation in turn; gives the URL and the mutations.
+
+    It shows one code location, of the prompt sets in the folder ``place``; of none where empty.
+    """
     got: list[dict[str, Any]] = []
     left = list(answers)
+    loads = 0
+
+    def answer_to(asked: dict[str, Any]) -> str:
+        nonlocal loads
+        if not asked["query"].startswith("mutation"):
+            entry = {"name": "studio", "locationOrLoadError": location(place, f"load {loads}")}
+            return json.dumps({"data": {"workspaceOrError": {"locationEntries": [entry]}}})
+        got.append(asked)
+        answer = left.pop(0)
+        if answer in (RELOADED, UNCHANGED):
+            loads += answer == RELOADED
+            answer = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": {}}
+        elif isinstance(answer, str):
+            return answer
+        return json.dumps({"data": {"reloadRepositoryLocation": answer}})
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            answer = left.pop(0)
-            page = {"data": {"reloadRepositoryLocation": answer}}
-            body = answer.encode() if isinstance(answer, str) else json.dumps(page).encode()
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = answer_to(asked).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -42,6 +64,16 @@ def web_interface(*answers: dict[str, Any] | str) -> Iterator[tuple[str, list[di
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def location(place: Path | str, load: str) -> dict[str, Any]:
+    """A code location as GraphQL shows it."""
+    entries = [
+        {"label": "flux/prompt_sets", "path": str(place)},
+        {"label": "flux/load", "text": load},
+    ]
+    sensors = [{"name": "configs_changed", "metadataEntries": entries if place else []}]
+    return {"__typename": "RepositoryLocation", "repositories": [{"sensors": sensors}]}
 
 
 class ConfigsSensor:
