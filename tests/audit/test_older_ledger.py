@@ -147,7 +147,8 @@ def test_whatever_the_backup_has_of_them_is_corrected(open_pipeline: Open) -> No
     requests = make_requests(4)
     claim_ledger(pipeline.ledger, pipeline.store, emulated=True)
     for request, state in zip(requests, (State.HELD, State.UNSENT), strict=False):
-        assert pipeline.ledger.close(intend(pipeline, request), state, holder="dead")
+        attempt = intend(pipeline, request)
+        assert pipeline.ledger.close(attempt, state, holder="dead")
     intend(pipeline, requests[2])
     accept(pipeline, requests[3])
     backup = back_up(pipeline)
