@@ -122,7 +122,8 @@ class Listing:
         if self._has_list is False:
             return NoList()
         reader = self._shared_reader(time.monotonic() if not_before is None else not_before)
-        search = _Search(request, known, _comparable(sent_as or {}), self._secrets)
+        addresses = _comparable(sent_as or {}, self._config.files_url)
+        search = _Search(request, known, addresses, self._secrets)
         place = 0
         while True:
             failure = await self._read_beyond(reader, place)
@@ -305,8 +306,12 @@ def _is_after(prediction: Prediction, bound: float) -> bool:
     return prediction.created_at is not None and prediction.created_at.timestamp() >= bound
 
 
-def _comparable(sent_as: SentAs) -> SentAs:
-    return {sha256: frozenset(map(comparable_url, urls)) for sha256, urls in sent_as.items()}
+def _comparable(sent_as: SentAs, files_url: str) -> SentAs:
+    """The addresses as they are compared, with the folder in which all uploads lie."""
+    return {
+        sha256: frozenset([*map(comparable_url, urls), f"{files_url}/"])
+        for sha256, urls in sent_as.items()
+    }
 
 
 def matches(entry: Mapping[str, Any], request: Request, addresses: SentAs | None = None) -> Match:
@@ -315,7 +320,8 @@ def matches(entry: Mapping[str, Any], request: Request, addresses: SentAs | None
     Both inputs are redacted first: a provider may show ours with its secrets blanked out. The
     entry may add the model's own defaults, and nothing else; a part of our input that it does not
     show makes the match unclear. ``addresses`` are those of pictures, by SHA-256, as
-    ``comparable_url`` gives them.
+    ``comparable_url`` gives them, and the folders (with a last slash) in which others lie: an
+    address there is another picture's, and one elsewhere may be the provider's own copy.
     """
     model = entry.get("model")
     if isinstance(model, str) and model and model.partition(":")[0] != request.model:
@@ -395,9 +401,23 @@ def _compare_picture(sha256: str, theirs: Any, addresses: Collection[str]) -> Ma
         # It may be ours and cut, unless it was never sent within an input.
         may_be_ours = not addresses or "data:" in addresses
         return Match.UNCLEAR if may_be_ours and not _is_whole(content) else Match.NO
-    if comparable_url(theirs) in addresses:
+    address = comparable_url(theirs)
+    if address in addresses:
         return Match.OURS
-    return Match.NO if addresses else Match.UNCLEAR
+    # Elsewhere than where addresses lie as they are sent, it may be the provider's copy of ours.
+    path, known = _path(address), {_path(each) for each in addresses}
+    is_another = path not in known and _folder(path) in map(_folder, known)
+    return Match.NO if is_another else Match.UNCLEAR
+
+
+def _path(address: str) -> str:
+    """An address without its query."""
+    return address.partition("?")[0]
+
+
+def _folder(path: str) -> str:
+    """The address of the folder in which a path lies."""
+    return path.rpartition("/")[0]
 
 
 def _inline_bytes(uri: str) -> bytes:

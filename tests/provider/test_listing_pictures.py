@@ -15,7 +15,10 @@ from flux_pipeline.request import InputPicture
 from tests.provider.prediction_list import Configured, ListOfPredictions, entry, find, found_id
 from tests.provider.samples import MODEL, VERSION, make_request
 
-URL, OTHER = "https://api.example/v1/files/f1", "https://api.example/v1/files/f2"
+FILES = "https://api.example/v1/files/"
+URL, OTHER = f"{FILES}f1", f"{FILES}f2"
+COPY = "https://outputs.example/inputs/f1"
+"""Where a provider may show its own copy of a picture."""
 SIGNED = "https://b.s3.example/x.png?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature="
 
 
@@ -51,7 +54,11 @@ def shown(image: object, **changes: Any) -> dict[str, Any]:
         (URL, {URL}, Match.OURS),
         (URL, {OTHER, URL}, Match.OURS),
         (OTHER, {URL}, Match.NO),
-        (OTHER, {"data:"}, Match.NO),
+        (OTHER, {"data:"}, Match.UNCLEAR),
+        (OTHER, {"data:", FILES}, Match.NO),
+        (COPY, {URL}, Match.UNCLEAR),
+        (COPY, {"data:", FILES}, Match.UNCLEAR),
+        (f"{URL}?for=you", {URL, FILES}, Match.UNCLEAR),
         (URL, set(), Match.UNCLEAR),
         (data_uri(CONTENT), set(), Match.OURS),
         (data_uri(CONTENT), {URL}, Match.OURS),

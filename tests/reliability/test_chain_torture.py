@@ -71,8 +71,12 @@ def test_a_killed_chain_loses_nothing_pays_nothing_twice_and_uses_the_right_byte
 def test_a_killed_chain_is_right_at_a_provider_whose_pictures_differ_every_time(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
-    queue = (load.latency / 4, 2 * load.latency)
-    options = PictureProvider(list_delay=load.list_delay, queue_seconds=queue)
+    # Some files end between the create and the start.
+    options = PictureProvider(
+        list_delay=load.list_delay,
+        queue_seconds=(load.latency / 4, 3 * load.latency),
+        file_seconds=max(4 * load.latency, 1.0),
+    )
     with picture_provider(options) as served:
         provider = OtherProvider(served)
         chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
@@ -94,6 +98,27 @@ def test_a_killed_chain_without_a_list_holds_what_it_can_not_prove(
         books = read_chain_books(chain)
     say_chain(say, "chain, no list, hold", chain, books)
 
+    assert_the_rest_is_held(chain, books)
+
+
+@lengths(
+    with_policy(SHORT, unknown="hold"),
+    with_policy(replace(LONG, predictions=LONG.predictions // 2), unknown="hold"),
+)
+def test_where_a_provider_shows_its_own_copies_of_pictures_nothing_is_paid_twice(
+    load: Load, tmp_path: Path, say: Say
+) -> None:
+    with picture_provider(PictureProvider(list_delay=load.list_delay, shows_copies=True)) as served:
+        provider = OtherProvider(served)
+        chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
+        disturb(chain.scene, kill)
+        books = read_chain_books(chain)
+    say_chain(say, "chain, a list that shows copies, hold", chain, books)
+
+    assert_the_rest_is_held(chain, books)
+
+
+def assert_the_rest_is_held(chain: Chain, books: ChainBooks) -> None:
     wrong = (books.paid_twice, books.wrong_bytes, books.wrong_uploads, books.unasked)
     assert wrong == (0, 0, 0, 0)
     assert books.unknown <= books.held
@@ -148,6 +173,7 @@ def say_chain(say: Say, row: str, chain: Chain, books: ChainBooks) -> None:
         predictions=len(chain.asked),
         disturbed=chain.scene.disturbed,
         faults=books.faults,
+        unread=books.failed,
         stored=books.stored,
         lost=len(chain.asked) - books.stored - books.held,
         held=books.held,

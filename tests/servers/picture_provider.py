@@ -24,7 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-_PAGE = 50
+_PAGE, _ERROR = 50, 500
+_PICTURE = re.compile(r"data:|https?://")
 
 
 @dataclass
@@ -33,8 +34,13 @@ class PictureProvider:
 
     fault_rate: float = 0.15
     list_delay: float = 5.0
+    """s until a prediction shows in the list."""
     queue_seconds: tuple[float, float] = (0.1, 1.0)
+    """From a create to the start, when its input is fetched."""
     file_seconds: float = 6.0
+    """From an upload until it is gone."""
+    shows_copies: bool = False
+    """Whether it shows copies of the pictures that it was sent, at addresses of its own."""
     origin: str = ""
     predictions: list[dict[str, Any]] = field(default_factory=list)
     """In order; what stands under ``_`` is shown to nobody."""
@@ -71,7 +77,7 @@ class PictureProvider:
         fetched = []
         for name, value in made["input"].items():
             for url in value if isinstance(value, list) else [value]:
-                if not isinstance(url, str) or not re.match(r"data:|https?://", url):
+                if not isinstance(url, str) or not _PICTURE.match(url):
                     continue
                 content = self._content(url)
                 if content is None:
@@ -93,6 +99,19 @@ class PictureProvider:
             return b64decode(url.partition(",")[2])
         content, end = self.files.get(url.rpartition("/")[2], (b"", 0.0))
         return content if time.time() < end else None
+
+    def show(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """What everybody sees of a prediction."""
+        seen = {name: value for name, value in made.items() if name != "_"}
+        if self.shows_copies:
+            seen["input"] = {name: self._show(value) for name, value in made["input"].items()}
+        return seen
+
+    def _show(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._show(each) for each in value]
+        is_picture = isinstance(value, str) and _PICTURE.match(value)
+        return f"{self.origin}/copies/{uuid.uuid4().hex}" if is_picture else value
 
     def upload(self, form: bytes) -> dict[str, Any]:
         """Keep the file of a multipart form."""
@@ -116,7 +135,10 @@ class PictureProvider:
         upto = len(shown) - cursor
         after = cursor + _PAGE
         link = f"{self.origin}/v1/predictions?cursor={after}" if upto > _PAGE else None
-        return {"next": link, "results": shown[max(upto - _PAGE, 0) : upto][::-1]}
+        return {
+            "next": link,
+            "results": [*map(self.show, shown[max(upto - _PAGE, 0) : upto][::-1])],
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -133,9 +155,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(200, self.provider.outputs[name], "application/octet-stream")
         if name == "predictions":
             cursor = int(parse_qs(url.query).get("cursor", ["0"])[0])
-            return self._json(500 if fault else 200, self.provider.page(cursor))
+            return self._json(_ERROR if fault else 200, self.provider.page(cursor))
         found = next((each for each in self.provider.predictions if each["id"] == name), None)
-        return self._json(500 if fault else 200 if found else 404, found or {})
+        return self._json(
+            _ERROR if fault else 200 if found else 404, self.provider.show(found) if found else {}
+        )
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -147,10 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             asked = json.loads(body)
             model = re.match(r"/v1/models/(.+)/predictions", self.path)
-            done = self.provider.create(model[1] if model else asked["version"], asked["input"])
+            name = model[1] if model else asked["version"]
+            done = self.provider.show(self.provider.create(name, asked["input"]))
         if fault == "reset":
             return self._reset()
-        return self._json(500 if fault else 201, done)
+        return self._json(_ERROR if fault else 201, done)
 
     def _draw(self) -> str:
         if self.provider.dice.random() >= self.provider.fault_rate:
@@ -162,14 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _json(self, status: int, value: Mapping[str, Any]) -> None:
-        shown = {**value}
-        shown.pop("_", None)
-        if "results" in shown:
-            shown["results"] = [
-                {name: each[name] for name in each if name != "_"} for each in shown["results"]
-            ]
-        if status == 500:
-            shown = {"detail": "internal error"}
+        shown = {"detail": "internal error"} if status == _ERROR else dict(value)
         self._reply(status, json.dumps(shown).encode(), "application/json")
 
     def _reply(self, status: int, body: bytes, content_type: str) -> None:
