@@ -25,6 +25,16 @@ def count_noun(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def show_usd(amount: float, *, emulated: bool = False) -> str:
+    """Return ``0.2400 USD``, or ``0.2400 USD (emulated)`` where nobody is paid anything."""
+    return f"{amount:.4f} USD{' (emulated)' if emulated else ''}"
+
+
+def usd_heading(*, emulated: bool = False) -> str:
+    """The heading of a column of USD."""
+    return f"USD{' (emulated)' if emulated else ''}"
+
+
 def quoted(value: object) -> str:
     """A value from a file, shortened to visible characters for a message about it.
 

@@ -126,9 +126,9 @@ def test_fault_plans_load(tmp_path: Path) -> None:
 def test_the_session_in_the_readme_counts_what_the_prompt_sets_ask_for() -> None:
     session = next(b for b in documents.blocks("console", "README.md") if "make run" in b.text)
     shown = {
-        words[0]: (int(words[1]), float(words[-1]))
+        words[0]: (int(words[2]), float(words[-1]))
         for words in map(str.split, session.text.splitlines())
-        if len(words) == 8 and words[1].isdigit()
+        if len(words) == 10 and words[1].isdigit()
     }
     counted = {}
     for each in load_prompt_sets(ROOT / "configs"):

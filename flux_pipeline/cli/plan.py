@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,9 +13,19 @@ import click
 from rich.table import Table
 
 from flux_pipeline.cli import tables
+from flux_pipeline.cli.component_project import find_component_project
+from flux_pipeline.cli.prompt_changes import (
+    PromptChange,
+    changed_prompts,
+    print_changes,
+    removed_prompts,
+    unmade_prompts,
+)
 from flux_pipeline.cli.workspace import (
+    PartitionChoice,
     choose_partitions,
     choose_sets,
+    partition_options,
     read_settings,
     say_warning,
     say_warnings,
@@ -33,8 +43,9 @@ from flux_pipeline.produce.plan import (
 )
 from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet, in_order
-from flux_pipeline.settings import is_emulated
-from flux_pipeline.text import count_noun, first_of
+from flux_pipeline.request import Request
+from flux_pipeline.settings import Settings, is_emulated
+from flux_pipeline.text import count_noun, first_of, show_usd, usd_heading
 
 MARK = "<!-- flux-pipeline plan -->"
 """The first line of the Markdown, by which the workflow finds its comment and updates it."""
@@ -42,7 +53,9 @@ MOST_CHARACTERS = 60_000
 """A comment on GitHub may have 65,536."""
 _MOST_NAMED = 20
 """Prompts that are named in one list."""
-_HEADINGS = ("requests", "images", "unchanged", "new", "retry", "resumed", "held", "USD", "time")
+_KINDS = ("unchanged", "new", "retry", "resumed", "held", "refused")
+"""Kinds of requests, counted in images as `run` does."""
+_COUNTED = ("requests", "images", *_KINDS)
 
 
 @click.command()
@@ -50,17 +63,23 @@ _HEADINGS = ("requests", "images", "unchanged", "new", "retry", "resumed", "held
 @click.option(
     "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
 )
-@click.option("--partition", metavar="KEY", help="One partition: a prompt, a shard or a day.")
+@partition_options
 @click.option(
     "--changed-since", metavar="REV", help="What the change since this git revision costs."
+)
+@click.option(
+    "--show", is_flag=True, help="Name each new, edited and removed prompt, with all its inputs."
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object, and no table.")
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a comment on a pull request.")
 def plan(
     sets: tuple[str, ...],
     configs: Path | None,
-    partition: str | None,
+    partition: tuple[str, ...],
+    first_day: str | None,
+    last_day: str | None,
     changed_since: str | None,
+    show: bool,
     json_wanted: bool,
     markdown: bool,
 ) -> None:
@@ -75,33 +94,30 @@ def plan(
     if json_wanted and markdown:
         raise click.UsageError("--json and --markdown exclude each other")
     settings = read_settings(configs)
+    if changed_since is not None and find_component_project() is not None:
+        raise click.UsageError("--changed-since compares prompt set files; components are none")
+    choice = PartitionChoice(partition, first_day, last_day)
     chosen = choose_sets(settings, sets)
     day = Limits(usd_per_day=settings.budget_usd_per_day)
     with open_ledger(settings.ledger) as ledger:
         check_provider(ledger, emulated=is_emulated(settings.provider))
         check_prices(day, [model for prompt_set in chosen for model in prompt_set.models])
         fits_of_day = open_fits(day, ledger, prompt_set="", now=_now())
-        made = Plan(rate=settings.rate, day=fits_of_day, offered=settings.models)
+        made = Plan(
+            rate=settings.rate,
+            day=fits_of_day,
+            offered=settings.models,
+            emulated=is_emulated(settings.provider),
+        )
         if changed_since is None:
             for prompt_set in in_order(chosen):
-                say_warnings(prompt_set)
-                asked = choose_partitions(prompt_set, partition)
-                requests = prompt_set.requests(asked, say_warning, pictures=LedgerPictures(ledger))
-                fits = _fits(prompt_set, ledger)
-                done = forecast(
-                    requests,
-                    ledger,
-                    fits=[*fits, *made.day],
-                    unpriced=_unpriced(prompt_set),
-                    offered=made.offered,
-                )
-                made.add(SetPlan(prompt_set.name, done, fits))
+                _forecast_set(prompt_set, choice, ledger, made, settings if show else None)
         else:
             whole = not sets
-            with _compared(settings.configs, changed_since, partition, made) as (before, earlier):
-                _forecast_changes(chosen, partition, ledger, made, before, earlier)
+            with _compared(settings.configs, changed_since, choice, made) as (before, earlier):
+                _forecast_changes(chosen, choice, ledger, made, before, earlier, show=show)
                 if whole:
-                    _add_removed_sets(chosen, earlier, made)
+                    _add_removed_sets(chosen, earlier, made, show=show)
     if json_wanted:
         click.echo(as_json(made))
     elif markdown:
@@ -121,6 +137,8 @@ class SetPlan:
     """None where nothing is compared."""
     is_new: bool = False
     is_gone: bool = False
+    shown: Sequence[PromptChange] | None = None
+    """Each prompt that is new, edited or removed; None where they are not asked for."""
 
 
 @dataclass(slots=True)
@@ -133,6 +151,8 @@ class Plan:
     """The day's budget over all sets, if there is one."""
     offered: Collection[str] = ()
     """The only models that the provider has; none: all."""
+    emulated: bool = False
+    """Whether what it costs is no money, because the emulator would make the images."""
     sets: list[SetPlan] = field(default_factory=list)
     total: Forecast = field(default_factory=Forecast)
     rev: str = ""
@@ -152,9 +172,39 @@ class Plan:
         return [(name, fit) for name, fit in found if fit.fits < fit.new]
 
 
+def _forecast_set(
+    prompt_set: PromptSet,
+    choice: PartitionChoice,
+    ledger: Ledger,
+    made: Plan,
+    settings: Settings | None,
+) -> None:
+    """Add the forecast of one set; ``settings`` are given where its prompts are to be shown."""
+    from flux_pipeline.store.open import open_store
+
+    say_warnings(prompt_set)
+    asked = choose_partitions(prompt_set, choice)
+    requests = prompt_set.requests(asked, say_warning, pictures=LedgerPictures(ledger))
+    fits = _fits(prompt_set, ledger)
+    sent: list[Request] = []
+    done = forecast(
+        requests,
+        ledger,
+        fits=[*fits, *made.day],
+        unpriced=_unpriced(prompt_set),
+        offered=made.offered,
+        on_sent=None if settings is None else sent.append,
+    )
+    shown = None
+    if settings is not None:
+        store = open_store(settings.store, settings.store_options)
+        shown = list(unmade_prompts(store, prompt_set, asked, sent))
+    made.add(SetPlan(prompt_set.name, done, fits, shown=shown))
+
+
 @contextmanager
 def _compared(
-    configs: Path, rev: str, partition: str | None, made: Plan
+    configs: Path, rev: str, choice: PartitionChoice, made: Plan
 ) -> Iterator[tuple[Baseline, dict[str, PromptSet]]]:
     """The requests of a revision, and its prompt sets; their files exist until the block ends."""
     from flux_pipeline.prompts.git import open_revision
@@ -163,22 +213,25 @@ def _compared(
         made.rev, made.commit = revision.rev, revision.commit
         before, earlier = Baseline(), {each.name: each for each in revision.prompt_sets}
         for name, prompt_set in earlier.items():
-            before.add(name, prompt_set.requests(_days(prompt_set, partition)))
+            before.add(name, prompt_set.requests(_days(prompt_set, choice)))
         yield before, earlier
 
 
 def _forecast_changes(
     chosen: Sequence[PromptSet],
-    partition: str | None,
+    choice: PartitionChoice,
     ledger: Ledger,
     made: Plan,
     before: Baseline,
     earlier: dict[str, PromptSet],
+    *,
+    show: bool,
 ) -> None:
     for prompt_set in chosen:
         say_warnings(prompt_set)
-        name, keys, changes = prompt_set.name, choose_partitions(prompt_set, partition), Changes()
-        found = prompt_set.requests(keys, say_warning, pictures=LedgerPictures(ledger))
+        name, keys, changes = prompt_set.name, choose_partitions(prompt_set, choice), Changes()
+        pictures = LedgerPictures(ledger)
+        found = prompt_set.requests(keys, say_warning, pictures=pictures)
         requests = before.watch(name, found, changes)
         fits = _fits(prompt_set, ledger)
         done = forecast(
@@ -191,28 +244,51 @@ def _forecast_changes(
         )
         if name in earlier:
             was = earlier[name]
-            changes.removed.extend(before.gone(name, was.names_in(partition)))
-        made.add(SetPlan(name, done, fits, changes, is_new=name not in earlier))
+            changes.removed.extend(before.gone(name, _names_in(was, choice)))
+        shown: list[PromptChange] | None = None
+        if show:
+            shown = list(changed_prompts(prompt_set.requests(keys, pictures=pictures), changes))
+            if changes.removed:
+                days = _days(earlier[name], choice)
+                shown += removed_prompts(earlier[name].requests(days), changes)
+        made.add(SetPlan(name, done, fits, changes, is_new=name not in earlier, shown=shown))
 
 
 def _add_removed_sets(
-    chosen: Sequence[PromptSet], earlier: dict[str, PromptSet], made: Plan
+    chosen: Sequence[PromptSet], earlier: dict[str, PromptSet], made: Plan, *, show: bool
 ) -> None:
     for name in sorted(earlier.keys() - {prompt_set.name for prompt_set in chosen}):
-        changes = Changes(removed=list(earlier[name].names_in(None)))
-        made.add(SetPlan(name, SetForecast(), [], changes, is_gone=True))
+        was = earlier[name]
+        changes = Changes(removed=list(was.names_in(None)))
+        shown = None
+        if show:
+            days = _days(was, PartitionChoice())
+            shown = list(removed_prompts(was.requests(days), changes))
+        made.add(SetPlan(name, SetForecast(), [], changes, is_gone=True, shown=shown))
 
 
-def _days(prompt_set: PromptSet, partition: str | None) -> Sequence[str] | None:
-    """The partitions of an earlier set to compare with: all, or by day the day forecast now."""
+def _days(prompt_set: PromptSet, choice: PartitionChoice) -> Sequence[str] | None:
+    """The partitions of an earlier set to compare with: all, or by day the days forecast now.
+
+    Of a set that was not made by day then, or not by then, there may be none of them.
+    """
     cut = prompt_set.partitions
     if not isinstance(cut, ByDay):
         return None
     try:
-        day = date.fromisoformat(partition or "")
-    except ValueError:
-        day = datetime.now(ZoneInfo(cut.timezone)).date()
-    return [day.isoformat()] if day >= cut.start else []
+        return choose_partitions(prompt_set, choice)
+    except click.BadParameter:
+        today = datetime.now(ZoneInfo(cut.timezone)).date()
+        return [today.isoformat()] if today >= cut.start else []
+
+
+def _names_in(was: PromptSet, choice: PartitionChoice) -> Iterator[str]:
+    """The names of an earlier set's prompts in the partitions that are forecast."""
+    if isinstance(was.partitions, ByDay) or not choice.keys:
+        yield from was.names_in(None)
+        return
+    for key in dict.fromkeys(choice.keys):
+        yield from was.names_in(key)
 
 
 def _fits(prompt_set: PromptSet, ledger: Ledger) -> list[BudgetFit]:
@@ -234,6 +310,7 @@ def as_json(plan: Plan) -> str:
     sets = {each.name: _set_json(each, plan.rate) for each in plan.sets}
     shown: dict[str, Any] = {"sets": sets, "total": _counts(plan.total, plan.rate)}
     shown["budgets"] = [_fit_json(fit) for fit in plan.day]
+    shown["emulated"] = plan.emulated
     if plan.rev:
         shown |= {"changed_since": plan.rev, "commit": plan.commit}
         shown |= {
@@ -248,11 +325,12 @@ def print_table(plan: Plan) -> None:
     """Print the table, then what changed, then the budgets that are too small."""
     table = Table(box=None, pad_edge=False)
     table.add_column("prompt set", overflow="fold")  # a name that is cut names nothing
-    for heading in _HEADINGS:
+    for heading in _headings(plan):
         table.add_column(heading, justify="right")
     for name, counted, style in _rows(plan):
         table.add_row(name, *_cells(counted, plan.rate), style=style)
     tables.print_table(table)
+    click.echo(f"counted are images; {_to_send(plan)}")
     if plan.rev:
         click.echo(f"\nchanged since {plan.rev} ({plan.commit[:12]}):")
         changed = [each for each in plan.sets if each.changes]
@@ -262,12 +340,11 @@ def print_table(plan: Plan) -> None:
             )
         if not changed:
             click.echo("no prompt")
-    for name, fit in plan.short:
-        click.echo(f"{name}: {fit}")
-    for model, number in plan.total.unpriced.items():
-        click.echo(_unknown_price(model, number))
-    for why, number in plan.total.unoffered.items():
-        click.echo(_not_sent(why, number))
+    for each in plan.sets:
+        if each.shown is not None:
+            print_changes(f"{each.name}{_set_change(each)}", each.shown)
+    for line in _warnings(plan):
+        click.echo(line)
 
 
 def as_markdown(plan: Plan) -> str:
@@ -277,11 +354,10 @@ def as_markdown(plan: Plan) -> str:
     to be escaped.
     """
     lines = [MARK, "### flux-pipeline plan", "", _sentence(plan), ""]
-    lines += [f"- **{name}**: {fit}" for name, fit in plan.short]
-    lines += [f"- {_unknown_price(*each)}" for each in plan.total.unpriced.items()]
-    lines += [f"- {_not_sent(*each)}" for each in plan.total.unoffered.items()]
-    lines += ["", "| prompt set | " + " | ".join(_HEADINGS) + " |"]
-    lines += ["|---" + "|---:" * len(_HEADINGS) + "|"]
+    lines += [f"- {line}" for line in _warnings(plan, bold="**")]
+    headings = _headings(plan)
+    lines += ["", "| prompt set | " + " | ".join(headings) + " |"]
+    lines += ["|---" + "|---:" * len(headings) + "|"]
     for name, counted, _ in _rows(plan):
         lines.append(f"| {name} | " + " | ".join(_cells(counted, plan.rate)) + " |")
     changed = [each for each in plan.sets if each.changes]
@@ -299,6 +375,28 @@ def as_markdown(plan: Plan) -> str:
     return f"{text[:MOST_CHARACTERS].rpartition(chr(10))[0]}\n\ncut here: too long for a comment"
 
 
+def _warnings(plan: Plan, *, bold: str = "") -> Iterator[str]:
+    """Budgets that are too small, and requests whose price is unknown or that are not sent."""
+    for name, fit in plan.short:
+        yield f"{bold}{name}{bold}: {fit}"
+    for model, number in plan.total.unpriced.items():
+        yield _unknown_price(model, number)
+    for why, number in plan.total.unoffered.items():
+        yield _not_sent(why, number)
+
+
+def _headings(plan: Plan) -> Sequence[str]:
+    return (*_COUNTED, usd_heading(emulated=plan.emulated), "time")
+
+
+def _to_send(plan: Plan) -> str:
+    """What a run would send, in requests: the unit that is paid."""
+    total = plan.total
+    usd = show_usd(total.usd, emulated=plan.emulated)
+    requests, images = count_noun(total.sent, "request"), count_noun(total.sent_images, "image")
+    return f"{requests} would be sent, for {images} and {usd}"
+
+
 def _unknown_price(model: str, number: int) -> str:
     requests = count_noun(number, "request")
     return f"price unknown: {requests} of {model}, which no sum of USD here includes"
@@ -310,7 +408,9 @@ def _not_sent(why: str, number: int) -> str:
 
 def _sentence(plan: Plan) -> str:
     retry = f" and {plan.total.retry} that failed before" if plan.total.retry else ""
-    new = f"**{plan.total.new} new requests{retry}, {plan.total.usd:.4f} USD**"
+    images = count_noun(plan.total.sent_images, "image")
+    usd = show_usd(plan.total.usd, emulated=plan.emulated)
+    new = f"**{count_noun(plan.total.new, 'new request')}{retry} for {images}, {usd}**"
     if not plan.rev:
         return f"{new} would be sent."
     at = f"`{plan.commit[:12]}`"
@@ -325,11 +425,15 @@ def _set_json(each: SetPlan, rate: float) -> dict[str, Any]:
         changes = each.changes
         shown |= {"added": changes.added, "edited": changes.edited, "removed": changes.removed}
     shown["budgets"] = [_fit_json(fit) for fit in each.fits]
+    if each.shown is not None:
+        shown["prompts"] = [one.as_json() for one in each.shown]
     parts = each.forecast.partitions.items()
     return shown | {"partitions": {key: _counts(value, rate) for key, value in parts}}
 
 
-def _counts(forecast: Forecast, rate: float) -> dict[str, int | float]:
+def _counts(forecast: Forecast, rate: float) -> dict[str, Any]:
+    """Kinds in requests, and under ``in_images`` in images."""
+    in_images = {kind: forecast.in_images[kind] for kind in _KINDS}
     return {
         "requests": forecast.requests,
         "images": forecast.images,
@@ -339,6 +443,7 @@ def _counts(forecast: Forecast, rate: float) -> dict[str, int | float]:
         "resumed": forecast.resumed,
         "held": forecast.held,
         "refused": forecast.refused,
+        "in_images": in_images,
         "usd": round(forecast.usd, 6),
         "unpriced": forecast.unpriced.total(),
         "unoffered": forecast.unoffered.total(),
@@ -366,8 +471,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, Forecast, str]]:
 
 def _cells(forecast: Forecast, rate: float) -> list[str]:
     counts = (
-        *(forecast.requests, forecast.images, forecast.unchanged),
-        *(forecast.new, forecast.retry, forecast.resumed, forecast.held),
+        *(forecast.requests, forecast.images),
+        *(forecast.in_images[kind] for kind in _KINDS),
     )
     minutes, seconds = divmod(round(forecast.seconds(rate)), 60)
     return [*map(str, counts), f"{forecast.usd:.4f}", f"{minutes}:{seconds:02d}"]

@@ -22,6 +22,7 @@ from rich.progress import (
 
 from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import Result, Tally, progress_line
+from flux_pipeline.text import show_usd
 
 _EVERY = 5.0  # s between two plain lines
 
@@ -37,6 +38,8 @@ class Watch:
     notices: list[str] = field(default_factory=list)
     reasons: Reasons = field(default_factory=Reasons)
     """Why images are missing."""
+    emulated: bool = False
+    """Whether what it costs is no money, because the emulator makes the images."""
     begun_at: float = field(default_factory=time.monotonic)
     _said_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -50,7 +53,8 @@ class Watch:
             total = self.total
             if self.bar is not None:
                 task = self.bar.task_ids[0]
-                self.bar.update(task, completed=total.asked, usd=total.usd, rate=self.rate(total))
+                cost = show_usd(total.usd, emulated=self.emulated)
+                self.bar.update(task, completed=total.asked, cost=cost, rate=self.rate(total))
             elif time.monotonic() - self._said_at >= _EVERY:
                 self._said_at = time.monotonic()
                 _say(self, total)
@@ -81,29 +85,31 @@ class Watch:
 def _say(watch: Watch, total: Tally) -> None:
     """Write one plain line, as in the run's log."""
     seconds = time.monotonic() - watch.begun_at
-    sys.stderr.write(f"{progress_line(total, sum(watch.expected.values()), seconds)}\n")
+    expected = sum(watch.expected.values())
+    line = progress_line(total, expected, seconds, emulated=watch.emulated)
+    sys.stderr.write(f"{line}\n")
 
 
 @contextmanager
-def watching(expected: Mapping[str, int]) -> Iterator[Watch]:
+def watching(expected: Mapping[str, int], *, emulated: bool = False) -> Iterator[Watch]:
     """Show the progress of one run; give the watch that takes its results."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Watch(expected, None)
+        yield Watch(expected, None, emulated=emulated)
         return
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[usd]:.4f} USD"),
+        TextColumn("{task.fields[cost]}"),
         TextColumn("{task.fields[rate]:.1f}/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
     )
     with bar:
-        bar.add_task("images", total=sum(expected.values()), usd=0.0, rate=0.0)
-        yield Watch(expected, bar)
+        bar.add_task("images", total=sum(expected.values()), cost="", rate=0.0)
+        yield Watch(expected, bar, emulated=emulated)
 
 
 @contextmanager

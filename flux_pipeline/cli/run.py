@@ -11,26 +11,33 @@ import click
 from rich.table import Table
 
 from flux_pipeline.cli import INTERRUPTED, tables
+from flux_pipeline.cli.announcement import announce
+from flux_pipeline.cli.component_project import load_definitions
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.workspace import (
+    PartitionChoice,
     choose_partitions,
     choose_sets,
     dagster_home,
+    partition_options,
     read_settings,
     say_warning,
     say_warnings,
+    ui_command,
 )
 from flux_pipeline.errors import ConfigError
+from flux_pipeline.produce.brake import limiting
 from flux_pipeline.produce.budgets import Limits, check_prices
-from flux_pipeline.produce.report import Tally, observing
-from flux_pipeline.prompts import PromptSet, group_by_chain
-from flux_pipeline.settings import Settings, find_missing_key
-from flux_pipeline.text import printable
+from flux_pipeline.produce.report import Stop, Tally, observing
+from flux_pipeline.prompts import PromptSet, group_by_chain, in_order
+from flux_pipeline.settings import Settings, find_missing_key, is_emulated
+from flux_pipeline.text import count_noun, printable, show_usd, usd_heading
 
 if TYPE_CHECKING:  # Dagster takes 2 s to import: a mistake is reported before that
     from flux_pipeline.defs.launch import Launched
 
 _MOST_REASONS = 10
+_COUNTED = ("requests", "images", "new", "unchanged", "refused", "failed", "not sent", "held")
 
 
 @click.command()
@@ -38,20 +45,40 @@ _MOST_REASONS = 10
 @click.option(
     "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
 )
-@click.option("--partition", metavar="KEY", help="One partition: a prompt, a shard or a day.")
+@partition_options
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Send at most N requests in this run; the next run goes on.",
+)
+@click.option("--yes", is_flag=True, help="Don't ask before a run that is paid for.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no table.")
-def run(sets: tuple[str, ...], configs: Path | None, partition: str | None, as_json: bool) -> None:
+def run(
+    sets: tuple[str, ...],
+    configs: Path | None,
+    partition: tuple[str, ...],
+    first_day: str | None,
+    last_day: str | None,
+    limit: int | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Make the images of the prompt sets named, or of all.
 
-    What was made before is not made again, and what was begun is resumed. Exit code: 0 all is
-    there, 1 some images are refused, failed or held, 2 the configuration is wrong.
+    What was made before is not made again, and what was begun is resumed. On a terminal it asks
+    before it sends what has to be paid. Exit code: 0 all is there, 1 some images are refused,
+    failed, held or not sent, 2 the configuration is wrong.
     """
     settings = read_settings(configs)
     if problem := find_missing_key(settings):
         raise ConfigError([problem])
     chosen = choose_sets(settings, sets)
-    asked = {prompt_set.name: choose_partitions(prompt_set, partition) for prompt_set in chosen}
-    make(settings, chosen, asked, as_json=as_json)
+    choice = PartitionChoice(partition, first_day, last_day)
+    asked = {prompt_set.name: choose_partitions(prompt_set, choice) for prompt_set in chosen}
+    if not (yes or is_emulated(settings.provider)) and sys.stdin.isatty() and sys.stderr.isatty():
+        _ask_before_paying(settings, chosen, asked, limit)
+    make(settings, chosen, asked, as_json=as_json, limit=limit)
 
 
 def make(
@@ -60,18 +87,23 @@ def make(
     asked: Mapping[str, Sequence[str] | None],
     *,
     as_json: bool,
+    limit: int | None = None,
 ) -> NoReturn:
     """Make the partitions asked for of each set, print what came of it, and exit.
+
+    ``limit`` is how many requests may be sent; None is any number.
 
     Raises:
         ConfigError: The day's budget can't be kept, because the price of a model is unknown.
     """
     limits = Limits(usd_per_day=settings.budget_usd_per_day)
     check_prices(limits, [model for each in chosen for model in each.models])
+    announce(settings)
     expected = {each.name: count_images(each, asked[each.name]) for each in chosen}
     failures: dict[str, Launched] = {}
     interrupted = False
-    with watching(expected) as watch:
+    emulated = is_emulated(settings.provider)
+    with watching(expected, emulated=emulated) as watch, limiting(limit):
         try:
             _launch(settings, chosen, asked, watch, failures)
         except KeyboardInterrupt:  # the run was drained: its counts are printed all the same
@@ -79,13 +111,51 @@ def make(
         watch.expected = {**expected, **_followers_asked(settings, chosen, asked)}
     watch.finish()
     if as_json:
-        click.echo(summary_json(watch.tallies, watch.total))
+        click.echo(summary_json(watch.tallies, watch.total, emulated=emulated))
     else:
         print_summary(watch, _places(settings, chosen))
     _say_failures(failures, reasons_shown=bool(watch.reasons) and not as_json)
     if interrupted:
         sys.exit(INTERRUPTED)
     sys.exit(0 if watch.total.complete and not failures else 1)
+
+
+def _ask_before_paying(
+    settings: Settings,
+    chosen: Sequence[PromptSet],
+    asked: Mapping[str, Sequence[str] | None],
+    limit: int | None,
+) -> None:
+    """Ask once whether to send what has to be paid, with the sum; say nothing where that is none.
+
+    Raises:
+        click.Abort: The answer is no.
+    """
+    from flux_pipeline.audit.ownership import check_provider
+    from flux_pipeline.ledger.open import open_ledger
+    from flux_pipeline.produce.plan import Forecast, forecast
+    from flux_pipeline.produce.source_pictures import LedgerPictures
+
+    total = Forecast()
+    with open_ledger(settings.ledger) as ledger:
+        check_provider(ledger, emulated=False)
+        for each in in_order(chosen):
+            unpriced = {model.name for model in each.models if not model.price.is_known}
+            requests = each.requests(asked[each.name], pictures=LedgerPictures(ledger))
+            offered = settings.models
+            total.merge(forecast(requests, ledger, unpriced=unpriced, offered=offered).total)
+    if not total.sent:
+        return
+    sent, images = count_noun(total.sent, "request"), count_noun(total.sent_images, "image")
+    most = f"at most {limit} of " if limit is not None and limit < total.sent else ""
+    unknown = total.unpriced.total()
+    beyond = f", and {count_noun(unknown, 'request')} of unknown price" if unknown else ""
+    usd = f"{'up to ' if most else ''}{show_usd(total.usd)}"
+    click.confirm(
+        f"Send {most}{sent} for {images} to {settings.provider}, {usd} by estimate{beyond}?",
+        abort=True,
+        err=True,
+    )
 
 
 def _followers_asked(
@@ -127,24 +197,35 @@ def _launch(
     failures: "dict[str, Launched]",
 ) -> None:
     """Run every set, then the shared assets; add failed runs to ``failures`` and send alerts."""
-    from flux_pipeline.definitions import defs
     from flux_pipeline.defs.alert_sensors import notify_launched
     from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
     from flux_pipeline.defs.launch import launch_chain, launch_job, open_instance
     from flux_pipeline.resources import AlertSender
 
-    definitions, sender = defs(), AlertSender.with_values(settings)
+    definitions, location = load_definitions()
+    sender = AlertSender.with_values(settings)
 
     def note(name: str, run: "Launched") -> None:
         if not run.success:
             failures[name] = run
+            if _is_stopped_by_limit(run):
+                return  # it was told to stop there: nobody has to be alerted
             notify_launched(instance, run, sender)
 
     with open_instance(dagster_home()) as instance, observing(watch):
         for chain in group_by_chain(chosen):
-            for run in launch_chain(instance, definitions, chain, asked[chain[0].name]):
+            partitions = asked[chain[0].name]
+            for run in launch_chain(instance, definitions, chain, partitions, location=location):
                 note(", ".join(each.name for each in chain), run)
-        note("lineage and spend", launch_job(instance, definitions, REFRESH_SHARED_ASSETS))
+        if definitions.get_repository_def().has_job(REFRESH_SHARED_ASSETS):
+            refresh = launch_job(instance, definitions, REFRESH_SHARED_ASSETS, location=location)
+            note("lineage and spend", refresh)
+
+
+def _is_stopped_by_limit(run: "Launched") -> bool:
+    """Whether a run is incomplete only because it sent as many requests as it was told to."""
+    waiting = run.metadata.get("flux/waiting") or {}
+    return set(waiting) == {Stop.LIMIT.value} and not run.metadata.get("flux/broken_requests")
 
 
 def _say_failures(failures: "Mapping[str, Launched]", *, reasons_shown: bool) -> None:
@@ -170,22 +251,25 @@ def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str
     places["gallery of all"] = f"{uri}/{OVERVIEW}"
     return places | {
         "lineage": f"{uri}/lineage",
-        "see the runs": "make ui, or dagster dev; then http://127.0.0.1:3000",
+        "see the runs": ui_command(settings),
     }
 
 
-def summary_json(tallies: Mapping[str, Tally], total: Tally) -> str:
-    """One line of JSON: ``{sets: {name: counts}, total: counts}``, USD rounded to a millionth."""
-    return json.dumps(
-        {"sets": {name: _counts(tally) for name, tally in tallies.items()}, "total": _counts(total)}
-    )
+def summary_json(tallies: Mapping[str, Tally], total: Tally, *, emulated: bool) -> str:
+    """One line of JSON: ``{sets: {name: counts}, total: counts, emulated}``.
+
+    Counts are of images, but for ``requests`` and ``created``; USD are rounded to a millionth, and
+    are no money where ``emulated`` is true.
+    """
+    sets = {name: _counts(tally) for name, tally in tallies.items()}
+    return json.dumps({"sets": sets, "total": _counts(total), "emulated": emulated})
 
 
 def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
     """Print the table, the reasons why images are missing, and the addresses of the results."""
     table = Table(box=None, pad_edge=False)
     table.add_column("prompt set", overflow="fold")  # a name that is cut names nothing
-    for heading in ("images", "new", "unchanged", "refused", "failed", "held", "USD"):
+    for heading in (*_COUNTED, usd_heading(emulated=watch.emulated)):
         table.add_column(heading, justify="right")
     total = watch.total
     for name, tally in sorted(watch.tallies.items()):
@@ -193,6 +277,9 @@ def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
     if len(watch.tallies) > 1:
         table.add_row("total", *_cells(total), style="bold")
     tables.print_table(table)
+    usd = show_usd(total.usd, emulated=watch.emulated)
+    paid = "emulated, which costs nothing" if watch.emulated else "paid"
+    click.echo(f"counted are images; {count_noun(total.created, 'prediction')} {paid}: {usd}")
     for line in watch.reasons.lines(_MOST_REASONS):
         click.echo(printable(line))
     for notice in watch.notices[:_MOST_REASONS]:
@@ -210,5 +297,8 @@ def _counts(tally: Tally) -> dict[str, int | float]:
 
 
 def _cells(tally: Tally) -> list[str]:
-    counts = (tally.stored, tally.unchanged, tally.refused, tally.failed, tally.held)
-    return [str(tally.asked), *map(str, counts), f"{tally.usd:.4f}"]
+    counts = (
+        *(tally.requests, tally.asked, tally.stored, tally.unchanged),
+        *(tally.refused, tally.failed, tally.unsent, tally.held),
+    )
+    return [*map(str, counts), f"{tally.usd:.4f}"]

@@ -187,7 +187,7 @@ def completeness(tally: Tally, named: Mapping[str, str]) -> Verdict:
     missing = tally.asked - tally.stored - tally.unchanged
     wrong = named or ({"images": "not made, and not named"} if missing else {})
     shown = {"flux/asked_images": tally.asked, "flux/missing_images": missing}
-    refused_alone = not tally.failed and not tally.held
+    refused_alone = not (tally.failed or tally.unsent or tally.held)
     return Verdict(wrong if missing else {}, shown, warn=refused_alone)
 
 

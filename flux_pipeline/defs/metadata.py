@@ -80,6 +80,7 @@ def images_metadata(report: PartitionReport) -> Metadata:
         "flux/unchanged_images": tally.unchanged,
         "flux/refused_images": tally.refused,
         "flux/failed_images": tally.failed,
+        "flux/unsent_images": tally.unsent,
         "flux/held_images": tally.held,
         "flux/created_predictions": tally.created,
     }
@@ -104,6 +105,7 @@ def images_line(report: PartitionReport) -> str:
         "unchanged": tally.unchanged,
         "refused": tally.refused,
         "failed": tally.failed,
+        "not sent": tally.unsent,
         "held": tally.held,
     }
     parts = [

@@ -94,7 +94,8 @@ class Outcome:
         if not tally.complete and len(self.incomplete) < MOST_NAMED:
             self.incomplete.append(report.partition)
         kept = tally.stored + tally.unchanged
-        done = not tally.failed and not tally.held and (kept > 0 or not tally.asked)
+        is_open = tally.failed or tally.unsent or tally.held
+        done = not is_open and (kept > 0 or not tally.asked)
         if not done:
             self.failed[report.partition] = "; ".join(reasons_of(report)) or "no image came"
         return done

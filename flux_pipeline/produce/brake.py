@@ -1,4 +1,4 @@
-"""Stops a run's creates when what they make could not be kept.
+"""Stops a run's creates when what they make could not be kept, or when there are enough of them.
 
 Without it a wrong setting is paid for once a prompt: every picture is made, and none can be fetched
 or stored. The brake looks at failures that follow each other without any success between them.
@@ -7,6 +7,9 @@ What was accepted before goes on being fetched.
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import anyio
@@ -97,6 +100,55 @@ class Brake:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
+
+
+@dataclass(slots=True)
+class SendLimit:
+    """How many requests may still be sent, over all runs that share this object."""
+
+    most: int | None = None
+    """None for any number."""
+    sent: int = 0
+
+    def take(self) -> bool:
+        """Count one request that is about to be sent; False where there were enough."""
+        if self.is_reached:
+            return False
+        self.sent += 1
+        return True
+
+    def give_back(self) -> None:
+        """Count one less: what ``take`` counted was not accepted, and may be sent again."""
+        self.sent -= 1
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether nothing more may be sent."""
+        return self.most is not None and self.sent >= self.most
+
+    @property
+    def reason(self) -> str:
+        """Why nothing more is sent."""
+        return f"--limit {self.most} is reached; run again for the next ones"
+
+
+_limit: ContextVar[SendLimit | None] = ContextVar("send_limit", default=None)
+
+
+def current_limit() -> SendLimit:
+    """The limit that ``limiting`` has set for the running context; else none."""
+    return _limit.get() or SendLimit()
+
+
+@contextmanager
+def limiting(most: int | None) -> Iterator[SendLimit]:
+    """Let the runs that are started in this block send ``most`` requests together."""
+    limit = SendLimit(most)
+    token = _limit.set(limit)
+    try:
+        yield limit
+    finally:
+        _limit.reset(token)
 
 
 def kind_of(reason: str) -> str:

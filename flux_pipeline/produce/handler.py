@@ -29,10 +29,11 @@ from flux_pipeline.outcomes import (
     PollOutcome,
     Rejected,
     Stopped,
+    Throttled,
 )
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.brake import Brake
+from flux_pipeline.produce.brake import Brake, SendLimit
 from flux_pipeline.produce.core import is_unread_input
 from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.pictures import InputPreparer, SentInput, hide
@@ -70,6 +71,7 @@ class RunServices:
     """How many requests of unknown fate this run may still send again."""
     spool: Spool
     brake: Brake = field(default_factory=Brake)
+    limit: SendLimit = field(default_factory=SendLimit)
     clock: Callable[[], float] = time.monotonic
     accepted: int = 0
     """Creates that the provider accepted: its address and our form are right, then."""
@@ -124,8 +126,10 @@ class EffectHandler:
 
     @perform.register
     async def _(self, _effect: fx.AwaitPermit) -> Stopped | None:
-        brake = self.services.brake
+        brake, limit = self.services.brake, self.services.limit
         await brake.wait()
+        if limit.is_reached:
+            return brake.stop(Stop.LIMIT, limit.reason)
         if brake.stopped is None:
             await self.services.provider.permit()
             await brake.wait()
@@ -156,6 +160,8 @@ class EffectHandler:
         sent, self.sent_input = self.sent_input, None  # it may be large, and is sent once
         if sent is None or services.inputs.now() > sent.send_before:
             return NeverSent("the address of a picture would have ended before it is read")
+        if not services.limit.take():
+            return services.brake.stop(Stop.LIMIT, services.limit.reason)
         outcome = hide(
             await services.provider.create(self.request, sent_input=sent.values, permitted=True),
             sent.secrets,
@@ -163,6 +169,8 @@ class EffectHandler:
         match outcome:
             case Accepted():
                 services.accepted += 1
+            case NeverSent() | Throttled():
+                services.limit.give_back()  # it is sent again, and counted then
             case AccessDenied(code, detail):
                 services.brake.stop(Stop.of_denial(code), f"the provider answered {code}: {detail}")
             case Stopped(kind, reason):

@@ -9,7 +9,7 @@ million prompts, and nothing is ever sent because of it.
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from itertools import groupby
@@ -35,7 +35,7 @@ _BITS = (1 << 64) - 1
 
 @dataclass(slots=True)
 class Forecast:
-    """Counts of requests, and what the new ones cost by estimate."""
+    """Counts of requests, the images of each, and what the new ones cost by estimate."""
 
     requests: int = 0
     images: int = 0
@@ -50,6 +50,8 @@ class Forecast:
     held: int = 0
     refused: int = 0
     """Were refused or failed for good: not sent again."""
+    in_images: Counter[str] = field(default_factory=Counter)
+    """The images that are asked for, by the name of the count that their requests are in."""
     usd: float = 0.0
     unpriced: Counter[str] = field(default_factory=Counter)
     """Requests that would be sent and are not in ``usd``, by their model: its price is unknown."""
@@ -63,6 +65,7 @@ class Forecast:
         self.requests += 1
         self.images += request.outputs
         setattr(self, kind, getattr(self, kind) + 1)
+        self.in_images[kind] += request.outputs
         if kind in _SENT:
             self.usd += request.cost_usd
             if not is_priced:
@@ -75,9 +78,19 @@ class Forecast:
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
+    @property
+    def sent(self) -> int:
+        """Requests that a run sends and pays for."""
+        return self.new + self.retry
+
+    @property
+    def sent_images(self) -> int:
+        """The images that those ask for."""
+        return self.in_images["new"] + self.in_images["retry"]
+
     def seconds(self, creates_per_minute: float) -> float:
         """How long the new requests take at the configured rate, at least."""
-        return (self.new + self.retry) * 60.0 / creates_per_minute
+        return self.sent * 60.0 / creates_per_minute
 
 
 @dataclass(slots=True)
@@ -135,13 +148,15 @@ def forecast(
     before: "Baseline | None" = None,
     unpriced: Collection[str] = (),
     offered: Collection[str] = (),
+    on_sent: Callable[[Request], None] | None = None,
 ) -> SetForecast:
     """Compare the requests with the ledger; nothing is sent or written.
 
     With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
     is what the change costs. Every new request is counted in ``fits``. ``unpriced`` are the models
     (``owner/name``) whose price is unknown, ``offered`` the only ones that the provider has, as
-    ``FLUX_MODELS`` names them; none: all. Memory grows with the partitions, not with the requests.
+    ``FLUX_MODELS`` names them; none: all. ``on_sent`` is given each request that
+    a run would send. Memory grows with the partitions, not with the requests.
     """
     result = SetForecast()
     for batch in batched(requests, _BATCH):
@@ -156,6 +171,8 @@ def forecast(
             for counted in (part, result.total):
                 counted.add(request, kind, is_priced=is_priced, unoffered=unoffered)
             if kind in _SENT:
+                if on_sent is not None:
+                    on_sent(request)
                 for fit in fits:
                     fit.add(micros(request.cost_usd) or 0)
     return result

@@ -30,6 +30,7 @@ from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.uploads import SqlUploads
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.models import shared_input
+from flux_pipeline.produce.brake import SendLimit, current_limit
 from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.followers import Follower, Followers
@@ -124,7 +125,7 @@ class Producer:
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
-        progress = Progress(expected)
+        progress, limit = Progress(expected), current_limit()
 
         async def work() -> None:
             parts = self._engine(
@@ -135,6 +136,7 @@ class Producer:
                 progress=progress,
                 reports=send,
                 followers=followers or Followers(),
+                limit=limit,
             )
             async with send, parts as engine:
                 engines.append(engine)
@@ -164,6 +166,7 @@ class Producer:
         progress: Progress,
         reports: MemoryObjectSendStream[PartitionReport],
         followers: Followers,
+        limit: SendLimit,
     ) -> AsyncIterator[Engine]:
         async with (
             self.open_provider() as provider,
@@ -194,6 +197,7 @@ class Producer:
                 threads=anyio.CapacityLimiter(min(self.concurrency, _THREADS)),
                 resends_left=max(5, asked // 100),
                 spool=self.spool,
+                limit=limit,
             )
             if isinstance(self.store, UnavailableStore):
                 reason = f"nothing is created while the store can't be used: {self.store.reason}"

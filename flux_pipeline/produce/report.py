@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.request import Request
+from flux_pipeline.text import show_usd
 
 _ACTIVITIES: Mapping[str, str] = {
     "AwaitPermit": "wait for the rate",
@@ -37,7 +38,7 @@ class ResultStatus(StrEnum):
     """It had been stored before: nothing was sent."""
     REFUSED = "refused"
     FAILED = "failed"
-    """Also: not sent, because of a budget or because the run was stopped."""
+    """Also: not sent; ``Result.is_unsent`` says where a budget or a limit was the cause."""
     HELD = "held"
     """May have been paid and can't be proven: `flux-pipeline held` ends it."""
 
@@ -48,6 +49,8 @@ class Stop(StrEnum):
     RUN_BUDGET = "run_budget"
     MONTH_BUDGET = "month_budget"
     DAY_BUDGET = "day_budget"
+    LIMIT = "limit"
+    """As many requests were sent as this run was told to send (`--limit`)."""
     CREDIT = "credit"
     """The provider answered 402."""
     KEY = "key"
@@ -72,6 +75,10 @@ class Stop(StrEnum):
     def of_denial(cls, code: int) -> "Stop":
         """The stop of an ``AccessDenied``, by its HTTP status."""
         return cls.CREDIT if code == HTTPStatus.PAYMENT_REQUIRED else cls.KEY
+
+
+_USED_UP = frozenset({Stop.RUN_BUDGET, Stop.MONTH_BUDGET, Stop.DAY_BUDGET, Stop.LIMIT})
+"""Causes that somebody has set on purpose: what they stop has not failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +126,39 @@ class Result:
     notices: tuple[str, ...] = ()
     """What a person should know, such as "possibly paid twice"."""
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether a budget or a limit was used up before anything was sent for it in this run."""
+        return self.stop in _USED_UP and not self.created
+
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over many results; images everywhere but ``created``, which counts predictions."""
+    """Counts over many results: of images, but for ``requests`` and ``created`` (predictions)."""
 
+    requests: int = 0
     asked: int = 0
     stored: int = 0
     unchanged: int = 0
     refused: int = 0
     failed: int = 0
+    unsent: int = 0
+    """Not sent, because a budget or the limit of requests was used up."""
     held: int = 0
     created: int = 0
     usd: float = 0.0
 
     def add(self, result: Result) -> None:
         """Count one result."""
+        self.requests += 1
         self.asked += result.request.outputs
         self.created += result.created
         self.usd += result.usd
         if result.status is ResultStatus.HELD:
             self.held += result.request.outputs
+            return
+        if result.is_unsent:
+            self.unsent += result.request.outputs
             return
         by_status = Counter(record.status for record in result.records)
         kept = by_status[ImageStatus.STORED]
@@ -191,6 +210,8 @@ class Progress:
 
     expected: int
     """Images asked for; 0 where that isn't known."""
+    emulated: bool = False
+    """Whether what it costs is no money, because the emulator makes the images."""
     paused: Callable[[], float] = lambda: 0.0
     """How long, in s, the provider still wants nothing sent."""
     tally: Tally = field(default_factory=Tally)
@@ -209,7 +230,7 @@ class Progress:
     def line(self) -> str:
         """One line: done and asked, cost, rate, the time left, and what is waited for."""
         seconds = self.clock() - self.begun_at
-        said = progress_line(self.tally, self.expected, seconds)
+        said = progress_line(self.tally, self.expected, seconds, emulated=self.emulated)
         return "; ".join([said, *self._waiting()])
 
     def _waiting(self) -> list[str]:
@@ -223,13 +244,19 @@ class Progress:
         return said
 
 
-def progress_line(tally: Tally, expected: int, seconds: float) -> str:
+def progress_line(tally: Tally, expected: int, seconds: float, *, emulated: bool = False) -> str:
     """Say ``12/200 images, 0.0360 USD, 1.2/s, 157 s left``, and how many were not made."""
     rate = tally.asked / max(seconds, 0.001)
-    said = [f"{tally.asked}/{expected or '?'} images", f"{tally.usd:.4f} USD", f"{rate:.1f}/s"]
+    cost = show_usd(tally.usd, emulated=emulated)
+    said = [f"{tally.asked}/{expected or '?'} images", cost, f"{rate:.1f}/s"]
     if rate and expected and seconds >= _EARLY:
         said.append(f"{max(expected - tally.asked, 0) / rate:.0f} s left")
-    missing = {"refused": tally.refused, "failed": tally.failed, "held": tally.held}
+    missing = {
+        "refused": tally.refused,
+        "failed": tally.failed,
+        "not sent": tally.unsent,
+        "held": tally.held,
+    }
     return ", ".join([*said, *(f"{count} {name}" for name, count in missing.items() if count)])
 
 

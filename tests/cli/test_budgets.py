@@ -21,7 +21,7 @@ def test_the_line_is_reached_and_not_crossed_and_the_plan_says_so_before_and_aft
     assert words.format(3, 5) in (folder / "output.json").read_text()
 
     code, output, _ = command("run", "poor", "--json")
-    assert (code, output["total"]["stored"], output["total"]["failed"]) == (1, 3, 2)
+    assert (code, output["total"]["stored"], output["total"]["unsent"]) == (1, 3, 2)
     assert server.usage().creates_received == 3
 
     command("plan", "poor")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.cli.conftest import Command
 
@@ -33,3 +35,44 @@ def test_what_was_made_is_unchanged_and_placeholders_are_refused_for_a_real_prov
         assert "is for the emulator's placeholders, and the provider is a real one" in errors
         assert "FLUX_STORE and FLUX_LEDGER" in errors
     assert server.usage().creates_accepted == created
+
+
+def test_plan_shows_each_new_edited_and_removed_prompt_with_its_text_and_parameters(
+    command: Command, folder: Path
+) -> None:
+    command("run", "tale", "--json")
+    edited = (folder / "configs/tale.yaml").read_text().replace("a frog", "a green frog")
+    (folder / "configs/tale.yaml").write_text(edited.replace("king: a king", "queen: a queen"))
+
+    _, output, _ = command("plan", "tale", "--show", "--json")
+
+    shown = {each["name"]: each for each in output["sets"]["tale"]["prompts"]}
+    assert {name: each["change"] for name, each in shown.items()} == {
+        "queen": "new",
+        "frog": "edited",
+        "king": "removed",
+    }
+    (frog,) = shown["frog"]["inputs"]
+    assert (frog["prompt"], frog["aspect_ratio"]) == ("a green frog", "9:21")
+    assert isinstance(frog["seed"], int)
+    assert shown["king"]["inputs"][0]["prompt"] == "a king"
+
+    command("plan", "tale", "--show")
+    printed = (folder / "output.json").read_text()
+    assert "edited  frog: a green frog\n" in printed
+    assert "removed king: a king\n" in printed
+
+
+def test_plan_and_run_count_the_same_images_and_both_say_the_requests(
+    command: Command, folder: Path
+) -> None:
+    (folder / "configs/four.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\nprompts: {a: {prompt: four, num_outputs: 4}}\n"
+    )
+    _, planned, _ = command("plan", "four", "--json")
+    _, made, _ = command("run", "four", "--json")
+
+    assert planned["total"]["in_images"]["new"] == made["total"]["stored"] == 4
+    assert planned["total"]["requests"] == made["total"]["requests"] == 1
+    assert planned["emulated"]
+    assert made["emulated"]

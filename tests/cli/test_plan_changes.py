@@ -231,7 +231,7 @@ def test_the_table_and_the_comment_say_what_changed(command: Command, repository
     assert comment[0] == MARK
     assert f"- **tale**: {short}" in comment
     assert "- **tale**: 1 edited: frog" in comment
-    assert "| tale | 2 | 2 | 1 | 1 | 0 | 0 | 0 | 0.0030 | 0:00 |" in comment
+    assert "| tale | 2 | 2 | 1 | 1 | 0 | 0 | 0 | 0 | 0.0030 | 0:00 |" in comment
 
 
 def test_a_comment_fits_into_a_comment() -> None:

@@ -133,7 +133,7 @@ def test_a_retry_is_within_the_budgets_and_needs_a_key(folder: Path) -> None:
         call(folder, server, "run", "tale", "--json")
         before = server.usage().creates_received
         code, output, _ = call(folder, server, "retry", "--json", FLUX_BUDGET_USD_PER_DAY="0.001")
-        assert (code, output["total"]["failed"], output["total"]["created"]) == (1, 1, 0)
+        assert (code, output["total"]["unsent"], output["total"]["created"]) == (1, 1, 0)
         code, _, errors = call(folder, server, "retry", FLUX_API_KEY="")
         assert (code, "FLUX_API_KEY" in errors) == (2, True)
         assert server.usage().creates_received == before
@@ -160,9 +160,13 @@ def test_plan_shows_what_is_retried_in_every_form(folder: Path, form: str) -> No
         _, output, _ = call(folder, server, "plan", "tale", *flags)
 
     if form == "markdown":
-        wanted = "**0 new requests and 1 that failed before, 0.0030 USD** would be sent."
+        wanted = (
+            "**0 new requests and 1 that failed before for 1 image, 0.0030 USD (emulated)** would"
+            " be sent."
+        )
         assert wanted in output["text"]
-    lines = [line.replace("|", " ").split() for line in output["text"].splitlines()]
+    text = output["text"].replace("USD (emulated)", "USD")
+    lines = [line.replace("|", " ").split() for line in text.splitlines()]
     (heading,) = [words for words in lines if words[:2] == ["prompt", "set"]]
     (row,) = [words for words in lines if words[:1] == ["tale"]]
     assert dict(zip(heading[2:], row[1:], strict=True)) == {
@@ -173,6 +177,7 @@ def test_plan_shows_what_is_retried_in_every_form(folder: Path, form: str) -> No
         "retry": "1",
         "resumed": "0",
         "held": "0",
+        "refused": "0",
         "USD": "0.0030",
         "time": "0:00",
     }

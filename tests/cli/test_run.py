@@ -1,3 +1,7 @@
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,10 @@ from flux_pipeline.prompts import load as loading
 from flux_pipeline.prompts import load_prompt_set
 from tests.cli.conftest import Command
 
-COUNTS = {"asked", "stored", "unchanged", "refused", "failed", "held", "created", "usd"}
+COUNTS = {
+    *("requests", "asked", "stored", "unchanged", "refused", "failed", "unsent", "held"),
+    *("created", "usd"),
+}
 SEED_EXAMPLE = {
     "prompt": "a beautiful castle frstingln illustration",
     "hf_lora": "alvdansen/frosting_lane_flux",
@@ -31,7 +38,8 @@ def test_a_run_prints_one_json_object_with_counts_and_a_second_one_creates_nothi
     code, output, _ = command("run", "--json")
 
     assert code == 0
-    assert set(output) == {"sets", "total"}
+    assert set(output) == {"sets", "total", "emulated"}
+    assert output["emulated"]  # the provider is on this machine
     assert set(output["sets"]) == {"map", "tale"}
     assert set(output["total"]) == COUNTS
     assert (output["total"]["asked"], output["total"]["created"]) == (3, 3)
@@ -71,6 +79,11 @@ def test_sets_and_one_partition_can_be_chosen(command: Command) -> None:
     [
         (("run", "nosuch"), "no prompt set nosuch; it has map, tale"),
         (("run", "tale", "--partition", "nosuch"), "tale has no partition nosuch"),
+        (
+            ("run", "tale", "--partition", "king", "--partition", "nosuch"),
+            "tale has no partition nosuch",
+        ),
+        (("run", "tale", "--from", "2026-11-01"), "tale is not made by day"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(
@@ -116,15 +129,59 @@ def test_a_missing_key_is_said_before_anything_is_sent(command: Command) -> None
     assert "FLUX_API_KEY" in errors
 
 
-def test_refused_images_give_exit_code_1(command: Command, folder: Path) -> None:
+def test_what_a_budget_stops_is_not_sent_and_has_not_failed(command: Command, folder: Path) -> None:
     (folder / "configs" / "poor.yaml").write_text(
         "model: lucataco/flux-schnell-lora\nbudget: {usd_per_run: 0.001}\nprompts: {a: x}\n"
     )
 
     code, output, errors = command("run", "poor", "--json")
 
-    assert (code, output["total"]["failed"], output["total"]["created"]) == (1, 1, 0)
+    total = output["total"]
+    assert (code, total["unsent"], total["failed"], total["created"]) == (1, 1, 0, 0)
     assert "budget" in errors
+
+
+def test_a_limit_sends_so_many_requests_and_the_next_run_goes_on(
+    command: Command, server: EmulatorServer
+) -> None:
+    code, output, errors = command("run", "--limit", "2", "--json")
+
+    total = output["total"]
+    assert (code, total["stored"], total["unsent"], total["failed"]) == (1, 2, 1, 0)
+    assert "--limit 2 is reached; run again for the next ones" in errors
+    assert server.usage().creates_received == 2
+
+    code, output, _ = command("run", "--limit", "2", "--json")
+
+    total = output["total"]
+    assert (code, total["stored"], total["unchanged"]) == (0, 1, 2)
+    assert server.usage().creates_received == 3
+
+
+def test_a_run_that_is_paid_for_asks_once_on_a_terminal_and_sends_nothing_without_a_yes(
+    folder: Path,
+) -> None:
+    controller, terminal = pty.openpty()
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    given = {"FLUX_PROVIDER": "replicate", "FLUX_API_KEY": "r8_" + "0" * 37, "COLUMNS": "200"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "flux_pipeline.cli", "run", "tale", "--limit", "1"],
+        cwd=folder,
+        env=environ | given,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(controller, 1000)
+        os.write(controller, b"n\n")
+        assert process.wait() == 1
+    os.close(controller)
+    asked = "Send at most 1 of 2 requests for 2 images to replicate, up to 0.0060 USD by estimate?"
+    assert asked in said.decode()
+    assert not (folder / "data/store").exists()
 
 
 def test_the_api_documents_example_is_sent_to_the_letter(command: Command) -> None:
