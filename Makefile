@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-ui test-cluster lint format bench torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint format bench torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,29 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 	@$(BIN)/pytest -n auto
 
+PYTHONS ?= 3.11 3.12 3.13 3.14
+SMOKE := $(addprefix tests/,test_package.py test_public_names.py test_making.py cli/test_terminal.py \
+	defs/test_assets.py emulator/test_server.py images/test_formats.py ledger/test_sqlite.py lineage/test_table.py \
+	produce/test_producer.py prompts/test_load.py provider/test_client_emulator.py store/test_local.py)
+# pyenv's shims run only the Python that is chosen there; its folders hold all. None is downloaded.
+test-pythons: export PATH := $(shell printf '%s:' $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.*/bin))$(PATH)
+test-pythons: export UV_PYTHON_DOWNLOADS := never
+test-pythons: export UV_COMPILE_BYTECODE := 0
+test-pythons: export PYTHONDONTWRITEBYTECODE :=
+test-pythons: .venv/.synced ## Types and a minute of tests on the machine's other Pythons; PYTHONS=3.12 for one
+	@for version in $(PYTHONS); do \
+	  if $(BIN)/python -V | grep -q "^Python $$version\."; then \
+	    echo "Python $$version: skipped, it is that of .venv"; \
+	  elif ! $(UV) python find --quiet --system --no-project $$version >/dev/null 2>&1; then \
+	    echo "Python $$version: skipped, this machine has none"; \
+	  else \
+	    echo "Python $$version:" && export UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-$$version && \
+	    $(UV) sync --quiet --frozen --all-extras --python $$version && \
+	    .venv-$$version/bin/mypy && \
+	    .venv-$$version/bin/pytest -q -n auto $(SMOKE) || exit 1; \
+	  fi; \
+	done
+
 test-ui: .venv/.synced ## Click through Dagster in a browser, three minutes
 	@FLUX_TEST_UI=1 $(BIN)/pytest -n 0 tests/ui
 
@@ -64,4 +87,4 @@ torture: .venv/.synced ## The long reliability runs
 	@$(BIN)/pytest -m torture -n 0 tests/reliability
 
 clean: ## Remove the environment; data/ stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

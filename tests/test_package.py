@@ -1,0 +1,78 @@
+"""What is installed: the wheel's files, and the types that a project of one's own sees."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OWN_PROJECT = """\
+import dagster as dg
+from flux_pipeline import AlertSender, ImageProducer, PromptSet
+
+key = dg.EnvVar("REPLICATE_API_TOKEN")
+ImageProducer(provider="replicate", api_key=key, store="file:./store", usd_per_day=5)
+AlertSender(), PromptSet
+ImageProducer(stoer="file:./store")
+ImageProducer(concurrency="many")
+AlertSender(web="https://example.com")
+ImageProducer().keep
+"""
+MISTAKES = {
+    7: 'Unexpected keyword argument "stoer" for "ImageProducer"; did you mean "store"?',
+    8: 'Argument "concurrency" to "ImageProducer" has incompatible type "str"; expected "int"',
+    9: 'Unexpected keyword argument "web" for "AlertSender"',
+    10: '"ImageProducer" has no attribute "keep"',
+}
+
+
+def build(source: Path, folder: Path, kind: str) -> Path:
+    """Build as `uv build` and pip do, but with the backend that is installed already."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind]
+    subprocess.run([*command, "--directory", folder], cwd=source, check=True, capture_output=True)
+    (built,) = folder.iterdir()
+    return built
+
+
+def package_files(folder: Path) -> set[str]:
+    files = (each for each in folder.glob("flux_pipeline/**/*") if each.is_file())
+    return {each.relative_to(folder).as_posix() for each in files if each.suffix != ".pyc"}
+
+
+def test_a_wheel_made_of_the_source_archive_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    archive = build(ROOT, tmp_path / "sdist", "sdist")
+    with tarfile.open(archive) as files:
+        files.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+
+    with zipfile.ZipFile(build(source, tmp_path / "wheel", "wheel")) as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+    assert held == package_files(ROOT)
+    assert "flux_pipeline/py.typed" in held
+
+
+def test_a_misspelled_field_is_an_error_in_a_project_of_ones_own(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """The cache holds what mypy knows of Dagster, which takes it fifteen seconds."""
+    (tmp_path / "own.py").write_text(OWN_PROJECT)
+    cache = pytestconfig.rootpath / ".mypy_cache/own_project"
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-pretty", "--hide-error-codes"]
+    done = subprocess.run(
+        [*command, "--cache-dir", cache, "own.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    found = dict(
+        line.removeprefix("own.py:").split(": error: ")
+        for line in done.stdout.splitlines()
+        if ": error: " in line
+    )
+    assert {int(line): message for line, message in found.items()} == MISTAKES, done.stdout
