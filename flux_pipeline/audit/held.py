@@ -15,6 +15,7 @@ from flux_pipeline.audit.verify import match_of
 from flux_pipeline.errors import LedgerError, ProviderError
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply, load_request
+from flux_pipeline.ledger.uploads import SqlUploads
 from flux_pipeline.lineage.record import ImageStatus, records_to_json
 from flux_pipeline.outcomes import AccessDenied, Gone, Polled, PollOutcome
 from flux_pipeline.prediction import Prediction, Status
@@ -210,7 +211,7 @@ def _confirm(
             return await provider.poll(prediction_id)
 
     outcome = anyio.run(ask)
-    doubt = _doubt(attempt, outcome)
+    doubt = _doubt(attempt, outcome, SqlUploads(producer.ledger, producer.account))
     if doubt and not force:
         raise ProviderError(f"prediction {prediction_id} is not adopted: {doubt}; {_FORCE}")
     if isinstance(outcome, Polled):
@@ -218,11 +219,11 @@ def _confirm(
     return Prediction(id=prediction_id, status=Status.UNKNOWN)
 
 
-def _doubt(attempt: Attempt, outcome: PollOutcome) -> str:
+def _doubt(attempt: Attempt, outcome: PollOutcome, uploads: SqlUploads) -> str:
     """Why the prediction may not be the request's; empty where the provider shows that it is."""
     match outcome:
         case Polled(prediction):
-            match match_of(prediction, attempt):
+            match match_of(prediction, attempt, uploads):
                 case Match.OURS | Match.OTHER_VERSION:
                     return ""
                 case Match.UNCLEAR:

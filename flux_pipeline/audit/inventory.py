@@ -8,7 +8,7 @@ attempts of one request by the ledger alone.
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
@@ -22,6 +22,7 @@ from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.prediction import Status
 from flux_pipeline.produce.ingest import image_keys
+from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 
 IMAGES = "images/"
@@ -41,8 +42,8 @@ CREATE TABLE images (
 CREATE TABLE rows (
     sha TEXT, place INTEGER, stored INTEGER NOT NULL, PRIMARY KEY (sha, place)
 ) WITHOUT ROWID;
-CREATE TABLE requests (seed INTEGER NOT NULL, sha TEXT NOT NULL);
-CREATE INDEX requests_by_seed ON requests (seed);
+CREATE TABLE requests (mark TEXT NOT NULL, sha TEXT NOT NULL);
+CREATE INDEX requests_by_mark ON requests (mark);
 """
 _ADD_STORED = "INSERT INTO images (key, listed, present) VALUES (?, 1, 1)"
 _ADD_STORED_MEANWHILE = (
@@ -164,14 +165,23 @@ class Inventory:
         values = (request_sha256, output_index, stored)
         return self._db.execute(_HAS_ROW, values).fetchone() is not None
 
-    def add_request(self, seed: int, request_sha256: str) -> None:
-        """Remember a request by its seed, by which ``requests`` finds it."""
-        self._db.execute("INSERT INTO requests VALUES (?, ?)", (seed, request_sha256))
+    def add_request(self, request: Request) -> None:
+        """Remember a request by its seed, else by its prompt: so ``requests`` finds it."""
+        mark = request.input.get("prompt", "") if request.seed is None else request.seed
+        self._db.execute("INSERT INTO requests VALUES (?, ?)", (str(mark), request.request_sha256))
 
-    def requests(self, seed: int) -> list[str]:
-        """The requests with this seed: one, or very few."""
-        rows = self._db.execute("SELECT DISTINCT sha FROM requests WHERE seed = ?", (seed,))
-        return [sha for (sha,) in rows]
+    def requests(self, sent: Mapping[str, Any]) -> list[str]:
+        """The requests of which this may be the input, as a provider shows it.
+
+        One or very few; all those without a seed whose prompt is this one, or that have none.
+        """
+        marks = {str(each) for each in sent.values() if type(each) is int}
+        marks.add(str(sent.get("prompt", "")))
+        found: set[str] = set()
+        for mark in marks:
+            rows = self._db.execute("SELECT sha FROM requests WHERE mark = ?", (mark,))
+            found.update(sha for (sha,) in rows)
+        return sorted(found)
 
     def count(self) -> int:
         """How many objects the first listing had."""
@@ -223,7 +233,7 @@ def load_ledger(
     """Add the images of every attempt, and yield the findings of each request's history.
 
     ``attempts`` are ordered by request. ``listed_since``: unix seconds; the requests of attempts
-    since then are remembered by their seeds, to be compared with the provider's list.
+    since then are remembered by their seed or prompt, to be compared with the provider's list.
     """
     for _, group in groupby(attempts, key=lambda attempt: attempt.request_sha256):
         history = list(group)
@@ -291,8 +301,7 @@ def _add_request(attempt: Attempt, inventory: Inventory) -> None:
         request = load_request(attempt.intent.request_json)
     except LedgerError:
         return  # a rescue reports it
-    if request.seed is not None:
-        inventory.add_request(request.seed, request.request_sha256)
+    inventory.add_request(request)
     if attempt.state.is_open:
         for index in range(request.outputs):
             for key in image_keys(request, index):

@@ -30,6 +30,8 @@ from flux_pipeline.iteration import batched, map_ahead
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.ledger.sql import SqlLedger
+from flux_pipeline.ledger.uploads import SqlUploads
+from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.outcomes import AccessDenied, ListFailed, NoList
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.producer import Producer
@@ -116,7 +118,8 @@ def _note_open(ledger: Ledger) -> Iterator[str]:
 def _compare_list(
     producer: Producer, inventory: Inventory, result: Verification, now: float
 ) -> None:
-    check = ProviderListCheck(producer.ledger, inventory)
+    uploads = SqlUploads(producer.ledger, producer.account)
+    check = ProviderListCheck(producer.ledger, inventory, uploads)
 
     async def run() -> None:
         async with producer.open_provider() as provider:
@@ -176,7 +179,9 @@ class ProviderListCheck:
 
     ledger: Ledger
     inventory: Inventory
-    """Loaded from the ledger, with the seeds of recent requests."""
+    """Loaded from the ledger, with the recent requests."""
+    uploads: SqlUploads
+    """Where the pictures of requests were sent."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
@@ -221,7 +226,8 @@ class ProviderListCheck:
         histories = [
             history
             for sha in self._candidates(prediction)
-            if (history := self.ledger.history(sha)) and _is_of(prediction, history[-1])
+            if (history := self.ledger.history(sha))
+            and _is_of(prediction, history[-1], self.uploads)
         ]
         if not histories:
             self._strangers += 1
@@ -232,8 +238,7 @@ class ProviderListCheck:
             self.findings.append(finding)
 
     def _candidates(self, prediction: Prediction) -> Sequence[str]:
-        seed = prediction.input.get("seed")
-        return self.inventory.requests(seed) if isinstance(seed, int) else ()
+        return self.inventory.requests(prediction.input)
 
 
 def check_unknown(prediction_id: str, history: Sequence[Attempt]) -> Finding | None:
@@ -266,21 +271,27 @@ def _waits(history: Sequence[Attempt]) -> bool:
     return any(attempt.state in {State.INTENT, State.HELD} for attempt in history)
 
 
-def _is_of(prediction: Prediction, attempt: Attempt) -> bool:
+def _is_of(prediction: Prediction, attempt: Attempt, uploads: SqlUploads) -> bool:
     try:
-        return match_of(prediction, attempt) in {Match.OURS, Match.OTHER_VERSION}
+        return match_of(prediction, attempt, uploads) in {Match.OURS, Match.OTHER_VERSION}
     except LedgerError:
         return False
 
 
-def match_of(prediction: Prediction, attempt: Attempt) -> Match:
+def match_of(prediction: Prediction, attempt: Attempt, uploads: SqlUploads) -> Match:
     """Compare a prediction, as the provider shows it, with the request of an attempt.
+
+    ``uploads`` gives the addresses under which its pictures were sent.
 
     Raises:
         LedgerError: Where the request can't be read in the ledger.
     """
     shown = {"model": prediction.model, "version": prediction.version, "input": prediction.input}
-    return matches(shown, load_request(attempt.intent.request_json))
+    request = load_request(attempt.intent.request_json)
+    sha256s = {picture.sha256 for picture in request.pictures}
+    found = uploads.addresses(sha256s) if sha256s else {}
+    sent_as = {sha256: {"data:", *map(comparable_url, found.get(sha256, ()))} for sha256 in sha256s}
+    return matches(shown, request, sent_as)
 
 
 def check_objects(store: Store, stored: Iterable[InventoryRow]) -> Iterator[list[Finding]]:

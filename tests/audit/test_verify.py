@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.audit.findings import Kind, Verification
+from flux_pipeline.audit.held import adopt as adopt_by_hand
 from flux_pipeline.audit.verify import adopt_command, check_unknown, verify
 from flux_pipeline.cli.held import adopt
 from flux_pipeline.emulator.faults import FaultPlan
@@ -23,6 +24,7 @@ from flux_pipeline.store.open import open_store
 from tests.audit.attempts import FAILED, SHA, attempt, unpaid
 from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
+from tests.produce.test_pictures import LARGE, draw, upscale
 
 Open = Callable[..., Pipeline]
 NO_LIST = QUICK.model_copy(update={"list_enabled": False})
@@ -244,6 +246,22 @@ def test_the_list_names_the_prediction_of_a_held_request(open_pipeline: Open) ->
     assert found(result) == {Kind.HELD: [request.request_sha256]}
     advice = f"`flux-pipeline held adopt {request.request_sha256} {paid.id}`"
     assert any(advice in each.message for each in result.findings)
+
+
+def test_a_lost_create_with_a_picture_and_no_seed_is_known_by_its_prediction(
+    open_pipeline: Open,
+) -> None:
+    pipeline = open_pipeline(LOST_REPLIES, has_list=False, policy=replace(POLICY, unknown="hold"))
+    request = upscale(draw(pipeline.folder / "castle.png", at_least=LARGE))
+    pipeline.run([request])
+    pipeline.has_list = True
+    (paid,) = pipeline.server.usage().predictions
+
+    result = verify(pipeline.producer)
+    assert found(result) == {Kind.HELD: [request.request_sha256]}
+    assert any(f"shows prediction {paid.id}" in each.message for each in result.findings)
+    adopt_by_hand(pipeline.producer, request.request_sha256, paid.id, run_id="adopt-1")
+    assert verify(pipeline.producer, deep=True).ok
 
 
 def test_a_second_prediction_of_a_request_in_the_list_was_paid_twice(pipeline: Pipeline) -> None:

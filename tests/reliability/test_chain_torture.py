@@ -74,8 +74,8 @@ def test_a_killed_chain_is_right_at_a_provider_whose_pictures_differ_every_time(
     # Some files end between the create and the start.
     options = PictureProvider(
         list_delay=load.list_delay,
-        queue_seconds=(load.latency / 4, 3 * load.latency),
-        file_seconds=max(4 * load.latency, 1.0),
+        queue_seconds=(load.latency / 4, 2.6 * load.latency),
+        file_seconds=max(2.5 * load.latency, 1.0),
     )
     with picture_provider(options) as served:
         provider = OtherProvider(served)

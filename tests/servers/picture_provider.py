@@ -201,12 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing on the terminal."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # clients keep their connections open
+
+    def handle_error(self, *_arguments: object) -> None:
+        """Say nothing of clients that were killed."""
+
+
 @contextmanager
 def picture_provider(provider: PictureProvider) -> Iterator[PictureProvider]:
     handler = type("Handler", (_Handler,), {"provider": provider})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False  # clients keep their connections open
+    with _Server(("127.0.0.1", 0), handler) as server:
         provider.origin = f"http://127.0.0.1:{server.server_address[1]}"
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
