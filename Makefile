@@ -46,16 +46,15 @@ PYTHONS ?= 3.11 3.12 3.13 3.14
 SMOKE := $(addprefix tests/,test_package.py test_public_names.py test_making.py cli/test_terminal.py \
 	defs/test_assets.py emulator/test_server.py images/test_formats.py ledger/test_sqlite.py lineage/test_table.py \
 	produce/test_producer.py prompts/test_load.py provider/test_client_emulator.py store/test_local.py)
-# pyenv's shims run only the Python that is chosen there; its folders hold all. None is downloaded.
-test-pythons: export PATH := $(shell printf '%s:' $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.*/bin))$(PATH)
-test-pythons: export UV_PYTHON_DOWNLOADS := never
-test-pythons: export UV_COMPILE_BYTECODE := 0
-test-pythons: export PYTHONDONTWRITEBYTECODE :=
+# pyenv's shims run only the Python that is chosen there; its folders hold all.
+PYENV_BINS = $(shell printf '%s:' $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.*/bin))
+
 test-pythons: .venv/.synced ## Types and a minute of tests on the machine's other Pythons; PYTHONS=3.12 for one
-	@for version in $(PYTHONS); do \
+	@unset PYTHONDONTWRITEBYTECODE; export PATH="$(PYENV_BINS)$$PATH" UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=0; \
+	for version in $(PYTHONS); do \
 	  if $(BIN)/python -V | grep -q "^Python $$version\."; then \
 	    echo "Python $$version: skipped, it is that of .venv"; \
-	  elif ! $(UV) python find --quiet --system --no-project $$version >/dev/null 2>&1; then \
+	  elif ! $(UV) python find --quiet --system --no-project $$version >/dev/null; then \
 	    echo "Python $$version: skipped, this machine has none"; \
 	  else \
 	    echo "Python $$version:" && export UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-$$version && \
