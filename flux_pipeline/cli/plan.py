@@ -379,6 +379,10 @@ def _warnings(plan: Plan, *, bold: str = "") -> Iterator[str]:
     """Budgets that are too small, and requests whose price is unknown or that are not sent."""
     for name, fit in plan.short:
         yield f"{bold}{name}{bold}: {fit}"
+    if number := plan.total.following:
+        requests = count_noun(number, "request")
+        verb = "follows" if number == 1 else "follow"
+        yield f"{requests} {verb} from pictures that are not made yet: an estimate"
     for model, number in plan.total.unpriced.items():
         yield _unknown_price(model, number)
     for why, number in plan.total.unoffered.items():
@@ -445,6 +449,7 @@ def _counts(forecast: Forecast, rate: float) -> dict[str, Any]:
         "refused": forecast.refused,
         "in_images": in_images,
         "usd": round(forecast.usd, 6),
+        "following": forecast.following,
         "unpriced": forecast.unpriced.total(),
         "unoffered": forecast.unoffered.total(),
         "seconds": round(forecast.seconds(rate), 3),

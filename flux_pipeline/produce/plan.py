@@ -23,6 +23,7 @@ from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
 from flux_pipeline.provider.offers import find_unoffered
+from flux_pipeline.prompts.chain import is_planned
 from flux_pipeline.request import Request
 
 _BATCH = 1000
@@ -50,6 +51,9 @@ class Forecast:
     held: int = 0
     refused: int = 0
     """Were refused or failed for good: not sent again."""
+    following: int = 0
+    """Those that would be sent once the picture that they are made for is there: an estimate,
+    because a source may be refused, or give another number of pictures."""
     in_images: Counter[str] = field(default_factory=Counter)
     """The images that are asked for, by the name of the count that their requests are in."""
     usd: float = 0.0
@@ -68,6 +72,7 @@ class Forecast:
         self.in_images[kind] += request.outputs
         if kind in _SENT:
             self.usd += request.cost_usd
+            self.following += any(map(is_planned, request.pictures))
             if not is_priced:
                 self.unpriced[request.model] += 1
             if unoffered:

@@ -76,3 +76,24 @@ def test_plan_and_run_count_the_same_images_and_both_say_the_requests(
     assert planned["total"]["requests"] == made["total"]["requests"] == 1
     assert planned["emulated"]
     assert made["emulated"]
+
+
+def test_plan_counts_what_follows_through_a_chain_and_says_that_it_is_an_estimate(
+    command: Command, folder: Path
+) -> None:
+    (folder / "configs/big.yaml").write_text(
+        'model: nightmareai/real-esrgan\nprompts: {big: {each: tale, image: "{image}"}}\n'
+    )
+    _, before, _ = command("plan", "tale", "big", "--json")
+    assert (before["sets"]["big"]["new"], before["sets"]["big"]["following"]) == (2, 2)
+
+    command("plan", "tale", "big")
+    printed = (folder / "output.json").read_text()
+    assert "2 requests follow from pictures that are not made yet: an estimate" in printed
+
+    code, made, _ = command("run", "tale", "big", "--json")
+    assert code == 0
+    assert made["sets"]["big"]["stored"] == 2
+
+    _, after, _ = command("plan", "tale", "big", "--json")
+    assert (after["sets"]["big"]["unchanged"], after["total"]["following"]) == (2, 0)
