@@ -108,7 +108,12 @@ def test_a_killed_chain_without_a_list_holds_what_it_can_not_prove(
 def test_where_a_provider_shows_its_own_copies_of_pictures_nothing_is_paid_twice(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
-    with picture_provider(PictureProvider(list_delay=load.list_delay, shows_copies=True)) as served:
+    options = PictureProvider(
+        list_delay=load.list_delay,
+        queue_seconds=(load.latency / 4, 2 * load.latency),
+        shows_copies=True,
+    )
+    with picture_provider(options) as served:
         provider = OtherProvider(served)
         chain = Chain(Workers(tmp_path, provider.origin, load, work_on_chain), provider)
         disturb(chain.scene, kill)
