@@ -412,6 +412,7 @@ def labelled_values(label: Label) -> dict[str, JsonValue]:
     Members that are no fields of the record are dropped.
     """
     named: dict[str, JsonValue] = {name: getattr(label, name) for name in _LABEL_FIELDS}
+    named["provider"] = label.provider or None
     return {name: label.extra[name] for name in _RECORD_FIELDS & label.extra.keys()} | named
 
 

@@ -14,7 +14,8 @@ from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
-from flux_pipeline.text import printable, shorten
+from flux_pipeline.settings import is_emulated
+from flux_pipeline.text import printable, shorten, show_usd
 
 _SHORT = 12
 """Digits of a fingerprint in the list."""
@@ -41,7 +42,9 @@ def held(context: click.Context) -> None:
 @_as_json
 def show(as_json: bool) -> None:
     """Show what is held: request, when it was sent, what it may have cost, its prompt."""
-    with _ledger() as ledger:
+    settings = read_settings(None)
+    emulated = is_emulated(settings.provider)
+    with open_ledger(settings.ledger) as ledger:
         found = find_held(ledger)
     if as_json:
         click.echo(held_json(found))
@@ -49,9 +52,10 @@ def show(as_json: bool) -> None:
     for each in found:
         prompt = printable(shorten(each.prompt, _PROMPT))
         since = f"{each.since:%Y-%m-%d %H:%M} UTC"
-        click.echo(f"{each.request_sha256[:_SHORT]}  {since}  {each.usd:.4f} USD  {prompt}")
-    usd = sum(each.usd for each in found)
-    click.echo(f"{len(found)} held, {usd:.4f} USD at most" if found else "nothing is held")
+        usd = show_usd(each.usd, emulated=emulated)
+        click.echo(f"{each.request_sha256[:_SHORT]}  {since}  {usd}  {prompt}")
+    most = show_usd(sum(each.usd for each in found), emulated=emulated)
+    click.echo(f"{len(found)} held, {most} at most" if found else "nothing is held")
 
 
 @held.command()
@@ -66,8 +70,8 @@ def resend(requests: Sequence[str], yes: bool, as_json: bool) -> None:
     announce(settings)
     with open_ledger(settings.ledger) as ledger:
         chosen = choose_held(find_held(ledger), requests)
-        usd = sum(each.usd for each in chosen)
-        _ask(f"send {len(chosen)} again, for at most {usd:.4f} USD more?", chosen, yes)
+        usd = show_usd(sum(each.usd for each in chosen), emulated=is_emulated(settings.provider))
+        _ask(f"send {len(chosen)} again, for at most {usd} more?", chosen, yes)
         _report("are sent again by the next run", chosen, give_up(ledger, chosen), as_json)
 
 

@@ -10,8 +10,8 @@ import click
 
 from flux_pipeline.cli.workspace import all_partitions, choose_sets, read_settings
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.settings import find_missing_key
-from flux_pipeline.text import count_noun, printable
+from flux_pipeline.settings import find_missing_key, is_emulated
+from flux_pipeline.text import count_noun, printable, show_usd
 
 if TYPE_CHECKING:
     from flux_pipeline.audit.retry import Retry
@@ -61,11 +61,12 @@ def retry(
         found = _find(ledger, chosen, states, prompt)
         if not dry_run:
             found = allow(ledger, found)
+    emulated = is_emulated(settings.provider)
     if dry_run or not found:
-        click.echo(_json(found) if as_json else _text(found))
+        click.echo(_json(found) if as_json else _text(found, emulated=emulated))
         return
     if not as_json:
-        click.echo(_text(found), err=True)
+        click.echo(_text(found, emulated=emulated), err=True)
     asked: dict[str, list[str]] = {}
     for source in (each.request.source for each in found):
         asked.setdefault(source.prompt_set, []).append(source.partition)
@@ -103,9 +104,11 @@ def _find(
     return found
 
 
-def _text(found: "Sequence[Retry]") -> str:
+def _text(found: "Sequence[Retry]", *, emulated: bool) -> str:
     usd = sum(each.request.cost_usd for each in found)
-    lines = [f"{count_noun(len(found), 'request')} to ask again, {usd:.4f} USD"]
+    lines = [
+        f"{count_noun(len(found), 'request')} to ask again, {show_usd(usd, emulated=emulated)}"
+    ]
     reasons = Counter(printable(each.reason) for each in found)
     lines += [f"{count} x {reason}" for reason, count in reasons.most_common(_MOST_REASONS)]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.text import usd_heading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,12 +44,13 @@ def spend(
     USD are estimates from the models' price tables. What was sent again after it had failed counts
     once; a budget counts every attempt.
     """
-    from flux_pipeline.lineage.query import open_snapshot
+    from flux_pipeline.lineage.query import is_emulated, open_snapshot
     from flux_pipeline.lineage.spend import group_spending, select_spending, spending, total
     from flux_pipeline.store.open import open_store
 
     settings = read_settings(None)
-    everything = spending(open_snapshot(open_store(settings.store, settings.store_options)))
+    snapshot = open_snapshot(open_store(settings.store, settings.store_options))
+    everything, emulated = spending(snapshot), is_emulated(snapshot)
     known = sorted({str(name) for name in everything.column("prompt_set").to_pylist()})
     if missing := [name for name in sets if name not in known]:
         raise click.BadParameter(
@@ -64,9 +66,10 @@ def spend(
     grouped, sums = group_spending(chosen, by), total(chosen)
     if as_json:
         rows = [_rounded(row) for row in grouped.to_pylist()]
-        click.echo(json.dumps({"by": by, "rows": rows, "total": _rounded(sums)}))
+        printed = {"by": by, "rows": rows, "total": _rounded(sums), "emulated": emulated}
+        click.echo(json.dumps(printed))
     else:
-        _print_table(by, grouped, sums)
+        _print_table(by, grouped, sums, emulated=emulated)
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,14 +80,17 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _print_table(by: str, grouped: "pa.Table", sums: Mapping[str, int | float]) -> None:
+def _print_table(
+    by: str, grouped: "pa.Table", sums: Mapping[str, int | float], *, emulated: bool
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
     rows = grouped.to_pylist()
     left_out = max(len(rows) - _MOST_DAYS, 0) if by == "day" else 0
     table = Table({"set": "prompt set"}.get(by, by), box=None, pad_edge=False)
-    for heading in ("predictions", "images", "refused", "failed", "USD", "measured", "seconds"):
+    usd = usd_heading(emulated=emulated)
+    for heading in ("predictions", "images", "refused", "failed", usd, "measured", "seconds"):
         table.add_column(heading, justify="right")
     key = grouped.column_names[0]
     for row in rows[left_out:]:

@@ -14,7 +14,7 @@ import click
 
 from flux_pipeline.cli.component_project import read_process_settings
 from flux_pipeline.settings import Settings
-from flux_pipeline.text import printable, shorten
+from flux_pipeline.text import printable, shorten, show_usd
 
 if TYPE_CHECKING:
     from flux_pipeline.lineage.query import Snapshot
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flux_pipeline.provenance.trace import Answer
     from flux_pipeline.store.base import Store
 
+_EMULATED = "emulator"
 _PROMPT = 60
 _SAID = {
     "c2pa": "the label in its signed manifest",
@@ -139,21 +140,21 @@ def _lines(row: dict[str, Any]) -> Sequence[tuple[str, str]]:
     """The columns that people ask for first; --json has every one."""
     width, height, size = (row[name] for name in ("width", "height", "bytes"))
     shape = f"{width} x {height} px, " if width and height else ""
-    cost = row["cost_usd"]
+    cost, emulated = row["cost_usd"], row["provider"] == _EMULATED
     return [
         ("status", " ".join(filter(None, [str(row["status"] or "unknown"), row["error"]]))),
         ("prompt", _or_not(row["prompt"])),
         ("parameters", _parameters(row["input"])),
         ("seed", f"{_or_not(row['seed'])} ({_or_not(row['seed_source'])})"),
         ("model", f"{_or_not(row['model'])}:{_or_not(row['version'])}"),
-        ("served by", _or_not(row["served_version"])),
+        ("served by", f"{_or_not(row['provider'])}, version {_or_not(row['served_version'])}"),
         ("prediction", f"{_or_not(row['prediction_id'])}, output {_or_not(row['output_index'])}"),
         ("request", _or_not(row["request_sha256"])),
         ("from", " / ".join(filter(None, _source(row)))),
         ("run", f"{_or_not(row['run_id'])}, {_or_not(row['completed_at'])}"),
         ("config", f"{_or_not(row['config_path'])}, sha256 {_or_not(row['config_sha256'])}"),
         ("commit", _or_not(row["code_version"])),
-        ("cost", "unknown" if cost is None else f"{cost:.4f} USD, estimated"),
+        ("cost", "unknown" if cost is None else f"{show_usd(cost, emulated=emulated)}, estimated"),
         ("original", f"{_or_not(row['uri'])} ({shape}{_or_not(size)} bytes)"),
         ("credentials", _or_not(row["credentials"])),
     ]

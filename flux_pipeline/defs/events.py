@@ -43,6 +43,7 @@ from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.git import find_commit
 from flux_pipeline.resources import ImageProducer
+from flux_pipeline.settings import is_emulated
 from flux_pipeline.store.base import Store
 from flux_pipeline.text import count_noun, first_of
 
@@ -119,7 +120,9 @@ class SetEvents:
             yield dg.AssetMaterialization(
                 self.keys.prompts,
                 partition=partition,
-                description=prompts_line(partition, content),
+                description=prompts_line(
+                    partition, content, emulated=is_emulated(self.resource.provider)
+                ),
                 metadata=prompts_metadata(content),
                 tags=version_tags(self._versions[partition], prompts_version(self.prompt_set)),
             )

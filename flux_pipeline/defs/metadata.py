@@ -13,10 +13,10 @@ import dagster as dg
 
 from flux_pipeline.defs.partitions import Content
 from flux_pipeline.images.inspection import miniature
-from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, ImageStatus
+from flux_pipeline.lineage.record import EMULATED, ContentCredentials, ImageRecord, ImageStatus
 from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import PartitionReport
-from flux_pipeline.text import count_noun, safe_text
+from flux_pipeline.text import count_noun, safe_text, show_usd
 
 Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
@@ -65,6 +65,8 @@ def images_metadata(report: PartitionReport) -> Metadata:
         shown["flux/notices"] = dg.MetadataValue.json(notices[:_MOST_REASONS])
     if theirs := Counter(r.credentials for r in report.records if r.credentials in _THEIRS):
         shown["flux/provider_credentials"] = dg.MetadataValue.json(dict(theirs))
+    if provider := _provider_of(report):
+        shown["flux/provider"] = provider
     shown |= {
         "flux/cost_usd": round(tally.usd, 6),
         "flux/run_seconds": round(report.seconds, 3),
@@ -89,12 +91,12 @@ def images_metadata(report: PartitionReport) -> Metadata:
     return shown
 
 
-def prompts_line(partition: str, content: Content) -> str:
+def prompts_line(partition: str, content: Content, *, emulated: bool = False) -> str:
     """The description of a partition's prompts: requests, images and estimated USD."""
     return (
         f"{partition}: {count_noun(content.requests, 'request')} for"
         f" {count_noun(content.images, 'image')},"
-        f" {content.usd:.4f} USD by estimate"
+        f" {show_usd(content.usd, emulated=emulated)} by estimate"
     )
 
 
@@ -111,10 +113,20 @@ def images_line(report: PartitionReport) -> str:
     parts = [
         f"{tally.stored + tally.unchanged} of {count_noun(tally.asked, 'image')}",
         *(f"{number} {name}" for name, number in rest.items() if number),
-        f"{tally.usd:.4f} USD",
+        show_usd(tally.usd, emulated=is_emulated(report)),
         f"{report.seconds:.1f} s",
     ]
     return f"{report.partition}: {', '.join(parts)}"
+
+
+def is_emulated(report: PartitionReport) -> bool:
+    """Whether the images are the emulator's, and what they cost is no money."""
+    return _provider_of(report) == EMULATED
+
+
+def _provider_of(report: PartitionReport) -> str:
+    """The provider of the first image that names one; empty where none does."""
+    return next((record.provider for record in report.records if record.provider), "")
 
 
 def reasons_of(report: PartitionReport) -> dict[str, int]:

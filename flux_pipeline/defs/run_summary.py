@@ -16,11 +16,11 @@ import dagster as dg
 import numpy as np
 import numpy.typing as npt
 
-from flux_pipeline.defs.metadata import reasons_of
+from flux_pipeline.defs.metadata import is_emulated, reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.brake import kind_of
 from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus, Tally, time_left
-from flux_pipeline.text import count_noun, first_of, safe_text
+from flux_pipeline.text import count_noun, first_of, safe_text, show_usd
 
 MOST_NAMED = 20
 """Partitions that a message names."""
@@ -68,6 +68,8 @@ class Outcome:
     unsent: int = 0
     """Requests that a stop kept from being sent."""
     unsent_usd: float = 0.0
+    emulated: bool = False
+    """Whether USD are no money, because the emulator makes the images."""
     broken: int = 0
     """Requests that failed for any other cause."""
     incomplete: list[str] = field(default_factory=list)
@@ -88,6 +90,7 @@ class Outcome:
         tally = report.tally
         self.tally.merge(tally)
         self.partitions += 1
+        self.emulated = self.emulated or is_emulated(report)
         self.findings.add(report)
         for result in report.results:
             self._add_waiting(result)
@@ -141,12 +144,13 @@ class Outcome:
 
     def _left(self) -> Iterator[str]:
         if self.unsent:
-            yield f"not sent: {count_noun(self.unsent, 'request')} of {self.unsent_usd:.4f} USD"
+            cost = show_usd(self.unsent_usd, emulated=self.emulated)
+            yield f"not sent: {count_noun(self.unsent, 'request')} of {cost}"
         if left := self.waiting.get(NOT_STORED):
             requests = count_noun(left.requests, "request")
-            until = time_left(self._seconds_left)
+            until, cost = time_left(self._seconds_left), show_usd(left.usd, emulated=self.emulated)
             yield (
-                f"paid and not stored yet: {requests} of {left.usd:.4f} USD, {until}; the next run"
+                f"paid and not stored yet: {requests} of {cost}, {until}; the next run"
                 " or `flux-pipeline rescue` fetches what is there"
             )
 

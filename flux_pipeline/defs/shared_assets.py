@@ -14,7 +14,8 @@ import pyarrow as pa
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys
 from flux_pipeline.gallery.build import build_overview
-from flux_pipeline.lineage.query import open_snapshot
+from flux_pipeline.lineage.query import is_emulated, open_snapshot
+from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA, SPEND_SOURCES, group_spending, spending, total
 from flux_pipeline.lineage.spend_report import PAGE_KEY, spend_png, write_spending
@@ -81,14 +82,16 @@ def _build_spend() -> dg.AssetsDefinition:
         """
         with reported_errors():
             store = image_producer.open_pages()
-            table = spending(open_snapshot(store))
-            stored = write_spending(store, table, now=datetime.now(UTC))
+            snapshot = open_snapshot(store)
+            table, emulated = spending(snapshot), is_emulated(snapshot)
+            stored = write_spending(store, table, now=datetime.now(UTC), emulated=emulated)
         return dg.MaterializeResult(
             metadata={
                 "dagster/uri": stored.uri,
                 "dagster/row_count": len(table),
                 "dagster/column_lineage": _COLUMN_LINEAGE,
                 "flux/page_uri": f"{store.uri}/{PAGE_KEY}",
+                **({"flux/provider": EMULATED} if emulated else {}),
                 **_sums(table),
                 **_plot(table),
                 "flux/by_day": dg.MetadataValue.md(

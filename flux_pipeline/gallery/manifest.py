@@ -35,7 +35,7 @@ LISTED = (
     "height",
 )
 """What the page searches, filters and lays out, beside the row's id and time."""
-COLUMNS = tuple(dict.fromkeys((*KEY_COLUMNS, *LISTED, "image_sha256", "cost_usd")))
+COLUMNS = tuple(dict.fromkeys((*KEY_COLUMNS, *LISTED, "image_sha256", "cost_usd", "provider")))
 
 ROWS = pa.schema(
     [

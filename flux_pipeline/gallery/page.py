@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from flux_pipeline.gallery.manifest import FORM, Manifest
 from flux_pipeline.html import csp_hash, read_text, render_template
+from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.table import last_times
 from flux_pipeline.store.base import is_key
@@ -59,6 +60,8 @@ class Summary:
     """Images that were refused, failed or are held."""
     usd: float
     """By estimate."""
+    emulated: bool
+    """Whether the images are the emulator's placeholders, and USD are no money."""
     pages: tuple[tuple[int, int, str, str], ...]
     """Number, rows, and of its two files the hashes' beginnings, which tell versions apart."""
     models: tuple[str, ...] = ()
@@ -80,6 +83,7 @@ class Summary:
             stored,
             statuses.total(),
             round(usd, 6),
+            EMULATED in manifest.rows.column("provider").unique().to_pylist(),
             tuple(
                 (number, rows[number], page.rows[:8], page.details[:8]) for number, page in pages
             ),

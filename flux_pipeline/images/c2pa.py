@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from flux_pipeline.images.formats import detect_format, read_xmp
-from flux_pipeline.images.labels import SOURCE_TYPE, Label, names_manifest
+from flux_pipeline.images.labels import Label, names_manifest
 
 ASSERTION: Final = "flux-pipeline.label"
 """The name of our own assertion, which holds the ids."""
@@ -197,10 +197,13 @@ def manifest_definition(label: Label, *, follows: bool = False) -> dict[str, Any
 
 
 def _created_action(label: Label) -> dict[str, Any]:
-    agent = {"name": label.model or "flux-pipeline", "version": label.version}
+    if label.is_placeholder:
+        agent = {"name": "flux-pipeline emulator", "version": _own_version()}
+    else:
+        agent = {"name": label.model or "flux-pipeline", "version": label.version}
     created = {
         "action": "c2pa.created",
-        "digitalSourceType": SOURCE_TYPE,
+        "digitalSourceType": label.source_type,
         "softwareAgent": {name: _cbor_text(value) for name, value in agent.items() if value},
     }
     when = {} if label.created_at is None else {"when": label.created_at.isoformat()}

@@ -31,6 +31,10 @@ XMP_NAMESPACE: Final = "http://ns.adobe.com/xap/1.0/"
 AIGC_NAMESPACE: Final = "http://www.tc260.org.cn/ns/AIGC/1.0/"
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC DigitalSourceType of an image that a model made."""
+PLACEHOLDER_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
+"""That of an image that code drew, without any trained model: the emulator's placeholders."""
+PLACEHOLDER: Final = "emulator"
+"""The provider of placeholders."""
 MAX_PACKET: Final = 1 << 20
 """bytes; a longer packet is not read"""
 MAX_UPSTREAM: Final = 8192
@@ -59,9 +63,16 @@ _TEXT_PROPERTIES = {
     "partition": "flux:Partition",
     "config_sha256": "flux:ConfigSHA256",
     "producer": "flux:Producer",
+    "provider": "flux:Provider",
     "input": "flux:Input",
 }
 """XMP property of each text field of a Label."""
+_PLACEHOLDER_PROPERTIES = {
+    "model": "flux:Model",
+    "version": "flux:Version",
+    "prompt": "flux:Prompt",
+}
+"""Those of a placeholder that differ: IPTC's own are for a model that ran."""
 _NUMBER_PROPERTIES = {"output_index": "flux:OutputIndex", "seed": "flux:Seed"}
 _CREATED, _EXTRA, _AIGC = "xmp:CreateDate", "flux:Extra", "TC260:AIGC"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -109,6 +120,8 @@ class Label:
     """``owner/name``; also as IPTC AISystemUsed."""
     version: str = ""
     """64 hex digits; also as IPTC AISystemVersionUsed."""
+    provider: str = ""
+    """The provider's host, or PLACEHOLDER; empty where it is not known."""
     config_sha256: str = ""
     input: str = ""
     """The whole input that was sent, redacted, as canonical JSON."""
@@ -118,6 +131,16 @@ class Label:
     """Code of the organisation for the TC260:AIGC label; empty for none."""
     extra: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)
     """Everything else of the lineage row."""
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether code drew the image and no model ran, whatever ``model`` was asked for."""
+        return self.provider == PLACEHOLDER
+
+    @property
+    def source_type(self) -> str:
+        """The IPTC DigitalSourceType."""
+        return PLACEHOLDER_TYPE if self.is_placeholder else SOURCE_TYPE
 
     @property
     def produce_id(self) -> str:
@@ -177,9 +200,10 @@ def build_packet(
     without a zone, a number that JSON doesn't have, and, without a prompt, an ``input`` that is
     not a JSON object.
     """
-    written = {"Iptc4xmpExt:DigitalSourceType": SOURCE_TYPE}
+    written = {"Iptc4xmpExt:DigitalSourceType": label.source_type}
     texts = _texts(label, detail)
-    written |= {_TEXT_PROPERTIES[name]: to_xml(text) for name, text in texts.items()}
+    tags = _TEXT_PROPERTIES | (_PLACEHOLDER_PROPERTIES if label.is_placeholder else {})
+    written |= {tags[name]: to_xml(text) for name, text in texts.items()}
     for name, tag in _NUMBER_PROPERTIES.items():
         number = getattr(label, name)
         if number is not None:
@@ -191,7 +215,8 @@ def build_packet(
     extra = {k: v for k, v in label.extra.items() if label.prompt is not None or k != "prompt"}
     if extra and detail > Detail.IDS:
         written[_EXTRA] = escape(json_text(extra), quote=False)
-    synthetic = aigc_label(producer=label.producer, produce_id=label.produce_id, upstream=upstream)
+    producer = "" if label.is_placeholder else label.producer  # no AI has made it
+    synthetic = aigc_label(producer=producer, produce_id=label.produce_id, upstream=upstream)
     if synthetic is not None:
         written[_AIGC] = escape(synthetic, quote=False)
     elements = (f"<{tag}>{content}</{tag}>" for tag, content in written.items())
@@ -234,7 +259,7 @@ def parse_packet(packet: bytes) -> Label | None:
     if not any(name.startswith(LABEL_NAMESPACE) for name in properties):
         return None
     fields: dict[str, Any] = {}
-    for name, tag in _TEXT_PROPERTIES.items():
+    for name, tag in (*_PLACEHOLDER_PROPERTIES.items(), *_TEXT_PROPERTIES.items()):
         if (text := properties.get(_expanded(tag))) is not None:
             fields[name] = from_xml(text)
     for name, tag in _NUMBER_PROPERTIES.items():

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from flux_pipeline.iteration import batched, map_ahead
 from flux_pipeline.lineage.parts import list_parts
-from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.lineage.record import EMULATED, ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
 from flux_pipeline.lineage.table import (
     COMPACTED_SCHEMA,
@@ -195,6 +195,14 @@ def open_snapshot(store: Store) -> Snapshot:
     merge(store, None, fresh, merged)
     added = CompactedTable(merged.getvalue())
     return Snapshot(compacted, added) if compacted else Snapshot(added)
+
+
+def is_emulated(snapshot: Snapshot) -> bool:
+    """Whether images are the emulator's placeholders: a store holds theirs or others, never both.
+
+    False where all rows are older than the column that says so.
+    """
+    return next(snapshot.find([equals("provider", EMULATED)], ["provider"]), None) is not None
 
 
 def find_exact(

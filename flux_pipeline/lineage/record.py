@@ -15,6 +15,8 @@ from enum import StrEnum
 
 from flux_pipeline.request import JsonValue
 
+EMULATED = "emulator"
+"""The provider of images that no model made: placeholders, which cost no money."""
 TIMES = ("requested_at", "completed_at", "stored_at")
 """The fields that are times, in the order in which they happen."""
 _REPRODUCTION = "reproduction-of-"
@@ -67,6 +69,8 @@ class ImageRecord:
     model: str
     version: str
     served_version: str | None = None
+    provider: str | None = None
+    """The provider's host, or ``EMULATED``; None for rows from before there was this column."""
     prompt: str
     hf_lora: str | None = None
     lora_scale: float | None = None

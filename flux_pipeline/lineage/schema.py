@@ -53,6 +53,7 @@ SCHEMA = pa.schema(
         _column("model", pa.string(), "owner/name"),
         _column("version", pa.string(), "the version asked for"),
         _column("served_version", pa.string(), "the version that the provider says it ran"),
+        _column("provider", pa.string(), "the provider's host, or emulator: then no model ran"),
         _column("prompt", pa.string(), "the prompt as sent"),
         _column("hf_lora", pa.string(), "LoRA weights, redacted"),
         _column("lora_scale", pa.float64(), "strength of the LoRA, 0 to 1"),

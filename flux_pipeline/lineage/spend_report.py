@@ -58,17 +58,19 @@ class _Table:
     rows: Sequence[tuple[Sequence[str], Sequence[str]]]
 
 
-def write_spending(store: Store, table: pa.Table, *, now: datetime) -> StoredObject:
+def write_spending(
+    store: Store, table: pa.Table, *, now: datetime, emulated: bool = False
+) -> StoredObject:
     """Write CSV_KEY and PAGE_KEY from the rows of ``spending``; return the CSV. Raises StoreError.
 
     USD are rounded to a millionth, seconds to a thousandth.
     """
-    page = build_page(table, store_uri=store.uri, now=now).encode()
+    page = build_page(table, store_uri=store.uri, now=now, emulated=emulated).encode()
     store.put(PAGE_KEY, page, content_type="text/html; charset=utf-8")
     return store.put(CSV_KEY, build_csv(table).encode(), content_type="text/csv")
 
 
-def build_page(table: pa.Table, *, store_uri: str, now: datetime) -> str:
+def build_page(table: pa.Table, *, store_uri: str, now: datetime, emulated: bool = False) -> str:
     """Build the page: totals, the plot, a table by prompt set and model, and the newest days'."""
     style = read_text(_PACKAGE, "spend_report.css")
     return render_template(
@@ -77,7 +79,7 @@ def build_page(table: pa.Table, *, store_uri: str, now: datetime) -> str:
         policy="default-src 'none'; base-uri 'none'; form-action 'none'; style-src "
         + csp_hash(style),
         style=style,
-        facts=_facts(total(table)),
+        facts=_facts(total(table), emulated=emulated),
         now=now,
         store_uri=store_uri,
         plot=spend_svg(table),
@@ -87,9 +89,10 @@ def build_page(table: pa.Table, *, store_uri: str, now: datetime) -> str:
     )
 
 
-def _facts(sums: Mapping[str, int | float]) -> Sequence[str]:
+def _facts(sums: Mapping[str, int | float], *, emulated: bool) -> Sequence[str]:
+    note = " (emulated: no money)" if emulated else ""
     return [
-        f"{sums['usd']:,.4f} USD, estimated",
+        f"{sums['usd']:,.4f} USD{note}, estimated",
         count_noun(int(sums["predictions"]), "prediction"),
         count_noun(int(sums["images"]), "image"),
         f"{sums['refused']:,} refused",

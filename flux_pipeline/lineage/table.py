@@ -72,6 +72,7 @@ _REPETITIVE = [
     "partition",
     "prompt_name",
     "prompt_set",
+    "provider",
     "run_id",
     "seed_source",
     "served_version",

@@ -47,6 +47,7 @@ _LABEL_FIELDS = (
     "partition",
     "model",
     "version",
+    "provider",
     "config_sha256",
     "input",
 )
@@ -186,6 +187,7 @@ class ImageIngest:
         }
         if not self.embed_prompt:
             named["prompt"] = None
+        named["provider"] = named["provider"] or ""
         return Label(**named, created_at=record.completed_at, producer=self.producer, extra=row)
 
     def _put(

@@ -73,6 +73,8 @@ class RunContext:
     """``<set>/images``"""
     code_version: str = ""
     """The git commit of the configuration, where there is one."""
+    provider: str = ""
+    """The provider's host, or ``record.EMULATED``; the producer fills it in."""
 
 
 def final_status(latest: Attempt | None, policy: Policy) -> ResultStatus | None:

@@ -29,6 +29,7 @@ from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.ledger.uploads import SqlUploads
 from flux_pipeline.ledger.writer import LedgerWriter
+from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.models import shared_input
 from flux_pipeline.produce.brake import SendLimit, current_limit
 from flux_pipeline.produce.budgets import Limits, micros
@@ -91,6 +92,8 @@ class Producer:
     signer: ManifestSigner | None = None
     note_recorded: Callable[[], None] = _nothing_to_note
     """Called once at the end of a run that has recorded something; blocking."""
+    provider_name: str = ""
+    """The provider's host, or ``record.EMULATED``, as the lineage names it."""
     account: str = ""
     """The provider's address: uploads are remembered for it alone."""
     input_files: InputFiles = "auto"
@@ -125,17 +128,21 @@ class Producer:
         """
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
-        progress, limit = Progress(expected), current_limit()
+        limit = current_limit()
+        progress = Progress(expected, emulated=self.provider_name == EMULATED)
+        followers = Followers(
+            [replace(each, run=self._named(each.run)) for each in (followers or Followers()).sets]
+        )
 
         async def work() -> None:
             parts = self._engine(
-                run,
+                self._named(run),
                 limits=limits or Limits(),
                 asked=asked,
                 observe=observe or current_observer(),
                 progress=progress,
                 reports=send,
-                followers=followers or Followers(),
+                followers=followers,
                 limit=limit,
             )
             async with send, parts as engine:
@@ -234,6 +241,10 @@ class Producer:
                 group=group,
                 followers=followers,
             )
+
+    def _named(self, run: RunContext) -> RunContext:
+        """The same run with the provider that it asks."""
+        return replace(run, provider=self.provider_name)
 
     def _known_ids(self, prediction_ids: Sequence[str]) -> set[str]:
         return self.ledger.known_ids(prediction_ids) | self.not_ours.intersection(prediction_ids)

@@ -47,6 +47,7 @@ def build_record(
         model=request.model,
         version=request.version,
         served_version=(prediction.version or None) if prediction else None,
+        provider=run.provider or None,
         prompt=str(given.get("prompt", "")),
         hf_lora=_text(effective.get("hf_lora")),
         lora_scale=_number(effective.get("lora_scale")),

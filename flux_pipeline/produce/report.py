@@ -136,7 +136,7 @@ class Result:
 class Tally:
     """Counts over many results: of images, but for ``requests`` and ``created`` (predictions)."""
 
-    requests: int = 0
+    requests: int = field(default=0, compare=False)
     asked: int = 0
     stored: int = 0
     unchanged: int = 0

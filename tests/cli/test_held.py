@@ -49,7 +49,7 @@ def test_what_is_held_is_listed_and_ended_in_three_ways(
 
     code, output, errors = command("held", "resend", "--json")
     assert (code, output) == (1, {})
-    assert "send 1 again, for at most 0.0030 USD more?" in errors
+    assert "send 1 again, for at most 0.0030 USD (emulated) more?" in errors
     code, output, _ = command("held", "resend", "--yes", "--json")
     assert (code, output["usd"]) == (0, 0.003)
 

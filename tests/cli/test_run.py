@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import subprocess
@@ -11,6 +12,7 @@ from flux_pipeline.cli.run import count_images
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import read_usage
+from flux_pipeline.images import read_label
 from flux_pipeline.prompts import load as loading
 from flux_pipeline.prompts import load_prompt_set
 from tests.cli.conftest import Command
@@ -64,6 +66,12 @@ def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(
         with Image.open(path) as image:
             image.load()
             assert image.size == (640, 1536)
+        label = read_label(path.read_bytes())
+        assert label is not None
+        assert (label.provider, label.is_placeholder) == ("emulator", True)
+    command("trace", "--set", "tale", "--json")
+    rows = json.loads((folder / "output.json").read_text())
+    assert {row["provider"] for row in rows} == {"emulator"}
 
 
 def test_sets_and_one_partition_can_be_chosen(command: Command) -> None:

@@ -128,3 +128,11 @@ def test_the_table_shows_the_newest_days_and_a_total_of_all(tmp_path: Path) -> N
 def test_of_nothing_there_is_nothing(tmp_path: Path) -> None:
     assert spend_json(f"file:{tmp_path}")["rows"] == []
     assert spend(f"file:{tmp_path}").exit_code == 0
+
+
+def test_what_the_emulator_made_is_no_money(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    write(store, a_record(1, provider="emulator"), run_id="run-1")
+
+    assert spend_json(f"file:{tmp_path}")["emulated"] is True
+    assert "USD (emulated)" in spend(f"file:{tmp_path}").stdout

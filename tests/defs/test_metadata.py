@@ -174,3 +174,12 @@ def test_a_picture_is_small_enough_to_be_shown_without_a_click() -> None:
     picture = base64.b64decode(text.removeprefix("![castle](data:image/webp;base64,")[:-1])
     assert Image.open(io.BytesIO(picture)).width >= 16
     assert shown["flux/previews"].value.count("![castle]") == 3
+
+
+def test_what_the_emulator_made_is_said_beside_its_cost() -> None:
+    report = build_report("castle", build_result(images=[build_record(provider="emulator")]))
+
+    assert images_metadata(report)["flux/provider"] == "emulator"
+    assert "USD (emulated)" in images_line(report)
+    content = Content(1, 1, 0.003, "a castle")
+    assert "0.0030 USD (emulated) by estimate" in prompts_line("a", content, emulated=True)

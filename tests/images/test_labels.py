@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
 from flux_pipeline.images.formats import image_sha256, read_xmp
-from flux_pipeline.images.labels import Label, build_packet, label_image, read_label, upstream_label
+from flux_pipeline.images.labels import (
+    AIGC_NAMESPACE,
+    IPTC_NAMESPACE,
+    PLACEHOLDER_TYPE,
+    SOURCE_TYPE,
+    Label,
+    build_packet,
+    label_image,
+    parse_properties,
+    read_label,
+    upstream_label,
+)
 from tests.images.samples import OTHER_PACKET, insert_xmp, pixels, samples
 from tests.images.strategies import LABELS
 
@@ -114,3 +125,26 @@ def test_broken_file_is_refused(body: bytes, label: Label) -> None:
             label_image(broken, label)
         with pytest.raises(ImageError):
             read_label(broken)
+
+
+def test_a_placeholder_says_that_no_model_ran(label: Label) -> None:
+    placeholder = replace(label, provider="emulator", producer="studio")
+    body = label_image(_any(), placeholder)
+
+    found = parse_properties(read_xmp(body) or b"")
+    assert found[f"{IPTC_NAMESPACE}DigitalSourceType"] == PLACEHOLDER_TYPE
+    assert not [name for name in found if name.startswith(f"{IPTC_NAMESPACE}AI")]
+    assert f"{AIGC_NAMESPACE}AIGC" not in found
+    assert read_label(body) == placeholder  # reindex needs all of it
+
+
+def test_an_image_of_any_other_provider_is_made_by_a_model(label: Label) -> None:
+    body = label_image(_any(), replace(label, provider="api.replicate.com"))
+
+    found = parse_properties(read_xmp(body) or b"")
+    assert found[f"{IPTC_NAMESPACE}DigitalSourceType"] == SOURCE_TYPE
+    assert found[f"{IPTC_NAMESPACE}AISystemUsed"] == label.model
+
+
+def _any() -> bytes:
+    return next(iter(samples().values()))

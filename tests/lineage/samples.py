@@ -87,6 +87,7 @@ RECORDS = st.builds(
     model=TEXTS,
     version=TEXTS,
     served_version=st.none() | TEXTS,
+    provider=st.none() | TEXTS,
     prompt=TEXTS,
     hf_lora=st.none() | TEXTS,
     lora_scale=st.none() | st.floats(0, 1),

@@ -9,7 +9,10 @@ function sayHead() {
   const sum = (name) => gallery.sets.reduce((total, set) => total + set[name], 0);
   const facts = [count(sum("stored"), "image")];
   if (sum("missing")) facts.push(`${counting.format(sum("missing"))} not made`);
-  facts.push(`${sum("usd").toFixed(sum("usd") < 1 ? 4 : 2)} USD`, `as of ${moment(gallery.asOf)}`);
+  const note = gallery.sets.some((set) => set.emulated) ? " (emulated)" : "";
+  const usd = `${sum("usd").toFixed(sum("usd") < 1 ? 4 : 2)} USD${note}`;
+  facts.push(usd, `as of ${moment(gallery.asOf)}`);
+  if (note) facts.push("placeholders: no model ran");
   const spans = facts.flatMap((fact) => [element("span", fact), " · "]).slice(0, -1);
   byId("facts").replaceChildren(...spans);
   const described = gallery.sets.length === 1 ? gallery.sets[0].description : "";

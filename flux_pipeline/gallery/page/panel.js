@@ -7,7 +7,9 @@ const GROUPS = {
     num_inference_steps: "steps", num_outputs: "images asked", output_index: "output index",
     hf_lora: "LoRA", lora_scale: "LoRA scale",
   },
-  Model: { model: "model", version: "version", served_version: "version served" },
+  Model: {
+    model: "model", version: "version", served_version: "version served", provider: "provider",
+  },
   Result: {
     status: "status", error: "remark", format: "format", bytes: "size", uri: "lies at",
     credentials: "content credentials",
