@@ -10,7 +10,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+import anyio
 import dagster as dg
 from pydantic import Field
 
@@ -26,6 +28,7 @@ from flux_pipeline.errors import ConfigError, Problem, StoreError, WrongStore
 from flux_pipeline.images.signing import open_signer
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger, SqlRates
+from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.network import Network
 from flux_pipeline.produce.policy import Policy
 from flux_pipeline.produce.producer import Producer
@@ -34,6 +37,7 @@ from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.offers import known_offer
+from flux_pipeline.provider.reach import Reached, reach
 from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store, check_readable
@@ -248,6 +252,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 embed_prompt=self.embed_prompt,
                 signer=signer,
                 account=config.base_url,
+                provider_name=(
+                    EMULATED
+                    if is_emulated(self.provider)
+                    else urlsplit(config.base_url).hostname or ""
+                ),
                 input_files=self.input_files,
                 read_secret=_read_variable,
                 spool=Spool(Path(self.spool)),
@@ -288,6 +297,15 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         """
         with self._provider_config() as config:
             yield lambda: Provider(config)
+
+    def reach(self) -> Reached:
+        """Ask the provider once for something that is free.
+
+        Raises:
+            ConfigError: The provider's address or key are wrong.
+        """
+        with self._provider_config() as config:
+            return anyio.run(reach, config)
 
     def open_store(self) -> Store:
         """Open the store alone, for reading lineage."""

@@ -60,6 +60,9 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.cli.model": set(),
     "flux_pipeline.cli.schema": set(),
     "flux_pipeline.cli.emulator": set(),
+    "flux_pipeline.cli.init": set(),
+    "flux_pipeline.cli.doctor": set(),
+    "flux_pipeline.cli.completion": set(),
     "flux_pipeline.definitions": _TABLE | _PROVIDER | {"dagster"},
 }
 

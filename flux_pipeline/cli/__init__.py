@@ -18,6 +18,7 @@ from flux_pipeline.project import load_env_file
 INTERRUPTED = 130
 """The exit code after SIGINT or SIGTERM."""
 _COMMANDS = {
+    "init": "flux_pipeline.cli.init:init",
     "run": "flux_pipeline.cli.run:run",
     "plan": "flux_pipeline.cli.plan:plan",
     "verify": "flux_pipeline.cli.verify:verify",
@@ -32,6 +33,8 @@ _COMMANDS = {
     "model": "flux_pipeline.cli.model:model",
     "schema": "flux_pipeline.cli.schema:schema",
     "emulator": "flux_pipeline.cli.emulator:emulator",
+    "doctor": "flux_pipeline.cli.doctor:doctor",
+    "completion": "flux_pipeline.cli.completion:completion",
 }
 
 _LEAKY_LOGGERS = ("aiohttp", "boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
@@ -73,12 +76,26 @@ def cli(context: click.Context, log_level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Before anything reads the environment.
     context.obj = load_env_file(os.environ, Path.cwd())
+    if os.environ.get("NO_COLOR"):  # rich heeds it by itself
+        context.color = False
 
 
 def main() -> None:
-    """Run the command line; print our own errors as a message and exit with their code."""
+    """Run the command line; print our own errors as a message and exit with their code.
+
+    An interrupt is one line, wherever it comes: the commands that have to end something catch it.
+    """
     try:
-        cli()
+        sys.exit(cli.main(prog_name="flux-pipeline", standalone_mode=False))
+    except click.Abort as abort:
+        if isinstance(abort.__cause__, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        click.echo("nothing was done", err=True)
+        sys.exit(1)
+    except click.ClickException as mistake:
+        mistake.show()
+        sys.exit(mistake.exit_code)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
