@@ -15,16 +15,20 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from flux_pipeline.produce.reasons import Reasons
+from flux_pipeline.produce.report import Progress as RunProgress
 from flux_pipeline.produce.report import Result, Tally, progress_line
-from flux_pipeline.text import show_usd
 
 _EVERY = 5.0  # s between two plain lines
+_SILENCE = 15.0  # s after which one comes although nothing has ended
 
 
 @dataclass(slots=True)
@@ -40,9 +44,15 @@ class Watch:
     """Why images are missing."""
     emulated: bool = False
     """Whether what it costs is no money, because the emulator makes the images."""
-    begun_at: float = field(default_factory=time.monotonic)
-    _said_at: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    begun_at: float = field(init=False)
+    _said_at: float = field(init=False)
+    _progress: RunProgress | None = None
+    """Of the run that is going on."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.begun_at = self._said_at = self.clock()
 
     def __call__(self, result: Result) -> None:
         """Count one result."""
@@ -50,14 +60,42 @@ class Watch:
             self.tallies.setdefault(result.request.source.prompt_set, Tally()).add(result)
             self.notices.extend(result.notices)
             self.reasons.add(result)
-            total = self.total
             if self.bar is not None:
-                task = self.bar.task_ids[0]
-                cost = show_usd(total.usd, emulated=self.emulated)
-                self.bar.update(task, completed=total.asked, cost=cost, rate=self.rate(total))
-            elif time.monotonic() - self._said_at >= _EVERY:
-                self._said_at = time.monotonic()
-                _say(self, total)
+                self.bar.update(self.bar.task_ids[0], completed=self.total.asked)
+            else:
+                self._say_after(_EVERY)
+
+    def follow(self, progress: RunProgress) -> None:
+        """Show from now on what this run waits for."""
+        self._progress = progress
+
+    def tick(self) -> None:
+        """Say where the run is if nothing was said for long, as before the first picture."""
+        with self._lock:
+            if self.bar is None:
+                self._say_after(_SILENCE)
+
+    def waiting(self) -> str:
+        """What is waited for; empty where that is nothing in particular."""
+        if self._progress is None:
+            return "Dagster starts"
+        return "; ".join(self._progress.waiting())
+
+    def state(self) -> str:
+        """Cost, rate and time left, as far as they mean something, and what is waited for."""
+        line = self._line().partition(" images, ")[2]
+        return "; ".join(filter(None, [line, self.waiting()]))
+
+    def _line(self) -> str:
+        seconds = self.clock() - self.begun_at
+        expected = sum(self.expected.values())
+        return progress_line(self.total, expected, seconds, emulated=self.emulated)
+
+    def _say_after(self, seconds: float) -> None:
+        """Write one plain line, as in the run's log, unless the last one is younger than this."""
+        if self.clock() - self._said_at >= seconds:
+            self._said_at = self.clock()
+            sys.stderr.write("; ".join(filter(None, [self._line(), self.waiting()])) + "\n")
 
     def finish(self) -> None:
         """Count images without a result as failed: the run was stopped before it reached them."""
@@ -77,39 +115,54 @@ class Watch:
             total.merge(tally)
         return total
 
-    def rate(self, total: Tally) -> float:
-        """Images a second since the run began."""
-        return total.asked / max(time.monotonic() - self.begun_at, 0.001)
-
-
-def _say(watch: Watch, total: Tally) -> None:
-    """Write one plain line, as in the run's log."""
-    seconds = time.monotonic() - watch.begun_at
-    expected = sum(watch.expected.values())
-    line = progress_line(total, expected, seconds, emulated=watch.emulated)
-    sys.stderr.write(f"{line}\n")
-
 
 @contextmanager
 def watching(expected: Mapping[str, int], *, emulated: bool = False) -> Iterator[Watch]:
     """Show the progress of one run; give the watch that takes its results."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Watch(expected, None, emulated=emulated)
+        watch = Watch(expected, None, emulated=emulated)
+        with _ticking(watch):
+            yield watch
         return
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[cost]}"),
-        TextColumn("{task.fields[rate]:.1f}/s"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _StateColumn(),
         console=console,
     )
     with bar:
-        bar.add_task("images", total=sum(expected.values()), cost="", rate=0.0)
-        yield Watch(expected, bar, emulated=emulated)
+        watch = Watch(expected, bar, emulated=emulated)
+        bar.add_task("images", total=sum(expected.values()), watch=watch)
+        yield watch
+
+
+class _StateColumn(ProgressColumn):
+    """The watch's state, as it is whenever the bar is drawn: it moves before the first picture."""
+
+    def render(self, task: Task) -> Text:
+        """Read the state of the task's watch."""
+        return Text(task.fields["watch"].state())
+
+
+@contextmanager
+def _ticking(watch: Watch) -> Iterator[None]:
+    """Tick the watch every second, on a thread of its own."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(1.0):
+            watch.tick()
+
+    thread = threading.Thread(target=tick, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """`flux-pipeline run`: materializes prompt sets through Dagster, in this process."""
 
 import json
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -103,13 +105,21 @@ def make(
     failures: dict[str, Launched] = {}
     interrupted = False
     emulated = is_emulated(settings.provider)
-    with watching(expected, emulated=emulated) as watch, limiting(limit):
+    with (
+        counting_left_running() as left,
+        watching(expected, emulated=emulated) as watch,
+        limiting(limit),
+    ):
         try:
             _launch(settings, chosen, asked, watch, failures)
-        except KeyboardInterrupt:  # the run was drained: its counts are printed all the same
+        except KeyboardInterrupt:  # the run was drained
             interrupted = True
         watch.expected = {**expected, **_followers_asked(settings, chosen, asked)}
     watch.finish()
+    if interrupted:
+        click.echo(left.sentence, err=True)
+    if interrupted and not as_json:  # the line that says what runs on is the last one
+        sys.exit(INTERRUPTED)
     if as_json:
         click.echo(summary_json(watch.tallies, watch.total, emulated=emulated))
     else:
@@ -118,6 +128,41 @@ def make(
     if interrupted:
         sys.exit(INTERRUPTED)
     sys.exit(0 if watch.total.complete and not failures else 1)
+
+
+class _LeftRunning(logging.Filter):
+    """Takes the producer's warnings of interrupted runs, to say them all in one line."""
+
+    count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Count the predictions of such a warning and drop it; let all others through."""
+        from flux_pipeline.produce.producer import LEFT_RUNNING
+
+        if record.msg != LEFT_RUNNING or not isinstance(record.args, tuple):
+            return True
+        self.count += int(str(record.args[0]))
+        return False
+
+    @property
+    def sentence(self) -> str:
+        """What is left, and what the next run does."""
+        if not self.count:
+            return "interrupted: nothing runs on; the next run goes on from here"
+        if self.count == 1:
+            return "1 prediction runs on; the next run resumes it"
+        return f"{self.count} predictions run on; the next run resumes them"
+
+
+@contextmanager
+def counting_left_running() -> Iterator[_LeftRunning]:
+    """Count the predictions that interrupted runs leave at the provider, in this block."""
+    logger, left = logging.getLogger("flux_pipeline.produce.producer"), _LeftRunning()
+    logger.addFilter(left)
+    try:
+        yield left
+    finally:
+        logger.removeFilter(left)
 
 
 def _ask_before_paying(
@@ -212,7 +257,7 @@ def _launch(
                 return  # it was told to stop there: nobody has to be alerted
             notify_launched(instance, run, sender)
 
-    with open_instance(dagster_home()) as instance, observing(watch):
+    with open_instance(dagster_home()) as instance, observing(watch, watch.follow):
         for chain in group_by_chain(chosen):
             partitions = asked[chain[0].name]
             for run in launch_chain(instance, definitions, chain, partitions, location=location):

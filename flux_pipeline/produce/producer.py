@@ -45,6 +45,7 @@ from flux_pipeline.produce.report import (
     PartitionReport,
     Progress,
     Stop,
+    current_follower,
     current_observer,
 )
 from flux_pipeline.produce.shutdown import (
@@ -62,6 +63,8 @@ from flux_pipeline.store.base import Store
 from flux_pipeline.store.unavailable import UnavailableStore
 
 log = logging.getLogger(__name__)
+LEFT_RUNNING = "stopped: %d predictions run on; the next run resumes them by id"
+"""The warning of a run that was interrupted; its argument is how many the provider goes on with."""
 SAY_EVERY = 5.0
 """s between two lines of progress; in Dagster's log each costs 2-4 ms."""
 _THREADS = 8  # that decode and store: more hold more pixels in memory, and are no faster
@@ -130,6 +133,7 @@ class Producer:
         engines: list[Engine] = []
         limit = current_limit()
         progress = Progress(expected, emulated=self.provider_name == EMULATED)
+        current_follower()(progress)
         followers = Followers(
             [replace(each, run=self._named(each.run)) for each in (followers or Followers()).sets]
         )
@@ -300,7 +304,7 @@ def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engin
     wait([future])
     running = sum(engine.running for engine in engines)  # also what was accepted meanwhile
     if running:
-        log.warning("stopped: %d predictions run on; the next run resumes them by id", running)
+        log.warning(LEFT_RUNNING, running)
 
 
 @contextmanager

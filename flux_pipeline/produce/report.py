@@ -26,6 +26,7 @@ _ACTIVITIES: Mapping[str, str] = {
 """What a request is doing, by the effect that is being performed; other effects take no time."""
 _MINUTE = 60.0  # s
 _EARLY = 10.0  # s within which a rate says nothing of the time left
+_FEW = 5  # images, of which a rate says nothing either
 _PAUSE = 1.0  # s; a shorter pause of the provider is not worth a word
 
 
@@ -231,9 +232,10 @@ class Progress:
         """One line: done and asked, cost, rate, the time left, and what is waited for."""
         seconds = self.clock() - self.begun_at
         said = progress_line(self.tally, self.expected, seconds, emulated=self.emulated)
-        return "; ".join([said, *self._waiting()])
+        return "; ".join([said, *self.waiting()])
 
-    def _waiting(self) -> list[str]:
+    def waiting(self) -> list[str]:
+        """What is waited for, each with its count, the most first."""
         counts: Counter[str] = Counter()
         for effect, count in list(self.doing.items()):
             if count > 0 and effect in _ACTIVITIES:
@@ -245,12 +247,16 @@ class Progress:
 
 
 def progress_line(tally: Tally, expected: int, seconds: float, *, emulated: bool = False) -> str:
-    """Say ``12/200 images, 0.0360 USD, 1.2/s, 157 s left``, and how many were not made."""
-    rate = tally.asked / max(seconds, 0.001)
+    """Say ``12/200 images, 0.0360 USD, 1.2/s, 157 s left``, and how many were not made.
+
+    Rate and time left are said only once they mean something.
+    """
     cost = show_usd(tally.usd, emulated=emulated)
-    said = [f"{tally.asked}/{expected or '?'} images", cost, f"{rate:.1f}/s"]
-    if rate and expected and seconds >= _EARLY:
-        said.append(f"{max(expected - tally.asked, 0) / rate:.0f} s left")
+    said = [f"{tally.asked}/{expected or '?'} images", cost]
+    if tally.asked:
+        said.append(f"{tally.asked / max(seconds, 0.001):.1f}/s")
+    if (left := seconds_left(tally, expected, seconds)) is not None:
+        said.append(f"{left:.0f} s left")
     missing = {
         "refused": tally.refused,
         "failed": tally.failed,
@@ -258,6 +264,17 @@ def progress_line(tally: Tally, expected: int, seconds: float, *, emulated: bool
         "held": tally.held,
     }
     return ", ".join([*said, *(f"{count} {name}" for name, count in missing.items() if count)])
+
+
+def seconds_left(tally: Tally, expected: int, seconds: float) -> float | None:
+    """The time left, in s, at the rate of what came to its end in this run; None if that is little.
+
+    What was there before came at once, and says nothing of what has to be made.
+    """
+    ended = tally.asked - tally.unchanged - tally.unsent
+    if not expected or ended < _FEW or seconds < _EARLY:
+        return None
+    return max(expected - tally.asked, 0) * seconds / ended
 
 
 Observer: TypeAlias = Callable[[Result], None]
@@ -276,14 +293,32 @@ def current_observer() -> Observer:
     return _current.get()
 
 
+Follower: TypeAlias = Callable[[Progress], None]
+"""Called with the progress of each run when it begins, to be read as it goes on."""
+
+
+def ignore_progress(_progress: Progress) -> None:
+    """Do nothing: the follower where none is set."""
+
+
+_follower: ContextVar[Follower] = ContextVar("follower", default=ignore_progress)
+
+
+def current_follower() -> Follower:
+    """The follower that ``observing`` has set for the running context."""
+    return _follower.get()
+
+
 @contextmanager
-def observing(observer: Observer) -> Iterator[None]:
+def observing(observer: Observer, follow: Follower = ignore_progress) -> Iterator[None]:
     """Call ``observer`` with every result of the runs that are started in this block.
 
     So the command line sees results that Dagster, in the same process, would give only later.
+    ``follow`` is called with the progress of each, from which it sees what is waited for.
     """
-    token = _current.set(observer)
+    token, following = _current.set(observer), _follower.set(follow)
     try:
         yield
     finally:
         _current.reset(token)
+        _follower.reset(following)

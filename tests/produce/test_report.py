@@ -9,8 +9,17 @@ def test_a_line_says_done_and_asked_cost_rate_and_the_time_left() -> None:
 
 
 def test_early_and_unknown_things_are_not_guessed() -> None:
-    assert progress_line(Tally(), 200, 5.0) == "0/200 images, 0.0000 USD, 0.0/s"
+    assert progress_line(Tally(), 200, 5.0) == "0/200 images, 0.0000 USD"
     assert progress_line(Tally(asked=3), 0, 1.0) == "3/? images, 0.0000 USD, 3.0/s"
+
+
+def test_the_time_left_is_said_once_enough_has_been_made_in_this_run() -> None:
+    assert progress_line(Tally(), 200, 600.0) == "0/200 images, 0.0000 USD"
+    few = Tally(asked=4, stored=4)
+    assert "left" not in progress_line(few, 200, 600.0)
+    # 100 were there already, and 10 took 20 s: the other 90 take 180 s, not 16 s.
+    some = Tally(asked=110, stored=10, unchanged=100)
+    assert progress_line(some, 200, 20.0).endswith("180 s left")
 
 
 def test_what_was_not_made_is_counted() -> None:
@@ -23,9 +32,7 @@ def test_what_is_waited_for_is_named_with_its_count() -> None:
     progress.doing.update(
         {"AwaitPermit": 3, "AwaitPoll": 40, "Poll": 2, "StoreOutput": 0, "Close": 5}
     )
-    assert progress.line() == (
-        "0/200 images, 0.0000 USD, 0.0/s; 42 at the provider; 3 wait for the rate"
-    )
+    assert progress.line() == ("0/200 images, 0.0000 USD; 42 at the provider; 3 wait for the rate")
 
 
 def test_a_pause_that_the_provider_wants_comes_first() -> None:
