@@ -7,11 +7,13 @@ which then costs nothing.
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from flux_pipeline.defs.partitions import requests_by_partition
+from flux_pipeline.defs.partitions import known_partitions, requests_by_partition
 from flux_pipeline.errors import ConfigError
+from flux_pipeline.lineage.asked import AskedRequests
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import Result
@@ -76,9 +78,18 @@ def _results(
         usd_per_day=resource.usd_per_day,
     )
     check_prices(limits, prompt_set.models)
+    noted = AskedRequests()
     with resource.open() as producer:
         pictures = LedgerPictures(producer.ledger)  # of the set that a chain follows
-        requests = requests_by_partition(prompt_set, partitions, pictures)
+        requests = noted.watch(requests_by_partition(prompt_set, partitions, pictures))
         with producer.stream(requests, run=run, limits=limits, asked=asked) as reports:
             for report in reports:
                 yield from report.results
+        noted.close(partitions)
+        noted.write(
+            producer.store,
+            prompt_set.name,
+            known=known_partitions(prompt_set),
+            run_id=run.run_id,
+            now=datetime.now(UTC),
+        )

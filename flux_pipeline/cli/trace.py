@@ -77,12 +77,13 @@ def _trace_target(target: str, *, as_json: bool) -> None:
     answer, why = answer_to(store, snapshot, target, options=options)
     record = answer.record if answer else None
     sources = trace_sources(snapshot, record) if record else ()
+    current = is_current(store, answer.values) if answer else None
     if as_json:
-        click.echo(json.dumps(_described(answer, why, sources)))
+        click.echo(json.dumps(_described(answer, why, sources) | {"current": current}))
     elif answer is None:
         click.echo(f"not known: {printable(target)}: {printable(why)}", err=True)
     else:
-        _print(answer, sources)
+        _print(answer, sources, current)
     sys.exit(0 if answer else 1)
 
 
@@ -110,12 +111,25 @@ def _command(answer: "Answer") -> str | None:
     return None if request is None else shlex.join(["flux-pipeline", "reproduce", request])
 
 
-def _print(answer: "Answer", sources: "Sequence[SourceImage]") -> None:
+def is_current(store: "Store", row: dict[str, Any]) -> bool | None:
+    """Whether a prompt set asked for a picture when it was read last; None where nobody knows."""
+    from flux_pipeline.lineage.asked import read_asked
+
+    if not row["request_sha256"]:
+        return None
+    named = ([str(row[name] or "")] for name in ("request_sha256", "prompt_set", "partition"))
+    return read_asked(store).are_current(*named)[0]
+
+
+def _print(answer: "Answer", sources: "Sequence[SourceImage]", current: bool | None) -> None:
     row = answer.values
     looks = f", {answer.distance} of 64 bits differ" if answer.distance else ""
     click.echo(f"answered by  {_SAID[answer.answered_by]}; {answer.certainty}{looks}")
     for note in answer.notes:
         click.echo(f"note         {printable(note)}")
+    if current is not None:
+        said = "yes" if current else "no: made of an earlier text; its prompt set asks for another"
+        click.echo(f"current      {said}")
     for name, value in _lines(row):
         click.echo(f"{name:<13}{printable(value)}")
     for line in _source_lines(sources):
@@ -181,17 +195,26 @@ def _parameters(text: object) -> str:
 
 
 def _list_images(asked: dict[str, str], limit: int, *, as_json: bool) -> None:
+    from flux_pipeline.lineage.asked import read_asked
     from flux_pipeline.lineage.query import find_all
     from flux_pipeline.lineage.record import record_values
 
-    _, snapshot = open_table()
+    store, snapshot = open_table()
     found = find_all(snapshot, **asked, limit=limit + 1)
     shown = found[:limit]
+    current = read_asked(store).are_current(
+        (record.request_sha256 for record in shown),
+        (record.prompt_set for record in shown),
+        (record.partition for record in shown),
+    )
     if as_json:
-        click.echo(json.dumps([record_values(record) for record in shown]))
+        listed = zip(shown, current, strict=True)
+        click.echo(
+            json.dumps([record_values(record) | {"current": each} for record, each in listed])
+        )
     else:
-        for record in shown:
-            click.echo(_line(record))
+        for record, each in zip(shown, current, strict=True):
+            click.echo(f"{_line(record)}{'  (of an earlier text)' if each is False else ''}")
         if len(found) > limit:
             click.echo(f"and more: --limit shows more than {limit}", err=True)
         if not found:

@@ -29,11 +29,17 @@ from flux_pipeline.defs.metadata import (
     prompts_line,
     prompts_metadata,
 )
-from flux_pipeline.defs.partitions import Content, read_contents, requests_by_partition
+from flux_pipeline.defs.partitions import (
+    Content,
+    known_partitions,
+    read_contents,
+    requests_by_partition,
+)
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.ledger.base import Budget
+from flux_pipeline.lineage.asked import AskedRequests
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.policy import RunContext
@@ -115,6 +121,8 @@ class SetEvents:
         """Materialize the prompts of each partition; report partitions removed from the file."""
         if not self.selects_prompts:
             return
+        if not self._selects(self.keys.images) and not self.prompt_set.sources:
+            self._note_asked()  # else with the images: of a chain only those tell its requests
         self._report_removed()
         for partition, content in self._contents.items():
             yield dg.AssetMaterialization(
@@ -142,8 +150,11 @@ class SetEvents:
         estimate = sum(content.usd for content in contents)
         self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
         with self.resource.open() as producer:
-            requests = requests_by_partition(
-                self.prompt_set, self._partitions, LedgerPictures(producer.ledger)
+            noted = AskedRequests()
+            requests = noted.watch(
+                requests_by_partition(
+                    self.prompt_set, self._partitions, LedgerPictures(producer.ledger)
+                )
             )
             try:
                 with producer.stream(
@@ -156,12 +167,32 @@ class SetEvents:
                     followers=self._followers_in_run(),
                 ) as reports:
                     yield reports
+                noted.close(self._partitions)
             finally:
                 self._tag_cost(producer)
+                self._write_asked(noted)
             budgets = limits.budgets(
                 run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
             )
             self.spent.extend((each, producer.ledger.spent_micros(each.scope)) for each in budgets)
+
+    def _note_asked(self) -> None:
+        """Write down what the partitions ask for, which makes images current or obsolete."""
+        noted = AskedRequests()
+        for _, requests in noted.watch(requests_by_partition(self.prompt_set, self._partitions)):
+            for _ in requests:
+                pass
+        noted.close(self._partitions)
+        self._write_asked(noted)
+
+    def _write_asked(self, noted: AskedRequests) -> None:
+        noted.write(
+            self.resource.open_pages(),
+            self.prompt_set.name,
+            known=known_partitions(self.prompt_set),
+            run_id=self.context.run.run_id,
+            now=datetime.now(UTC),
+        )
 
     def _run_of(self, prompt_set: PromptSet) -> RunContext:
         return RunContext(

@@ -39,6 +39,11 @@ def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:
     return dg.StaticPartitionsDefinition(list(prompt_set.partition_keys()))
 
 
+def known_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
+    """All partitions of the set; None where they are days, which never end."""
+    return None if isinstance(prompt_set.partitions, ByDay) else prompt_set.partition_keys()
+
+
 def max_partitions_per_run(prompt_set: PromptSet) -> int | None:
     """How many partitions one run takes; None for any number."""
     partitioning = prompt_set.partitions

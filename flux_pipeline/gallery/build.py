@@ -42,6 +42,7 @@ from flux_pipeline.gallery.page import (
     render_page,
 )
 from flux_pipeline.iteration import map_ahead
+from flux_pipeline.lineage.asked import read_asked
 from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
 from flux_pipeline.lineage.table import last_times
@@ -212,7 +213,7 @@ class _Builder:
             n: PageHashes(self._rows_hashes[n], self._details_hashes[n]) for n in self._rows_hashes
         }
         store.put(manifest_key(self._set), manifest.to_bytes(), content_type=PARQUET)
-        summary = Summary.of(self._set, description, manifest)
+        summary = Summary.of(self._set, description, manifest, read_asked(store))
         store.put(summary_key(self._set), summary.to_bytes(), content_type="application/json")
         data = page_data(self._set, [summary], root="../../", folders=False, now=now)
         page = render_page(self._set, data)

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from flux_pipeline.gallery.manifest import FORM, Manifest
 from flux_pipeline.html import csp_hash, read_text, render_template
+from flux_pipeline.lineage.asked import Asked
 from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.table import last_times
@@ -66,11 +67,13 @@ class Summary:
     """Number, rows, and of its two files the hashes' beginnings, which tell versions apart."""
     models: tuple[str, ...] = ()
     """``owner/name`` of every model that made or was to make one of the images, in order."""
+    obsolete: tuple[str, ...] = ()
+    """The ids of the rows that the prompt set does not ask for now."""
     form: str = FORM
     """The form of the JSON and of the files of data."""
 
     @classmethod
-    def of(cls, name: str, description: str, manifest: Manifest) -> "Summary":
+    def of(cls, name: str, description: str, manifest: Manifest, asked: Asked) -> "Summary":
         """Add up a manifest."""
         rows = Counter(manifest.rows.column("page").to_pylist())
         statuses = Counter(manifest.rows.column("status").to_pylist())
@@ -88,6 +91,7 @@ class Summary:
                 (number, rows[number], page.rows[:8], page.details[:8]) for number, page in pages
             ),
             tuple(sorted(str(each) for each in manifest.rows.column("model").unique().to_pylist())),
+            tuple(_obsolete(name, manifest.rows, asked)),
         )
 
     @classmethod
@@ -97,7 +101,8 @@ class Summary:
             found = json.loads(body)
             pages = tuple((int(n), int(rows), *map(str, tags)) for n, rows, *tags in found["pages"])
             models = tuple(map(str, found.get("models", ())))
-            summary = cls(**{**found, "pages": pages, "models": models})
+            obsolete = tuple(map(str, found.get("obsolete", ())))
+            summary = cls(**{**found, "pages": pages, "models": models, "obsolete": obsolete})
         except (LookupError, TypeError) as error:
             raise ValueError(f"no summary of a gallery: {error}") from None
         if summary.form != FORM:
@@ -107,6 +112,13 @@ class Summary:
     def to_bytes(self) -> bytes:
         """JSON."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
+
+
+def _obsolete(prompt_set: str, rows: pa.Table, asked: Asked) -> Iterator[str]:
+    columns = (rows.column(name).to_pylist() for name in ("request_sha256", "partition", "id"))
+    requests, partitions, ids = ([str(one) for one in column] for column in columns)
+    current = asked.are_current(requests, [prompt_set] * len(ids), partitions)
+    return (row_id for row_id, is_current in zip(ids, current, strict=True) if is_current is False)
 
 
 def page_data(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flux_pipeline.lineage.asked import read_asked
 from flux_pipeline.lineage.query import Condition, contains, equals, open_snapshot
 from flux_pipeline.lineage.record import TIMES, ImageStatus
 from flux_pipeline.lineage.schema import SCHEMA, request_days
@@ -15,6 +16,10 @@ from flux_pipeline.store.open import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CURRENT = "current"
+"""The column that is computed: whether a prompt set asks for the image now."""
+_JUDGED_BY = ("request_sha256", "prompt_set", "partition")
 
 
 def read_lineage(
@@ -25,6 +30,7 @@ def read_lineage(
     run_id: str | None = None,
     status: ImageStatus | str | None = None,
     day: date | tuple[date, date] | None = None,
+    current: bool | None = None,
     columns: Sequence[str] | None = None,
 ) -> "pd.DataFrame":
     """The current rows of the lineage table as a DataFrame, one row for each image asked for.
@@ -35,7 +41,12 @@ def read_lineage(
     case; the request was made on ``day`` (UTC) or, of a pair, from its first to its last day.
     Filters are applied while reading: of what they leave out only the filtered columns are decoded.
 
-    ``columns`` are those of ``SCHEMA`` that are wanted, in this order; None is all of them. Texts
+    The column ``current`` says whether the prompt sets asked for the image when they were read
+    last; NA where that is not known (see ``lineage.asked``). With ``current=True`` or ``False``
+    only such rows are left.
+
+    ``columns`` are those of ``SCHEMA`` that are wanted, in this order, and ``current``; None is all
+    of them. Texts
     have the dtype ``string``, integers ``Int64`` (``dhash``: ``UInt64``), both with ``pd.NA`` where
     a value is missing; other numbers ``float64`` with NaN; times ``datetime64[ms, UTC]`` with NaT.
     Without rows the columns and dtypes are the same.
@@ -45,15 +56,30 @@ def read_lineage(
     Raises StoreError where the URI is none or the store can't be read, and KeyError for a column
     that the table does not have.
     """
-    names = SCHEMA.names if columns is None else columns
-    schema = pa.schema([_widened(SCHEMA.field(name)) for name in names])
+    names = [*SCHEMA.names, CURRENT] if columns is None else list(columns)
+    needed = dict.fromkeys(name for name in names if name != CURRENT)
+    is_judged = current is not None or CURRENT in names
+    if is_judged:
+        needed |= dict.fromkeys(_JUDGED_BY)
+    schema = pa.schema([_widened(SCHEMA.field(name)) for name in needed])
     conditions = _conditions(prompt_set=prompt_set, run_id=run_id, status=status)
     if day is not None:
         conditions.append(_on_days(*(day if isinstance(day, tuple) else (day, day))))
     if prompt is not None:
         conditions.append(contains("prompt", prompt))
-    snapshot = open_snapshot(open_store(store) if isinstance(store, str) else store)
-    return _to_frame(snapshot.read(conditions, schema))
+    opened = open_store(store) if isinstance(store, str) else store
+    table = open_snapshot(opened).read(conditions, schema)
+    if is_judged:
+        judged = _are_current(opened, table)
+        table = table.append_column(pa.field(CURRENT, pa.bool_()), judged)
+        if current is not None:
+            table = table.filter(pc.equal(judged, pa.scalar(current)))
+    return _to_frame(table.select(names))
+
+
+def _are_current(store: Store, table: pa.Table) -> "pa.Array[Any]":
+    columns = ([str(one) for one in table.column(name).to_pylist()] for name in _JUDGED_BY)
+    return pa.array(read_asked(store).are_current(*columns), pa.bool_())
 
 
 def _widened(field: "pa.Field[pa.DataType]") -> "pa.Field[pa.DataType]":
@@ -83,6 +109,7 @@ def _to_frame(table: pa.Table) -> "pd.DataFrame":
         pa.string(): pd.StringDtype("pyarrow"),
         pa.int64(): pd.Int64Dtype(),
         pa.uint64(): pd.UInt64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
     }
     frame: pd.DataFrame = table.to_pandas(types_mapper=dtypes.get)
     return frame

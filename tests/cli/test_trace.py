@@ -25,7 +25,7 @@ PROMPTS = {
     "html": "<script>alert('x')</script> & <b>a castle</b>",
     "sly": "a castle\n\u202eelif ton si siht\u2028 \U000e0041[red]",
 }
-KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes", "sources"}
+KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes", "sources", "current"}
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ class TestForward:
             records = json.loads(output)
             assert code == 0
             assert {record["prompt_name"] for record in records} == names
-            assert set(records[0]) == set(SCHEMA.names)
+            assert set(records[0]) == {*SCHEMA.names, "current"}
 
     def test_a_limit_says_that_there_is_more(self, trace: Trace) -> None:
         code, output, errors = trace("--set", "tale", "--limit", "2")

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from flux_pipeline.gallery.build import build_gallery, build_overview
 from flux_pipeline.gallery.manifest import OVERVIEW, data_key, gallery_key
+from flux_pipeline.lineage.asked import AskedRequests
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
@@ -797,3 +798,23 @@ def test_a_phone_holds_source_and_result(chain: Path, visit: Visiting) -> None:
         assert box is not None
         assert box["width"] > 30
         assert box["x"] + box["width"] <= 320
+
+
+def test_images_of_earlier_texts_are_shown_where_that_is_chosen(
+    tmp_path: Path, visit: Visiting
+) -> None:
+    store = FolderStore(tmp_path)
+    rows = [an_image(store, number, "edited") for number in range(3)]
+    write(store, rows)
+    noted = AskedRequests()
+    for _, requests in noted.watch([("castle", rows[:2])]):
+        list(requests)
+    noted.write(store, "edited", known=["castle"], run_id="run-1", now=NOON)
+    build_gallery(store, "edited", now=NOON)
+
+    seen = visit((tmp_path / gallery_key("edited")).as_uri())
+    seen.count("2 of 3 images")
+    seen.choose("Shown", "obsolete")
+    seen.count("1 of 3 images")
+    seen.choose("Shown", "all")
+    seen.count("3 of 3 images")

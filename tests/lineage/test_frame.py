@@ -30,7 +30,7 @@ NUMBERS = {
         "Int64",
     ),
 }
-DTYPES = {name: NUMBERS.get(name, "string") for name in SCHEMA.names}
+DTYPES = {name: NUMBERS.get(name, "string") for name in SCHEMA.names} | {"current": "boolean"}
 
 
 def fill(store: Store) -> None:

@@ -17,6 +17,9 @@ const checked = {
 };
 const policy = window.trustedTypes ? trustedTypes.createPolicy("flux-gallery", checked) : checked;
 
+// The ids of images that were made of an earlier text: their prompt sets ask for others now.
+const obsolete = new Set(gallery.sets.flatMap((set) => set.obsolete));
+
 const expected = new Map(); // by name, who waits for a file
 const queue = [];
 let loading = 0;

@@ -1,7 +1,9 @@
 // Filters: what is chosen, in the form and in the address, so that a view can be shared.
 
 const form = byId("filters");
-const CHOICES = ["q", "set", "model", "partition", "status", "seed", "from", "to", "sort", "size"];
+const CHOICES = [
+  "q", "set", "model", "partition", "status", "seed", "from", "to", "shown", "sort", "size",
+];
 const DAY = 86400000;
 
 // What the address asks for; `image` is the one that is open.
@@ -33,6 +35,7 @@ function writeAddress(choice) {
 function offer(items) {
   offerChoices("set", gallery.sets.map((set) => set.name));
   offerChoices("model", [...new Set(gallery.sets.flatMap((set) => set.models))].sort());
+  form.elements.shown.closest("label").hidden = !gallery.sets.some((set) => set.obsolete.length);
   const partitions = [...new Set(items.map((item) => item.partition))].filter(Boolean).sort();
   byId("partitions").replaceChildren(
     ...partitions.slice(0, 500).map((value) => element("option", "", { value })),
@@ -88,6 +91,7 @@ function choose(items, choice) {
     && (!choice.status || item.status === choice.status
       || (choice.status === "missing" && item.status !== "stored"))
     && (!choice.seed || item.seed === choice.seed)
+    && (choice.shown === "all" || obsolete.has(item.id) === (choice.shown === "obsolete"))
     && item.time >= from && item.time < to
     && (!partition || fold(item.partition).includes(partition))
     && (!words.length || has(item, words)));

@@ -30,10 +30,10 @@ function apply() {
 }
 
 function say(shown, choice) {
-  const chosen = CHOICES.slice(1, 8).filter((name) => choice[name]).length;
+  const chosen = CHOICES.slice(1, 9).filter((name) => choice[name]).length;
   byId("chosen").textContent = `${chosen}`;
   byId("chosen").hidden = !chosen;
-  const filtered = chosen || choice.q;
+  const filtered = chosen || choice.q || shown < all.length;
   const total = count(all.length, "image");
   byId("count").textContent = loaded
     ? (filtered ? `${counting.format(shown)} of ${total}` : `all ${counting.format(all.length)}`)

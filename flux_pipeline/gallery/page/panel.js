@@ -42,6 +42,10 @@ const UNITS = {
 function panelOf(item, known) {
   const record = known?.record;
   const parts = [element("p", item.prompt, { class: "prompt", dir: "auto" })];
+  if (obsolete.has(item.id)) {
+    parts.push(element("p", "Made of an earlier text: its prompt set asks for another now.",
+      { class: "bad" }));
+  }
   if (item.status !== "stored" || !item.link) {
     const reason = record?.get("error")?.replace(/^held: /, "") || item.reason || NO_REASON;
     parts.push(element("p", `${item.status}: ${reason}`, { class: "bad", dir: "auto" }));

@@ -1,0 +1,194 @@
+"""Which images are current: what the prompt sets asked for when they were read last.
+
+Each run writes down what its partitions ask for, as one small object below `asked/`: 8 bytes of
+each request's fingerprint. Of a partition the newest object counts, so that an edit which is taken
+back makes the earlier image current again without being made or recorded anew. An object of a whole
+set stands for all before it. A set that is made by day is never whole: a day's images are those
+that were asked for when that day was read last.
+
+Two fingerprints that begin alike would make an image current that is not, by a chance of one in ten
+million at a million requests. Nothing is ever sent because of it.
+"""
+
+import hashlib
+import json
+import re
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flux_pipeline.errors import StoreError
+from flux_pipeline.iteration import map_ahead
+from flux_pipeline.lineage.record import reproduction_partition
+from flux_pipeline.lineage.schema import PARQUET, to_parquet
+from flux_pipeline.store.base import Store
+
+ASKED = "asked/"
+_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("partition", pa.string()),
+    pa.field("request", pa.uint64()),
+]
+_SCHEMA = pa.schema(_FIELDS)
+_KNOWN = b"flux-pipeline.partitions"
+_READERS = 8
+_KEY = re.compile(rf"{ASKED}([a-z0-9_]+)/(whole|part)-[0-9]{{20}}-[0-9a-f]{{12}}\.parquet")
+
+Fingerprints = npt.NDArray[np.uint64]
+
+
+class _Fingerprinted(Protocol):
+    @property
+    def request_sha256(self) -> str: ...
+
+
+_Request = TypeVar("_Request", bound=_Fingerprinted)
+
+
+@dataclass(slots=True)
+class AskedRequests:
+    """Collects the requests of partitions while a run reads them; 8 bytes each."""
+
+    partitions: "dict[str, array[int]]" = field(default_factory=dict)
+    """Those that were read to their end."""
+
+    def watch(
+        self, partitions: Iterable[tuple[str, Iterable[_Request]]]
+    ) -> Iterator[tuple[str, Iterable[_Request]]]:
+        """Pass on partitions with their requests."""
+        for key, requests in partitions:
+            yield key, self._watched(key, requests)
+
+    def _watched(self, key: str, requests: Iterable[_Request]) -> Iterator[_Request]:
+        found = array("Q")
+        for request in requests:
+            found.append(short_fingerprint(request.request_sha256))
+            yield request
+        self.partitions[key] = found
+
+    def close(self, partitions: Iterable[str]) -> None:
+        """Note after the last of these partitions that the others of them ask for nothing."""
+        for key in partitions:
+            self.partitions.setdefault(key, array("Q"))
+
+    def write(
+        self,
+        store: Store,
+        prompt_set: str,
+        *,
+        known: Collection[str] | None,
+        run_id: str,
+        now: datetime,
+    ) -> None:
+        """Write down what was collected; nothing where no partition was read to its end.
+
+        ``known`` are all partitions of the set, and None where they are days. Raises StoreError.
+        """
+        if not self.partitions:
+            return
+        whole = known is not None and self.partitions.keys() >= set(known)
+        names = [key for key, found in self.partitions.items() for _ in found]
+        requests = array("Q", (one for found in self.partitions.values() for one in found))
+        read = {"read": sorted(self.partitions), "known": None if known is None else sorted(known)}
+        columns: list[Any] = [pa.array(names, pa.string()), pa.array(requests, pa.uint64())]
+        table = pa.table(columns, schema=_SCHEMA)
+        body = to_parquet(table.replace_schema_metadata({_KNOWN: json.dumps(read).encode()}))
+        stamp = f"{now.astimezone(UTC):%Y%m%d%H%M%S%f}"
+        digest = hashlib.sha256(f"{run_id}\0{prompt_set}".encode()).hexdigest()[:12]
+        kind = "whole" if whole else "part"
+        store.put(
+            f"{ASKED}{prompt_set}/{kind}-{stamp}-{digest}.parquet", body, content_type=PARQUET
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all prompt sets ask for, as they were read last."""
+
+    requests: Fingerprints
+    """Sorted."""
+    prompt_sets: frozenset[str]
+    """The sets of which it is known."""
+
+    def are_current(
+        self, requests: Iterable[str], prompt_sets: Iterable[str], partitions: Iterable[str]
+    ) -> "list[bool | None]":
+        """For each row whether any set asks for its request; None where nobody knows.
+
+        That is so for sets that no run has read since this was written down, and for images that
+        `flux-pipeline reproduce` has made.
+        """
+        shas = list(requests)
+        short = np.fromiter((short_fingerprint(sha) for sha in shas), np.uint64, len(shas))
+        asked = np.isin(short, self.requests)
+        apart = reproduction_partition("")
+        return [
+            True
+            if is_asked
+            else None
+            if prompt_set not in self.prompt_sets or partition.startswith(apart)
+            else False
+            for is_asked, prompt_set, partition in zip(
+                asked.tolist(), prompt_sets, partitions, strict=True
+            )
+        ]
+
+
+def short_fingerprint(request_sha256: str) -> int:
+    """The first 64 bits of a fingerprint."""
+    return int(request_sha256[:16], 16)
+
+
+def read_asked(store: Store) -> Asked:
+    """Read what all prompt sets ask for. Raises StoreError."""
+    by_set: dict[str, list[str]] = {}
+    for key in store.list(ASKED):
+        if found := _KEY.fullmatch(key):
+            by_set.setdefault(found[1], []).append(key)
+    requests = [_requests_of(store, keys) for keys in by_set.values()]
+    joined = np.unique(np.concatenate([np.empty(0, np.uint64), *requests]))
+    return Asked(joined, frozenset(by_set))
+
+
+def _requests_of(store: Store, keys: Iterable[str]) -> Fingerprints:
+    """What one set asks for, from its objects, the newest first."""
+    ordered = sorted(keys, key=_stamp, reverse=True)
+    whole = next((n for n, key in enumerate(ordered) if "/whole-" in key), len(ordered))
+    found: list[Fingerprints] = []
+    seen: set[str] = set()
+    known: set[str] | None = None
+    is_first = True
+    bodies = map_ahead(lambda key: (key, store.get(key)), ordered[: whole + 1], threads=_READERS)
+    for key, body in bodies:
+        table, about = _decode(store, key, body)
+        if is_first:  # the newest one knows which partitions there are still
+            known = None if about["known"] is None else set(about["known"])
+            is_first = False
+        wanted = {
+            one for one in about["read"] if one not in seen and (known is None or one in known)
+        }
+        seen.update(about["read"])
+        names = np.array([one in wanted for one in table.column("partition").to_pylist()], np.bool_)
+        found.append(np.asarray(table.column("request"), np.uint64)[names])
+    return np.concatenate([np.empty(0, np.uint64), *found])
+
+
+def _decode(store: Store, key: str, body: bytes) -> tuple[pa.Table, Mapping[str, Any]]:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(body)).read()
+        return table, json.loads((table.schema.metadata or {})[_KNOWN])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise StoreError(
+            f"{store.uri}/{key}: can't be read ({type(error).__name__}); delete it, and run the"
+            " prompt set again: what is made costs nothing"
+        ) from error
+
+
+def _stamp(key: str) -> str:
+    return key.rpartition("/")[2].partition("-")[2]
