@@ -76,5 +76,5 @@ def test_an_option_that_the_driver_does_not_know_is_one_message(command: Command
     code, _, errors = command("run", "--json", FLUX_LEDGER=url)
 
     assert code == 1
-    assert errors.count("\n") == 1, errors
+    assert errors.count("\n") == 2, errors
     assert "FLUX_LEDGER holds what the driver (libpq) does not know: pgbouncer." in errors
