@@ -25,10 +25,18 @@ from tests.reliability.simulator import EPOCH, LEASE, REQUESTS, Slot, Upload, We
 
 CHUNK = 5_000
 SCHEDULES = 100_000
+AT_ONCE = 40_000
+"""Schedules of every run of the suite; `make torture` adds the others."""
 FAR_AWAY = 1e9
 
 
-@pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=() if first < AT_ONCE else pytest.mark.torture)
+        for first in range(0, SCHEDULES, CHUNK)
+    ],
+)
 def test_no_schedule_breaks_an_invariant(first: int) -> None:
     broken = {seed: World(seed).run() for seed in range(first, first + CHUNK)}
 
