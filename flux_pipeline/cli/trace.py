@@ -262,4 +262,10 @@ def open_table() -> "tuple[Store, Snapshot]":
 
     settings = read_process_settings()
     store = open_store(settings.store, settings.store_options)
+    if next(iter(store.list("lineage/")), None) is None:
+        click.echo(
+            f"there is no lineage table in {store.uri}: run this in the folder of your project, or"
+            " set FLUX_STORE; in a new project the first run makes the table",
+            err=True,
+        )
     return store, open_snapshot(store)

@@ -1,9 +1,9 @@
-"""Reads tables of prompts: rows of text from csv, tsv, txt, jsonl, json and parquet, streamed.
+"""Reads tables of prompts: rows of text from csv, tsv, txt, jsonl, json, parquet and xlsx.
 
 Every value is the text that stands in the file: ``NA``, ``null``, ``010`` and the empty text mean
 nothing special; only line ends within a cell become LF. A null, and a NaN of a Parquet file, is a
-blank cell. pandas is not used: it fills up short rows silently and stops at the first long one, and
-every such row must be reported.
+blank cell. Rows are streamed, but for those of a spreadsheet. pandas reads only these: it fills up
+short rows of a csv silently and stops at the first long one, and every such row must be reported.
 """
 
 import csv
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from flux_pipeline.prompts.encodings import SAMPLE_BYTES, SAVE_AS, describe_encoding
 from flux_pipeline.prompts.json_array import parse_json, read_json_array
+from flux_pipeline.prompts.spreadsheets import read_sheet
 from flux_pipeline.text import quoted
 
 OnRowProblem: TypeAlias = Callable[[int, str], None]
@@ -156,7 +157,7 @@ def _refuse_other_files(path: Path) -> None:
     if path.exists() and not path.is_file():  # reading a pipe would wait without an end
         raise ValueError("is a pipe, a socket or a device, not a table")
     ending = path.suffix.lower()
-    if ending != ".parquet":
+    if ending not in {".parquet", ".xlsx"}:
         sample = _sample(path)
         if problem := describe_encoding(sample):
             raise ValueError(problem)
@@ -497,7 +498,23 @@ def _ignore(_line: int, _message: str) -> None:
 
 
 _SILENT = Report(_ignore, _ignore)
-_SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
+
+
+def _sheet_columns(path: Path) -> tuple[str, ...]:
+    return tuple(_header(enumerate(read_sheet(path), start=1)))
+
+
+def _sheet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+    del report  # every row has a cell for each column
+    rows: _Cells = enumerate(read_sheet(path), start=1)
+    header = _header(rows)
+    places = [(name, header.index(name)) for name in columns]
+    for line, cells in rows:
+        values = {name: _with_lf((cells or [])[place]) for name, place in places}
+        yield Row(line - 1, line, values, is_blank=not any(map(str.strip, cells or [])))
+
+
+_SPREADSHEETS = frozenset({".xls", ".xlsm", ".ods", ".numbers"})
 _READERS: Mapping[str, Reader] = MappingProxyType(
     {
         ".csv": _delimited(_csv_cells),
@@ -506,6 +523,7 @@ _READERS: Mapping[str, Reader] = MappingProxyType(
         ".jsonl": _json_reader(_jsonl_values),
         ".json": _json_reader(_array_values),
         ".parquet": Reader(_parquet_columns, _parquet_rows),
+        ".xlsx": Reader(_sheet_columns, _sheet_rows),
     }
 )
 """By the ending of the file's name."""

@@ -7,17 +7,20 @@ key, which PyYAML's loaders drop silently, is reported with both lines.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import yaml
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
+from flux_pipeline.prompts.encodings import SAMPLE_BYTES, describe_encoding
 from flux_pipeline.text import quoted
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
+_WIDE_COLON = "\N{FULLWIDTH COLON}"
+_WIDE_HINT = f"a full-width colon ({_WIDE_COLON}) stands there; YAML takes : and a blank behind it"
 KeyPath: TypeAlias = tuple[str, ...]
 # libyaml's parser where PyYAML was built with it: it gives the same events faster.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -102,6 +105,8 @@ def parse_yaml(data: bytes, path: str, section: YamlSection | None = None) -> Do
     what = "a list" if isinstance(root, list) else "a single value"
     line = section.line if section else 1
     message = f"holds {what}; a prompt set is a mapping with the key prompts"
+    if isinstance(root, str) and _WIDE_COLON in root:
+        message += f": {_WIDE_HINT}"
     raise ConfigError([Problem(path, line, "", message)])
 
 
@@ -121,7 +126,10 @@ def _decode(data: bytes, path: str) -> str:
             # utf-8-sig counts from behind the byte order mark.
             start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
             line = data.count(b"\n", 0, start) + 1
-            message = f"is not UTF-8 at byte {start}: save as UTF-8"
+            known = describe_encoding(data[:SAMPLE_BYTES])
+            # What to do is said for tables there: this file is no spreadsheet's.
+            what = known.partition(":")[0] or f"is not UTF-8 at byte {start}"
+            message = f"{what}: save as UTF-8"
     raise ConfigError([Problem(path, line, "", message)])
 
 
@@ -129,14 +137,25 @@ def _describe_error(error: yaml.YAMLError, text: str) -> tuple[int, str, str]:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         number = error.problem_mark.line
         lines = text.splitlines()
-        hint = ""
-        if number < len(lines) and re.match(r" *\t", lines[number]):
-            hint = ": a tab stands in the indentation; YAML takes only spaces there"
+        hint = _hint(error.problem or "", lines, number)
         return number + 1, "", f"is not valid YAML: {error.problem}{hint}"
     position = getattr(error, "position", 0)
     reason = getattr(error, "reason", "") or "unreadable"
     line = text.encode()[:position].count(b"\n") + 1
     return line, "", f"is not valid YAML: {reason} (write it as an escape in double quotes)"
+
+
+def _hint(problem: str, lines: Sequence[str], number: int) -> str:
+    """What mostly causes an error in this line (0-based); empty where nothing is known."""
+    line = lines[number] if number < len(lines) else ""
+    if re.match(r" *\t", line):
+        return ": a tab stands in the indentation; YAML takes only spaces there"
+    # libyaml finds a key without its colon only in a line that follows.
+    if any(_WIDE_COLON in each for each in lines[max(number - 1, 0) : number + 1]):
+        return f": {_WIDE_HINT}"
+    if "mapping values are not allowed" in problem:
+        return ': text that holds a colon and a blank needs quotes, as in key: "one: two"'
+    return ""
 
 
 class _Container:

@@ -193,3 +193,12 @@ def test_a_wrong_call_gives_exit_code_2(trace: Trace, arguments: tuple[str, ...]
     code, _, errors = trace(*arguments)
     assert code == 2
     assert "Usage" in errors
+
+
+def test_outside_of_a_project_it_says_that_there_is_no_table_here(tmp_path: Path) -> None:
+    code, _ = run_command(["trace", "abcdefgh12"], folder=tmp_path, environ={})
+
+    said = (tmp_path / "errors.txt").read_text()
+    assert code == 1
+    assert f"there is no lineage table in file://{tmp_path}/data/store" in said
+    assert "set FLUX_STORE" in said

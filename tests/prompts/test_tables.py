@@ -197,7 +197,8 @@ TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "deep": ("t.jsonl", '{"name": "a"}\n' + "[" * 100_000, ("row 2", "nested too deeply")),
     "no parquet": ("t.parquet", "name\na\n", ("no valid Parquet file",)),
     "unknown format": ("t.rtf", "x", ("no table by its ending", ".csv")),
-    "a spreadsheet": ("t.xlsx", "x", ("is a spreadsheet: save it as CSV UTF-8",)),
+    "a spreadsheet": ("t.ods", "x", ("is a spreadsheet: save it as CSV UTF-8",)),
+    "no spreadsheet": ("t.xlsx", "x", ("is no valid .xlsx file",)),
 }
 
 KEYED_TABLES: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {

@@ -161,3 +161,23 @@ def test_a_section_that_is_no_mapping_is_refused(line: int, message: str) -> Non
     with pytest.raises(ConfigError) as raised:
         read_section(line)
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prompts:\n  cat: a cat: on a mat\n", "text that holds a colon and a blank needs quotes"),
+        ("prompts:\n  cat：a cat\n  dog: a dog\n", "a full-width colon (：) stands there"),
+        ("model：x\nprompts:\n  a: b\n", "a full-width colon (：) stands there"),
+        ("model：x\nprompts：\n", "a full-width colon (：) stands there"),
+    ],
+)
+def test_a_colon_that_is_none_or_that_is_one_by_mistake_gets_a_hint(text: str, words: str) -> None:
+    _, (problem,) = parsed(text.encode())
+    assert words in problem.message
+
+
+def test_a_file_in_gbk_is_one_message_that_names_the_encoding() -> None:
+    _, (problem,) = parsed("prompts:\n  cat: 一只坐在窗台上的猫\n".encode("gbk"))
+    assert problem.message.startswith("is GBK by its bytes")
+    assert problem.message.endswith(": save as UTF-8")
