@@ -22,8 +22,8 @@ from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
-from flux_pipeline.provider.offers import find_unoffered
 from flux_pipeline.prompts.chain import is_planned
+from flux_pipeline.provider.offers import find_unoffered
 from flux_pipeline.request import Request
 
 _BATCH = 1000
