@@ -9,12 +9,16 @@ import hashlib
 import re
 import unicodedata
 
+from anyascii import anyascii
+
 MAX_NAME_CHARACTERS = 120
 MAX_KEY_CHARACTERS = 60
 """Of a name that an author writes; the rest is left for what a table and a matrix add."""
 _PROMPT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SET_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Between the syllables of a transliteration: ``ChengBao``."""
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -27,7 +31,7 @@ def checked_set_name(stem: str) -> str:
     name = stem.replace("-", "_")
     if _SET_NAME.fullmatch(name) and len(name) <= MAX_KEY_CHARACTERS:
         return name
-    hint = slug(stem).replace("-", "_")
+    hint = proposed_name(stem).replace("-", "_")
     raise ValueError(
         f"the file's name names the prompt set and its assets: only a-z, 0-9, _ and - are "
         f"allowed, and a letter or digit first; rename it, perhaps to {hint}"
@@ -44,8 +48,18 @@ def checked_prompt_name(key: str) -> str:
         return key
     raise ValueError(
         "a prompt's name is made of a-z, 0-9, _ and -, starts with a letter or digit and has at "
-        f"most {MAX_KEY_CHARACTERS} characters; perhaps {slug(key)}"
+        f"most {MAX_KEY_CHARACTERS} characters; perhaps {proposed_name(key)}"
     )
+
+
+def proposed_name(text: str) -> str:
+    """A readable name for an author to take over: ``城堡`` gives ``cheng-bao``.
+
+    Only proposed: the names of a table's rows stay as ``slug`` makes them, because the seeds that
+    are derived from them would change, and every picture would be paid again.
+    """
+    words = _CAMEL.sub("-", anyascii(text)) if not text.isascii() else text
+    return slug(words)
 
 
 def slug(text: str) -> str:

@@ -1,5 +1,6 @@
 """Names are fit for assets, partitions and object keys, and tell texts apart."""
 
+import hashlib
 import re
 
 import pytest
@@ -81,3 +82,24 @@ def test_other_prompt_names_are_refused_with_a_proposal(key: str) -> None:
 @pytest.mark.parametrize("key", ["castle", "a-b", "a_b", "2", "a" * 60])
 def test_prompt_names(key: str) -> None:
     assert checked_prompt_name(key) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "proposed"),
+    [
+        ("城堡", "cheng-bao"),
+        ("红", "hong"),
+        ("ねこ", "neko"),
+        ("Кот", "kot"),
+        ("Straße", "strasse"),
+    ],
+)
+def test_a_key_in_another_script_gets_a_readable_proposal(key: str, proposed: str) -> None:
+    with pytest.raises(ValueError, match=f"perhaps {proposed}$"):
+        checked_prompt_name(key)
+    with pytest.raises(ValueError, match=f"rename it, perhaps to {proposed.replace('-', '_')}$"):
+        checked_set_name(key)
+
+
+def test_the_names_of_rows_stay_as_they_were_because_seeds_depend_on_them() -> None:
+    assert slug("红") == "x-" + hashlib.sha256("红".encode()).hexdigest()[:8]
