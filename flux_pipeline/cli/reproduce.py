@@ -12,7 +12,8 @@ from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.component_project import load_sets, place_of_sets, read_process_settings
 from flux_pipeline.cli.trace import open_table
-from flux_pipeline.text import count_noun, printable
+from flux_pipeline.settings import is_emulated
+from flux_pipeline.text import count_noun, printable, show_usd
 
 if TYPE_CHECKING:
     from flux_pipeline.prompts import PromptSet
@@ -35,7 +36,7 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
     settings = read_process_settings()
     plan = _plan(settings, target)
     if dry_run:
-        _say_plan(plan, as_json=as_json)
+        _say_plan(plan, as_json=as_json, emulated=is_emulated(settings.provider))
         return
     if problem := find_missing_key(settings):
         from flux_pipeline.errors import ConfigError
@@ -43,7 +44,8 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
         raise ConfigError([problem])
     announce(settings)
     if not as_json:
-        click.echo(f"{_cost(plan)}; what was begun by an earlier try is not paid again", err=True)
+        cost = _cost(plan, emulated=is_emulated(settings.provider))
+        click.echo(f"{cost}; what was begun by an earlier try is not paid again", err=True)
     try:
         done = _reproduce(settings, plan, as_json=as_json)
     except KeyboardInterrupt:
@@ -99,12 +101,12 @@ def _reproduce(settings: "Settings", plan: "Plan", *, as_json: bool) -> "Reprodu
         if as_json:
             click.echo(json.dumps(described(done)))
         else:
-            _say(done)
+            _say(done, emulated=is_emulated(settings.provider))
         write_report(producer.store, done)
     return done
 
 
-def _say_plan(plan: "Plan", *, as_json: bool) -> None:
+def _say_plan(plan: "Plan", *, as_json: bool, emulated: bool) -> None:
     request = plan.request
     if as_json:
         from flux_pipeline.redaction import redact_input
@@ -117,22 +119,24 @@ def _say_plan(plan: "Plan", *, as_json: bool) -> None:
             "version": request.version,
             "input": redact_input(request.input),
             "usd": round(request.cost_usd, 6),
+            "emulated": emulated,
             "notes": plan.doubts,
         }
         click.echo(json.dumps(found))
         return
-    click.echo(f"{_cost(plan)}; nothing was sent")
+    click.echo(f"{_cost(plan, emulated=emulated)}; nothing was sent")
     for doubt in plan.doubts:
         click.echo(f"note: {doubt}")
 
 
-def _cost(plan: "Plan") -> str:
+def _cost(plan: "Plan", *, emulated: bool) -> str:
     request = plan.request
     images = count_noun(request.outputs, "image")
-    return f"{images} of {request.model}, {request.cost_usd:.4f} USD by estimate"
+    usd = show_usd(request.cost_usd, emulated=emulated)
+    return f"{images} of {request.model}, {usd} by estimate"
 
 
-def _say(done: "Reproduction") -> None:
+def _say(done: "Reproduction", *, emulated: bool) -> None:
     for image in done.images:
         bits = "" if image.distance is None else f", {image.distance} of 64 bits of looks differ"
         reason = f": {printable(image.reason)}" if image.reason else ""
@@ -141,7 +145,8 @@ def _say(done: "Reproduction") -> None:
         click.echo(f"  made now   {image.uri or 'nothing'}")
     for note in done.notes:
         click.echo(f"note: {printable(note)}")
-    click.echo(f"{done.verdict}; {done.usd:.4f} USD paid, by estimate")
+    paid = "by estimate" if emulated else "paid, by estimate"
+    click.echo(f"{done.verdict}; {show_usd(done.usd, emulated=emulated)} {paid}")
 
 
 def _notes(answer: object) -> str:

@@ -82,7 +82,7 @@ def test_a_dry_run_says_the_cost_and_sends_nothing(folder: Path, server: Emulato
 
     code, _, _ = call(folder, server, "reproduce", file, "--dry-run")
     assert code == 0
-    assert "0.0030 USD" in (folder / "output.json").read_text()
+    assert "0.0030 USD (emulated)" in (folder / "output.json").read_text()
     assert server.usage().creates_received == before
 
 
