@@ -52,6 +52,7 @@ _KINDS = {
     Stop.DAY_BUDGET: (Kind.BUDGET_REACHED, "the day's budget is reached"),
     Stop.MONTH_BUDGET: (Kind.BUDGET_REACHED, "the month's budget is reached"),
     Stop.RUN_BUDGET: (Kind.BUDGET_REACHED, "the run's budget is reached"),
+    Stop.LIMIT: (Kind.BUDGET_REACHED, "the run's limit of requests is reached"),
     HELD: (Kind.HELD, "requests are held: they may have been paid"),
 }
 """By urgency: where a run has several causes, the first of these is its alert's kind."""

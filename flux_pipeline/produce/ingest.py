@@ -57,7 +57,6 @@ _LABEL_FIELDS = (
 _NOT_IN_FILE = frozenset(
     {
         "input_images",
-        "measured_usd",
         "file_sha256",
         "uri",
         "bytes",

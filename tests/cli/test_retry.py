@@ -79,7 +79,9 @@ def test_what_failed_too_often_is_asked_again_by_hand_and_said_by_plan_before(
         )
         assert "Cannot load LoRA weights" in only["reason"]
         code, output, _ = call(folder, server, "retry", "--dry-run")
-        assert output["text"].startswith("1 request to ask again, 0.0030 USD\n1 x prediction ")
+        assert output["text"].startswith(
+            "1 request to ask again, 0.0030 USD (emulated)\n1 x prediction "
+        )
         before = server.usage().creates_accepted
         code, output, errors = call(folder, server, "retry", "--failed")
         assert (code, server.usage().creates_accepted) == (1, before + 1)

@@ -110,7 +110,10 @@ def test_the_reasons_on_standard_error_are_few_where_the_output_is_json(folder: 
     said = "\n".join(errors)
     assert said.count("5 times in a row") <= 2  # a line a partition at most
     assert f"not sent: {MANY - 5} requests" in said
-    assert "paid and not stored yet: 5 requests of 0.0150 USD, about 59 minutes left" in said
+    assert (
+        "paid and not stored yet: 5 requests of 0.0150 USD (emulated), about 59 minutes left"
+        in said
+    )
 
 
 def test_failures_that_differ_by_an_id_are_one_line_with_a_count(folder: Path) -> None:

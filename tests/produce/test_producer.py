@@ -75,7 +75,7 @@ def test_images_left_out_by_the_provider_are_named_as_refused(open_pipeline: Ope
 def test_a_budget_stops_before_the_request_that_would_exceed_it(pipeline: Pipeline) -> None:
     tally = pipeline.run(make_requests(10), limits=Limits(usd_per_run=0.0125))
 
-    assert (tally.stored, tally.failed, pipeline.received) == (4, 6, 4)
+    assert (tally.stored, tally.failed, tally.unsent, pipeline.received) == (4, 0, 6, 4)
     reasons = {result.reason for result in pipeline.reports[0].results if result.reason}
     assert all("budget usd_per_run 0.0125 has 0.0005 USD left" in each for each in reasons)
 
