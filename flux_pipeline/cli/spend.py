@@ -91,7 +91,7 @@ def _print_table(
     table = Table({"set": "prompt set"}.get(by, by), box=None, pad_edge=False)
     usd = usd_heading(emulated=emulated)
     for heading in ("predictions", "images", "refused", "failed", usd, "measured", "seconds"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     key = grouped.column_names[0]
     for row in rows[left_out:]:
         table.add_row("unknown" if row[key] is None else str(row[key]), *_cells(row))
