@@ -17,15 +17,14 @@ from flux_pipeline.request import OFFICIAL
 _TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object"})
 _LIMITS = ("minimum", "maximum")
 _VERSION = re.compile(r"[0-9a-f]{64}")
-_PICTURE_NAME = re.compile(
-    r"(?:.*_)?(?:images?|imgs?|pictures?|photos?|masks?)(?:_[0-9]+)?"
-    r"|images?_(?:prompt|input|reference|url|file|path)s?"
-    r"|(?:subject|character|style)_reference(?:s|_images?|_url)?"
-    r"|ref_image_(?:file|url)|(?:.*_)?image_url|image"
-)
 _NO_PICTURE_NAME = re.compile(
     r".*(?:lora|weights?|model|checkpoint|audio|video|voice|zip|tar|text|json|webhook).*"
 )
+_NO_PICTURE = re.compile(
+    r"(?i)\b(?:video|audio|voice|lora|weights|checkpoint|safetensors|zip|archive|text file|json|web"
+    r" ?(?:site|page|hook))"
+)
+"""Words of a description that say what an address leads to, where that is no picture."""
 _SEEDS = ("seed", "random_seed", "noise_seed")
 _COUNTS = ("num_outputs", "num_images", "number_of_images", "images_num", "n_images", "num_samples")
 _FORMATS = ("output_format", "format", "image_format", "output_type")
@@ -304,9 +303,9 @@ def _most_pictures(name: str, spec: InputSpec) -> int:
     """How many pictures an input takes; 0 where it takes none."""
     if not spec.is_address or _NO_PICTURE_NAME.fullmatch(name):
         return 0
-    if not (
-        _PICTURE_NAME.fullmatch(name) or re.search(r"(?i)\bimage|picture|photo", spec.description)
-    ):
+    # Of a model that makes pictures, an address is one where nothing says otherwise.
+    is_told = re.search(r"(?i)\b(?:image|picture|photo)", f"{name} {spec.description}")
+    if not is_told and _NO_PICTURE.search(spec.description):
         return 0
     if spec.type != "array":
         return 1

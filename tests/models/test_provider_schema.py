@@ -225,3 +225,28 @@ def test_a_contracts_file_gives_the_same_contract_back(written: Contract, tmp_pa
     assert read_back == written
     assert list(read_back.inputs) == list(written.inputs)
     assert read_back.digest() == written.digest()
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "is_picture"),
+    [
+        ("reference", "", True),
+        ("subject", "Who is drawn.", True),
+        ("image_url", "Address of the picture to begin with.", True),
+        ("source", "A zip archive of training data.", False),
+        ("style", "Weights in safetensors.", False),
+        ("lora", "", False),
+        ("video", "", False),
+    ],
+)
+def test_an_address_is_a_picture_where_nothing_says_otherwise(
+    name: str, description: str, is_picture: bool
+) -> None:
+    address = {"type": "string", "format": "uri", "description": description}
+    schemas = {
+        "Input": {"type": "object", "properties": {name: address}},
+        "Output": {"type": "string", "format": "uri"},
+    }
+    reply = {"latest_version": {"openapi_schema": {"components": {"schemas": schemas}}}}
+    found = read_contract(reply, name="acme/paint").pictures
+    assert found == ({name: 1} if is_picture else {})
