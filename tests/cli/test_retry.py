@@ -96,7 +96,7 @@ def test_what_failed_too_often_is_asked_again_by_hand_and_said_by_plan_before(
         assert set(output["sets"]) == {"tale"}
         assert server.usage().creates_accepted == before + 2
         code, output, _ = call(folder, server, "retry")
-        assert (code, output["text"]) == (0, "0 requests to ask again, 0.0000 USD\n")
+        assert (code, output["text"]) == (0, "0 requests to ask again, 0.0000 USD (emulated)\n")
 
 
 def test_what_was_refused_is_asked_again_with_refused_alone(folder: Path) -> None:
