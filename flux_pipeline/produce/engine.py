@@ -174,9 +174,9 @@ class Engine:
 
     async def _end(self, item: Tracked | Early, result: Result, *, recorded: bool) -> None:
         if isinstance(item, Early):
-            # What was there before is told by its own set's step, as without a chain.
-            made_now = result.status is ResultStatus.STORED
-            if made_now and EARLY.keep(self.services.run.run_id, result):
+            # The rest is tried again, or told, by its own set's step, as without a chain.
+            if result.status is ResultStatus.STORED:
+                EARLY.keep(self.services.run.run_id, result)
                 self.observe(result)
             return
         tracker = item.tracker

@@ -11,13 +11,10 @@ from typing import Protocol
 
 from flux_pipeline.produce.budgets import Limits
 from flux_pipeline.produce.policy import RunContext
-from flux_pipeline.produce.report import Result, ResultStatus
+from flux_pipeline.produce.report import Result
 from flux_pipeline.produce.source_pictures import stored_pictures
 from flux_pipeline.prompts.chain import PictureLookup
 from flux_pipeline.request import InputPicture, Request
-
-_TAKEN_OVER = frozenset({ResultStatus.STORED, ResultStatus.UNCHANGED})
-"""What ended otherwise is tried again by the set's own step, or said there."""
 
 
 class FollowingSet(Protocol):
@@ -86,14 +83,11 @@ class EarlyResults:
     _results: dict[str, Result] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def keep(self, run_id: str, result: Result) -> bool:
-        """Keep a result for its set's step; False where that step shall make it itself."""
-        if result.status not in _TAKEN_OVER:
-            return False
+    def keep(self, run_id: str, result: Result) -> None:
+        """Keep a result for its set's step, which then does not make it itself."""
         with self._lock:
             self._begin(run_id)
             self._results[result.request.request_sha256] = result
-        return True
 
     def take(self, run_id: str, request: Request) -> Result | None:
         """Take the result of a request, if it has come already."""

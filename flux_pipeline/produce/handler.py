@@ -87,6 +87,8 @@ class EffectHandler:
     """Names this request's claims. Unique, because equal holders could renew each other's."""
     intent: Intent
     budgets: Sequence[Budget]
+    run: RunContext | None = None
+    """The run of a set that follows; None for that of the services."""
     claimed_at: float = 0.0
     """When the last claim was asked for, in seconds since this host's boot."""
     sent_input: SentInput | None = None
@@ -377,7 +379,7 @@ class EffectHandler:
     ) -> ImageRecord:
         return build_record(
             self.request,
-            self.services.run,
+            self.run or self.services.run,
             index=index,
             status=ImageStatus.STORED,
             attempt=attempt,

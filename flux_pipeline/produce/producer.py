@@ -218,7 +218,7 @@ class Producer:
                 name = request.source.prompt_set
                 own = follower.limits if follower else limits
                 return EffectHandler(
-                    services=replace(services, run=follower.run) if follower else services,
+                    services=services,
                     request=request,
                     holder=uuid4().hex,
                     intent=Intent(
@@ -232,6 +232,7 @@ class Producer:
                         input_sha256=shared_input(request),
                     ),
                     budgets=own.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
+                    run=follower.run if follower else None,
                 )
 
             yield Engine(

@@ -83,6 +83,10 @@ def chain(runner: AssetRunner) -> Chain:
 def test_one_run_makes_all_and_begins_each_follower_before_the_last_source(chain: Chain) -> None:
     assert chain.run().success
     assert chain.counts() == [(4, 0), (4, 0), (8, 0)]
+    records = [record for each in chain.results for record in each.records]
+    assert len({record.provider for record in records}) == 1
+    assert records[0].provider
+    assert {record.asset for record in records} == {f"{name}/images" for name in chain.names}
     made = sorted(
         chain.runner.server.usage(predictions=True).predictions, key=lambda one: one.created_at
     )

@@ -103,7 +103,7 @@ def test_the_others_followers_run_and_the_backfill_says_what_failed(studio: Imag
         ):
             assert time.monotonic() < deadline, [each.status for each in instance.get_runs()]
             list(execute_backfill_iteration(workspace, logging.getLogger("backfill")))
-            time.sleep(0.2)
+            time.sleep(0.2)  # the runs are processes: there is no clock to pass in
         made = {key.to_user_string(): instance.get_materialized_partitions(key) for key in KEYS}
         runs = {run.status.value for run in instance.get_runs()}
 

@@ -94,4 +94,4 @@ def updated_at(ui_url: str) -> float:
             entries = json.load(reply)["data"]["workspaceOrError"]["locationEntries"]
         if entries:
             return float(entries[0]["updatedTimestamp"])
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process: there is no clock to pass in
