@@ -156,6 +156,7 @@ class SetEvents:
                     self.prompt_set, self._partitions, LedgerPictures(producer.ledger)
                 )
             )
+            given_up = False
             try:
                 with producer.stream(
                     requests,
@@ -168,8 +169,13 @@ class SetEvents:
                 ) as reports:
                     yield reports
                 noted.close(self._partitions)
+            except GeneratorExit:
+                given_up = True
+                raise
             finally:
-                self._tag_cost(producer)
+                # Dagster gives a step up where its own database fails: nothing is written there.
+                if not given_up:
+                    self._tag_cost(producer)
                 self._write_asked(noted)
             budgets = limits.budgets(
                 run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)

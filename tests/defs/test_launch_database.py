@@ -1,11 +1,15 @@
 """Dagster's own database in Postgres: what is wrong with it is one message, and nothing is lost."""
 
+import gc
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from flux_pipeline.defs.events import SetEvents
 from flux_pipeline.defs.launch import launch_job, launch_set, open_instance
 from flux_pipeline.errors import ConfigError, HistoryError
 from flux_pipeline.produce.report import Result, observing
@@ -146,6 +150,31 @@ def test_a_database_that_stops_during_a_run_is_one_message_and_nothing_is_paid_t
         (launched,) = launch_set(instance, runner.definitions(winter), winter)
     assert launched.success
     assert runner.usage().creates_accepted == 4
+
+
+def test_a_step_that_dagster_gives_up_ends_without_asking_the_database_that_failed(
+    runner: AssetRunner, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storing an event fails outside the step, which then ends with the last reference to it."""
+    home = write_home(
+        tmp_path, storage(postgres.create_database().replace("postgresql:", "postgresql+psycopg2:"))
+    )
+    winter = runner.write(FOUR)
+    read_prompts = SetEvents.prompts
+
+    def stop_before_the_first_event(self: SetEvents) -> Iterator[dg.AssetMaterialization]:
+        for event in read_prompts(self):
+            postgres.stop()
+            yield event
+
+    monkeypatch.setattr(SetEvents, "prompts", stop_before_the_first_event)
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with open_instance(home) as instance, pytest.raises(HistoryError):
+        launch_set(instance, runner.definitions(winter), winter)
+    gc.collect()
+    assert unraisable == []
+    postgres.start()
 
 
 def test_an_address_without_the_driver_that_dagster_needs_says_which(
