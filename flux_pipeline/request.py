@@ -165,6 +165,8 @@ class Request:
     """The name of the input that is the seed; empty where the model takes none."""
     secret_inputs: tuple[str, ...] = ()
     """The inputs whose values name environment variables."""
+    aspect_ratio: str = ""
+    """Such as ``16:9``, where the shape is asked for and the size is not known; empty otherwise."""
     weights: str = field(default="", repr=False)
     """The weights that the model loads for it: the provider reloads whenever they change."""
 

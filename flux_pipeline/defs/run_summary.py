@@ -41,6 +41,12 @@ ALIKE = 3
 
 Fewer than the 6 of a re-encoded copy: pictures of one kind come as near as that by chance.
 """
+SHAPE_TOLERANCE = 0.08
+"""How far the shape of a picture may be from the aspect ratio asked for, as a share of it.
+
+Models round to the sizes that they were trained on: 3:4 is 896 x 1280 px with Imagen, 7 % off
+(https://cloud.google.com/vertex-ai/generative-ai/docs/image/generate-images).
+"""
 
 
 @dataclass(slots=True)
@@ -327,10 +333,19 @@ def _misfit(result: Result, record: ImageRecord) -> str:
     if request.image_format and record.format != request.image_format:
         wrong.append(f"{request.image_format} was asked for, this is {record.format}")
     asked, real = (request.width, request.height), (record.width, record.height)
+    shown = " x ".join(map(str, real))
     if request.width and real != asked:
-        shown = " x ".join(map(str, real))
         wrong.append(f"{asked[0]} x {asked[1]} px were asked for, these are {shown} px")
+    elif request.aspect_ratio and not _has_shape(record, request.aspect_ratio):
+        wrong.append(f"{request.aspect_ratio} was asked for, these are {shown} px")
     return "; ".join(wrong)
+
+
+def _has_shape(record: ImageRecord, aspect_ratio: str) -> bool:
+    """Whether a picture has about this shape; its size follows from it only by the model's rule."""
+    across, down = map(int, aspect_ratio.split(":"))
+    width, height = record.width or 0, record.height or 0
+    return abs(width * down - height * across) <= SHAPE_TOLERANCE * height * across
 
 
 def _name(names: dict[str, str], name: str, reason: str) -> None:

@@ -120,6 +120,11 @@ class ModelInput(Protocol):
         ...
 
     @property
+    def shape(self) -> str:
+        """Such as ``16:9``, where the shape is asked for; empty where nothing says it."""
+        ...
+
+    @property
     def image_format(self) -> str:
         """``webp``, ``jpg`` or ``png``; empty where the model chooses."""
         ...
@@ -257,6 +262,11 @@ class TypedInput(BaseModel):
     @abstractmethod
     def size(self) -> tuple[int, int]:
         """Width and height in px; (0, 0) where they are known only when the image is there."""
+
+    @property
+    def shape(self) -> str:
+        """Empty: ``size`` says more."""
+        return ""
 
     @property
     @abstractmethod

@@ -158,6 +158,7 @@ def build_request(
         width=width,
         height=height,
         image_format=values.image_format,
+        aspect_ratio=values.shape,
         cost_usd=model.price.estimate(
             effective, outputs=values.outputs, size=values.size, pictures=pictures
         ),

@@ -1,5 +1,6 @@
 """A model whose rules are a contract's: its inputs are checked as the provider's schema says."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import GenericAlias
@@ -24,6 +25,10 @@ from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.request import PICTURE_PREFIX, SECRET_PREFIX, JsonValue
 
 MAX_OUTPUTS = 16
+_AS_THE_INPUT = "match_input_image"
+"""The aspect ratio by which the models that edit leave the shape to the picture that goes in."""
+_RATIO = re.compile(r"[1-9][0-9]?:[1-9][0-9]?")
+_SIZE = re.compile(r"[0-9]+x[0-9]+")
 _LARGEST_SEED = 2**31 - 1
 """Where a contract gives no range: every model known takes 31 bits."""
 
@@ -134,6 +139,24 @@ class ContractInput:
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
             return width, height
         return 0, 0
+
+    @property
+    def shape(self) -> str:
+        """See ``ModelInput.shape``: known where nothing else given may decide the shape.
+
+        A picture that goes in decides it, unless the model lets the user choose that
+        (``match_input_image``); so does a size such as ``1024x768``.
+        """
+        contract = self.model.contract
+        if contract.aspect_ratio is None or any(self.size):
+            return ""
+        choices = contract.inputs[contract.aspect_ratio].enum or ()
+        if self.given.keys() & self.model.pictures.keys() and _AS_THE_INPUT not in choices:
+            return ""
+        if any(isinstance(value, str) and _SIZE.fullmatch(value) for value in self.given.values()):
+            return ""
+        chosen = str(self._value(contract.aspect_ratio))
+        return chosen if _RATIO.fullmatch(chosen) else ""
 
     @property
     def image_format(self) -> str:

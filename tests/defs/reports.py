@@ -54,6 +54,7 @@ def build_result(
     outputs: int = 1,
     prompt: str = "a castle",
     size: tuple[int, int] = (64, 64),
+    aspect_ratio: str = "",
     **changes: Any,
 ) -> Result:
     request = Request(
@@ -67,6 +68,7 @@ def build_result(
         image_format="webp",
         cost_usd=0.003,
         source=Source("winter", "castle", partition="castle"),
+        aspect_ratio=aspect_ratio,
     )
     records = tuple([build_record()] if images is None else images)
     return Result(request, status, records, **changes)

@@ -95,6 +95,26 @@ def test_another_size_or_format_than_asked_for_is_named(
     assert (found(build_record("a", **changes)).misfits != {}) is named
 
 
+@pytest.mark.parametrize(
+    ("asked", "width", "height", "named"),
+    [
+        ("16:9", 1344, 768, False),
+        ("3:4", 896, 1280, False),
+        ("9:21", 640, 1536, False),
+        ("16:9", 1024, 1024, True),
+        ("9:16", 1344, 768, True),
+        ("16:9", None, None, False),
+    ],
+)
+def test_a_shape_far_from_the_aspect_ratio_asked_for_is_named(
+    asked: str, width: int | None, height: int | None, *, named: bool
+) -> None:
+    image = build_record("a", width=width, height=height)
+    misfits = found(image, size=(0, 0), aspect_ratio=asked).misfits
+    expected = [f"{asked} was asked for, these are {width} x {height} px"] if named else []
+    assert list(misfits.values()) == expected
+
+
 def test_every_missing_image_is_named_with_its_reason() -> None:
     refused = build_record("r", ImageStatus.REFUSED, output_index=1, error="left out")
     lost = build_record("l", ImageStatus.FAILED, prediction_id=None, error="not sent")

@@ -240,3 +240,31 @@ def test_shipped_models_check_their_inputs() -> None:
     assert model.validate({"prompt": "a", "aspect_ratio": "16:9"}).outputs == 1
     with pytest.raises(ValidationError):
         model.validate({"prompt": "a", "aspect_ratio": "17:9"})
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "aspect_ratio"),
+    [
+        ("google/imagen-4", {"aspect_ratio": "16:9"}, "16:9"),
+        ("google/imagen-4", {}, "1:1"),
+        ("recraft-ai/recraft-v3", {}, ""),
+        ("ideogram-ai/ideogram-v3-turbo", {"resolution": "512x1536"}, ""),
+        ("black-forest-labs/flux-kontext-pro", {"aspect_ratio": "match_input_image"}, ""),
+        (
+            "black-forest-labs/flux-kontext-pro",
+            {"aspect_ratio": "3:2", "input_image": "https://example.com/a.png"},
+            "3:2",
+        ),
+        (
+            "black-forest-labs/flux-dev",
+            {"aspect_ratio": "3:2", "image": "https://example.com/a.png"},
+            "",
+        ),
+    ],
+)
+def test_the_shape_is_known_where_nothing_else_decides_it(
+    model: str, given: dict[str, Any], aspect_ratio: str
+) -> None:
+    values = find_model(model).validate({"prompt": "a castle", **given})
+    assert values.shape == aspect_ratio
+    assert values.size == (0, 0)
