@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-pythons test-ui test-cluster lint format bench torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint docs format bench torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,6 +76,10 @@ lint: .venv/.synced ## Check format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: .venv/.synced ## Build the documents as a site into build/site, with its links checked
+	@$(UV) sync --quiet --frozen --inexact --all-extras --group docs
+	@$(BIN)/python -m tools.docs_site
+
 format: .venv/.synced ## Put the code into its one format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
@@ -86,4 +90,4 @@ torture: .venv/.synced ## The long reliability runs
 	@$(BIN)/pytest -m torture -n 0 tests/reliability
 
 clean: ## Remove the environment; data/ stays
-	@rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf build .cache .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
