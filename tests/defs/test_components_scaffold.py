@@ -14,6 +14,26 @@ from flux_pipeline.defs.components import PromptSetScaffolder, SharedAssetsScaff
 from flux_pipeline.prompts import load_prompt_set
 from tests.defs.component_project import run_dg, write_project
 
+FOLLOWER = """\
+from pathlib import Path
+
+import dagster as dg
+
+from flux_pipeline import Images, images_of
+
+
+@dg.definitions
+def posters(context: dg.ComponentLoadContext):
+    winter = images_of(context.component_tree.load_component("winter"))
+
+    @dg.asset(ins={"images": dg.AssetIn(key=winter.key)}, partitions_def=winter.partitions_def)
+    def sizes(context, images: Images):
+        made = [f"{image.partition}: {image.record.prompt_name}" for image in images]
+        Path("sizes.txt").write_text(", ".join(made))
+
+    return dg.Definitions(assets=[sizes])
+"""
+
 
 @pytest.fixture(scope="module")
 def scaffolded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -25,6 +45,7 @@ def scaffolded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(str(folder / "src"))
         run_dg(folder, "scaffold defs flux_pipeline.PromptSet winter")
         run_dg(folder, "scaffold defs flux_pipeline.SharedAssets shared")
+        (folder / "src/other/defs/posters.py").write_text(FOLLOWER)
         yield folder
 
 
@@ -35,6 +56,7 @@ def test_what_is_scaffolded_is_checked_and_listed_as_it_is(scaffolded: Path) -> 
     assert set(assets) == {
         *(f"winter/{name}" for name in ("prompts", "images", "gallery")),
         *("lineage", "spend", "gallery"),
+        "sizes",
     }
     assert assets["winter/images"]["source"] == "src/other/defs/winter/defs.yaml:4"
     assert assets["winter/images"]["kinds"] == ["image"]
@@ -56,6 +78,15 @@ def test_what_is_scaffolded_makes_images_and_refreshes_the_shared_assets(scaffol
     store = scaffolded / "data/store"
     assert len(list((store / "images/winter").rglob("*.webp"))) == 3
     assert (store / "galleries/index.html").exists()
+
+
+def test_dg_launches_an_asset_of_ones_own_with_the_images_it_depends_on(scaffolded: Path) -> None:
+    config = json.dumps({"execution": {"config": {"in_process": {}}}}, separators=(",", ":"))
+    run_dg(
+        scaffolded,
+        f'launch --assets key:"winter/*",sizes --partition castle --config-json {config}',
+    )
+    assert (scaffolded / "sizes.txt").read_text() == "castle: castle"
 
 
 def test_dg_shows_its_commands(tmp_path: Path) -> None:
