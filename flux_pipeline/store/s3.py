@@ -5,7 +5,7 @@ asks for no more than most servers can do: PUT, HEAD, GET and a listing; what a 
 demands besides is added to every PUT (``StoreOptions``). The SHA-256 of the bytes is sent twice: as
 a header that the server checks, and as metadata of our own, because not every server gives the
 header back. Not every server checks it either, so the reply to a PUT is compared with the bytes
-(``S3Store._confirm``).
+(``ConfirmedPuts``).
 """
 
 import base64
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -61,6 +62,7 @@ _FIRST_LOOKED_AT = 4
 _ONE_IN = 32
 """The first PUTs of a process, and then one in so many, are looked at although the reply is right:
 a server may take the ETag from what it received, and keep less."""
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _PROBE_EVERY = 64
 """Conditional writes of this process between two looks whether conditions still hold."""
 
@@ -76,9 +78,6 @@ class S3Store:
     The trap: without conditions two *processes* that put the same new key within milliseconds can
     overwrite each other. Keys that derive from the request, and claims in the ledger, prevent that.
     A server that begins to ignore them is noticed within ``_PROBE_EVERY`` writes, by the probe.
-
-    Not noticed by a PUT, and left to ``verify --deep``: other bytes of the right size, where the
-    server's ETag is no MD5 and it returns no checksum, or where it lies in either.
     """
 
     def __init__(
@@ -95,12 +94,10 @@ class S3Store:
         self._refuses = False
         """Whether the server answers a condition with an error, instead of passing it over."""
         self._probing = threading.Lock()
-        self._writes = 0
         self._conditional_writes = 0
         self._has_stopped = False
         """Whether the server honoured conditions when this process began, and does no more."""
-        self._reads_back = True
-        """Until one object was read back whole, where the replies to PUTs prove nothing."""
+        self._puts = ConfirmedPuts(bucket, sleep)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     @property
@@ -134,7 +131,7 @@ class S3Store:
         for attempt in range(_TRIES):
             answer, reply = self._bucket.put_if_absent(described, body)
             if answer is PutAnswer.WRITTEN:
-                self._confirm(described, body, reply)
+                self._puts.confirm(described, body, reply)
                 self._probe_again()
                 return described, True
             if existing := self._bucket.head(key):
@@ -150,7 +147,7 @@ class S3Store:
         check_key(key)
         check_metadata(content_type, {})
         described = self._bucket.describe(key, body, content_type, {})
-        self._confirm(described, body, self._bucket.put(described, body))
+        self._puts.confirm(described, body, self._bucket.put(described, body))
         return described
 
     def head(self, key: str) -> StoredObject | None:
@@ -198,7 +195,7 @@ class S3Store:
         with self._locks[zlib.crc32(key.encode()) % _LOCKS]:
             if existing := self._bucket.head(key):
                 return self._keep_or_replace(existing, described, body)
-            self._confirm(described, body, self._bucket.put(described, body))
+            self._puts.confirm(described, body, self._bucket.put(described, body))
             found = self._bucket.head(key) or described
             return found, found == described
 
@@ -213,7 +210,7 @@ class S3Store:
             return existing, False
         if self._is_whole(existing):
             return existing, False
-        self._confirm(described, body, self._bucket.put(described, body))
+        self._puts.confirm(described, body, self._bucket.put(described, body))
         return described, True
 
     def _is_whole(self, stored: StoredObject) -> bool:
@@ -221,15 +218,67 @@ class S3Store:
         body, written = self._bucket.get(stored.key)
         return not written or written == hashlib.sha256(body).hexdigest()
 
-    def _confirm(self, described: StoredObject, body: bytes, reply: "PutReply") -> None:
+    def _honours_conditions(self) -> bool:
+        with self._probing:
+            if self._honours is None:
+                self._honours = self._probe() or self._probe()
+            return self._honours
+
+    def _probe_again(self) -> None:
+        """Look from time to time whether the server still honours conditions."""
+        with self._probing:
+            self._conditional_writes += 1
+            if self._conditional_writes % _PROBE_EVERY == 0:
+                self._honours = self._probe() or self._probe()
+                self._has_stopped = not self._honours
+
+    def _probe(self) -> bool:
+        """Whether a condition was seen to hold: at the first try only if the key is there.
+
+        So it is tried twice: the first PUT may be the one that writes the key. What is refused with
+        a condition and taken without is refused for the condition.
+        """
+        probe = self._bucket.describe(_PROBE, b"", "text/plain", {})
+        try:
+            answer, _ = self._bucket.put_if_absent(probe, b"")
+        except PutRefused:
+            self._bucket.put(probe, b"")
+            self._refuses = True
+            return False
+        return answer in (PutAnswer.TAKEN, PutAnswer.BUSY)
+
+
+class ConfirmedPuts:
+    """Makes sure that a server keeps what it was sent, by its replies and by looking at it.
+
+    Not noticed, and left to ``verify --deep``: other bytes of the right size, where the server's
+    ETag is no MD5 and it returns no checksum, or where it lies in either. Thread-safe.
+    """
+
+    def __init__(self, bucket: "Bucket", sleep: Callable[[float], None] = time.sleep) -> None:
+        self._bucket = bucket
+        self._sleep = sleep
+        self._writes = 0
+        self._reads_back = True
+        """Until one object was read back whole, where the replies to PUTs prove nothing."""
+
+    def confirm(
+        self,
+        described: StoredObject,
+        body: bytes,
+        reply: "PutReply",
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
         """Make sure that the server keeps what was just sent; send it once more where it doesn't.
+
+        ``headers`` as for ``Bucket.put``.
 
         Raises:
             StoreError: It keeps other bytes the second time too.
         """
         wrong = self._find_wrong(described, body, reply)
         if wrong:
-            wrong = self._find_wrong(described, body, self._bucket.put(described, body))
+            wrong = self._find_wrong(described, body, self._bucket.put(described, body, headers))
         if wrong:
             raise StoreError(
                 f"{self._bucket.uri(described.key)}: this server keeps other bytes than it was sent"
@@ -268,35 +317,6 @@ class S3Store:
                 return found.size if is_ours else described.size
             self._sleep(0.05 * 2**look)
         return 0
-
-    def _honours_conditions(self) -> bool:
-        with self._probing:
-            if self._honours is None:
-                self._honours = self._probe() or self._probe()
-            return self._honours
-
-    def _probe_again(self) -> None:
-        """Look from time to time whether the server still honours conditions."""
-        with self._probing:
-            self._conditional_writes += 1
-            if self._conditional_writes % _PROBE_EVERY == 0:
-                self._honours = self._probe() or self._probe()
-                self._has_stopped = not self._honours
-
-    def _probe(self) -> bool:
-        """Whether a condition was seen to hold: at the first try only if the key is there.
-
-        So it is tried twice: the first PUT may be the one that writes the key. What is refused with
-        a condition and taken without is refused for the condition.
-        """
-        probe = self._bucket.describe(_PROBE, b"", "text/plain", {})
-        try:
-            answer, _ = self._bucket.put_if_absent(probe, b"")
-        except PutRefused:
-            self._bucket.put(probe, b"")
-            self._refuses = True
-            return False
-        return answer in (PutAnswer.TAKEN, PutAnswer.BUSY)
 
 
 class PutRefused(StoreError):
@@ -375,16 +395,37 @@ class Bucket:
         checksum = hashlib.sha256(body).hexdigest()
         return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
 
-    def put(self, described: StoredObject, body: bytes) -> PutReply:
-        """Write an object, replacing what lies there."""
-        request = self._request(described, body)
+    def put(
+        self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> PutReply:
+        """Write an object, replacing what lies there.
+
+        ``headers`` are added to the request or replace those of the options, by boto3's names.
+        """
+        request = self._request(described, body, headers)
         with self._store_errors("PutObject", described.key):
             return self._read_reply(request, self._client.put_object(**request))
 
-    def put_if_absent(self, described: StoredObject, body: bytes) -> tuple[PutAnswer, PutReply]:
+    def put_if_absent(
+        self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> tuple[PutAnswer, PutReply]:
         """Write an object only where nothing lies, if the server knows how to."""
-        request = self._request(described, body)
-        request["IfNoneMatch"] = "*"
+        return self._put_if(described, body, {**headers, "IfNoneMatch": "*"})
+
+    def put_if_same(
+        self,
+        described: StoredObject,
+        body: bytes,
+        etag: str,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> tuple[PutAnswer, PutReply]:
+        """Write an object only in place of the one with this ETag, if the server knows how to."""
+        return self._put_if(described, body, {**headers, "IfMatch": f'"{etag}"'})
+
+    def _put_if(
+        self, described: StoredObject, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[PutAnswer, PutReply]:
+        request = self._request(described, body, headers)
         with self._store_errors("PutObject", described.key):
             try:
                 reply = self._read_reply(request, self._client.put_object(**request))
@@ -441,6 +482,10 @@ class Bucket:
 
     def list(self, prefix: str, *, page: int = 1000) -> Iterator[str]:
         """The keys that start with ``prefix``, in byte order; what is no key is left out."""
+        return (key for key, _, _ in self.find(prefix, page=page) if is_key(key))
+
+    def find(self, prefix: str, *, page: int = 1000) -> Iterator[tuple[str, int, str]]:
+        """Every object whose key starts with ``prefix``: its key, its bytes and its ETag."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._name,
             Prefix=self._prefix + prefix,
@@ -451,10 +496,29 @@ class Bucket:
             for answer in pages:
                 for item in answer.get("Contents", ()):
                     key = item["Key"].removeprefix(self._prefix)
-                    if is_key(key):
-                        yield key
+                    yield key, item["Size"], plain_etag(item.get("ETag", ""))
 
-    def _request(self, described: StoredObject, body: bytes) -> "PutObjectRequestTypeDef":
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """The bytes under the key and their ETag; None where nothing lies there."""
+        with self._store_errors("GetObject", key):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self._name, Key=self._prefix + key, **self._asked
+                )
+            except botocore_errors.ClientError as error:
+                if status_of(error) == HTTPStatus.NOT_FOUND and code_of(error) != "NoSuchBucket":
+                    return None
+                raise
+            return answer["Body"].read(), plain_etag(answer.get("ETag", ""))
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing where there is none."""
+        with self._store_errors("DeleteObject", key):
+            self._client.delete_object(Bucket=self._name, Key=self._prefix + key, **self._asked)
+
+    def _request(
+        self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> "PutObjectRequestTypeDef":
         request: PutObjectRequestTypeDef = {
             "Bucket": self._name,
             "Key": self._prefix + described.key,
@@ -464,13 +528,15 @@ class Bucket:
         }
         request.update(_CHECKSUMS[self._options.checksum](described, body))
         request.update(self._put)
+        extra: Any = dict(headers)
+        request.update(extra)
         return request
 
     def _read_reply(
         self, request: "PutObjectRequestTypeDef", answer: "PutObjectOutputTypeDef"
     ) -> PutReply:
         name = f"Checksum{self._options.checksum}"
-        etag = answer.get("ETag", "").strip('"').lower()
+        etag = plain_etag(answer.get("ETag", ""))
         return PutReply(etag, str({**answer}.get(name, "")), str({**request}.get(name, "")))
 
     @contextmanager
@@ -518,6 +584,11 @@ _CHECKSUMS: Mapping[str, Callable[[StoredObject, bytes], Any]] = {
 
 def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
+
+
+def plain_etag(text: str) -> str:
+    """An ETag without its quotes, in lower case."""
+    return text.strip('"').lower()
 
 
 def _options_of_every_call(options: StoreOptions) -> Any:

@@ -178,6 +178,7 @@ _ACTIONS = {
     "GetObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}*",
     "HeadObject": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}* and s3:ListBucket on"
     " arn:aws:s3:::{bucket} (HEAD says no more: the credentials may also be wrong or expired)",
+    "DeleteObject": "s3:DeleteObject on arn:aws:s3:::{bucket}/{prefix}*",
     "ListObjectsV2": "s3:ListBucket on arn:aws:s3:::{bucket}",
 }
 
