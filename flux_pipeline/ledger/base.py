@@ -44,6 +44,10 @@ class State(StrEnum):
 
     Paid twice, reported; never the latest attempt.
     """
+    PRUNING = "pruning"
+    """Was stored; its images are being removed on purpose, or brought back from an archive."""
+    PRUNED = "pruned"
+    """Was stored, and its images were removed on purpose; asked for again, it is made again."""
 
     @property
     def is_open(self) -> bool:
@@ -56,8 +60,11 @@ class State(StrEnum):
         return self in _FOLLOWED
 
 
-_OPEN = frozenset({State.INTENT, State.ACCEPTED, State.SUCCEEDED})
-_FOLLOWED = frozenset({State.UNSENT, State.RESENT, State.DUPLICATE, State.FAILED, State.EXPIRED})
+_UNDER_WAY = frozenset({State.INTENT, State.ACCEPTED, State.SUCCEEDED})
+_OPEN = _UNDER_WAY | {State.PRUNING}
+_FOLLOWED = frozenset(
+    {State.UNSENT, State.RESENT, State.DUPLICATE, State.FAILED, State.EXPIRED, State.PRUNED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +268,9 @@ class Ledger(Protocol):
         From INTENT only by the claim that ``attempt`` shows, and never as STORED or EXPIRED. From
         ACCEPTED or SUCCEEDED by anyone (finishing is harmless to repeat), but never as UNSENT,
         RESENT or HELD: a caller that gives up an intent which was accepted meanwhile gets False.
-        From HELD only by a caller whose ``attempt`` shows HELD. UNSENT and REFUSED give the
-        reserved budget back where nothing was accepted.
+        From HELD only by a caller whose ``attempt`` shows HELD. From PRUNING only as STORED or
+        PRUNED, by the claim that ``attempt`` shows; PRUNED from there alone. UNSENT and REFUSED
+        give the reserved budget back where nothing was accepted.
 
         Raises ValueError for an open state and for DUPLICATE.
         """
@@ -281,6 +289,15 @@ class Ledger(Protocol):
 
         For what was believed to be gone: it is fetched by id again, and nothing is created. False
         where it is no longer the latest one, in neither state, or without an id.
+        """
+        ...
+
+    def begin_pruning(self, attempt: Attempt, *, holder: str, images: str) -> Attempt | None:
+        """Claim a STORED attempt to remove its images, or a PRUNED one to bring them back.
+
+        It is PRUNING then, with a lease, so that nobody asks for it again meanwhile; ``images`` are
+        the records as they are to be when all is removed. None where it is no longer the latest
+        attempt or no longer as ``attempt`` shows it, or stored and without its lineage rows.
         """
         ...
 
@@ -331,8 +348,10 @@ FINISHED = frozenset({State.STORED, State.REFUSED, State.FAILED, State.EXPIRED})
 _OPEN_AND_PAID = frozenset({State.ACCEPTED, State.SUCCEEDED})
 _GIVES_BACK = frozenset({State.UNSENT, State.REFUSED})
 _WITHOUT_ANSWER = frozenset({State.UNSENT, State.RESENT, State.HELD})
+CLAIMED_ALONE = frozenset({State.INTENT, State.PRUNING})
+"""States that only the claim may end, because a late holder would undo what another has done."""
 _PAID_FOR_SURE = frozenset({State.STORED, State.EXPIRED})
-_NEVER_AFTER_HELD = frozenset({State.STORED, State.HELD})
+_NEVER_AFTER_HELD = frozenset({State.STORED, State.HELD, State.PRUNED})
 _NONE: frozenset[State] = frozenset()
 
 
@@ -412,8 +431,11 @@ def states_to_close(seen: State, target: State) -> frozenset[State]:
         raise ValueError(f"an attempt can't be closed as {target.value}")
     if seen is State.HELD:
         return _NONE if target in _NEVER_AFTER_HELD else frozenset({State.HELD})
+    if seen is State.PRUNING or target is State.PRUNED:
+        ends = seen is State.PRUNING and target in {State.STORED, State.PRUNED}
+        return frozenset({State.PRUNING}) if ends else _NONE
     if not seen.is_open:
         return _NONE
     if target in _WITHOUT_ANSWER:
         return frozenset({State.INTENT}) if seen is State.INTENT else _NONE
-    return _OPEN_AND_PAID if target in _PAID_FOR_SURE else _OPEN
+    return _OPEN_AND_PAID if target in _PAID_FOR_SURE else _UNDER_WAY

@@ -13,7 +13,7 @@ from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.base import Attempt, Intent, State
 from flux_pipeline.ledger.leases import Moment, Stamp
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised by one whenever a table changes; ``MIGRATIONS`` then leads from the one before to it."""
 Migrations = Mapping[int, Callable[[Connection], None]]
 STORE_ID, STORE_URI = "store_id", "store_uri"
@@ -142,7 +142,15 @@ def _add_shared_inputs_and_uploads(connection: Connection) -> None:
     UPLOADS.create(connection)
 
 
-MIGRATIONS: Migrations = {1: _add_steady_intent, 2: _add_shared_inputs_and_uploads}
+def _add_pruned_states(_connection: Connection) -> None:
+    """From version 3: no table changes, but a release that knows no PRUNED can't read such rows."""
+
+
+MIGRATIONS: Migrations = {
+    1: _add_steady_intent,
+    2: _add_shared_inputs_and_uploads,
+    3: _add_pruned_states,
+}
 """For each older version, the step that leads to the next one."""
 
 

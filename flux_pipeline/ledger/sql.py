@@ -110,6 +110,7 @@ class SqlLedger:
     close = _one_write(Transaction.close)
     allow_retry = _one_write(Transaction.allow_retry)
     reopen = _one_write(Transaction.reopen)
+    begin_pruning = _one_write(Transaction.begin_pruning)
     mark_recorded = _one_write(Transaction.mark_recorded)
     find = _one_read(Transaction.find)
     history = _one_read(Transaction.history)

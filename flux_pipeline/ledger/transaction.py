@@ -20,6 +20,7 @@ from flux_pipeline.iteration import batched
 from flux_pipeline.ledger import base as rules
 from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import (
+    CLAIMED_ALONE,
     FINISHED,
     WITHOUT_ID,
     Adoption,
@@ -296,6 +297,31 @@ class Transaction:
         """See ``Ledger.reopen``."""
         return self.connection.execute(REOPEN_PAID, _key(attempt)).rowcount == 1
 
+    def begin_pruning(self, attempt: Attempt, *, holder: str, images: str) -> Attempt | None:
+        """See ``Ledger.begin_pruning``."""
+        self._check_store()
+        if attempt.state not in {State.STORED, State.PRUNED}:
+            return None
+        values = {
+            **_key(attempt),
+            "by": attempt.holder,
+            "claim": attempt.claims,
+            "was": attempt.state.value,
+            "records": storable(images),
+        }
+        values |= self._lease(holder) | {"claims": attempt.claims + 1}
+        if not self.connection.execute(BEGIN_PRUNING, values).rowcount:
+            return None
+        return replace(
+            attempt,
+            state=State.PRUNING,
+            holder=holder,
+            claimed_at=self.now.wall,
+            claims=attempt.claims + 1,
+            images=images,
+            recorded=False,
+        )
+
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         """See ``Ledger.mark_recorded``."""
         for shas in batched(request_sha256s, _IN_ONE_QUERY):
@@ -567,13 +593,26 @@ REOPEN_PAID = _UPDATE.where(
     _c.prediction_id.is_not(None),
 ).values(state=State.ACCEPTED.value, error=None, retryable=False, images="[]", recorded=False)
 
+# What was stored, and is recorded, is removed on purpose; or what was removed is brought back.
+BEGIN_PRUNING = _UPDATE.where(
+    _c.latest,
+    _c.state == sa.bindparam("was"),
+    sa.or_(_c.recorded, _c.state == State.PRUNED.value),
+    *_SAME_CLAIM,
+).values(state=State.PRUNING.value, images=sa.bindparam("records"), recorded=False)
+
 # Close: the provider's last reply, the end, and the note that its lineage is written.
 SUCCEED = _UPDATE.where(_c.state == State.ACCEPTED.value).values(
     state=State.SUCCEEDED.value, reply=sa.bindparam("raw")
 )
 CLOSE = (
     _UPDATE.where(_c.state.in_(sa.bindparam("states", expanding=True)))
-    .where(sa.or_(_c.state != State.INTENT.value, sa.and_(*_SAME_CLAIM)))
+    .where(
+        sa.or_(
+            _c.state.not_in([state.value for state in sorted(CLAIMED_ALONE)]),
+            sa.and_(*_SAME_CLAIM),
+        )
+    )
     .values(
         state=sa.bindparam("word"),
         error=sa.bindparam("message"),

@@ -94,6 +94,20 @@ def _finished(state: State) -> Callable[[Ledger, int], Attempt]:
     return bring
 
 
+def _pruning(ledger: Ledger, number: int) -> Attempt:
+    _finished(State.STORED)(ledger, number)
+    ledger.mark_recorded([sha(number)])
+    begun = ledger.begin_pruning(latest(ledger, number), holder="a", images='["removed"]')
+    assert begun is not None
+    return begun
+
+
+def _pruned(ledger: Ledger, number: int) -> Attempt:
+    attempt = _pruning(ledger, number)
+    assert ledger.close(attempt, State.PRUNED, holder="a", images='["removed"]')
+    return replace(attempt, state=State.PRUNED)
+
+
 _WAYS: dict[State, Callable[[Ledger, int], Attempt]] = {
     State.INTENT: begin,
     State.ACCEPTED: accepted,
@@ -105,6 +119,8 @@ _WAYS: dict[State, Callable[[Ledger, int], Attempt]] = {
     State.FAILED: _finished(State.FAILED),
     State.STORED: _finished(State.STORED),
     State.EXPIRED: _finished(State.EXPIRED),
+    State.PRUNING: _pruning,
+    State.PRUNED: _pruned,
 }
 
 

@@ -8,6 +8,7 @@ from tests.ledger.contract_adopting import AdoptContract, AdoptedByAnotherContra
 from tests.ledger.contract_budgets import BudgetContract
 from tests.ledger.contract_claims import ClaimContract
 from tests.ledger.contract_closing import CloseContract, ReplayContract
+from tests.ledger.contract_pruning import PruneContract
 from tests.ledger.contract_reading import ReadContract
 from tests.ledger.contract_reopening import ReopenContract, RetryContract
 
@@ -18,6 +19,7 @@ class LedgerContract(
     AdoptContract,
     AdoptedByAnotherContract,
     CloseContract,
+    PruneContract,
     RetryContract,
     ReopenContract,
     BudgetContract,

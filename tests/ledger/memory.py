@@ -190,7 +190,7 @@ class MemoryLedger:
         if row is None or row.attempt.state not in states:
             return False
         was = row.attempt
-        if was.state is State.INTENT and not _is_claim(row, attempt, holder):
+        if was.state in rules.CLAIMED_ALONE and not _is_claim(row, attempt, holder):
             return False
         row.attempt = replace(
             was,
@@ -231,6 +231,25 @@ class MemoryLedger:
         row = self._row(attempt)
         is_latest = self._latest.get(attempt.request_sha256) == attempt.number
         return row if row is not None and is_latest and row.attempt.state in states else None
+
+    def begin_pruning(self, attempt: Attempt, *, holder: str, images: str) -> Attempt | None:
+        row = self._latest_row(attempt, {State.STORED, State.PRUNED})
+        if row is None or row.attempt.state is not attempt.state:
+            return None
+        if not _is_claim(row, attempt, attempt.holder):
+            return None
+        if row.attempt.state is State.STORED and not row.attempt.recorded:
+            return None
+        row.attempt = replace(
+            row.attempt,
+            state=State.PRUNING,
+            holder=holder,
+            claimed_at=self._clock(),
+            claims=attempt.claims + 1,
+            images=storable(images),
+            recorded=False,
+        )
+        return row.attempt
 
     def mark_recorded(self, request_sha256s: Sequence[str]) -> None:
         for sha, attempt in self.find(request_sha256s).items():

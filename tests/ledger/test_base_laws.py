@@ -37,14 +37,15 @@ from tests.ledger.attempts import COST, LEASE, Clock, intent, sha, wipe
 from tests.ledger.memory import MemoryLedger
 
 S = State
-OPEN = {S.INTENT, S.ACCEPTED, S.SUCCEEDED}
+OPEN = {S.INTENT, S.ACCEPTED, S.SUCCEEDED, S.PRUNING}
 ENDS = {
     S.INTENT: {S.UNSENT, S.RESENT, S.HELD, S.REFUSED, S.FAILED},
     S.ACCEPTED: {S.STORED, S.REFUSED, S.FAILED, S.EXPIRED},
     S.SUCCEEDED: {S.STORED, S.REFUSED, S.FAILED, S.EXPIRED},
     S.HELD: {S.UNSENT, S.RESENT, S.REFUSED, S.FAILED, S.EXPIRED},
+    S.PRUNING: {S.STORED, S.PRUNED},
 }
-FOLLOWED = {S.UNSENT, S.RESENT, S.EXPIRED}
+FOLLOWED = {S.UNSENT, S.RESENT, S.EXPIRED, S.PRUNED}
 LIMIT = 4 * COST
 BUDGETS = (Budget("run:1", LIMIT), Budget("all", None))
 
@@ -64,6 +65,7 @@ class Row:
     claims: int = 1
     claimed_at: float = 0.0
     retryable: bool = False
+    recorded: bool = False
     prediction_id: str | None = None
 
     @property
@@ -199,22 +201,40 @@ class LedgerMachine(RuleBasedStateMachine):
         self, data: st.DataObject, end: State, holder: str, *, again: bool, held: bool
     ) -> None:
         number, attempt = data.draw(st.sampled_from(self.seen))
+        row = self.model.rows[number][attempt.number]
         if held:
             attempt = replace(attempt, state=S.HELD)
-        row = self.model.rows[number][attempt.number]
         mine = (row.holder, row.claims) == (holder, attempt.claims)
         possible = (
             end in ENDS.get(row.state, ())
             and (row.state is S.HELD) is held
-            and (row.state is not S.INTENT or mine)
+            and (row.state is S.PRUNING) is (attempt.state is S.PRUNING)
+            and (row.state not in (S.INTENT, S.PRUNING) or mine)
         )
         assert self.ledger.close(attempt, end, holder=holder, retryable=again) is possible
         if possible:
-            row.state, row.retryable = end, again
+            row.state, row.retryable, row.recorded = end, again, False
 
     @rule(number=numbers)
     def mark_recorded(self, number: int) -> None:
         self.ledger.mark_recorded([sha(number)])
+        row = self.model.rows.get(number, {}).get(self.model.latest.get(number, 0))
+        if row is not None and row.state not in OPEN:
+            row.recorded = True
+
+    @rule(number=numbers, holder=holders)
+    def begin_pruning(self, number: int, holder: str) -> None:
+        found = self.ledger.find([sha(number)]).get(sha(number))
+        if found is None:
+            return
+        row = self.model.rows[number][found.number]
+        possible = row.state is S.PRUNED or (row.state is S.STORED and row.recorded)
+        begun = self.ledger.begin_pruning(found, holder=holder, images="[]")
+        assert (begun is not None) is possible
+        if begun is not None:
+            row.state, row.holder, row.claims = S.PRUNING, holder, row.claims + 1
+            row.claimed_at, row.recorded = self.clock.now, False
+            self.seen.append((number, begun))
 
     @invariant()
     def the_rows_are_as_the_model_says(self) -> None:

@@ -148,7 +148,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "what"),
     [
-        ("4", "schema version 4, newer than the 3 .* update flux-pipeline"),
+        ("5", "schema version 5, newer than the 4 .* update flux-pipeline"),
         ("0", "schema version 0, older than .* open it once with the release"),
         ("one", "no readable schema version: restore"),
     ],
