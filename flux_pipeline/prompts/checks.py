@@ -31,6 +31,8 @@ class ExpansionReport:
     """The names of the prompts in order, up to the number asked for."""
     count: int = 0
     """Of the prompts, takes not counted."""
+    outputs: int = 1
+    """The most images that one request asks for."""
     problems: Problems = field(default_factory=Problems)
     warnings: Problems = field(default_factory=Problems)
 
@@ -68,6 +70,7 @@ def check(
         if checked is None:
             continue
         values = checked.values
+        report.outputs = max(report.outputs, values.outputs)
         inputs.add(comparable_input(variant.model, values))
         for name, message in find_warnings(variant.model, values):
             expansion.add_to_input(report.warnings, entry, variant, name, message)

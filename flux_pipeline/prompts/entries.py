@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from flux_pipeline.errors import ConfigError, Problems
 from flux_pipeline.models import BUILT_IN, Catalog, Model
 from flux_pipeline.prompts.chain import COLUMNS, Each, SourceSet
-from flux_pipeline.prompts.expansion import DATE, MODEL, Choice, Entry, SeedRule
+from flux_pipeline.prompts.expansion import DATE, MODEL, Entry, MatrixValue, SeedRule
 from flux_pipeline.prompts.names import checked_prompt_name, slug
 from flux_pipeline.prompts.schema import PromptSchema
 from flux_pipeline.prompts.tables import Table, open_table
@@ -241,6 +241,7 @@ class _EntryReader:
             blank=prompt.blank,
             skips_bad_rows=prompt.bad_rows == "skip",
             seed=seed,
+            variable_names=(*columns, *(name for name in matrix if name not in compared)),
         )
 
     def _read_each(
@@ -363,7 +364,7 @@ class _EntryReader:
 
 def read_matrix(
     matrix: Mapping[str, Sequence[str]], reserved: set[str], on_problem: OnProblem
-) -> dict[str, tuple[Choice, ...]]:
+) -> dict[str, tuple[MatrixValue, ...]]:
     """The choices of every variable; ``reserved`` are the names that a table or a day gives."""
     # Computed, not multiplied out: nine variables of ten values would fill the memory.
     count = math.prod(len(values) for values in matrix.values())
@@ -387,7 +388,7 @@ def read_matrix(
             else:
                 both = f"{quoted(by_slug[part])} and {quoted(value)}"
                 on_problem((name,), f"{both} give the same name ({part})")
-        choices[name] = tuple(Choice(part, value) for part, value in by_slug.items())
+        choices[name] = tuple(MatrixValue(part, value) for part, value in by_slug.items())
     return choices
 
 

@@ -43,7 +43,7 @@ class SeedRule(StrEnum):
     """None is sent: the provider draws one."""
 
 
-class Choice(NamedTuple):
+class MatrixValue(NamedTuple):
     """One value of a matrix variable, and the part that it adds to the prompt's name."""
 
     slug: str
@@ -92,7 +92,7 @@ class Entry:
     """Inputs of the model with placeholders."""
     inherited: frozenset[str] = frozenset()
     """Names of the inputs that come from ``defaults``."""
-    matrix: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+    matrix: Mapping[str, tuple[MatrixValue, ...]] = field(default_factory=dict)
     takes: int = 1
     each: Each | None = None
     table: Table | None = None
@@ -101,13 +101,21 @@ class Entry:
     """What a blank cell is: ``error``, ``skip`` or ``empty``."""
     skips_bad_rows: bool = False
     seed: SeedRule = SeedRule.DERIVED
+    variable_names: tuple[str, ...] = ()
+    """Every placeholder that it could use: of its table, its matrix and its source pictures."""
+    published_columns: frozenset[str] = frozenset()
+    """Columns that names and alt texts of published files use; blank in a row, they stay empty."""
+
+    @property
+    def _used_names(self) -> set[str]:
+        return set().union(*(template.names for template in self.templates.values()))
 
     @property
     def columns(self) -> list[str]:
         """The columns of the table that are used, the key column first."""
         if self.table is None:
             return []
-        names = set().union(*(template.names for template in self.templates.values()))
+        names = self._used_names | self.published_columns
         used = [name for name in self.table.columns if name in names and name != self.key_column]
         return used if self.key_column is None else [self.key_column, *used]
 
@@ -148,6 +156,8 @@ class Entry:
     def blank_columns(self, row: Row) -> list[str]:
         """The columns that a placeholder needs and the row leaves blank."""
         free = {BEFORE, AFTER} if self.table is not None and self.table.is_styles else set()
+        if self.published_columns:
+            free |= self.published_columns - self._used_names - {self.key_column}
         return [name for name, text in row.values.items() if not text.strip() and name not in free]
 
     def _rows(

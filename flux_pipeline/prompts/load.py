@@ -20,6 +20,12 @@ from flux_pipeline.prompts.entries import read_entries
 from flux_pipeline.prompts.expansion import Entry, Expansion
 from flux_pipeline.prompts.names import checked_set_name
 from flux_pipeline.prompts.prompt_set import PromptSet
+from flux_pipeline.prompts.publication import (
+    Facts,
+    read_choice,
+    read_publication,
+    with_published_columns,
+)
 from flux_pipeline.prompts.schema import (
     Budget,
     ByDay,
@@ -233,6 +239,7 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         by_day=bool(day),
         problems=problems,
     )
+    entries = with_published_columns(entries, schema)
     model = own or next((entry.models[0] for entry in entries), TYPED_MODELS[0])
     version = _read_version(document, model, problems)
     expansion = Expansion(document, entries, place.folder)
@@ -246,6 +253,9 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         max_names=MAX_BY_PROMPT,
     )
     problems.add_all(report.problems.as_tuple())
+    choice = read_choice(document, schema, place.folder, problems)
+    facts = Facts(entries, report.count, report.outputs, by_day=bool(day))
+    publication = read_publication(document, schema, choice, facts, problems)
     if schema is None:
         raise ConfigError(problems.as_tuple())
     is_by_prompt = isinstance(partitions, ByPrompt)
@@ -273,6 +283,8 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         expansion=expansion,
         sources=sources,
         follows=follows,
+        choice=choice,
+        publish=publication,
     )
 
 

@@ -16,6 +16,7 @@ from flux_pipeline.models import Model, build_request
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checks import check
 from flux_pipeline.prompts.expansion import CheckedInput, Entry, Expansion, SeedRule, Variant
+from flux_pipeline.prompts.publication import Choice, Publication
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
 from flux_pipeline.request import Request, Source
 
@@ -82,6 +83,10 @@ class PromptSet:
     """The sets whose pictures this one is made for, by name."""
     follows: "PromptSet | None" = field(default=None, repr=False, hash=False)
     """The one of them whose partitions it has; None where it is cut by its own keys."""
+    choice: Choice = field(default_factory=Choice)
+    """Which of its pictures are published."""
+    publish: Publication | None = None
+    """Where they are published, and how; None: nowhere."""
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -114,6 +119,24 @@ class PromptSet:
         Raises:
             ConfigError: no such partition; or a table is wrong, or changed since it was loaded.
         """
+        described = self.described(partitions, on_warning, pictures=pictures)
+        return (request for request, _ in described)
+
+    def described(
+        self,
+        partitions: str | Collection[str] | None = None,
+        on_warning: Callable[[Problem], None] | None = None,
+        *,
+        pictures: PictureLookup | None = None,
+    ) -> Iterator[tuple[Request, Mapping[str, str]]]:
+        """As ``requests``, each with the values of its prompt's placeholders.
+
+        They are those of the matrix, of the source picture and of the columns that a prompt, the
+        names or the alt texts of published files use.
+
+        Raises:
+            ConfigError: as ``requests``.
+        """
         selection = self._select(partitions)
         if isinstance(self.partitions, ByDay) and partitions is None:
             self._fail("partitions", "are days: name those that are meant, as YYYY-MM-DD")
@@ -122,7 +145,7 @@ class PromptSet:
             for warning in self._check(selection):
                 if on_warning is not None:
                     on_warning(warning)
-        return self._requests(selection, pictures or PlannedPictures())
+        return self._described(selection, pictures or PlannedPictures())
 
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
         """Look at every row of the partitions, however many; return the warnings.
@@ -193,7 +216,9 @@ class PromptSet:
         # Of a set that follows another one, the source pictures are those of the partitions.
         return self.follows is not None or selection.includes(variant.name)
 
-    def _requests(self, selection: Selection, lookup: PictureLookup) -> Iterator[Request]:
+    def _described(
+        self, selection: Selection, lookup: PictureLookup
+    ) -> Iterator[tuple[Request, Mapping[str, str]]]:
         # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
         for day in selection.days:
@@ -202,7 +227,8 @@ class PromptSet:
                 if self._is_asked(selection, variant):
                     checked = self.expansion.checked_input(entry, variant, day, problems)
                     if checked is not None:
-                        yield from self._takes(entry, variant, checked, day)
+                        for request in self._takes(entry, variant, checked, day):
+                            yield request, variant.variables
                 problems.raise_if_any()
             problems.raise_if_any()
 

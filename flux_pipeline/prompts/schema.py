@@ -12,11 +12,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from flux_pipeline.models.base import Number, Text, WholeNumber
+from flux_pipeline.endpoint import find_store_mistake, has_user_query_or_fragment, is_web_url
+from flux_pipeline.models.base import Number, Switch, Text, WholeNumber
 from flux_pipeline.prompts.cron import checked_cron
+from flux_pipeline.variant import (
+    DEFAULT_SHARPEN,
+    FOCUS_POINTS,
+    MAX_QUALITY,
+    MAX_SHARPEN,
+    MAX_SIDE,
+    MIN_QUALITY,
+    MIN_SIDE,
+)
 
 MAX_TAKES = 1_000
 MAX_SHARDS = 10_000
+DEFAULT_NAME = "{name}-{variant}.{format}"
+"""Of published files."""
 _TAG_KEY = re.compile(r"(?:[A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _OWNER = re.compile(r"team:[^\s:][^\n]*|[^@\s]+@[^@\s]+\.[^@\s.]+")
@@ -80,6 +92,46 @@ def parse_day(value: str) -> date:
 
 def _day_from_text(value: Any) -> Any:
     return parse_day(value) if isinstance(value, str) else value
+
+
+def _checked_target(value: str) -> str:
+    if mistake := "" if value == "" else find_store_mistake(value):
+        raise ValueError(mistake)
+    if "{" in value or "}" in value:
+        raise ValueError("has no placeholders: put them into publish.name")
+    return value
+
+
+def _checked_url(value: str) -> str:
+    if value and (not is_web_url(value) or has_user_query_or_fragment(value)):
+        raise ValueError(
+            "is no address such as https://cdn.example.com/pictures, without user or ?"
+        )
+    return value
+
+
+def _checked_header(value: str) -> str:
+    if not value.strip() or not value.isascii() or not value.isprintable():
+        raise ValueError("is no value of a header: letters, digits and signs of ASCII, on one line")
+    return value
+
+
+def _focus_from_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    try:
+        across, down = (float(str(part)) for part in value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "must be a place such as top, or two fractions such as [0.5, 0.2]"
+        ) from error
+    return across, down
+
+
+def _sharpen_from_text(value: Any) -> Any:
+    if value in (True, False, "true", "True", "TRUE", "false", "False", "FALSE"):
+        return DEFAULT_SHARPEN if str(value).lower() == "true" else 0.0
+    return value
 
 
 PlainText: TypeAlias = Annotated[Text, BeforeValidator(_plain_text)]
@@ -213,6 +265,127 @@ class PromptSchema(_StrictModel):
     )
 
 
+class VariantSchema(_StrictModel):
+    """The keys of one variant. What is left out is as ``VariantSpec`` has it."""
+
+    width: WholeNumber | None = Field(
+        default=None, ge=MIN_SIDE, le=MAX_SIDE, description="px. Left out: as the height makes it."
+    )
+    height: WholeNumber | None = Field(
+        default=None, ge=MIN_SIDE, le=MAX_SIDE, description="px. Left out: as the width makes it."
+    )
+    fit: Literal["cover", "contain", "inside"] = Field(
+        default="inside",
+        description="inside: as large as fits into the box; cover: fills the box, what sticks out "
+        "is cut; contain: as inside, and padded to the box.",
+    )
+    focus: Annotated[
+        str | tuple[float, float],
+        BeforeValidator(_focus_from_text, json_schema_input_type=str | tuple[float, float]),
+    ] = Field(
+        default="center",
+        description=f"What cover keeps in view: {', '.join(FOCUS_POINTS)}, or fractions of width "
+        "and height from the upper left corner, such as [0.5, 0.2].",
+    )
+    format: Literal["webp", "avif", "jpg", "png"] = Field(
+        default="webp", description="The file's format."
+    )
+    quality: WholeNumber | None = Field(
+        default=None,
+        ge=MIN_QUALITY,
+        le=MAX_QUALITY,
+        description="1 to 100. Left out: webp 80, avif 63, jpg 82; png is always lossless.",
+    )
+    background: Text | None = Field(
+        default=None,
+        description='Colour behind what is transparent, such as "#ffffff", in quotes. Left out: '
+        "transparency is kept, and white in a jpg.",
+    )
+    sharpen: Annotated[
+        Number, BeforeValidator(_sharpen_from_text, json_schema_input_type=float | bool)
+    ] = Field(
+        default=DEFAULT_SHARPEN,
+        ge=0,
+        le=MAX_SHARPEN,
+        description="Strength of the sharpening after shrinking; false: none.",
+    )
+    enlarge: Switch = Field(
+        default=False, description="Whether a smaller picture is enlarged. If not, it stays small."
+    )
+    colors: Literal["srgb", "keep"] = Field(
+        default="srgb", description="Converted to sRGB, or the picture's own colour profile kept."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """The keys that were given, as ``VariantSpec`` takes them."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class PublishSchema(_StrictModel):
+    """Where chosen pictures are published, and how."""
+
+    to: Annotated[Text, AfterValidator(_checked_target)] = Field(
+        default="",
+        description="file:PATH or s3://bucket/prefix. Left out: published/<set> in the store.",
+    )
+    name: Text = Field(
+        default=DEFAULT_NAME,
+        description="Path of each file below it, with {set}, {name}, {variant}, {format}, {take}, "
+        "{output}, {prompt}, {partition}, {model}, by day {date}, and the placeholders of the "
+        "prompts: matrix variables and every column of their tables.",
+    )
+    alt: Text = Field(
+        default="",
+        description="The text that describes a picture, with the same placeholders but {variant} "
+        "and {format}. Left out: the prompt.",
+    )
+    variants: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="The files that are made of each picture, by name: their size and format.",
+        json_schema_extra={
+            "minProperties": 1,
+            "additionalProperties": VariantSchema.model_json_schema(),
+        },
+    )
+    prune: Switch = Field(
+        default=False, description="Whether published files that are no longer chosen are removed."
+    )
+    index: Text = Field(
+        default="index.json", description="Path of the index below it; index.csv stands beside it."
+    )
+    feed: Literal["json", "rss"] | None = Field(
+        default=None, description="Also write a feed of what is new: a JSON Feed, or RSS."
+    )
+    url: Annotated[Text, AfterValidator(_checked_url)] = Field(
+        default="", description="The web address under which it is seen, for the feed's links."
+    )
+    cache_control: Annotated[Text, AfterValidator(_checked_header)] | None = Field(
+        default=None, description='Cache-Control of the pictures, such as "public, max-age=3600".'
+    )
+    acl: (
+        Literal[
+            "private",
+            "public-read",
+            "authenticated-read",
+            "bucket-owner-read",
+            "bucket-owner-full-control",
+        ]
+        | None
+    ) = Field(default=None, description="Canned ACL of the files in a bucket. Left out: none.")
+    storage_class: (
+        Literal[
+            "STANDARD",
+            "STANDARD_IA",
+            "ONEZONE_IA",
+            "INTELLIGENT_TIERING",
+            "GLACIER_IR",
+            "REDUCED_REDUNDANCY",
+            "EXPRESS_ONEZONE",
+        ]
+        | None
+    ) = Field(default=None, description="Storage class of the files in a bucket.")
+
+
 class PromptSetSchema(_StrictModel):
     """The keys of a prompt set's file."""
 
@@ -252,6 +425,18 @@ class PromptSetSchema(_StrictModel):
         default=None,
         description="What starts it without a person: on_change (edited or missing partitions), "
         "on_schedule, or none. Left out: on_schedule where there is a schedule, else none.",
+    )
+    choose: PlainText = Field(
+        default="all",
+        description="Which pictures are published: all, first (the first of each prompt), best (the"
+        " technically best take), or a file of picks such as picks/products.csv.",
+    )
+    undecided: Literal["hold", "first"] | None = Field(
+        default=None,
+        description="A prompt without a pick: hold (left out, and said) or first. Left out: hold.",
+    )
+    publish: PublishSchema | None = Field(
+        default=None, description="Where chosen pictures are published, and how."
     )
 
 

@@ -128,11 +128,9 @@ def open_table(folder: Path, name: str) -> Table:
         raise ValueError("can't be read: a loop of links") from error
     if not is_inside:
         raise ValueError("leaves the folder of its prompt set: put the table there or below")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        is_sheet = path.suffix.lower() in _SPREADSHEETS
-        what = "is a spreadsheet: save it as CSV UTF-8" if is_sheet else "is no table by its ending"
-        raise ValueError(f"{what}: {', '.join(_READERS)} are read")
+    if mistake := find_format_mistake(name):
+        raise ValueError(mistake)
+    reader = _READERS[path.suffix.lower()]
     try:
         _refuse_other_files(path)
         state = path.stat()
@@ -149,6 +147,16 @@ def open_table(folder: Path, name: str) -> Table:
     if _has_styles(path, columns):
         columns += tuple(name for name in (BEFORE, AFTER) if name not in columns)
     return Table(path, columns, digest, state.st_size, state.st_mtime_ns)
+
+
+def find_format_mistake(name: str) -> str:
+    """Why a file of this name is no table that can be read; empty where its ending is of one."""
+    ending = Path(name).suffix.lower()
+    if ending in _READERS:
+        return ""
+    is_sheet = ending in _SPREADSHEETS
+    what = "is a spreadsheet: save it as CSV UTF-8" if is_sheet else "is no table by its ending"
+    return f"{what}: {', '.join(_READERS)} are read"
 
 
 def _refuse_other_files(path: Path) -> None:
