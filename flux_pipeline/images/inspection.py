@@ -53,10 +53,10 @@ _FILLING = {("png", 0), ("jpg", 128)}
 """Format, and the byte that its decoder silently puts where coded rows are missing."""
 _JUMBF = b"jumb"
 """Stands in every C2PA manifest, so that only files with one load the library."""
-_PILLOW_NAMES = {"webp": "WEBP", "jpg": "JPEG", "png": "PNG"}
+PILLOW_NAMES = {"webp": "WEBP", "jpg": "JPEG", "png": "PNG"}
 _COMMON_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
 """Pillow's names of the formats that people save pictures in; a build may lack some."""
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -170,9 +170,12 @@ def decode(body: bytes, structure: Structure) -> Decoded:
     The size was checked before, so memory is bounded. What a decoder accepts can still be wrong:
     one flipped bit decodes. Raises ImageError.
     """
-    name = _PILLOW_NAMES[structure.image_format]
+    name = PILLOW_NAMES[structure.image_format]
     try:
-        with _bounded_memory(structure), Image.open(io.BytesIO(body), formats=[name]) as image:
+        with (
+            bounded_memory(structure.width * structure.height),
+            Image.open(io.BytesIO(body), formats=[name]) as image,
+        ):
             image.load()
             if image.size != (structure.width, structure.height):
                 raise ImageError(
@@ -180,16 +183,16 @@ def decode(body: bytes, structure: Structure) -> Decoded:
                     f"its header says {structure.width} x {structure.height} px"
                 )
             return Decoded(_shrink(image), _ends_in_filling(image, structure.image_format))
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise ImageError(
             f"{structure.image_format} of {len(body)} bytes does not decode "
             f"({type(error).__name__})"
         ) from error
 
 
-def _bounded_memory(structure: Structure) -> AbstractContextManager[Any]:
-    is_large = structure.width * structure.height > _LARGE_PIXELS
-    return _one_large_image if is_large else nullcontext()
+def bounded_memory(pixels: int) -> AbstractContextManager[Any]:
+    """What to hold while so many pixels are in memory: of large images there is one at a time."""
+    return _one_large_image if pixels > _LARGE_PIXELS else nullcontext()
 
 
 def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
@@ -205,7 +208,7 @@ def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:
                 raise ImageError(f"{image.width} x {image.height} px: more than {max_pixels:,} px")
             image.load()
             return _shrink(image)
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise ImageError(f"{len(body)} bytes don't decode ({type(error).__name__})") from error
 
 
@@ -262,7 +265,7 @@ def miniature(picture: bytes, most_bytes: int) -> bytes:
 def _shrink(image: Image.Image) -> Image.Image:
     """The small picture, in the order that costs least: average first, convert after."""
     factor = max(1, min(image.size) // _SMALL_SIDE)
-    small = _averageable(image)
+    small = averageable(image)
     for step in (4, factor // 4) if factor % 4 == 0 else (factor,):  # 4 has a fast path in Pillow
         small = small.reduce(step)
     if small.mode in {"RGBA", "LA"}:
@@ -271,7 +274,7 @@ def _shrink(image: Image.Image) -> Image.Image:
     return small.convert("RGB")
 
 
-def _averageable(image: Image.Image) -> Image.Image:
+def averageable(image: Image.Image) -> Image.Image:
     """The image in a mode whose numbers may be averaged: no palette, no single bits, 8 bits."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
