@@ -138,3 +138,18 @@ def test_each_set_depends_on_the_one_before_and_on_its_own_prompts(chain: Chain)
     graph = chain.runner.definitions(*chain.sets).resolve_asset_graph()
     first, second, _ = map(SetKeys, chain.names)
     assert graph.get(second.images).parent_keys == {second.prompts, first.images}
+
+
+def test_a_chain_sends_again_what_was_lost_as_seldom_as_one_set(chain: Chain) -> None:
+    """Five times in a run of this size: without a list, each may pay for an image twice."""
+    prompts = ", ".join(f"p{number}: picture {number}" for number in range(8))
+    chain.write(f"prompts: {{{prompts}}}\n")
+    chain.runner.options = chain.runner.options.model_copy(update={"list_enabled": False})
+    chain.runner.serve(FaultPlan(create={"reset_after": 1.0}, only_prompts="at night", cap=1))
+    assert not chain.run(raise_on_error=False).success
+    inputs = Counter(
+        each.input["prompt"] + str(each.input["seed"])
+        for each in chain.runner.server.usage(predictions=True).predictions
+    )
+    assert sum(inputs.values()) - len(inputs) == 5
+    assert any(each.status is ResultStatus.HELD for each in chain.results)
