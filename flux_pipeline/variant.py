@@ -95,7 +95,7 @@ class VariantSpec:
     box's ratio, ``contain`` pads it to the box, and the rendered variant says so."""
     colors: Colors = "srgb"
     """``srgb``: converted, without a profile. ``keep``: the picture's own profile stays in the
-    file; CMYK is converted all the same, because browsers don't show it alike."""
+    file; CMYK and grey ones are converted all the same, because browsers don't show them alike."""
 
     @property
     def focus_point(self) -> tuple[float, float]:

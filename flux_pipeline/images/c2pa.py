@@ -10,7 +10,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +20,30 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
 
-from flux_pipeline.images.formats import detect_format, read_xmp
+from flux_pipeline.images.formats import AVIF, detect_format, is_avif, read_xmp
 from flux_pipeline.images.labels import Label, names_manifest
 
 ASSERTION: Final = "flux-pipeline.label"
 """The name of our own assertion, which holds the ids."""
 PARENT: Final = "received"
 """The name, within a definition, of the ingredient that our manifest follows."""
+
+
+class Edit(StrEnum):
+    """What was done to a picture, as C2PA names it (specification 2.2, table of actions)."""
+
+    LABELLED = "c2pa.edited.metadata"
+    ORIENTED = "c2pa.orientation"
+    CROPPED = "c2pa.cropped"
+    RESIZED = "c2pa.resized"
+    COLOURS_CONVERTED = "c2pa.adjustedColor"
+    SHARPENED = "c2pa.enhanced"
+    """"Non-editorial transformations" such as noise reduction and sharpening."""
+    PLACED_ON_GROUND = "c2pa.edited"
+    CONVERTED = "c2pa.converted"
+    """To another file format."""
+    ENCODED_ANEW = "c2pa.transcoded"
+
 
 _TEXT_FIELDS = (
     "prompt",
@@ -59,8 +76,13 @@ LOAD_ERRORS: Final = (ImportError, OSError, RuntimeError)
 _HEAD: Final = b"jumdc2pa"
 """Stands in the head of every whole manifest."""
 _SIGNED: Final = "claimSignature.validated"
-_BINDINGS = {"assertion.dataHash.match", "assertion.boxesHash.match"}
-"""Codes that say that the bytes are those that were signed: hashed in one piece, or box by box."""
+_BINDINGS = {
+    "assertion.dataHash.match",
+    "assertion.boxesHash.match",
+    "assertion.bmffHash.match",
+}
+"""Codes that say that the bytes are those that were signed: hashed in one piece, or box by box; the
+last one is an avif's."""
 
 _SIGNER_FAILURES = {
     "signingCredential.untrusted",
@@ -105,7 +127,7 @@ def inspect_manifest(body: bytes) -> Manifest | None:
 
     Nothing is fetched. Raises ImageError where the bytes are no image.
     """
-    media_type = MEDIA_TYPES[detect_format(body)]
+    media_type = media_type_of(body)
     try:
         library = native_library()
     except LOAD_ERRORS:
@@ -126,6 +148,11 @@ def inspect_manifest(body: bytes) -> Manifest | None:
         if str(broken).startswith("Remote"):
             return None
         return Manifest(None, valid=False, problems=(str(broken),))
+
+
+def media_type_of(body: bytes) -> str:
+    """The media type of a file that can hold a manifest. Raises ImageError for any other."""
+    return AVIF if is_avif(body) else MEDIA_TYPES[detect_format(body)]
 
 
 class Received(StrEnum):
@@ -175,18 +202,18 @@ def _reading_context(process: int) -> Any:  # noqa: ARG001 - one for each: none 
     return native_library().Context.from_dict(SETTINGS)
 
 
-def manifest_definition(label: Label, *, follows: bool = False) -> dict[str, Any]:
+def manifest_definition(label: Label, edits: Sequence[Edit] = ()) -> dict[str, Any]:
     """The manifest of a label as the native library wants it; no prompt where the label has none.
 
     The ids are signed twice: here, and with the XMP packet, which holds the whole label. With
-    ``follows`` the image was not made but opened, as the ingredient PARENT, and labelled: who made
-    it, and with what, is said in the ingredient's own manifest.
+    ``edits`` the image was not made but opened, as the ingredient PARENT, and changed: who made it,
+    and with what, is said in the ingredient's own manifest.
     """
     members = {name: _cbor_text(text) for name in _TEXT_FIELDS if (text := getattr(label, name))}
     members |= {name: n for name in _NUMBER_FIELDS if _fits_cbor(n := getattr(label, name))}
     if label.created_at is not None:
         members["created_at"] = label.created_at.isoformat()
-    actions = _labelled_actions() if follows else [_created_action(label)]
+    actions = _edit_actions(edits) if edits else [_created_action(label)]
     return {
         "claim_generator_info": [{"name": "flux-pipeline", "version": _own_version()}],
         "assertions": [
@@ -210,11 +237,11 @@ def _created_action(label: Label) -> dict[str, Any]:
     return created | when
 
 
-def _labelled_actions() -> list[dict[str, Any]]:
+def _edit_actions(edits: Sequence[Edit]) -> list[dict[str, Any]]:
     agent = {"name": "flux-pipeline", "version": _own_version()}
     return [
         {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT]}},
-        {"action": "c2pa.edited.metadata", "softwareAgent": agent},
+        *({"action": edit, "softwareAgent": agent} for edit in edits),
     ]
 
 

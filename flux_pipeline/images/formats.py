@@ -27,7 +27,8 @@ _MAGIC = (
     (b"PK\x03\x04", "application/zip"),
 )
 """First bytes of other file types; for the message alone."""
-_BRANDS = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic"}
+AVIF: Final = "image/avif"
+_BRANDS = {b"avif": AVIF, b"avis": AVIF, b"heic": "image/heic"}
 _HEAD = 1024
 """bytes that are looked at for text"""
 
@@ -91,6 +92,11 @@ def remove_boxes(body: bytes) -> bytes:
     """The same image without a C2PA manifest, whole or broken. Raises ImageError, as ``walk``."""
     structure = read_structure(body)
     return CONTAINERS[structure.image_format].remove_boxes(body, structure)
+
+
+def is_avif(body: bytes) -> bool:
+    """Whether a file is an avif by its first bytes: images are published in it, not made in it."""
+    return _media_type(body) == AVIF
 
 
 def _describe(body: bytes) -> str:

@@ -4,9 +4,10 @@ A label holds enough to rebuild an image's lineage row from the file alone. It i
 IPTC properties, our own properties as plain text that any XMP tool shows, and, where a producer is
 configured, the implicit label of GB 45438-2025 (TC260:AIGC).
 
-In this order: the ``Label``, files (``label_image``, ``read_label``), the XMP packet, text in XML,
-the TC260 label. ``jpeg``, ``png`` and ``webp`` put a packet into a file of their format. A file's
-label is a hint to be looked up, not a proof: anybody who can write the file can write its label.
+In this order: the ``Label``, files (``label_image``, ``read_label``), the XMP packet, the packet of
+a picture that is made of another one, text in XML, the TC260 label. ``jpeg``, ``png`` and ``webp``
+put a packet into a file of their format. A file's label is a hint to be looked up, not a proof:
+anybody who can write the file can write its label.
 """
 
 import json
@@ -49,7 +50,12 @@ _PACKET_START = (
     f' xmlns:TC260="{AIGC_NAMESPACE}" xmlns:flux="{LABEL_NAMESPACE}">'
 )
 _PACKET_END = '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-_PREFIXES = {"Iptc4xmpExt": IPTC_NAMESPACE, "xmp": XMP_NAMESPACE, "flux": LABEL_NAMESPACE}
+_PREFIXES = {
+    "Iptc4xmpExt": IPTC_NAMESPACE,
+    "xmp": XMP_NAMESPACE,
+    "flux": LABEL_NAMESPACE,
+    "TC260": AIGC_NAMESPACE,
+}
 _TEXT_PROPERTIES = {
     "model": "Iptc4xmpExt:AISystemUsed",
     "version": "Iptc4xmpExt:AISystemVersionUsed",
@@ -75,6 +81,19 @@ _PLACEHOLDER_PROPERTIES = {
 """Those of a placeholder that differ: IPTC's own are for a model that ran."""
 _NUMBER_PROPERTIES = {"output_index": "flux:OutputIndex", "seed": "flux:Seed"}
 _CREATED, _EXTRA, _AIGC = "xmp:CreateDate", "flux:Extra", "TC260:AIGC"
+_SOURCE_TYPE = "Iptc4xmpExt:DigitalSourceType"
+_PROMPTS = frozenset({_TEXT_PROPERTIES["prompt"], _PLACEHOLDER_PROPERTIES["prompt"]})
+_LAWFUL = frozenset({_SOURCE_TYPE, _AIGC})
+"""What a generated picture has to say wherever it is shown."""
+_DERIVED = (
+    _SOURCE_TYPE,
+    *(tag for name, tag in _TEXT_PROPERTIES.items() if name != "input"),
+    *_PLACEHOLDER_PROPERTIES.values(),
+    *_NUMBER_PROPERTIES.values(),
+    _CREATED,
+    _AIGC,
+)
+"""The properties that a picture hands on to those that are made of it."""
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _NO_XML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML 1.0 can't hold, or that parsers change, such as line ends."""
@@ -200,7 +219,7 @@ def build_packet(
     without a zone, a number that JSON doesn't have, and, without a prompt, an ``input`` that is
     not a JSON object.
     """
-    written = {"Iptc4xmpExt:DigitalSourceType": label.source_type}
+    written = {_SOURCE_TYPE: label.source_type}
     texts = _texts(label, detail)
     tags = _TEXT_PROPERTIES | (_PLACEHOLDER_PROPERTIES if label.is_placeholder else {})
     written |= {tags[name]: to_xml(text) for name, text in texts.items()}
@@ -270,6 +289,28 @@ def parse_packet(packet: bytes) -> Label | None:
         prompt = _parse_object(fields.get("input")).get("prompt")
         fields["prompt"] = prompt if isinstance(prompt, str) else None
     return Label(**fields)
+
+
+def derived_packet(packet: bytes) -> bytes | None:
+    """The packet for a picture that is made of the one with this packet; None where it says little.
+
+    It holds, as they stand there: IPTC's source type, system and prompt, the TC260:AIGC label, the
+    time, and our ids, which name the original. Left out are the whole input and the lineage row,
+    which the ids lead to, and all else that a file may say, such as its orientation or the address
+    of its manifest. At most as long as a jpg can hold: a prompt that is too long is left out.
+    """
+    found = parse_properties(packet)
+    kept = {tag: text for tag in _DERIVED if (text := found.get(_expanded(tag)))}
+    for left_out in (frozenset(), _PROMPTS, frozenset(kept) - _LAWFUL):
+        elements = "".join(
+            f"<{tag}>{escape(text, quote=False)}</{tag}>"
+            for tag, text in kept.items()
+            if tag not in left_out
+        )
+        derived = f"{_PACKET_START}{elements}{_PACKET_END}".encode()
+        if len(derived) <= jpeg.MAX_PACKET:
+            return derived if elements else None
+    return None
 
 
 def names_manifest(packet: bytes) -> bool:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,14 @@ from flux_pipeline.errors import ConfigError, Problem, SigningError
 from flux_pipeline.images.c2pa import (
     GATE,
     LOAD_ERRORS,
-    MEDIA_TYPES,
     PARENT,
     SETTINGS,
+    Edit,
     inspect_manifest,
     manifest_definition,
+    media_type_of,
     native_library,
 )
-from flux_pipeline.images.formats import detect_format
 from flux_pipeline.images.labels import Label
 from flux_pipeline.settings import parse_timestamp_authority
 
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 _AUTHORITY_PAUSE = 300.0
 """s during which an authority that failed is not asked: each try may cost a thread 30 s."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_INGREDIENT = {"title": "as received", "relationship": "parentOf", "label": PARENT}
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
@@ -103,16 +102,30 @@ class ManifestSigner:
             SigningError: The key's function failed, or the file can't hold a manifest.
             ImageError: The bytes are no image.
         """
-        media_type = MEDIA_TYPES[detect_format(body)]
+        if parent is None:
+            return self._sign(body, label)
+        return self._sign(body, label, _Parent("as received", parent, (Edit.LABELLED,)))
+
+    def sign_edit(
+        self, body: bytes, label: Label, *, original: bytes, edits: Sequence[Edit]
+    ) -> bytes:
+        """A picture that was made of another one, signed as its edit, in webp, avif, jpg or png.
+
+        ``original`` becomes the ingredient, with the manifest that it has; ``edits`` says what was
+        done to it, at least one thing. Timestamps and errors are those of ``sign``.
+        """
+        return self._sign(body, label, _Parent("original", original, tuple(edits)))
+
+    def _sign(self, body: bytes, label: Label, parent: "_Parent | None" = None) -> bytes:
         plain, timed = self._contexts()
         stamped = timed is not None and self._clock() >= self._paused_until
         failure = ""
         if stamped:
             try:
-                return _sign(timed, media_type, body, label, parent)
+                return _sign(timed, body, label, parent)
             except SigningError as error:
                 failure = str(error)
-        signed = _sign(plain, media_type, body, label, parent)
+        signed = _sign(plain, body, label, parent)
         if stamped:  # the key works, so it was the authority that failed
             self._pause_authority(failure)
         return signed
@@ -143,16 +156,30 @@ class ManifestSigner:
         return native[1:]
 
 
-def _sign(
-    context: Any, media_type: str, body: bytes, label: Label, parent: bytes | None = None
-) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """The file that a picture was made of, which its manifest follows."""
+
+    title: str
+    body: bytes = field(repr=False)
+    edits: tuple[Edit, ...]
+
+    @property
+    def ingredient(self) -> str:
+        named = {"title": self.title, "relationship": "parentOf", "label": PARENT}
+        return json.dumps(named)
+
+
+def _sign(context: Any, body: bytes, label: Label, parent: _Parent | None) -> bytes:
     library = native_library()
     signed = io.BytesIO()
-    definition = manifest_definition(label, follows=parent is not None)
+    media_type = media_type_of(body)
+    definition = manifest_definition(label, parent.edits if parent else ())
     try:
         with GATE.call(), library.Builder(definition, context=context) as builder:
             if parent is not None:
-                builder.add_ingredient(json.dumps(_INGREDIENT), media_type, io.BytesIO(parent))
+                parents_type = media_type_of(parent.body)
+                builder.add_ingredient(parent.ingredient, parents_type, io.BytesIO(parent.body))
             builder.sign(media_type, io.BytesIO(body), signed)
     except library.C2paError as error:
         raise SigningError(f"image {label.produce_id} could not be signed ({error})") from None
