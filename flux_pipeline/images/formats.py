@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import io
 from collections.abc import Mapping
 from typing import Final
 
@@ -75,7 +76,12 @@ def file_sha256(body: bytes) -> str:
 
 
 def read_xmp(body: bytes) -> bytes | None:
-    """The file's XMP packet as it stands there, or None. Raises ImageError for a broken file."""
+    """The XMP packet of a webp, jpg, png or avif as it stands there, or None.
+
+    Raises ImageError for a broken file.
+    """
+    if is_avif(body):
+        return _read_avif_xmp(body)
     structure = read_structure(body)
     return CONTAINERS[structure.image_format].read_xmp(body, structure)
 
@@ -97,6 +103,19 @@ def remove_boxes(body: bytes) -> bytes:
 def is_avif(body: bytes) -> bool:
     """Whether a file is an avif by its first bytes: images are published in it, not made in it."""
     return _media_type(body) == AVIF
+
+
+def _read_avif_xmp(body: bytes) -> bytes | None:
+    from PIL import Image  # noqa: PLC0415 - 50 ms, and only for what was published
+
+    try:
+        with Image.open(io.BytesIO(body), formats=["AVIF"]) as image:
+            packet: bytes | None = image.info.get("xmp")
+            return packet
+    except (OSError, ValueError, RuntimeError, SyntaxError) as error:
+        raise ImageError(
+            f"avif of {len(body)} bytes can't be read ({type(error).__name__})"
+        ) from error
 
 
 def _describe(body: bytes) -> str:

@@ -336,7 +336,10 @@ def read_evidence(body: bytes) -> FileEvidence:
     try:
         structure = read_structure(body)
     except ImageError as error:
-        return FileEvidence(dhash=_dhash_of(body, None), problem=str(error))
+        label, carrier = _find_label(body)  # an avif has one, too
+        return FileEvidence(
+            label=label, carrier=carrier, dhash=_dhash_of(body, None), problem=str(error)
+        )
     label, carrier = _find_label(body)
     return FileEvidence(
         label=label,

@@ -37,9 +37,6 @@ from flux_pipeline.variant import (
     find_mistakes,
 )
 
-_DRAFT_MARGIN: Final = 2
-"""A jpg may be decoded at 1/2, 1/4 or 1/8 of its size, but never smaller than twice the largest
-variant: what Lanczos makes of that looks the same."""
 _REDUCING_GAP: Final = 3.0
 """Pillow's own value for a fast shrink that can't be told from a slow one."""
 _APPEARANCE_SIDE: Final = 64
@@ -125,7 +122,7 @@ def render_variants(
         packet = sidecar or CONTAINERS[structure.image_format].read_xmp(data, structure)
         packet = derived_packet(packet or b"")
         with bounded_memory(_most_pixels(structure, specs)):
-            source = _decode(data, structure, specs)
+            source = _decode(data, structure)
             rendered = [_render(source, spec, packet) for spec in specs]
             appearance = describe_appearance(_small_picture(source))
             del source
@@ -188,39 +185,28 @@ class _Source:
     def __init__(
         self,
         image: Image.Image,
-        size: Size,
-        profile: "_Profile | None",
         image_format: str,
+        profile: "_Profile | None",
         *,
-        reduced: int = 1,
-        turned: bool = False,
+        turned: bool,
     ) -> None:
-        self.size = size
-        """px, before it was ``reduced``."""
-        self.profile = profile
+        self.size = image.size
         self.image_format = image_format
+        self.profile = profile
         self.turned = turned
         """Whether it lay on its side or was mirrored, by its EXIF orientation."""
         self._image = image
-        self._reduced = reduced
-        """By which factor a jpg was decoded smaller."""
         self._premultiplied: Image.Image | None = None
 
     def scaled(self, placement: Placement) -> Image.Image:
         """A part of the picture at the size of its placement."""
         left, top, right, bottom = placement.part
-        if placement.size == (right - left, bottom - top) and self._reduced == 1:
+        if placement.size == (right - left, bottom - top):
             return self._image.crop((round(left), round(top), round(right), round(bottom)))
-        image = self._averageable()
-        scaled = image.resize(
+        scaled = self._averageable().resize(
             placement.size,
             Image.Resampling.LANCZOS,
-            box=(
-                left / self._reduced,
-                top / self._reduced,
-                min(right / self._reduced, image.width),
-                min(bottom / self._reduced, image.height),
-            ),
+            box=placement.part,
             reducing_gap=_REDUCING_GAP,
         )
         return scaled if scaled.mode == self._image.mode else scaled.convert(self._image.mode)
@@ -235,13 +221,16 @@ class _Source:
         return self._premultiplied
 
 
-def _decode(data: bytes, structure: Structure, specs: Sequence[VariantSpec]) -> _Source:
-    """Decode a picture as far as its variants need it. Raises ImageError."""
+def _decode(data: bytes, structure: Structure) -> _Source:
+    """Decode a picture, once for all its variants. Raises ImageError.
+
+    A jpg is not decoded at a fraction of its size, though that is faster for small variants alone:
+    the bytes of a variant would depend on the others that are made with it.
+    """
     name = PILLOW_NAMES[structure.image_format]
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as opened:
             turn = _turn(opened)
-            reduced = 1 if turn is not None else _reduce(opened, specs)
             opened.load()
             icc = opened.info.get("icc_profile")
             image = _without_empty_alpha(averageable(opened))
@@ -250,12 +239,10 @@ def _decode(data: bytes, structure: Structure, specs: Sequence[VariantSpec]) -> 
             f"{structure.image_format} of {len(data)} bytes does not decode"
             f" ({type(error).__name__})"
         ) from error
-    profile = _read_profile(icc, image.mode)
     if turn is not None:
         image = image.transpose(turn)
-        return _Source(image, image.size, profile, structure.image_format, turned=True)
-    size = structure.width, structure.height
-    return _Source(image, size, profile, structure.image_format, reduced=reduced)
+    profile = _read_profile(icc, image.mode)
+    return _Source(image, structure.image_format, profile, turned=turn is not None)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -265,17 +252,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     except DECODER_ERRORS:
         return None
     return _TURNS.get(orientation or 1)
-
-
-def _reduce(image: Image.Image, specs: Sequence[VariantSpec]) -> int:
-    """Have a jpg decoded at a fraction of its size, where every variant is much smaller."""
-    whole = image.size
-    scales = [place(whole, spec).scale for spec in specs]
-    scale = _DRAFT_MARGIN * max([*scales, _APPEARANCE_SIDE / max(whole)])
-    if scale >= 1:
-        return 1
-    drafted = image.draft(None, (math.ceil(whole[0] * scale), math.ceil(whole[1] * scale)))
-    return 1 if drafted is None else round(whole[0] / drafted[1][2])
 
 
 def _without_empty_alpha(image: Image.Image) -> Image.Image:
