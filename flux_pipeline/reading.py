@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -252,27 +252,38 @@ class Current:
             if attempt is None or attempt.state not in _OVER:
                 open_ones.add(partition)
             else:
-                kept[partition] += sum(1 for _ in _stored(attempt))
+                kept[partition] += sum(1 for _ in stored_images(attempt))
         return [key for key in asked if key not in open_ones and (kept[key] or key in empty)]
 
     def records(self, partitions: Collection[str]) -> Iterator[tuple[str, ImageRecord]]:
         """In the order of the file."""
         for request, attempt in self._attempts(partitions):
             if attempt is not None:
-                for record in _stored(attempt):
+                for record in stored_images(attempt):
                     yield request.source.partition, record
 
-    def _attempts(self, partitions: Collection[str]) -> Iterator[tuple[Request, Attempt | None]]:
+    def described(
+        self, partitions: Collection[str]
+    ) -> Iterator[tuple[Request, Mapping[str, str], Attempt | None]]:
+        """Every request of these partitions, also of those that are not all there.
+
+        Each comes with the values of its prompt's placeholders and its latest attempt, in the order
+        of the file; the takes of a prompt follow one another.
+        """
         with self.open_ledger() as ledger:
             pictures = LedgerPictures(ledger)
-            requests = self.prompt_set.requests(partitions, pictures=pictures)
-            for batch in batched(requests, _BATCH):
-                latest = ledger.find([request.request_sha256 for request in batch])
-                for request in batch:
-                    yield request, latest.get(request.request_sha256)
+            described = self.prompt_set.described(partitions, pictures=pictures)
+            for batch in batched(described, _BATCH):
+                latest = ledger.find([request.request_sha256 for request, _ in batch])
+                for request, values in batch:
+                    yield request, values, latest.get(request.request_sha256)
+
+    def _attempts(self, partitions: Collection[str]) -> Iterator[tuple[Request, Attempt | None]]:
+        return ((request, attempt) for request, _, attempt in self.described(partitions))
 
 
-def _stored(attempt: Attempt) -> Iterator[ImageRecord]:
+def stored_images(attempt: Attempt) -> Iterator[ImageRecord]:
+    """The records of the images of an attempt that are in the store."""
     records = records_from_json(attempt.images)
     return (record for record in records if record.status is ImageStatus.STORED)
 
