@@ -82,6 +82,14 @@ class Store(Protocol):
         """The bytes under ``key``. Raises StoreError, also where there are none."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Remove what lies under ``key``; does nothing where there is nothing. Raises StoreError.
+
+        Durable when it returns. The trap: a bucket with versions keeps the earlier one, and its
+        bytes, until a rule of its own ends it.
+        """
+        ...
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with ``prefix``, in order. Raises StoreError."""
         ...

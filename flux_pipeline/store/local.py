@@ -126,6 +126,21 @@ class FolderStore:
         with store_errors(self._uri(key)):
             return (self._root / key).read_bytes()
 
+    def delete(self, key: str) -> None:
+        """Remove the file and its note; does nothing where there is no file. Raises StoreError."""
+        check_key(key)
+        path = self._root / key
+        with store_errors(self._uri(key)):
+            try:
+                with path.open("rb") as file:
+                    checksum = hashlib.file_digest(file, "sha256").hexdigest()
+                path.unlink()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return
+            sync_folder(path.parent)
+            # After the file: a note without one means nothing.
+            self._notes.remove(key, checksum)
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with ``prefix``, in the byte order of the whole key, as S3's.
 
@@ -274,6 +289,10 @@ class Notes:
         path = self._path(key, checksum)
         if content_type != _default_type(key) or path.exists():
             self._writer.write(path, _encode(content_type, {}))
+
+    def remove(self, key: str, checksum: str) -> None:
+        """Remove the note about these bytes, where there is one."""
+        self._path(key, checksum).unlink(missing_ok=True)
 
     def read(self, key: str, checksum: str) -> tuple[str, dict[str, str]]:
         """The content type and metadata of these bytes. Raises StoreError for a damaged note."""

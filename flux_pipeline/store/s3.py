@@ -181,6 +181,14 @@ class S3Store:
         check_key(key)
         return self._bucket.presigned(key, seconds)
 
+    def delete(self, key: str) -> None:
+        """Remove what lies under ``key``; does nothing where there is nothing.
+
+        Raises StoreError, also where a lock or a retention rule of the bucket keeps it.
+        """
+        check_key(key)
+        self._bucket.delete(key)
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with ``prefix``, in byte order; what is no key is left out.
 

@@ -80,11 +80,17 @@ def _hints(
         return (_addressing(place, is_certain=True),)
     if "kms:" in said and operation != "HeadObject":
         return ("needs kms:GenerateDataKey and kms:Decrypt on the key of FLUX_S3_SSE_KMS_KEY_ID",)
+    if operation == "DeleteObject" and _LOCKED.search(f"{code.lower()} {said}"):
+        return (_LOCKED_HINT,)
     is_style_in_doubt = code in _STYLE_IN_DOUBT and not place.is_aws
     addressing = _addressing(place) if is_style_in_doubt else ""
     if hint := _hint(error, code, operation, place):
-        is_denied = operation == "PutObject" and code in _DENIED
-        return hint, addressing, _policy(said, place) if is_denied else ""
+        more = ""
+        if code in _DENIED and operation == "PutObject":
+            more = _policy(said, place)
+        elif code in _DENIED and operation == "DeleteObject":
+            more = f"or {_LOCKED_HINT}"
+        return hint, addressing, more
     is_refused = operation == "PutObject" and status_of(error) in _REFUSED
     return addressing, _policy(said, place) if is_refused else ""
 
@@ -187,6 +193,13 @@ _RENEW = "renew the credentials and run again: what was accepted is resumed"
 _BUSY = "the store is busy after 5 tries: lower the concurrency and run again, nothing is lost"
 
 _DENIED = frozenset({"AccessDenied", "403", "AllAccessDisabled"})
+
+# What keeps an object from being deleted on AWS, Aliyun OSS (FileImmutable), MinIO and Google.
+_LOCKED = re.compile(r"\bworm\b|retention|immutable|object.?lock|legal.?hold|under.?active.?hold")
+_LOCKED_HINT = (
+    "a lock or retention rule of the bucket keeps this object: nothing was removed; wait until it"
+    " ends, or shorten the rule"
+)
 
 _REFUSED = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}

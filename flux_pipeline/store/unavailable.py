@@ -40,6 +40,11 @@ class UnavailableStore:
         del key
         raise StoreError(self.reason)
 
+    def delete(self, key: str) -> None:
+        """Raise StoreError."""
+        del key
+        raise StoreError(self.reason)
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """Raise StoreError."""
         del prefix

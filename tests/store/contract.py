@@ -164,6 +164,22 @@ class StoreContract(PutNewContract):
         assert str(caught.value).startswith(f"{store.uri}/no/such.webp: ")
         assert "no such object" in str(caught.value)
 
+    def test_a_deleted_object_is_gone_and_its_key_is_free(self, store: Store) -> None:
+        store.put_new("a/b.webp", b"x", content_type=WEBP, metadata={"id": "1"})
+        store.put("a/c.webp", b"y", content_type=WEBP)
+        for _ in range(2):  # again: it does nothing
+            store.delete("a/b.webp")
+            assert store.head("a/b.webp") is None
+            assert list(store.list()) == ["a/c.webp"]
+        found, new = store.put_new("a/b.webp", b"x", content_type=WEBP, metadata={"id": "2"})
+        assert new
+        assert found.metadata == head(store, "a/b.webp").metadata == {"id": "2"}
+
+    def test_deleting_what_was_never_there_does_nothing(self, store: Store) -> None:
+        store.delete("no/such.webp")
+        with pytest.raises(ValueError, match="store key"):
+            store.delete("../x")
+
     def test_an_empty_store_lists_nothing(self, store: Store) -> None:
         assert list(store.list()) == []
         assert list(store.list("images/")) == []

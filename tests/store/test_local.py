@@ -150,6 +150,13 @@ def test_check_refuses_a_disk_where_links_overwrite(
         store.check()
 
 
+def test_a_deleted_object_leaves_no_note(store: FolderStore, root: Path) -> None:
+    store.put_new("images/a.webp", b"x", content_type=WEBP, metadata={"id": "1"})
+    store.delete("images/a.webp")
+    assert not list((root / ".store/notes").rglob("*.json"))
+    assert not (root / "images/a.webp").exists()
+
+
 def test_notes_are_readable_json(store: FolderStore, root: Path) -> None:
     put(store)
     (note,) = (root / ".store/notes/images/castle").iterdir()

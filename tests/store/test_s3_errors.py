@@ -163,6 +163,40 @@ def test_a_store_that_can_be_listed_and_not_written_does_not_pass(
         proxied().check()
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "AccessDenied", "needs s3:DeleteObject on arn:aws:s3:::"),
+        (409, "FileImmutable", "FileImmutable on DeleteObject; a lock or retention rule of the b"),
+        (403, "RetentionPolicyNotMet", "on DeleteObject; a lock or retention rule of the bucket"),
+    ],
+)
+def test_a_bucket_that_keeps_an_object_says_so(
+    proxy: S3Proxy, proxied: Open, status: int, code: str, said: str
+) -> None:
+    proxy.always["DELETE"] = s3_error(status, code)
+    store = proxied()
+    with pytest.raises(StoreError, match=r"^s3://.*/a\.webp: ") as caught:
+        store.delete("a.webp")
+    assert said in str(caught.value)
+    assert "a lock or retention rule of the bucket keeps this object" in str(caught.value)
+
+
+def test_a_bucket_with_versions_shows_a_deleted_object_no_more(
+    client: S3Client, variables: None
+) -> None:
+    client.create_bucket(Bucket="versions")
+    client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+    store = open_store("s3://versions")
+    put(store)
+    store.delete("a.webp")
+    store.delete("a.webp")
+    assert store.head("a.webp") is None
+    assert list(store.list()) == []
+    assert len(client.list_object_versions(Bucket="versions").get("Versions", [])) == 1
+    assert store.put_new("a.webp", b"new", content_type=WEBP, metadata={})[1]  # the key is free
+
+
 def test_a_missing_bucket_is_found_by_check(client: S3Client) -> None:
     with pytest.raises(
         StoreError, match=r"^s3://no-such-bucket/: NoSuchBucket on ListObjectsV2; cr"
