@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from flux_pipeline.defs.partitions import known_partitions, requests_by_partition
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.lineage.asked import AskedRequests
+from flux_pipeline.lineage.asked import AskedRequests, asking
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.produce.report import Result
@@ -79,7 +79,11 @@ def _results(
     )
     check_prices(limits, prompt_set.models)
     noted = AskedRequests()
-    with resource.open() as producer:
+    now = datetime.now(UTC)
+    with (
+        resource.open() as producer,
+        asking(producer.store, prompt_set.name, run_id=run.run_id, now=now),
+    ):
         pictures = LedgerPictures(producer.ledger)  # of the set that a chain follows
         requests = noted.watch(requests_by_partition(prompt_set, partitions, pictures))
         with producer.stream(requests, run=run, limits=limits, asked=asked) as reports:

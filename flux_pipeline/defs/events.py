@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -39,7 +39,7 @@ from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_ve
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.ledger.base import Budget
-from flux_pipeline.lineage.asked import AskedRequests
+from flux_pipeline.lineage.asked import AskedRequests, asking
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.policy import RunContext
@@ -149,7 +149,7 @@ class SetEvents:
         contents = self._contents.values()
         estimate = sum(content.usd for content in contents)
         self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
-        with self.resource.open() as producer:
+        with self.resource.open() as producer, self._asking(producer.store):
             noted = AskedRequests()
             requests = noted.watch(
                 requests_by_partition(
@@ -181,6 +181,11 @@ class SetEvents:
                 run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
             )
             self.spent.extend((each, producer.ledger.spent_micros(each.scope)) for each in budgets)
+
+    def _asking(self, store: Store) -> AbstractContextManager[None]:
+        """Say that what is asked for is being read, so that nothing of it is pruned meanwhile."""
+        run_id = self.context.run.run_id
+        return asking(store, self.prompt_set.name, run_id=run_id, now=datetime.now(UTC))
 
     def _note_asked(self) -> None:
         """Write down what the partitions ask for, which makes images current or obsolete."""

@@ -6,6 +6,9 @@ back makes the earlier image current again without being made or recorded anew. 
 set stands for all before it. A set that is made by day is never whole: a day's images are those
 that were asked for when that day was read last.
 
+While a run reads what is asked for, a small object says so (``asking``): what it asks for is not
+known before its end, so that nothing is removed as obsolete meanwhile.
+
 Two fingerprints that begin alike would make an image current that is not, by a chance of one in ten
 million at a million requests. Nothing is ever sent because of it.
 """
@@ -14,9 +17,10 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -39,6 +43,11 @@ _SCHEMA = pa.schema(_FIELDS)
 _KNOWN = b"flux-pipeline.partitions"
 _READERS = 8
 _KEY = re.compile(rf"{ASKED}([a-z0-9_]+)/(whole|part)-[0-9]{{20}}-[0-9a-f]{{12}}\.parquet")
+_RUNNING = re.compile(rf"{ASKED}([a-z0-9_]+)/running-([0-9]{{20}})-[0-9a-f]{{12}}\.json")
+_STAMP = "%Y%m%d%H%M%S%f"
+_ENDED = b"{}"
+KILLED_AFTER = timedelta(days=3)
+"""A run that began to ask so long ago and has not said that it ended was killed."""
 
 Fingerprints = npt.NDArray[np.uint64]
 
@@ -99,12 +108,8 @@ class AskedRequests:
         columns: list[Any] = [pa.array(names, pa.string()), pa.array(requests, pa.uint64())]
         table = pa.table(columns, schema=_SCHEMA)
         body = to_parquet(table.replace_schema_metadata({_KNOWN: json.dumps(read).encode()}))
-        stamp = f"{now.astimezone(UTC):%Y%m%d%H%M%S%f}"
-        digest = hashlib.sha256(f"{run_id}\0{prompt_set}".encode()).hexdigest()[:12]
-        kind = "whole" if whole else "part"
-        store.put(
-            f"{ASKED}{prompt_set}/{kind}-{stamp}-{digest}.parquet", body, content_type=PARQUET
-        )
+        name = _name("whole" if whole else "part", prompt_set, run_id=run_id, now=now)
+        store.put(f"{name}.parquet", body, content_type=PARQUET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +120,16 @@ class Asked:
     """Sorted."""
     prompt_sets: frozenset[str]
     """The sets of which it is known."""
+    days: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of each set by day the days that were read."""
 
     def are_current(
         self, requests: Iterable[str], prompt_sets: Iterable[str], partitions: Iterable[str]
     ) -> "list[bool | None]":
         """For each row whether any set asks for its request; None where nobody knows.
 
-        That is so for sets that no run has read since this was written down, and for images that
-        `flux-pipeline reproduce` has made.
+        That is so for sets that no run has read since this was written down, for such days of a
+        set by day, and for images that `flux-pipeline reproduce` has made.
         """
         shas = list(requests)
         short = np.fromiter((short_fingerprint(sha) for sha in shas), np.uint64, len(shas))
@@ -134,10 +141,67 @@ class Asked:
             else None
             if prompt_set not in self.prompt_sets or partition.startswith(apart)
             else False
+            if partition in self.days.get(prompt_set, (partition,))
+            else None
             for is_asked, prompt_set, partition in zip(
                 asked.tolist(), prompt_sets, partitions, strict=True
             )
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A run that is reading what its partitions ask for."""
+
+    prompt_set: str
+    run_id: str
+    since: datetime
+    uri: str
+    """Of the object that says so; where the run was killed, it can be deleted."""
+
+
+@contextmanager
+def asking(store: Store, prompt_set: str, *, run_id: str, now: datetime) -> Iterator[None]:
+    """Say in the store that a run reads what is asked for, until the block ends.
+
+    To begin before the ledger is asked, and to end after ``AskedRequests.write``. A store that
+    can't be written is no error here: nothing can be removed from it either, and the run says so.
+    """
+    key = f"{_name('running', prompt_set, run_id=run_id, now=now)}.json"
+    body = json.dumps({"run_id": run_id}).encode()
+    with suppress(StoreError):
+        store.put(key, body, content_type="application/json")
+    try:
+        yield
+    finally:
+        with suppress(StoreError):
+            _end_asking(store, key)
+
+
+def _end_asking(store: Store, key: str) -> None:
+    try:
+        store.delete(key)
+    except StoreError:  # credentials that may write and not delete
+        store.put(key, _ENDED, content_type="application/json")
+
+
+def runs_asking(store: Store, *, now: datetime) -> Sequence[Asking]:
+    """The runs that are reading what is asked for, the oldest first. Raises StoreError."""
+    found = []
+    for key in store.list(ASKED):
+        if named := _RUNNING.fullmatch(key):
+            since = datetime.strptime(named[2], _STAMP).replace(tzinfo=UTC)
+            body = store.get(key) if store.head(key) else _ENDED
+            if body != _ENDED and now - since < KILLED_AFTER:
+                run_id = str(json.loads(body).get("run_id", ""))
+                found.append(Asking(named[1], run_id, since, f"{store.uri}/{key}"))
+    return sorted(found, key=lambda each: each.since)
+
+
+def _name(kind: str, prompt_set: str, *, run_id: str, now: datetime) -> str:
+    """The key of an object, without its ending."""
+    digest = hashlib.sha256(f"{run_id}\0{prompt_set}".encode()).hexdigest()[:12]
+    return f"{ASKED}{prompt_set}/{kind}-{now.astimezone(UTC):{_STAMP}}-{digest}"
 
 
 def short_fingerprint(request_sha256: str) -> int:
@@ -151,13 +215,18 @@ def read_asked(store: Store) -> Asked:
     for key in store.list(ASKED):
         if found := _KEY.fullmatch(key):
             by_set.setdefault(found[1], []).append(key)
-    requests = [_requests_of(store, keys) for keys in by_set.values()]
+    requests, days = [], {}
+    for prompt_set, keys in by_set.items():
+        wanted, read = _requests_of(store, keys)
+        requests.append(wanted)
+        if read is not None:
+            days[prompt_set] = read
     joined = np.unique(np.concatenate([np.empty(0, np.uint64), *requests]))
-    return Asked(joined, frozenset(by_set))
+    return Asked(joined, frozenset(by_set), days)
 
 
-def _requests_of(store: Store, keys: Iterable[str]) -> Fingerprints:
-    """What one set asks for, from its objects, the newest first."""
+def _requests_of(store: Store, keys: Iterable[str]) -> tuple[Fingerprints, frozenset[str] | None]:
+    """What one set asks for, from its objects, the newest first; and the days, if it has days."""
     ordered = sorted(keys, key=_stamp, reverse=True)
     whole = next((n for n, key in enumerate(ordered) if "/whole-" in key), len(ordered))
     found: list[Fingerprints] = []
@@ -176,7 +245,8 @@ def _requests_of(store: Store, keys: Iterable[str]) -> Fingerprints:
         seen.update(about["read"])
         names = np.array([one in wanted for one in table.column("partition").to_pylist()], np.bool_)
         found.append(np.asarray(table.column("request"), np.uint64)[names])
-    return np.concatenate([np.empty(0, np.uint64), *found])
+    days = frozenset(seen) if known is None else None
+    return np.concatenate([np.empty(0, np.uint64), *found]), days
 
 
 def _decode(store: Store, key: str, body: bytes) -> tuple[pa.Table, Mapping[str, Any]]:

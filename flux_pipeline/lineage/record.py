@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ from flux_pipeline.request import JsonValue
 
 EMULATED = "emulator"
 """The provider of images that no model made: placeholders, which cost no money."""
-TIMES = ("requested_at", "completed_at", "stored_at")
+TIMES = ("requested_at", "completed_at", "stored_at", "removed_at")
 """The fields that are times, in the order in which they happen."""
 _REPRODUCTION = "reproduction-of-"
 _OF_REPRODUCTION = re.compile(rf"{_REPRODUCTION}([0-9a-f]{{64}})")
@@ -31,6 +31,8 @@ class ImageStatus(StrEnum):
     """The provider left it out, or refused the request: asking the same again gives the same."""
     FAILED = "failed"
     """It could not be made or kept; ``error`` says why."""
+    REMOVED = "removed"
+    """It was stored, and was removed on purpose since; ``error`` says why."""
 
 
 class ContentCredentials(StrEnum):
@@ -107,6 +109,10 @@ class ImageRecord:
     requested_at: datetime | None = None
     completed_at: datetime | None = None
     stored_at: datetime | None = None
+    removed_at: datetime | None = None
+    """When it was removed on purpose; ``uri`` says where it lay until then."""
+    archived_uri: str | None = None
+    """Where a copy of a removed image lies; None where there is none."""
     predict_seconds: float | None = None
     attempts: int = 0
     polls: int = 0
@@ -191,6 +197,31 @@ def object_metadata(record: ImageRecord) -> dict[str, str]:
         "credentials": record.credentials,
     }
     return {name: value for name, value in found.items() if value}
+
+
+def removed_record(
+    record: ImageRecord, *, why: str, at: datetime, archived_uri: str | None
+) -> ImageRecord:
+    """The record of a stored image as it is once its object was removed on purpose."""
+    status = ImageStatus.REMOVED
+    return replace(record, status=status, error=why, removed_at=at, archived_uri=archived_uri)
+
+
+def returned_record(record: ImageRecord, *, at: datetime) -> ImageRecord:
+    """The record of a removed image whose object is there again; any other as it is.
+
+    Its time is when it came back, so that its row supersedes the one that says it was removed.
+    """
+    if record.status is not ImageStatus.REMOVED:
+        return record
+    return replace(
+        record,
+        status=ImageStatus.STORED,
+        error=None,
+        stored_at=at,
+        removed_at=None,
+        archived_uri=None,
+    )
 
 
 def reproduction_partition(request_sha256: str) -> str:

@@ -23,6 +23,8 @@ _STATUSES = {
     "refused": ImageStatus.REFUSED,
     "failed": ImageStatus.FAILED,
 }
+_WAS_STORED = pa.array([ImageStatus.STORED.value, ImageStatus.REMOVED.value], pa.string())
+"""What was removed since was made and paid for all the same."""
 
 SPEND_SCHEMA = pa.schema(
     [
@@ -34,7 +36,7 @@ SPEND_SCHEMA = pa.schema(
         described_field(
             "predictions", pa.int64(), "distinct predictions that the provider accepted"
         ),
-        described_field("images", pa.int64(), "images stored"),
+        described_field("images", pa.int64(), "images stored, also what was removed since"),
         described_field("refused", pa.int64(), "images that the provider refused or left out"),
         described_field("failed", pa.int64(), "images that could not be made or kept"),
         described_field("usd", pa.float64(), "estimate from the model's price table", "USD"),
@@ -150,12 +152,19 @@ def _spend_rows(rows: pa.Table, counted: _SeenIds, timed: _SeenIds) -> pa.Table:
         rows.column("prompt_set").cast(pa.string()),
         rows.column("model").cast(pa.string()),
         pa.array(counted.mark_first(ids)),
-        *(pc.equal(status, pa.scalar(one.value)).cast(pa.int64()) for one in _STATUSES.values()),
+        *(_counted(status, one) for one in _STATUSES.values()),
         rows.column("cost_usd").cast(pa.float64()),
         pc.coalesce(rows.column("measured_usd"), rows.column("cost_usd")).cast(pa.float64()),
         pa.array(once),
     ]
     return pa.Table.from_arrays(columns, schema=SPEND_SCHEMA)
+
+
+def _counted(statuses: Any, wanted: ImageStatus) -> Any:
+    """1 for each row of this status, else 0."""
+    if wanted is ImageStatus.STORED:
+        return pc.is_in(statuses, _WAS_STORED).cast(pa.int64())
+    return pc.equal(statuses, pa.scalar(wanted.value)).cast(pa.int64())
 
 
 def _summed(rows: pa.Table, keys: list[str] = _KEYS) -> pa.Table:

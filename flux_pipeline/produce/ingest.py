@@ -62,6 +62,8 @@ _NOT_IN_FILE = frozenset(
         "bytes",
         "credentials",
         "stored_at",
+        "removed_at",
+        "archived_uri",
         "polls",
         "attempts",
         "status",

@@ -6,7 +6,14 @@ from typing import NamedTuple
 import pytest
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.lineage.asked import ASKED, AskedRequests, read_asked
+from flux_pipeline.lineage.asked import (
+    ASKED,
+    KILLED_AFTER,
+    AskedRequests,
+    asking,
+    read_asked,
+    runs_asking,
+)
 from flux_pipeline.lineage.frame import read_lineage
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.store.base import Store
@@ -109,3 +116,40 @@ def test_an_object_that_can_not_be_read_is_named(store: Store) -> None:
 
     with pytest.raises(StoreError, match="asked/winter/whole-"):
         read_asked(store)
+
+
+def test_a_day_that_was_not_read_since_this_was_written_down_is_not_known(store: Store) -> None:
+    note(store, 1, {"2026-11-02": ["castle"]}, None)
+    asked = read_asked(store)
+    days = ["2026-11-01", "2026-11-02"]
+    assert asked.are_current([digest("moon")] * 2, ["winter"] * 2, days) == [None, False]
+
+
+def test_a_run_says_that_it_is_asking_until_it_ends(store: Store) -> None:
+    with asking(store, "winter", run_id="run-1", now=NOW):
+        (run,) = runs_asking(store, now=NOW + timedelta(hours=1))
+        assert (run.prompt_set, run.run_id, run.since) == ("winter", "run-1", NOW)
+        assert store.head(run.uri.removeprefix(f"{store.uri}/"))
+        note(store, 1, {"a": ["castle"]}, ["a"])
+        assert current(store, "castle") == [True]
+    assert runs_asking(store, now=NOW) == []
+    assert current(store, "castle") == [True]
+
+
+def test_a_run_that_may_not_delete_says_otherwise_that_it_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: object, key: str) -> None:
+        raise StoreError(f"{key}: AccessDenied on DeleteObject")
+
+    monkeypatch.setattr(type(store), "delete", refuse)
+    with asking(store, "winter", run_id="run-1", now=NOW):
+        assert len(runs_asking(store, now=NOW)) == 1
+    assert runs_asking(store, now=NOW) == []
+
+
+def test_a_run_that_was_killed_is_believed_to_ask_for_some_days(store: Store) -> None:
+    stopped = asking(store, "winter", run_id="run-1", now=NOW)
+    stopped.__enter__()  # and never left
+    assert len(runs_asking(store, now=NOW + timedelta(days=1))) == 1
+    assert runs_asking(store, now=NOW + KILLED_AFTER) == []

@@ -9,6 +9,7 @@ import pytest
 from flux_pipeline.errors import StoreError
 from flux_pipeline.lineage import SCHEMA, ImageStatus, read_lineage
 from flux_pipeline.lineage.parts import write_part
+from flux_pipeline.lineage.record import TIMES
 from flux_pipeline.lineage.table import compact
 from flux_pipeline.store import Store, open_store
 from flux_pipeline.store.local import FolderStore
@@ -21,7 +22,7 @@ NUMBERS = {
     "predict_seconds": "float64",
     "cost_usd": "float64",
     "measured_usd": "float64",
-    **dict.fromkeys(("requested_at", "completed_at", "stored_at"), "datetime64[ms, UTC]"),
+    **dict.fromkeys(TIMES, "datetime64[ms, UTC]"),
     **dict.fromkeys(
         (
             *("output_index", "take", "num_inference_steps", "num_outputs", "seed"),

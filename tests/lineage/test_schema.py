@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.record import ImageRecord
+from flux_pipeline.lineage.record import TIMES, ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records, records_to_batch
 from tests.lineage.samples import NOON, RECORDS, a_failure, a_record
 
@@ -28,6 +28,7 @@ TYPES = {
     "requested_at": "timestamp[ms, tz=UTC]",
     "completed_at": "timestamp[ms, tz=UTC]",
     "stored_at": "timestamp[ms, tz=UTC]",
+    "removed_at": "timestamp[ms, tz=UTC]",
     "predict_seconds": "float",
     "attempts": "int16",
     "polls": "int16",
@@ -43,7 +44,7 @@ def back(records: Iterable[ImageRecord]) -> list[ImageRecord]:
 def as_stored(record: ImageRecord) -> ImageRecord:
     """With times cut to milliseconds and seconds to 32 bits."""
     changes: dict[str, Any] = {}
-    for name in ("requested_at", "completed_at", "stored_at"):
+    for name in TIMES:
         if time := getattr(record, name):
             changes[name] = time.replace(microsecond=time.microsecond // 1000 * 1000)
     if record.predict_seconds is not None:
