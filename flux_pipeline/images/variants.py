@@ -54,7 +54,8 @@ _ENCODER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     # One thread and no tiles: both depend on the machine, and change the bytes.
     "avif": {"speed": 6, "max_threads": 1, "autotiling": False},
     "jpg": {"optimize": True, "progressive": True, "subsampling": "4:2:0"},
-    "png": {"optimize": True},
+    # Level 9 takes six times the CPU for 6 % of the bytes.
+    "png": {"compress_level": 6},
 }
 _ENCODERS: Final = {"webp": "WEBP", "avif": "AVIF", "jpg": "JPEG", "png": "PNG"}
 _TURNS: Final = {
@@ -205,11 +206,17 @@ class _Source:
             return self._image.crop((round(left), round(top), round(right), round(bottom)))
         scaled = self._averageable().resize(
             placement.size,
-            Image.Resampling.LANCZOS,
+            self._filter(placement),
             box=placement.part,
             reducing_gap=_REDUCING_GAP,
         )
         return scaled if scaled.mode == self._image.mode else scaled.convert(self._image.mode)
+
+    def _filter(self, placement: Placement) -> Image.Resampling:
+        """The sharpest filter; with alpha one without overshoot, which would draw a bright rim."""
+        if self._image.mode not in _PREMULTIPLIED:
+            return Image.Resampling.LANCZOS
+        return Image.Resampling.HAMMING if placement.scale < 1 else Image.Resampling.BILINEAR
 
     def _averageable(self) -> Image.Image:
         """The picture with its colours times alpha, so that clear pixels don't tint their edges."""
@@ -230,8 +237,8 @@ def _decode(data: bytes, structure: Structure) -> _Source:
     name = PILLOW_NAMES[structure.image_format]
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as opened:
-            turn = _turn(opened)
             opened.load()
+            turn = _turn(opened)
             icc = opened.info.get("icc_profile")
             image = _without_empty_alpha(averageable(opened))
     except DECODER_ERRORS as error:
@@ -246,7 +253,7 @@ def _decode(data: bytes, structure: Structure) -> _Source:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the picture upright; None where it is, and where its EXIF can't be read."""
+    """What makes a loaded picture upright; None where it is, and where its EXIF can't be read."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except DECODER_ERRORS:
