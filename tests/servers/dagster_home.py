@@ -1,8 +1,8 @@
 """A folder for Dagster with its tables made already, for command lines that run in tests.
 
-Making the tables takes Dagster a second of CPU, and a database of its own for every run as much for
-three runs. Dagster's storage as it is by default is tested by ``tests/defs/test_launch.py`` and the
-documents.
+Making the tables takes Dagster a second of CPU, a database of its own for every run as much for
+three runs, and an engine for every statement half of that. Dagster's storage as it is by default is
+tested by ``tests/defs/test_launch.py`` and the documents.
 """
 
 import atexit
@@ -13,11 +13,18 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 from flux_pipeline.defs.launch import open_instance
 
-_STORAGES = {
+_MAKING = {
     "run_storage": ("dagster._core.storage.runs", "SqliteRunStorage"),
     "event_log_storage": ("dagster._core.storage.event_log", "ConsolidatedSqliteEventLogStorage"),
     "schedule_storage": ("dagster._core.storage.schedules", "SqliteScheduleStorage"),
 }
+"""Dagster's own, which make the tables."""
+_STORAGES = {
+    "run_storage": ("tests.servers.dagster_storage", "RunStorage"),
+    "event_log_storage": ("tests.servers.dagster_storage", "EventLogStorage"),
+    "schedule_storage": ("tests.servers.dagster_storage", "ScheduleStorage"),
+}
+"""The same on the tables made, with fewer engines."""
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
 
 
@@ -25,7 +32,7 @@ def write_dagster_home(folder: Path) -> None:
     """Write a ``dagster.yaml``, where the command line looks for it, and the tables."""
     base = folder / "data/dagster"
     shutil.copytree(_tables(), base)
-    _write_instance(folder, base)
+    _write_instance(folder, base, _STORAGES)
 
 
 @cache
@@ -33,7 +40,7 @@ def _tables() -> Path:
     made = Path(mkdtemp(prefix="dagster-tables-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     with TemporaryDirectory() as folder:
-        _write_instance(Path(folder), made)
+        _write_instance(Path(folder), made, _MAKING)
         with open_instance(Path(folder)) as instance:
             instance.get_runs(limit=1)
             instance.all_instigator_state()
@@ -41,9 +48,9 @@ def _tables() -> Path:
     return made
 
 
-def _write_instance(folder: Path, base: Path) -> None:
-    storages = "".join(
+def _write_instance(folder: Path, base: Path, storages: dict[str, tuple[str, str]]) -> None:
+    lines = "".join(
         f"{name}: {{module: {module}, class: {kind}, config: {{base_dir: {base}}}}}\n"
-        for name, (module, kind) in _STORAGES.items()
+        for name, (module, kind) in storages.items()
     )
-    (folder / "dagster.yaml").write_text(_INSTANCE + storages)
+    (folder / "dagster.yaml").write_text(_INSTANCE + lines)

@@ -42,7 +42,16 @@ _PRELOADED = [
     "matplotlib.backends.backend_svg",
     "alembic.command",
     "dagster._core.storage.sqlite_storage",
+    "dagster._core.definitions.repository_definition.repository_data_builder",
+    "dagster._core.execution.plan.active",
+    "dagster._core.storage.legacy_storage",
+    "dagster._core.system_config.composite_descent",
+    "dotenv.main",
+    "pyarrow.acero",
+    "rich._emoji_codes",
+    "tests.servers.dagster_storage",
     __name__,
+    "tests.servers.warmed",
 ]
 
 
