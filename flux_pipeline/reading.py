@@ -7,7 +7,7 @@
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from io import BytesIO
@@ -252,15 +252,14 @@ class Current:
             if attempt is None or attempt.state not in _OVER:
                 open_ones.add(partition)
             else:
-                kept[partition] += sum(1 for _ in stored_images(attempt))
+                kept[partition] += sum(1 for _ in stored_images(request, attempt))
         return [key for key in asked if key not in open_ones and (kept[key] or key in empty)]
 
     def records(self, partitions: Collection[str]) -> Iterator[tuple[str, ImageRecord]]:
         """In the order of the file."""
         for request, attempt in self._attempts(partitions):
-            if attempt is not None:
-                for record in stored_images(attempt):
-                    yield request.source.partition, record
+            for record in stored_images(request, attempt):
+                yield request.source.partition, record
 
     def described(
         self, partitions: Collection[str]
@@ -282,10 +281,21 @@ class Current:
         return ((request, attempt) for request, _, attempt in self.described(partitions))
 
 
-def stored_images(attempt: Attempt) -> Iterator[ImageRecord]:
-    """The records of the images of an attempt that are in the store."""
-    records = records_from_json(attempt.images)
-    return (record for record in records if record.status is ImageStatus.STORED)
+def stored_images(request: Request, attempt: Attempt | None) -> Iterator[ImageRecord]:
+    """The records of the images of a request's attempt that are in the store.
+
+    They have the names that the request has now: another prompt may have asked for the same first.
+    """
+    source = request.source
+    names = (source.prompt_name, source.take, source.partition)
+    for record in records_from_json(attempt.images) if attempt is not None else ():
+        if record.status is ImageStatus.STORED:
+            is_own = (record.prompt_name, record.take, record.partition) == names
+            yield (
+                record
+                if is_own
+                else replace(record, prompt_name=names[0], take=names[1], partition=names[2])
+            )
 
 
 @dataclass(frozen=True, slots=True)
