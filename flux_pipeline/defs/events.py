@@ -38,6 +38,7 @@ from flux_pipeline.defs.partitions import (
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.build import build_gallery
+from flux_pipeline.gallery.selection import read_selection
 from flux_pipeline.ledger.base import Budget
 from flux_pipeline.lineage.asked import AskedRequests, asking
 from flux_pipeline.produce.budgets import Limits, check_prices
@@ -275,6 +276,7 @@ class SetEvents:
             self.prompt_set.name,
             description=self.prompt_set.description,
             run_id=self.context.run.run_id,
+            selection=read_selection(self.prompt_set),
             now=datetime.now(UTC),
         )
         used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)

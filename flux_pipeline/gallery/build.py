@@ -41,6 +41,7 @@ from flux_pipeline.gallery.page import (
     page_data,
     render_page,
 )
+from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.asked import read_asked
 from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
@@ -86,12 +87,19 @@ class Overview:
 
 
 def build_gallery(
-    store: Store, prompt_set: str, *, description: str = "", run_id: str = "", now: datetime
+    store: Store,
+    prompt_set: str,
+    *,
+    description: str = "",
+    run_id: str = "",
+    selection: Selection = NOTHING_CHOSEN,
+    now: datetime,
 ) -> Gallery:
     """Bring the gallery up to date; again at once, and it reads no part and writes no page.
 
-    The parts of ``run_id`` are read again: a run that is resumed writes its own anew. Memory grows
-    by less than 1 KB an image. Raises StoreError.
+    What is chosen for publishing reaches the page at each build, also without any new image. The
+    parts of ``run_id`` are read again: a run that is resumed writes its own anew. Memory grows by
+    less than 1 KB an image. Raises StoreError.
     """
     with TemporaryFile() as file:
         builder = _Builder(store, prompt_set, _ThumbnailSpool(file))
@@ -99,7 +107,7 @@ def build_gallery(
         builder.add_new(run_id)
         builder.write_stale_details()
         builder.write_stale_rows()
-        return builder.finish(description, now)
+        return builder.finish(description, selection, now)
 
 
 class _ThumbnailSpool:
@@ -206,14 +214,15 @@ class _Builder:
                 continue
             self._rows_hashes[page] = self._write("rows", page, grid_lines(rows, self._store.uri))
 
-    def finish(self, description: str, now: datetime) -> Gallery:
+    def finish(self, description: str, selection: Selection, now: datetime) -> Gallery:
         """Write manifest and summary, then the page that people open: it lists what exists."""
         manifest, store = self._manifest, self._store
         manifest.pages = {
             n: PageHashes(self._rows_hashes[n], self._details_hashes[n]) for n in self._rows_hashes
         }
         store.put(manifest_key(self._set), manifest.to_bytes(), content_type=PARQUET)
-        summary = Summary.of(self._set, description, manifest, read_asked(store))
+        asked = read_asked(store)
+        summary = Summary.of(self._set, description, manifest, asked, selection)
         store.put(summary_key(self._set), summary.to_bytes(), content_type="application/json")
         data = page_data(self._set, [summary], root="../../", folders=False, now=now)
         page = render_page(self._set, data)

@@ -48,7 +48,7 @@ ROWS = pa.schema(
 )
 
 _ABOUT = b"flux-pipeline.gallery"
-_VERSION = 2  # of the rows, the pages and the page's script together
+_VERSION = 3  # of the rows, the pages and the page's script together
 FORM = f"{_VERSION}-{zlib.crc32(' '.join(SCHEMA.names).encode()):08x}"
 """Names the form of a gallery's files: another one where a release or a new column changes them."""
 

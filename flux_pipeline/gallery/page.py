@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flux_pipeline.gallery.manifest import FORM, Manifest
+from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.html import csp_hash, read_text, render_template
 from flux_pipeline.lineage.asked import Asked
 from flux_pipeline.lineage.record import EMULATED
@@ -36,7 +37,10 @@ FIELDS = SCHEMA.names
 """What the lineage panel is given of each image, in this order."""
 
 _PACKAGE = "flux_pipeline.gallery"
-_SCRIPTS = ("words.js", "data.js", "filters.js", "grid.js", "panel.js", "viewer.js", "page.js")
+_SCRIPTS = (
+    *("words.js", "data.js", "csv.js", "picks.js", "filters.js", "grid.js"),
+    *("panel.js", "viewer.js", "choosing.js", "page.js"),
+)
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f\x85"}
 _LINE_END = ",\n"
 _MOST_REASON = 300
@@ -69,15 +73,25 @@ class Summary:
     """``owner/name`` of every model that made or was to make one of the images, in order."""
     obsolete: tuple[str, ...] = ()
     """The ids of the rows that the prompt set does not ask for now."""
+    selection: Selection = NOTHING_CHOSEN
+    """What is chosen for publishing."""
     form: str = FORM
     """The form of the JSON and of the files of data."""
 
     @classmethod
-    def of(cls, name: str, description: str, manifest: Manifest, asked: Asked) -> "Summary":
+    def of(
+        cls,
+        name: str,
+        description: str,
+        manifest: Manifest,
+        asked: Asked,
+        selection: Selection = NOTHING_CHOSEN,
+    ) -> "Summary":
         """Add up a manifest."""
         rows = Counter(manifest.rows.column("page").to_pylist())
         statuses = Counter(manifest.rows.column("status").to_pylist())
         stored = statuses.pop("stored", 0)
+        statuses.pop("removed", None)  # on purpose: it misses nobody
         usd = pc.sum(manifest.rows.column("cost_usd")).as_py() or 0.0
         pages = sorted(manifest.pages.items())
         return cls(
@@ -92,6 +106,7 @@ class Summary:
             ),
             tuple(sorted(str(each) for each in manifest.rows.column("model").unique().to_pylist())),
             tuple(_obsolete(name, manifest.rows, asked)),
+            selection,
         )
 
     @classmethod
@@ -102,7 +117,9 @@ class Summary:
             pages = tuple((int(n), int(rows), *map(str, tags)) for n, rows, *tags in found["pages"])
             models = tuple(map(str, found.get("models", ())))
             obsolete = tuple(map(str, found.get("obsolete", ())))
-            summary = cls(**{**found, "pages": pages, "models": models, "obsolete": obsolete})
+            lists = {"pages": pages, "models": models, "obsolete": obsolete}
+            selection = Selection.load(found.get("selection", {}))
+            summary = cls(**{**found, **lists, "selection": selection})
         except (LookupError, TypeError) as error:
             raise ValueError(f"no summary of a gallery: {error}") from None
         if summary.form != FORM:
@@ -217,7 +234,17 @@ def _grid_row(row: Mapping[str, Any], time: datetime | None, store_uri: str) -> 
         row["width"] or 0,
         row["height"] or 0,
         int(time.timestamp() * 1000) if time else 0,
+        row["output_index"],
+        _base64_of_hex(row["image_sha256"] or "") if status == "stored" else "",
     ]
+
+
+def _base64_of_hex(digest: str) -> str:
+    """A checksum in two thirds of the characters; empty for anything else."""
+    try:
+        return base64.b64encode(bytes.fromhex(digest)).decode().rstrip("=")
+    except ValueError:
+        return ""
 
 
 def _key_of(uri: str, store_uri: str) -> str:

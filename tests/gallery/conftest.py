@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,12 +13,12 @@ from tests.gallery.counting_store import CountingStore
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.gallery.visit import Visit, Visiting
+
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 )
-PATIENCE = 120_000
-"""ms, until what a page should show must be there: it guards against hanging alone."""
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
 def chromium() -> "Iterator[Browser]":
     from playwright.sync_api import expect, sync_playwright
 
+    from tests.gallery.visit import PATIENCE
+
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("needs a browser: apt-get install chromium")
@@ -42,3 +44,36 @@ def chromium() -> "Iterator[Browser]":
         expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def window(chromium: "Browser") -> "Visit":
+    """One window for all visits that ask for nothing special: a new one takes half a second."""
+    from tests.gallery.visit import Visit
+
+    return Visit(chromium.new_page())
+
+
+@pytest.fixture
+def visit(chromium: "Browser", window: "Visit") -> "Iterator[Visiting]":
+    """Open an address; at the end no page may have complained of anything.
+
+    With options of a browser's context, or with ``waiting``, in a window of its own.
+    """
+    from tests.gallery.visit import Visit
+
+    visits: list[Visit] = []
+
+    def start(address: str, *, waiting: str = "", **options: Any) -> Visit:
+        alone = bool(waiting or options)
+        seen = Visit(chromium.new_context(**options).new_page()) if alone else window
+        visits.append(seen)
+        if waiting:  # these files don't come before they are let go
+            seen.page.route(waiting, seen.hold)
+        return seen.open(address)
+
+    yield start
+    for each in visits:
+        each.check()
+        if each is not window:
+            each.page.context.close()

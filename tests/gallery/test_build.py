@@ -281,7 +281,7 @@ def test_what_did_not_come_has_its_status_and_reason(store: CountingStore) -> No
 def test_no_link_leaves_the_store(store: CountingStore, uri: str) -> None:
     record(store, [an_image(store, 1, uri=uri.format(store=store.uri))])
     built(store)
-    ((*_, reason, key, _, _, _, _),) = data(store, "rows")
+    ((*_, reason, key, _, _, _, _, _, _),) = data(store, "rows")
     assert key == ""
     assert reason.startswith("lies in another store")
 
@@ -335,7 +335,7 @@ def test_a_row_names_its_model_where_the_row_before_has_another(store: CountingS
     models = ["a/one", "a/one", "b/two", "b/two", "a/one"]
     record(store, [an_image(store, n, model=model) for n, model in enumerate(models)])
     assert built(store).summary.models == ("a/one", "b/two")
-    assert [row[12:] for row in data(store, "rows")] == [["a/one"], [], ["b/two"], [], ["a/one"]]
+    assert [row[14:] for row in data(store, "rows")] == [["a/one"], [], ["b/two"], [], ["a/one"]]
     assert shown(store)["sets"][0]["models"] == ["a/one", "b/two"]
 
 

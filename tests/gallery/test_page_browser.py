@@ -2,9 +2,8 @@
 
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import expect
 
 from flux_pipeline.gallery.build import build_gallery, build_overview
 from flux_pipeline.gallery.manifest import OVERVIEW, data_key, gallery_key
@@ -22,15 +21,10 @@ from flux_pipeline.lineage.asked import AskedRequests
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
-from tests.gallery.conftest import PATIENCE
 from tests.gallery.samples import HOSTILE, SCRIPTS, an_image, made_from, pack, record
+from tests.gallery.visit import Visit, Visiting
 from tests.lineage.samples import NOON, a_failure, a_record, digest
 
-WATCH = """
-window.violations = [];
-addEventListener("securitypolicyviolation",
-  (event) => violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
-"""
 MANY = 4_000
 MODELS = ("owner/second", "black-forest-labs/first")
 ELSEWHERE = ("https://example.invalid/a.png", HOSTILE[0], "castle.png")
@@ -39,91 +33,6 @@ ELSEWHERE = ("https://example.invalid/a.png", HOSTILE[0], "castle.png")
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
-
-
-@dataclass
-class Visit:
-    """One page that is looked at, and everything that it complained of."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    held: list[Route] = field(default_factory=list)
-    """Requests that wait until they are let go."""
-
-    def __post_init__(self) -> None:
-        self.page.set_default_timeout(PATIENCE)
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.add_init_script(WATCH)
-
-    def open(self, address: str) -> "Visit":
-        """Load an address anew, even where only what is behind its ``#`` differs."""
-        self.check()
-        self.page.goto("about:blank")
-        self.page.goto(address)
-        self.page.wait_for_selector("html[data-ready]")
-        return self
-
-    def check(self) -> None:
-        """The page complained of nothing so far, and no text of it ran."""
-        said, hacked = self.page.evaluate(
-            """() => {
-              const said = (window.violations ?? []).splice(0), hacked = window.hacked;
-              delete window.hacked;
-              return [said, hacked];
-            }"""
-        )
-        complaints = [*self.complaints, *said]
-        self.complaints.clear()  # so that the next visit in this window has none of them
-        assert (complaints, hacked) == ([], None)
-
-    def tiles(self) -> Sequence[str]:
-        """The prompts of the tiles, in the order of the document."""
-        found = self.page.locator(".tile").all()
-        return [
-            tile.locator("img").get_attribute("alt") or ""
-            if tile.locator("img").count()
-            else tile.locator(".reason").inner_text()
-            for tile in found
-        ]
-
-    def search(self, text: str) -> None:
-        self.page.get_by_label("Search prompts").fill(text)
-        self.page.wait_for_function(
-            "q => new URLSearchParams(location.hash.slice(1)).get('q') == q", arg=text
-        )
-
-    def hold(self, route: Route) -> None:
-        """Let a request wait."""
-        self.held.append(route)
-
-    def choose(self, label: str, value: str) -> None:
-        """Choose from a list, and wait until the page shows what was chosen."""
-        self.page.get_by_label(label).select_option(value)
-        expect(self.page).to_have_url(re.compile(rf"[#&]\w+={value}(&|$)"))
-
-    def leave(self, button: Locator) -> None:
-        """Close the viewer; once the focus is back on its tile, nothing is still to come."""
-        self.page.keyboard.press("Escape")
-        expect(self.page.locator("#viewer")).to_be_hidden()
-        expect(button).to_be_focused()
-
-    def wait(self, what: Callable[[], object]) -> None:
-        """Wait for what the browser tells by itself."""
-        deadline = time.monotonic() + PATIENCE / 1000
-        while not what():
-            assert time.monotonic() < deadline
-            self.page.wait_for_timeout(20)
-
-    def count(self, words: str) -> None:
-        expect(self.page.locator("#count")).to_have_text(words)
-
-    def fact(self, name: str) -> str:
-        return self.page.locator(f"#panel dd[data-field={name}]").inner_text()
-
-
-Visiting = Callable[..., Visit]
 
 
 @pytest.fixture(scope="module")
@@ -222,35 +131,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def window(chromium: Browser) -> Visit:
-    """One window for all visits that ask for nothing special: a new one takes half a second."""
-    return Visit(chromium.new_page())
-
-
-@pytest.fixture
-def visit(chromium: Browser, window: Visit) -> Iterator[Visiting]:
-    """Open an address; at the end no page may have complained of anything.
-
-    With options of a browser's context, or with ``waiting``, in a window of its own.
-    """
-    visits: list[Visit] = []
-
-    def start(address: str, *, waiting: str = "", **options: Any) -> Visit:
-        alone = bool(waiting or options)
-        seen = Visit(chromium.new_context(**options).new_page()) if alone else window
-        visits.append(seen)
-        if waiting:  # these files don't come before they are let go
-            seen.page.route(waiting, seen.hold)
-        return seen.open(address)
-
-    yield start
-    for each in visits:
-        each.check()
-        if each is not window:
-            each.page.context.close()
-
-
-@pytest.fixture(scope="module")
 def served(root: Path) -> Iterator[str]:
     handler = partial(Quiet, directory=str(root))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -293,7 +173,7 @@ def test_no_text_runs_or_becomes_markup(root: Path, visit: Visiting) -> None:
         "[...new Set([...document.querySelectorAll('.tile')].flatMap(e => e.getAttributeNames()))]"
     )
     assert set(names) <= allowed
-    seen.page.locator(".tile button").first.click()
+    seen.page.locator(".tile .open").first.click()
     for number in range(len(SCRIPTS) + 2 * len(HOSTILE)):
         expect(seen.page.locator("#viewer-place")).to_have_text(f"{number + 1} of 22")
         expect(seen.page.locator("#panel pre")).to_be_visible()
@@ -405,7 +285,7 @@ def test_keys_lead_through_the_grid_and_focus_comes_back(root: Path, visit: Visi
     page.keyboard.press("Tab")
     expect(page.locator("#skip")).to_be_focused()
     page.keyboard.press("Enter")
-    buttons = page.locator(".tile button")
+    buttons = page.locator(".tile .open")
     expect(buttons.nth(0)).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(buttons.nth(1)).to_be_focused()
@@ -425,7 +305,7 @@ def test_keys_lead_through_the_grid_and_focus_comes_back(root: Path, visit: Visi
 def test_an_image_is_zoomed_moved_and_left(root: Path, visit: Visiting) -> None:
     seen = visit(f"{winter(root)}#status=stored")
     page = seen.page
-    page.locator(".tile button").nth(3).click()
+    page.locator(".tile .open").nth(3).click()
     zoom, place = page.locator("#viewer-zoom"), page.locator("#viewer-place")
     page.keyboard.press("+")
     page.keyboard.press("+")
@@ -450,12 +330,12 @@ def test_an_image_that_is_opened_while_another_closes_stays_open(
     root: Path, visit: Visiting
 ) -> None:
     page = visit(f"{winter(root)}#status=stored").page
-    page.locator(".tile button").first.click()
+    page.locator(".tile .open").first.click()
     expect(page.locator("#panel pre")).to_be_visible()
     page.evaluate(
         """() => {
           document.getElementById("viewer").close(); // the event of it comes later
-          document.querySelectorAll(".tile button")[1].click();
+          document.querySelectorAll(".tile .open")[1].click();
         }"""
     )
     expect(page.locator("#viewer-place")).to_have_text("2 of 14")
@@ -467,7 +347,7 @@ def test_an_image_that_is_opened_while_another_closes_stays_open(
 
 def test_the_panel_has_the_lineage_and_the_address_leads_back(root: Path, visit: Visiting) -> None:
     seen = visit(f"{winter(root)}#q=城堡")
-    seen.page.locator(".tile button").click()
+    seen.page.locator(".tile .open").click()
     expect(seen.page.locator("#panel pre")).to_be_visible()
     assert seen.fact("seed") == str(2**62 + 1)
     assert seen.fact("image_sha256") == digest("image winter 0")
@@ -486,7 +366,7 @@ def test_the_panel_has_the_lineage_and_the_address_leads_back(root: Path, visit:
 def test_a_command_is_copied(root: Path, visit: Visiting, verb: str) -> None:
     seen = visit(f"{winter(root)}#q=城堡", permissions=["clipboard-read", "clipboard-write"])
     page = seen.page
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
     expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
     command = f"flux-pipeline {verb} {digest('image winter 0')}"
@@ -504,7 +384,7 @@ def test_a_command_is_copied_where_there_is_no_clipboard_to_ask_for(
           document.addEventListener("copy", () => { window.copied = String(getSelection()); });
         }"""
     )
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     page.get_by_role("button", name=f"Copy the command flux-pipeline {verb}").click()
     expect(page.locator("#viewer-says")).to_have_text("The command was copied.")
     command = f"flux-pipeline {verb} {digest('image winter 0')}"
@@ -515,7 +395,7 @@ def test_what_did_not_come_says_why_and_can_be_traced_alone(root: Path, visit: V
     seen = visit(f"{winter(root)}#status=refused")
     page = seen.page
     expect(page.locator(".tile")).to_contain_text("its safety check")
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     expect(page.locator("#stage")).to_contain_text("its safety check")
     expect(page.locator("#panel .bad")).to_have_text("refused: its safety check")
     assert page.locator(".command code").all_inner_texts() == [
@@ -559,7 +439,7 @@ def test_nothing_is_wider_than_a_phone(root: Path, visit: Visiting) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 320, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
-    page.locator(".tile button").first.click()
+    page.locator(".tile .open").first.click()
     for width in (320, 390):
         page.set_viewport_size({"width": width, "height": 700})
         for name in ("Close", "Next image", "Zoom in"):
@@ -575,7 +455,7 @@ def test_text_stands_out_in_both_themes(root: Path, visit: Visiting) -> None:
     seen.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     assert least_contrast(seen) >= 4.5
     assert paper(seen) == "rgb(18, 18, 19)"
-    duration = "getComputedStyle(document.querySelector('.tile button')).transitionDuration"
+    duration = "getComputedStyle(document.querySelector('.tile .open')).transitionDuration"
     assert seen.page.evaluate(duration) == "0s"
 
 
@@ -674,7 +554,7 @@ def test_what_an_image_was_made_from_stands_beside_it_and_takes_turns_with_it(
 ) -> None:
     seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3")
     page = seen.page
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     source, result = page.locator("#stage .source img"), page.locator("#stage .result img")
     expect(source).to_have_attribute("src", "../../images/book/0.webp")
     for each in (source, result):
@@ -705,7 +585,7 @@ def test_a_source_leads_to_itself_in_the_gallery_of_its_own_set(
 ) -> None:
     seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3")
     page = seen.page
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     small = page.locator("#panel .sources img")
     assert small.evaluate("image => image.decode().then(() => image.naturalWidth)") > 10
     page.get_by_role("link", name="book / 0").click()
@@ -720,7 +600,7 @@ def test_the_page_over_all_sets_opens_a_source_in_place_and_goes_back(
 ) -> None:
     seen = visit(f"{(chain / OVERVIEW).as_uri()}#set=print&seed=3")
     page = seen.page
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     page.get_by_role("link", name="book / 0").click()
     expect(page.locator("#viewer-title")).to_have_text("prompt-book 0")
     expect(page.locator("#stage img")).to_have_attribute("src", "../images/book/0.webp")
@@ -737,7 +617,7 @@ def test_a_source_that_lies_elsewhere_is_named_and_never_asked_for(
     asked: list[str] = []
     seen.page.on("request", lambda request: asked.append(request.url))
     seen.open(f"{address}#seed=4")
-    seen.page.locator(".tile button").click()
+    seen.page.locator(".tile .open").click()
     expect(seen.page.locator("#panel .sources li")).to_have_count(5)
     words = seen.page.locator("#panel .sources").inner_text()
     assert all(f"{address}, which lies elsewhere" in words for address in ELSEWHERE)
@@ -755,7 +635,7 @@ def test_what_failed_stands_beside_what_it_was_to_be_made_from(
     chain: Path, visit: Visiting
 ) -> None:
     page = visit(f"{(chain / gallery_key('print')).as_uri()}#status=failed").page
-    page.locator(".tile button").click()
+    page.locator(".tile .open").click()
     expect(page.locator("#stage .source img")).to_have_attribute("src", "../../images/book/1.webp")
     expect(page.locator("#stage .result")).to_contain_text("no connection")
     page.keyboard.press("b")
@@ -801,7 +681,7 @@ def test_the_model_is_a_filter_and_is_found_where_several_are_shown(
 def test_a_phone_holds_source_and_result(chain: Path, visit: Visiting) -> None:
     phone = {"width": 320, "height": 640}
     seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3", viewport=phone)
-    seen.page.locator(".tile button").click()
+    seen.page.locator(".tile .open").click()
     for shown in (".source img", ".result img", "[data-do=swap]", "[data-do=close]"):
         box = seen.page.locator(f"#viewer {shown}").bounding_box()
         assert box is not None

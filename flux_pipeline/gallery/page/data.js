@@ -80,15 +80,18 @@ function labelsOf(models) {
 function images(set, page, lines) {
   let model = "";
   return lines.map((line, place) => {
-    model = line[12] ?? model;
+    model = line[14] ?? model;
     return image(set, page, line, place, model);
   });
 }
 
 function image(set, page, line, place, model) {
   const [id, name, partition, take, prompt, seed, status, reason, key, width, height, time] = line;
+  const [output, digest] = line.slice(12);
   return {
     set, page, id, name, partition, take, prompt, seed, status, reason, width, height, time, model,
+    output: output + 1, // from 1, as a person counts
+    digest: hexOf(digest),
     link: linkTo(key),
     rank: page * 1000 + place,
     label: labels.get(set)?.get(model) ?? "",
@@ -96,6 +99,10 @@ function image(set, page, line, place, model) {
     folded: null, // what the search looks at, made at the first search
   };
 }
+
+// The hex digits of a checksum in base64.
+const hexOf = (text) =>
+  [...atob(text)].map((byte) => byte.charCodeAt(0).toString(16).padStart(2, "0")).join("");
 
 // What a prompt's images by all models of a set have in common: its name without the model's.
 function groupName(set, name, partition, prompt, model) {

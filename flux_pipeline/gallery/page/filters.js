@@ -3,6 +3,7 @@
 const form = byId("filters");
 const CHOICES = [
   "q", "set", "model", "partition", "status", "seed", "from", "to", "shown", "sort", "size",
+  "pick",
 ];
 const DAY = 86400000;
 
@@ -89,9 +90,10 @@ function choose(items, choice) {
     (!choice.set || item.set === choice.set)
     && (!choice.model || item.model === choice.model)
     && (!choice.status || item.status === choice.status
-      || (choice.status === "missing" && item.status !== "stored"))
+      || (choice.status === "missing" && !["stored", "removed"].includes(item.status)))
     && (!choice.seed || item.seed === choice.seed)
     && (choice.shown === "all" || obsolete.has(item.id) === (choice.shown === "obsolete"))
+    && (!choice.pick || isPicked(item, choice.pick))
     && item.time >= from && item.time < to
     && (!partition || fold(item.partition).includes(partition))
     && (!words.length || has(item, words)));

@@ -133,19 +133,60 @@ function placeTile(place) {
 
 function makeTile(item) {
   const box = element("li", "", { class: "tile", role: "listitem", "data-id": item.id });
-  const button = element("button", "", { type: "button", tabindex: "-1" });
-  const tile = { box, button, item, place: 0, picture: null, timer: 0, asked: false, gone: false };
+  const button = element("button", "", { type: "button", class: "open", tabindex: "-1" });
+  const tile = { mark: null, box, button, item, place: 0, picture: null, timer: 0, asked: false, gone: false };
   if (item.link) {
     tile.picture = element("img", "", { alt: item.prompt || item.name, decoding: "async" });
-    button.append(tile.picture, element("span", item.name, { class: "name", "aria-hidden": "true" }));
+    const numbers = [item.take > 1 && `take ${item.take}`, item.output > 1 && `image ${item.output}`];
+    const name = [item.name, ...numbers].filter(Boolean).join(", ");
+    button.append(tile.picture, element("span", name, { class: "name", "aria-hidden": "true" }));
     if (item.label) button.append(element("span", item.label, { class: "model" }));
   } else {
     button.append(reasonOf(item));
   }
-  button.addEventListener("click", () => grid.open(item));
+  button.addEventListener("click", (event) => {
+    if (event.shiftKey) pickRange(item);
+    else if (event.ctrlKey || event.metaKey) togglePick(item);
+    else grid.open(item);
+  });
   button.addEventListener("focus", () => { grid.active = tile.place; });
   box.append(button);
+  if (canPick(item)) {
+    // Not reached by the Tab key: there would be two stops a tile, and x does the same.
+    tile.mark = element("button", "", { type: "button", class: "mark", tabindex: "-1" });
+    tile.mark.addEventListener("click", (event) => {
+      if (event.shiftKey) pickRange(item);
+      else togglePick(item);
+    });
+    button.setAttribute("aria-keyshortcuts", "x");
+    box.append(tile.mark);
+    markTile(tile);
+  }
   return tile;
+}
+
+// Show on a tile whether its image is chosen.
+function markTile({ item, box, button, mark }) {
+  if (!mark) return;
+  const state = stateOf(item);
+  const which = item.output > 1 ? `, image ${item.output}` : "";
+  box.classList.toggle("chosen", state !== "");
+  box.classList.toggle("stale", state === "stale");
+  mark.textContent = state === "stale" ? "made anew" : "";
+  mark.setAttribute("aria-pressed", STATES[state]);
+  mark.setAttribute("aria-label", `${state === "stale" ? "Made anew, choose again: " : "Choose "}`
+    + `${item.name}, take ${item.take}${which}`);
+  mark.title = state === "stale" ? "It was made anew after it was chosen: choose it again (x)"
+    : `${state ? "Chosen: leave it out" : "Choose"} (x)`;
+  const said = { "": "", chosen: "chosen", stale: "chosen, and made anew since" }[state];
+  if (said) button.setAttribute("aria-description", said);
+  else button.removeAttribute("aria-description");
+}
+
+const STATES = { "": "false", chosen: "true", stale: "mixed" };
+
+function markTiles() {
+  for (const tile of grid.tiles.values()) markTile(tile);
 }
 
 function reasonOf(item) {
@@ -230,6 +271,13 @@ const MOVES = {
 };
 
 list.addEventListener("keydown", (event) => {
+  const item = grid.items[grid.active];
+  if (event.key.toLowerCase() === "x" && item && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    if (event.shiftKey) pickRange(item);
+    else togglePick(item);
+    return;
+  }
   const move = MOVES[event.key];
   if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();

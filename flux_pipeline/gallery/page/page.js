@@ -24,6 +24,7 @@ function sayHead() {
 function apply() {
   const choice = readForm();
   const shown = choose(all, choice);
+  if (gallery.sets.length > 1) showPicks(); // which sets' files are offered
   showItems(shown, choice.size);
   say(shown.length, choice);
   writeAddress({ ...choice, image: view.item?.id ?? readAddress().image });
@@ -33,7 +34,7 @@ function say(shown, choice) {
   const chosen = CHOICES.slice(1, 9).filter((name) => choice[name]).length;
   byId("chosen").textContent = `${chosen}`;
   byId("chosen").hidden = !chosen;
-  const filtered = chosen || choice.q || shown < all.length;
+  const filtered = chosen || choice.q || choice.pick || shown < all.length;
   const total = count(all.length, "image");
   byId("count").textContent = loaded
     ? (filtered ? `${counting.format(shown)} of ${total}` : `all ${counting.format(all.length)}`)
@@ -86,9 +87,12 @@ addEventListener("hashchange", () => {
   openAddressed(address.image);
 });
 addEventListener("keydown", (event) => {
-  if (event.key === "/" && !viewer.open && !event.target.closest("input, select")) {
+  if (event.target.closest("input, select") || help.open) return;
+  if (event.key === "/" && !viewer.open) {
     event.preventDefault();
     form.elements.q.focus();
+  } else if (event.key === "?") {
+    help.showModal();
   }
 });
 addEventListener("scroll", () => form.classList.toggle("stuck", scrollY > 80), { passive: true });
@@ -121,6 +125,7 @@ async function start() {
   }
   offer(all);
   fillForm(readAddress());
+  showPicks();
   apply();
   openAddressed(readAddress().image);
   document.documentElement.dataset.ready = "true";

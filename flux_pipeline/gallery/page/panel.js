@@ -55,6 +55,7 @@ function panelOf(item, known) {
       { class: "bad" }));
     return parts;
   }
+  parts.push(...choiceOf(item));
   parts.push(...sourcesOf(known.sources));
   parts.push(...commandsOf(item, record));
   if (item.link) {
@@ -69,6 +70,22 @@ function panelOf(item, known) {
   parts.push(...groupOf("Others", Object.fromEntries(others.map((n) => [n, n])), record, item));
   parts.push(element("h3", "Input as it was sent"), element("pre", pretty(record.get("input"))));
   return parts;
+}
+
+// Of a chosen image its note, and whether it was made anew since.
+function choiceOf(item) {
+  const pick = canPick(item) && pickOfItem(item);
+  if (!pick) return [];
+  const parts = [];
+  if (stateOf(item) === "stale") {
+    const said = "It was made anew after it was chosen: look again, and choose it again (x) or another.";
+    parts.push(element("p", said, { class: "bad" }));
+  }
+  const label = element("label", "Note on the choice", { class: "note" });
+  const field = element("input", "", { value: pick.note, maxlength: "500", dir: "auto" });
+  field.addEventListener("change", () => noteOn(item, field.value.trim()));
+  label.append(field);
+  return [...parts, label];
 }
 
 // The pictures that it was made from, small; each leads to itself in its own set's gallery.

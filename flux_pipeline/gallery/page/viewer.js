@@ -10,6 +10,7 @@ const MOST_BESIDE = 4; // sources beside their result; each of the others is sho
 
 const view = {
   item: null,
+  known: null, // its details
   picture: null, // of the image itself; null where it has none
   sources: [], // what it was made from, of this store
   beside: true, // whether sources stand beside their result
@@ -38,9 +39,12 @@ function showItem() {
   panel.replaceChildren(element("p", item.prompt, { class: "prompt", dir: "auto" }));
   panel.scrollTop = 0;
   view.zoom = 1;
+  view.known = null;
+  markViewer();
   showPicture(item);
   detailsOf(item).then((known) => {
     if (view.item !== item) return;
+    view.known = known;
     panel.replaceChildren(...panelOf(item, known));
     if (known?.thumbnail && view.picture && !view.picture.src) view.picture.src = known.thumbnail;
     showSources(known?.sources ?? []);
@@ -48,6 +52,25 @@ function showItem() {
   for (const near of [grid.items[place + 1], grid.items[place - 1]]) {
     if (near?.link) new Image().src = near.link;
   }
+}
+
+// Show on the opened image whether it is chosen.
+function markViewer() {
+  const { item, known } = view;
+  if (!item) return;
+  const button = viewer.querySelector("[data-do=pick]");
+  const state = stateOf(item);
+  button.hidden = !canPick(item);
+  button.setAttribute("aria-pressed", STATES[state]);
+  button.querySelector("span").textContent = { "": "choose", chosen: "chosen", stale: "made anew" }[state];
+  const panel = byId("panel");
+  if (known && !panel.contains(document.activeElement)) panel.replaceChildren(...panelOf(item, known));
+}
+
+function pickOpened() {
+  if (!canPick(view.item)) return;
+  togglePick(view.item);
+  byId("viewer-says").textContent = stateOf(view.item) ? "Chosen." : "Not chosen.";
 }
 
 function showPicture(item) {
@@ -155,6 +178,7 @@ const ACTIONS = {
   fit: () => zoomTo(1),
   beside: standBeside,
   swap,
+  pick: pickOpened,
   close: () => viewer.close(),
   panel: () => {
     const wide = viewer.classList.toggle("wide");
@@ -162,7 +186,7 @@ const ACTIONS = {
     zoomTo(view.zoom, view.x, view.y);
   },
 };
-const KEYS = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit", i: "panel", s: "beside", b: "swap" };
+const KEYS = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit", i: "panel", s: "beside", b: "swap", x: "pick" };
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 viewer.addEventListener("click", (event) => {
@@ -171,7 +195,7 @@ viewer.addEventListener("click", (event) => {
 });
 
 viewer.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input")) return;
   const arrow = ARROWS[event.key];
   if (arrow && view.zoom > 1) {
     event.preventDefault();
