@@ -91,7 +91,7 @@ def resolve_choice(
             is_day = isinstance(prompt_set.partitions, ByDay)
             undecided.append(f"{partition}/{name}" if is_day else name)
     unmet = [pick for found in by_prompt.values() for pick in found if pick not in used]
-    unknown, waiting = _split_unmet(prompt_set, unmet, seen)
+    unknown, waiting = split_unmet(prompt_set, unmet, seen)
     return Chosen(tuple(chosen), tuple(undecided), tuple(stale), unknown, waiting)
 
 
@@ -107,7 +107,7 @@ def _picture(partition: str, record: ImageRecord) -> ChosenPicture:
     return ChosenPicture(*place, record.image_sha256 or "")
 
 
-def _split_unmet(
+def split_unmet(
     prompt_set: PromptSet, picks: Sequence[Pick], seen: set[tuple[str, str]]
 ) -> tuple[tuple[Pick, ...], tuple[Pick, ...]]:
     """The picks that name nothing, and those whose prompt has no picture."""
