@@ -5,13 +5,16 @@ be traced. Both work on one small picture, about 128 px, made of the decoded pix
 """
 
 import io
+import os
 import struct
+import sys
 import zlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
-from threading import Lock
-from typing import Any, Final, Literal, TypeAlias
+from functools import cache, lru_cache
+from threading import BoundedSemaphore, Lock
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,7 @@ from PIL import Image
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import png
+from flux_pipeline.images.allocator import keep_freed_memory
 from flux_pipeline.images.container import Structure
 from flux_pipeline.images.formats import (
     CONTAINERS,
@@ -190,9 +194,28 @@ def decode(body: bytes, structure: Structure) -> Decoded:
         ) from error
 
 
-def bounded_memory(pixels: int) -> AbstractContextManager[Any]:
-    """What to hold while so many pixels are in memory: of large images there is one at a time."""
-    return _one_large_image if pixels > _LARGE_PIXELS else nullcontext()
+@contextmanager
+def bounded_memory(pixels: int) -> Iterator[None]:
+    """What to hold while so many pixels are in memory: of large images there is one at a time.
+
+    Of others as many as there are cores: more would hold more pixels, and be no faster. Not to be
+    entered twice by one thread.
+    """
+    keep_freed_memory()
+    with _one_large_image if pixels > _LARGE_PIXELS else nullcontext(), _decoders():
+        yield
+
+
+@cache
+def _decoders() -> BoundedSemaphore:
+    return BoundedSemaphore(max(2, usable_cores()))
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on: a container often has fewer than its machine."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def decode_anything(body: bytes, *, max_pixels: int) -> Image.Image:

@@ -23,6 +23,7 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux_pipeline.images.allocator import keep_freed_memory
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.codec import dump_request
@@ -60,6 +61,7 @@ from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.redaction import redact_input
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
+from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ LEFT_RUNNING = "stopped: %d predictions run on; the next run resumes them by id"
 """The warning of a run that was interrupted; its argument is how many the provider goes on with."""
 SAY_EVERY = 5.0
 """s between two lines of progress; in Dagster's log each costs 2-4 ms."""
-_THREADS = 8  # that decode and store: more hold more pixels in memory, and are no faster
+_THREADS = 8  # that decode and store; images.inspection lets as many decode as there are cores
 Partitions = Iterable[tuple[str, Iterable[Request]]]
 
 
@@ -103,6 +105,8 @@ class Producer:
     """How pictures are sent."""
     read_secret: Callable[[str], str | None] = _no_secret
     """Gives the value of an environment variable that a secret input names."""
+    open_archive: Callable[[str], Store] = open_store
+    """Opens the archive of images that were removed."""
     not_ours: frozenset[str] = frozenset()
     """Ids of predictions that belong to no request here, beyond those in the ledger: a lost create
     is not settled with one of them."""
@@ -129,6 +133,7 @@ class Producer:
         is stored, and end before the iterator does. An exception in the block, also an interrupt,
         drains: creates under way end and their ids are written.
         """
+        keep_freed_memory()
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
         limit = current_limit()
@@ -209,6 +214,7 @@ class Producer:
                 resends_left=max(5, asked // 100),
                 spool=self.spool,
                 limit=limit,
+                open_archive=self.open_archive,
             )
             if isinstance(self.store, UnavailableStore):
                 reason = f"nothing is created while the store can't be used: {self.store.reason}"
