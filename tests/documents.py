@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from PIL import Image
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"),
@@ -45,11 +47,14 @@ def blocks(language: str = "", document: str = "") -> list[Block]:
 
 
 def write_files(folder: Path) -> None:
-    """Write every block that has a path."""
+    """Write every block that has a path, and the picture that they speak of."""
     for block in blocks():
         if block.path:
             (folder / block.path).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.path).write_text(block.text)
+    picture = folder / "configs/refs/street.jpg"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (640, 480), "navy").save(picture)
 
 
 def links(document: str) -> Iterator[str]:

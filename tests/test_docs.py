@@ -160,12 +160,12 @@ def test_the_component_loads_in_another_project(
     dg.Definitions.validate_loadable(loaded)
 
 
-def test_the_template_of_a_test_passes(tmp_path: Path) -> None:
+def test_the_templates_of_tests_pass(tmp_path: Path) -> None:
     documents.write_files(tmp_path)
     for folder in ("src/studio", "src/studio/defs"):
         (tmp_path / folder / "__init__.py").touch()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_sizes.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), *sys.path])},
         capture_output=True,
