@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-pythons test-ui test-cluster lint docs format bench torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint docs format bench bench-variants torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ format: .venv/.synced ## Put the code into its one format
 
 bench: .venv/.synced ## Compare with a bare loop: CPU per image, and the ratio
 	@$(BIN)/python -m benchmarks.overhead
+
+bench-variants: .venv/.synced ## Compare published variants with plain Pillow: CPU and memory
+	@$(BIN)/python -m benchmarks.variants
 
 torture: .venv/.synced ## The long reliability runs
 	@$(BIN)/pytest -m torture -n 0 tests/reliability
