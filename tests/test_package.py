@@ -21,6 +21,17 @@ ImageProducer(concurrency="many")
 AlertSender(web="https://example.com")
 ImageProducer().keep
 """
+LEFT_OUT = """\
+[mypy]
+strict = True
+pretty = False
+hide_error_codes = True
+[mypy-dagster._core.*,dagster.components.*,sqlalchemy.*,psycopg.*,alembic.*,boto3.*,botocore.*,\
+httpx.*,anyio.*,websockets.*,cryptography.*,pyarrow.*,pandas.*,numpy.*,matplotlib.*,PIL.*,upath.*,\
+jinja2.*,yaml.*,click.*,rich.*]
+follow_imports = skip
+"""
+"""Nothing of these is in a field's type, and to read them takes mypy twelve seconds of CPU."""
 MISTAKES = {
     7: 'Unexpected keyword argument "stoer" for "ImageProducer"; did you mean "store"?',
     8: 'Argument "concurrency" to "ImageProducer" has incompatible type "str"; expected "int"',
@@ -58,12 +69,12 @@ def test_a_wheel_made_of_the_source_archive_holds_every_file_of_the_package(tmp_
 def test_a_misspelled_field_is_an_error_in_a_project_of_ones_own(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """The cache holds what mypy knows of Dagster, which takes it fifteen seconds."""
+    """The cache holds what mypy knows of Dagster and pydantic, which takes it eight seconds."""
     (tmp_path / "own.py").write_text(OWN_PROJECT)
+    (tmp_path / "mypy.ini").write_text(LEFT_OUT)
     cache = pytestconfig.rootpath / ".mypy_cache/own_project"
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-pretty", "--hide-error-codes"]
     done = subprocess.run(
-        [*command, "--cache-dir", cache, "own.py"],
+        [sys.executable, "-m", "mypy", "--cache-dir", cache, "own.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

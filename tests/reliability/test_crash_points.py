@@ -13,6 +13,7 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.produce import effects as fx
 from tests.reliability.long_run import Load, quick_policy, read_books, scene, work
+from tests.servers.dagster_home import write_dagster_home
 from tests.servers.processes import Death, arm, run_command
 
 NOT_REACHED = {
@@ -81,6 +82,7 @@ def test_runs_of_the_command_line_that_are_killed_are_completed_by_the_next_one(
 ) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
+    write_dagster_home(tmp_path)
     with EmulatorServer(EmulatorOptions(time_scale=0.1, render="cheap")) as server:
         environ = {
             "FLUX_PROVIDER": server.origin,

@@ -11,6 +11,7 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import fingerprint_key
 from tests.emulator.trap import Trap
+from tests.servers.dagster_home import write_dagster_home
 from tests.servers.processes import run_command
 from tests.servers.s3 import S3Server
 
@@ -53,6 +54,7 @@ def test_no_secret_reaches_a_log_an_event_a_database_an_object_or_another_host(
 ) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
+    write_dagster_home(tmp_path)
     bucket = s3_server.new_bucket()
     options = EmulatorOptions(
         time_scale=0, render="cheap", trap_origin=trap.origin, signed_outputs=True

@@ -23,30 +23,37 @@ from flux_pipeline.produce.report import Stop
 from tests.ledger.memory import MemoryLedger
 from tests.reliability.simulator import EPOCH, LEASE, REQUESTS, Slot, Upload, Weather, World
 
-CHUNK = 5_000
+CHUNK = 2_500
 SCHEDULES = 100_000
-AT_ONCE = 40_000
+AT_ONCE = 20_000
 """Schedules of every run of the suite; `make torture` adds the others."""
 FAR_AWAY = 1e9
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        pytest.param(first, marks=() if first < AT_ONCE else pytest.mark.torture)
-        for first in range(0, SCHEDULES, CHUNK)
-    ],
-)
-def test_no_schedule_breaks_an_invariant(first: int) -> None:
-    broken = {seed: World(seed).run() for seed in range(first, first + CHUNK)}
+def chunks(at_once: int, of: int, size: int) -> list[Any]:
+    """The schedules in chunks; those of the suite are the first."""
+    return [
+        pytest.param(
+            range(first, first + size),
+            id=str(first),
+            marks=() if first < at_once else pytest.mark.torture,
+        )
+        for first in range(0, of, size)
+    ]
+
+
+@pytest.mark.parametrize("seeds", chunks(AT_ONCE, SCHEDULES, CHUNK))
+def test_no_schedule_breaks_an_invariant(seeds: range) -> None:
+    broken = {seed: World(seed).run() for seed in seeds}
 
     assert {seed: lines for seed, lines in broken.items() if lines} == {}
 
 
+@pytest.mark.parametrize("seeds", chunks(1_000, 2_000, 1_000))
 @pytest.mark.parametrize("unknown", ["hold", "resend"])
-def test_without_a_list_nothing_is_paid_twice_unreported(unknown: Any) -> None:
+def test_without_a_list_nothing_is_paid_twice_unreported(unknown: Any, seeds: range) -> None:
     policy = Policy(lease=LEASE, busy_interval=20.0, unknown=unknown)
-    for seed in range(2_000):
+    for seed in seeds:
         world = World(seed, Weather(has_list=False), policy)
 
         assert world.run() == []
@@ -66,8 +73,9 @@ SHORT_LEASE = Policy(lease=25.0, send_timeout=18.0, visibility=60.0, busy_interv
 LATE = Weather(lateness=30.0)
 
 
-def test_a_proof_that_takes_longer_than_the_lease_is_waited_for() -> None:
-    broken = {seed: World(seed, LATE, SHORT_LEASE).run() for seed in range(3_000)}
+@pytest.mark.parametrize("seeds", chunks(1_000, 3_000, 1_000))
+def test_a_proof_that_takes_longer_than_the_lease_is_waited_for(seeds: range) -> None:
+    broken = {seed: World(seed, LATE, SHORT_LEASE).run() for seed in seeds}
 
     assert {seed: lines for seed, lines in broken.items() if lines} == {}
 
@@ -372,8 +380,9 @@ TAKES = Weather(seedless=1.0, pictures=0.0, lost=0.4, stop=0.02, lateness=14.0, 
 """Takes of one input, of which many creates have no answer."""
 
 
-def test_takes_of_one_input_are_each_paid_once() -> None:
-    broken = {seed: World(seed, TAKES).run() for seed in range(5_000)}
+@pytest.mark.parametrize("seeds", chunks(2_000, 5_000, 1_000))
+def test_takes_of_one_input_are_each_paid_once(seeds: range) -> None:
+    broken = {seed: World(seed, TAKES).run() for seed in seeds}
 
     assert {seed: lines for seed, lines in broken.items() if lines} == {}
 
