@@ -109,7 +109,8 @@ def render_variants(
 
     ``picture`` names it in errors. ``sidecar`` is the XMP packet of a picture that was stored as it
     came: its label is that one then, and not the file's own. With ``signer`` each file is signed as
-    an edit of ``data``. Of pictures above 16 megapixels one is in memory at a time.
+    an edit of ``data``. Of pictures above 16 megapixels one is in memory at a time: at most 360 MB,
+    and twice that with alpha.
 
     Raises:
         ImageError: The picture is broken, animated, no webp, jpg or png, or larger than 89

@@ -11,6 +11,7 @@ from PIL import Image
 
 from flux_pipeline.images.inspection import read_evidence
 from flux_pipeline.images.labels import label_image, read_label
+from flux_pipeline.images.variants import render_variants
 from flux_pipeline.lineage.query import Snapshot
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import SCHEMA
@@ -23,6 +24,7 @@ from flux_pipeline.provenance.trace import (
     trace_image,
 )
 from flux_pipeline.store.local import FolderStore
+from flux_pipeline.variant import FORMATS, Format, VariantSpec
 from tests.images.samples import encode, picture, strip_xmp
 from tests.provenance.labelled_images import NAMES, LabelledImages, opened
 
@@ -64,6 +66,21 @@ def saved(image: Image.Image, name: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, name, **options)
     return out.getvalue()
+
+
+@pytest.mark.parametrize("published_as", list(FORMATS))
+def test_a_published_variant_leads_to_its_picture_even_where_it_was_cut(
+    images: LabelledImages, snapshot: Snapshot, published_as: Format
+) -> None:
+    small = VariantSpec(name="small", width=100, format=published_as)
+    strip = VariantSpec(name="strip", width=12, height=60, fit="cover", format=published_as)
+    whole, cut = (
+        trace(snapshot, variant.data)
+        for variant in render_variants(images.body("webp"), [small, strip]).variants
+    )
+    assert summary(whole) == ("xmp", "likely", "webp")
+    assert summary(cut) == ("xmp", "unverified", "webp")
+    assert "cropped or edited" in cut.notes[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
