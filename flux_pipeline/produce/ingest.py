@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import TypeAlias
@@ -25,6 +25,7 @@ from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, object_metadata
 from flux_pipeline.models import has_built_in_rules
 from flux_pipeline.produce.effects import NotStored, Stored, StoreOutcome
+from flux_pipeline.produce.stored_keys import StoredKeys
 from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store, StoredObject
 
@@ -84,6 +85,10 @@ class ImageIngest:
     """Whether the prompt is written into the file, and so published with it."""
     signer: ManifestSigner | None = None
     """Adds a C2PA manifest, last; None for none."""
+    _keys: StoredKeys = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_keys", StoredKeys(self.store))
 
     def ingest(self, request: Request, record: ImageRecord, body: bytes) -> StoreOutcome:
         """Inspect, label and store one image; ``record`` holds all that is known without it."""
@@ -142,13 +147,17 @@ class ImageIngest:
     def find(self, request: Request) -> str | None:
         """The address of a stored image of this very request; None where there is none.
 
+        Not of one that another worker has stored in the last seconds: see ``StoredKeys``.
+
         Raises:
             StoreError: The store can't be read.
         """
         for index in range(request.outputs):
-            found = self._stored(request, index)
-            if found and found.metadata.get("request-sha256") == request.request_sha256:
-                return found.uri
+            for key in filter(self._keys.may_hold, image_keys(request, index)):
+                found = self.store.head(key)
+                self._keys.note_answer(key)
+                if found and found.metadata.get("request-sha256") == request.request_sha256:
+                    return found.uri
         return None
 
     def _stored(self, request: Request, index: int) -> StoredObject | None:

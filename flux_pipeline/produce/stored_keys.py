@@ -1,0 +1,67 @@
+"""Knows which images of a set the store holds, from one listing instead of a HEAD for each.
+
+Before a request is paid for, the store is asked whether its image lies there already. In a run of
+many new images nearly every answer is no, and a listing gives a thousand of them at once.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import Lock
+
+from flux_pipeline.store.base import Store
+
+_FIRST = 4
+"""Answers to single questions of a set before it is listed: a few are cheaper to ask. And a store
+that can be listed and not read is noticed by them."""
+_MOST = 5000
+"""Keys; a larger set is not listed, because most of its images are none of this run."""
+_FRESH_SECONDS = 30.0
+"""After that it is listed again: another worker may have stored something meanwhile."""
+
+
+@dataclass(slots=True)
+class _Listing:
+    answered: int = 0
+    is_too_large: bool = False
+    keys: frozenset[str] = frozenset()
+    listed_at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKeys:
+    """The keys of the sets of one run, each listed where that pays. Thread-safe.
+
+    The trap: "no" may be half a minute old. That is enough for what only a ledger restored from an
+    old backup can bring about; where nothing may have come in between, ask the store itself.
+    """
+
+    store: Store
+    clock: Callable[[], float] = time.monotonic
+    _sets: dict[str, _Listing] = field(default_factory=dict)
+    _listing: Lock = field(default_factory=Lock)
+
+    def may_hold(self, key: str) -> bool:
+        """Whether to ask the store for this key; lists its set where that is due. It blocks.
+
+        Raises:
+            StoreError: The set can't be listed.
+        """
+        with self._listing:
+            found = self._sets.setdefault(_folder(key), _Listing())
+            if found.answered < _FIRST or found.is_too_large:
+                return True
+            if self.clock() - found.listed_at >= _FRESH_SECONDS:
+                found.keys = frozenset(islice(self.store.list(_folder(key)), _MOST + 1))
+                found.listed_at = self.clock()
+                found.is_too_large = len(found.keys) > _MOST
+            return found.is_too_large or key in found.keys
+
+    def note_answer(self, key: str) -> None:
+        """Note that the store has answered for a key."""
+        self._sets.setdefault(_folder(key), _Listing()).answered += 1
+
+
+def _folder(key: str) -> str:
+    return f"{key.rpartition('/')[0]}/"
