@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flux_pipeline.cli import tables
 from flux_pipeline.cli.component_project import find_component_project
+from flux_pipeline.cli.picks import ChoicePlan, plan_choice
 from flux_pipeline.cli.prompt_changes import (
     PromptChange,
     changed_prompts,
@@ -111,11 +112,13 @@ def plan(
         )
         if changed_since is None:
             for prompt_set in in_order(chosen):
-                _forecast_set(prompt_set, choice, ledger, made, settings if show else None)
+                _forecast_set(prompt_set, choice, ledger, made, settings, show=show)
         else:
             whole = not sets
             with _compared(settings.configs, changed_since, choice, made) as (before, earlier):
-                _forecast_changes(chosen, choice, ledger, made, before, earlier, show=show)
+                _forecast_changes(
+                    chosen, choice, ledger, made, before, earlier, settings, show=show
+                )
                 if whole:
                     _add_removed_sets(chosen, earlier, made, show=show)
     if json_wanted:
@@ -139,6 +142,8 @@ class SetPlan:
     is_gone: bool = False
     shown: Sequence[PromptChange] | None = None
     """Each prompt that is new, edited or removed; None where they are not asked for."""
+    choice: ChoicePlan | None = None
+    """Which pictures are chosen for publishing; None for a set that is gone."""
 
 
 @dataclass(slots=True)
@@ -177,9 +182,11 @@ def _forecast_set(
     choice: PartitionChoice,
     ledger: Ledger,
     made: Plan,
-    settings: Settings | None,
+    settings: Settings,
+    *,
+    show: bool,
 ) -> None:
-    """Add the forecast of one set; ``settings`` are given where its prompts are to be shown."""
+    """Add the forecast of one set; with ``show`` also each prompt that would be sent."""
     from flux_pipeline.store.open import open_store
 
     say_warnings(prompt_set)
@@ -193,13 +200,14 @@ def _forecast_set(
         fits=[*fits, *made.day],
         unpriced=_unpriced(prompt_set),
         offered=made.offered,
-        on_sent=None if settings is None else sent.append,
+        on_sent=sent.append if show else None,
     )
     shown = None
-    if settings is not None:
+    if show:
         store = open_store(settings.store, settings.store_options)
         shown = list(unmade_prompts(store, prompt_set, asked, sent))
-    made.add(SetPlan(prompt_set.name, done, fits, shown=shown))
+    chosen = plan_choice(prompt_set, asked, ledger, settings)
+    made.add(SetPlan(prompt_set.name, done, fits, shown=shown, choice=chosen))
 
 
 @contextmanager
@@ -224,6 +232,7 @@ def _forecast_changes(
     made: Plan,
     before: Baseline,
     earlier: dict[str, PromptSet],
+    settings: Settings,
     *,
     show: bool,
 ) -> None:
@@ -251,7 +260,9 @@ def _forecast_changes(
             if changes.removed:
                 days = _days(earlier[name], choice)
                 shown += removed_prompts(earlier[name].requests(days), changes)
-        made.add(SetPlan(name, done, fits, changes, is_new=name not in earlier, shown=shown))
+        picked = plan_choice(prompt_set, keys, ledger, settings)
+        is_new = name not in earlier
+        made.add(SetPlan(name, done, fits, changes, is_new=is_new, shown=shown, choice=picked))
 
 
 def _add_removed_sets(
@@ -376,9 +387,12 @@ def as_markdown(plan: Plan) -> str:
 
 
 def _warnings(plan: Plan, *, bold: str = "") -> Iterator[str]:
-    """Budgets that are too small, and requests whose price is unknown or that are not sent."""
+    """Budgets that are too small, picks, and requests without a price or that are not sent."""
     for name, fit in plan.short:
         yield f"{bold}{name}{bold}: {fit}"
+    for each in plan.sets:
+        for line in each.choice.lines() if each.choice else ():
+            yield f"{bold}{each.name}{bold}: {line}"
     if number := plan.total.following:
         requests = count_noun(number, "request")
         verb = "follows" if number == 1 else "follow"
@@ -429,6 +443,8 @@ def _set_json(each: SetPlan, rate: float) -> dict[str, Any]:
         changes = each.changes
         shown |= {"added": changes.added, "edited": changes.edited, "removed": changes.removed}
     shown["budgets"] = [_fit_json(fit) for fit in each.fits]
+    if each.choice is not None:
+        shown["choice"] = each.choice.as_json()
     if each.shown is not None:
         shown["prompts"] = [one.as_json() for one in each.shown]
     parts = each.forecast.partitions.items()

@@ -97,3 +97,35 @@ def test_plan_counts_what_follows_through_a_chain_and_says_that_it_is_an_estimat
 
     _, after, _ = command("plan", "tale", "big", "--json")
     assert (after["sets"]["big"]["unchanged"], after["total"]["following"]) == (2, 0)
+
+
+def test_plan_says_what_the_file_of_picks_comes_to_and_refuses_a_broken_one(
+    command: Command, folder: Path
+) -> None:
+    prompts = "{owl: {prompt: an owl, takes: 2}, fox: a fox, cat: a cat}"
+    (folder / "configs/shop.yaml").write_text(
+        f"model: lucataco/flux-schnell-lora\nprompts: {prompts}\nchoose: shop.csv\n"
+    )
+    picks = folder / "configs/shop.csv"
+    picks.write_text(f"prompt,take,image_sha256\nowl,2,\nfox,1,{'0f' * 32}\nowl,7,\nelk,,\n")
+
+    command("run", "shop", "--json")
+    _, after, _ = command("plan", "shop", "--json")
+    picks.write_text("prompt,take\nowl,two\n,1\n")
+    code, _, errors = command("plan", "shop", "--json")
+
+    assert after["sets"]["shop"]["choice"] == {
+        "kind": "file",
+        "file": "configs/shop.csv",
+        "chosen": 1,
+        "undecided": ["cat"],
+        "stale": [{"row": 2, "prompt": "fox", "take": 1, "output": 1}],
+        "unknown": [
+            {"row": 3, "prompt": "owl", "take": 7, "output": 1},
+            {"row": 4, "prompt": "elk", "take": 1, "output": 1},
+        ],
+        "waiting": [],
+    }
+    assert code == 2
+    assert 'shop.csv:2: row 1: take is "two"' in errors
+    assert "shop.csv:3: row 2: prompt is blank" in errors
