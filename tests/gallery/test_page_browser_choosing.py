@@ -262,6 +262,8 @@ def test_a_set_by_day_is_chosen_by_day(shop: Shop, visit: Visiting, tmp_path: Pa
     text, [pick] = download(seen.page, tmp_path, "news.csv")
     assert text.startswith("prompt,partition,take,output,image_sha256,note\n")
     assert pick.partition == "2026-11-02"
+    load(seen, b"prompt,take,image_sha256\nowl,1," + b"0f" * 32 + b"\n", "news.csv")
+    assert chosen(seen) == "2 0 0"  # without a day it means every one, whatever their images are
 
 
 def test_without_a_file_nothing_of_choosing_is_in_the_way(shop: Shop, visit: Visiting) -> None:

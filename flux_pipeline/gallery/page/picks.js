@@ -22,6 +22,7 @@ const selections = new Map(gallery.sets.map(({ name, selection }) => {
 const picking = {
   anchor: null, // {item, on}: the image that was chosen or left out last, where a range begins
   decided: new Set(), // groups that have a pick
+  ofDay: new Set(), // groups that have a pick of their own day
   keeps: true, // whether this browser keeps what is changed
   counts: { chosen: 0, stale: 0, prompts: 0, undecided: 0 },
   lost: [], // [selection, pick] of picks that name nothing
@@ -43,12 +44,12 @@ const pickFor = (item) => ({
   note: "",
 });
 
-// The place under which an image is chosen; without a day, a pick means every day.
+// The place under which an image is chosen. A pick without a day means every day, but for the days
+// that have picks of their own for its prompt.
 function placeIn(item) {
-  const { now } = selections.get(item.set);
-  const own = placeOf(pickFor(item));
   const everyDay = placeOf({ ...pickFor(item), partition: "" });
-  return now.has(own) || !now.has(everyDay) ? own : everyDay;
+  const isOfDay = picking.ofDay.has(groupOfItem(item));
+  return !isOfDay && selections.get(item.set).now.has(everyDay) ? everyDay : placeOf(pickFor(item));
 }
 
 const pickOfItem = (item) => selections.get(item.set).now.get(placeIn(item)) ?? null;
@@ -58,6 +59,7 @@ function stateOf(item) {
   if (!canPick(item)) return "";
   const pick = pickOfItem(item);
   if (!pick) return "";
+  if (dayOf(item) && !pick.partition) return "chosen"; // every day has another image
   return pick.image_sha256 && item.digest && pick.image_sha256 !== item.digest ? "stale" : "chosen";
 }
 
@@ -120,6 +122,9 @@ function recount(items) {
   const groups = new Set();
   const named = new Set();
   picking.decided.clear();
+  picking.ofDay = new Set([...selections.values()].flatMap((set) => [...set.now.values()]
+    .filter((pick) => pick.partition)
+    .map((pick) => [set.name, pick.partition, pick.prompt].join("\n"))));
   for (const item of items) {
     if (!canPick(item)) continue;
     groups.add(groupOfItem(item));
