@@ -261,6 +261,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 read_secret=_read_variable,
                 spool=Spool(Path(self.spool)),
                 note_recorded=partial(raise_generation, ledger, store),
+                open_archive=partial(open_store, options=self._store_options()),
             )
 
     def _usable_store(self, ledger: SqlLedger, *, reading: bool) -> Store:

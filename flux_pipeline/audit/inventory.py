@@ -37,10 +37,13 @@ CREATE TABLE images (
     present INTEGER NOT NULL DEFAULT 0, -- in any listing of the store
     open_sha TEXT, -- the request whose attempt is not over
     ledger_file TEXT, ledger_pixels TEXT, recorded INTEGER,
-    lineage_file TEXT, lineage_pixels TEXT, lineage_at TEXT
+    lineage_file TEXT, lineage_pixels TEXT, lineage_at TEXT,
+    removed_at TEXT -- when it was last removed on purpose
 ) WITHOUT ROWID;
 CREATE TABLE rows (
-    sha TEXT, place INTEGER, stored INTEGER NOT NULL, PRIMARY KEY (sha, place)
+    sha TEXT, place INTEGER, stored INTEGER NOT NULL,
+    stored_at TEXT NOT NULL DEFAULT '', removed_at TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (sha, place)
 ) WITHOUT ROWID;
 CREATE TABLE requests (mark TEXT NOT NULL, sha TEXT NOT NULL);
 CREATE INDEX requests_by_mark ON requests (mark);
@@ -55,7 +58,7 @@ _ADD_OPEN = (
 )
 _OPEN_AND_STORED = (
     "SELECT open_sha FROM images WHERE open_sha NOT NULL GROUP BY open_sha"
-    " HAVING min(listed AND lineage_file NOT NULL) ORDER BY open_sha"
+    " HAVING min(listed AND lineage_file NOT NULL AND removed_at IS NULL) ORDER BY open_sha"
 )
 _ADD_LEDGER = (
     "INSERT INTO images (key, ledger_file, ledger_pixels, recorded) VALUES (?, ?, ?, ?)"
@@ -68,12 +71,24 @@ _ADD_LINEAGE = (
     " lineage_pixels = excluded.lineage_pixels, lineage_at = excluded.lineage_at"
     " WHERE lineage_at IS NULL OR excluded.lineage_at >= lineage_at"
 )
-_ADD_ROW = (
-    "INSERT INTO rows VALUES (?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)"
+_ADD_REMOVED = (
+    "INSERT INTO images (key, removed_at) VALUES (?, ?)"
+    " ON CONFLICT DO UPDATE SET removed_at = max(coalesce(removed_at, ''), excluded.removed_at)"
 )
-_HAS_ROW = "SELECT 1 FROM rows WHERE sha = ? AND place = ? AND stored >= ?"
-_SELECTED = "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels"
+_ADD_ROW = (
+    "INSERT INTO rows VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored),"
+    " stored_at = max(stored_at, excluded.stored_at),"
+    " removed_at = max(removed_at, excluded.removed_at)"
+)
+_HAS_ROW = "SELECT stored, stored_at, removed_at FROM rows WHERE sha = ? AND place = ?"
+_GONE_ON_PURPOSE = (
+    "removed_at NOT NULL AND ledger_file IS NULL AND removed_at >= coalesce(lineage_at, '')"
+)
+_UNDER_WAY = "~"  # after every time
+_SELECTED = (
+    "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels, removed_at NOT NULL"
+)
 
 _LINEAGE_COLUMNS = [
     "request_sha256",
@@ -83,8 +98,10 @@ _LINEAGE_COLUMNS = [
     "file_sha256",
     "image_sha256",
     "stored_at",
+    "removed_at",
 ]
 _KEY_PARTS = 3
+_WITH_IMAGES = frozenset({State.STORED, State.PRUNING, State.PRUNED})
 
 _HELD = (
     "may have been paid, and nothing can prove it; look for it at the provider, then end it with"
@@ -112,6 +129,8 @@ class InventoryRow:
     """Whether the ledger believes that the lineage table has it."""
     lineage_file: str | None = None
     lineage_pixels: str | None = None
+    removed: bool = False
+    """Whether it was removed on purpose at some time."""
 
 
 class Inventory:
@@ -156,14 +175,36 @@ class Inventory:
         """Add a stored image's lineage row; of several with one key the last by time counts."""
         self._db.execute(_ADD_LINEAGE, (key, file, pixels, at))
 
-    def add_row(self, request_sha256: str, output_index: int, *, stored: bool) -> None:
-        """Note that the lineage table has a row of an image, stored or not."""
-        self._db.execute(_ADD_ROW, (request_sha256, output_index, stored))
+    def add_removed(self, key: str, at: str = _UNDER_WAY) -> None:
+        """Add an image that was removed on purpose, or that is being removed."""
+        self._db.execute(_ADD_REMOVED, (key, at))
 
-    def has_row(self, request_sha256: str, output_index: int, *, stored: bool) -> bool:
-        """Whether the table has a row of this image; with ``stored``, one that says it is there."""
-        values = (request_sha256, output_index, stored)
-        return self._db.execute(_HAS_ROW, values).fetchone() is not None
+    def add_row(
+        self,
+        request_sha256: str,
+        output_index: int,
+        *,
+        stored: bool,
+        stored_at: str = "",
+        removed_at: str = "",
+    ) -> None:
+        """Note that the lineage table has a row of an image: stored, removed since, or neither."""
+        values = (request_sha256, output_index, stored, stored_at, removed_at)
+        self._db.execute(_ADD_ROW, values)
+
+    def has_row(self, request_sha256: str, output_index: int, *, status: ImageStatus) -> bool:
+        """Whether the table has a row of this image that says as much as one of this status.
+
+        A row that says it is stored is worth nothing once a later one says it was removed.
+        """
+        row = self._db.execute(_HAS_ROW, (request_sha256, output_index)).fetchone()
+        if row is None:
+            return False
+        is_stored, stored_at, removed_at = row
+        is_removed = bool(removed_at) and removed_at >= stored_at
+        if status is ImageStatus.REMOVED:
+            return is_removed
+        return status is not ImageStatus.STORED or (bool(is_stored) and not is_removed)
 
     def add_request(self, request: Request) -> None:
         """Remember a request by its seed, else by its prompt: so ``requests`` finds it."""
@@ -193,8 +234,11 @@ class Inventory:
         return self._select("listed")
 
     def missing(self) -> Iterator[InventoryRow]:
-        """Images recorded as stored that were in no listing, by key."""
-        return self._select("NOT present AND (ledger_file NOT NULL OR lineage_file NOT NULL)")
+        """Images recorded as stored and in no listing, by key; not those removed on purpose."""
+        return self._select(
+            "NOT present AND (ledger_file NOT NULL OR lineage_file NOT NULL)"
+            f" AND NOT ({_GONE_ON_PURPOSE})"
+        )
 
     def orphaned(self) -> Iterator[InventoryRow]:
         """Objects that ledger or lineage don't know, unless an open attempt explains them."""
@@ -219,8 +263,8 @@ class Inventory:
 
     def _select(self, condition: str) -> Iterator[InventoryRow]:
         statement = f"SELECT {_SELECTED} FROM images WHERE {condition} ORDER BY key"
-        for key, file, pixels, recorded, row_file, row_pixels in self._db.execute(statement):
-            yield InventoryRow(key, file, pixels, bool(recorded), row_file, row_pixels)
+        for key, file, pixels, recorded, row_file, row_pixels, gone in self._db.execute(statement):
+            yield InventoryRow(key, file, pixels, bool(recorded), row_file, row_pixels, bool(gone))
 
 
 def load_ledger(
@@ -239,7 +283,7 @@ def load_ledger(
         history = list(group)
         yield from check_history(history)
         for attempt in history:
-            if attempt.state is State.STORED:
+            if attempt.state in _WITH_IMAGES:
                 _add_images(attempt, inventory, store_uri)
             if attempt.state.is_open or attempt.intent_at > listed_since:
                 _add_request(attempt, inventory)
@@ -271,7 +315,16 @@ def load_lineage(store: Store, inventory: Inventory) -> Iterator[Finding]:
 
 def _add_row(row: dict[str, Any], inventory: Inventory, store_uri: str) -> None:
     stored = row["status"] == ImageStatus.STORED
-    inventory.add_row(row["request_sha256"], row["output_index"], stored=stored)
+    removed_at = str(row["removed_at"] or "")
+    inventory.add_row(
+        row["request_sha256"],
+        row["output_index"],
+        stored=stored,
+        stored_at=str(row["stored_at"] or "") if stored else "",
+        removed_at=removed_at,
+    )
+    if removed_at and row["uri"]:
+        inventory.add_removed(key_of(row["uri"], store_uri), removed_at)
     if stored and (uri := row["uri"]):
         inventory.add_lineage(
             key_of(uri, store_uri),
@@ -294,6 +347,9 @@ def _add_images(attempt: Attempt, inventory: Inventory, store_uri: str) -> None:
                 record.image_sha256 or "",
                 recorded=attempt.recorded,
             )
+        elif record.status is ImageStatus.REMOVED and record.uri:
+            at = _UNDER_WAY if attempt.state is State.PRUNING else str(record.removed_at or "")
+            inventory.add_removed(key_of(record.uri, store_uri), at)
 
 
 def _add_request(attempt: Attempt, inventory: Inventory) -> None:
@@ -373,7 +429,7 @@ def _not_stored(attempt: Attempt, named: str) -> Iterator[Finding]:
 
 
 def _is_paid(attempt: Attempt) -> bool:
-    paid = attempt.state in {State.ACCEPTED, State.SUCCEEDED, State.STORED}
+    paid = attempt.state in {State.ACCEPTED, State.SUCCEEDED} | _WITH_IMAGES
     return paid or is_paid_in_vain(attempt)
 
 

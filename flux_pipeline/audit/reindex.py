@@ -171,7 +171,8 @@ class Reindexer:
         for group in groups:
             self.result.failed |= group.failed
             if group.records:
-                usable[group.request_sha256] = group
+                dated = tuple(self._dated(record) for record in group.records)
+                usable[group.request_sha256] = replace(group, records=dated)
         with self.ledger.transaction() as ledger:
             entries = {
                 sha: enter_stored(ledger, group.records, holder=self.run_id)
@@ -190,8 +191,14 @@ class Reindexer:
         return [record for record in records if not self._has_row(record)]
 
     def _has_row(self, record: ImageRecord) -> bool:
-        stored = record.status is ImageStatus.STORED
-        return self.inventory.has_row(record.request_sha256, record.output_index, stored=stored)
+        place = record.request_sha256, record.output_index
+        return self.inventory.has_row(*place, status=record.status)
+
+    def _dated(self, record: ImageRecord) -> ImageRecord:
+        """The record of an image that was removed and lies there again: stored now, not before."""
+        place = record.request_sha256, record.output_index
+        was_removed = self.inventory.has_row(*place, status=ImageStatus.REMOVED)
+        return replace(record, stored_at=datetime.now(UTC)) if was_removed else record
 
     def _write(self, records: Sequence[ImageRecord]) -> None:
         by_asset = sorted(records, key=lambda record: record.asset)

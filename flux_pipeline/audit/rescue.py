@@ -24,9 +24,18 @@ MOST = 5000
 
 
 _UNFINISHED = frozenset(
-    {State.INTENT, State.ACCEPTED, State.SUCCEEDED, State.HELD, State.EXPIRED, State.RESENT}
+    {
+        State.INTENT,
+        State.ACCEPTED,
+        State.SUCCEEDED,
+        State.PRUNING,
+        State.HELD,
+        State.EXPIRED,
+        State.RESENT,
+    }
 )
-"""States in which a prediction was paid for, or may have been, and has no image."""
+"""States in which a prediction was paid for, or may have been, and has no image; or a removal is
+not ended."""
 
 
 @dataclass(slots=True)

@@ -51,7 +51,17 @@ _MOST_OPEN = 10_000
 """Unfinished attempts that are counted."""
 _PAGE = 100
 _UNPAID = frozenset({Status.FAILED, Status.CANCELED, Status.ABORTED})
-_PAID = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED, State.RESENT, State.DUPLICATE})
+_PAID = frozenset(
+    {
+        State.ACCEPTED,
+        State.SUCCEEDED,
+        State.STORED,
+        State.PRUNING,
+        State.PRUNED,
+        State.RESENT,
+        State.DUPLICATE,
+    }
+)
 _FORGOTTEN = (
     "the ledger has the request as under way, and all its images are stored and in the lineage;"
     " `flux-pipeline reindex` enters them"
@@ -161,6 +171,8 @@ def _recorders(row: InventoryRow) -> str:
 
 
 def _missing_record(row: InventoryRow) -> str:
+    if row.ledger_file is None and row.removed:
+        return "it was removed on purpose, and lies there again; `flux-pipeline reindex` enters it"
     if row.ledger_file is None and row.lineage_file is None:
         return "neither ledger nor lineage knows it; `flux-pipeline reindex` enters it in both"
     if row.ledger_file is None:

@@ -35,6 +35,10 @@ class ImageStatus(StrEnum):
     """It was stored, and was removed on purpose since; ``error`` says why."""
 
 
+WAS_STORED = frozenset({ImageStatus.STORED, ImageStatus.REMOVED})
+"""Of these the record has the hashes, and the same picture can be made again and compared."""
+
+
 class ContentCredentials(StrEnum):
     """What a stored file's content credentials (C2PA) are, and whose."""
 

@@ -58,10 +58,12 @@ from flux_pipeline.produce.budgets import over_budget
 from flux_pipeline.produce.effects import (
     AwaitPermit,
     AwaitPoll,
+    BringBack,
     Cancel,
     ClaimAttempt,
     Close,
     Effect,
+    EndRemoval,
     FindImage,
     FindInList,
     FindStored,
@@ -290,6 +292,8 @@ def _ended_before(
     if latest is not None and status is not None:
         return context.end(status, load_records(latest.images), latest.error or "")
     if needs_create(latest) and not context.policy.may_create:
+        if latest is not None and latest.state is State.PRUNED:  # by a worker that is gone
+            return context.end(ResultStatus.UNCHANGED, load_records(latest.images))
         return context.fail("not sent: a rescue finishes what was accepted, and no more")
     return None
 
@@ -299,6 +303,9 @@ def _advance(context: RequestContext, claim: Claimed) -> Stage[Attempt | Result]
     attempt = claim.attempt
     if claim.fresh:
         step = yield from send(context, attempt)
+    elif attempt.state is State.PRUNING:
+        ended: Attempt | NotReady = yield EndRemoval(attempt)
+        return ended if isinstance(ended, Attempt) else context.fail(ended.reason)
     elif attempt.state is State.INTENT:
         stopped: Stopped | None = yield FindStored()
         if stopped is not None and stopped.kind == Stop.LEDGER:
@@ -325,6 +332,14 @@ def claim(context: RequestContext, latest: Attempt | None) -> Stage[Claim | Stop
     after = 0
     if needs_create(latest):
         after = latest.number if latest else 0
+        if latest is not None and latest.state is State.PRUNED:
+            back: Attempt | NotReady | str | None = yield BringBack(latest)
+            if isinstance(back, Attempt):
+                return Over(back)
+            if isinstance(back, NotReady):
+                return back
+            if back:
+                context.notices.append(f"made again, because its archived copy is gone: {back}")
         # A ledger that was restored from a backup may have forgotten what is stored.
         stopped: Stopped | None = yield FindStored()
         if stopped is not None:

@@ -177,6 +177,24 @@ class FindImage:
 
 
 @dataclass(frozen=True, slots=True)
+class EndRemoval:
+    """End a removal whose worker is gone. Outcome: ``Attempt`` as it is then, or ``NotReady``."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class BringBack:
+    """Store images again that were removed and archived, which costs nothing.
+
+    Outcome: ``Attempt`` as it is then; ``NotReady`` where the archive can't be asked; a sentence
+    where the copies are gone; None where there were none.
+    """
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Wait. Outcome: None."""
 
@@ -202,6 +220,8 @@ Effect: TypeAlias = (
     | Cancel
     | StoreOutput
     | FindImage
+    | EndRemoval
+    | BringBack
     | Sleep
 )
 

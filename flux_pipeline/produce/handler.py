@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
+from typing import TypeVar
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from flux_pipeline.errors import DownloadError, StoreError
-from flux_pipeline.ledger.base import Adoption, Attempt, Budget, Claim, Intent, State
+from flux_pipeline.ledger.base import Adoption, Attempt, Budget, Claim, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.leases import elapsed_since_boot
 from flux_pipeline.ledger.writer import LedgerWriter
@@ -39,13 +40,17 @@ from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.pictures import InputPreparer, SentInput, hide
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.records import build_record
+from flux_pipeline.produce.removal import Removal
 from flux_pipeline.produce.report import Stop
 from flux_pipeline.produce.spool import Spool
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.listing import KnownIds
 from flux_pipeline.provider.polling import PollSchedule
 from flux_pipeline.request import Request
+from flux_pipeline.store.base import Store
+from flux_pipeline.store.open import open_store
 
+T = TypeVar("T")
 _KEPT = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED})
 """States of an attempt whose image may be in the store."""
 
@@ -72,6 +77,8 @@ class RunServices:
     spool: Spool
     brake: Brake = field(default_factory=Brake)
     limit: SendLimit = field(default_factory=SendLimit)
+    open_archive: Callable[[str], Store] = open_store
+    """Opens the archive of images that were removed."""
     clock: Callable[[], float] = time.monotonic
     accepted: int = 0
     """Creates that the provider accepted: its address and our form are right, then."""
@@ -301,6 +308,38 @@ class EffectHandler:
         return await to_thread.run_sync(
             self.services.ingest.find_image, self.request, record, limiter=self.services.threads
         )
+
+    @perform.register
+    async def _(self, effect: fx.EndRemoval) -> Attempt | fx.NotReady:
+        removal = self._removal()
+        try:
+            return await self._in_thread(lambda: removal.settle(effect.attempt))
+        except StoreError as error:
+            return fx.NotReady(f"its removal was begun and can't be ended: {error}")
+
+    @perform.register
+    async def _(self, effect: fx.BringBack) -> Attempt | fx.NotReady | str | None:
+        removal = self._removal()
+        try:
+            attempt, missing = await self._in_thread(lambda: removal.bring_back(effect.attempt))
+        except StoreError as error:
+            return fx.NotReady(
+                f"it was archived and can't be brought back, which would cost nothing: {error}"
+            )
+        return attempt or missing or None
+
+    def _removal(self) -> Removal:
+        services = self.services
+
+        def call(work: Callable[[Ledger], T]) -> T:
+            return from_thread.run(services.ledger.call, work)
+
+        return Removal(
+            services.ingest.store, call, self.holder, services.ingest.now, services.open_archive
+        )
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await to_thread.run_sync(work, limiter=self.services.threads)
 
     @perform.register
     async def _(self, effect: fx.Sleep) -> None:

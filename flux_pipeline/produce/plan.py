@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt, Ledger, State
+from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
@@ -29,7 +30,7 @@ from flux_pipeline.request import Request
 _BATCH = 1000
 _POLICY = Policy()
 _COUNTS = {ResultStatus.UNCHANGED: "unchanged", ResultStatus.HELD: "held"}
-_SENT = frozenset({"new", "retry"})
+_SENT = frozenset({"new", "retry", "pruned"})
 """Kinds of requests that a run sends and pays for."""
 _BITS = (1 << 64) - 1
 
@@ -46,6 +47,10 @@ class Forecast:
     """Would be sent."""
     retry: int = 0
     """Failed before and would be sent again, which is paid like a new one."""
+    pruned: int = 0
+    """Were removed on purpose and would be made again, which is paid like a new one."""
+    returned: int = 0
+    """Were removed on purpose, and would be brought back from the archive for free."""
     resumed: int = 0
     """Were sent before and not finished: resumed by id, or settled, without paying again."""
     held: int = 0
@@ -86,12 +91,12 @@ class Forecast:
     @property
     def sent(self) -> int:
         """Requests that a run sends and pays for."""
-        return self.new + self.retry
+        return self.new + self.retry + self.pruned
 
     @property
     def sent_images(self) -> int:
         """The images that those ask for."""
-        return self.in_images["new"] + self.in_images["retry"]
+        return sum(self.in_images[kind] for kind in _SENT)
 
     def seconds(self, creates_per_minute: float) -> float:
         """How long the new requests take at the configured rate, at least."""
@@ -189,6 +194,9 @@ def _count_of(latest: Attempt | None) -> str:
         return _COUNTS.get(status, "refused")
     if latest is not None and latest.state is State.FAILED:
         return "retry"
+    if latest is not None and latest.state is State.PRUNED:
+        removed = [one for one in records_from_json(latest.images) if one.removed_at]
+        return "returned" if all(one.archived_uri for one in removed) else "pruned"
     return "new" if needs_create(latest) else "resumed"
 
 

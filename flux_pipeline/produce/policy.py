@@ -86,7 +86,7 @@ def final_status(latest: Attempt | None, policy: Policy) -> ResultStatus | None:
         return None
     goes_on = (
         latest.state.is_open
-        or latest.state in (State.UNSENT, State.RESENT)
+        or latest.state in (State.UNSENT, State.RESENT, State.PRUNED)
         or (latest.state is State.FAILED and latest.retryable)
         or (latest.state is State.EXPIRED and policy.remake_expired)
     )

@@ -18,6 +18,7 @@ from flux_pipeline.audit.reindex import enter_stored
 from flux_pipeline.errors import ConfigError, LedgerError, Problem
 from flux_pipeline.lineage.query import SAME_IMAGE, Snapshot, find_exact, hamming_distance
 from flux_pipeline.lineage.record import (
+    WAS_STORED,
     ImageRecord,
     ImageStatus,
     original_request,
@@ -193,9 +194,7 @@ def _originals(
 ) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
     """The stored images of the prediction, and the rows of images that it lacks."""
     stored = [
-        row
-        for row in rows
-        if row.status is ImageStatus.STORED and prediction in {None, row.prediction_id}
+        row for row in rows if row.status in WAS_STORED and prediction in {None, row.prediction_id}
     ]
     if not stored:
         raise LedgerError(

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flux_pipeline.lineage.query import Snapshot, find_exact
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus, original_request
+from flux_pipeline.lineage.record import (
+    WAS_STORED,
+    ImageRecord,
+    ImageStatus,
+    original_request,
+)
 from flux_pipeline.request import PICTURE_PREFIX
 
 _DEEPEST = 20
@@ -56,10 +61,14 @@ def named_pictures(recorded: str) -> Iterator[tuple[str, str]]:
 
 
 def find_source(snapshot: Snapshot, sha256: str) -> ImageRecord | None:
-    """The stored image whose file has these bytes, an original before a reproduction."""
+    """The image whose file has these bytes: what is there first, an original first."""
     rows = find_exact(snapshot, "file_sha256", sha256)
-    stored = [row for row in rows if row.status is ImageStatus.STORED and row.uri]
-    return min(stored, key=lambda row: original_request(row) is not None, default=None)
+    stored = [row for row in rows if row.status in WAS_STORED and row.uri]
+    return min(stored, key=_originals_first, default=None)
+
+
+def _originals_first(row: ImageRecord) -> tuple[bool, bool]:
+    return row.status is not ImageStatus.STORED, original_request(row) is not None
 
 
 def describe_source(source: SourceImage) -> dict[str, Any]:

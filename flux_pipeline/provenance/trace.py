@@ -23,7 +23,13 @@ from flux_pipeline.lineage.query import (
     find_similar,
     hamming_distance,
 )
-from flux_pipeline.lineage.record import ImageRecord, ImageStatus, original_request, record_values
+from flux_pipeline.lineage.record import (
+    WAS_STORED,
+    ImageRecord,
+    ImageStatus,
+    original_request,
+    record_values,
+)
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.request import JsonValue
 from flux_pipeline.store.base import Store, is_key
@@ -114,7 +120,7 @@ class Answer:
     @property
     def reproducible(self) -> str | None:
         """The request to give to `flux-pipeline reproduce`; None where there is nothing to make."""
-        if self.record is None or self.record.status is not ImageStatus.STORED:
+        if self.record is None or self.record.status not in WAS_STORED:
             return None
         return original_request(self.record) or self.record.request_sha256
 
