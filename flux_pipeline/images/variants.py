@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from PIL import ExifTags, Image, ImageCms, ImageFilter, features
 
-from flux_pipeline.errors import ImageError
+from flux_pipeline.errors import ImageError, SigningError
 from flux_pipeline.images.appearance import Appearance, describe_appearance
 from flux_pipeline.images.c2pa import Edit
 from flux_pipeline.images.container import Structure
@@ -127,11 +127,11 @@ def render_variants(
             rendered = [_render(source, spec, packet) for spec in specs]
             appearance = describe_appearance(_small_picture(source))
             del source
-    except ImageError as error:
-        raise ImageError(f"{picture}: {error}") from error
-    if signer is not None:  # not within the bound: a timestamp authority may take its time
-        label = parse_packet(packet or b"") or Label()
-        rendered = [_signed(each, signer, label, data) for each in rendered]
+        if signer is not None:  # not within the bound: a timestamp authority may take its time
+            label = parse_packet(packet or b"") or Label()
+            rendered = [_signed(each, signer, label, data) for each in rendered]
+    except (ImageError, SigningError) as error:
+        raise type(error)(f"{picture}: {error}") from error
     return Rendering(tuple(rendered), appearance)
 
 

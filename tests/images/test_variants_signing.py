@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from flux_pipeline.errors import SigningError
 from flux_pipeline.images.c2pa import Edit, inspect_manifest
 from flux_pipeline.images.labels import SOURCE_TYPE, Label, build_packet, label_image
-from flux_pipeline.images.signing import ManifestSigner, open_signer
+from flux_pipeline.images.signing import Credentials, ManifestSigner, open_signer
 from flux_pipeline.images.variants import RenderedVariant, render_variants
 from flux_pipeline.variant import FORMATS, VariantSpec
 from tests.images.certificates import issue
@@ -114,6 +115,16 @@ def test_a_byte_that_is_changed_afterwards_is_found_in_an_avif_too(signer: Manif
         data[-9] ^= 1
         manifest = inspect_manifest(bytes(data))
         assert manifest is None or not manifest.valid
+
+
+def test_a_key_that_fails_is_told_with_the_picture(tmp_path: Path) -> None:
+    def refuse(_data: bytes) -> bytes:
+        raise OSError("the key service is down")
+
+    chain = issue(tmp_path).certificate.read_bytes()
+    failing = ManifestSigner(Credentials("es256", chain, None, refuse))
+    with pytest.raises(SigningError, match=r"^castle: .*could not be signed"):
+        render(samples()["rgb.png"], failing, picture="castle")
 
 
 def test_without_a_signer_a_variant_has_no_manifest(signer: ManifestSigner) -> None:
