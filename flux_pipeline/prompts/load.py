@@ -8,7 +8,7 @@ checked when requests are asked for.
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,8 +75,25 @@ def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
             message = f"is named {loaded.name}, and so is {sets[loaded.name].path}: rename one"
             problems.add(str(path), 0, "", message)
         sets[loaded.name] = loaded
+    _refuse_same_index(sets.values(), problems)
     problems.raise_if_any()
     return tuple(sets.values())
+
+
+def _refuse_same_index(sets: Iterable[PromptSet], problems: Problems) -> None:
+    """Two sets may share a place, but not the index: each would drop what the other published."""
+    first: dict[str, str] = {}
+    for each in sets:
+        if each.publish is None or not each.publish.to:
+            continue
+        other = first.setdefault(each.publish.index_place, each.name)
+        if other != each.name:
+            line = each.expansion.document.line("publish", "to")
+            message = (
+                f"{other} is published there too, under the same index: write index: "
+                f"{each.name}.json here, or give it another place"
+            )
+            problems.add(each.path, line, "publish.to", message)
 
 
 def load_prompt_set(path: Path, catalog: Catalog | None = None) -> PromptSet:

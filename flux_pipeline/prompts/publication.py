@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
+from flux_pipeline.endpoint import store_folder
 from flux_pipeline.errors import Problems
 from flux_pipeline.prompts.expansion import DATE, Entry
 from flux_pipeline.prompts.schema import (
@@ -93,9 +94,12 @@ class Publication:
     """Of S3; None: the bucket's own."""
 
     @property
-    def placeholders(self) -> frozenset[str]:
-        """Those that name and alt text use, of the set and of the picture."""
-        return parse_template(self.name).names | parse_template(self.alt).names
+    def index_place(self) -> str:
+        """Where the index lies, the same for two addresses of one place; not for opening it."""
+        scheme, _, rest = self.to.partition(":")
+        is_folder = scheme == "file"
+        place = Path(store_folder(rest)).resolve() if is_folder else self.to.rstrip("/")
+        return f"{place}/{self.index}"
 
     def file_path(self, own: Mapping[str, str], variables: Mapping[str, str]) -> str:
         """The path of a variant's file below ``to``, with ``/`` between folders.

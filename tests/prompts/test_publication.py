@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts import PromptSet, load_prompt_set
+from flux_pipeline.prompts import PromptSet, load_prompt_set, load_prompt_sets
 from flux_pipeline.prompts.publication import (
     Choice,
     Publication,
@@ -185,6 +185,19 @@ def test_days_must_not_overwrite_each_other(tmp_path: Path) -> None:
 def test_settings_of_a_bucket_are_refused_for_a_folder(tmp_path: Path) -> None:
     found = _mistakes(tmp_path, f"publish:\n  to: file:./x\n  acl: private\n{_VARIANTS}")
     assert found == {"publish.acl": "is for s3://, and publish.to is a folder"}
+
+
+def test_two_sets_must_not_write_one_index(tmp_path: Path) -> None:
+    def write(name: str, more: str) -> None:
+        text = f"{_HEAD}{_PROMPTS}publish:\n{more}{_VARIANTS}"
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+    write("a", "  to: file:./public\n")
+    write("b", "  to: file:public/\n")
+    with pytest.raises(ConfigError, match=r"b.yaml:4: publish.to: a is published there too"):
+        load_prompt_sets(tmp_path)
+    write("b", "  to: file:public/\n  index: b.json\n")
+    assert len(load_prompt_sets(tmp_path)) == 2
 
 
 _TABLE = "prompts: {item: {prompt: 'photo of {name}', table: items.csv, key: sku}}\n"
