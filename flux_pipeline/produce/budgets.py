@@ -22,9 +22,16 @@ class Limits:
     usd_per_day: float | None = None
 
     def budgets(self, *, run_id: str, prompt_set: str, now: datetime) -> tuple[Budget, ...]:
-        """The scopes that one request of this run counts against, limited or not."""
+        """The scopes that one request of this run counts against, limited or not.
+
+        A run makes several sets where one follows another: what it spends is counted for all of
+        them, and a set's own limit of a run for that set alone.
+        """
+        run = f"run:{run_id}"
+        own = () if self.usd_per_run is None else (micros(self.usd_per_run),)
         return (
-            Budget(f"run:{run_id}", micros(self.usd_per_run)),
+            Budget(run, None),
+            *(Budget(f"{run}:{prompt_set}", limit) for limit in own),
             Budget(f"month:{prompt_set}:{now:%Y-%m}", micros(self.usd_per_month)),
             Budget(f"day:{now:%Y-%m-%d}", micros(self.usd_per_day)),
         )

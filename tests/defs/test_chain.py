@@ -105,6 +105,19 @@ def test_a_second_run_creates_nothing(chain: Chain) -> None:
     assert chain.runner.usage().creates_accepted == 16
 
 
+def test_the_budget_of_a_run_is_not_used_up_by_the_sets_that_follow(chain: Chain) -> None:
+    chain.write(BOOK + "budget: {usd_per_run: 0.02}\n")  # 0.012 for its own, 0.06 for all
+    run = chain.run()
+    assert run.success
+    images = SetKeys(chain.names[0]).images
+    (budget,) = [
+        each
+        for each in run.get_asset_check_evaluations()
+        if each.asset_key == images and each.check_name == "spend_is_within_budget"
+    ]
+    assert budget.passed, budget.metadata
+
+
 def test_an_edited_prompt_remakes_its_followers_and_no_other(chain: Chain) -> None:
     chain.run()
     chain.write(BOOK.replace("a castle", "a ruin"))

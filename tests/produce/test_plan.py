@@ -55,6 +55,13 @@ def test_budgets_are_those_of_the_month_and_day_in_utc() -> None:
     assert scopes == ["run:1", "month:winter:2026-11", "day:2026-11-30"]
 
 
+def test_a_limit_of_a_run_is_that_of_the_set_alone() -> None:
+    limits = Limits(usd_per_run=0.5)
+    budgets = limits.budgets(run_id="1", prompt_set="winter", now=NOW)
+    assert [each.limit_micros for each in budgets] == [None, 500_000, None, None]
+    assert budgets[1].scope == "run:1:winter"
+
+
 def test_amounts_have_the_digits_they_need() -> None:
     assert [usd(micros) for micros in (0, 1, 3_000, 5_000_000, None)] == [
         *("0", "0.000001", "0.003", "5", "0")
