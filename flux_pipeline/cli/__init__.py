@@ -26,6 +26,7 @@ _COMMANDS = {
     "rescue": "flux_pipeline.cli.rescue:rescue",
     "held": "flux_pipeline.cli.held:held",
     "retry": "flux_pipeline.cli.retry:retry",
+    "prune": "flux_pipeline.cli.prune:prune",
     "trace": "flux_pipeline.cli.trace:trace",
     "reproduce": "flux_pipeline.cli.reproduce:reproduce",
     "spend": "flux_pipeline.cli.spend:spend",

@@ -56,7 +56,8 @@ _MOST_NAMED = 20
 """Prompts that are named in one list."""
 _KINDS = ("unchanged", "new", "retry", "resumed", "held", "refused")
 """Kinds of requests, counted in images as `run` does."""
-_COUNTED = ("requests", "images", *_KINDS)
+_SELDOM = ("pruned", "returned")
+"""Kinds that have a column only where there are any."""
 
 
 @click.command()
@@ -339,7 +340,7 @@ def print_table(plan: Plan) -> None:
     for heading in _headings(plan):
         table.add_column(heading, justify="right")
     for name, counted, style in _rows(plan):
-        table.add_row(name, *_cells(counted, plan.rate), style=style)
+        table.add_row(name, *_cells(counted, plan.rate, _shown_kinds(plan)), style=style)
     tables.print_table(table)
     click.echo(f"counted are images; {_to_send(plan)}")
     if plan.rev:
@@ -370,7 +371,9 @@ def as_markdown(plan: Plan) -> str:
     lines += ["", "| prompt set | " + " | ".join(headings) + " |"]
     lines += ["|---" + "|---:" * len(headings) + "|"]
     for name, counted, _ in _rows(plan):
-        lines.append(f"| {name} | " + " | ".join(_cells(counted, plan.rate)) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(_cells(counted, plan.rate, _shown_kinds(plan))) + " |"
+        )
     changed = [each for each in plan.sets if each.changes]
     if changed:
         lines += ["", "<details><summary>Prompts</summary>", ""]
@@ -393,6 +396,12 @@ def _warnings(plan: Plan, *, bold: str = "") -> Iterator[str]:
     for each in plan.sets:
         for line in each.choice.lines() if each.choice else ():
             yield f"{bold}{each.name}{bold}: {line}"
+    if number := plan.total.pruned:
+        requests = count_noun(number, "request")
+        yield f"{requests} {_were(number)} pruned: made again, and paid again"
+    if number := plan.total.returned:
+        requests = count_noun(number, "request")
+        yield f"{requests} {_were(number)} pruned: brought back from the archive, for free"
     if number := plan.total.following:
         requests = count_noun(number, "request")
         verb = "follows" if number == 1 else "follow"
@@ -403,8 +412,17 @@ def _warnings(plan: Plan, *, bold: str = "") -> Iterator[str]:
         yield _not_sent(why, number)
 
 
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
 def _headings(plan: Plan) -> Sequence[str]:
-    return (*_COUNTED, usd_heading(emulated=plan.emulated), "time")
+    kinds = _shown_kinds(plan)
+    return ("requests", "images", *kinds, usd_heading(emulated=plan.emulated), "time")
+
+
+def _shown_kinds(plan: Plan) -> Sequence[str]:
+    return [*_KINDS, *(kind for kind in _SELDOM if plan.total.in_images[kind])]
 
 
 def _to_send(plan: Plan) -> str:
@@ -426,6 +444,8 @@ def _not_sent(why: str, number: int) -> str:
 
 def _sentence(plan: Plan) -> str:
     retry = f" and {plan.total.retry} that failed before" if plan.total.retry else ""
+    if number := plan.total.pruned:
+        retry += f" and {number} that {_were(number)} pruned"
     images = count_noun(plan.total.sent_images, "image")
     usd = show_usd(plan.total.usd, emulated=plan.emulated)
     new = f"**{count_noun(plan.total.new, 'new request')}{retry} for {images}, {usd}**"
@@ -453,13 +473,15 @@ def _set_json(each: SetPlan, rate: float) -> dict[str, Any]:
 
 def _counts(forecast: Forecast, rate: float) -> dict[str, Any]:
     """Kinds in requests, and under ``in_images`` in images."""
-    in_images = {kind: forecast.in_images[kind] for kind in _KINDS}
+    in_images = {kind: forecast.in_images[kind] for kind in (*_KINDS, *_SELDOM)}
     return {
         "requests": forecast.requests,
         "images": forecast.images,
         "unchanged": forecast.unchanged,
         "new": forecast.new,
         "retry": forecast.retry,
+        "pruned": forecast.pruned,
+        "returned": forecast.returned,
         "resumed": forecast.resumed,
         "held": forecast.held,
         "refused": forecast.refused,
@@ -490,10 +512,10 @@ def _rows(plan: Plan) -> Iterator[tuple[str, Forecast, str]]:
         yield "total", plan.total, "bold"
 
 
-def _cells(forecast: Forecast, rate: float) -> list[str]:
+def _cells(forecast: Forecast, rate: float, kinds: Sequence[str]) -> list[str]:
     counts = (
         *(forecast.requests, forecast.images),
-        *(forecast.in_images[kind] for kind in _KINDS),
+        *(forecast.in_images[kind] for kind in kinds),
     )
     minutes, seconds = divmod(round(forecast.seconds(rate)), 60)
     return [*map(str, counts), f"{forecast.usd:.4f}", f"{minutes}:{seconds:02d}"]

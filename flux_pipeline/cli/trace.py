@@ -169,9 +169,17 @@ def _lines(row: dict[str, Any]) -> Sequence[tuple[str, str]]:
         ("config", f"{_or_not(row['config_path'])}, sha256 {_or_not(row['config_sha256'])}"),
         ("commit", _or_not(row["code_version"])),
         ("cost", "unknown" if cost is None else f"{show_usd(cost, emulated=emulated)}, estimated"),
+        *_removal(row),
         ("original", f"{_or_not(row['uri'])} ({shape}{_or_not(size)} bytes)"),
         ("credentials", _or_not(row["credentials"])),
     ]
+
+
+def _removal(row: dict[str, Any]) -> Sequence[tuple[str, str]]:
+    if not row["removed_at"]:
+        return []
+    copy = row["archived_uri"]
+    return [("removed", f"{row['removed_at']}, {f'a copy lies at {copy}' if copy else 'for good'}")]
 
 
 def _source(row: dict[str, Any]) -> Sequence[str]:

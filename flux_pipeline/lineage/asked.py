@@ -86,6 +86,11 @@ class AskedRequests:
         for key in partitions:
             self.partitions.setdefault(key, array("Q"))
 
+    def fingerprints(self) -> Fingerprints:
+        """The beginnings of all their fingerprints, sorted."""
+        found = (np.frombuffer(each, np.uint64) for each in self.partitions.values() if each)
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+
     def write(
         self,
         store: Store,

@@ -23,8 +23,6 @@ _STATUSES = {
     "refused": ImageStatus.REFUSED,
     "failed": ImageStatus.FAILED,
 }
-_WAS_STORED = pa.array([ImageStatus.STORED.value, ImageStatus.REMOVED.value], pa.string())
-"""What was removed since was made and paid for all the same."""
 
 SPEND_SCHEMA = pa.schema(
     [
@@ -162,9 +160,11 @@ def _spend_rows(rows: pa.Table, counted: _SeenIds, timed: _SeenIds) -> pa.Table:
 
 def _counted(statuses: Any, wanted: ImageStatus) -> Any:
     """1 for each row of this status, else 0."""
-    if wanted is ImageStatus.STORED:
-        return pc.is_in(statuses, _WAS_STORED).cast(pa.int64())
-    return pc.equal(statuses, pa.scalar(wanted.value)).cast(pa.int64())
+    counted = pc.equal(statuses, pa.scalar(wanted.value))
+    if wanted is ImageStatus.STORED:  # what was removed since was made and paid for all the same
+        removed = pc.equal(statuses, pa.scalar(ImageStatus.REMOVED.value))
+        counted = pc.or_(counted, removed)
+    return counted.cast(pa.int64())
 
 
 def _summed(rows: pa.Table, keys: list[str] = _KEYS) -> pa.Table:

@@ -18,7 +18,7 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.asked import AskedRequests, Fingerprints, asking, short_fingerprint
 from flux_pipeline.lineage.frame import read_lineage
-from flux_pipeline.lineage.query import find_exact, open_snapshot
+from flux_pipeline.lineage.query import Snapshot, find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.plan import forecast
 from flux_pipeline.request import Request
@@ -82,7 +82,11 @@ def states(pipeline: Pipeline, requests: Sequence[Request]) -> list[State]:
 
 def row(pipeline: Pipeline, request: Request) -> ImageRecord:
     """The row of a request that was stored or removed last."""
-    rows = find_exact(open_snapshot(pipeline.store), "request_sha256", request.request_sha256)
+    return last_row(open_snapshot(pipeline.store), request)
+
+
+def last_row(snapshot: Snapshot, request: Request) -> ImageRecord:
+    rows = find_exact(snapshot, "request_sha256", request.request_sha256)
     return max(rows, key=lambda each: each.removed_at or each.stored_at or now())
 
 
@@ -97,9 +101,10 @@ def find_keys(pipeline: Pipeline) -> frozenset[str]:
 
 def check_truth(pipeline: Pipeline, requests: Sequence[Request]) -> None:
     """Ledger, lineage and store say the same of every request."""
+    snapshot, files = open_snapshot(pipeline.store), "".join(pipeline.store.list("images/"))
     for request, state in zip(requests, states(pipeline, requests), strict=True):
-        status = row(pipeline, request).status
-        there = has_file(pipeline, request)
+        status = last_row(snapshot, request).status
+        there = request.request_sha256[:16] in files
         assert (state, status) == (
             (State.STORED, ImageStatus.STORED) if there else (State.PRUNED, ImageStatus.REMOVED)
         )

@@ -13,6 +13,7 @@ from flux_pipeline.lineage.asked import (
     asking,
     read_asked,
     runs_asking,
+    short_fingerprint,
 )
 from flux_pipeline.lineage.frame import read_lineage
 from flux_pipeline.lineage.parts import write_part
@@ -153,3 +154,15 @@ def test_a_run_that_was_killed_is_believed_to_ask_for_some_days(store: Store) ->
     stopped.__enter__()  # and never left
     assert len(runs_asking(store, now=NOW + timedelta(days=1))) == 1
     assert runs_asking(store, now=NOW + KILLED_AFTER) == []
+
+
+def test_the_fingerprints_of_all_partitions_are_joined() -> None:
+    noted = AskedRequests()
+    words = {"a": ["castle", "moon"], "b": [], "c": ["moon"]}
+    for _, requests in noted.watch(
+        (key, map(Asking, map(digest, each))) for key, each in words.items()
+    ):
+        list(requests)
+    expected = sorted({short_fingerprint(digest(word)) for word in ("castle", "moon")})
+    assert noted.fingerprints().tolist() == expected
+    assert AskedRequests().fingerprints().tolist() == []
