@@ -13,10 +13,13 @@ function showPicks() {
   sayCount("undecided", undecided);
   sayCount("stale", stale);
   const sets = [...selections.values()];
-  const usesPicks = sets.some((set) => set.file || set.now.size || changesOf(set).length);
-  picksBar.hidden = !usesPicks;
-  document.body.classList.toggle("choosing", usesPicks);
-  if (!usesPicks) return;
+  const isUsed = sets.some((set) => usesPicks(set) || changesOf(set).length);
+  picksBar.hidden = !isUsed;
+  document.body.classList.toggle("choosing", isUsed);
+  if (!isUsed) {
+    byId("picks-say").replaceChildren();
+    return;
+  }
   form.elements.pick[3].closest("label").hidden = !stale && form.elements.pick.value !== "stale";
   byId("picks-files").replaceChildren(...sets.filter(isOffered).map(downloadButton));
   byId("picks-count").textContent = `${count(chosen, "image")} chosen, ${counting.format(undecided)} of `

@@ -65,7 +65,11 @@ function stateOf(item) {
 
 const groupOfItem = (item) => [item.set, dayOf(item), item.name].join("\n");
 
-const isUndecided = (item) => canPick(item) && !picking.decided.has(groupOfItem(item));
+// Whether a set is published by picks: of others nothing is undecided.
+const usesPicks = ({ file, now }) => Boolean(file) || now.size > 0;
+
+const isUndecided = (item) => canPick(item) && usesPicks(selections.get(item.set))
+  && !picking.decided.has(groupOfItem(item));
 
 const isPicked = (item, wanted) => {
   if (wanted === "undecided") return isUndecided(item);
@@ -126,7 +130,7 @@ function recount(items) {
     .filter((pick) => pick.partition)
     .map((pick) => [set.name, pick.partition, pick.prompt].join("\n"))));
   for (const item of items) {
-    if (!canPick(item)) continue;
+    if (!canPick(item) || !usesPicks(selections.get(item.set))) continue;
     groups.add(groupOfItem(item));
     const state = stateOf(item);
     if (!state) continue;
