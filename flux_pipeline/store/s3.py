@@ -37,11 +37,12 @@ from flux_pipeline.store.base import (
     is_key,
 )
 from flux_pipeline.store.s3_errors import Place, code_of, explain, status_of
+from flux_pipeline.store.s3_put import RepeatedPut
 from flux_pipeline.store_options import NO_OPTIONS, ONE, StoreOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef, PutObjectRequestTypeDef
+    from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
 _REQUEST = "request-sha256"
 """The metadata name by which two writes of one request are known."""
@@ -389,6 +390,7 @@ class Bucket:
         self._name = name
         self._prefix = prefix
         self._options = options
+        self._put_again = RepeatedPut(client)
         self._asked = _options_of_every_call(options)
         self._put = self._asked | _options_of_every_put(options)
 
@@ -412,7 +414,7 @@ class Bucket:
         """
         request = self._request(described, body, headers)
         with self._store_errors("PutObject", described.key):
-            return self._read_reply(request, self._client.put_object(**request))
+            return self._write(request, described)
 
     def put_if_absent(
         self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
@@ -436,7 +438,7 @@ class Bucket:
         request = self._request(described, body, headers)
         with self._store_errors("PutObject", described.key):
             try:
-                reply = self._read_reply(request, self._client.put_object(**request))
+                reply = self._write(request, described)
             except botocore_errors.ClientError as error:
                 # NoSuchKey: the object was deleted while the server looked at the condition.
                 if code_of(error) == "NoSuchKey":
@@ -540,12 +542,14 @@ class Bucket:
         request.update(extra)
         return request
 
-    def _read_reply(
-        self, request: "PutObjectRequestTypeDef", answer: "PutObjectOutputTypeDef"
-    ) -> PutReply:
+    def _write(self, request: "PutObjectRequestTypeDef", described: StoredObject) -> PutReply:
+        headers = self._put_again.put(request, described.sha256)
         name = f"Checksum{self._options.checksum}"
-        etag = plain_etag(answer.get("ETag", ""))
-        return PutReply(etag, str({**answer}.get(name, "")), str({**request}.get(name, "")))
+        return PutReply(
+            etag=plain_etag(headers.get("etag", "")),
+            checksum=headers.get(f"x-amz-checksum-{self._options.checksum.lower()}", ""),
+            sent=str({**request}.get(name, "")),
+        )
 
     @contextmanager
     def _store_errors(self, operation: str, key: str) -> Iterator[None]:
