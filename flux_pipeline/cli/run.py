@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,7 +30,7 @@ from flux_pipeline.cli.workspace import (
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.produce.brake import limiting
 from flux_pipeline.produce.budgets import Limits, check_prices
-from flux_pipeline.produce.report import Stop, Tally, observing
+from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet, group_by_chain, in_order
 from flux_pipeline.settings import Settings, find_missing_key, is_emulated
 from flux_pipeline.text import count_noun, printable, show_usd, usd_heading
@@ -69,8 +69,8 @@ def run(
     """Make the images of the prompt sets named, or of all.
 
     What was made before is not made again, and what was begun is resumed. On a terminal it asks
-    before it sends what has to be paid. Exit code: 0 all is there, 1 some images are refused,
-    failed, held or not sent, 2 the configuration is wrong.
+    before it sends what has to be paid. Exit code: 0 all is there, or --limit is reached, 1 some
+    images are refused, failed, held or not sent, 2 the configuration is wrong.
     """
     settings = read_settings(configs)
     if problem := find_missing_key(settings):
@@ -127,7 +127,12 @@ def make(
     _say_failures(failures, reasons_shown=bool(watch.reasons) and not as_json)
     if interrupted:
         sys.exit(INTERRUPTED)
-    sys.exit(0 if watch.total.complete and not failures else 1)
+    done = watch.total
+    if limit is not None and done.unsent and not failures:
+        more = count_noun(done.unsent, "image")
+        click.echo(f"--limit {limit} is reached: {more} left for the next runs", err=True)
+        done = replace(done, asked=done.asked - done.unsent)
+    sys.exit(0 if done.complete and not failures else 1)
 
 
 class _LeftRunning(logging.Filter):
@@ -253,8 +258,6 @@ def _launch(
     def note(name: str, run: "Launched") -> None:
         if not run.success:
             failures[name] = run
-            if _is_stopped_by_limit(run):
-                return  # it was told to stop there: nobody has to be alerted
             notify_launched(instance, run, sender)
 
     with open_instance(dagster_home()) as instance, observing(watch, watch.follow):
@@ -265,12 +268,6 @@ def _launch(
         if definitions.get_repository_def().has_job(REFRESH_SHARED_ASSETS):
             refresh = launch_job(instance, definitions, REFRESH_SHARED_ASSETS, location=location)
             note("lineage and spend", refresh)
-
-
-def _is_stopped_by_limit(run: "Launched") -> bool:
-    """Whether a run is incomplete only because it sent as many requests as it was told to."""
-    waiting = run.metadata.get("flux/waiting") or {}
-    return set(waiting) == {Stop.LIMIT.value} and not run.metadata.get("flux/broken_requests")
 
 
 def _say_failures(failures: "Mapping[str, Launched]", *, reasons_shown: bool) -> None:

@@ -248,11 +248,12 @@ class SetEvents:
         )
 
     def failure(self, report: PartitionReport) -> dg.AssetObservation:
-        """Observe a failed partition: its page then shows the reason, not the run's log alone."""
+        """Observe a partition that is not made: its page shows the reason, not the log alone."""
+        is_failed = report.tally.failed or report.tally.held or not report.tally.unsent
         return dg.AssetObservation(
             self.keys.images,
             partition=report.partition,
-            description=f"failed: {images_line(report)}",
+            description=f"{'failed' if is_failed else 'not all sent'}: {images_line(report)}",
             metadata=images_metadata(report),
         )
 

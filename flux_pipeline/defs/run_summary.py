@@ -19,7 +19,14 @@ import numpy.typing as npt
 from flux_pipeline.defs.metadata import is_emulated, reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.brake import kind_of
-from flux_pipeline.produce.report import PartitionReport, Result, ResultStatus, Tally, time_left
+from flux_pipeline.produce.report import (
+    PartitionReport,
+    Result,
+    ResultStatus,
+    Stop,
+    Tally,
+    time_left,
+)
 from flux_pipeline.text import count_noun, first_of, safe_text, show_usd
 
 MOST_NAMED = 20
@@ -78,6 +85,8 @@ class Outcome:
     """Whether USD are no money, because the emulator makes the images."""
     broken: int = 0
     """Requests that failed for any other cause."""
+    limited: int = 0
+    """Partitions that are incomplete only because the run sent as many requests as it was told."""
     incomplete: list[str] = field(default_factory=list)
     """The first partitions in which an image is missing."""
     findings: "RunFindings" = field(init=False)
@@ -107,6 +116,7 @@ class Outcome:
         done = not is_open and (kept > 0 or not tally.asked)
         if not done:
             self.failed[report.partition] = "; ".join(reasons_of(report)) or "no image came"
+            self.limited += _is_limited(report)
         return done
 
     @property
@@ -117,10 +127,11 @@ class Outcome:
     def failure(self) -> dg.Failure | None:
         """The failure that names partitions and reasons; None where no partition failed.
 
-        Dagster does not retry it: errors that pass were waited for already, and repeating the
-        others would cost money.
+        None too where nothing but the limit of requests, which the caller has set for this run
+        alone, has kept partitions from being made. Dagster does not retry it: errors that pass
+        were waited for already, and repeating the others would cost money.
         """
-        if not self.failed:
+        if len(self.failed) == self.limited:
             return None
         named = dict(list(self.failed.items())[:MOST_NAMED])
         headline = f"{len(self.failed):,} of {count_noun(self.partitions, 'partition')} failed"
@@ -175,6 +186,12 @@ class Outcome:
         if result.stop is not None and not any(record.attempts for record in result.records):
             self.unsent += 1
             self.unsent_usd += cost
+
+
+def _is_limited(report: PartitionReport) -> bool:
+    tally = report.tally
+    stopped = [result.stop for result in report.results if result.is_unsent]
+    return not (tally.failed or tally.held) and bool(stopped) and set(stopped) == {Stop.LIMIT}
 
 
 def _cause_of(result: Result) -> str | None:
