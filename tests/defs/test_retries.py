@@ -6,10 +6,9 @@ ends a run politely and by force.
 """
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,6 +28,7 @@ from flux_pipeline.prompts import build_prompt_set
 from flux_pipeline.resources import ImageProducer
 from tests.defs.asset_runner import QUIET, SLOW, AssetRunner
 from tests.servers.ports import free_port
+from tests.servers.processes import Running, start_program
 
 ROOT = Path(__file__).parents[2]
 SIX = "prompts: {a: a, b: b, c: c, d: d, e: e, f: f}"
@@ -40,18 +40,16 @@ run_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordin
 """
 """Without the queue, which needs the daemon."""
 CODE_LOCATION = """
-import os
 from pathlib import Path
 import dagster as dg
 from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.prompts import load_prompt_set
 from flux_pipeline.resources import ImageProducer
-resource = ImageProducer(provider=os.environ["ORIGIN"], api_key="a-key", settle_seconds=0.0,
-    store=f"file:{os.environ['FOLDER']}/store", ledger=f"sqlite:///{os.environ['FOLDER']}/ledger.db")
-built = build_definitions([load_prompt_set(Path(os.environ["PROMPTS"]))], resource)
-defs = dg.Definitions(assets=built.assets, asset_checks=built.asset_checks, jobs=built.jobs,
-    resources=built.resources,
-    executor=dg.multiprocess_executor if os.environ.get("SPREAD") else dg.in_process_executor)
+built = build_definitions([load_prompt_set(Path(PROMPTS))], ImageProducer(**FIELDS))
+spread = dg.define_asset_job("spread", [f"{SET}/prompts", f"{SET}/images"],
+    executor_def=dg.multiprocess_executor.configured({"start_method": {"forkserver": {}}}))
+defs = dg.Definitions(assets=built.assets, asset_checks=built.asset_checks,
+    jobs=[*built.jobs, spread], resources=built.resources, executor=dg.in_process_executor)
 del built  # a module holds one
 """
 
@@ -97,67 +95,72 @@ def persistent(home: Path) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def environment(runner: AssetRunner, home: Path, **more: str) -> dict[str, str]:
-    (runner.folder / "code_location.py").write_text(CODE_LOCATION)
-    return {
-        **os.environ,
-        "ORIGIN": runner.server.origin,
-        "FOLDER": str(runner.folder),
-        "PROMPTS": runner.write(SIX).path,
-        "DAGSTER_HOME": str(home),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore",
-        **more,
-    }
+def write_code_location(runner: AssetRunner) -> Path:
+    path = runner.folder / "code_location.py"
+    fields = runner.resource.model_dump(exclude_defaults=True)
+    path.write_text(
+        f"SET, PROMPTS, FIELDS = {runner.name!r}, {runner.write(SIX).path!r}, {fields!r}\n"
+        + CODE_LOCATION
+    )
+    return path
 
 
-def wait_for(
-    what: Callable[[], Any], process: subprocess.Popen[bytes], seconds: float = 300
-) -> Any:
+def start(runner: AssetRunner, home: Path, entry: str, *arguments: str | Path) -> Running:
+    """Start a program of Dagster's in a folder of its own, with what it prints."""
+    folder = runner.folder / entry.partition(":")[0]
+    folder.mkdir()
+    environ = {"DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    return start_program(list(map(str, arguments)), folder=folder, environ=environ, entry=entry)
+
+
+def wait_for(what: Callable[[], Any], program: Running, seconds: float = 300) -> Any:
     """Other processes: there is no clock to pass in."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, what
-        assert process.poll() is None, "the process ended before"
+        assert program.process.exitcode is None, program.errors.read_text()
         time.sleep(0.1)
     return found
 
 
-def members(session: int) -> list[int]:
-    """The living processes of a session, besides the one that began it."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == session:
-            continue
-        try:
-            state, _, _, own, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            continue
-        if int(own) == session and state != "Z":
-            found.append(int(folder.name))
-    return found
+def living_processes(instance: dg.DagsterInstance, run_id: str) -> list[int]:
+    """The processes of a run and of its steps that have not ended."""
+    events = (entry.dagster_event for entry in instance.all_logs(run_id))
+    noted = (getattr(each and each.event_specific_data, "metadata", {}) for each in events)
+    found = {
+        int(str(each["pid"].value)) for each in noted if isinstance(each, dict) and "pid" in each
+    }
+    return [each for each in sorted(found - {os.getpid()}) if is_alive(each)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def is_alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def kill(*processes: int) -> None:
+    for each in processes:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+
+
 def test_a_retry_pays_nothing_twice_while_the_step_of_the_killed_run_lives_on(
     runner: AssetRunner, home: Path, persistent: dg.DagsterInstance
 ) -> None:
     runner.instance, runner.options = persistent, SLOW
-    environ = environment(runner, home, SPREAD="1")
-    command = ["-m", "dagster", "job", "execute", "-f", runner.folder / "code_location.py"]
-    worker = subprocess.Popen(
-        [sys.executable, *command, "-j", runner.keys.job, "--tags", json.dumps(dict(ALL))],
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    code = write_code_location(runner)
+    chosen = ["-f", code, "-j", "spread", "--tags", json.dumps(dict(ALL))]
+    worker = start(runner, home, "dagster._cli:main", "job", "execute", *chosen)
+    steps: list[int] = []
     try:
         wait_for(lambda: runner.usage().creates_accepted >= 6, worker)
-        worker.kill()
+        worker.send_signal(signal.SIGKILL)
         worker.wait()
-        assert members(worker.pid)
         (crashed,) = runner.instance.get_runs()
+        steps = living_processes(persistent, crashed.run_id)
+        assert steps
         job = runner.definitions(runner.write(SIX)).resolve_job_def(runner.keys.job)
         runner.speed_up()
         retry = job.execute_in_process(
@@ -167,32 +170,42 @@ def test_a_retry_pays_nothing_twice_while_the_step_of_the_killed_run_lives_on(
         )
         assert retry.success
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
+        worker.process.kill()
+        kill(*steps)
     assert set(runner.statuses(runner.write(SIX)).values()) == {"MATERIALIZED"}
     charged = runner.usage()
     assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
 
 
+def serve_code() -> None:
+    """Dagster's code server, whose runs are processes from the fork server too."""
+    from dagster._cli import main
+
+    from tests.servers.processes import context
+
+    real = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: (  # type: ignore[assignment]
+        context() if method == "spawn" else real(method)
+    )
+    main()
+
+
 class WebInterface:
     """A webserver on this code location, whose runs are processes of their own."""
 
-    def __init__(self, environ: dict[str, str], file: Path) -> None:
-        self.port = free_port()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dagster_webserver", "-f", file, "-p", str(self.port)],
-            env=environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def __init__(self, runner: AssetRunner, home: Path) -> None:
+        port, self.port = free_port(), free_port()
+        code = write_code_location(runner)
+        served = ["api", "grpc", "-f", code, "-h", "127.0.0.1", "-p", str(port)]
+        self.code_server = start(runner, home, f"{__name__}:serve_code", *served)
+        shown = ["--grpc-host", "127.0.0.1", "--grpc-port", str(port), "-p", str(self.port)]
+        self.program = start(runner, home, "dagster_webserver.cli:main", *shown)
 
     def end(self) -> None:
-        """End it with its code server, and with runs that live on."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """End it and its code server."""
+        for program in (self.program, self.code_server):
+            program.process.kill()
+            program.wait()
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -220,7 +233,7 @@ class WebInterface:
         }
 
     def launch(self, job: str, keys: dg.PartitionKeyRange) -> str:
-        place = wait_for(self.repository, self.process)
+        place = wait_for(self.repository, self.program)
         tags = [{"key": key, "value": value} for key, value in range_tags(keys).items()]
         launched = self.ask(
             "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename"
@@ -247,20 +260,22 @@ def test_runs_ended_in_the_web_interface_are_resumed_by_id_and_nothing_is_paid_t
     runner: AssetRunner, home: Path, persistent: dg.DagsterInstance
 ) -> None:
     runner.instance, runner.options = persistent, SLOW
-    ui = WebInterface(environment(runner, home), runner.folder / "code_location.py")
+    ui = WebInterface(runner, home)
     try:
         politely = ui.launch(runner.keys.job, dg.PartitionKeyRange("a", "c"))
         by_force = ui.launch(runner.keys.job, dg.PartitionKeyRange("d", "f"))
         # All: one that is created later waits as long as the others took by the provider's time.
-        wait_for(lambda: runner.usage().creates_accepted >= 6, ui.process)
+        wait_for(lambda: runner.usage().creates_accepted >= 6, ui.program)
         ui.terminate(politely, "SAFE_TERMINATE")
         ui.terminate(by_force, "MARK_AS_CANCELED_IMMEDIATELY")
         for run_id in (politely, by_force):
-            wait_for(lambda run_id=run_id: is_canceled(runner.instance, run_id), ui.process)
+            wait_for(lambda run_id=run_id: is_canceled(runner.instance, run_id), ui.program)
         runner.speed_up()
         assert runner.run(runner.write(SIX), keys=["a", "f"]).success
     finally:
         ui.end()
+        for run in persistent.get_runs():
+            kill(*living_processes(persistent, run.run_id))  # what lives on
     charged = runner.usage()
     assert (charged.creates_accepted, charged.distinct_inputs) == (6, 6)
     assert set(runner.statuses(runner.write(SIX)).values()) == {"MATERIALIZED"}

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def context() -> Any:
     """
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(_PRELOADED)
+    forkserver.ensure_running()  # or Dagster's executor would set modules of its own
     return made
 
 
@@ -125,18 +127,25 @@ def start_program(
     output, errors = folder / "output.json", folder / "errors.txt"
     output.unlink(missing_ok=True)
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
-    process = context().Process(
-        target=_run_entry, args=(entry, list(arguments), folder, {**inherited, **environ}, death)
-    )
+    made = context()
+    place = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+    given = (entry, list(arguments), folder, {**inherited, **environ}, death, place)
+    process = made.Process(target=_run_entry, args=given)
     process.start()
     return Running(process, output, errors)
 
 
-def _run_entry(
-    entry: str, arguments: list[str], folder: Path, environ: dict[str, str], death: Death | None
+def _run_entry(  # noqa: PLR0917
+    entry: str,
+    arguments: list[str],
+    folder: Path,
+    environ: dict[str, str],
+    death: Death | None,
+    place: str,
 ) -> None:
     from flux_pipeline import resources
 
+    _take_processes_from(place)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
@@ -155,6 +164,16 @@ def _run_entry(
         sys.path.insert(0, str(Path(sys.executable).parent))
         sys.argv = [module.partition(".")[0].replace("_", "-"), *arguments]
         getattr(import_module(module), function)()
+
+
+def _take_processes_from(place: str) -> None:
+    """Let this process start others by the fork server that it comes from, not by one of its own.
+
+    The trap: they see the variables of the fork server.
+    """
+    ours: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    ours._forkserver_address = place
+    ours.ensure_running = lambda: None
 
 
 def arm(death: Death) -> None:
