@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
+from flux_pipeline.lineage.arrays import array_of
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
 from flux_pipeline.store.base import Store
@@ -110,7 +111,7 @@ class AskedRequests:
         names = [key for key, found in self.partitions.items() for _ in found]
         requests = array("Q", (one for found in self.partitions.values() for one in found))
         read = {"read": sorted(self.partitions), "known": None if known is None else sorted(known)}
-        columns: list[Any] = [pa.array(names, pa.string()), pa.array(requests, pa.uint64())]
+        columns: list[Any] = [array_of(names, pa.string()), array_of(requests, pa.uint64())]
         table = pa.table(columns, schema=_SCHEMA)
         body = to_parquet(table.replace_schema_metadata({_KNOWN: json.dumps(read).encode()}))
         name = _name("whole" if whole else "part", prompt_set, run_id=run_id, now=now)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
+from flux_pipeline.lineage.arrays import array_of
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA, records_to_batch, to_parquet
 from flux_pipeline.store.base import Store, StoredObject
@@ -60,7 +61,7 @@ def write_part(
         known = set(_row_keys(table))
         before = read_part(store, key)
         missing = [row_key not in known for row_key in _row_keys(before)]
-        table = pa.concat_tables([before.filter(pa.array(missing, pa.bool_())), table])
+        table = pa.concat_tables([before.filter(array_of(missing, pa.bool_())), table])
     return store.put(key, to_parquet(table), content_type=PARQUET)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flux_pipeline.lineage.arrays import array_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
 PARQUET = "application/vnd.apache.parquet"
@@ -163,7 +164,7 @@ def _array(field: "pa.Field[pa.DataType]", values: list[Any]) -> "pa.Array[Any]"
     try:
         if field.type == _TIME:
             values = [None if value is None else _milliseconds(value) for value in values]
-        found = pa.array(values, type=field.type)
+        found = array_of(values, field.type)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"image record: {field.name}: {error}") from None
     if found.null_count and not field.nullable:

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_pipeline.lineage.arrays import array_of
+
+_WITHOUT_PANDAS = """
+import sys
+from tests.lineage.samples import a_record
+from flux_pipeline.lineage.schema import SCHEMA, records_to_batch, to_parquet
+import pyarrow as pa
+to_parquet(pa.Table.from_batches([records_to_batch([a_record()])]))
+sys.exit("pandas" in sys.modules)
+"""
+
+
+def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
+    if pa.types.is_string(kind):
+        return st.text()
+    if pa.types.is_boolean(kind):
+        return st.booleans()
+    if pa.types.is_floating(kind):
+        return st.floats(width=32, allow_nan=False)
+    bits = kind.bit_width
+    low, high = (0, 2**bits) if kind == pa.uint64() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    return st.integers(low, high - 1)
+
+
+KINDS = [
+    *(pa.string(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint64()),
+    *(pa.float32(), pa.float64(), pa.timestamp("ms", tz="UTC")),
+]
+
+
+@given(st.data(), st.sampled_from(KINDS))
+def test_it_is_what_pyarrow_makes_of_the_same_values(data: st.DataObject, kind: Any) -> None:
+    values = data.draw(st.lists(st.none() | values_of(kind), max_size=20))
+
+    found = array_of(values, kind)
+
+    found.validate(full=True)
+    assert found.equals(pa.array(values, kind))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (128, pa.int8()),
+        (-1, pa.uint64()),
+        (2**63, pa.int64()),
+        (0.5, pa.int32()),
+        ("1", pa.float64()),
+        (1, pa.string()),
+        (b"text", pa.string()),
+        ("\ud800", pa.string()),
+    ],
+)
+def test_what_does_not_fit_is_an_error(value: object, kind: Any) -> None:
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        array_of([value], kind)
+
+
+def test_writing_rows_imports_no_pandas() -> None:
+    subprocess.run([sys.executable, "-c", _WITHOUT_PANDAS], check=True)
