@@ -214,13 +214,21 @@ def test_editors_get_the_form_of_the_file() -> None:
     assert len(schema["allOf"]) == len(form["allOf"])
 
 
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    """Made once: the schema is large, and is itself checked first."""
+    schema = PromptSetAttributes.model_json_schema()
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
 @pytest.mark.parametrize("body", TABLE)
-def test_the_schema_takes_what_loads(tmp_path: Path, body: str) -> None:
+def test_the_schema_takes_what_loads(tmp_path: Path, body: str, validator: Any) -> None:
     """As dg check yaml does it: against the values that Dagster's YAML gives."""
     if isinstance(in_a_file(tmp_path, HEAD + body), list):
         return
-    given = parse_yaml_with_source_position(HEAD + body).value
-    jsonschema.validate(given, PromptSetAttributes.model_json_schema())
+    validator.validate(parse_yaml_with_source_position(HEAD + body).value)
 
 
 def test_an_edit_of_one_component_leaves_the_others_of_its_file_as_they_are(project: Path) -> None:

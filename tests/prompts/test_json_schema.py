@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,14 @@ from flux_pipeline.prompts.yaml_document import parse_yaml
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/*.yaml"))
 
 
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    """Of the schema, which ``test_is_a_schema`` checks."""
+    return jsonschema.Draft202012Validator(json_schema())
+
+
 def is_valid(document: Any) -> bool:
-    return jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+    return validator().is_valid(document)
 
 
 def as_an_editor_reads(value: Any) -> Any:
@@ -43,7 +50,7 @@ def test_the_shipped_copy_is_up_to_date() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_prompt_sets_pass(path: Path) -> None:
     document = as_an_editor_reads(parse_yaml(path.read_bytes(), str(path)).value)
-    jsonschema.validate(document, json_schema(), jsonschema.Draft202012Validator)
+    validator().validate(document)
 
 
 def described(schema: Any, path: str = "") -> list[str]:
