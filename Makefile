@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-pythons test-ui test-cluster lint docs format bench bench-variants torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format bench bench-variants torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ lint: .venv/.synced ## Check format, lint, types and layers
 docs: .venv/.synced ## Build the documents as a site into build/site, with its links checked
 	@$(UV) sync --quiet --frozen --inexact --all-extras --group docs
 	@$(BIN)/python -m tools.docs_site
+
+pictures: .venv/.synced ## Take the pictures of the README anew: the gallery, and the graph of a chain
+	@$(BIN)/python -m tools.pictures
 
 format: .venv/.synced ## Put the code into its one format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

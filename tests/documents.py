@@ -61,6 +61,11 @@ def links(document: str) -> Iterator[str]:
     return (link[1] for link in _LINK.finditer(_FENCE.sub("", read(document))))
 
 
+def words(text: str) -> list[str]:
+    """The words of a text outside of its blocks, without the addresses of its links."""
+    return re.findall(r"[^\W_][\w'’.-]*", _LINK.sub("] ", _FENCE.sub("", text)))
+
+
 def table(document: str, *heading: str) -> list[list[str]]:
     """The cells below the table with this heading, without backticks."""
     lines = iter(read(document).splitlines())

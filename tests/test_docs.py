@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from PIL import Image
 
 from flux_pipeline.cli import cli
 from flux_pipeline.emulator.faults import load_fault_plan
@@ -138,6 +140,35 @@ def test_the_session_in_the_readme_counts_what_the_prompt_sets_ask_for() -> None
         counted[each.name] = images, round(sum(request.cost_usd for request in requests), 4)
     total = [sum(column) for column in zip(*counted.values(), strict=True)]
     assert shown == counted | {"total": (total[0], pytest.approx(total[1]))}
+
+
+def test_the_readme_is_short_before_its_reference() -> None:
+    before, _, _ = documents.read("README.md").partition("\n## Reference")
+    assert len(documents.words(before)) <= 450
+
+
+def test_what_shows_a_promise_runs(studio: tuple[Path, dict[str, str]]) -> None:
+    folder, environ = studio
+    shown = documents.table("README.md", "promise", "shown by")
+    commands = [shlex.split(cell.split(";")[0].split(", ")[0]) for _, cell in shown]
+    assert {"flux-pipeline", "make", "pytest"} == {command[0] for command in commands}
+    for program, *arguments in commands:
+        match program:
+            case "flux-pipeline":
+                code, _ = run_command(arguments, folder=folder, environ=environ)
+                assert code == 0, (arguments, (folder / "errors.txt").read_text())
+            case "make":
+                assert f"\n{arguments[0]}: " in documents.read("Makefile")
+            case _:
+                assert (ROOT / arguments[0]).is_file()
+
+
+@pytest.mark.parametrize("name", ["gallery", "graph"])
+def test_pictures_of_the_readme_are_small_and_sharp(name: str) -> None:
+    path = ROOT / "docs/images" / f"{name}.webp"
+    assert path.stat().st_size <= 120_000
+    with Image.open(path) as picture:
+        assert picture.width == 2 * 800
 
 
 @pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")
