@@ -120,18 +120,14 @@ class Downloader(ConnectionOwner):
 
     async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
         """Return the bytes, or the URL that the server redirects to."""
-        request = self._session.make_request(
-            "GET",
-            url,
-            deadline=max(deadline, _MIN_DEADLINE),
-            silence=self._config.timeouts.silence,
-        )
         try:
-            response = await self._session.send(request, stream=True)
-            try:
+            async with self._session.send(
+                "GET",
+                url,
+                deadline=max(deadline, _MIN_DEADLINE),
+                silence=self._config.timeouts.silence,
+            ) as response:
                 return await self._read(response, url, host)
-            finally:
-                await response.aclose()
         except AddressRefused as error:
             raise DownloadError(f"{host}: {self._not_public(error.address)}") from None
         except httpx.HTTPError as error:
@@ -140,10 +136,13 @@ class Downloader(ConnectionOwner):
     async def _read(self, response: httpx.Response, url: str, host: str) -> bytes | str:
         status, headers = response.status_code, response.headers
         if status in _REDIRECTS and "location" in headers:
+            # Blanks and line ends are refused here, because urljoin drops them without a word.
             try:
-                return urljoin(url, headers["location"])
+                if _PLAIN_URL.fullmatch(headers["location"]):
+                    return urljoin(url, headers["location"])
             except ValueError:
-                raise DownloadError(f"{host}: {status} to what is no URL") from None
+                pass
+            raise DownloadError(f"{host}: {status} to what is no URL")
         if status != httpx.codes.OK:
             raise DownloadError(
                 f"{host}: answered {status}",

@@ -7,9 +7,8 @@ own: the two share this code, and no header, cookie or connection.
 """
 
 import json
-import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
@@ -25,7 +24,6 @@ from flux_pipeline.provider.transport import AiohttpTransport
 MAX_ERROR_BYTES = 2**20
 """Cap on the body of every reply that is no success."""
 _SPARE_CONNECTIONS = 8
-_HTTPX_LOGGER = logging.getLogger("httpx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +110,17 @@ class ApiClient(ConnectionOwner):
         headers = [("authorization", f"Bearer {self._config.api_key}")]
         if content is not None:
             headers.append(("content-type", content_type))
-        request = self._session.make_request(
-            method,
-            f"{url}?{urlencode(query)}" if query else url,
-            deadline=deadline,
-            headers=headers,
-            content=content,
-        )
         # The error is an outcome to be classified, not a failure: it says whether a paid request
         # can have left.
         try:
-            response = await self._session.send(request, stream=True)
-            try:
+            async with self._session.send(
+                method,
+                f"{url}?{urlencode(query)}" if query else url,
+                deadline=deadline,
+                headers=headers,
+                content=content,
+            ) as response:
                 return await _read_reply(response, max_bytes or self._config.max_reply_bytes)
-            finally:
-                await response.aclose()
         except httpx.HTTPError as error:
             return error
 
@@ -199,18 +193,18 @@ async def read_body(response: httpx.Response, limit: int) -> bytes | None:
     return b"".join(chunks)
 
 
-class Session(httpx.AsyncClient):
-    """One pool of connections that follows no redirect and keeps no cookie.
+class Session:
+    """One pool of connections that follows no redirect and keeps no cookie; ``async with``.
 
-    ``accept`` is the content type that is asked for.
+    ``accept`` is the content type that is asked for. Requests and replies are httpx's and go to the
+    transport as they are: what httpx's client does in between (redirects, cookies, authentication,
+    hooks, its log of whole URLs) is not wanted here, and costs as much as the sending.
     """
 
     def __init__(
         self, transport: httpx.AsyncBaseTransport, timeouts: Timeouts, *, accept: str
     ) -> None:
-        super().__init__(transport=transport, follow_redirects=False, trust_env=False)
-        _hide_urls()
-        self._no_cookies = _NoCookies()
+        self._transport = transport
         self._own_headers = [
             ("user-agent", f"flux-pipeline/{version('flux-pipeline')}"),
             ("accept", accept),
@@ -218,16 +212,20 @@ class Session(httpx.AsyncClient):
         ]
         self._connect_timeout = timeouts.connect
 
-    @property
-    def cookies(self) -> httpx.Cookies:
-        """Always empty: a cookie that a server sets is not kept."""
-        return self._no_cookies
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
 
-    @cookies.setter
-    def cookies(self, _cookies: object) -> None:
-        """Keep none of these either."""
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
 
-    def make_request(
+    @asynccontextmanager
+    async def send(
         self,
         method: str,
         url: str,
@@ -236,14 +234,13 @@ class Session(httpx.AsyncClient):
         silence: float | None = None,
         headers: Sequence[tuple[str, str]] = (),
         content: bytes | None = None,
-    ) -> httpx.Request:
-        """Build a request with no header but ours, to be ended within ``deadline`` seconds.
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request with no header but ours; its reply is to be read within the block.
 
-        ``silence`` is the longest pause in the reply, in seconds; None for no limit but the
-        deadline.
+        It ends within ``deadline`` seconds; ``silence`` is the longest pause in the reply, in
+        seconds, None for no limit but the deadline. Raises the transport's httpx errors.
         """
-        # Not httpx's build_request: merging its defaults takes longer than sending.
-        return httpx.Request(
+        request = httpx.Request(
             method,
             url,
             headers=[*self._own_headers, *headers],
@@ -257,34 +254,8 @@ class Session(httpx.AsyncClient):
                 "total": deadline,
             },
         )
-
-
-class _NoCookies(httpx.Cookies):
-    """A cookie jar that takes no cookie."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Take nothing from the response."""
-
-
-def _hide_urls() -> None:
-    """Silence httpx below warnings, and cut the queries out of what it still logs.
-
-    A query may hold a signature, and httpx logs whole URLs at INFO.
-    """
-    if not any(isinstance(each, _QueryFilter) for each in _HTTPX_LOGGER.filters):
-        _HTTPX_LOGGER.addFilter(_QueryFilter())
-        if _HTTPX_LOGGER.level < logging.WARNING:
-            _HTTPX_LOGGER.setLevel(logging.WARNING)
-
-
-class _QueryFilter(logging.Filter):
-    """Cuts the query out of the URLs that httpx logs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(map(_without_query, record.args))
-        return True
-
-
-def _without_query(value: Any) -> Any:
-    return value.copy_with(query=None, userinfo=b"") if isinstance(value, httpx.URL) else value
+        response = await self._transport.handle_async_request(request)
+        try:
+            yield response
+        finally:
+            await response.aclose()
