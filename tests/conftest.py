@@ -3,8 +3,9 @@
 They are imported where they are started, so that other tests don't wait for boto3.
 """
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,21 @@ def pytest_xdist_auto_num_workers() -> int:
     It waits for processes that start, for leases that end and for polls, not for a core.
     """
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What stays for the whole session isn't looked through by the garbage collector again.
+
+    That is eight thousand tests and the modules that they import: half a second each time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
