@@ -29,6 +29,9 @@ class _Queue:
     slots: deque[float] = field(default_factory=deque)
     """When each of the reserved permits starts."""
     interval: float = 0.0
+    block: int = 1
+    """How many permits were reserved last, at ``reserved_at``."""
+    reserved_at: float = float("-inf")
     used_at: float = float("-inf")
     paused_until: float = 0.0
     refused_at: float = float("-inf")
@@ -37,6 +40,17 @@ class _Queue:
     def ahead(self) -> int:
         """How many permits are reserved at once, at most."""
         return max(1, int(_RESERVED_SECONDS / self.interval)) if self.interval else 1
+
+    def wanted(self, now: float) -> int:
+        """How many permits to reserve now: those waited for, and those that will be soon.
+
+        Calls that come one by one in quick succession don't wait, so the last block tells: one that
+        was used up early is doubled. At most a quarter of what may be reserved, because permits
+        that nobody uses are lost to other workers.
+        """
+        lasted = now - self.reserved_at
+        soon = min(self.block * 2, self.ahead // 4) if lasted < _RESERVED_SECONDS / 2 else 0
+        return max(1, min(self.ahead, max(self.waiting - len(self.slots), soon)))
 
     def due(self, slot: float) -> float:
         """When a permit may be used; permits that come late still keep a distance."""
@@ -114,8 +128,10 @@ class Limiter:
         return slot
 
     async def _reserve(self, kind: Kind, queue: _Queue) -> None:
-        """Reserve a permit for each waiting call, a quarter of a second's worth at most."""
-        count = max(1, min(queue.ahead, queue.waiting - len(queue.slots)))
+        """Reserve permits for the calls that wait, a quarter of a second's worth at most."""
+        now = self._clock()
+        count = queue.wanted(now)
+        queue.block, queue.reserved_at = count, now
         grant = await asyncio.to_thread(self._rates.reserve, kind, count)
         start = self._clock() + grant.wait
         queue.interval = grant.interval

@@ -63,6 +63,26 @@ def test_creates_are_spaced_evenly_and_the_store_is_asked_seldom() -> None:
     assert reservations <= 320 / 2 + 2
 
 
+def test_calls_that_come_one_by_one_at_a_high_rate_share_reservations() -> None:
+    async def main() -> int:
+        limits, store = limiter(per_minute=600_000)
+        for _ in range(1000):
+            await limits.acquire("call")
+        return store.reservations
+
+    assert run_virtually(main()) < 20
+
+
+def test_calls_that_come_one_by_one_at_a_low_rate_reserve_nothing_beforehand() -> None:
+    async def main() -> float:
+        limits, store = limiter(per_minute=600)
+        for _ in range(20):
+            await limits.acquire("call")
+        return store.reserve("call", 1).wait
+
+    assert run_virtually(main()) <= 0.11  # the place of the next permit
+
+
 def test_the_rate_is_used_whole_and_no_minute_exceeds_it_though_timers_are_late() -> None:
     async def main() -> list[float]:
         chance = random.Random(1)  # noqa: S311 -- the same in every run
