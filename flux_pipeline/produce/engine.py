@@ -38,6 +38,9 @@ _BATCH = 500  # requests that are looked up in the ledger at once
 _UNCANCELED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Close)
 
 
+_POLLING = (fx.AwaitPoll, fx.Poll)
+
+
 @dataclass(frozen=True, slots=True)
 class Early:
     """One request of a set that follows, begun before that set's own step."""
@@ -133,6 +136,8 @@ class Engine:
         accepted = False
         try:
             while True:
+                if isinstance(effect, _POLLING) and not accepted:  # accepted by an earlier run
+                    accepted, self.running = True, self.running + 1
                 outcome = await self._perform_counted(handler, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1

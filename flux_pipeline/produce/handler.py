@@ -352,6 +352,8 @@ class EffectHandler:
     async def _find_stored(self) -> str | Stopped | None:
         """Find a stored image of this request; a store that fails is asked again for a while."""
         services, failures = self.services, 0
+        if services.brake.stopped is None and services.ingest.is_known_absent(self.request):
+            return None
         while services.brake.stopped is None:
             try:
                 uri = await to_thread.run_sync(

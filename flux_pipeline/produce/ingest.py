@@ -144,6 +144,17 @@ class ImageIngest:
         plain = remove_boxes(body) if received else body
         return record, self.signer.sign(label_image(plain, label), label)
 
+    def is_known_absent(self, request: Request) -> bool:
+        """Whether no image of this request was stored some seconds ago; False where unsure.
+
+        Without a call, so that it may be asked on an event loop.
+        """
+        return all(
+            self._keys.is_known_absent(key)
+            for index in range(request.outputs)
+            for key in image_keys(request, index)
+        )
+
     def find(self, request: Request) -> str | None:
         """The address of a stored image of this very request; None where there is none.
 

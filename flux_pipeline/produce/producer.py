@@ -17,6 +17,7 @@ from contextlib import (
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from uuid import uuid4
 
 import anyio
@@ -220,13 +221,16 @@ class Producer:
                 reason = f"nothing is created while the store can't be used: {self.store.reason}"
                 services.brake.stop(Stop.STORE, reason)
 
+            # A random name a run and a number a request: asking the system for each costs more.
+            holders, numbers = uuid4().hex, count()
+
             def make_handler(request: Request, follower: Follower | None) -> EffectHandler:
                 name = request.source.prompt_set
                 own = follower.limits if follower else limits
                 return EffectHandler(
                     services=services,
                     request=request,
-                    holder=uuid4().hex,
+                    holder=f"{holders}-{next(numbers)}",
                     intent=Intent(
                         request_sha256=request.request_sha256,
                         prompt_set=name,

@@ -7,6 +7,7 @@ So the bytes wait here, under the request's fingerprint, until a later run or re
 import hashlib
 import logging
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,18 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 2 << 30
 """More is not kept: some thousand pictures, and a disk that is left usable."""
+_LOOK_EVERY = 1.0
+"""s between two looks whether another process has begun to keep something."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spool:
     """A folder of outputs that wait for the store. Safe for several processes."""
 
     folder: Path
     most_bytes: int = MOST_BYTES
+    _absent_until: float = 0.0
+    """Until then nothing is looked for, by ``time.monotonic``."""
 
     def keep(self, request_sha256: str, prediction_id: str | None, index: int, body: bytes) -> bool:
         """Write the bytes to disk; False where the folder is full or can't be written."""
@@ -40,6 +45,7 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
+            self._absent_until = 0.0
         except OSError as error:
             log.warning("%s: can't be written (%s)", self.folder, error.strerror)
             with suppress(OSError):
@@ -62,8 +68,16 @@ class Spool:
             self._path(request_sha256, prediction_id, index).unlink()
 
     def exists(self) -> bool:
-        """Whether anything was ever kept: cheap enough to ask for each image."""
-        return self.folder.is_dir()
+        """Whether anything was ever kept: cheap enough to ask for each image.
+
+        What another process keeps is seen after a second.
+        """
+        now = time.monotonic()
+        if now < self._absent_until:
+            return False
+        exists = self.folder.is_dir()
+        self._absent_until = 0.0 if exists else now + _LOOK_EVERY
+        return exists
 
     def __len__(self) -> int:
         """How many outputs wait."""

@@ -52,15 +52,27 @@ class StoredKeys:
             found = self._sets.setdefault(_folder(key), _Listing())
             if found.answered < _FIRST or found.is_too_large:
                 return True
-            if self.clock() - found.listed_at >= _FRESH_SECONDS:
-                found.keys = frozenset(islice(self.store.list(_folder(key)), _MOST + 1))
+            if not self._is_fresh(found):
+                keys = frozenset(islice(self.store.list(_folder(key)), _MOST + 1))
+                # In this order, because is_known_absent reads them without the lock.
+                found.is_too_large = len(keys) > _MOST
+                found.keys = keys
                 found.listed_at = self.clock()
-                found.is_too_large = len(found.keys) > _MOST
             return found.is_too_large or key in found.keys
+
+    def is_known_absent(self, key: str) -> bool:
+        """Whether the last listing shows that nothing lies under this key. Asks nobody."""
+        found = self._sets.get(_folder(key))
+        if found is None or found.is_too_large or not self._is_fresh(found):
+            return False
+        return key not in found.keys
 
     def note_answer(self, key: str) -> None:
         """Note that the store has answered for a key."""
         self._sets.setdefault(_folder(key), _Listing()).answered += 1
+
+    def _is_fresh(self, found: _Listing) -> bool:
+        return self.clock() - found.listed_at < _FRESH_SECONDS
 
 
 def _folder(key: str) -> str:

@@ -83,3 +83,17 @@ def test_a_folder_that_can_not_be_written_keeps_nothing(
 
     assert "can't be written" in caplog.text
     assert not spool.exists()
+
+
+def test_what_another_process_keeps_is_seen_after_a_second(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("flux_pipeline.produce.spool.time.monotonic", lambda: now)
+    assert not spool.exists()
+    assert Spool(spool.folder).keep(SHA, "p1", 0, b"picture")
+    assert not spool.exists()
+
+    now = 101.1
+
+    assert spool.exists()

@@ -68,6 +68,20 @@ def test_then_one_listing_tells_which_keys_need_not_be_asked_for(store: Counting
         False,
     ]
     assert (store.listings, store.read) == (1, 2)
+    assert keys.is_known_absent(key("newest"))
+    assert not keys.is_known_absent(key("a"))
+
+
+def test_nothing_is_known_before_the_listing_nor_half_a_minute_after(store: CountingStore) -> None:
+    clock = Clock()
+    keys = answered(store, clock)
+    assert not keys.is_known_absent(key("new"))
+    assert not keys.may_hold(key("new"))
+    assert keys.is_known_absent(key("new"))
+
+    clock.now = 31.0
+
+    assert not keys.is_known_absent(key("new"))
 
 
 def test_another_set_is_asked_about_on_its_own(store: CountingStore) -> None:
@@ -96,6 +110,7 @@ def test_a_large_set_is_not_read_to_its_end_nor_twice(
 
     assert [keys.may_hold(key(f"new-{number}")) for number in range(50)] == [True] * 50
     assert (store.listings, store.read) == (1, 2)
+    assert not keys.is_known_absent(key("new"))
 
 
 def test_a_set_that_can_not_be_listed_is_an_error_each_time() -> None:
