@@ -47,7 +47,7 @@ def show(as_json: bool) -> None:
     with open_ledger(settings.ledger) as ledger:
         found = find_held(ledger)
     if as_json:
-        click.echo(held_json(found))
+        click.echo(held_json(found, emulated=emulated))
         return
     for each in found:
         prompt = printable(shorten(each.prompt, _PROMPT))
@@ -141,10 +141,14 @@ def choose_held(found: Sequence[Held], names: Sequence[str]) -> list[Held]:
     return chosen
 
 
-def held_json(held: Sequence[Held]) -> str:
-    """The requests as one line of JSON, ``{requests: [...], usd}``; USD are the most they cost."""
+def held_json(held: Sequence[Held], *, emulated: bool) -> str:
+    """The requests as one line of JSON, ``{requests: [...], usd, emulated}``.
+
+    USD are the most they cost, and no money where ``emulated`` is true.
+    """
     usd = round(sum(each.usd for each in held), 6)
-    return json.dumps({"requests": [_as_dict(each) for each in held], "usd": usd})
+    requests = [_as_dict(each) for each in held]
+    return json.dumps({"requests": requests, "usd": usd, "emulated": emulated})
 
 
 def _as_dict(each: Held) -> dict[str, object]:
@@ -165,7 +169,8 @@ def _ask(question: str, chosen: Sequence[Held], yes: bool) -> None:
 
 def _report(what: str, chosen: Sequence[Held], ended: Sequence[Held], as_json: bool) -> None:
     if as_json:
-        click.echo(held_json(ended))
+        emulated = is_emulated(read_settings(None).provider)
+        click.echo(held_json(ended, emulated=emulated))
     else:
         click.echo(f"{len(ended)} {what}")
     if len(ended) < len(chosen):

@@ -11,6 +11,7 @@ import click
 from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.component_project import load_sets, place_of_sets, read_process_settings
+from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.trace import open_table
 from flux_pipeline.settings import is_emulated
 from flux_pipeline.text import count_noun, printable, show_usd
@@ -46,11 +47,12 @@ def reproduce(target: str, dry_run: bool, as_json: bool) -> None:
     if not as_json:
         cost = _cost(plan, emulated=is_emulated(settings.provider))
         click.echo(f"{cost}; what was begun by an earlier try is not paid again", err=True)
-    try:
-        done = _reproduce(settings, plan, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo("interrupted: what was accepted is resumed by the same command", err=True)
-        sys.exit(INTERRUPTED)
+    with counting_left_running() as left:
+        try:
+            done = _reproduce(settings, plan, as_json=as_json)
+        except KeyboardInterrupt:
+            click.echo(left.sentence("the same command"), err=True)
+            sys.exit(INTERRUPTED)
     sys.exit(0 if done.verdict in {"identical", "similar"} else 1)
 
 

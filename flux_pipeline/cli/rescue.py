@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import click
 
+from flux_pipeline.cli import INTERRUPTED
 from flux_pipeline.cli.announcement import announce
+from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.producer import open_producer
 from flux_pipeline.cli.workspace import read_settings
 from flux_pipeline.text import printable
@@ -35,9 +37,14 @@ def rescue(expired: bool, as_json: bool) -> None:
     finish = rescue_expired if expired else finish_left
     settings = read_settings(None)
     announce(settings)
-    with open_producer(settings) as producer:
-        done = finish(producer, run_id=f"rescue-{uuid4().hex[:12]}")
-        unfinished = producer.ledger.unfinished()
+    with counting_left_running() as left:
+        try:
+            with open_producer(settings) as producer:
+                done = finish(producer, run_id=f"rescue-{uuid4().hex[:12]}")
+                unfinished = producer.ledger.unfinished()
+        except KeyboardInterrupt:
+            click.echo(left.sentence("the next run or rescue"), err=True)
+            sys.exit(INTERRUPTED)
     claimed = max(sum(each.state.is_open for each in unfinished) - _count_open(done), 0)
     states = {state.value: count for state, count in done.states.items()}
     if as_json:

@@ -63,7 +63,7 @@ def retry(
             found = allow(ledger, found)
     emulated = is_emulated(settings.provider)
     if dry_run or not found:
-        click.echo(_json(found) if as_json else _text(found, emulated=emulated))
+        click.echo(_json(found, emulated=emulated) if as_json else _text(found, emulated=emulated))
         return
     if not as_json:
         click.echo(_text(found, emulated=emulated), err=True)
@@ -114,7 +114,7 @@ def _text(found: "Sequence[Retry]", *, emulated: bool) -> str:
     return "\n".join(lines)
 
 
-def _json(found: "Sequence[Retry]") -> str:
+def _json(found: "Sequence[Retry]", *, emulated: bool) -> str:
     requests = [
         {
             "set": each.request.source.prompt_set,
@@ -126,4 +126,4 @@ def _json(found: "Sequence[Retry]") -> str:
         for each in found
     ]
     usd = round(sum(each.request.cost_usd for each in found), 6)
-    return json.dumps({"requests": requests, "usd": usd})
+    return json.dumps({"requests": requests, "usd": usd, "emulated": emulated})

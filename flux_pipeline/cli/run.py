@@ -1,10 +1,8 @@
 """`flux-pipeline run`: materializes prompt sets through Dagster, in this process."""
 
 import json
-import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +13,7 @@ from rich.table import Table
 from flux_pipeline.cli import INTERRUPTED, tables
 from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.component_project import load_definitions
+from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.workspace import (
     PartitionChoice,
@@ -117,13 +116,13 @@ def make(
         watch.expected = {**expected, **_followers_asked(settings, chosen, asked)}
     watch.finish()
     if interrupted:
-        click.echo(left.sentence, err=True)
+        click.echo(left.sentence(), err=True)
     if interrupted and not as_json:  # the line that says what runs on is the last one
         sys.exit(INTERRUPTED)
     if as_json:
         click.echo(summary_json(watch.tallies, watch.total, emulated=emulated))
     else:
-        print_summary(watch, _places(settings, chosen))
+        print_summary(watch, _places(settings, chosen), _unpriced(watch, chosen))
     _say_failures(failures, reasons_shown=bool(watch.reasons) and not as_json)
     if interrupted:
         sys.exit(INTERRUPTED)
@@ -133,41 +132,6 @@ def make(
         click.echo(f"--limit {limit} is reached: {more} left for the next runs", err=True)
         done = replace(done, asked=done.asked - done.unsent)
     sys.exit(0 if done.complete and not failures else 1)
-
-
-class _LeftRunning(logging.Filter):
-    """Takes the producer's warnings of interrupted runs, to say them all in one line."""
-
-    count = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Count the predictions of such a warning and drop it; let all others through."""
-        from flux_pipeline.produce.producer import LEFT_RUNNING
-
-        if record.msg != LEFT_RUNNING or not isinstance(record.args, tuple):
-            return True
-        self.count += int(str(record.args[0]))
-        return False
-
-    @property
-    def sentence(self) -> str:
-        """What is left, and what the next run does."""
-        if not self.count:
-            return "interrupted: nothing runs on; the next run goes on from here"
-        if self.count == 1:
-            return "1 prediction runs on; the next run resumes it"
-        return f"{self.count} predictions run on; the next run resumes them"
-
-
-@contextmanager
-def counting_left_running() -> Iterator[_LeftRunning]:
-    """Count the predictions that interrupted runs leave at the provider, in this block."""
-    logger, left = logging.getLogger("flux_pipeline.produce.producer"), _LeftRunning()
-    logger.addFilter(left)
-    try:
-        yield left
-    finally:
-        logger.removeFilter(left)
 
 
 def _ask_before_paying(
@@ -307,7 +271,16 @@ def summary_json(tallies: Mapping[str, Tally], total: Tally, *, emulated: bool) 
     return json.dumps({"sets": sets, "total": _counts(total), "emulated": emulated})
 
 
-def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
+def _unpriced(watch: Watch, chosen: Sequence[PromptSet]) -> Sequence[str]:
+    """The models of unknown price of the sets that were paid for something."""
+    paid = [
+        each for each in chosen if each.name in watch.tallies and watch.tallies[each.name].created
+    ]
+    names = {model.name for each in paid for model in each.models if not model.price.is_known}
+    return sorted(names)
+
+
+def print_summary(watch: Watch, places: Mapping[str, str], unpriced: Sequence[str] = ()) -> None:
     """Print the table, the reasons why images are missing, and the addresses of the results."""
     table = Table(box=None, pad_edge=False)
     table.add_column("prompt set", overflow="fold")  # a name that is cut names nothing
@@ -322,6 +295,8 @@ def print_summary(watch: Watch, places: Mapping[str, str]) -> None:
     usd = show_usd(total.usd, emulated=watch.emulated)
     paid = "emulated, which costs nothing" if watch.emulated else "paid"
     click.echo(f"counted are images; {count_noun(total.created, 'prediction')} {paid}: {usd}")
+    for model in unpriced:
+        click.echo(f"price unknown: no sum of USD here includes what {model} costs")
     for line in watch.reasons.lines(_MOST_REASONS):
         click.echo(printable(line))
     for notice in watch.notices[:_MOST_REASONS]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from flux_pipeline.models import Model, ModelInput
+from flux_pipeline.prompts.yaml_document import WIDE_COLON, WIDE_HINT
 from flux_pipeline.text import quoted
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -81,7 +82,10 @@ def describe_errors(
         elif kind == "string_type" and not isinstance(value, str):
             yield path, f"must be text, not {quoted(value)}; put it in quotes"
         else:
-            yield path, f"{quoted(value)} is not allowed ({_allowed(field, kind, value)})"
+            allowed = _allowed(field, kind, value)
+            is_wide = allowed == "a mapping" and isinstance(value, str) and WIDE_COLON in value
+            hint = f": {WIDE_HINT}" if is_wide else ""
+            yield path, f"{quoted(value)} is not allowed ({allowed}){hint}"
 
 
 def describe_unknown_key(key: str, allowed: Iterable[str]) -> str:

@@ -19,8 +19,8 @@ from flux_pipeline.text import quoted
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
-_WIDE_COLON = "\N{FULLWIDTH COLON}"
-_WIDE_HINT = f"a full-width colon ({_WIDE_COLON}) stands there; YAML takes : and a blank behind it"
+WIDE_COLON = "\N{FULLWIDTH COLON}"
+WIDE_HINT = f"a full-width colon ({WIDE_COLON}) stands there; YAML takes : and a blank behind it"
 KeyPath: TypeAlias = tuple[str, ...]
 # libyaml's parser where PyYAML was built with it: it gives the same events faster.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -105,8 +105,8 @@ def parse_yaml(data: bytes, path: str, section: YamlSection | None = None) -> Do
     what = "a list" if isinstance(root, list) else "a single value"
     line = section.line if section else 1
     message = f"holds {what}; a prompt set is a mapping with the key prompts"
-    if isinstance(root, str) and _WIDE_COLON in root:
-        message += f": {_WIDE_HINT}"
+    if isinstance(root, str) and WIDE_COLON in root:
+        message += f": {WIDE_HINT}"
     raise ConfigError([Problem(path, line, "", message)])
 
 
@@ -151,8 +151,8 @@ def _hint(problem: str, lines: Sequence[str], number: int) -> str:
     if re.match(r" *\t", line):
         return ": a tab stands in the indentation; YAML takes only spaces there"
     # libyaml finds a key without its colon only in a line that follows.
-    if any(_WIDE_COLON in each for each in lines[max(number - 1, 0) : number + 1]):
-        return f": {_WIDE_HINT}"
+    if any(WIDE_COLON in each for each in lines[max(number - 1, 0) : number + 1]):
+        return f": {WIDE_HINT}"
     if "mapping values are not allowed" in problem:
         return ': text that holds a colon and a blank needs quotes, as in key: "one: two"'
     return ""

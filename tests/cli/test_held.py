@@ -32,7 +32,7 @@ def test_what_is_held_is_listed_and_ended_in_three_ways(
     assert (code, output["total"]["held"]) == (1, 3)
 
     code, output, _ = command("held", "list", "--json")
-    assert (code, output["usd"]) == (0, 0.009)
+    assert (code, output["usd"], output["emulated"]) == (0, 0.009, True)
     by_prompt = {each["prompt"]: each["request"] for each in output["requests"]}
     assert set(by_prompt) == {"a king", "a frog", "a map"}
     ids = {each.input["prompt"]: each.id for each in server.usage().predictions}

@@ -78,6 +78,8 @@ def test_a_signal_drains_the_run_and_the_next_one_resumes_it(
     first.send_signal(number)
     code, printed = first.wait()
     errors = first.errors.read_text()
+    if not options:
+        check_an_interrupted_rescue(folder, slow_server)
     clock.ahead = 1200.0
     second, output = start(folder, slow_server).wait()
 
@@ -89,6 +91,22 @@ def test_a_signal_drains_the_run_and_the_next_one_resumes_it(
     assert lines[1] == f"{PROMPTS} predictions run on; the next run resumes them"
     assert second == 0, output
     assert slow_server.usage().creates_accepted == PROMPTS
+
+
+def check_an_interrupted_rescue(folder: Path, server: EmulatorServer) -> None:
+    """It says in one line what runs on, as a run does."""
+    environ = {"FLUX_PROVIDER": server.origin, "FLUX_API_KEY": "test-key"}
+    before = (folder / "errors.txt").read_text()
+    asked = sum(server.usage().requests_by_route.values())
+    rescue = start_program(["rescue"], folder=folder, environ=environ)
+    while sum(server.usage().requests_by_route.values()) < asked + PROMPTS:
+        rescue.process.join(0.05)
+        assert rescue.process.is_alive(), rescue.wait()
+    rescue.send_signal(signal.SIGINT)
+    code, printed = rescue.wait()
+    assert (code, printed) == (130, "")
+    _, *said = rescue.errors.read_text().removeprefix(before).splitlines()
+    assert said == [f"{PROMPTS} predictions run on; the next run or rescue resumes them"]
 
 
 def test_a_second_signal_ends_the_run_at_once(folder: Path) -> None:

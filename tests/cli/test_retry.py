@@ -71,6 +71,7 @@ def test_what_failed_too_often_is_asked_again_by_hand_and_said_by_plan_before(
         code, output, _ = call(folder, server, "retry", "--dry-run", "--json")
         assert code == 0
         ((only,), usd) = (output["requests"], output["usd"])
+        assert output["emulated"] is True
         assert (only["set"], only["prompt"], only["state"], usd) == (
             "tale",
             "frog",

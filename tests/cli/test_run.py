@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flux_pipeline.cli.run import count_images
+from flux_pipeline.cli.progress import Watch
+from flux_pipeline.cli.run import count_images, print_summary
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import read_usage
@@ -257,3 +258,9 @@ def test_what_a_file_of_variables_adds_to_them_changes_nothing(
     assert (folder / "data/another.db").is_file()
     assert (folder / "data/pictures/images").is_dir()
     assert server.usage().creates_accepted == 1
+
+
+def test_the_footer_names_models_whose_price_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(Watch({"tale": 1}, None), {"pictures": "file:///x"}, ["owner/name"])
+    said = capsys.readouterr().out
+    assert "price unknown: no sum of USD here includes what owner/name costs" in said

@@ -63,6 +63,11 @@ def messages_of(**values: object) -> list[str]:
         ({"whole": 1.5}, "whole: 1.5 is not allowed (a whole number, 1 to 4)"),
         ({"whole": True}, "whole: true is not allowed (a whole number, 1 to 4)"),
         ({"least": 0}, "least: 0 is not allowed (at least 1)"),
+        (
+            {"table": "猫：一只猫"},
+            'table: "猫：一只猫" is not allowed (a mapping): a full-width colon (：) stands there;'
+            " YAML takes : and a blank behind it",
+        ),
         ({"number": "x"}, 'number: "x" is not allowed (a number, 0 to 1)'),
         ({"number": float("nan")}, "number: nan is not allowed (0 to 1)"),
         ({"switch": "on"}, 'switch: "on" is not allowed (true or false)'),
