@@ -71,8 +71,13 @@ class InputFetches:
         return self.emulator.find(record.id) or record
 
     async def _at_start(self, record: Record) -> None:
-        await asyncio.sleep(max(0.0, record.plan.starts_at - self.emulator.clock()))
-        await self.settle(self.emulator.find(record.id) or record)
+        seconds = record.plan.starts_at - self.emulator.clock()
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+            # Again, because the event loop has a clock of its own, by which it may wake too early.
+            await self._at_start(record)
+        else:
+            await self.settle(self.emulator.find(record.id) or record)
 
     async def _fetch(self, record: Record) -> None:
         """Fetch all pictures, and store them or the failure."""

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
-from tests.emulator.api import PATIENCE, ManualClock, accepted
+from tests.emulator.api import PATIENCE, Api, ManualClock, accepted
 from tests.emulator.conftest import Start
 from tests.emulator.samples import CUTTER, DRAWER, EDITOR, UPSCALER, WITHOUT_SEED, opened, picture
 
@@ -125,6 +126,19 @@ def test_it_is_fetched_at_the_start_though_nobody_asks(start: Start) -> None:
         while made_from(server) != [[SHA]] and time.monotonic() < end:
             time.sleep(0.005)
     assert asked == ["/a.png"]
+
+
+def test_it_is_fetched_though_the_clock_is_slower_than_the_event_loops() -> None:
+    began = time.time()
+    options = EmulatorOptions(latency_median=0.25, latency_spread=0, render="cheap")
+    with EmulatorServer(options, clock=lambda: began + (time.time() - began) / 2) as server:
+        api = Api(server.origin)
+        accepted(api.order(UPSCALER, {"image": DATA_URI}))
+        api.close()
+        end = time.monotonic() + PATIENCE
+        while made_from(server) != [[SHA]] and time.monotonic() < end:
+            time.sleep(0.005)
+        assert made_from(server) == [[SHA]]
 
 
 def test_nothing_is_fetched_for_what_was_cancelled_before(start: Start, clock: ManualClock) -> None:
