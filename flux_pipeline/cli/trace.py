@@ -78,13 +78,28 @@ def _trace_target(target: str, *, as_json: bool) -> None:
     record = answer.record if answer else None
     sources = trace_sources(snapshot, record) if record else ()
     current = is_current(store, answer.values) if answer else None
+    events = _publishing_events(store, answer.values) if answer else []
     if as_json:
-        click.echo(json.dumps(_described(answer, why, sources) | {"current": current}))
+        more = {"current": current, "publishing": events}
+        click.echo(json.dumps(_described(answer, why, sources) | more))
     elif answer is None:
         click.echo(f"not known: {printable(target)}: {printable(why)}", err=True)
     else:
-        _print(answer, sources, current)
+        _print(answer, sources, current, events)
     sys.exit(0 if answer else 1)
+
+
+def _publishing_events(store: "Store", row: dict[str, Any]) -> list[dict[str, str]]:
+    """When a picture was taken down, or was allowed again: by whom and why."""
+    from dataclasses import asdict
+
+    from flux_pipeline.publish.taken_down import read_taken_down
+
+    if not row["request_sha256"] or not row["prompt_set"]:
+        return []
+    named = (str(row["prompt_set"]), str(row["request_sha256"]), int(row["output_index"] or 0))
+    found = read_taken_down(store, *named)
+    return [asdict(event) for event in found.events] if found else []
 
 
 def _described(
@@ -121,7 +136,12 @@ def is_current(store: "Store", row: dict[str, Any]) -> bool | None:
     return read_asked(store).are_current(*named)[0]
 
 
-def _print(answer: "Answer", sources: "Sequence[SourceImage]", current: bool | None) -> None:
+def _print(
+    answer: "Answer",
+    sources: "Sequence[SourceImage]",
+    current: bool | None,
+    events: Sequence[dict[str, str]],
+) -> None:
     row = answer.values
     looks = f", {answer.distance} of 64 bits differ" if answer.distance else ""
     click.echo(f"answered by  {_SAID[answer.answered_by]}; {answer.certainty}{looks}")
@@ -130,6 +150,10 @@ def _print(answer: "Answer", sources: "Sequence[SourceImage]", current: bool | N
     if current is not None:
         said = "yes" if current else "no: made of an earlier text; its prompt set asks for another"
         click.echo(f"current      {said}")
+    for event in events:
+        why = f": {event['reason']}" if event["reason"] else ""
+        said = f"{event['action']} {event['at']} by {event['by']}{why}"
+        click.echo(f"{'publishing':<13}{printable(said)}")
     for name, value in _lines(row):
         click.echo(f"{name:<13}{printable(value)}")
     for line in _source_lines(sources):

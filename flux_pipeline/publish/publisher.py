@@ -17,7 +17,14 @@ from flux_pipeline.publish.index import read_index
 from flux_pipeline.publish.rendering import Renderer
 from flux_pipeline.publish.selection import Selection, publication_of, select_images, utc
 from flux_pipeline.publish.state import read_state, state_path
-from flux_pipeline.publish.taken_down import Event, TakenDown, find_taken_down, note
+from flux_pipeline.publish.taken_down import (
+    ALLOWED,
+    TAKEN_DOWN,
+    Event,
+    TakenDown,
+    find_taken_down,
+    note,
+)
 from flux_pipeline.reading import Current, begun_partitions
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.target import Target, TargetOptions, open_target
@@ -133,31 +140,80 @@ def publish_set(
         StoreError: Store or target can't be used. The index there is still true.
         LedgerError: The ledger can't be read.
     """
+    prepared = prepare_set(prompt_set, partitions, publishing=publishing)
+    return prepared.deliver(dry_run=dry_run, on_progress=on_progress, on_wait=on_wait)
+
+
+def prepare_set(
+    prompt_set: PromptSet,
+    partitions: Collection[str] | None = None,
+    *,
+    publishing: Publishing,
+    again: Collection[str] = (),
+) -> "Prepared":
+    """Choose and name the pictures of a set, and find all that is wrong; nothing is written yet.
+
+    ``again``: names of pictures that were taken down, and that may be published again.
+
+    Raises:
+        ConfigError, StoreError, LedgerError: As ``publish_set``.
+    """
     publication = publication_of(prompt_set)
     renderer = Renderer(publishing.store, publication.variants, publishing.signer)
     _check(prompt_set, renderer)
-    target = publishing.target(prompt_set, publication)
-    down = [each for each in find_taken_down(publishing.store, prompt_set.name) if each.is_down]
+    taken = [each for each in find_taken_down(publishing.store, prompt_set.name) if each.is_down]
+    allowed = [each for each in taken if each.name in again]
     selection = select_images(
         prompt_set,
         publication,
         Current(prompt_set, partial(open_ledger, publishing.ledger)),
         None if partitions is None else list(partitions),
         begun_partitions(prompt_set),
-        taken_down={each.source: each.paths for each in down},
+        taken_down={each.source: each.paths for each in taken if each not in allowed},
         embeds_prompt=publishing.embed_prompt,
     )
-    delivery = Delivery(
-        prompt_set.name,
-        selection,
-        target,
-        renderer,
-        now=publishing.now,
-        threads=publishing.threads,
-        on_progress=on_progress,
-        on_wait=on_wait,
-    )
-    return _report(prompt_set, target, selection, delivery.run(dry_run=dry_run), is_dry=dry_run)
+    target = publishing.target(prompt_set, publication)
+    return Prepared(prompt_set, publishing, target, renderer, selection, tuple(allowed))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be published of one set, chosen and named."""
+
+    prompt_set: PromptSet
+    publishing: Publishing
+    target: Target
+    renderer: Renderer
+    selection: Selection
+    allowed: tuple[TakenDown, ...] = ()
+    """What was taken down, and is published again."""
+
+    def deliver(
+        self,
+        *,
+        dry_run: bool = False,
+        by: str = "",
+        on_progress: Callable[[int, int], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> PublishReport:
+        """Deliver it, as ``publish_set`` says. ``by`` is who allows what was taken down."""
+        publishing = self.publishing
+        if not dry_run:
+            for each in self.allowed:
+                event = Event(action=ALLOWED, at=utc(publishing.now()), by=by)
+                note(publishing.store, each, event)
+        delivery = Delivery(
+            self.prompt_set.name,
+            self.selection,
+            self.target,
+            self.renderer,
+            now=publishing.now,
+            threads=publishing.threads,
+            on_progress=on_progress,
+            on_wait=on_wait,
+        )
+        delivered = delivery.run(dry_run=dry_run)
+        return _report(self, delivered, is_dry=dry_run)
 
 
 def _check(prompt_set: PromptSet, renderer: Renderer) -> None:
@@ -168,18 +224,12 @@ def _check(prompt_set: PromptSet, renderer: Renderer) -> None:
         raise ConfigError([Problem(where, 0, "publish.variants", str(error))]) from error
 
 
-def _report(
-    prompt_set: PromptSet,
-    target: Target,
-    selection: Selection,
-    delivered: Delivered,
-    *,
-    is_dry: bool,
-) -> PublishReport:
+def _report(prepared: Prepared, delivered: Delivered, *, is_dry: bool) -> PublishReport:
+    selection, uri = prepared.selection, prepared.target.uri
     return PublishReport(
-        prompt_set=prompt_set.name,
-        uri=target.uri,
-        index_uri=f"{target.uri}/{selection.publication.index}.json",
+        prompt_set=prepared.prompt_set.name,
+        uri=uri,
+        index_uri=f"{uri}/{selection.publication.index}.json",
         images=delivered.images,
         files=delivered.files,
         written=delivered.written,
@@ -188,7 +238,7 @@ def _report(
         left=delivered.left,
         taken_down=len(selection.taken_down),
         undecided=tuple(selection.undecided),
-        problems=(*delivered.problems, *_pick_problems(prompt_set, selection)),
+        problems=(*delivered.problems, *_pick_problems(prepared.prompt_set, selection)),
         is_dry=is_dry,
     )
 
@@ -223,8 +273,9 @@ def take_down(
 ) -> PublishReport:
     """Remove published pictures, by their names in the index, with their files; note who and why.
 
-    They stay in store, ledger and lineage, and are not published again until ``allow_again``. The
-    note is written first: where the removal fails, the next publish does it.
+    They stay in store, ledger and lineage, and are not published again until they are named as
+    ``again`` of ``prepare_set``. The note is written first: where the removal fails, the next
+    publish does it.
 
     Raises:
         ConfigError: The index has no such name. Nothing was changed.
@@ -233,7 +284,7 @@ def take_down(
     publication = publication_of(prompt_set)
     target = publishing.target(prompt_set, publication)
     taken = _published(prompt_set, publication, target, names)
-    event = Event(action="taken down", at=utc(publishing.now()), by=by, reason=reason)
+    event = Event(action=TAKEN_DOWN, at=utc(publishing.now()), by=by, reason=reason)
     if not dry_run:
         taken = [note(publishing.store, each, event) for each in taken]
     selection = Selection(
@@ -243,10 +294,8 @@ def take_down(
         lost_paths={path for each in taken for path in each.paths},
     )
     renderer = Renderer(publishing.store, publication.variants)
-    delivery = Delivery(
-        prompt_set.name, selection, target, renderer, now=publishing.now, on_wait=on_wait
-    )
-    return _report(prompt_set, target, selection, delivery.run(dry_run=dry_run), is_dry=dry_run)
+    prepared = Prepared(prompt_set, publishing, target, renderer, selection)
+    return prepared.deliver(dry_run=dry_run, on_wait=on_wait)
 
 
 def _published(

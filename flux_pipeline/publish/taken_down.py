@@ -6,16 +6,17 @@ somebody allows it, which is noted in the same object.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
 from flux_pipeline.store.base import Store
 
-TAKEN_DOWN = "taken-down/"
+PREFIX = "taken-down/"
+TAKEN_DOWN, ALLOWED = "taken down", "allowed again"
+"""What may happen to a published picture."""
 _READERS = 8
 _JSON = "application/json"
 
@@ -25,7 +26,7 @@ class Event:
     """What somebody did with a published picture."""
 
     action: str
-    """``taken down`` or ``allowed again``."""
+    """``TAKEN_DOWN`` or ``ALLOWED``."""
     at: str
     """ISO 8601, UTC."""
     by: str
@@ -54,7 +55,7 @@ class TakenDown:
     @property
     def is_down(self) -> bool:
         """Whether it must not be published now."""
-        return bool(self.events) and self.events[-1].action == "taken down"
+        return bool(self.events) and self.events[-1].action == TAKEN_DOWN
 
     @property
     def source(self) -> tuple[str, int]:
@@ -69,12 +70,12 @@ class TakenDown:
 
 def taken_down_key(prompt_set: str, request_sha256: str, output_index: int) -> str:
     """``taken-down/<set>/<request>-<output>.json``."""
-    return f"{TAKEN_DOWN}{prompt_set}/{request_sha256}-{output_index}.json"
+    return f"{PREFIX}{prompt_set}/{request_sha256}-{output_index}.json"
 
 
 def find_taken_down(store: Store, prompt_set: str) -> Iterator[TakenDown]:
     """Every picture of a set that was ever taken down. Raises StoreError."""
-    keys = store.list(f"{TAKEN_DOWN}{prompt_set}/")
+    keys = store.list(f"{PREFIX}{prompt_set}/")
     for key, body in map_ahead(lambda key: (key, store.get(key)), keys, threads=_READERS):
         yield _parse(f"{store.uri}/{key}", body)
 
@@ -96,20 +97,6 @@ def note(store: Store, taken: TakenDown, event: Event) -> TakenDown:
     noted = replace(taken, events=events)
     store.put(noted.key, _dump(noted), content_type=_JSON)
     return noted
-
-
-def allow_again(
-    store: Store, prompt_set: str, names: Iterable[str], *, by: str, at: datetime
-) -> list[str]:
-    """Let pictures of these names in the index be published again; return the names of no such."""
-    wanted = set(names)
-    if not wanted:
-        return []
-    found = [each for each in find_taken_down(store, prompt_set) if each.name in wanted]
-    for each in found:
-        if each.is_down:
-            note(store, each, Event(action="allowed again", at=at.isoformat(), by=by))
-    return sorted(wanted - {each.name for each in found})
 
 
 def _dump(taken: TakenDown) -> bytes:

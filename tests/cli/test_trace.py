@@ -25,7 +25,8 @@ PROMPTS = {
     "html": "<script>alert('x')</script> & <b>a castle</b>",
     "sly": "a castle\n\u202eelif ton si siht\u2028 \U000e0041[red]",
 }
-KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes", "sources", "current"}
+KEYS = {"answered_by", "certainty", "distance", "record", "command", "notes", "sources"}
+KEYS |= {"current", "publishing"}
 
 
 @pytest.fixture(scope="module")
