@@ -33,6 +33,8 @@ _KEY = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r")"
 )
+_SHORTEST_KEY = 16
+"""Characters: nothing shorter is a match of ``_KEY``."""
 _KEY_MARKS = ("_", "-", "AKIA", "ASIA", "eyJ")
 """Every key holds one of these, most texts none: looking for them costs a tenth of ``_KEY``."""
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]{8,}")
@@ -70,18 +72,26 @@ def redact_untrusted(text: str, *secrets: str) -> str:
 
 def redact_untrusted_json(value: Any, *secrets: str) -> Any:
     """A copy of a JSON value with every string and name as ``redact_untrusted`` gives it."""
-    match value:
-        case str():
-            return redact_untrusted(value, *secrets)
-        case list():
-            return [redact_untrusted_json(each, *secrets) for each in value]
-        case Mapping():
-            return {
-                redact_untrusted(name, *secrets): redact_untrusted_json(each, *secrets)
-                for name, each in value.items()
-            }
-        case _:
-            return value
+    if isinstance(value, str):
+        return redact_untrusted(value, *secrets)
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, list):
+        return [redact_untrusted_json(each, *secrets) for each in value]
+    if isinstance(value, Mapping):
+        return {
+            _redact_name(name, secrets): redact_untrusted_json(each, *secrets)
+            for name, each in value.items()
+        }
+    return value
+
+
+def _redact_name(name: str, secrets: tuple[str, ...]) -> str:
+    # Names of fields are short words, too short for a key, and as many as the texts.
+    is_word = len(name) < _SHORTEST_KEY and name.isidentifier()
+    if is_word and not any(secret and secret in name for secret in secrets):
+        return name
+    return redact_untrusted(name, *secrets)
 
 
 def redact_input(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

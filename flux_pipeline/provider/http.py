@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -180,9 +181,10 @@ async def read_body(response: httpx.Response, limit: int) -> bytes | None:
 
     A declared length over the limit is enough: nothing of it is read then.
     """
-    declared = response.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:19]) > limit:
-        return None
+    for name, value in response.headers.raw:
+        # Not by name: to look one up httpx guesses the encoding of them all.
+        if name.lower() == b"content-length" and value.isdigit() and int(value[:19]) > limit:
+            return None
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.aiter_raw():
@@ -242,7 +244,7 @@ class Session:
         """
         request = httpx.Request(
             method,
-            url,
+            _parsed(url),
             headers=[*self._own_headers, *headers],
             content=content,
             extensions={
@@ -259,3 +261,9 @@ class Session:
             yield response
         finally:
             await response.aclose()
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> httpx.URL:
+    """The same URL for each create, and for each poll of one prediction."""
+    return httpx.URL(url)
