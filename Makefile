@@ -86,6 +86,9 @@ pictures: .venv/.synced ## Take the pictures of the README anew: the gallery, an
 format: .venv/.synced ## Put the code into its one format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
+schema: .venv/.synced ## Write the JSON Schema of a prompt set again, after its form or a model has changed
+	@$(BIN)/python -c "from flux_pipeline.prompts.json_schema import write_copy; write_copy()"
+
 bench: .venv/.synced ## Compare with a bare loop: CPU per image, and the ratio
 	@$(BIN)/python -m benchmarks.overhead
 

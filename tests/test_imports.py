@@ -7,6 +7,7 @@ imported in one process, and each in its own where that process differs, to say 
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +34,8 @@ HEAVY = (
 """Libraries that take more than 20 ms of CPU to import."""
 
 
-_TABLE = {"numpy", "pyarrow", "pydantic", "yaml"}
+_SETS = {"pydantic", "yaml"}
+_TABLE = _SETS | {"numpy", "pyarrow"}
 _PROVIDER = {"PIL", "aiohttp", "httpx", "rich", "sqlalchemy"}
 
 EXPECTED: dict[str, set[str]] = {
@@ -46,17 +48,20 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.emulator.options": {"pydantic"},
     "flux_pipeline.provenance.trace": {"numpy", "pyarrow"},
     "flux_pipeline.cli": set(),
-    "flux_pipeline.cli.workspace": _TABLE,
-    "flux_pipeline.cli.run": _TABLE | {"rich"},
-    "flux_pipeline.cli.plan": _TABLE | {"rich"},
+    "flux_pipeline.cli.workspace": _SETS,
+    "flux_pipeline.cli.run": _SETS | {"rich"},
+    "flux_pipeline.cli.plan": _SETS | {"rich"},
     "flux_pipeline.cli.verify": _TABLE | _PROVIDER,
-    "flux_pipeline.cli.reindex": _TABLE | {"rich"},
+    "flux_pipeline.cli.reindex": _SETS | {"rich"},
     "flux_pipeline.cli.rescue": _TABLE | _PROVIDER,
+    "flux_pipeline.cli.publish": {"pydantic", "rich", "yaml"},
+    "flux_pipeline.cli.unpublish": {"pydantic", "rich", "yaml"},
+    "flux_pipeline.publish.publisher": _TABLE | {"PIL", "sqlalchemy"},
     "flux_pipeline.cli.held": _TABLE | _PROVIDER,
     "flux_pipeline.cli.trace": set(),
     "flux_pipeline.cli.reproduce": set(),
-    "flux_pipeline.cli.spend": _TABLE,
-    "flux_pipeline.cli.alert": _TABLE,
+    "flux_pipeline.cli.spend": _SETS,
+    "flux_pipeline.cli.alert": _SETS,
     "flux_pipeline.cli.model": set(),
     "flux_pipeline.cli.schema": set(),
     "flux_pipeline.cli.emulator": set(),
@@ -80,6 +85,54 @@ def test_importing_it_loads_no_more_than_it_did(modules: list[str]) -> None:
     expected = EXPECTED[modules[0]]
     if loaded_by(*modules) != expected:
         assert {module: loaded_by(module) for module in modules} == dict.fromkeys(modules, expected)
+
+
+CALLS: dict[str, set[str]] = {
+    "--help": set(),
+    "--version": set(),
+    "run --help": _SETS | {"rich"},
+    "schema": set(),
+    "plan": _SETS | {"rich", "sqlalchemy"},
+}
+"""Commands as they are typed, and what they load until they have ended."""
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_calling_it_loads_no_more_than_it_did(call: str, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/boats.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\nprompts: {a: a boat, b: a ship}\n"
+    )
+    code = (
+        "import sys; from flux_pipeline.cli import cli"
+        f"; cli.main({call.split()!r}, 'flux-pipeline', standalone_mode=False)"
+        f"; print(); print(*set({HEAVY!r}) & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert set(done.stdout.splitlines()[-1].split()) == CALLS[call]
+
+
+def test_completing_a_command_loads_no_other(tmp_path: Path) -> None:
+    code = (
+        "import sys; from flux_pipeline.cli import main; import atexit"
+        "; atexit.register(lambda: sys.stderr.write(' '.join(sys.modules))); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,  # the exit code of an answer is 1
+        cwd=tmp_path,
+        env={
+            "_FLUX_PIPELINE_COMPLETE": "bash_complete",
+            "COMP_WORDS": "flux-pipeline pl",
+            "COMP_CWORD": "1",
+        },
+    )
+    assert done.stdout.splitlines() == ["plain,plan"]
+    assert not [name for name in done.stderr.split() if name.startswith("flux_pipeline.cli.")]
 
 
 def loaded_by(*modules: str) -> set[str]:

@@ -23,10 +23,7 @@ from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.prediction import Status
 from flux_pipeline.produce.ingest import image_keys
 from flux_pipeline.request import Request
-from flux_pipeline.store.base import Store
-
-IMAGES = "images/"
-"""Where the images lie in a store."""
+from flux_pipeline.store.base import Store, key_of
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -100,7 +97,6 @@ _LINEAGE_COLUMNS = [
     "stored_at",
     "removed_at",
 ]
-_KEY_PARTS = 3
 _WITH_IMAGES = frozenset({State.STORED, State.PRUNING, State.PRUNED})
 
 _HELD = (
@@ -362,17 +358,6 @@ def _add_request(attempt: Attempt, inventory: Inventory) -> None:
         for index in range(request.outputs):
             for key in image_keys(request, index):
                 inventory.add_open(key, request.request_sha256)
-
-
-def key_of(uri: str, store_uri: str) -> str:
-    """The key of the object with this URI, even where the store has been moved since.
-
-    A moved store holds the same keys, and an image's key has three parts.
-    """
-    if uri.startswith(f"{store_uri}/"):
-        return uri[len(store_uri) + 1 :]
-    parts = uri.rsplit("/", _KEY_PARTS)[-_KEY_PARTS:]
-    return "/".join(parts) if f"{parts[0]}/" == IMAGES else uri
 
 
 def check_history(attempts: Sequence[Attempt]) -> Iterator[Finding]:

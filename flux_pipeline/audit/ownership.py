@@ -9,14 +9,13 @@ import json
 import uuid
 from dataclasses import asdict, dataclass, replace
 
-from flux_pipeline.audit.inventory import IMAGES, key_of
 from flux_pipeline.audit.writers import announce_writer, check_only_writer, replace_writers
 from flux_pipeline.errors import LedgerError, StoreError, WrongStore
 from flux_pipeline.ledger.base import State
 from flux_pipeline.ledger.schema import STORE_ID, STORE_URI
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.record import ImageStatus, records_from_json
-from flux_pipeline.store.base import Store
+from flux_pipeline.store.base import IMAGES, Store, key_of
 
 MARK = "store.json"
 """Key of the object with the store's id, which stays with it when it is moved."""

@@ -16,7 +16,7 @@ from itertools import chain, groupby
 from typing import Any
 from uuid import uuid4
 
-from flux_pipeline.audit.inventory import IMAGES, Inventory, load_ledger, load_lineage
+from flux_pipeline.audit.inventory import Inventory, load_ledger, load_lineage
 from flux_pipeline.audit.ownership import accept_generation
 from flux_pipeline.audit.verify import READERS, Progress, no_progress
 from flux_pipeline.errors import ImageError, StoreError
@@ -40,7 +40,7 @@ from flux_pipeline.produce.budgets import micros
 from flux_pipeline.produce.ingest import image_key, sidecar_key
 from flux_pipeline.produce.records import source_of
 from flux_pipeline.request import JsonValue, Request
-from flux_pipeline.store.base import Store, StoredObject
+from flux_pipeline.store.base import IMAGES, Store, StoredObject
 
 _BATCH = 500
 """Requests whose rows become one part, and whose entries one transaction."""

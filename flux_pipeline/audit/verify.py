@@ -16,7 +16,6 @@ import anyio
 
 from flux_pipeline.audit.findings import Finding, Kind, Verification
 from flux_pipeline.audit.inventory import (
-    IMAGES,
     Inventory,
     InventoryRow,
     is_paid_in_vain,
@@ -37,7 +36,7 @@ from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.produce.producer import Producer
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.listing import Match, matches
-from flux_pipeline.store.base import Store
+from flux_pipeline.store.base import IMAGES, Store
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number done and of all."""

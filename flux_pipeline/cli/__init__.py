@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from flux_pipeline.errors import ConfigError, FluxPipelineError
 from flux_pipeline.project import load_env_file
@@ -18,32 +19,49 @@ from flux_pipeline.project import load_env_file
 INTERRUPTED = 130
 """The exit code after SIGINT or SIGTERM."""
 _COMMANDS = {
-    "init": "flux_pipeline.cli.init:init",
-    "run": "flux_pipeline.cli.run:run",
-    "plan": "flux_pipeline.cli.plan:plan",
-    "verify": "flux_pipeline.cli.verify:verify",
-    "reindex": "flux_pipeline.cli.reindex:reindex",
-    "rescue": "flux_pipeline.cli.rescue:rescue",
-    "held": "flux_pipeline.cli.held:held",
-    "retry": "flux_pipeline.cli.retry:retry",
-    "prune": "flux_pipeline.cli.prune:prune",
-    "trace": "flux_pipeline.cli.trace:trace",
-    "reproduce": "flux_pipeline.cli.reproduce:reproduce",
-    "spend": "flux_pipeline.cli.spend:spend",
-    "alert": "flux_pipeline.cli.alert:alert",
-    "model": "flux_pipeline.cli.model:model",
-    "schema": "flux_pipeline.cli.schema:schema",
-    "emulator": "flux_pipeline.cli.emulator:emulator",
-    "doctor": "flux_pipeline.cli.doctor:doctor",
-    "completion": "flux_pipeline.cli.completion:completion",
+    "init": "Write a prompt set, .gitignore, .env.example and README to DIR, or to this folder.",
+    "run": "Make the images of the prompt sets named, or of all.",
+    "plan": "Say what would be made, what exists already, and what it would cost.",
+    "verify": "Find what was paid and is not there, paid twice, orphaned, broken or held.",
+    "reindex": (
+        "Write the lineage rows and ledger entries that are missing, from the images in the store."
+    ),
+    "rescue": "Finish what was accepted and left; create nothing.",
+    "held": "List what may have been paid and can't be proven, and end it.",
+    "retry": (
+        "Ask again for images that failed, or with --refused were refused;"
+        " it is paid like a new one."
+    ),
+    "prune": (
+        "List stored pictures that no prompt set asks for any more;"
+        " archive or remove them by choice."
+    ),
+    "publish": (
+        "Deliver the chosen pictures of prompt sets to where their `publish` says, with an index."
+    ),
+    "unpublish": "Take published pictures down: their files and their entries in the index.",
+    "trace": "Say where a picture comes from: by its label, its pixels or its looks.",
+    "reproduce": "Send what made an image once more, which costs money, and compare what comes.",
+    "spend": "Add up predictions, images, cost and time, from the lineage table as it is now.",
+    "alert": "Say where alerts go; with --test, send one.",
+    "model": "Add models to a project, list and show them, and find what the provider has changed.",
+    "schema": (
+        "Print the JSON Schema of a prompt set file, with the inputs of this folder's models."
+    ),
+    "emulator": "Serve the prediction API on both prefixes, with a ledger of its own.",
+    "doctor": (
+        "Check key, endpoint, proxy, store, ledger, clock, Dagster's home, versions and disk."
+    ),
+    "completion": "Let a shell complete commands and options.",
 }
+"""By name the first sentence of each command's help, so that listing them imports none."""
 
 _LEAKY_LOGGERS = ("aiohttp", "boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
 """Below WARNING they log URLs with their queries, request headers and session tokens."""
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is asked for: most need neither Dagster nor boto3."""
+    """Imports a command when it is called: most need neither Dagster nor boto3."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -51,10 +69,21 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)  # noqa: S101  the table above says so
+        command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101  each module has its command's name
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        named = [
+            CompletionItem(name, help=sentence)
+            for name, sentence in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

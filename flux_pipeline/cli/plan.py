@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -34,7 +34,6 @@ from flux_pipeline.cli.workspace import (
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.plan import (
-    Baseline,
     BudgetFit,
     Changes,
     Forecast,
@@ -47,6 +46,9 @@ from flux_pipeline.prompts import ByDay, PromptSet, in_order
 from flux_pipeline.request import Request
 from flux_pipeline.settings import Settings, is_emulated
 from flux_pipeline.text import count_noun, first_of, show_usd, usd_heading
+
+if TYPE_CHECKING:  # it needs numpy, which only a revision is worth
+    from flux_pipeline.produce.baseline import Baseline
 
 MARK = "<!-- flux-pipeline plan -->"
 """The first line of the Markdown, by which the workflow finds its comment and updates it."""
@@ -214,8 +216,9 @@ def _forecast_set(
 @contextmanager
 def _compared(
     configs: Path, rev: str, choice: PartitionChoice, made: Plan
-) -> Iterator[tuple[Baseline, dict[str, PromptSet]]]:
+) -> "Iterator[tuple[Baseline, dict[str, PromptSet]]]":
     """The requests of a revision, and its prompt sets; their files exist until the block ends."""
+    from flux_pipeline.produce.baseline import Baseline
     from flux_pipeline.prompts.git import open_revision
 
     with open_revision(configs, rev) as revision:
@@ -231,7 +234,7 @@ def _forecast_changes(
     choice: PartitionChoice,
     ledger: Ledger,
     made: Plan,
-    before: Baseline,
+    before: "Baseline",
     earlier: dict[str, PromptSet],
     settings: Settings,
     *,

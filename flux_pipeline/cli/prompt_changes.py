@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias
 import click
 import rfc8785
 
-from flux_pipeline.lineage.query import equals, open_snapshot
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.models import effective_input
 from flux_pipeline.produce.plan import Changes
@@ -126,6 +125,8 @@ def _grouped(requests: Iterable[Request], kinds: Mapping[str, Change]) -> Iterat
 
 def _made_prompts(store: Store, prompt_set: str) -> dict[tuple[str, str], PromptChange]:
     """The prompts of which there are pictures, by name and partition, each as it was made last."""
+    from flux_pipeline.lineage.query import equals, open_snapshot
+
     conditions = [equals("prompt_set", prompt_set), equals("status", "stored")]
     found: dict[tuple[str, str], PromptChange] = {}
     for table in open_snapshot(store).find(conditions, _COLUMNS):

@@ -1,10 +1,13 @@
 """Builds the JSON Schema of a prompt set's file, by which editors complete and check it.
 
 It is built from the pydantic schema and the models' inputs. ``prompt_set.schema.json`` beside this
-module is a copy for editors, written by ``flux-pipeline schema``; a test keeps the two equal.
+module is a copy for editors and for ``flux-pipeline schema``; a test keeps the two equal, and
+``make schema`` writes it again.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flux_pipeline.models import BUILT_IN, Catalog, Model
@@ -55,6 +58,16 @@ def json_schema(catalog: Catalog = BUILT_IN) -> dict[str, Any]:
         "title": "A prompt set",
         "allOf": branches,
     }
+
+
+def write_copy() -> None:
+    """Write the copy beside this module."""
+    Path(__file__).with_name("prompt_set.schema.json").write_text(to_text(json_schema()), "utf-8")
+
+
+def to_text(schema: Mapping[str, Any]) -> str:
+    """The schema as its file holds it."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _with_limits(schema: Any) -> Any:

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from flux_pipeline.prompts.encodings import SAMPLE_BYTES, SAVE_AS, describe_encoding
 from flux_pipeline.prompts.json_array import parse_json, read_json_array
 from flux_pipeline.prompts.spreadsheets import read_sheet
 from flux_pipeline.text import quoted
+
+if TYPE_CHECKING:  # a fifth of a second, which only a Parquet file is worth
+    import pyarrow as pa
 
 OnRowProblem: TypeAlias = Callable[[int, str], None]
 """Takes the line (0 in a format without lines) of a row that can't be used, and the message."""
@@ -390,6 +390,9 @@ def _array_values(file: BinaryIO, report: Report) -> Iterator[tuple[int, int, An
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     try:
         with pq.ParquetFile(path) as file:
             return tuple(file.schema_arrow.names)
@@ -398,6 +401,9 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     number = 0
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
@@ -431,8 +437,10 @@ def _parquet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterato
         report.rest(0, f"is no valid Parquet file from row {number + 1} on: {error}")
 
 
-def _plain_columns(schema: pa.Schema) -> list[str]:
+def _plain_columns(schema: "pa.Schema") -> list[str]:
     """The columns of single values: no picture is read to see whether a row is blank."""
+    import pyarrow as pa  # noqa: PLC0415
+
     kinds = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
 

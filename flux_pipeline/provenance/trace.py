@@ -32,7 +32,7 @@ from flux_pipeline.lineage.record import (
 )
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.request import JsonValue
-from flux_pipeline.store.base import Store, is_key
+from flux_pipeline.store.base import Store, is_key, key_of
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 from flux_pipeline.text import first_of
@@ -361,9 +361,6 @@ def read_target(store: Store, target: str, *, options: StoreOptions = NO_OPTIONS
     if colon and scheme in {"http", "https"}:
         raise StoreError("nothing is fetched from the web: save the picture, and give the file")
     if colon and scheme in {"file", "s3"}:
-        # Imported here: it loads all that compares a whole store, and a plain file needs none.
-        from flux_pipeline.audit.inventory import key_of  # noqa: PLC0415
-
         key = key_of(target, store.uri)
         if key != target and is_key(key):
             return store.get(key)

@@ -20,6 +20,9 @@ MAX_METADATA = 1950
 """Bytes of all names and values: S3's 2 KB less the checksum that the store adds."""
 SHA256_NAME = "sha256"
 """The metadata name under which a store keeps its own checksum; callers can't use it."""
+IMAGES = "images/"
+"""Where the images lie in a store."""
+_IMAGE_KEY_PARTS = 3
 _KEY = re.compile(r"[a-z0-9][a-z0-9._=-]*(?:/[a-z0-9_=-][a-z0-9._=-]*)*")
 _PREFIX = re.compile(r"(?:[a-z0-9][a-z0-9._=/-]*)?")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -108,6 +111,17 @@ def is_key(key: str) -> bool:
         and ".." not in key
         and all(len(part) <= MAX_PART for part in key.split("/"))
     )
+
+
+def key_of(uri: str, store_uri: str) -> str:
+    """The key of the object with this URI, even where the store has been moved since.
+
+    A moved store holds the same keys, and an image's key has three parts.
+    """
+    if uri.startswith(f"{store_uri}/"):
+        return uri[len(store_uri) + 1 :]
+    parts = uri.rsplit("/", _IMAGE_KEY_PARTS)[-_IMAGE_KEY_PARTS:]
+    return "/".join(parts) if f"{parts[0]}/" == IMAGES else uri
 
 
 def check_key(key: str) -> None:
