@@ -160,7 +160,10 @@ def find_store_mistake(uri: str) -> str:
         return f"the address holds '@' or '?'; {_STORE_FORMS}, and keys in AWS_ variables"
     if scheme != "s3" or not rest.startswith("//"):
         return f"no such kind of store; {_STORE_FORMS}"
-    bucket, prefix = split_bucket(uri)
+    return _find_bucket_mistake(*split_bucket(uri))
+
+
+def _find_bucket_mistake(bucket: str, prefix: str) -> str:
     if _BUCKET.fullmatch(bucket) is None:
         return "a bucket's name has 3 to 63 of a-z, 0-9, '.' and '-'"
     if _PREFIX.fullmatch(prefix) is None or len(prefix) > _MAX_PREFIX:

@@ -49,7 +49,7 @@ def blocks(language: str = "", document: str = "") -> list[Block]:
 def write_files(folder: Path) -> None:
     """Write every block that has a path, and the picture that they speak of."""
     for block in blocks():
-        if block.path:
+        if block.path and block.language != "diff":
             (folder / block.path).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.path).write_text(block.text)
     picture = folder / "configs/refs/street.jpg"
@@ -59,6 +59,11 @@ def write_files(folder: Path) -> None:
 
 def links(document: str) -> Iterator[str]:
     return (link[1] for link in _LINK.finditer(_FENCE.sub("", read(document))))
+
+
+def without_changes(document: str) -> str:
+    """A document without what it proposes to put into the code."""
+    return _FENCE.sub(lambda fence: "" if fence[1] == "diff" else fence[0], read(document))
 
 
 def words(text: str) -> list[str]:
