@@ -8,7 +8,7 @@ the same: no write depends on the lock alone. The SQL statements are at the end 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -273,7 +273,6 @@ class Transaction:
             **_key(attempt),
             "by": holder,
             "claim": attempt.claims,
-            "states": sorted(each.value for each in states),
             "word": state.value,
             "message": None if error is None else storable(error),
             "again": retryable,
@@ -281,7 +280,7 @@ class Transaction:
             "raw": None if reply is None else storable(reply),
             "how": None if resolution is None else storable(resolution),
         }
-        row = self.connection.execute(CLOSE, values).first()
+        row = self.connection.execute(close_from(states), values).first()
         if row is None:
             return False
         cost, scopes, acceptance = row
@@ -605,25 +604,35 @@ BEGIN_PRUNING = _UPDATE.where(
 SUCCEED = _UPDATE.where(_c.state == State.ACCEPTED.value).values(
     state=State.SUCCEEDED.value, reply=sa.bindparam("raw")
 )
-CLOSE = (
-    _UPDATE.where(_c.state.in_(sa.bindparam("states", expanding=True)))
-    .where(
-        sa.or_(
-            _c.state.not_in([state.value for state in sorted(CLAIMED_ALONE)]),
-            sa.and_(*_SAME_CLAIM),
+
+
+@cache
+def close_from(states: frozenset[State]) -> sa.UpdateBase:
+    """The statement that closes an attempt in one of these states.
+
+    A list of values (IN) would be written into the statement's text at each call.
+    """
+    return (
+        _UPDATE.where(sa.or_(sa.false(), *(_c.state == each.value for each in sorted(states))))
+        .where(
+            sa.or_(
+                sa.and_(*(_c.state != each.value for each in sorted(CLAIMED_ALONE))),
+                sa.and_(*_SAME_CLAIM),
+            )
         )
+        .values(
+            state=sa.bindparam("word"),
+            error=sa.bindparam("message"),
+            retryable=sa.bindparam("again"),
+            images=sa.bindparam("records"),
+            reply=sa.func.coalesce(sa.bindparam("raw"), _c.reply),
+            resolution=sa.func.coalesce(sa.bindparam("how"), _c.resolution),
+            recorded=False,
+        )
+        .returning(_c.cost_micros, _c.scopes, _c.acceptance)
     )
-    .values(
-        state=sa.bindparam("word"),
-        error=sa.bindparam("message"),
-        retryable=sa.bindparam("again"),
-        images=sa.bindparam("records"),
-        reply=sa.func.coalesce(sa.bindparam("raw"), _c.reply),
-        resolution=sa.func.coalesce(sa.bindparam("how"), _c.resolution),
-        recorded=False,
-    )
-    .returning(_c.cost_micros, _c.scopes, _c.acceptance)
-)
+
+
 MARK_RECORDED = (
     ATTEMPTS.update().where(_ANY_REQUEST, _c.latest, sa.not_(_IS_OPEN)).values(recorded=True)
 )
