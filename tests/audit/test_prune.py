@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -14,18 +15,20 @@ from flux_pipeline.audit.reindex import reindex
 from flux_pipeline.audit.rescue import rescue
 from flux_pipeline.audit.verify import verify
 from flux_pipeline.errors import StoreError
-from flux_pipeline.ledger.base import State
+from flux_pipeline.ledger.base import Ledger, State
 from flux_pipeline.ledger.sql import SqlLedger
 from flux_pipeline.lineage.asked import AskedRequests, Fingerprints, asking, short_fingerprint
 from flux_pipeline.lineage.frame import read_lineage
 from flux_pipeline.lineage.query import Snapshot, find_exact, open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.produce.plan import forecast
+from flux_pipeline.produce.removal import Removal
 from flux_pipeline.request import Request
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.open import open_store
 from tests.produce.pipeline import Pipeline, make_requests
 
+T = TypeVar("T")
 Wanted = Sequence[Request]
 
 
@@ -388,6 +391,34 @@ def test_killed_at_any_write_the_next_prune_makes_all_agree(
             break
         step += 1
     assert 6 < step < 19
+    check_truth(pipeline, requests)
+
+
+def test_killed_at_any_write_while_it_comes_back_the_next_prune_makes_all_agree(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = edited(pipeline, 16)
+    remove(pipeline, archive=tmp_path / "archive")
+    came, step = True, 0
+    while came:
+        sha = requests[step + 1].request_sha256
+        attempt = pipeline.ledger.find([sha])[sha]
+
+        def commit(work: Callable[[Ledger], T]) -> T:
+            with pipeline.ledger.transaction() as ledger:
+                return work(ledger)
+
+        removal = Removal(pipeline.store, commit, "a run", now, open_store)
+        with killed_at(step, monkeypatch):
+            try:
+                came = removal.bring_back(attempt)[0] is None
+            except Killed:
+                came = True
+        pipeline.reopen(later=1000.0 * (step + 1))
+        remove(pipeline, Found())
+        step += 1
+    assert 3 <= step < 14
+    rescue(pipeline.producer, run_id="rescue", older_than=0.0)  # writes the rows of the last one
     check_truth(pipeline, requests)
 
 

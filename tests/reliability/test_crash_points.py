@@ -25,8 +25,11 @@ NOT_REACHED = {
     "FindImage",
     "Cancel",
     "Sleep",
+    "EndRemoval",
+    "BringBack",
 }
-"""Effects of a resumed, overdue or lost request; and of none that a first run brings to its end."""
+"""Effects of a resumed, overdue or lost request; of none that a first run brings to its end; and of
+pictures that were pruned, which tests/audit/test_prune.py kills at every write."""
 EFFECTS = [effect.__name__ for effect in get_args(fx.Effect) if effect.__name__ not in NOT_REACHED]
 LOAD = Load(
     predictions=5,
