@@ -7,9 +7,10 @@ import pytest
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.servers.dagster_home import write_dagster_home
-from tests.servers.processes import run_command
+from tests.servers.processes import make_images_of, run_command
 
 Command = Callable[..., tuple[int, dict[str, Any], str]]
+Make = Callable[..., None]
 
 TWO_SETS = {
     "tale": """
@@ -52,5 +53,16 @@ def command(folder: Path, server: EmulatorServer) -> Command:
         errors.unlink(missing_ok=True)
         code, output = run_command(arguments, folder=folder, environ=given | environ)
         return code, output, errors.read_text()
+
+    return run
+
+
+@pytest.fixture
+def make(folder: Path, server: EmulatorServer) -> Make:
+    """Makes the images of these sets without Dagster's run."""
+
+    def run(*sets: str, **environ: str) -> None:
+        given = {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"}
+        make_images_of(sets, folder=folder, environ=given | environ)
 
     return run

@@ -10,7 +10,7 @@ from flux_pipeline.cli.announcement import describe_setup, shown_ledger
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.project import EnvFile
 from flux_pipeline.settings import Settings
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Make
 from tests.servers.processes import start_program
 
 CANARY = "canary-key-7f3a"
@@ -50,9 +50,9 @@ def test_the_env_file_counts_for_a_run_and_the_first_line_says_what_is_used(
     ids=" ".join,
 )
 def test_every_command_that_sends_says_it_on_standard_error(
-    command: Command, arguments: tuple[str, ...]
+    command: Command, make: Make, arguments: tuple[str, ...]
 ) -> None:
-    command("run", "map", "--json")
+    make("map")
     _, _, errors = command(*arguments, FLUX_ALERT_URL="http://127.0.0.1:9/token")
     said = [line for line in errors.splitlines() if line.startswith("provider ")]
     if arguments[0] == "retry":  # nothing has failed: nothing is sent

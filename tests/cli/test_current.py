@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Make
 
 
 def rows(command: Command, folder: Path) -> list[dict[str, Any]]:
@@ -23,13 +23,13 @@ def edit(folder: Path, before: str, after: str) -> None:
 
 
 def test_an_edit_makes_a_picture_obsolete_and_taking_it_back_makes_it_current_for_nothing(
-    command: Command, folder: Path
+    command: Command, make: Make, folder: Path
 ) -> None:
-    command("run", "tale", "--json")
+    make("tale")
     assert current(command, folder) == {"a king": True, "a frog": True}
 
     edit(folder, "a frog", "a green frog")
-    command("run", "tale", "--json")
+    make("tale")
     assert current(command, folder) == {"a king": True, "a frog": False, "a green frog": True}
     (old,) = (row for row in rows(command, folder) if row["prompt"] == "a frog")
     _, traced, _ = command("trace", old["request_sha256"], "--json")

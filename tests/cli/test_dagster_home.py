@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flux_pipeline.cli import main
+from flux_pipeline.defs.launch import open_instance
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.servers.processes import run_command, start_program
@@ -46,19 +47,31 @@ def call(
     return code, output, (folder / "errors.txt").read_text()
 
 
+def open_home() -> None:
+    """As each command begins that shows its runs in Dagster."""
+    with open_instance(Path.cwd()) as instance:
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+
+
 @pytest.mark.parametrize("_again", range(2))
 def test_first_runs_at_once_make_the_home_once_and_all_end_well(
     place: Path, server: EmulatorServer, _again: int
 ) -> None:
-    home, workers = place / "home", [place / f"worker-{number}" for number in range(4)]
+    """Two runs, each with a ledger and a store of its own, among others that open the home."""
+    home, workers = place / "home", [place / f"worker-{number}" for number in range(5)]
     home.mkdir()
-    for worker in workers:  # each has a ledger and a store of its own; the home is shared
+    for worker in workers:
         write_set(worker)
     shared = environ(server, DAGSTER_HOME=str(home))
-    started = [start_program(["run", "--json"], folder=each, environ=shared) for each in workers]
+    opening = f"{__name__}:open_home"
+    started = [
+        *(start_program((), folder=each, environ=shared, entry=opening) for each in workers[2:]),
+        *(start_program(["run", "--json"], folder=each, environ=shared) for each in workers[:2]),
+    ]
     ended = [each.wait()[0] for each in started]
 
-    assert ended == [0] * 4, "\n".join((each / "errors.txt").read_text() for each in workers)
+    assert ended == [0] * 5, "\n".join((each / "errors.txt").read_text() for each in workers)
     for database in ("history/runs.db", "history/runs/index.db", "schedules/schedules.db"):
         with sqlite3.connect(home / database) as connection:
             assert len(connection.execute("SELECT * FROM alembic_version").fetchall()) == 1

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from flux_pipeline.emulator.server import EmulatorServer
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Make
 
 COUNTS = {"requests", "unchanged", "new", "held", "usd", "seconds"}
 
@@ -19,9 +19,9 @@ def test_plan_tells_what_is_new_and_what_it_costs_and_sends_nothing(
 
 
 def test_what_was_made_is_unchanged_and_placeholders_are_refused_for_a_real_provider(
-    command: Command, server: EmulatorServer
+    command: Command, make: Make, server: EmulatorServer
 ) -> None:
-    command("run", "tale", "--json")
+    make("tale")
 
     _, output, _ = command("plan", "--json")
 
@@ -38,9 +38,9 @@ def test_what_was_made_is_unchanged_and_placeholders_are_refused_for_a_real_prov
 
 
 def test_plan_shows_each_new_edited_and_removed_prompt_with_its_text_and_parameters(
-    command: Command, folder: Path
+    command: Command, make: Make, folder: Path
 ) -> None:
-    command("run", "tale", "--json")
+    make("tale")
     edited = (folder / "configs/tale.yaml").read_text().replace("a frog", "a green frog")
     (folder / "configs/tale.yaml").write_text(edited.replace("king: a king", "queen: a queen"))
 

@@ -16,7 +16,7 @@ from flux_pipeline.cli import cli
 from flux_pipeline.cli.plan import MARK, MOST_CHARACTERS, Plan, SetPlan, as_markdown
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.produce.plan import Changes, SetForecast
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Make
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ".github/workflows/plan.yml"
@@ -132,10 +132,10 @@ def test_only_what_changed_is_new(
 
 
 def test_what_was_made_already_is_not_new(
-    changes: Callable[..., dict[str, Any]], command: Command, repository: Path
+    changes: Callable[..., dict[str, Any]], make: Make, repository: Path
 ) -> None:
     edit(repository / "configs/tale.yaml", "a frog", "a green frog")
-    command("run", "tale", "--json")
+    make("tale")
     output = changes()
     assert lists(output, "tale") == ([], ["frog"], [])
     assert output["total"]["new"] == 0

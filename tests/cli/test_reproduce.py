@@ -11,7 +11,7 @@ import yaml
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.servers.dagster_home import write_dagster_home
-from tests.servers.processes import Death, run_command
+from tests.servers.processes import Death, make_images_of, run_command
 
 TOKEN = "hf_0123456789abcdefghijABCDEFGHIJ"
 MODEL = {"model": "lucataco/flux-schnell-lora"}
@@ -38,15 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, server: EmulatorServer) -> 
     write_dagster_home(folder)
     for name, words in SETS.items():
         (folder / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(MODEL | words))
-    assert call(folder, server, "run", "--json")[0] == 0
+    make_images_of(list(SETS), folder=folder, environ=environment(server))
     return folder
+
+
+def environment(server: EmulatorServer) -> dict[str, str]:
+    return {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"}
 
 
 def call(
     folder: Path, server: EmulatorServer, *arguments: str, death: Death | None = None, **more: str
 ) -> tuple[int, dict[str, Any], str]:
     """Exit code, what was printed as JSON, and standard error."""
-    environ = {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"} | more
+    environ = environment(server) | more
     (folder / "errors.txt").unlink(missing_ok=True)
     code, output = run_command(arguments, folder=folder, environ=environ, death=death)
     return code, output, (folder / "errors.txt").read_text()

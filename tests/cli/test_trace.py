@@ -15,7 +15,7 @@ from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.lineage.schema import SCHEMA
 from tests.images.samples import strip_xmp
 from tests.servers.dagster_home import write_dagster_home
-from tests.servers.processes import run_command
+from tests.servers.processes import make_images_of, run_command
 
 Trace = Callable[..., tuple[int, str, str]]
 PROMPTS = {
@@ -39,8 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = EmulatorOptions(time_scale=0)
     with EmulatorServer(options) as server:
         environ = {"FLUX_PROVIDER": f"{server.origin}/replicate", "FLUX_API_KEY": "test-key"}
-        code, _ = run_command(["run", "--json"], folder=folder, environ=environ)
-    assert code == 0
+        make_images_of(["tale"], folder=folder, environ=environ)
     return folder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from flux_pipeline.audit.findings import Finding, Kind, Verification
 from flux_pipeline.cli.verify import verification_text
 from flux_pipeline.emulator.server import EmulatorServer
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Make
 
 KEYS = {
     "ok",
@@ -24,9 +24,9 @@ def images(folder: Path) -> list[Path]:
 
 
 def test_verify_exits_0_only_if_all_agree_but_for_findings_that_are_known(
-    command: Command, folder: Path
+    command: Command, make: Make, folder: Path
 ) -> None:
-    command("run", "--json")
+    make("tale", "map")
 
     code, output, _ = command("verify", "--deep", "--json")
     assert (code, set(output)) == (0, KEYS)
@@ -61,9 +61,9 @@ def test_verify_exits_0_only_if_all_agree_but_for_findings_that_are_known(
 
 
 def test_ledger_and_lineage_that_were_deleted_come_back_from_the_images(
-    command: Command, folder: Path, server: EmulatorServer
+    command: Command, make: Make, folder: Path, server: EmulatorServer
 ) -> None:
-    command("run", "--json")
+    make("tale", "map")
     shutil.rmtree(folder / "data" / "store" / "lineage")
     for path in (folder / "data").glob("ledger.db*"):
         path.unlink() if path.is_file() else shutil.rmtree(path)
@@ -83,8 +83,10 @@ def test_ledger_and_lineage_that_were_deleted_come_back_from_the_images(
     assert (code, output["ok"]) == (0, True)
 
 
-def test_reindex_exits_1_where_an_image_can_not_be_entered(command: Command, folder: Path) -> None:
-    command("run", "tale", "--json")
+def test_reindex_exits_1_where_an_image_can_not_be_entered(
+    command: Command, make: Make, folder: Path
+) -> None:
+    make("tale")
     stranger = images(folder)[0].with_name("holiday.jpg")
     stranger.write_bytes(b"no image")
 
