@@ -1,7 +1,7 @@
 """A studio whose prompt set is made, and what is published of it in a folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,10 @@ import pytest
 
 from flux_pipeline.making import make_images
 from flux_pipeline.prompts import PromptSet, load_prompt_set
+from flux_pipeline.publish import publisher
 from flux_pipeline.publish.publisher import Publishing, PublishReport, publish_set
 from flux_pipeline.testing import ImageStudio, open_studio
+from tests.publish.targets import Wrap
 
 HEAD = "model: lucataco/flux-schnell-lora\n"
 SHOP = (
@@ -31,6 +33,13 @@ PUBLISH = (
     "    web: {{width: 64}}\n"
     "    thumb: {{width: 16, height: 16, fit: cover, format: png}}\n"
 )
+
+BEFORE = PUBLISH.replace(
+    "  variants:", '  name: "{{name}}-{{take}}-{{variant}}.{{format}}"\n  variants:'
+)
+AFTER = BEFORE.replace("choose: first", "choose: picks.csv").replace("width: 64", "width: 48")
+"""The shoe is re-chosen, which gives it other names, and one variant is another."""
+WITHOUT_HAT = SHOP.replace("  hat: a hat\n", "")
 
 
 @dataclass
@@ -98,3 +107,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStudio]:
 def shop(made: ImageStudio, tmp_path: Path) -> Shop:
     """The shared studio, with a prompt set and a folder of the test's own."""
     return Shop(made, tmp_path, f"file:{tmp_path}/public")
+
+
+@pytest.fixture
+def wrapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[Wrap], None]:
+    """Has targets opened by way of a function."""
+    plain = publisher.open_target
+
+    def use(wrap: Wrap) -> None:
+        monkeypatch.setattr(publisher, "open_target", lambda *a, **k: wrap(plain(*a, **k)))
+
+    return use

@@ -8,6 +8,8 @@ from typing import Any
 
 from flux_pipeline.store.target import Target, TargetFile
 
+Wrap = Callable[[Target], Target]
+
 
 class Killed(BaseException):
     """The end of a publisher; no handler of errors sees it."""

@@ -13,32 +13,12 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.publish import publisher
 from flux_pipeline.publish.rendering import Renderer
 from flux_pipeline.store.target import FolderTarget, Target
-from tests.publish.conftest import PUBLISH, SHOP, Shop
-from tests.publish.targets import Killed, WatchedTarget, killed_at, missing_files
+from tests.publish.conftest import AFTER, BEFORE, WITHOUT_HAT, Shop
+from tests.publish.targets import Killed, WatchedTarget, Wrap, killed_at, missing_files
 
-BEFORE = PUBLISH.replace(
-    "  variants:", '  name: "{{name}}-{{take}}-{{variant}}.{{format}}"\n  variants:'
-)
-AFTER = BEFORE.replace("choose: first", "choose: picks.csv").replace("width: 64", "width: 48")
-"""The shoe is re-chosen, which gives it other names, and one variant is another."""
 WRITES = ("put", "delete", "exclusive")
-WITHOUT_HAT = SHOP.replace("  hat: a hat\n", "")
-
-Wrap = Callable[[Target], Target]
-
-
-@pytest.fixture
-def wrapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[Wrap], None]:
-    """Has targets opened by way of a function."""
-    plain = publisher.open_target
-
-    def use(wrap: Wrap) -> None:
-        monkeypatch.setattr(publisher, "open_target", lambda *a, **k: wrap(plain(*a, **k)))
-
-    return use
 
 
 @pytest.fixture(autouse=True)
