@@ -68,6 +68,7 @@ def test_a_word_inside_a_chinese_sentence_is_found_without_a_server(tmp_path: Pa
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS.split())
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # ms; it guards against hanging alone
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto((tmp_path / "build/site/index.html").as_uri())
