@@ -457,19 +457,18 @@ def reserve(connection: Connection, budgets: Sequence[Budget], cost: int) -> Ove
 
     The condition stands in the UPDATE itself: no reader's old sum can overspend.
     """
-    for done, budget in enumerate(budgets):
+    limited = [budget for budget in budgets if budget.limit_micros is not None]
+    for done, budget in enumerate(limited):
         over = _reserve_one(connection, budget, cost)
         if over is not None:
-            charge(connection, (each.scope for each in budgets[:done]), -cost)
+            charge(connection, (each.scope for each in limited[:done]), -cost)
             return over
+    charge(connection, (each.scope for each in budgets if each.limit_micros is None), cost)
     return None
 
 
 def _reserve_one(connection: Connection, budget: Budget, cost: int) -> OverBudget | None:
-    limit = budget.limit_micros
-    if limit is None:
-        charge(connection, [budget.scope], cost)
-        return None
+    limit = budget.limit_micros or 0
     at = storable(budget.scope)
     if connection.execute(ADD_WITHIN_LIMIT, {"at": at, "cost": cost, "most": limit}).rowcount:
         return None
@@ -482,10 +481,16 @@ def _reserve_one(connection: Connection, budget: Budget, cost: int) -> OverBudge
 
 def charge(connection: Connection, scopes: Iterable[str], cost: int) -> None:
     """Add ``cost`` to the scopes whatever their limits: money that is gone, or (below 0) free."""
-    for scope in scopes:
-        at = storable(scope)
-        if not connection.execute(ADD, {"at": at, "cost": cost}).rowcount:
-            connection.execute(FIRST_USE, {"scope": at, "used_micros": cost})
+    names = list(dict.fromkeys(map(storable, scopes)))
+    if not names:
+        return
+    values = {f"at{place}": name for place, name in enumerate(names)}
+    changed = connection.execute(_add_to(len(names)), {**values, "cost": cost}).rowcount
+    if changed == len(names):
+        return
+    for name in names:  # the others were changed
+        if connection.scalar(USED, {"at": name}) is None:
+            connection.execute(FIRST_USE, {"scope": name, "used_micros": cost})
 
 
 def dump_scopes(budgets: Sequence[Budget]) -> str:
@@ -679,5 +684,13 @@ _SAME_SCOPE = _b.scope == sa.bindparam("at")
 _COST = sa.bindparam("cost", type_=sa.BigInteger)
 USED = sa.select(_b.used_micros).where(_SAME_SCOPE)
 FIRST_USE = BUDGETS.insert()
-ADD = BUDGETS.update().where(_SAME_SCOPE).values(used_micros=_b.used_micros + _COST)
-ADD_WITHIN_LIMIT = ADD.where(_b.used_micros + _COST <= sa.bindparam("most", type_=sa.BigInteger))
+_ADD = BUDGETS.update().values(used_micros=_b.used_micros + _COST)
+ADD_WITHIN_LIMIT = _ADD.where(
+    _SAME_SCOPE, _b.used_micros + _COST <= sa.bindparam("most", type_=sa.BigInteger)
+)
+
+
+@cache
+def _add_to(scopes: int) -> sa.UpdateBase:
+    """The statement that adds to so many scopes at once, those that are there."""
+    return _ADD.where(sa.or_(*(_b.scope == sa.bindparam(f"at{each}") for each in range(scopes))))
