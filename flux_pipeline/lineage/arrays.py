@@ -6,10 +6,11 @@ A process that makes images needs no pandas: it would cost 51 MB and a quarter o
 from array import array
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
+T = TypeVar("T")
 _CODES = {
     pa.int8(): "b",
     pa.int16(): "h",
@@ -23,7 +24,7 @@ _CODES = {
 
 
 def array_of(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
-    """Values, None among them, as an array of text, booleans, numbers or times.
+    """Values, None among them, as an array of text, bytes, booleans, numbers or times.
 
     Times are given as whole numbers of their unit.
 
@@ -32,7 +33,9 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
     """
     known = None if None not in values else _bits([value is not None for value in values])
     if pa.types.is_string(kind):
-        buffers = _text_buffers(values)
+        buffers = _joined([_checked(value, str).encode() for value in values])
+    elif pa.types.is_binary(kind):
+        buffers = _joined([_checked(value, bytes) for value in values])
     elif pa.types.is_boolean(kind):
         buffers = [_bits([bool(value) for value in values])]
     else:
@@ -41,11 +44,16 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
     return pa.Array.from_buffers(kind, len(values), [known, *buffers])
 
 
-def _text_buffers(values: Sequence[Any]) -> "list[pa.Buffer]":
-    for value in values:
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"a text was expected, not {type(value).__name__}")
-    texts = [b"" if value is None else value.encode() for value in values]
+def _checked(value: Any, kind: type[T]) -> T:
+    """The value, if it is of its kind, and an empty one for None."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__} was expected, not {type(value).__name__}")
+    return value
+
+
+def _joined(texts: Sequence[bytes]) -> "list[pa.Buffer]":
     ends = array("i", accumulate(map(len, texts), initial=0))
     return [pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
 

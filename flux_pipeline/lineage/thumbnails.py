@@ -12,6 +12,7 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flux_pipeline.lineage.arrays import array_of
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
 from flux_pipeline.store.base import Store, StoredObject
 
@@ -25,7 +26,8 @@ def write_pack(
 ) -> StoredObject:
     """Write thumbnails (WebP) by the ``image_sha256`` of their images. Raises StoreError."""
     digest = hashlib.sha256("".join(sorted(thumbnails)).encode()).hexdigest()[:16]
-    images, pictures = pa.array(list(thumbnails)), pa.array(list(thumbnails.values()), pa.binary())
+    images = array_of(list(thumbnails), pa.string())
+    pictures = array_of(list(thumbnails.values()), pa.binary())
     table = pa.table([images, pictures], schema=_SCHEMA)
     body = to_parquet(table, compression="none", dictionaries=False)  # WebP is compressed
     key = f"{_PACKS}/{prompt_set}/{day.isoformat()}-{digest}.parquet"
