@@ -1,10 +1,8 @@
 """What the documents show is run: commands, Python, prompt sets, and a project of somebody else."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -21,7 +19,7 @@ from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.prompts import ByDay, load_prompt_sets
 from tests import documents
 from tests.documents import DOCUMENTS, ROOT, Block
-from tests.servers.processes import run_command
+from tests.servers.processes import run_command, start_program
 
 
 @pytest.fixture(scope="module")
@@ -195,12 +193,11 @@ def test_the_templates_of_tests_pass(tmp_path: Path) -> None:
     documents.write_files(tmp_path)
     for folder in ("src/studio", "src/studio/defs"):
         (tmp_path / folder / "__init__.py").touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
+    program = start_program(
+        ["-q", "-p", "no:cacheprovider", "-o", "pythonpath=src", "tests"],
+        folder=tmp_path,
+        environ={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they are those of this repository
+        entry="pytest:console_main",
     )
-    assert done.returncode == 0, done.stdout
+    code, printed = program.wait()
+    assert code == 0, printed

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from flux_pipeline.cli import main
+from flux_pipeline.cli.workspace import dagster_home, read_settings
 from flux_pipeline.defs.launch import open_instance
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from tests.servers.processes import run_command, start_program
 
+OPEN_HOME = f"{__name__}:open_home"
 SET = "model: lucataco/flux-schnell-lora\ndefaults: {output_format: jpg}\nprompts: {map: a map}\n"
 
 
@@ -48,15 +50,14 @@ def call(
 
 
 def open_home() -> None:
-    """As each command begins that shows its runs in Dagster."""
-    with open_instance(Path.cwd()) as instance:
-        instance.get_runs(limit=1)
-        instance.all_asset_keys()
+    """As a run begins."""
+    read_settings(None)
+    with open_instance(dagster_home()):
+        pass
 
 
-@pytest.mark.parametrize("_again", range(2))
 def test_first_runs_at_once_make_the_home_once_and_all_end_well(
-    place: Path, server: EmulatorServer, _again: int
+    place: Path, server: EmulatorServer
 ) -> None:
     """Two runs, each with a ledger and a store of its own, among others that open the home."""
     home, workers = place / "home", [place / f"worker-{number}" for number in range(5)]
@@ -64,9 +65,8 @@ def test_first_runs_at_once_make_the_home_once_and_all_end_well(
     for worker in workers:
         write_set(worker)
     shared = environ(server, DAGSTER_HOME=str(home))
-    opening = f"{__name__}:open_home"
     started = [
-        *(start_program((), folder=each, environ=shared, entry=opening) for each in workers[2:]),
+        *(start_program((), folder=each, environ=shared, entry=OPEN_HOME) for each in workers[2:]),
         *(start_program(["run", "--json"], folder=each, environ=shared) for each in workers[:2]),
     ]
     ended = [each.wait()[0] for each in started]
@@ -141,22 +141,19 @@ def test_a_home_that_dagster_would_refuse_is_one_message_with_what_to_do(
 
 @pytest.mark.parametrize("home", [' "~/home"\r', "\ufeffHOME/home"])
 def test_a_home_is_the_folder_that_dagster_takes_whatever_is_around_its_name(
-    place: Path, server: EmulatorServer, home: str
+    place: Path, home: str
 ) -> None:
     (place / "home").mkdir()
     given = {"HOME": str(place), "DAGSTER_HOME": home.replace("HOME", str(place))}
-    code, output, _ = call(place, server, "run", "--json", **given)
-    assert (code, output["total"]["failed"]) == (0, 0)
+    assert start_program((), folder=place, environ=given, entry=OPEN_HOME).wait()[0] == 0
     assert (place / "home/history/runs.db").is_file()
     assert not (place / "data/dagster").exists()
 
 
 @pytest.mark.parametrize("home", ["", '""'])
-def test_an_empty_home_counts_as_none_as_dagster_has_it(
-    place: Path, server: EmulatorServer, home: str
-) -> None:
-    code, output, _ = call(place, server, "run", "--json", DAGSTER_HOME=home)
-    assert (code, output["total"]["failed"]) == (0, 0)
+def test_an_empty_home_counts_as_none_as_dagster_has_it(place: Path, home: str) -> None:
+    given = {"DAGSTER_HOME": home}
+    assert start_program((), folder=place, environ=given, entry=OPEN_HOME).wait()[0] == 0
     assert (place / "data/dagster/history/runs.db").is_file()
 
 
