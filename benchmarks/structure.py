@@ -1,0 +1,57 @@
+"""Counts what an image costs besides time: calls, statements, commits, bytes, imports.
+
+    python -m benchmarks.structure ORIGIN STORE FOLDER COUNT
+
+Prints a JSON object; ``tests/produce/test_costs.py`` compares it with what is expected. Counts are
+the same on every machine, so speed can't be lost unseen where nobody measures it.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import sqlalchemy as sa
+from botocore.httpsession import URLLib3Session
+
+from benchmarks.pipeline import Pipeline
+
+
+def count_calls(counts: Counter[str]) -> None:
+    """Count HTTP calls of both kinds, SQL statements and commits of this process from now on."""
+    http: Any = aiohttp.ClientSession
+    s3: Any = URLLib3Session
+    request, send = http._request, s3.send  # noqa: SLF001 - what every call goes through
+
+    async def counted_request(self: Any, method: str, url: Any, **options: Any) -> Any:
+        counts[f"{method} to the provider"] += 1
+        counts["bytes sent to the provider"] += len(options.get("data") or b"")
+        return await request(self, method, url, **options)
+
+    def counted_send(self: Any, prepared: Any) -> Any:
+        counts[f"{prepared.method} to the store"] += 1
+        counts["bytes sent to the store"] += int(prepared.headers.get("content-length", 0))
+        return send(self, prepared)
+
+    http._request, s3.send = counted_request, counted_send  # noqa: SLF001
+    sa.event.listen(sa.Engine, "after_cursor_execute", lambda *_: counts.update(["statements"]))
+    sa.event.listen(sa.Engine, "commit", lambda *_: counts.update(["commits"]))
+
+
+def main() -> None:
+    origin, store, folder, images = sys.argv[1:]
+    counts: Counter[str] = Counter()
+    count_calls(counts)  # first, because the store keeps the function by which it sends
+    pipeline = Pipeline(origin, store, Path(folder))
+    counts.clear()
+    pipeline.run("counted", int(images))
+    made = dict(counts)
+    counts.clear()
+    pipeline.run("counted", int(images))
+    print(json.dumps({"made": made, "unchanged": dict(counts), "modules": sorted(sys.modules)}))
+
+
+if __name__ == "__main__":
+    main()
