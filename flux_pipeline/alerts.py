@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-
-import httpx
 
 from flux_pipeline.endpoint import find_user_mistake
 from flux_pipeline.network import Network
 from flux_pipeline.provider.tls import describe_failure, find_ca_mistake, verifying_context
 from flux_pipeline.text import safe_line
+
+if TYPE_CHECKING:  # it takes 0.1 s, and few processes send an alert
+    import httpx
 
 log = logging.getLogger(__name__)
 _MAX_LINES = 12
@@ -38,7 +39,7 @@ _HOSTS = {
     "open.larksuite.com": "feishu",
 }
 """Format of the webhooks of a host; of any other it is ``json``."""
-_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_TIMEOUT, _CONNECT_TIMEOUT = 10.0, 5.0  # s
 _TRIES = 3
 _FIRST_WAIT = 1.0
 """s before the second try, doubled before the third."""
@@ -190,6 +191,8 @@ def _deliver_over(
     network: Network, webhook: Webhook, alert: Alert, wait: Callable[[float], None]
 ) -> str:
     """Why the message was not delivered, or an empty text."""
+    import httpx  # noqa: PLC0415
+
     proxy = network.proxy_for(webhook.url)
     context = verifying_context(network.ca_file)
     through = None
@@ -201,7 +204,7 @@ def _deliver_over(
         "content-type": "application/json; charset=utf-8",
     }
     with httpx.Client(
-        timeout=_TIMEOUT,
+        timeout=httpx.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
         headers=headers,
         follow_redirects=False,
         verify=context,
@@ -218,7 +221,7 @@ def _of(scheme: str, context: ssl.SSLContext) -> ssl.SSLContext | None:
 
 
 def _deliver(
-    client: httpx.Client, webhook: Webhook, alert: Alert, wait: Callable[[float], None]
+    client: "httpx.Client", webhook: Webhook, alert: Alert, wait: Callable[[float], None]
 ) -> str:
     # Tried again where the message was not taken, and not where the answer was lost: an alert that
     # comes twice is worse than a missing one, which is in the log.
@@ -232,8 +235,10 @@ def _deliver(
     return problem
 
 
-def _post(client: httpx.Client, webhook: Webhook, alert: Alert) -> tuple[str, bool]:
+def _post(client: "httpx.Client", webhook: Webhook, alert: Alert) -> tuple[str, bool]:
     """Why the message was not delivered (empty: it was), and whether another try may help."""
+    import httpx  # noqa: PLC0415
+
     post = build_post(webhook, alert, now=time.time())
     try:
         with client.stream("POST", post.url, content=post.body) as reply:
@@ -257,7 +262,7 @@ def _post(client: httpx.Client, webhook: Webhook, alert: Alert) -> tuple[str, bo
     return safe_line(refusal(webhook, body)), False
 
 
-def _why_unreachable(error: httpx.TransportError) -> str:
+def _why_unreachable(error: "httpx.TransportError") -> str:
     """The kind of error; of a refused certificate, the reason and what to set."""
     cause: BaseException | None = error
     while cause is not None:

@@ -9,41 +9,31 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-import anyio
 import dagster as dg
 from pydantic import Field
 
 from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
-from flux_pipeline.audit.ownership import (
-    check_store,
-    claim_ledger,
-    describe_mismatch,
-    raise_generation,
-)
 from flux_pipeline.environment import split_list
 from flux_pipeline.errors import ConfigError, Problem, StoreError, WrongStore
-from flux_pipeline.images.signing import open_signer
-from flux_pipeline.ledger.open import open_ledger
-from flux_pipeline.ledger.sql import SqlLedger, SqlRates
 from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.network import Network
 from flux_pipeline.produce.policy import Policy
-from flux_pipeline.produce.producer import Producer
-from flux_pipeline.produce.shutdown import end_streams
-from flux_pipeline.produce.spool import Spool
-from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import ProviderConfig
 from flux_pipeline.provider.offers import known_offer
-from flux_pipeline.provider.reach import Reached, reach
 from flux_pipeline.rate_limit import Kind
 from flux_pipeline.settings import ALERT_FORMATS, EMULATOR, LEDGER_VARIABLE, Settings, is_emulated
 from flux_pipeline.store.base import Store, check_readable
 from flux_pipeline.store.open import open_store
-from flux_pipeline.store.unavailable import UnavailableStore
 from flux_pipeline.store_options import ONE, StoreOptions
+
+if TYPE_CHECKING:
+    from flux_pipeline.ledger.sql import SqlLedger
+    from flux_pipeline.produce.producer import Producer
+    from flux_pipeline.provider.client import Provider
+    from flux_pipeline.provider.config import ProviderConfig
+    from flux_pipeline.provider.reach import Reached
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 100
@@ -217,10 +207,12 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """End the streams of an interrupted step: Dagster does not close its generator."""
+        from flux_pipeline.produce.shutdown import end_streams
+
         end_streams()
 
     @contextmanager
-    def open(self, *, reading: bool = False) -> Iterator[Producer]:
+    def open(self, *, reading: bool = False) -> "Iterator[Producer]":
         """Open ledger, store and provider, and close them at the end of the block.
 
         With ``reading`` ledger and store need not belong to each other, and the store need not be
@@ -232,6 +224,14 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 provider's.
             LedgerError: The ledger can't be written, or is another store's or provider's.
         """
+        from flux_pipeline.audit.ownership import raise_generation
+        from flux_pipeline.images.signing import open_signer
+        from flux_pipeline.ledger.open import open_ledger
+        from flux_pipeline.ledger.sql import SqlRates
+        from flux_pipeline.produce.producer import Producer
+        from flux_pipeline.produce.spool import Spool
+        from flux_pipeline.provider.client import Provider
+
         signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
         with ExitStack() as stack:
             config = stack.enter_context(self._provider_config())
@@ -264,12 +264,15 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 open_archive=partial(open_store, options=self._store_options()),
             )
 
-    def _usable_store(self, ledger: SqlLedger, *, reading: bool) -> Store:
+    def _usable_store(self, ledger: "SqlLedger", *, reading: bool) -> Store:
         """Give the store; one that only refuses, where it can't be used and something is paid.
 
         What was accepted is then still fetched, before the provider deletes it, and waits in the
         spool. With nothing open at the provider the error is raised.
         """
+        from flux_pipeline.audit.ownership import check_store, claim_ledger
+        from flux_pipeline.store.unavailable import UnavailableStore
+
         store = self.open_store()
         emulated = is_emulated(self.provider)
         only_writer = self._store_options().writers == ONE
@@ -288,7 +291,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         return store
 
     @contextmanager
-    def open_provider(self) -> Iterator[Callable[[], Provider]]:
+    def open_provider(self) -> "Iterator[Callable[[], Provider]]":
         """Give what makes a client of the provider, for questions that cost nothing.
 
         Neither store nor ledger is opened, so that the rate is this process's own.
@@ -296,15 +299,21 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         Raises:
             ConfigError: The provider's address or key are wrong.
         """
+        from flux_pipeline.provider.client import Provider
+
         with self._provider_config() as config:
             yield lambda: Provider(config)
 
-    def reach(self) -> Reached:
+    def reach(self) -> "Reached":
         """Ask the provider once for something that is free.
 
         Raises:
             ConfigError: The provider's address or key are wrong.
         """
+        import anyio
+
+        from flux_pipeline.provider.reach import reach
+
         with self._provider_config() as config:
             return anyio.run(reach, config)
 
@@ -318,6 +327,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         Raises:
             WrongStore: It is not the ledger's: a folder that was moved away is not made anew.
         """
+        from flux_pipeline.audit.ownership import describe_mismatch
+        from flux_pipeline.ledger.open import open_ledger
+
         store = self.open_store()
         with open_ledger(self.ledger) as ledger:
             if mismatch := describe_mismatch(ledger, store):
@@ -335,14 +347,13 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             raise ConfigError([Problem("store", 0, "store_options", str(mistake))]) from None
 
     @contextmanager
-    def _provider_config(self) -> Iterator[ProviderConfig]:
+    def _provider_config(self) -> "Iterator[ProviderConfig]":
         """The provider's configuration; the embedded emulator runs until the end of the block."""
         if self.provider != EMULATOR:
             yield self._configured(known_offer(self.provider).base_url, self.api_key)
             return
-        # Here, so that only the embedded emulator's user pays for its server.
-        from flux_pipeline.emulator.options import EmulatorOptions  # noqa: PLC0415
-        from flux_pipeline.emulator.server import EmulatorServer  # noqa: PLC0415
+        from flux_pipeline.emulator.options import EmulatorOptions
+        from flux_pipeline.emulator.server import EmulatorServer
 
         unlimited = EmulatorOptions(
             creates_per_minute=None,
@@ -352,7 +363,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         with EmulatorServer(unlimited, state_dir=Path(self.state)) as server:
             yield self._configured(server.origin, EMULATOR)
 
-    def _configured(self, base_url: str, api_key: str) -> ProviderConfig:
+    def _configured(self, base_url: str, api_key: str) -> "ProviderConfig":
+        from flux_pipeline.provider.config import ProviderConfig
+
         offer = known_offer(self.provider)
         return ProviderConfig(
             base_url=base_url,

@@ -13,6 +13,7 @@ import pytest
 
 HEAVY = (
     "aiohttp",
+    "alembic",
     "boto3",
     "c2pa",
     "dagster",
@@ -68,7 +69,9 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.cli.init": set(),
     "flux_pipeline.cli.doctor": set(),
     "flux_pipeline.cli.completion": set(),
-    "flux_pipeline.definitions": _TABLE | _PROVIDER | {"dagster"},
+    "flux_pipeline.definitions": _SETS | {"dagster"},
+    "flux_pipeline.defs.components": _SETS | {"dagster"},
+    "flux_pipeline.defs.launch": _SETS | {"alembic", "dagster", "sqlalchemy"},
 }
 
 

@@ -98,7 +98,7 @@ def load_definitions() -> "tuple[dg.Definitions, str]":
 
         return load(project), project.code_location
     from flux_pipeline.definitions import defs
-    from flux_pipeline.defs.launch import CODE_LOCATION
+    from flux_pipeline.defs.keys import CODE_LOCATION
 
     return defs(), CODE_LOCATION
 

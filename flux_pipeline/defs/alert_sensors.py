@@ -9,19 +9,22 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from flux_pipeline.alerts import Alert, Kind, build_alert
-from flux_pipeline.audit.rescue import Rescued
-from flux_pipeline.defs.launch import CODE_LOCATION, Launched, explain_failure
+from flux_pipeline.defs.keys import CODE_LOCATION
 from flux_pipeline.defs.partitions import due_times
-from flux_pipeline.defs.run_summary import HELD, NOT_STORED
+from flux_pipeline.defs.run_summary import HELD, NOT_STORED, explain_failure
 from flux_pipeline.ledger.base import State
 from flux_pipeline.produce.report import Stop
 from flux_pipeline.resources import AlertSender
 from flux_pipeline.text import count_noun
+
+if TYPE_CHECKING:
+    from flux_pipeline.audit.rescue import Rescued
+    from flux_pipeline.defs.launch import Launched
 
 ALERT_SENDER = "alert_sender"
 """The key under which the sensors expect an ``AlertSender``."""
@@ -90,7 +93,7 @@ def build_alerts(
 
 
 def notify_launched(
-    instance: dg.DagsterInstance, launched: Launched, alert_sender: AlertSender
+    instance: dg.DagsterInstance, launched: "Launched", alert_sender: AlertSender
 ) -> None:
     """Send an alert for a run that this process launched, if it failed."""
     run = None if launched.success else instance.get_run_by_id(launched.run_id)
@@ -101,7 +104,7 @@ def notify_launched(
 
 
 def notify_rescued(
-    instance: dg.DagsterInstance, run_id: str, rescued: Rescued, alert_sender: AlertSender
+    instance: dg.DagsterInstance, run_id: str, rescued: "Rescued", alert_sender: AlertSender
 ) -> None:
     """Send an alert for what a rescue had to hold, or could not store: its run does not fail.
 

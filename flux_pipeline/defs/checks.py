@@ -18,9 +18,7 @@ from flux_pipeline.defs.data_versions import Target, find_target
 from flux_pipeline.defs.metadata import Metadata
 from flux_pipeline.defs.run_summary import NOT_STORED, Outcome, RunFindings, missing_images
 from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
-from flux_pipeline.images.inspection import inspect_image
 from flux_pipeline.ledger.base import Budget
-from flux_pipeline.lineage.query import find_unrecorded
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.produce.budgets import NAMES, usd
 from flux_pipeline.produce.report import PartitionReport, Stop, Tally
@@ -203,6 +201,8 @@ def readable(check_input: CheckInput) -> Verdict:
 
 
 def _broken(store: Store, sample: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
+    from flux_pipeline.images.inspection import inspect_image
+
     for record in sample:
         uri = record.uri or ""
         try:
@@ -234,6 +234,8 @@ def different(check_input: CheckInput) -> Verdict:
 
 def recorded(check_input: CheckInput) -> Verdict:
     """Whether lineage and store hold the same images."""
+    from flux_pipeline.lineage.query import find_unrecorded
+
     findings = check_input.outcome.findings
     try:
         seen = find_unrecorded(

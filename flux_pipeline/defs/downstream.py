@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.dependency import NodeHandle
@@ -23,7 +23,9 @@ from dagster._core.execution.plan.objects import StepFailureData, UserFailureDat
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import build_partitions
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.reading import HasPromptSet, find_prompt_set
+
+if TYPE_CHECKING:
+    from flux_pipeline.reading import HasPromptSet
 
 NO_FAILURE = "no_partition_failed"
 """The check that fails a run whose step has ended well in spite of a failed partition."""
@@ -49,7 +51,7 @@ class ImagesAsset:
         return dg.AssetDep(self.key)
 
 
-def images_of(prompt_set: str | Path | PromptSet | HasPromptSet) -> ImagesAsset:
+def images_of(prompt_set: "str | Path | PromptSet | HasPromptSet") -> ImagesAsset:
     """Key, partitions and dependency of a prompt set's images, for assets downstream.
 
     ``prompt_set`` is the name of one in the folder of FLUX_CONFIGS, the path of its file, a loaded
@@ -58,6 +60,8 @@ def images_of(prompt_set: str | Path | PromptSet | HasPromptSet) -> ImagesAsset:
     Raises:
         ConfigError: There is none, or its file is wrong.
     """
+    from flux_pipeline.reading import find_prompt_set
+
     found = find_prompt_set(prompt_set)
     return ImagesAsset(SetKeys(found.name).images, build_partitions(found))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -37,14 +38,11 @@ from flux_pipeline.defs.partitions import (
 )
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
-from flux_pipeline.gallery.build import build_gallery
 from flux_pipeline.gallery.selection import read_selection
 from flux_pipeline.ledger.base import Budget
-from flux_pipeline.lineage.asked import AskedRequests, asking
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.policy import RunContext
-from flux_pipeline.produce.producer import Producer
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet
@@ -53,6 +51,10 @@ from flux_pipeline.resources import ImageProducer
 from flux_pipeline.settings import is_emulated
 from flux_pipeline.store.base import Store
 from flux_pipeline.text import count_noun, first_of
+
+if TYPE_CHECKING:
+    from flux_pipeline.lineage.asked import AskedRequests
+    from flux_pipeline.produce.producer import Producer
 
 COST_TAG = "flux/cost_usd"
 """The run's tag with the USD spent or reserved, updated with every line of progress."""
@@ -146,6 +148,8 @@ class SetEvents:
         if not self._selects(self.keys.images):
             yield iter(())
             return
+        from flux_pipeline.lineage.asked import AskedRequests
+
         run, limits = self._run_of(self.prompt_set), self._limits_of(self.prompt_set)
         contents = self._contents.values()
         estimate = sum(content.usd for content in contents)
@@ -185,11 +189,15 @@ class SetEvents:
 
     def _asking(self, store: Store) -> AbstractContextManager[None]:
         """Say that what is asked for is being read, so that nothing of it is pruned meanwhile."""
+        from flux_pipeline.lineage.asked import asking
+
         run_id = self.context.run.run_id
         return asking(store, self.prompt_set.name, run_id=run_id, now=datetime.now(UTC))
 
     def _note_asked(self) -> None:
         """Write down what the partitions ask for, which makes images current or obsolete."""
+        from flux_pipeline.lineage.asked import AskedRequests
+
         noted = AskedRequests()
         for _, requests in noted.watch(requests_by_partition(self.prompt_set, self._partitions)):
             for _ in requests:
@@ -197,7 +205,7 @@ class SetEvents:
         noted.close(self._partitions)
         self._write_asked(noted)
 
-    def _write_asked(self, noted: AskedRequests) -> None:
+    def _write_asked(self, noted: "AskedRequests") -> None:
         noted.write(
             self.resource.open_pages(),
             self.prompt_set.name,
@@ -272,6 +280,8 @@ class SetEvents:
         """Add new images to the page of all that the set has ever made, and materialize it."""
         if not self._selects(self.keys.gallery):
             return
+        from flux_pipeline.gallery.build import build_gallery
+
         built = build_gallery(
             self.resource.open_pages(),
             self.prompt_set.name,
@@ -361,11 +371,11 @@ class SetEvents:
         event = found[0].asset_materialization if found else None
         return {PREVIEW: event.metadata[PREVIEW]} if event and PREVIEW in event.metadata else {}
 
-    def _log_progress(self, producer: Producer, line: str) -> None:
+    def _log_progress(self, producer: "Producer", line: str) -> None:
         self.context.log.info(line)
         self._tag_cost(producer)  # with every line, because a run that is killed has no end
 
-    def _tag_cost(self, producer: Producer) -> None:
+    def _tag_cost(self, producer: "Producer") -> None:
         spent = producer.ledger.spent_micros(f"run:{self.context.run.run_id}")
         self._tag({COST_TAG: f"{spent / 1_000_000:.4f}"})
 

@@ -7,15 +7,17 @@ It reads through ledger and store of the resource ``image_producer``, and so als
 still going on has stored. It writes nothing: the step of a set stores its images itself.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.prompts import PromptSet
-from flux_pipeline.reading import Images, current_images
 from flux_pipeline.text import first_of
+
+if TYPE_CHECKING:
+    from flux_pipeline.reading import Images
 
 _MOST_NAMED = 20
 
@@ -29,12 +31,14 @@ class ImagesIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write nothing."""
 
-    def load_input(self, context: dg.InputContext) -> Images:
+    def load_input(self, context: dg.InputContext) -> "Images":
         """Load the images of the run's partitions, those that are there and the others by name.
 
         Raises:
             dagster.Failure: No partition is there, or ledger or store can't be read.
         """
+        from flux_pipeline.reading import current_images
+
         asset = SetKeys(self._prompt_set.name).images.to_user_string()
         asked = list(context.asset_partition_keys) if context.has_asset_partitions else None
         producer = context.resources.image_producer

@@ -1,4 +1,4 @@
-"""Asset keys, job names and run tags of a prompt set."""
+"""Asset keys, job names and run tags of a prompt set, and the name of the code location."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ import dagster as dg
 
 from flux_pipeline.prompts import PromptSet
 
+CODE_LOCATION = "flux_pipeline"
+"""As in ``workspace.yaml`` and ``[tool.dg.project]``."""
 LINEAGE = dg.AssetKey("lineage")
 SPEND = dg.AssetKey("spend")
 GALLERY = dg.AssetKey("gallery")

@@ -12,7 +12,7 @@ import re
 import socket
 import sqlite3
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,14 +29,13 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
+from flux_pipeline.defs.run_summary import explain_failure
 from flux_pipeline.errors import ConfigError, HistoryError, Problem
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.text import safe_line
 
-CODE_LOCATION = "flux_pipeline"
-"""As in ``workspace.yaml`` and ``[tool.dg.project]``."""
 _REPOSITORY = "__repository__"
 _PROCESS_TAG = "flux/process"
 """``host:process id:run id`` of the process that runs a run, by which a dead one is found."""
@@ -322,18 +321,6 @@ def _launch_job(
         raise KeyboardInterrupt
     failures = result.filter_events(lambda event: event.is_step_failure)
     return Launched(run_id, result.success, *explain_failure(failures))
-
-
-def explain_failure(failures: Iterable[dg.DagsterEvent]) -> tuple[str, Mapping[str, Any]]:
-    """The description and metadata of the first step's failure; else the message of its error."""
-    for event in failures:
-        data = event.step_failure_data
-        said = data.user_failure_data
-        if said and said.description:
-            metadata = {name: value.value for name, value in (said.metadata or {}).items()}
-            return str(said.description), metadata
-        return (str(data.error.message).strip() if data.error else ""), {}
-    return "", {}
 
 
 def _cancel_dead_runs(instance: dg.DagsterInstance) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.partitions import Content
-from flux_pipeline.images.inspection import miniature
 from flux_pipeline.lineage.record import EMULATED, ContentCredentials, ImageRecord, ImageStatus
 from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import PartitionReport
@@ -161,6 +160,8 @@ def _previews(report: PartitionReport) -> Iterator[tuple[str, dg.MetadataValue]]
         if everything:
             yield PREVIEW, dg.MetadataValue.md(everything)
         return
+    from flux_pipeline.images.inspection import miniature
+
     name, first = pictures[0]
     room = (_MARKDOWN_LIMIT - 1 - len(_picture(name, b""))) // 4 * 3
     if small := miniature(first, room):

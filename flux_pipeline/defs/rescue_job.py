@@ -8,10 +8,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from flux_pipeline.audit.rescue import RESCUE_AFTER, rescue
 from flux_pipeline.defs.alert_sensors import notify_rescued
 from flux_pipeline.defs.events import reported_errors
-from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.resources import AlertSender, ImageProducer
 
 RESCUE = "rescue_predictions"
@@ -28,6 +26,8 @@ def finish_what_was_left(
     context: dg.OpExecutionContext, image_producer: ImageProducer, alert_sender: AlertSender
 ) -> None:
     """Finish them; not in the pool of the runs that make images, where one that hangs blocks it."""
+    from flux_pipeline.audit.rescue import rescue
+
     with reported_errors(), image_producer.open() as producer:
         done = rescue(producer, run_id=context.run_id)
     for line in [*done.reasons.lines(_MOST_REASONS), *done.notices, *done.unreadable.values()]:
@@ -61,6 +61,9 @@ def build_rescue_job() -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     def every_ten_minutes(
         context: dg.ScheduleEvaluationContext, image_producer: ImageProducer
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        from flux_pipeline.audit.rescue import RESCUE_AFTER
+        from flux_pipeline.ledger.open import open_ledger
+
         with open_ledger(image_producer.ledger) as ledger:
             left = ledger.unfinished(older_than=RESCUE_AFTER, limit=1)
         if left:

@@ -9,12 +9,11 @@ import hashlib
 import heapq
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
-import numpy.typing as npt
 
 from flux_pipeline.defs.metadata import is_emulated, reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
@@ -28,6 +27,10 @@ from flux_pipeline.produce.report import (
     time_left,
 )
 from flux_pipeline.text import count_noun, first_of, safe_text, show_usd
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MOST_NAMED = 20
 """Partitions that a message names."""
@@ -301,7 +304,8 @@ class LookAlikes:
     _pixels: set[bytes] = field(default_factory=set)
     _known: set[int] = field(default_factory=set)
     """Hashes of the addresses."""
-    _hashes: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(WINDOW, np.uint64))
+    _hashes: "npt.NDArray[np.uint64] | None" = None
+    """Difference hashes of the images in the window; made with the first."""
     _addresses: list[str] = field(default_factory=list)
     _next: int = 0
 
@@ -330,18 +334,38 @@ class LookAlikes:
 
     def _near(self, dhash: int) -> str:
         """The address of the first image in the window that looks like this one."""
+        if self._hashes is None:
+            return ""
         known = self._hashes[: len(self._addresses)]
+        import numpy as np
+
         bits = np.bitwise_count(known ^ np.uint64(dhash))
         found = np.flatnonzero((bits <= ALIKE) & (known != 0))
         return self._addresses[int(found[np.argmin(bits[found])])] if len(found) else ""
 
     def _remember(self, dhash: int, address: str) -> None:
+        if self._hashes is None:
+            import numpy as np
+
+            self._hashes = np.zeros(WINDOW, np.uint64)
         self._hashes[self._next] = dhash
         if self._next < len(self._addresses):
             self._addresses[self._next] = address
         else:
             self._addresses.append(address)
         self._next = (self._next + 1) % WINDOW
+
+
+def explain_failure(failures: Iterable[dg.DagsterEvent]) -> tuple[str, Mapping[str, Any]]:
+    """The description and metadata of the first step's failure; else the message of its error."""
+    for event in failures:
+        data = event.step_failure_data
+        said = data.user_failure_data
+        if said and said.description:
+            metadata = {name: value.value for name, value in (said.metadata or {}).items()}
+            return str(said.description), metadata
+        return (str(data.error.message).strip() if data.error else ""), {}
+    return "", {}
 
 
 def _misfit(result: Result, record: ImageRecord) -> str:

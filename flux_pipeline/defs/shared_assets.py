@@ -4,23 +4,25 @@ They cost nothing: each is derived from what the runs have stored, and can be ma
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
 
 from flux_pipeline.defs.events import reported_errors
 from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys
-from flux_pipeline.gallery.build import build_overview
-from flux_pipeline.lineage.query import is_emulated, open_snapshot
+from flux_pipeline.lineage.columns import (
+    LINEAGE_COLUMNS,
+    SPEND_COLUMNS,
+    SPEND_SOURCES,
+    Column,
+)
 from flux_pipeline.lineage.record import EMULATED
-from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.spend import SPEND_SCHEMA, SPEND_SOURCES, group_spending, spending, total
-from flux_pipeline.lineage.spend_report import PAGE_KEY, spend_png, write_spending
-from flux_pipeline.lineage.table import compact
 from flux_pipeline.resources import ImageProducer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _GROUP = "shared"
 _MOST_ROWS = 60
@@ -44,13 +46,15 @@ def _build_lineage(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
         deps=[SetKeys(name).images for name in prompt_sets],
         group_name=_GROUP,
         kinds={"parquet"},
-        metadata={"dagster/column_schema": _columns(SCHEMA)},
+        metadata={"dagster/column_schema": _described(LINEAGE_COLUMNS)},
     )
     def lineage(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
         """One row for every image that was ever asked for, the current ones, in one file.
 
         Derived from the parts that runs write, and made again from them at any time.
         """
+        from flux_pipeline.lineage.table import compact
+
         with reported_errors():
             done = compact(image_producer.open_pages())
         return dg.MaterializeResult(
@@ -71,7 +75,7 @@ def _build_spend() -> dg.AssetsDefinition:
         group_name=_GROUP,
         kinds={"matplotlib", "csv"},
         metadata={
-            "dagster/column_schema": _columns(SPEND_SCHEMA),
+            "dagster/column_schema": _described(SPEND_COLUMNS),
             "dagster/column_lineage": _COLUMN_LINEAGE,
         },
     )
@@ -80,6 +84,10 @@ def _build_spend() -> dg.AssetsDefinition:
 
         A plot and tables as one page, and a CSV of the same rows.
         """
+        from flux_pipeline.lineage.query import is_emulated, open_snapshot
+        from flux_pipeline.lineage.spend import group_spending, spending
+        from flux_pipeline.lineage.spend_report import PAGE_KEY, write_spending
+
         with reported_errors():
             store = image_producer.open_pages()
             snapshot = open_snapshot(store)
@@ -113,6 +121,8 @@ def _build_gallery(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
     )
     def gallery(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
         """Every image of every prompt set on one page, from the pages of their own galleries."""
+        from flux_pipeline.gallery.build import build_overview
+
         with reported_errors():
             built = build_overview(image_producer.open_pages(), now=datetime.now(UTC))
         return dg.MaterializeResult(
@@ -129,7 +139,9 @@ def _build_gallery(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
     return gallery
 
 
-def _sums(table: pa.Table) -> dict[str, int | float]:
+def _sums(table: "pa.Table") -> dict[str, int | float]:
+    from flux_pipeline.lineage.spend import total
+
     sums = total(table)
     return {
         "flux/predictions": sums["predictions"],
@@ -141,15 +153,17 @@ def _sums(table: pa.Table) -> dict[str, int | float]:
     }
 
 
-def _plot(table: pa.Table) -> dict[str, dg.MetadataValue]:
+def _plot(table: "pa.Table") -> dict[str, dg.MetadataValue]:
     """Metadata with USD a day as a picture of some 15 KB; nothing where nothing was spent."""
+    from flux_pipeline.lineage.spend_report import spend_png
+
     if not (picture := spend_png(table)):
         return {}
     data = base64.b64encode(picture).decode()
     return {"flux/plot": dg.MetadataValue.md(f"![USD a day](data:image/png;base64,{data})")}
 
 
-def _markdown(table: pa.Table) -> str:
+def _markdown(table: "pa.Table") -> str:
     """A Markdown table. Cells are names, dates and numbers, so none has to be escaped."""
     cells = [
         [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row.values()]
@@ -159,11 +173,12 @@ def _markdown(table: pa.Table) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _columns(schema: pa.Schema) -> dg.TableSchema:
-    columns = []
-    for field in schema:
-        about = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
-        unit = f" ({about['unit']})" if "unit" in about else ""
-        description = f"{about.get('description', '')}{unit}"
-        columns.append(dg.TableColumn(field.name, str(field.type), description))
-    return dg.TableSchema(columns)
+def _described(columns: Iterable[Column]) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                each.name, each.kind, each.description + (f" ({each.unit})" if each.unit else "")
+            )
+            for each in columns
+        ]
+    )

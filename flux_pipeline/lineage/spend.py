@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flux_pipeline.lineage.columns import SPEND_COLUMNS
 from flux_pipeline.lineage.query import Snapshot
 from flux_pipeline.lineage.record import TIMES, ImageStatus
-from flux_pipeline.lineage.schema import described_field, request_days
+from flux_pipeline.lineage.schema import arrow_schema, request_days
 from flux_pipeline.lineage.table import Integers, is_any_of
 
 By: TypeAlias = Literal["day", "set", "model"]
@@ -24,41 +25,7 @@ _STATUSES = {
     "failed": ImageStatus.FAILED,
 }
 
-SPEND_SCHEMA = pa.schema(
-    [
-        described_field(
-            "day", pa.date32(), "the day of the request; empty where no time is known", "UTC"
-        ),
-        described_field("prompt_set", pa.string(), "the prompt set's name"),
-        described_field("model", pa.string(), "owner/name"),
-        described_field(
-            "predictions", pa.int64(), "distinct predictions that the provider accepted"
-        ),
-        described_field("images", pa.int64(), "images stored, also what was removed since"),
-        described_field("refused", pa.int64(), "images that the provider refused or left out"),
-        described_field("failed", pa.int64(), "images that could not be made or kept"),
-        described_field("usd", pa.float64(), "estimate from the model's price table", "USD"),
-        described_field(
-            "measured_usd",
-            pa.float64(),
-            "by the provider's metrics where they tell, else the estimate",
-            "USD",
-        ),
-        described_field("seconds", pa.float64(), "time of the predictions at the provider", "s"),
-    ]
-)
-
-SPEND_SOURCES = {
-    "day": list(TIMES),
-    "prompt_set": ["prompt_set"],
-    "model": ["model"],
-    "predictions": ["prediction_id"],
-    **{name: ["status"] for name in _STATUSES},
-    "usd": ["cost_usd"],
-    "measured_usd": ["measured_usd", "cost_usd"],
-    "seconds": ["predict_seconds", "prediction_id"],
-}
-"""The columns of the lineage table that each column comes from."""
+SPEND_SCHEMA = arrow_schema(SPEND_COLUMNS)
 SUMS = SPEND_SCHEMA.names[3:]
 """The columns that can be added up."""
 _KEYS = SPEND_SCHEMA.names[:3]

@@ -4,8 +4,6 @@ import ssl
 from functools import cache
 from pathlib import Path
 
-import httpx
-
 from flux_pipeline.network import CA_VARIABLES
 
 _OF_AN_UNKNOWN_CA = frozenset({2, 18, 19, 20, 21, 24, 26, 27})
@@ -24,6 +22,8 @@ def verifying_context(ca_file: str = "") -> ssl.SSLContext:
         OSError: The file can't be read, or is no PEM (``ssl.SSLError``).
     """
     if not ca_file:
+        import httpx  # noqa: PLC0415 - 0.1 s, where only a webhook is configured
+
         context = httpx.create_ssl_context(trust_env=False)
         context.load_default_certs()
         return context

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from flux_pipeline.defs.build import build_definitions
-from flux_pipeline.defs.launch import CODE_LOCATION, Launched, launch_job, launch_set, open_instance
+from flux_pipeline.defs.keys import CODE_LOCATION
+from flux_pipeline.defs.launch import Launched, launch_job, launch_set, open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce.report import Result, observing

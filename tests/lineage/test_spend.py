@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 
 from flux_pipeline.lineage import table
+from flux_pipeline.lineage.columns import SPEND_SOURCES
 from flux_pipeline.lineage.parts import write_part
 from flux_pipeline.lineage.query import open_snapshot
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import (
     SPEND_SCHEMA,
-    SPEND_SOURCES,
     SUMS,
     By,
     group_spending,
