@@ -42,7 +42,7 @@ _BATCH = 500
 """Requests that are looked up at once, and records in memory at most, about 2 KB each."""
 _REPRODUCED = reproduction_partition("")
 """How the partitions of images that were made again for a comparison begin."""
-_OVER = frozenset({State.STORED, State.REFUSED})
+OVER = frozenset({State.STORED, State.REFUSED})
 """A request in another state is not over: its partition has to be run again."""
 
 
@@ -249,7 +249,7 @@ class Current:
         for request, attempt in self._attempts(asked):
             partition = request.source.partition
             empty.discard(partition)
-            if attempt is None or attempt.state not in _OVER:
+            if attempt is None or attempt.state not in OVER:
                 open_ones.add(partition)
             else:
                 kept[partition] += sum(1 for _ in stored_images(request, attempt))

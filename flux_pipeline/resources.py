@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flux_pipeline.provider.client import Provider
     from flux_pipeline.provider.config import ProviderConfig
     from flux_pipeline.provider.reach import Reached
+    from flux_pipeline.publish.publisher import Publishing
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 100
@@ -338,6 +339,24 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                     " or set FLUX_STORE"
                 )
         return store
+
+    def open_publishing(self) -> "Publishing":
+        """What the chosen images of a set are published with: store, ledger and signer.
+
+        Raises:
+            ConfigError: The signer's files are wrong.
+            WrongStore: As ``open_pages``.
+        """
+        from flux_pipeline.images.signing import open_signer
+        from flux_pipeline.publish.publisher import Publishing
+
+        return Publishing(
+            store=self.open_pages(),
+            ledger=self.ledger,
+            store_options=self._store_options(),
+            signer=open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa),
+            embed_prompt=self.embed_prompt,
+        )
 
     def _store_options(self) -> StoreOptions:
         """The options as one value. Raises ConfigError with every mistake."""

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from flux_pipeline.defs.downstream import NO_FAILURE
-from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, set_tags
+from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, asset_keys, set_tags
 from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet, group_by_chain
 
@@ -36,6 +36,7 @@ class Conditions:
     prompts: Condition | None = None
     images: Condition | None = None
     gallery: Condition | None = None
+    published: Condition | None = None
 
 
 def build_conditions(prompt_set: PromptSet) -> Conditions:
@@ -43,7 +44,8 @@ def build_conditions(prompt_set: PromptSet) -> Conditions:
 
     Images are requested when their prompts' data version changes, not with ``eager``: that would
     request every image whenever the prompts are merely read again. A missing partition is requested
-    once, and not again while it fails: each try could cost money.
+    once, and not again while it fails: each try could cost money. Published is also requested when
+    what is published, how, or the file of picks is another.
     """
     if prompt_set.automation != "on_change":
         return Conditions()
@@ -56,20 +58,25 @@ def build_conditions(prompt_set: PromptSet) -> Conditions:
         prompts=(AC.code_version_changed() | missing).since(once) & idle,
         images=(changed | missing).since(once) & ready & idle,
         gallery=AC.eager().without(~AC.any_deps_missing()),
+        published=(AC.code_version_changed() | changed | missing).since(once) & ready & idle,
     )
 
 
 def build_job(prompt_set: PromptSet) -> Any:  # the type of define_asset_job is not public
-    """Build the job that makes prompts, images and gallery in one run."""
+    """Build the job that makes all assets of the set in one run."""
     keys = SetKeys(prompt_set.name)
-    # Nothing follows the one step here, so that it fails the run itself.
-    needless = dg.AssetSelection.checks(dg.AssetCheckKey(keys.images, NO_FAILURE))
+    chosen: dg.AssetSelection = dg.AssetSelection.assets(*asset_keys(prompt_set))
+    publishes = prompt_set.publish is not None
+    if not publishes:
+        # Nothing follows the one step then, so that it fails the run itself.
+        chosen -= dg.AssetSelection.checks(dg.AssetCheckKey(keys.images, NO_FAILURE))
+    made = "its gallery, and publishes what is chosen" if publishes else "its gallery"
     return dg.define_asset_job(
         keys.job,
-        selection=dg.AssetSelection.assets(keys.prompts, keys.images, keys.gallery) - needless,
-        description=f"Makes what is missing of {prompt_set.name}, and its gallery.",
+        selection=chosen,
+        description=f"Makes what is missing of {prompt_set.name}, and {made}.",
         run_tags=set_tags(prompt_set),
-        executor_def=dg.in_process_executor,  # one step: a process more brings nothing
+        executor_def=dg.in_process_executor,  # a process for each step brings nothing
     )
 
 
@@ -82,7 +89,7 @@ def build_chain_jobs(prompt_sets: Iterable[PromptSet]) -> Sequence[Any]:
         dg.define_asset_job(
             SetKeys(first.name).chain_job,
             selection=dg.AssetSelection.assets(
-                *(key for each in (first, *rest) for key in SetKeys(each.name).ordered)
+                *(key for each in (first, *rest) for key in asset_keys(each))
             ),
             description=f"Makes what is missing of {first.name}, and of"
             f" {', '.join(each.name for each in rest)}, which follow it.",
@@ -117,6 +124,8 @@ def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
         tick = context.scheduled_execution_time
         if isinstance(prompt_set.partitions, ByDay):
             made = context.instance.get_materialized_partitions(keys.images)
+            if prompt_set.publish is not None:
+                made &= context.instance.get_materialized_partitions(keys.published)
             for day in days_due(prompt_set, tick, made):
                 yield dg.RunRequest(run_key=f"{tick.isoformat()} {day}", partition_key=day)
             return
@@ -130,6 +139,8 @@ def build_schedule(prompt_set: PromptSet) -> dg.ScheduleDefinition | None:
 
 def days_due(prompt_set: PromptSet, tick: datetime, made: Collection[str]) -> Sequence[str]:
     """The days to request at a tick: its own, and those after the last made one that were missed.
+
+    A day of a set with ``publish`` is made once it is published too.
 
     After an outage Dagster evaluates the last tick alone. At most ``MOST_MISSED`` days back, and
     only today where no day was made yet: days before the first one need a backfill.
@@ -192,12 +203,14 @@ def build_automation(
     None where no set has it. Its target is the assets of these sets alone: in another project the
     other assets belong to that project's own sensors.
     """
-    keys = [SetKeys(each.name).all for each in prompt_sets if each.automation == "on_change"]
+    keys = {
+        key for each in prompt_sets if each.automation == "on_change" for key in asset_keys(each)
+    }
     if not keys:
         return None
     return dg.AutomationConditionSensorDefinition(
         "on_change",
-        target=dg.AssetSelection.assets(*sorted(frozenset().union(*keys))),
+        target=dg.AssetSelection.assets(*sorted(keys)),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for what was edited or is missing, where a file says on_change.",
     )

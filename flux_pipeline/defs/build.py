@@ -16,7 +16,8 @@ from flux_pipeline.defs.automation import (
     build_shared_assets_job,
 )
 from flux_pipeline.defs.downstream import build_failure_check
-from flux_pipeline.defs.keys import SetKeys
+from flux_pipeline.defs.keys import SetKeys, asset_keys
+from flux_pipeline.defs.published import build_published
 from flux_pipeline.defs.rescue_job import build_rescue_job
 from flux_pipeline.defs.shared_assets import build_shared_assets
 from flux_pipeline.prompts import PromptSet, all_followers
@@ -52,8 +53,9 @@ def build_set(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> dg.
     schedule = build_schedule(prompt_set)
     with without_beta_warnings():
         assets, check = build_assets(prompt_set, followers), build_failure_check(prompt_set.name)
+        published = None if prompt_set.publish is None else build_published(prompt_set)
     return dg.Definitions(
-        assets=[assets],
+        assets=[assets, *([published] if published else [])],
         asset_checks=[check],
         jobs=[build_job(prompt_set)],
         schedules=[schedule] if schedule else [],
@@ -79,8 +81,7 @@ def build_shared(
     sender = alert_sender or AlertSender()
     schedules = [each for each in map(build_schedule, prompt_sets) if each]
     keys = {key for each in assets for key in each.keys}
-    for name in names:
-        keys |= SetKeys(name).all
+    keys |= {key for each in prompt_sets for key in asset_keys(each)}
     jobs = {shared_job.name, rescue_job.name}
     jobs |= {job for name in names for job in (SetKeys(name).job, SetKeys(name).chain_job)}
 

@@ -26,6 +26,7 @@ from flux_pipeline.defs.web_interface import (
 )
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
+from flux_pipeline.prompts.picks import picks_of
 from flux_pipeline.text import first_of, safe_text
 
 _EVERY = 15  # s
@@ -56,7 +57,7 @@ class WatchedPromptSets:
         differ are read: a thousand files cost some milliseconds.
         """
         changed = {}
-        for path in sorted({*self.files, *self.find()}):
+        for path in sorted({*self.files, *self.find(), *picks_files(self.prompt_sets)}):
             before, now = self.files.get(path), _stat(path)
             if now != (before and before[:2]):
                 digest = _sha256(path)
@@ -149,10 +150,15 @@ def _load_and_reload(
     files = first_of(list(changed), _MOST_NAMED)
     try:
         now = watched.load()
+        repicked = [each for each in now if str(each.choice.path) in changed]
+        for each in repicked:
+            picks_of(each)  # a wrong row is told here, and not by the next run alone
     except ConfigError as error:
         said = "\n".join(safe_text(str(problem)) for problem in error.problems)
         return f"{files} changed; not loaded, the prompt sets before it go on:\n{said}", True
-    news = "; ".join(describe_changes(watched.prompt_sets, now)) or "no request is another"
+    told = [*describe_changes(watched.prompt_sets, now)]
+    told += [f"{each.name}: other picks" for each in repicked]
+    news = "; ".join(told) or "no request is another"
     try:
         location = reload_location(ui_url, watched.place)
     except ReloadFailedError as problem:
@@ -207,7 +213,14 @@ def watch_folder(folder: Path) -> WatchedPromptSets:
     """
     stamps = stamp_files(_prompt_set_files(folder))
     find, load = partial(_prompt_set_files, folder), partial(load_prompt_sets, folder)
-    return WatchedPromptSets(folder, stamps, load(), find, load)
+    prompt_sets = load()
+    stamps = {**stamps, **stamp_files(picks_files(prompt_sets))}
+    return WatchedPromptSets(folder, stamps, prompt_sets, find, load)
+
+
+def picks_files(prompt_sets: Iterable[PromptSet]) -> Iterator[Path]:
+    """The files of picks that the sets name, whether or not they are there yet."""
+    return (each.choice.path for each in prompt_sets if each.choice.path is not None)
 
 
 def stamp_files(paths: Iterable[Path]) -> Stamps:

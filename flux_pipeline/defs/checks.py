@@ -11,6 +11,7 @@ evaluation costs Dagster 30 ms of CPU, and ten of them more than an image.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
@@ -26,6 +27,7 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.store.base import Store
 from flux_pipeline.text import count_noun
 
+Input = TypeVar("Input")
 COMPLETE = "images_are_complete"
 """The check that is evaluated for each partition, where there are not too many."""
 CURRENT = "images_follow_their_prompts"
@@ -66,14 +68,14 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One row of ``CHECKS``."""
+class Check(Generic[Input]):
+    """One row of a table of checks, such as ``CHECKS``."""
 
     sentence: str
     """The check's description: it is true if the check passes."""
     remedy: str
     """The description of an evaluation that failed."""
-    evaluate: Callable[[CheckInput], Verdict]
+    evaluate: Callable[[Input], Verdict]
     warns: bool = False
     """Whether its failures are always warnings."""
 
@@ -115,7 +117,7 @@ def partition_checks(
         named = dict(islice(missing_images(report), MOST_NAMED))
         verdict = completeness(report.tally, named)
         target = find_target(instance, check.asset_key, report.partition)
-        yield _evaluation(check, verdict, target, report.partition)
+        yield evaluation(check, CHECKS[check.name], verdict, target, report.partition)
 
 
 def run_checks(
@@ -123,7 +125,8 @@ def run_checks(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate these checks over all partitions of the run; ``target`` is its latest event."""
     for check in selected:
-        yield _evaluation(check, CHECKS[check.name].evaluate(check_input), target)
+        row = CHECKS[check.name]
+        yield evaluation(check, row, row.evaluate(check_input), target)
 
 
 def check_outputs(selected: Iterable[dg.AssetCheckKey]) -> Iterator[dg.Output[None]]:
@@ -137,24 +140,25 @@ def check_outputs(selected: Iterable[dg.AssetCheckKey]) -> Iterator[dg.Output[No
         yield dg.Output(None, output_name=name)
 
 
-def _evaluation(
-    check: dg.AssetCheckKey, verdict: Verdict, target: Target | None, partition: str | None = None
+def evaluation(
+    key: dg.AssetCheckKey,
+    check: "Check[Any]",
+    verdict: Verdict,
+    target: Target | None,
+    partition: str | None = None,
 ) -> dg.AssetCheckEvaluation:
+    """The event of one evaluation; ``target`` is the materialization that it speaks of."""
+    warn = verdict.warn or check.warns
     return dg.AssetCheckEvaluation(
-        asset_key=check.asset_key,
-        check_name=check.name,
+        asset_key=key.asset_key,
+        check_name=key.name,
         passed=not verdict.wrong,
-        severity=_severity(verdict, check.name),
+        severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
         metadata=_metadata(verdict),
-        description=CHECKS[check.name].remedy if verdict.wrong else None,
+        description=check.remedy if verdict.wrong else None,
         partition=partition,
         target_materialization_data=target,
     )
-
-
-def _severity(verdict: Verdict, name: str) -> dg.AssetCheckSeverity:
-    warn = verdict.warn or CHECKS[name].warns
-    return dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
 
 
 def _metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
@@ -284,7 +288,7 @@ def current(check_input: CheckInput) -> Verdict:
     return Verdict(wrong, {"flux/behind_partitions": len(check_input.stale)})
 
 
-CHECKS: Mapping[str, Check] = {
+CHECKS: Mapping[str, Check[CheckInput]] = {
     COMPLETE: Check(
         "Every image asked for is stored. A warning where the provider refused some.",
         "Materialize the partition again: what was paid is resumed and fetched while its outputs"

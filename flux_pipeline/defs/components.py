@@ -36,6 +36,7 @@ from flux_pipeline.defs.change_sensor import (
     Stamps,
     WatchedPromptSets,
     build_changes_sensor,
+    picks_files,
     stamp_files,
 )
 from flux_pipeline.errors import ConfigError, Problem
@@ -260,8 +261,9 @@ def _watch(tree: dg.ComponentTree) -> WatchedPromptSets:
     components = tree.get_all_components(PromptSet)
     for each in components:
         files |= each.files
-    load = partial(_load_anew, tree)
-    return WatchedPromptSets(tree.defs_module_path, files, _distinct(components), find, load)
+    prompt_sets, load = _distinct(components), partial(_load_anew, tree)
+    files |= stamp_files(picks_files(prompt_sets))
+    return WatchedPromptSets(tree.defs_module_path, files, prompt_sets, find, load)
 
 
 def _component_files(folder: Path) -> Iterator[Path]:

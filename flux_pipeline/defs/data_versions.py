@@ -19,7 +19,7 @@ from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
 Target: TypeAlias = AssetCheckEvaluationTargetMaterializationData
 """The materialization that a check was evaluated for."""
-_DATA_VERSION = "dagster/data_version"
+DATA_VERSION = "dagster/data_version"
 _INPUT_VERSION = "dagster/input_data_version/"
 _AT_ONCE = 500
 """Events in one query."""
@@ -51,8 +51,8 @@ def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
 def find_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, str]:
     """The data version of each materialized partition of an asset."""
     event = dg.DagsterEventType.ASSET_MATERIALIZATION
-    tags = instance.event_log_storage.get_latest_tags_by_partition(key, event, [_DATA_VERSION])
-    return {partition: each[_DATA_VERSION] for partition, each in tags.items() if each}
+    tags = instance.event_log_storage.get_latest_tags_by_partition(key, event, [DATA_VERSION])
+    return {partition: each[DATA_VERSION] for partition, each in tags.items() if each}
 
 
 def find_target(
@@ -85,7 +85,7 @@ def find_stale_partitions(
     read = storage.get_latest_storage_id_by_partition(prompts, event)
     made = storage.get_latest_storage_id_by_partition(images, event)
     again = [made[key] for key in made.keys() & read.keys() if read[key] > made[key]]
-    versions = storage.get_latest_tags_by_partition(prompts, event, [_DATA_VERSION])
+    versions = storage.get_latest_tags_by_partition(prompts, event, [DATA_VERSION])
     used = f"{_INPUT_VERSION}{prompts.to_user_string()}"
     for start in range(0, len(again), _AT_ONCE):
         ids = again[start : start + _AT_ONCE]
@@ -93,13 +93,13 @@ def find_stale_partitions(
         for record in instance.fetch_materializations(wanted, limit=len(ids)).records:
             tags = (record.asset_materialization and record.asset_materialization.tags) or {}
             key = record.partition_key or ""
-            if tags.get(used) != versions.get(key, {}).get(_DATA_VERSION):
+            if tags.get(used) != versions.get(key, {}).get(DATA_VERSION):
                 yield key
 
 
 def version_tags(data_version: str, code_version: str) -> Mapping[str, str]:
     """The tags that say which data version was made, and by which version of the code."""
-    return {_DATA_VERSION: data_version, "dagster/code_version": code_version}
+    return {DATA_VERSION: data_version, "dagster/code_version": code_version}
 
 
 def images_version(records: Iterable[ImageRecord]) -> str:

@@ -35,6 +35,7 @@ from flux_pipeline.defs.partitions import (
     known_partitions,
     read_contents,
     requests_by_partition,
+    run_partitions,
 )
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
@@ -316,20 +317,7 @@ class SetEvents:
 
     @cached_property
     def _partitions(self) -> Sequence[str]:
-        """The run's partitions; all where it names none, as ``dagster job execute`` does.
-
-        Raises:
-            dagster.Failure: The set is made by day, and the run names none: days never end.
-        """
-        if self.context.has_partition_key or self.context.has_partition_key_range:
-            return list(self.context.partition_keys)
-        if isinstance(self.prompt_set.partitions, ByDay):
-            raise dg.Failure(
-                description=f"{self.prompt_set.name} is made by day: name a day, or a range of"
-                " days, as the run's partition",
-                allow_retries=False,
-            )
-        return self.prompt_set.partition_keys()
+        return run_partitions(self.context, self.prompt_set)
 
     @cached_property
     def _contents(self) -> Mapping[str, Content]:

@@ -36,8 +36,13 @@ class SetKeys:
         return dg.AssetKey([self.prompt_set, "gallery"])
 
     @property
+    def published(self) -> dg.AssetKey:
+        """``<set>/published``: the files made of chosen images; of sets with ``publish`` alone."""
+        return dg.AssetKey([self.prompt_set, "published"])
+
+    @property
     def all(self) -> frozenset[dg.AssetKey]:
-        """All three."""
+        """Prompts, images and gallery, which every set has."""
         return frozenset((self.prompts, self.images, self.gallery))
 
     @property
@@ -47,18 +52,24 @@ class SetKeys:
 
     @property
     def ordered(self) -> tuple[dg.AssetKey, ...]:
-        """All three, each after what it is made of."""
+        """Those three, each after what it is made of."""
         return self.prompts, self.images, self.gallery
 
     @property
     def job(self) -> str:
-        """The job that makes all three."""
+        """The job that makes all assets of the set."""
         return f"make_{self.prompt_set}"
 
     @property
     def chain_job(self) -> str:
         """The job that makes this set and all that follow it, in one run."""
         return f"make_{self.prompt_set}_and_followers"
+
+
+def asset_keys(prompt_set: PromptSet) -> tuple[dg.AssetKey, ...]:
+    """The keys of all assets of a set, each after what it is made of."""
+    keys = SetKeys(prompt_set.name)
+    return keys.ordered if prompt_set.publish is None else (*keys.ordered, keys.published)
 
 
 def set_tags(prompt_set: PromptSet) -> Mapping[str, str]:

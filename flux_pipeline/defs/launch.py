@@ -29,7 +29,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys
+from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys, asset_keys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
 from flux_pipeline.defs.run_summary import explain_failure
 from flux_pipeline.errors import ConfigError, HistoryError, Problem
@@ -223,7 +223,7 @@ def launch_set(
     prompt_set: PromptSet,
     partitions: Collection[str] | None = None,
 ) -> Sequence[Launched]:
-    """Make prompts, images and gallery of the partitions; None is all of them, days up to today.
+    """Make all assets of the partitions; None is all of them, days up to today.
 
     An unbroken range of partitions is one run; a run that fails does not keep the next from being
     started. ``produce.report.observing`` gives each result as it comes.
@@ -250,7 +250,7 @@ def launch_chain(
     known = build_partitions(first).get_partition_keys(current_time=datetime.now(UTC))
     chosen = known if partitions is None else partitions
     keys = SetKeys(first.name)
-    assets = frozenset[dg.AssetKey]().union(*(SetKeys(each.name).all for each in prompt_sets))
+    assets = frozenset(key for each in prompt_sets for key in asset_keys(each))
     return [
         launch_job(
             instance,

@@ -5,7 +5,7 @@ Text from prompts is never Markdown, and characters that hide or turn text are e
 
 import base64
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,8 @@ from flux_pipeline.text import count_noun, safe_text, show_usd
 Metadata = Mapping[str, Any]
 PREVIEW = "flux/preview"
 """The key of a partition's pictures."""
+PREVIEWS = "flux/previews"
+"""The key of those that take a click to be seen."""
 _MOST_REASONS = 5
 _MARKDOWN_LIMIT = 1_000
 """Characters from which on the UI hides Markdown behind a link."""
@@ -55,7 +57,8 @@ def images_metadata(report: PartitionReport) -> Metadata:
     The UI shows them in this order. A count is there even if it is 0, so that its plot has a point.
     """
     tally = report.tally
-    shown: dict[str, Any] = dict(_previews(report))
+    pictures = [(r.request.source.prompt_name, r.thumbnail) for r in report.results if r.thumbnail]
+    shown: dict[str, Any] = dict(previews(pictures))
     if report.results:
         shown["flux/prompt"] = safe_text(str(report.results[0].request.input.get("prompt", "")))
     if reasons := reasons_of(report):
@@ -149,12 +152,11 @@ def _row(record: ImageRecord) -> dg.TableRecord:
     )
 
 
-def _previews(report: PartitionReport) -> Iterator[tuple[str, dg.MetadataValue]]:
-    """Thumbnails as Markdown: all in one, where they fit into what the UI shows at once.
+def previews(pictures: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, dg.MetadataValue]]:
+    """Thumbnails (name, webp) as Markdown: all in one, where the UI shows so much at once.
 
     Else a miniature of the first that does, and all of them under a key that the UI shows on click.
     """
-    pictures = [(r.request.source.prompt_name, r.thumbnail) for r in report.results if r.thumbnail]
     everything = "\n".join(_picture(*each) for each in pictures)
     if len(everything) < _MARKDOWN_LIMIT:
         if everything:
@@ -166,7 +168,7 @@ def _previews(report: PartitionReport) -> Iterator[tuple[str, dg.MetadataValue]]
     room = (_MARKDOWN_LIMIT - 1 - len(_picture(name, b""))) // 4 * 3
     if small := miniature(first, room):
         yield PREVIEW, dg.MetadataValue.md(_picture(name, small))
-    yield "flux/previews", dg.MetadataValue.md(everything)
+    yield PREVIEWS, dg.MetadataValue.md(everything)
 
 
 def _picture(name: str, picture: bytes) -> str:

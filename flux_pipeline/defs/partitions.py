@@ -44,6 +44,23 @@ def known_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
     return None if isinstance(prompt_set.partitions, ByDay) else prompt_set.partition_keys()
 
 
+def run_partitions(context: dg.AssetExecutionContext, prompt_set: PromptSet) -> Sequence[str]:
+    """The run's partitions; all where it names none, as ``dagster job execute`` does.
+
+    Raises:
+        dagster.Failure: The set is made by day, and the run names none: days never end.
+    """
+    if context.has_partition_key or context.has_partition_key_range:
+        return list(context.partition_keys)
+    if isinstance(prompt_set.partitions, ByDay):
+        raise dg.Failure(
+            description=f"{prompt_set.name} is made by day: name a day, or a range of days, as the"
+            " run's partition",
+            allow_retries=False,
+        )
+    return prompt_set.partition_keys()
+
+
 def max_partitions_per_run(prompt_set: PromptSet) -> int | None:
     """How many partitions one run takes; None for any number."""
     partitioning = prompt_set.partitions

@@ -1,6 +1,8 @@
 """Asset specs of a prompt set: what the UI shows of its assets before anything was made."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,21 @@ def prompts_version(prompt_set: PromptSet) -> str:
     Which partitions of the images are stale then follows from the prompts' data versions.
     """
     return prompt_set.config_sha256[:16]
+
+
+def published_version(prompt_set: PromptSet) -> str:
+    """The code version of what a set publishes: another one when other files would be published.
+
+    It changes with what ``choose`` and ``publish`` say and with the file of picks, and with nothing
+    that images are made of.
+    """
+    choice, picks = prompt_set.choice, b""
+    if choice.path is not None:
+        with suppress(OSError):  # not there: nothing is picked yet; the step says what else it is
+            picks = choice.path.read_bytes()
+    variants = [spec.digest() for spec in prompt_set.publish.variants] if prompt_set.publish else []
+    said = [choice.kind, choice.undecided, repr(prompt_set.publish), *variants]
+    return hashlib.sha256("\n".join(said).encode() + picks).hexdigest()[:_SHOWN]
 
 
 def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
@@ -78,6 +95,34 @@ def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
             **shared,
         ),
     ]
+
+
+def build_published_spec(prompt_set: PromptSet) -> dg.AssetSpec:
+    """Build the spec of what a set publishes."""
+    keys, publication = SetKeys(prompt_set.name), prompt_set.publish
+    names = [spec.name for spec in publication.variants] if publication else []
+    to = publication.to if publication else ""
+    return dg.AssetSpec(
+        keys.published,
+        deps=[keys.images],
+        description="The chosen images as files for a web site, with an index. What is unchanged"
+        " is neither read nor written.",
+        metadata={
+            **_code_references(prompt_set, "publish"),
+            "flux/choose": prompt_set.choice.kind,
+            "flux/variants": ", ".join(names),
+            **({"flux/to": safe_text(to)} if to else {}),
+        },
+        kinds={"image"},
+        code_version=published_version(prompt_set),
+        partitions_def=build_partitions(prompt_set),
+        automation_condition=build_conditions(prompt_set).published,
+        freshness_policy=build_freshness(prompt_set),
+        group_name=prompt_set.name,
+        owners=list(prompt_set.owners),
+        tags=dict(prompt_set.tags),
+        skippable=True,
+    )
 
 
 def _sources(prompt_set: PromptSet) -> Iterator[dg.AssetDep]:

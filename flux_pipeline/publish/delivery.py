@@ -52,6 +52,8 @@ class Delivered:
     """Published files that are no longer chosen and stay, because ``prune`` is not on."""
     problems: list[str] = field(default_factory=list)
     """A sentence for each picture or file that could not be dealt with."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Chosen pictures that could not be delivered, by name, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,6 @@ class Delivery:
         self._state_path = state_path(self._publication.index)
         self._own = State()
         """The pictures of this selection whose files are all there."""
-        self._failed: set[str] = set()
         self._lost = set(selection.lost_paths)
         """Paths of pictures that were taken down, which go whatever ``prune`` says."""
 
@@ -276,7 +277,7 @@ class Delivery:
         self._note(image, facts, [made.get(path) or stays[path] for path in image.paths])
 
     def _fail(self, image: ChosenImage, problem: str) -> None:
-        self._failed.add(image.name)
+        self.delivered.failed[image.name] = problem
         self._selection.kept.add(image.place)
         self.delivered.problems.append(f"{image.name}: {problem}")
 

@@ -1,7 +1,7 @@
 """Publishes the chosen pictures of a prompt set, and takes published ones down again."""
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +13,7 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.prompts.picks import Pick
 from flux_pipeline.prompts.publication import Publication
 from flux_pipeline.publish.delivery import Delivered, Delivery
-from flux_pipeline.publish.index import read_index
+from flux_pipeline.publish.index import Entry, Index, read_index
 from flux_pipeline.publish.rendering import Renderer
 from flux_pipeline.publish.selection import Selection, publication_of, select_images, utc
 from flux_pipeline.publish.state import read_state, state_path
@@ -59,6 +59,10 @@ class PublishReport:
     """Prompts of which nothing is chosen; by day ``day/name``."""
     problems: tuple[str, ...] = ()
     """What is chosen and not delivered, a sentence each."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Chosen pictures that could not be delivered, by their name in the index, and why."""
+    pick_problems: tuple[str, ...] = ()
+    """Those of ``problems`` that the file of picks has."""
     is_dry: bool = False
 
     def counts(self) -> dict[str, int]:
@@ -215,6 +219,10 @@ class Prepared:
         delivered = delivery.run(dry_run=dry_run)
         return _report(self, delivered, is_dry=dry_run)
 
+    def read_entries(self) -> Mapping[str, Entry]:
+        """What the index in the target has now, by name. Raises StoreError."""
+        return _read_target_index(self.prompt_set, self.selection.publication, self.target).entries
+
 
 def _check(prompt_set: PromptSet, renderer: Renderer) -> None:
     try:
@@ -226,6 +234,7 @@ def _check(prompt_set: PromptSet, renderer: Renderer) -> None:
 
 def _report(prepared: Prepared, delivered: Delivered, *, is_dry: bool) -> PublishReport:
     selection, uri = prepared.selection, prepared.target.uri
+    picks = tuple(_pick_problems(prepared.prompt_set, selection))
     return PublishReport(
         prompt_set=prepared.prompt_set.name,
         uri=uri,
@@ -238,7 +247,9 @@ def _report(prepared: Prepared, delivered: Delivered, *, is_dry: bool) -> Publis
         left=delivered.left,
         taken_down=len(selection.taken_down),
         undecided=tuple(selection.undecided),
-        problems=(*delivered.problems, *_pick_problems(prepared.prompt_set, selection)),
+        failed=delivered.failed,
+        problems=(*delivered.problems, *picks),
+        pick_problems=picks,
         is_dry=is_dry,
     )
 
@@ -302,10 +313,8 @@ def _published(
     prompt_set: PromptSet, publication: Publication, target: Target, names: Sequence[str]
 ) -> list[TakenDown]:
     """What the index says of the pictures of these names. Raises ConfigError."""
-    path = f"{publication.index}.json"
-    place = f"{target.uri}/{path}"
-    read = target.read(path)
-    index = read_index(place, read[0] if read else None, prompt_set.name)
+    place = f"{target.uri}/{publication.index}.json"
+    index = _read_target_index(prompt_set, publication, target)
     state_body = target.read(state_path(publication.index))
     state = read_state(state_body[0] if state_body else None)
     problems = []
@@ -335,3 +344,9 @@ def _published(
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _read_target_index(prompt_set: PromptSet, publication: Publication, target: Target) -> Index:
+    path = f"{publication.index}.json"
+    read = target.read(path)
+    return read_index(f"{target.uri}/{path}", read[0] if read else None, prompt_set.name)

@@ -22,7 +22,7 @@ from flux_pipeline.prompts.templates import parse_template
 from flux_pipeline.publish.choice import Decider, picks_by_prompt, split_unmet
 from flux_pipeline.publish.feed import feed_path
 from flux_pipeline.publish.state import state_path
-from flux_pipeline.reading import Current, stored_images
+from flux_pipeline.reading import OVER, Current, stored_images
 from flux_pipeline.request import Request
 
 Described = tuple[Request, Mapping[str, str], Attempt | None]
@@ -85,6 +85,8 @@ class Selection:
     kept: set[Place] = field(default_factory=set)
     """Prompts whose published pictures stay as they are: new ones are not there yet, or weren't
     seen by whoever chose."""
+    unmade: set[str] = field(default_factory=set)
+    """Partitions of which a request isn't over, or all were refused: more may come of them."""
     is_by_day: bool = False
     taken_down: set[tuple[str, int]] = field(default_factory=set)
     """Pictures that were taken down by hand: their request and output."""
@@ -128,6 +130,9 @@ def select_images(
     has_picks_file = prompt_set.choice.path is None or prompt_set.choice.path.exists()
     used: set[Pick] = set()
     seen: set[Place] = set()
+    asked_for: set[str] = set()
+    pictured: set[str] = set()
+    prompts: set[str] = set()
     asked = every if partitions is None else partitions
     for place, described in _by_prompt(source.described(asked)):
         records = [
@@ -140,6 +145,11 @@ def select_images(
         selection.stale += decision.stale
         if records:
             seen.add(place)
+            pictured.add(place[0])
+        asked_for.add(place[0])
+        prompts.add(place[1])
+        if any(attempt is None or attempt.state not in OVER for _, _, attempt in described):
+            selection.unmade.add(place[0])
         is_held = decision.is_undecided and not decision.chosen
         # Not because somebody took the pick out: it names a picture that isn't there.
         is_mistaken = not has_picks_file or place[1] in picks
@@ -152,11 +162,18 @@ def select_images(
             chosen = (record.request_sha256, record.output_index)
             if chosen not in taken_down:
                 selection.images.append(namer.name(record, *variables[record.request_sha256]))
+    selection.unmade |= asked_for - pictured
     unmet = [pick for found in picks.values() for pick in found if pick not in used]
     unknown, waiting = split_unmet(prompt_set, unmet, seen)
-    selection.unknown, selection.waiting = list(unknown), list(waiting)
+    selection.unknown = list(unknown)
+    # Of other partitions nobody asked.
+    selection.waiting = [pick for pick in waiting if _is_asked(pick, selection, prompts)]
     namer.problems.raise_if_any()
     return selection
+
+
+def _is_asked(pick: Pick, selection: Selection, prompts: Collection[str]) -> bool:
+    return selection.covers(pick.partition) if pick.partition else pick.prompt in prompts
 
 
 def _by_prompt(described: Iterator[Described]) -> Iterator[tuple[Place, list[Described]]]:

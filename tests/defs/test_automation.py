@@ -151,6 +151,21 @@ def test_a_tick_asks_for_missed_days_with_run_keys_that_are_the_same_each_time(
     assert [request.run_key for request in first] == [request.run_key for request in second]
 
 
+def test_a_day_that_was_made_and_not_published_is_asked_for_again(home: dg.DagsterInstance) -> None:
+    publish = {"variants": {"web": {"width": 16}}, "name": "{date}-{name}-{variant}.{format}"}
+    diary = a_set(
+        schedule={"cron": "0 6 * * *"},
+        partitions=EVERY_DAY,
+        publish=publish,
+        prompts={"diary": "a page of {date}"},
+    )
+    for asset, day in (("images", "03"), ("published", "03"), ("images", "04")):
+        key = dg.AssetKey(["winter", asset])
+        home.report_runless_asset_event(dg.AssetMaterialization(key, partition=f"2026-12-{day}"))
+    asked = tick(home, diary, datetime(2026, 12, 5, 6, tzinfo=UTC))
+    assert [request.partition_key for request in asked] == ["2026-12-04", "2026-12-05"]
+
+
 @pytest.mark.parametrize(
     ("cron", "zone", "night", "due"),
     [
@@ -199,6 +214,7 @@ def test_nothing_but_on_change_has_conditions() -> None:
     for document in ({}, {"schedule": DAILY}, {"automation": "none"}):
         conditions = build_conditions(a_set(**document))
         assert (conditions.prompts, conditions.images, conditions.gallery) == (None, None, None)
+        assert conditions.published is None
 
 
 class Ticks:
@@ -218,7 +234,7 @@ class Ticks:
         )
         self.cursor = result.cursor
         asked: dict[str, set[str]] = {}
-        for asset in ("prompts", "images"):
+        for asset in ("prompts", "images", "published"):
             keys = result.get_requested_partitions(dg.AssetKey([self.runner.name, asset]))
             if keys:
                 asked[asset] = {str(key) for key in keys}
@@ -259,6 +275,24 @@ def test_reading_the_prompts_again_asks_for_no_image(runner: AssetRunner) -> Non
     ticks = Ticks(runner)
     ticks.ask(winter)
     runner.run(winter, "prompts")
+    assert ticks.ask(winter) == {}
+
+
+def test_what_is_published_is_asked_for_with_its_images_and_alone_after_another_pick(
+    runner: AssetRunner,
+) -> None:
+    text = (
+        CHANGING + "choose: picks.csv\nundecided: first\npublish: {variants: {web: {width: 16}}}\n"
+        "prompts: {castle: a castle, moon: the moon}"
+    )
+    winter, both = runner.write(text), {"castle", "moon"}
+    ticks = Ticks(runner)
+    assert ticks.ask(winter) == {"prompts": both, "images": both, "published": both}
+    runner.run(winter)
+    assert ticks.ask(winter) == {}
+    (runner.folder / "picks.csv").write_text("prompt,take\nmoon,1\n")
+    assert ticks.ask(winter) == {"published": both}
+    runner.run(winter, "published")
     assert ticks.ask(winter) == {}
 
 

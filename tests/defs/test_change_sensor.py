@@ -101,6 +101,24 @@ def test_a_mistake_is_reported_with_its_file_and_line_and_nothing_is_reloaded(
     assert got == []
 
 
+def test_picks_that_changed_are_noticed_and_wrong_ones_are_told_by_row(
+    watched: WatchedPromptSets,
+) -> None:
+    picks = watched.folder / "picks.csv"
+    publish = "choose: picks.csv\npublish: {variants: {web: {width: 32}}}\nprompts: {a: a}\n"
+    watched.write("winter.yaml", publish)
+    watched.load()
+    assert "unchanged" in watched.said()
+    picks.write_text("prompt,take\na,1\n")
+    assert "picks.csv changed (winter: other picks)" in watched.said()
+    watched.load()
+    assert "unchanged" in watched.said()
+    picks.write_text("prompt,take\na,first\n")
+    said = watched.said()
+    assert "picks.csv changed; not loaded" in said
+    assert "row 1: take" in said
+
+
 def test_a_table_that_changed_is_noticed(watched: WatchedPromptSets) -> None:
     (watched.folder / "t.csv").write_text("x\nfox\n")
     watched.write("winter.yaml", 'prompts: {a: {prompt: "a {x}", table: t.csv, key: x}}\n')

@@ -260,6 +260,12 @@ def test_one_partition_is_published_and_the_others_stay(
     assert [len(image["files"]) for image in shop.index()["images"]] == [1, 2]
 
 
+def test_picks_of_other_partitions_are_no_problem_of_one(shop: Shop) -> None:
+    (shop.folder / "picks.csv").write_text("prompt,take\nshoe,2\nhat,1\n")
+    report = shop.publish(shop.write(PICKED), ["hat"])
+    assert (report.images, report.problems) == (1, ())
+
+
 def test_days_are_published_one_by_one_into_one_index(shop: Shop) -> None:
     text = PUBLISH.replace("choose: first", "partitions: {{by: day, start: 2026-11-01}}")
     text = text.replace("  variants:", '  name: "{{date}}-{{variant}}.{{format}}"\n  variants:')
