@@ -30,7 +30,12 @@ CHAIN = ("poster", "poster_night", "poster_cutout")
 SHOWN_PIXELS = 800
 MOST_BYTES = 120_000
 _PATIENCE_SECONDS = 300
-_MARGIN = 28  # px around the graph
+_SHOWS_WHOLE_IMAGES = """() => [...document.images]
+  .filter(image => image.getBoundingClientRect().top < innerHeight)
+  .every(image => image.complete && image.naturalWidth > 200)"""
+"""Until then the tiles show thumbnails of 100 px."""
+_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 28, 56, 88
+"""px from the outermost names of the graph to the picture's edges: nodes are larger than names."""
 
 
 def main() -> None:
@@ -71,7 +76,7 @@ def photograph_gallery(page: Page, folder: Path) -> bytes:
     """The page over all prompt sets, as it opens."""
     page.goto((folder / "data/store/galleries/index.html").as_uri())
     page.wait_for_selector("html[data-ready]")
-    page.wait_for_function("[...document.images].every(image => image.complete)")
+    page.wait_for_function(_SHOWS_WHOLE_IMAGES)
     return page.screenshot()
 
 
@@ -96,10 +101,10 @@ def photograph_graph(page: Page, address: str) -> bytes:
         for each in page.get_by_text(text, exact=True).all()
         if (box := each.bounding_box()) and box["x"] > names.first.bounding_box()["x"] - 200
     ]
-    left = min(box["x"] for box in boxes) - 2 * _MARGIN
-    top = min(box["y"] for box in boxes) - _MARGIN
-    right = max(box["x"] + box["width"] for box in boxes) + 2 * _MARGIN
-    bottom = max(box["y"] + box["height"] for box in boxes) + 3 * _MARGIN
+    left = min(box["x"] for box in boxes) - _LEFT
+    top = min(box["y"] for box in boxes) - _TOP
+    right = max(box["x"] + box["width"] for box in boxes) + _RIGHT
+    bottom = max(box["y"] + box["height"] for box in boxes) + _BOTTOM
     return page.screenshot(
         clip={"x": left, "y": top, "width": right - left, "height": bottom - top}
     )
