@@ -11,13 +11,26 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import boto3
+from botocore.loaders import JSONFileLoader
 
 from tests.servers.ports import answers, free_port
 
 _SECONDS = 300
+_load_file = JSONFileLoader.load_file
+
+
+@cache
+def _read_once(path: str) -> Any:
+    return _load_file(JSONFileLoader(), path)
+
+
+# Every client would read the description of S3 anew, which is half of what a client costs.
+JSONFileLoader.load_file = lambda _, path: _read_once(path)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
