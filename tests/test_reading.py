@@ -91,3 +91,12 @@ def test_a_picture_of_another_store_is_said_to_be_one(studio: ImageStudio, tmp_p
     elsewhere = type(image)(image.record, "castle", open_store(f"file:{tmp_path}/elsewhere"))
     with pytest.raises(StoreError, match="lies in another store than"):
         _ = elsewhere.bytes
+
+
+def test_a_picture_has_the_name_that_its_prompt_has_now(studio: ImageStudio) -> None:
+    seeded = "prompts: {ship: {prompt: a ship, seed: 7}}\n"
+    write(studio.folder, seeded)
+    list(make_images("winter"))
+    write(studio.folder, seeded.replace("ship:", "boat:"))
+    (image,) = read_images("winter")
+    assert (image.record.prompt_name, image.record.partition) == ("boat", "boat")

@@ -5,6 +5,7 @@ unchanged is neither fetched nor decoded, and every path that was ever written a
 so that nothing of others is removed. It may be deleted: all variants are then made once more.
 """
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -106,8 +107,8 @@ def read_state(body: bytes | None) -> State:
     if not body:
         return State()
     try:
-        head, *lines = body.splitlines()
-        values = json.loads(head)
+        lines = io.BytesIO(body)
+        values = json.loads(next(lines))
         if values["version"] != _VERSION:
             return State()
         pictures = {}
