@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format bench bench-variants torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format bench bench-all bench-variants torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,8 +89,11 @@ format: .venv/.synced ## Put the code into its one format
 schema: .venv/.synced ## Write the JSON Schema of a prompt set again, after its form or a model has changed
 	@$(BIN)/python -c "from flux_pipeline.prompts.json_schema import write_copy; write_copy()"
 
-bench: .venv/.synced ## Compare with a bare loop: CPU per image, and the ratio
-	@$(BIN)/python -m benchmarks.overhead
+bench: .venv/.synced ## CPU of an image beside a bare loop, what it calls, and start-up; three minutes
+	@$(BIN)/python -m benchmarks
+
+bench-all: .venv/.synced ## All benchmarks: also whole runs, memory, kills and searches; 15 minutes
+	@$(BIN)/python -m benchmarks --all
 
 bench-variants: .venv/.synced ## Compare published variants with plain Pillow: CPU and memory
 	@$(BIN)/python -m benchmarks.variants

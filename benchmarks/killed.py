@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.results import save
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 
@@ -67,8 +68,8 @@ def official(folder: Path, origin: str, images: int) -> Job:
     )
 
 
-def compete(make: Callable[[Path, str, int], Job], images: int) -> None:
-    """Run one job, kill it half-way, run it again, and print what the provider counted."""
+def compete(make: Callable[[Path, str, int], Job], images: int) -> tuple[str, dict[str, int]]:
+    """Run one job, kill it half-way, run it again; print and return what the provider counted."""
     with (
         tempfile.TemporaryDirectory(prefix="killed-") as name,
         EmulatorServer(_PROVIDER) as provider,
@@ -90,6 +91,7 @@ def compete(make: Callable[[Path, str, int], Job], images: int) -> None:
     print(f"{job.name:<24}" + "".join(f"{each:>12}" for each in row), flush=True)
     if again:
         raise SystemExit(f"{job.name}: the second run ended with {again}")
+    return job.name, {"asked": images, "twice": twice}
 
 
 def _start(job: Job, folder: Path) -> "subprocess.Popen[bytes]":
@@ -107,11 +109,13 @@ def _start(job: Job, folder: Path) -> "subprocess.Popen[bytes]":
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.killed", description=__doc__)
     parser.add_argument("--images", type=int, default=300)
-    images = parser.parse_args().images
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
+    options = parser.parse_args()
     heads = ("asked", "paid then", "paid", "paid twice", "share", "stored")
     print(f"{'killed half-way':<24}" + "".join(f"{head:>12}" for head in heads), flush=True)
-    for make in (ours, official):
-        compete(make, images)
+    figures = dict(compete(make, options.images) for make in (ours, official))
+    if options.keep:
+        save("killed", figures)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from benchmarks.results import save
 from flux_pipeline.lineage.parts import part_key
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.table import COMPACTED, compact
@@ -130,7 +131,8 @@ def contestants(case: Case, folder: Path) -> dict[str, list[str]]:
     return {"ours": ours, **bare}
 
 
-def report(case: Case, folder: Path, rounds: int, environ: dict[str, str]) -> None:
+def report(case: Case, folder: Path, rounds: int, environ: dict[str, str]) -> dict[str, float]:
+    """Print a case's line; return the seconds of CPU of each contestant."""
     commands = contestants(case, folder)
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for number in range(rounds + 1):
@@ -143,17 +145,19 @@ def report(case: Case, folder: Path, rounds: int, environ: dict[str, str]) -> No
     )
     cells = "".join(f"{middle(n, 0):>9.2f}{middle(n, 1):>7.2f}" for n in commands)
     ratios = "".join(f"{middle('ours', 1) / middle(n, 1):>9.2f}" for n in _BARE)
-    print(f"{case.name:<20}{cells}{ratios}")
+    print(f"{case.name:<20}{cells}{ratios}", flush=True)
+    return {name: round(middle(name, 1), 2) for name in commands}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.trace", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", type=Path, help="a folder to build the table in, or to reuse")
+    parser.add_argument("--folder", type=Path, help="to build the table in, or to reuse")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        folder = (options.keep or Path(temporary)).absolute()
+        folder = (options.folder or Path(temporary)).absolute()
         store = open_store(f"file:{folder}")
         if not (folder / COMPACTED).exists():
             build(store, options.rows)
@@ -162,8 +166,12 @@ def main() -> None:
         print(f"{rows:,} rows, {size:.0f} MB; seconds of a whole process, wall and CPU")
         heads = "".join(f"{name:>16}" for name in ("ours", *_BARE))
         print(f"{'':<20}{heads}   CPU ratio to each")
-        for case in cases(folder):
-            report(case, folder, options.rounds, os.environ | {"FLUX_STORE": f"file:{folder}"})
+        environ = os.environ | {"FLUX_STORE": f"file:{folder}"}
+        figures = {
+            case.name: report(case, folder, options.rounds, environ) for case in cases(folder)
+        }
+    if options.keep:
+        save("trace", {"rows": rows, "cases": figures})
 
 
 if __name__ == "__main__":
