@@ -139,6 +139,7 @@ def test_what_is_not_known_is_said_with_exit_code_1(folder: Path, trace: Trace) 
     assert code == 1
     assert json.loads(output) == {
         **dict.fromkeys(KEYS),
+        "publishing": [],
         "sources": [],
         "notes": ["no label of ours; not an image (text/plain, 8 bytes)"],
     }
