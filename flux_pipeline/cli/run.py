@@ -26,7 +26,7 @@ from flux_pipeline.cli.workspace import (
     say_warnings,
     ui_command,
 )
-from flux_pipeline.errors import ConfigError
+from flux_pipeline.errors import ConfigError, StoreError
 from flux_pipeline.produce.brake import limiting
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.report import Tally, observing
@@ -35,6 +35,8 @@ from flux_pipeline.settings import Settings, find_missing_key, is_emulated
 from flux_pipeline.text import count_noun, printable, show_usd, usd_heading
 
 if TYPE_CHECKING:  # Dagster takes 2 s to import: a mistake is reported before that
+    from dagster import DagsterInstance
+
     from flux_pipeline.defs.launch import Launched
 
 _MOST_REASONS = 10
@@ -210,7 +212,10 @@ def _launch(
     watch: Watch,
     failures: "dict[str, Launched]",
 ) -> None:
-    """Run every set, then the shared assets; add failed runs to ``failures`` and send alerts."""
+    """Run every set, then the shared assets; add failed runs to ``failures`` and send alerts.
+
+    The shared assets are left as they are where nothing has changed since they were made.
+    """
     from flux_pipeline.defs.alert_sensors import notify_launched
     from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
     from flux_pipeline.defs.launch import launch_chain, launch_job, open_instance
@@ -229,9 +234,20 @@ def _launch(
             partitions = asked[chain[0].name]
             for run in launch_chain(instance, definitions, chain, partitions, location=location):
                 note(", ".join(each.name for each in chain), run)
-        if definitions.get_repository_def().has_job(REFRESH_SHARED_ASSETS):
+        has_shared = definitions.get_repository_def().has_job(REFRESH_SHARED_ASSETS)
+        if has_shared and not _shared_assets_are_current(settings, instance):
             refresh = launch_job(instance, definitions, REFRESH_SHARED_ASSETS, location=location)
             note("lineage and spend", refresh)
+
+
+def _shared_assets_are_current(settings: Settings, instance: "DagsterInstance") -> bool:
+    from flux_pipeline.defs.shared_assets import are_current
+    from flux_pipeline.store.open import open_store
+
+    try:
+        return are_current(instance, open_store(settings.store, settings.store_options))
+    except StoreError:  # their run says what is wrong with the store
+        return False
 
 
 def _say_failures(failures: "Mapping[str, Launched]", *, reasons_shown: bool) -> None:

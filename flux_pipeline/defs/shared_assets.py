@@ -1,11 +1,14 @@
 """The assets over all prompt sets: the lineage table, what was spent, and the gallery of all.
 
-They cost nothing: each is derived from what the runs have stored, and can be made again.
+They cost nothing: each is derived from what the runs have stored, and can be made again. Each event
+holds a digest of what it was made of, by which ``are_current`` knows that nothing has changed.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -20,10 +23,13 @@ from flux_pipeline.lineage.columns import (
 )
 from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.resources import ImageProducer
+from flux_pipeline.store.base import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MADE_OF = "flux/made_of"
+"""The metadata with the digest of what an event was made of."""
 _GROUP = "shared"
 _MOST_ROWS = 60
 """Rows of the table in the UI, the newest; the file holds all."""
@@ -38,6 +44,41 @@ _COLUMN_LINEAGE = dg.TableColumnLineage(
 def build_shared_assets(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
     """Build ``lineage``, ``spend`` and ``gallery`` over the prompt sets of these names."""
     return [_build_lineage(prompt_sets), _build_spend(), _build_gallery(prompt_sets)]
+
+
+def are_current(instance: dg.DagsterInstance, store: Store) -> bool:
+    """Whether lineage, spend and gallery were made of what the store holds now, and lie there.
+
+    Raises StoreError.
+    """
+    from flux_pipeline.gallery.manifest import OVERVIEW
+    from flux_pipeline.lineage.spend_report import PAGE_KEY
+    from flux_pipeline.lineage.table import COMPACTED
+
+    digest = _digest_sources(store)
+    for asset, key in ((LINEAGE, COMPACTED), (SPEND, PAGE_KEY), (GALLERY, OVERVIEW)):
+        event = instance.get_latest_materialization_event(asset)
+        made = event.asset_materialization if event else None
+        if made is None or MADE_OF not in made.metadata:
+            return False
+        if made.metadata[MADE_OF].value != digest or store.head(key) is None:
+            return False
+    return True
+
+
+def _digest_sources(store: Store) -> str:
+    """What the three are made of: lineage parts, the galleries' summaries, and this package."""
+    from flux_pipeline.gallery.manifest import GALLERIES
+    from flux_pipeline.lineage.parts import list_parts
+
+    digest = hashlib.sha256(f"{version('flux-pipeline')}\n{store.uri}\n".encode())
+    for part in list_parts(store):  # one that was written is not written again by another run
+        digest.update(f"{part}\n".encode())
+    for key in store.list(GALLERIES):
+        if key.endswith("/summary.json"):
+            found = store.head(key)
+            digest.update(f"{key} {found.sha256 if found else ''}\n".encode())
+    return digest.hexdigest()
 
 
 def _build_lineage(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
@@ -56,9 +97,12 @@ def _build_lineage(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
         from flux_pipeline.lineage.table import compact
 
         with reported_errors():
-            done = compact(image_producer.open_pages())
+            store = image_producer.open_pages()
+            made_of = _digest_sources(store)
+            done = compact(store)
         return dg.MaterializeResult(
             metadata={
+                MADE_OF: made_of,
                 "dagster/uri": done.uri,
                 "dagster/row_count": done.rows,
                 "flux/read_parts": done.parts_read,
@@ -90,11 +134,13 @@ def _build_spend() -> dg.AssetsDefinition:
 
         with reported_errors():
             store = image_producer.open_pages()
+            made_of = _digest_sources(store)
             snapshot = open_snapshot(store)
             table, emulated = spending(snapshot), is_emulated(snapshot)
             stored = write_spending(store, table, now=datetime.now(UTC), emulated=emulated)
         return dg.MaterializeResult(
             metadata={
+                MADE_OF: made_of,
                 "dagster/uri": stored.uri,
                 "dagster/row_count": len(table),
                 "dagster/column_lineage": _COLUMN_LINEAGE,
@@ -124,9 +170,12 @@ def _build_gallery(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
         from flux_pipeline.gallery.build import build_overview
 
         with reported_errors():
-            built = build_overview(image_producer.open_pages(), now=datetime.now(UTC))
+            store = image_producer.open_pages()
+            made_of = _digest_sources(store)
+            built = build_overview(store, now=datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={
+                MADE_OF: made_of,
                 "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
                 "dagster/uri": built.uri,
                 "dagster/row_count": built.stored,

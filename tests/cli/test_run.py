@@ -10,6 +10,7 @@ from PIL import Image
 
 from flux_pipeline.cli.progress import Watch
 from flux_pipeline.cli.run import count_images, print_summary
+from flux_pipeline.defs.launch import open_instance
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.server import EmulatorServer
 from flux_pipeline.emulator.usage import read_usage
@@ -36,7 +37,7 @@ SEED_EXAMPLE = {
 
 
 def test_a_run_prints_one_json_object_with_counts_and_a_second_one_creates_nothing(
-    command: Command, server: EmulatorServer
+    command: Command, server: EmulatorServer, folder: Path
 ) -> None:
     code, output, _ = command("run", "--json")
 
@@ -53,6 +54,9 @@ def test_a_run_prints_one_json_object_with_counts_and_a_second_one_creates_nothi
 
     assert (code, output["total"]["unchanged"], output["total"]["created"]) == (0, 3, 0)
     assert server.usage().creates_received == 3
+    with open_instance(folder) as instance:
+        jobs = [run.job_name for run in instance.get_runs()]
+    assert sorted(jobs) == ["make_map"] * 2 + ["make_tale"] * 2 + ["refresh_shared_assets"]
 
 
 def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
+from flux_pipeline.defs.shared_assets import are_current
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
 from tests.defs.asset_runner import QUIET, AssetRunner, checks
@@ -160,3 +161,31 @@ def test_spend_and_the_gallery_are_shown_in_the_event_and_kept_in_the_store(
     counts = gallery["dagster/row_count"].value, gallery["flux/prompt_sets"].value
     assert counts == (2, 1)
     assert f'"name":"{runner.name}"' in path.read_text()
+
+
+def test_they_are_current_until_an_image_is_made_or_a_page_is_gone(runner: AssetRunner) -> None:
+    text = "prompts: {castle: a castle}"
+    runner.run(runner.write(text))
+    store = runner.resource.open_store()
+    assert not are_current(runner.instance, store)
+    refresh_shared_assets(runner, text)
+    assert are_current(runner.instance, store)
+    runner.run(runner.write(text))  # nothing to do
+    assert are_current(runner.instance, store)
+
+    page = runner.folder / "store/galleries/index.html"
+    page.rename(page.with_suffix(".away"))
+    assert not are_current(runner.instance, store)
+    page.with_suffix(".away").rename(page)
+    assert are_current(runner.instance, store)
+
+    runner.run(runner.write("prompts: {castle: a castle, moon: the moon}"))
+    assert not are_current(runner.instance, store)
+
+
+def test_a_prompt_that_is_removed_makes_the_gallery_of_all_out_of_date(runner: AssetRunner) -> None:
+    text = "prompts: {castle: a castle, moon: the moon}"
+    runner.run(runner.write(text))
+    refresh_shared_assets(runner, text)
+    runner.run(runner.write("prompts: {castle: a castle}"))
+    assert not are_current(runner.instance, runner.resource.open_store())
