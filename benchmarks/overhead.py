@@ -79,7 +79,7 @@ def contestant(name: str, *arguments: str) -> Iterator[Contestant]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.overhead", description=__doc__)
     parser.add_argument("--images", type=int, default=200, help="a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
     with ExitStack() as stack:

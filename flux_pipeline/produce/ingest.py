@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cache
 from typing import TypeAlias
@@ -199,7 +199,8 @@ class ImageIngest:
 
         Storing again then writes the same bytes, or with a signature the same pixels and label.
         """
-        row = asdict(record)
+        # Not asdict, which copies every value deeply: they are plain.
+        row = {each.name: getattr(record, each.name) for each in fields(record)}
         named = {name: row.pop(name) for name in _LABEL_FIELDS}
         row = {
             name: value.isoformat() if isinstance(value, datetime) else value
