@@ -15,6 +15,7 @@ from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.component_project import load_definitions
 from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.progress import Watch, watching
+from flux_pipeline.cli.publish import open_publishing
 from flux_pipeline.cli.workspace import (
     PartitionChoice,
     choose_partitions,
@@ -270,6 +271,10 @@ def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str
     places = {"pictures": f"{uri}/images"}
     for prompt_set in chosen:
         places[f"gallery {prompt_set.name}"] = f"{uri}/{gallery_key(prompt_set.name)}"
+    for prompt_set in chosen:
+        if prompt_set.publish is not None:
+            index_uri = open_publishing(settings).index_uri(prompt_set, prompt_set.publish)
+            places[f"published {prompt_set.name}"] = index_uri
     places["gallery of all"] = f"{uri}/{OVERVIEW}"
     return places | {
         "lineage": f"{uri}/lineage",

@@ -121,6 +121,10 @@ class Publishing:
             concurrency=2 * self.threads,
         )
 
+    def index_uri(self, prompt_set: PromptSet, publication: Publication) -> str:
+        """Where the index of a set lies, or will lie. Raises StoreError."""
+        return f"{self.target(prompt_set, publication).uri}/{publication.index}.json"
+
 
 def publish_set(
     prompt_set: PromptSet,
