@@ -24,8 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from flux_pipeline.produce.reasons import Reasons
-from flux_pipeline.produce.report import Progress as RunProgress
-from flux_pipeline.produce.report import Result, Tally, progress_line
+from flux_pipeline.produce.report import Result, Tally, UnderWay, progress_line
 
 _EVERY = 5.0  # s between two plain lines
 _SILENCE = 15.0  # s after which one comes although nothing has ended
@@ -47,12 +46,14 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
     begun_at: float = field(init=False)
     _said_at: float = field(init=False)
-    _progress: RunProgress | None = None
+    _counted_at: float = field(init=False)
+    """When the last image was counted, by which the rate of all is known."""
+    _progress: UnderWay | None = None
     """Of the run that is going on."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.begun_at = self._said_at = self.clock()
+        self.begun_at = self._said_at = self._counted_at = self.clock()
 
     def __call__(self, result: Result) -> None:
         """Count one result."""
@@ -60,12 +61,13 @@ class Watch:
             self.tallies.setdefault(result.request.source.prompt_set, Tally()).add(result)
             self.notices.extend(result.notices)
             self.reasons.add(result)
+            self._counted_at = self.clock()
             if self.bar is not None:
                 self.bar.update(self.bar.task_ids[0], completed=self.total.asked)
             else:
                 self._say_after(_EVERY)
 
-    def follow(self, progress: RunProgress) -> None:
+    def follow(self, progress: UnderWay) -> None:
         """Show from now on what this run waits for."""
         self._progress = progress
 
@@ -87,9 +89,9 @@ class Watch:
         return "; ".join(filter(None, [line, self.waiting()]))
 
     def _line(self) -> str:
-        seconds = self.clock() - self.begun_at
-        expected = sum(self.expected.values())
-        return progress_line(self.total, expected, seconds, emulated=self.emulated)
+        total, expected = self.total, sum(self.expected.values())
+        until = self._counted_at if total.asked >= expected else self.clock()
+        return progress_line(total, expected, until - self.begun_at, emulated=self.emulated)
 
     def _say_after(self, seconds: float) -> None:
         """Write one plain line, as in the run's log, unless the last one is younger than this."""

@@ -6,6 +6,7 @@ failed; the partition counts as published once all of it is there.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from flux_pipeline.defs.published_checks import (
 )
 from flux_pipeline.defs.specs import build_published_spec, published_version
 from flux_pipeline.errors import ImageError
+from flux_pipeline.produce.report import current_follower
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.text import count_noun, first_of, safe_text
@@ -48,7 +50,7 @@ _MOST_PREVIEWS = 12
 _MOST_ROWS = 20
 """Files of the table in an event; the index has all."""
 _PROGRESS = 500
-"""Pictures between two lines of the log."""
+"""Images between two lines of the log."""
 _COLUMNS = dg.TableSchema(
     [
         dg.TableColumn("path", "string", "Below the target."),
@@ -75,6 +77,36 @@ def build_published(prompt_set: PromptSet) -> dg.AssetsDefinition:
             yield from PublishedEvents(prompt_set, context).publish()
 
     return publish
+
+
+@dataclass(slots=True)
+class PublishProgress:
+    """How far publishing is, for the run's log and for the command line, which shows it."""
+
+    prompt_set: str
+    images: int
+    log: logging.Logger
+    done: int = 0
+    is_waiting: bool = False
+
+    def add(self, done: int, _images: int) -> None:
+        """Note how many images are done."""
+        self.done, self.is_waiting = done, False
+        if done % _PROGRESS == 0:
+            self.log.info("%s", *self.waiting())
+
+    def wait(self) -> None:
+        """Note that another publisher is at work on the same target."""
+        self.is_waiting = True
+        self.log.info("%s", *self.waiting())
+
+    def waiting(self) -> list[str]:
+        """What is waited for now."""
+        if self.is_waiting:
+            return [f"another publisher of {self.prompt_set} is at work"]
+        return [
+            f"publishing {self.prompt_set}: {self.done:,} of {count_noun(self.images, 'image')}"
+        ]
 
 
 @dataclass(slots=True)
@@ -179,15 +211,12 @@ class PublishedEvents:
             None if is_all else self._partitions,
             publishing=resource.open_publishing(),
         )
-        report = prepared.deliver(on_progress=self._log_progress, on_wait=self._log_waiting)
+        progress = PublishProgress(
+            self.prompt_set.name, len(prepared.selection.images), self.context.log
+        )
+        current_follower()(progress)
+        report = prepared.deliver(on_progress=progress.add, on_wait=progress.wait)
         return Published(prepared, report, prepared.read_entries(), self.context.run.run_id)
-
-    def _log_progress(self, done: int, pictures: int) -> None:
-        if done % _PROGRESS == 0:
-            self.context.log.info("%s of %s", f"{done:,}", count_noun(pictures, "picture"))
-
-    def _log_waiting(self) -> None:
-        self.context.log.info("another publisher is at work there: waiting")
 
     def _parts(self, published: Published) -> Sequence[Part]:
         selection, failed = published.prepared.selection, published.report.failed

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 from flux_pipeline.request import Request
@@ -255,7 +255,7 @@ def progress_line(tally: Tally, expected: int, seconds: float, *, emulated: bool
     said = [f"{tally.asked}/{expected or '?'} images", cost]
     if tally.asked:
         said.append(f"{tally.asked / max(seconds, 0.001):.1f}/s")
-    if (left := seconds_left(tally, expected, seconds)) is not None:
+    if left := seconds_left(tally, expected, seconds):  # nothing is said of 0
         said.append(f"{left:.0f} s left")
     missing = {
         "refused": tally.refused,
@@ -293,11 +293,19 @@ def current_observer() -> Observer:
     return _current.get()
 
 
-Follower: TypeAlias = Callable[[Progress], None]
+class UnderWay(Protocol):
+    """Something of a run that takes time, such as a ``Progress``."""
+
+    def waiting(self) -> list[str]:
+        """What is waited for now."""
+        ...
+
+
+Follower: TypeAlias = Callable[[UnderWay], None]
 """Called with the progress of each run when it begins, to be read as it goes on."""
 
 
-def ignore_progress(_progress: Progress) -> None:
+def ignore_progress(_progress: UnderWay) -> None:
     """Do nothing: the follower where none is set."""
 
 

@@ -1,12 +1,14 @@
 """Progress of a run on standard error: it moves before the first picture, and guesses nothing."""
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from flux_pipeline.cli.progress import Watch, _StateColumn, watching
+from flux_pipeline.defs.published import PublishProgress
 from flux_pipeline.produce.report import Progress as RunProgress
 from flux_pipeline.produce.report import Tally
 
@@ -37,6 +39,18 @@ def test_what_a_run_waits_for_is_said_before_its_first_picture(
     clock.now = 30.0
     watch.tick()
     assert capsys.readouterr().err == "0/12 images, 0.0000 USD; 7 at the provider\n"
+
+
+def test_what_follows_the_last_image_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock()
+    watch = Watch({"tale": 0}, None, clock=clock)
+    watch.follow(PublishProgress("tale", 300, logging.getLogger(), done=120))
+    clock.now = 60.0
+    watch.tick()
+    said = capsys.readouterr().err
+    assert said == "0/? images, 0.0000 USD; publishing tale: 120 of 300 images\n"
 
 
 def test_a_terminal_shows_it_whenever_the_bar_is_drawn() -> None:
