@@ -138,9 +138,10 @@ def answer_to(
     except StoreError as error:
         body, unread = None, str(error)
     if body is None:
-        found = trace_id(snapshot, target) if len(target) <= _MAX_ID or ":" in target else None
-        if found is None and (count := matching_hashes(snapshot, target)):
-            unread = f"{count} hashes begin with it: give more of it"
+        may_be_id = len(target) <= _MAX_ID or ":" in target
+        found, hashes = _find_id(snapshot, target) if may_be_id else (None, 0)
+        if found is None and hashes:
+            unread = f"{hashes} hashes begin with it: give more of it"
         return found and found.with_origin(), unread
     # Imported here: an id needs no decoder, and loading one takes longer than the search.
     from flux_pipeline.images.inspection import read_evidence  # noqa: PLC0415
@@ -299,18 +300,32 @@ def trace_id(snapshot: Snapshot, text: str) -> Answer | None:
     Several images under one id are answered by the first of them, with a note. None where no hash,
     or more than one, begins with the text; ``matching_hashes`` tells how many.
     """
+    return _find_id(snapshot, text)[0]
+
+
+def matching_hashes(snapshot: Snapshot, text: str) -> int:
+    """How many hashes begin with this text, up to a hundred of each kind; 0 for a whole one."""
+    return _find_id(snapshot, text)[1]
+
+
+def _find_id(snapshot: Snapshot, text: str) -> tuple[Answer | None, int]:
+    """As ``trace_id`` and ``matching_hashes``, reading each column of a large table once."""
     is_hash = _HASH.fullmatch(text.lower()) is not None
     likely = is_hash and (len(text) == _HASH_LENGTH or len(text) <= _COPIED)
-    if likely and ((found := _by_hash(snapshot, text.lower())) or len(text) == _HASH_LENGTH):
-        return found
+    found, hashes = _by_hash(snapshot, text.lower()) if likely else (None, 0)
+    if found or (likely and len(text) == _HASH_LENGTH):
+        return found, hashes
     for column in _ID_COLUMNS:
         if (column != "uri" or ":" in text) and (rows := find_exact(snapshot, column, text)):
-            return _answer_by_id(rows, column)
-    return _by_hash(snapshot, text.lower()) if is_hash and not likely else None
+            return _answer_by_id(rows, column), hashes
+    return _by_hash(snapshot, text.lower()) if is_hash and not likely else (None, hashes)
 
 
-def _by_hash(snapshot: Snapshot, prefix: str) -> Answer | None:
-    """The row with the one hash that begins with the prefix; None where several hashes do."""
+def _by_hash(snapshot: Snapshot, prefix: str) -> tuple[Answer | None, int]:
+    """The row with the one hash that begins with the prefix, and how many hashes do.
+
+    None where several do; of a whole hash the number is 0.
+    """
     is_whole = len(prefix) == _HASH_LENGTH
     find = find_exact if is_whole else find_prefix
     found: list[tuple[Column, ImageRecord]] = []
@@ -318,20 +333,11 @@ def _by_hash(snapshot: Snapshot, prefix: str) -> Answer | None:
         found += [(column, row) for row in find(snapshot, column, prefix)]
         if found and is_whole:
             break
-    if len({getattr(row, column) for column, row in found}) != 1:
-        return None
-    return _answer_by_id([row for _, row in found], found[0][0])
-
-
-def matching_hashes(snapshot: Snapshot, text: str) -> int:
-    """How many hashes begin with this text, up to a hundred of each kind; 0 for a whole one."""
-    prefix = text.lower()
-    if len(prefix) == _HASH_LENGTH or not _HASH.fullmatch(prefix):
-        return 0
-    return sum(
-        len({getattr(row, column) for row in find_prefix(snapshot, column, prefix)})
-        for column in _HASH_COLUMNS
-    )
+    hashes = {(column, getattr(row, column)) for column, row in found}
+    answer = None
+    if len({value for _, value in hashes}) == 1:
+        answer = _answer_by_id([row for _, row in found], found[0][0])
+    return answer, 0 if is_whole else len(hashes)
 
 
 def _answer_by_id(rows: Sequence[ImageRecord], column: Column) -> Answer:

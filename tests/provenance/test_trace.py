@@ -3,9 +3,11 @@
 import io
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -15,10 +17,12 @@ from flux_pipeline.images.variants import render_variants
 from flux_pipeline.lineage.query import Snapshot
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import SCHEMA
+from flux_pipeline.lineage.table import CompactedTable
 from flux_pipeline.provenance.trace import (
     Answer,
     AnsweredBy,
     Certainty,
+    answer_to,
     matching_hashes,
     trace_id,
     trace_image,
@@ -311,6 +315,21 @@ class TestIds:
         assert matching_hashes(snapshot, "abcdef01") == 2
         assert trace_id(snapshot, "abcdef010") is not None
         assert matching_hashes(snapshot, "nothing!") == 0
+
+    def test_an_unknown_beginning_reads_each_column_once(
+        self, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[str] = []
+
+        def noting(table: CompactedTable, group: int, columns: Sequence[str]) -> pa.Table:
+            read.extend(columns)
+            return really_read(table, group, columns)
+
+        really_read = CompactedTable.read
+        monkeypatch.setattr(CompactedTable, "read", noting)
+        assert answer_to(FolderStore(tmp_path / "empty"), snapshot, "88888888")[0] is None
+        hashes = ["request_sha256", "image_sha256", "file_sha256"]
+        assert read == [*hashes, "prediction_id", "run_id"]
 
     @pytest.mark.parametrize("text", ["", "nosuch", "0" * 64, "x" * 300])
     def test_an_unknown_one_finds_nothing(self, snapshot: Snapshot, text: str) -> None:
