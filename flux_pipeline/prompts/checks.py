@@ -37,6 +37,10 @@ class ExpansionReport:
     warnings: Problems = field(default_factory=Problems)
 
 
+def ignore_prompt(_prompt: tuple[Entry, Variant]) -> None:
+    """Drop a prompt."""
+
+
 def check(
     expansion: Expansion,
     *,
@@ -45,11 +49,13 @@ def check(
     sources: Sources | None = None,
     max_rows: int | None = None,
     max_names: int = 0,
+    on_prompt: Callable[[tuple[Entry, Variant]], None] = ignore_prompt,
 ) -> ExpansionReport:
     """Check the inputs of the prompts whose name ``is_selected`` accepts, and all names.
 
-    Names must be unique over the whole set. Of every table ``max_rows`` are read. Memory: 16 bytes
-    a prompt, and some 40 more while they are sorted.
+    Names must be unique over the whole set. Of every table ``max_rows`` are read. ``on_prompt`` is
+    given each prompt whose input can be used. Memory: 16 bytes a prompt, and some 40 more while
+    they are sorted.
     """
     report = ExpansionReport()
     names, inputs, skipped = Hashes(), Hashes(), SkippedRows()
@@ -69,6 +75,7 @@ def check(
             report.names.append(variant.name)
         if checked is None:
             continue
+        on_prompt((entry, variant))
         values = checked.values
         report.outputs = max(report.outputs, values.outputs)
         inputs.add(comparable_input(variant.model, values))

@@ -128,6 +128,10 @@ class Entry:
             return
         for name_part, row, source in self._rows(notes, sources, max_rows):
             values = source.values() if source else row.values if row else {}
+            if not self.matrix:  # the most of a large table's time is spent here
+                name = join_name(self.key, *name_part)
+                yield Variant(name, values, row, self.models[0], source)
+                continue
             for choices in itertools.product(*self.matrix.values()):
                 variables = dict(values)
                 variables.update(

@@ -7,14 +7,15 @@ other request has the same input.
 
 import difflib
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model, build_request
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
-from flux_pipeline.prompts.checks import check
+from flux_pipeline.prompts.checked_partitions import Checked, CheckedPartitions, Collector
+from flux_pipeline.prompts.checks import check, ignore_prompt
 from flux_pipeline.prompts.expansion import CheckedInput, Entry, Expansion, SeedRule, Variant
 from flux_pipeline.prompts.publication import Choice, Publication
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
@@ -141,11 +142,14 @@ class PromptSet:
         if isinstance(self.partitions, ByDay) and partitions is None:
             self._fail("partitions", "are days: name those that are meant, as YYYY-MM-DD")
         self._refuse_changed_tables()
+        known: Sequence[_Prompt] | None = None
         if not self.is_checked:
-            for warning in self._check(selection):
+            checked = self._checked(selection, with_warnings=on_warning is not None)
+            known = checked.prompts
+            for warning in checked.warnings:
                 if on_warning is not None:
                     on_warning(warning)
-        return self._described(selection, pictures or PlannedPictures())
+        return self._described(selection, pictures or PlannedPictures(), known)
 
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
         """Look at every row of the partitions, however many; return the warnings.
@@ -217,13 +221,14 @@ class PromptSet:
         return self.follows is not None or selection.includes(variant.name)
 
     def _described(
-        self, selection: Selection, lookup: PictureLookup
+        self, selection: Selection, lookup: PictureLookup, known: "Sequence[_Prompt] | None"
     ) -> Iterator[tuple[Request, Mapping[str, str]]]:
         # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
         for day in selection.days:
             sources = self._sources(selection, day, lookup)
-            for entry, variant in self.expansion.variants(problems, sources=sources):
+            expanded = self.expansion.variants(problems, sources=sources)
+            for entry, variant in expanded if known is None else known:
                 if self._is_asked(selection, variant):
                     checked = self.expansion.checked_input(entry, variant, day, problems)
                     if checked is not None:
@@ -255,7 +260,28 @@ class PromptSet:
                 model, seeded, source, version=version, pictures=checked.pictures, day=day
             )
 
-    def _check(self, selection: Selection) -> tuple[Problem, ...]:
+    def _checked(self, selection: Selection, *, with_warnings: bool) -> "_Checked":
+        """Check the selection, unless that was done before; without warnings among others too."""
+        keys = selection.keys
+        if self.sources:  # what they ask for may change, and is in none of this set's tables
+            return Checked(self, keys, self._check(selection))
+        if found := _CHECKED.find(self, keys):
+            return found
+        if not with_warnings and _CHECKED.cover(self, keys):
+            return Checked(self, keys, ())
+        prompts: Collector[_Prompt] = Collector()
+        # All prompts of a set are too many to keep, and so are those of a day, which has all.
+        is_part = keys is not None and not isinstance(self.partitions, ByDay)
+        warnings = self._check(selection, prompts.add if is_part else ignore_prompt)
+        checked: _Checked = Checked(self, keys, warnings, prompts.found if is_part else None)
+        _CHECKED.add(checked)
+        return checked
+
+    def _check(
+        self,
+        selection: Selection,
+        on_prompt: "Callable[[_Prompt], None]" = ignore_prompt,
+    ) -> tuple[Problem, ...]:
         warnings = Problems()
         for day in selection.days:
             report = check(
@@ -263,6 +289,7 @@ class PromptSet:
                 day=day,
                 is_selected=selection.includes if self.follows is None else _all_names,
                 sources=self._sources(selection, day),
+                on_prompt=on_prompt,
             )
             report.problems.raise_if_any()
             warnings.add_all(report.warnings.as_tuple())
@@ -282,6 +309,11 @@ class PromptSet:
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
+
+
+_Prompt: TypeAlias = tuple[Entry, Variant]
+_Checked: TypeAlias = Checked[PromptSet, _Prompt]
+_CHECKED: CheckedPartitions[PromptSet, _Prompt] = CheckedPartitions()
 
 
 def in_order(prompt_sets: Iterable[PromptSet]) -> list[PromptSet]:
