@@ -100,7 +100,12 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     creates_per_minute: float = Field(
         default=600.0, gt=0, description="Predictions created a minute, over all workers."
     )
-    concurrency: int = Field(default=64, gt=0, description="Predictions in flight in one run.")
+    concurrency: int | None = Field(
+        default=None,
+        gt=0,
+        description="Predictions in flight in one run, at most. Empty: as many as the rate and what"
+        " they take come to.",
+    )
     unknown: Literal["resend", "hold"] = Field(
         default="resend",
         description="What happens to a request that may have been paid, where nothing can prove it:"
@@ -320,7 +325,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
     def open_store(self) -> Store:
         """Open the store alone, for reading lineage."""
-        return open_store(self.store, self._store_options(), concurrency=self.concurrency)
+        return open_store(self.store, self._store_options())
 
     def open_pages(self) -> Store:
         """Open the store for writing what is derived from it: tables and pages.
@@ -383,7 +388,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             yield self._configured(server.origin, EMULATOR)
 
     def _configured(self, base_url: str, api_key: str) -> "ProviderConfig":
-        from flux_pipeline.provider.config import ProviderConfig
+        from flux_pipeline.provider.config import ProviderConfig, usual_calls
 
         offer = known_offer(self.provider)
         return ProviderConfig(
@@ -396,7 +401,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             output_hosts=tuple(self.output_hosts),
             output_networks=tuple(self.output_networks),
             creates_per_minute=self.creates_per_minute,
-            concurrency=self.concurrency,
+            calls_per_minute=usual_calls(self.creates_per_minute),
             network=_network(self.proxy, self.no_proxy, self.ca_file),
         )
 

@@ -19,7 +19,7 @@ command does so before it knows what it has to do.
     FLUX_LEDGER              a SQLAlchemy URL (sqlite:///./data/ledger.db)
     FLUX_STATE               folder of the embedded emulator's state (data/emulator)
     FLUX_RATE                creates a minute, over all workers (600)
-    FLUX_CONCURRENCY         predictions in flight in one run (64)
+    FLUX_CONCURRENCY         predictions in flight in one run, at most (no limit)
     FLUX_UNKNOWN             resend or hold what may have been paid and can't be proven (resend)
     FLUX_SETTLE_SECONDS      how long a lost answer is looked for before it counts as absent (30)
     FLUX_OUTPUT_HOSTS        hosts that pictures are fetched from, besides the provider's own
@@ -145,7 +145,7 @@ class Settings:
     state: Path = Path("data/emulator")
     rate: float = 600.0
     """Creates a minute."""
-    concurrency: int = 64
+    concurrency: int | None = None
     unknown: str = "resend"
     settle_seconds: float = 30.0
     output_hosts: tuple[str, ...] = ("replicate.delivery", "*.replicate.delivery")

@@ -33,7 +33,7 @@ def test_an_empty_environment_is_the_embedded_default() -> None:
     assert settings.store == "file:./data/store"
     assert settings.ledger == "sqlite:///./data/ledger.db"
     assert settings.configs == Path("configs")
-    assert (settings.rate, settings.concurrency) == (600.0, 64)
+    assert (settings.rate, settings.concurrency) == (600.0, None)
     assert (settings.unknown, settings.settle_seconds) == ("resend", 30.0)
     assert settings.budget_usd_per_day is None
     assert not settings.ledger_given

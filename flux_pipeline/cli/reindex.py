@@ -38,7 +38,7 @@ def reindex(take_store: bool, as_json: bool) -> None:
 
     settings = read_settings(None)
     options = settings.store_options
-    store = open_store(settings.store, options, concurrency=settings.concurrency)
+    store = open_store(settings.store, options)
     with open_ledger(settings.ledger) as ledger, counting("requests") as count:
         if not take_store and not ledger.is_empty():
             check_same_store(ledger, store)  # before a folder that was moved away is made anew

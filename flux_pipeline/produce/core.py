@@ -546,6 +546,8 @@ class _PollState:
 
     accepted_at: float
     renewed_at: float
+    age: float = 0.0
+    """How long ago it had been sent when an earlier run's was taken over."""
     polls: int = 0
     failures: int = 0
     """Polls in a row without an answer."""
@@ -571,26 +573,43 @@ def follow(
 
     A Prediction that is returned has succeeded, has outputs, and is written down.
     """
-    polling = _PollState(accepted_at=context.clock(), renewed_at=context.clock())
+    age = max(attempt.age, 0.0) if resumed else 0.0
+    polling = _PollState(accepted_at=context.clock(), renewed_at=context.clock(), age=age)
     while prediction.status is not Status.SUCCEEDED or not prediction.outputs:
         ended = yield from _end_without_outputs(context, attempt, prediction, polling)
         if ended is not None:
             return ended
-        now = context.clock()
-        if now - polling.accepted_at > context.policy.deadline:
+        if context.clock() - polling.accepted_at > context.policy.deadline:
             return (yield from _cancel_overdue(context, attempt, prediction))
-        if now - polling.renewed_at > context.policy.lease / 2:
-            polling.renewed_at = now
-            if not (yield RenewClaim(attempt)):
-                return attempt
-        if polling.polls or not resumed:  # one of an earlier run may have ended long ago
-            yield AwaitPoll(elapsed=now - polling.accepted_at, polls=polling.polls)
+        # One of an earlier run may have ended long ago.
+        is_due = resumed and not polling.polls
+        if not (yield from _keep_until_poll(context, attempt, polling, is_due=is_due)):
+            return attempt
         answer = yield from _poll(context, attempt, prediction, polling)
         if isinstance(answer, Result):
             return answer
         prediction = answer
     yield WriteSucceeded(attempt, prediction)
     return prediction
+
+
+def _keep_until_poll(
+    context: RequestContext, attempt: Attempt, polling: _PollState, *, is_due: bool
+) -> Stage[bool]:
+    """Wait until the next poll is due, and renew the claim; False where it is no longer ours."""
+    begun = context.clock()
+    elapsed = begun - polling.accepted_at
+    while True:
+        now = context.clock()
+        if now - polling.renewed_at > context.policy.lease / 2:
+            polling.renewed_at = now
+            if not (yield RenewClaim(attempt)):
+                return False
+        if is_due:
+            return True
+        waited = now - begun
+        if (yield AwaitPoll(elapsed, polling.polls, waited, polling.age)) is not False:
+            return True
 
 
 def _end_without_outputs(

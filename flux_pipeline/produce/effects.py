@@ -123,11 +123,18 @@ class FindInList:
 
 @dataclass(frozen=True, slots=True)
 class AwaitPoll:
-    """Wait until the next poll is due. Outcome: None."""
+    """Wait until the next poll is due. Outcome: bool, False where it is to be asked again.
+
+    It is, before the claim's lease ends, and when it has become known how long the model takes.
+    """
 
     elapsed: float
-    """Seconds since the prediction was accepted or taken over."""
+    """Seconds from when the prediction was accepted or taken over to the beginning of this wait."""
     polls: int
+    waited: float = 0.0
+    """Seconds since then, where it is asked again."""
+    age: float = 0.0
+    """Seconds from when it was sent by an earlier run to when it was taken over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """The engine runs the state machines of many requests at once, with bounded memory.
 
 It performs what each state machine (``produce.core``) yields and sends the outcome back. A request
-that needs nothing costs no task; a request in flight holds one image at most. A cancel stops
-everything except what may have been paid a moment ago: creates under way are waited for, and their
-ids written, within ``DRAIN_SECONDS``.
+that needs nothing costs no task. Requests that are prepared are bounded, and creates under way, and
+images (by the handler); those that are waited for are as many as the rate and their time make
+(``produce.in_flight``). A cancel stops everything except what may have been paid a moment ago:
+creates under way are waited for, and their ids written, within ``DRAIN_SECONDS``.
 """
 
 import math
@@ -22,6 +23,7 @@ from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import records_from_json
 from flux_pipeline.outcomes import NeverSent
 from flux_pipeline.produce import effects as fx
+from flux_pipeline.produce.bounds import Bounds, Place
 from flux_pipeline.produce.core import Stage, produce
 from flux_pipeline.produce.followers import EARLY, Follower, Followers
 from flux_pipeline.produce.handler import EffectHandler, RunServices
@@ -59,7 +61,7 @@ class Engine:
     observe: Callable[[Result], None]
     progress: Progress
     reports: MemoryObjectSendStream[PartitionReport]
-    slots: anyio.Semaphore
+    bounds: Bounds
     group: TaskGroup
     followers: Followers = field(default_factory=Followers)
     running: int = 0
@@ -117,11 +119,13 @@ class Engine:
             await self._end(item, ended.value, recorded=recorded)
             await self._follow(ended.value)
             return
-        await self.slots.acquire()
+        if self.bounds.cap is not None:
+            await self.bounds.cap.acquire()
+        await self.bounds.preparing.acquire()
         self.group.start_soon(self._drive, item, stage, effect)
 
     async def _follow(self, result: Result) -> None:
-        """Begin what follows from a result in other sets; wait for slots, not for their ends."""
+        """Begin what follows from a result in other sets; wait for places, not for their ends."""
         if not self.followers.sets or self._draining:
             return
         found = await to_thread.run_sync(lambda: list(self.followers.requests(result)))
@@ -133,12 +137,13 @@ class Engine:
     async def _drive(self, item: Tracked | Early, stage: Stage[Result], effect: fx.Effect) -> None:
         follower = item.follower if isinstance(item, Early) else None
         handler = self.make_handler(item.request, follower)
+        place = Place(self.bounds, item.request.model, handler.holder)
         accepted = False
         try:
             while True:
                 if isinstance(effect, _POLLING) and not accepted:  # accepted by an earlier run
                     accepted, self.running = True, self.running + 1
-                outcome = await self._perform_counted(handler, effect)
+                outcome = await self._perform_counted(handler, place, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1
                 if isinstance(outcome, fx.Stored):
@@ -147,17 +152,21 @@ class Engine:
         except StopIteration as ended:
             self.running -= accepted
             await self._end(item, ended.value, recorded=False)
-            # Not from within this task, which holds a slot until it ends.
+            # Not from within this task, which holds a place until it ends.
             if self.followers.sets:
                 self.group.start_soon(self._follow, ended.value)
         finally:
             self.services.brake.forget(handler.holder)
-            self.slots.release()
+            self.services.schedule.forget(item.request.model, handler.holder)
+            place.leave()
 
-    async def _perform_counted(self, handler: EffectHandler, effect: fx.Effect) -> Any:
+    async def _perform_counted(
+        self, handler: EffectHandler, place: Place, effect: fx.Effect
+    ) -> Any:
         name = type(effect).__name__
         self.progress.doing[name] += 1
         try:
+            await place.make_room(effect)
             return await self._perform(handler, effect)
         finally:
             self.progress.doing[name] -= 1

@@ -6,7 +6,8 @@ here, because it concerns all requests of a run.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import TypeVar
@@ -32,10 +33,11 @@ from flux_pipeline.outcomes import (
     Stopped,
     Throttled,
 )
-from flux_pipeline.prediction import Prediction, Status
+from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce import effects as fx
 from flux_pipeline.produce.brake import Brake, SendLimit
 from flux_pipeline.produce.core import is_unread_input
+from flux_pipeline.produce.downloads import Downloads
 from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.pictures import InputPreparer, SentInput, hide
 from flux_pipeline.produce.policy import Policy, RunContext
@@ -72,6 +74,7 @@ class RunServices:
     run: RunContext
     threads: anyio.CapacityLimiter
     """For decoding, labelling and storing."""
+    downloads: Downloads
     resends_left: int
     """How many requests of unknown fate this run may still send again."""
     spool: Spool
@@ -266,15 +269,21 @@ class EffectHandler:
         return hide(outcome, self._secrets())
 
     @perform.register
-    async def _(self, effect: fx.AwaitPoll) -> None:
-        schedule, model = self.services.schedule, self.request.model
-        await anyio.sleep(schedule.wait(model, elapsed=effect.elapsed, polls=effect.polls))
+    async def _(self, effect: fx.AwaitPoll) -> bool:
+        return await self.services.schedule.pause(
+            self.request.model,
+            elapsed=effect.elapsed + effect.age,
+            polls=effect.polls,
+            waited=effect.waited,
+            name=self.holder,
+            most=self.services.policy.lease / 3,
+        )
 
     @perform.register
     async def _(self, effect: fx.Poll) -> PollOutcome:
         outcome = hide(await self.services.provider.poll(effect.prediction_id), self._secrets())
-        if isinstance(outcome, Polled) and outcome.prediction.status is Status.SUCCEEDED:
-            self.services.schedule.observe(self.request.model, outcome.prediction)
+        if isinstance(outcome, Polled) and outcome.prediction.status.is_final:
+            self.services.schedule.observe(self.request.model, outcome.prediction, name=self.holder)
         return outcome
 
     @perform.register
@@ -283,7 +292,8 @@ class EffectHandler:
 
     @perform.register
     async def _(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
-        outcome = await self._store_output(effect)
+        async with self._download(effect.attempt):
+            outcome = await self._store_output(effect)
         brake = self.services.brake
         match outcome:
             case fx.Stored():
@@ -376,6 +386,22 @@ class EffectHandler:
         latest = (await self.services.ledger.call(lambda ledger: ledger.find([sha]))).get(sha)
         return latest is not None and latest.state in _KEPT
 
+    @asynccontextmanager
+    async def _download(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Hold a place for one picture in memory; the claim is renewed while none is free."""
+        places = self.services.downloads.limiter
+        try:
+            places.acquire_nowait()
+        except anyio.WouldBlock:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._renew_repeatedly, attempt)
+                await places.acquire()
+                group.cancel_scope.cancel()
+        try:
+            yield
+        finally:
+            places.release()
+
     async def _store_output(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
         output = effect.output
         record = self._build_record(effect.attempt, effect.prediction, output.index, effect.polls)
@@ -402,6 +428,7 @@ class EffectHandler:
     ) -> fx.StoreOutcome:
         """Store the image; its bytes wait in the spool while the store fails."""
         services, place = self.services, _place(record)
+        services.downloads.note_size(len(body))
         outcome = await to_thread.run_sync(
             services.ingest.ingest, self.request, record, body, limiter=services.threads
         )

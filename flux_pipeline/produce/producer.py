@@ -33,11 +33,14 @@ from flux_pipeline.ledger.uploads import SqlUploads
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.lineage.record import EMULATED
 from flux_pipeline.models import shared_input
+from flux_pipeline.produce.bounds import Bounds
 from flux_pipeline.produce.brake import SendLimit, current_limit
 from flux_pipeline.produce.budgets import Limits, micros
+from flux_pipeline.produce.downloads import Downloads
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.handler import EffectHandler, RunServices
+from flux_pipeline.produce.in_flight import InFlight
 from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.pictures import InputFiles, InputPreparer
 from flux_pipeline.produce.policy import Policy, RunContext
@@ -92,7 +95,8 @@ class Producer:
     spool: Spool
     """Where outputs wait while the store fails."""
     policy: Policy = field(default_factory=Policy)
-    concurrency: int = 64
+    concurrency: int | None = None
+    """Requests in flight at most; None: as many as the rate and their time make."""
     aigc_producer: str = ""
     embed_prompt: bool = True
     signer: ManifestSigner | None = None
@@ -211,7 +215,8 @@ class Producer:
                 schedule=PollSchedule(self.policy.expected_seconds),
                 policy=self.policy,
                 run=run,
-                threads=anyio.CapacityLimiter(min(self.concurrency, _THREADS)),
+                threads=anyio.CapacityLimiter(min(self.concurrency or _THREADS, _THREADS)),
+                downloads=Downloads(),
                 resends_left=max(5, asked // 100),
                 spool=self.spool,
                 limit=limit,
@@ -252,7 +257,10 @@ class Producer:
                 observe=observe,
                 progress=progress,
                 reports=reports,
-                slots=anyio.Semaphore(self.concurrency),
+                bounds=Bounds(
+                    InFlight(services.schedule.predict_seconds),
+                    anyio.Semaphore(self.concurrency) if self.concurrency else None,
+                ),
                 group=group,
                 followers=followers,
             )

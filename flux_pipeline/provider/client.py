@@ -4,6 +4,7 @@ Each method is one call and tries nothing again: the caller decides that from th
 says whether a create was never sent, refused, or may have been paid for (``provider.classify``).
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
@@ -36,6 +37,8 @@ from flux_pipeline.rate_limit import RateStore
 from flux_pipeline.request import OFFICIAL, JsonValue, Request
 
 _SHORTEST_SECRET = 6
+_ASKING = 64
+"""Polls and cancels at once: where they hang, they must not take the connections of creates."""
 
 
 class Provider(ConnectionOwner):
@@ -59,6 +62,7 @@ class Provider(ConnectionOwner):
             rates
             or MemoryRates({"create": config.creates_per_minute, "call": config.calls_per_minute})
         )
+        self._asking = asyncio.Semaphore(_ASKING)
         self._api = ApiClient(config)
         self._downloader = Downloader(config)
         self._listing = Listing(
@@ -213,12 +217,13 @@ class Provider(ConnectionOwner):
     async def _ask(self, method: str, prediction_id: str, action: str = "") -> PollOutcome:
         if not is_id(prediction_id):
             raise ValueError("not a prediction's id")
-        sent_at = await self._limiter.acquire("call")
-        answer = await self._api.send(
-            method,
-            self._config.prediction_url(prediction_id) + action,
-            deadline=self._config.timeouts.call,
-        )
+        async with self._asking:
+            sent_at = await self._limiter.acquire("call")
+            answer = await self._api.send(
+                method,
+                self._config.prediction_url(prediction_id) + action,
+                deadline=self._config.timeouts.call,
+            )
         outcome = self._classifier.poll(answer, prediction_id=prediction_id)
         if isinstance(answer, Reply) and answer.status == THROTTLED:
             hint = outcome.retry_after if isinstance(outcome, PollFailed) else 0.0

@@ -22,6 +22,9 @@ from flux_pipeline.provider.offers import Route
 from flux_pipeline.provider.public_addresses import is_network
 from flux_pipeline.provider.tls import find_ca_mistake
 
+_CALLS_PER_MINUTE = 3000.0
+_CALLS_PER_CREATE = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -75,9 +78,10 @@ class ProviderConfig:
     """The proxy and the authorities, for calls and downloads alike."""
     timeouts: Timeouts = Timeouts()
     creates_per_minute: float = 600.0
-    calls_per_minute: float = 3000.0
-    concurrency: int = 64
-    """Calls in flight at once; a call beyond it waits for a connection."""
+    calls_per_minute: float = _CALLS_PER_MINUTE
+    concurrency: int = 384
+    """Calls at once; a call beyond it waits for a connection. The engine sends at most 256 creates
+    at once and has 64 inputs prepared, the client polls 64 predictions."""
     page_tries: int = 6
     """Tries for one page of the list: where calls often fail, a list of many pages would otherwise
     never be read to its end."""
@@ -122,6 +126,14 @@ class ProviderConfig:
     def model_url(self, name: str) -> str:
         """Where one model is, by its ``owner/name``."""
         return f"{self.base_url}/v1/models/{quote(name)}"
+
+
+def usual_calls(creates_per_minute: float) -> float:
+    """How many other calls a minute go with a rate of creates: Replicate allows five times as many.
+
+    Where it is fewer, the limiter learns it from refusals.
+    """
+    return max(_CALLS_PER_MINUTE, _CALLS_PER_CREATE * creates_per_minute)
 
 
 def origin_of(url: str) -> tuple[str, str, int]:

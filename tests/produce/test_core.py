@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flux_pipeline.ledger.base import Attempt, Intent, State
+from flux_pipeline.outcomes import Polled
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.produce import effects as fx
-from flux_pipeline.produce.core import RequestContext, collect, judge_failure
+from flux_pipeline.produce.core import RequestContext, collect, follow, judge_failure
 from flux_pipeline.produce.policy import Policy, RunContext
 from flux_pipeline.produce.report import Result
 from tests.produce.pipeline import make_requests
@@ -93,3 +94,39 @@ def answer(effect: fx.Effect) -> object:
             return fx.NotStored("removed", "nothing is stored")
         case _:
             return True
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_claim_is_renewed_while_a_poll_is_waited_for_longer_than_its_lease(
+    resumed: bool,
+) -> None:
+    (request,) = make_requests(1)
+    now = 0.0
+    intent = Intent(request.request_sha256, "set", "run", 3000, "{}")
+    attempt = Attempt(request.request_sha256, 1, State.ACCEPTED, "me", 50.0, 0.0, intent, "p1")
+    context = RequestContext(request, RunContext("run"), Policy(), lambda: now, begun_at=0.0)
+    running = Prediction(id="p1", status=Status.PROCESSING)
+    stage = follow(context, attempt, running, resumed=resumed)
+
+    seen = [next(stage)]
+    if resumed:  # it may have ended long ago
+        assert seen == [fx.Poll("p1")]
+        seen = [stage.send(Polled(running))]
+    for _ in range(4):  # the wait is cut, so that the claim can be looked at
+        now += 40.0
+        seen.append(stage.send(isinstance(seen[-1], fx.RenewClaim) or False))
+        if isinstance(seen[-1], fx.RenewClaim):
+            seen.append(stage.send(True))
+    seen.append(stage.send(True))
+
+    polls, age = int(resumed), 50.0 * resumed
+    assert seen == [
+        fx.AwaitPoll(0.0, polls, 0.0, age),
+        fx.AwaitPoll(0.0, polls, 40.0, age),
+        fx.RenewClaim(attempt),
+        fx.AwaitPoll(0.0, polls, 80.0, age),
+        fx.AwaitPoll(0.0, polls, 120.0, age),
+        fx.RenewClaim(attempt),
+        fx.AwaitPoll(0.0, polls, 160.0, age),
+        fx.Poll("p1"),
+    ]

@@ -2,14 +2,18 @@
 
 import random
 import statistics
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.prediction import Prediction, Status
 from flux_pipeline.provider.polling import Durations, PollSchedule
+from tests.provider.virtual_loop import run_virtually
 
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -154,4 +158,96 @@ def test_a_wait_is_never_negative_and_never_long_after_the_first(
     schedule.observe("m", ended(median))
     wait = schedule.wait("m", elapsed=elapsed, polls=polls)
     assert wait >= 0
-    assert polls == 0 or wait <= 8.0
+    assert polls == 0 or wait <= max(8.0, median / 2) + 1e-5
+
+
+def first_polls(
+    count: int, *, most: float = 1000.0, learn: Callable[[PollSchedule, int], None]
+) -> list[tuple[float, bool]]:
+    """When each of so many that are accepted at once is to be polled first, and whether it is due.
+
+    ``learn`` is called with the number of each second.
+    """
+
+    async def main() -> list[tuple[float, bool]]:
+        schedule, begun = PollSchedule(), anyio.current_time()
+        waits: dict[int, tuple[float, bool]] = {}
+
+        async def wait(number: int) -> None:
+            due = await schedule.pause("m", elapsed=0, polls=0, name=str(number), most=most)
+            waits[number] = round(anyio.current_time() - begun, 6), due
+
+        async with anyio.create_task_group() as group:
+            for number in range(count):
+                group.start_soon(wait, number)
+            for second in range(100):
+                await anyio.sleep(1)
+                learn(schedule, second)
+        return [waits[number] for number in range(count)]
+
+    return run_virtually(main())
+
+
+def test_of_an_unknown_model_three_are_polled_and_the_others_wait_for_them() -> None:
+    def nothing(_schedule: PollSchedule, _second: int) -> None:
+        pass
+
+    assert first_polls(5, learn=nothing) == [(2.0, True)] * 3 + [(60.0, True)] * 2
+    assert first_polls(5, most=40.0, learn=nothing)[3:] == [(40.0, False)] * 2
+
+
+def test_the_others_ask_again_as_soon_as_it_is_known_how_long_they_take() -> None:
+    def learn(schedule: PollSchedule, second: int) -> None:
+        if second in (9, 12):
+            schedule.observe("m", ended(second), name=str(second))
+
+    assert first_polls(5, learn=learn)[3:] == [(13.0, False)] * 2
+
+
+def test_the_same_prediction_counts_once() -> None:
+    def learn(schedule: PollSchedule, second: int) -> None:
+        if second == 9:
+            schedule.observe("m", ended(9), name="0")
+            schedule.forget("m", "0")
+
+    assert first_polls(5, learn=learn)[3:] == [(60.0, True)] * 2
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED])
+def test_failures_too_show_that_predictions_end_and_teach_no_duration(status: Status) -> None:
+    def learn(schedule: PollSchedule, second: int) -> None:
+        if second == 0:
+            for name in "01":
+                schedule.observe("m", replace(ended(50), status=status), name=name)
+            assert schedule.wait("m", elapsed=0, polls=0) == 2.0
+
+    assert first_polls(5, learn=learn)[3:] == [(1.0, False)] * 2
+
+
+def test_nobody_waits_for_those_that_are_not_polled_any_more() -> None:
+    def learn(schedule: PollSchedule, second: int) -> None:
+        if second == 5:
+            for name in ("0", "1", "4"):
+                schedule.forget("m", name)
+
+    assert first_polls(5, learn=learn)[3:] == [(6.0, False)] * 2
+
+
+def test_a_slow_model_is_asked_seldom() -> None:
+    schedule = PollSchedule()
+    schedule.observe("m", ended(100, predicted=60.0))
+    assert schedule.wait("m", elapsed=200, polls=3) == 30.0
+    assert schedule.predict_seconds("m") == 60.0
+    assert schedule.predict_seconds("other") == 0.0
+
+
+def test_what_was_waited_already_is_not_waited_again() -> None:
+    async def main() -> tuple[float, bool]:
+        schedule = PollSchedule()
+        for _ in range(2):
+            schedule.observe("m", ended(100))
+        begun = anyio.current_time()
+        due = await schedule.pause("m", elapsed=10, polls=0, name="a", waited=60)
+        return round(anyio.current_time() - begun, 6), due
+
+    assert run_virtually(main()) == (30.0, True)
