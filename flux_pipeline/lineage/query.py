@@ -58,6 +58,8 @@ _THREADS = 4
 """A row group decodes in 2 ms, so that more threads wait for each other."""
 _ASKED_SINGLY = 256
 """Images that are looked up one by one; for more the whole set is listed, 1,000 keys a request."""
+_LISTED_FOR_A_HEAD = 50
+"""Keys that a listing gives at the price of one lookup: of a larger set, more are looked up."""
 _READERS = 8
 _BATCH = 4_096
 
@@ -294,13 +296,23 @@ def find_unrecorded(
     if not len(known):
         return Unrecorded(0, (), ())
     snapshot = open_snapshot(store)
-    recorded = _recorded(snapshot, [equals("prompt_set", prompt_set)], known)
-    if not recorded.all():  # the row may be another set's, which asked for the same before
-        recorded |= _recorded(snapshot, [Condition(["uri"], pc.is_valid)], known)
     names = {hash(address): address for address in newest}
+    has_address = _has_address(known, names)
+    recorded = _recorded(snapshot, [equals("prompt_set", prompt_set), has_address], known)
+    if not recorded.all():  # the row may be another set's, which asked for the same before
+        recorded |= _recorded(snapshot, [has_address], known)
     lost = _lost(store, _to_look_up(store, prompt_set, snapshot, known, names))
     without = known[~recorded].tolist()
     return Unrecorded(len(without), [names[one] for one in without if one in names], lost)
+
+
+def _has_address(known: Integers, names: dict[int, str]) -> Condition:
+    """The row has one of the known addresses, where all are named; else any."""
+    named = [names[one] for one in known.tolist() if one in names]
+    if len(named) < len(known):
+        return Condition(["uri"], pc.is_valid)
+    wanted = pa.array(named, pa.string())
+    return Condition(["uri"], lambda uris: pc.is_in(uris, wanted))
 
 
 def _recorded(snapshot: Snapshot, conditions: Sequence[Condition], known: Integers) -> Mask:
@@ -315,7 +327,10 @@ def _to_look_up(
     store: Store, prompt_set: str, snapshot: Snapshot, known: Integers, names: dict[int, str]
 ) -> list[str]:
     """The addresses whose objects have to be asked for one by one."""
-    if len(known) <= _ASKED_SINGLY and all(one in names for one in known.tolist()):
+    if all(one in names for one in known.tolist()) and (
+        len(known) <= _ASKED_SINGLY
+        or len(known) <= _count_rows(snapshot, prompt_set) // _LISTED_FOR_A_HEAD
+    ):
         return [names[one] for one in known.tolist()]
     there = np.zeros(len(known), np.bool_)
     for keys in batched(store.list(f"images/{prompt_set}/"), _BATCH):
@@ -327,6 +342,10 @@ def _to_look_up(
     unlisted = Condition(["uri"], lambda uris: pa.array(is_any_of(_hashes(uris), rest)))
     tables = snapshot.find([unlisted], ["uri"])
     return [str(uri) for table in tables for uri in table.column(0).to_pylist()]
+
+
+def _count_rows(snapshot: Snapshot, prompt_set: str) -> int:
+    return sum(map(len, snapshot.find([equals("prompt_set", prompt_set)], ["prompt_set"])))
 
 
 def _lost(store: Store, addresses: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Checks: each sentence breaks on what it forbids, and only on that."""
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,26 @@ def test_missing_rows_and_missing_objects_are_distinguished(
     shown = {name: value.value for name, value in check.metadata.items()}
     assert (shown["flux/images"], shown["flux/unrecorded_images"]) == (9, 1)
     assert shown["flux/lost_images"] == 1
+
+
+@pytest.mark.parametrize(("limit", "listed"), [(2, []), (3, ["images/winter/"])])
+def test_a_small_part_of_a_large_set_is_looked_up_and_the_set_not_listed(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch, limit: int, listed: list[str]
+) -> None:
+    monkeypatch.setattr(recorded, "_ASKED_SINGLY", 0)
+    monkeypatch.setattr(recorded, "_LISTED_FOR_A_HEAD", limit)
+    images = [stored(store, number) for number in range(8)]
+    write_rows(store, *images)
+    seen: list[str] = []
+    listing = FolderStore.list
+
+    def noted(self: FolderStore, prefix: str = "") -> Iterator[str]:
+        seen.append(prefix)
+        return listing(self, prefix)
+
+    monkeypatch.setattr(FolderStore, "list", noted)
+    assert evaluate(an_outcome(*images[:3]), store)[RECORDED].passed
+    assert [prefix for prefix in seen if prefix.startswith("images/")] == listed
 
 
 def test_a_lineage_table_that_cannot_be_read_fails_the_check_and_not_the_run(
