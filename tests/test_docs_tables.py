@@ -16,6 +16,7 @@ from flux_pipeline.cli import _COMMANDS
 from flux_pipeline.cli.emulator import emulator
 from flux_pipeline.definitions import defs
 from flux_pipeline.defs import checks
+from flux_pipeline.defs.published_checks import PUBLISHED_CHECKS
 from flux_pipeline.emulator import faults
 from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.emulator.usage import Usage
@@ -23,7 +24,12 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
 from flux_pipeline.models import find_model
-from flux_pipeline.prompts.schema import PromptSchema, PromptSetSchema
+from flux_pipeline.prompts.schema import (
+    PromptSchema,
+    PromptSetSchema,
+    PublishSchema,
+    VariantSchema,
+)
 from tests import documents
 from tests.documents import DOCUMENTS, names, table
 
@@ -82,6 +88,16 @@ def test_keys_of_a_prompt_set_are_listed() -> None:
     for form in (PromptSetSchema, PromptSchema):
         for name in form.model_fields:
             assert f"\n| `{name}` | " in text
+
+
+def test_keys_of_publish_and_of_its_variants_are_listed() -> None:
+    for form, heading in (
+        (PublishSchema, "key"),
+        (VariantSchema, "key of a variant"),
+    ):
+        rows = table("docs/publishing.md", heading, "is", "if left out")
+        listed = [name for row in rows for name in row[0].split(", ")]
+        assert listed == list(form.model_fields), heading
 
 
 def test_inputs_of_the_model_are_listed_with_their_defaults() -> None:
@@ -175,6 +191,8 @@ def test_jobs_schedules_and_checks_are_listed(
     assert {row[0] for row in table("docs/dagster.md", "name", "what")} == there
     shown = {row[0] for row in table("docs/dagster.md", "check", "holds if", "else")}
     assert shown == set(checks.CHECKS)
+    rows = table("docs/publishing.md", "check on `<set>/published`", "holds if", "else")
+    assert [row[0] for row in rows] == list(PUBLISHED_CHECKS)
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -275,7 +275,7 @@ class PublishedEvents:
             named = [safe_text(f"{name}: {why}") for name, why in failed.items()]
             raise dg.Failure(
                 description="\n".join([headline, *named[:_MOST_NAMED]]),
-                metadata={"flux/failed_images": dg.MetadataValue.json(failed)},
+                metadata={"flux/undelivered_images": dg.MetadataValue.json(failed)},
                 allow_retries=False,
             )
         unmade = [part.partition for part in parts if part.is_unmade]

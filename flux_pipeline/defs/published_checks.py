@@ -73,8 +73,15 @@ def delivered(published: Published) -> Verdict:
     wrong = dict.fromkeys(missing, "is not in the index") | dict(report.failed)
     told = {f"{name}: {why}" for name, why in report.failed.items()} | {*report.pick_problems}
     wrong |= dict(_split(problem) for problem in report.problems if problem not in told)
-    counts = {f"flux/{name}": value for name, value in report.counts().items()}
-    return Verdict(_first(wrong), counts)
+    return Verdict(
+        _first(wrong),
+        {
+            "flux/delivered_images": report.images,
+            "flux/written_files": report.written,
+            "flux/unchanged_files": report.unchanged,
+            "flux/removed_files": report.removed,
+        },
+    )
 
 
 def readable(published: Published) -> Verdict:
@@ -150,7 +157,7 @@ def decided(published: Published) -> Verdict:
     undecided = published.report.undecided
     return Verdict(
         dict.fromkeys(undecided[:MOST_NAMED], "nothing is chosen of it"),
-        {"flux/undecided": len(undecided)},
+        {"flux/undecided_prompts": len(undecided)},
     )
 
 

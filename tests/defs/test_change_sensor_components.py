@@ -71,6 +71,22 @@ def test_a_table_in_the_components_folder_is_watched(
     assert "ice: its table is another, 1 new (a-owl)" in sensor.said()
 
 
+def test_picks_in_the_components_folder_are_watched_and_what_they_choose_is_an_asset(
+    changing: Path, instance: dg.DagsterInstance
+) -> None:
+    publish = "choose: picks/ice.csv\npublish: {variants: {web: {width: 640}}}\n"
+    write_defs(changing, "ice", f"{HEAD}{publish}prompts: {{a: a}}\n")
+    keys = {key.to_user_string() for key in load(changing).resolve_all_asset_keys()}
+    assert "ice/published" in keys
+    assert "sun/published" not in keys
+    sensor = ticking(changing, instance)
+    assert sensor.said().startswith(UNCHANGED)
+    picks = changing / "src/other/defs/ice/picks/ice.csv"
+    picks.parent.mkdir()
+    picks.write_text("prompt,take\na,1\n")
+    assert "ice.csv changed (ice: other picks)" in sensor.said()
+
+
 def test_new_and_gone_components_are_noticed(changing: Path, instance: dg.DagsterInstance) -> None:
     sensor = ticking(changing, instance)
     write_defs(changing, "rain", f"{HEAD}prompts: {{a: a}}\n")

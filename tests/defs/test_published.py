@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from flux_pipeline.defs.downstream import NO_FAILURE
+from flux_pipeline.defs.keys import asset_keys
+from flux_pipeline.defs.partitions import range_tags
+from flux_pipeline.defs.published_checks import find_size_mistake
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.prompts import PromptSet
-from tests.defs.asset_runner import AssetRunner, checks
+from flux_pipeline.variant import VariantSpec
+from tests.defs.asset_runner import QUIET, AssetRunner, checks
 
 TWO = "prompts: {castle: a castle, moon: {prompt: the moon, takes: 2}}\n"
 PUBLISH = """\
@@ -213,3 +218,45 @@ def test_published_alone_says_what_has_to_be_made_first(runner: AssetRunner) -> 
 def test_a_set_without_publish_has_no_such_asset(runner: AssetRunner) -> None:
     graph = runner.definitions(runner.write(TWO)).resolve_asset_graph()
     assert runner.keys.published not in graph.get_all_asset_keys()
+
+
+def test_assets_behind_it_run_for_what_is_there(runner: AssetRunner) -> None:
+    runner.serve(MOON_FAILS)
+    prompt_set, ran = write(runner), []
+    partitions = dg.StaticPartitionsDefinition(list(prompt_set.partition_keys()))
+
+    @dg.asset(deps=[runner.keys.published], partitions_def=partitions)
+    def cache(context: dg.AssetExecutionContext) -> None:
+        ran.extend(context.partition_keys)
+
+    both = dg.Definitions.merge(runner.definitions(prompt_set), dg.Definitions(assets=[cache]))
+    result = both.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=runner.instance,
+        run_config=QUIET,
+        tags=range_tags(dg.PartitionKeyRange("castle", "moon")),
+        asset_selection=[*asset_keys(prompt_set), cache.key],
+        raise_on_error=False,
+    )
+    assert not result.success
+    assert "castle" in ran
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "found"),
+    [
+        (VariantSpec(name="a"), (7, 9), ""),
+        (VariantSpec(name="a", width=60), (60, 41), ""),
+        (VariantSpec(name="a", width=60, height=60), (40, 60), ""),
+        (VariantSpec(name="a", width=60), (61, 41), "error"),
+        (VariantSpec(name="a", width=60), (50, 41), "smaller"),
+        (VariantSpec(name="a", width=60, enlarge=True), (50, 41), "error"),
+        (VariantSpec(name="a", width=60, height=40, fit="cover"), (60, 40), ""),
+        (VariantSpec(name="a", width=60, height=40, fit="cover"), (60, 39), "smaller"),
+        (VariantSpec(name="a", width=60, height=40, fit="contain"), (60, 39), "error"),
+    ],
+)
+def test_sizes_are_compared_with_what_the_variant_asks_for(
+    spec: VariantSpec, size: tuple[int, int], found: str
+) -> None:
+    mistake, is_smaller = find_size_mistake(spec, *size)
+    assert (mistake and ("smaller" if is_smaller else "error")) == found
