@@ -1,6 +1,6 @@
 """Makes the table of ``docs/performance.md`` of the figures in ``benchmarks/results``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,12 @@ def write_table() -> None:
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """All figures as Markdown, with the machine of the first of them."""
-    rows = [row for name, saved in results.items() for row in _ROWS[name](saved["figures"])]
+    rows = [
+        row
+        for name, rows_of in _ROWS.items()
+        if name in results
+        for row in rows_of(results[name]["figures"])
+    ]
     lines = ["| figure | ours | beside it | ratio |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([_machines(results), "", *lines, ""])
@@ -112,15 +117,16 @@ def _trace(figures: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
-_ROWS = {
-    "costs": _costs,
-    "growth": _growth,
-    "killed": _killed,
+_ROWS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, ...]]]] = {
     "overhead": _overhead,
-    "startup": _startup,
-    "trace": _trace,
     "whole_run": _whole_run,
+    "growth": _growth,
+    "costs": _costs,
+    "startup": _startup,
+    "killed": _killed,
+    "trace": _trace,
 }
+"""Of each benchmark its rows, in this order."""
 
 
 if __name__ == "__main__":
