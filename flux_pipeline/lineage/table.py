@@ -18,16 +18,18 @@ each row of the earlier table.
 """
 
 import hashlib
+import json
 import threading
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from io import BufferedRandom
 from itertools import chain
 from tempfile import TemporaryFile
+from types import MappingProxyType
 from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -37,6 +39,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.parts import list_parts, part_day, read_parts
 from flux_pipeline.lineage.record import TIMES
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
@@ -58,6 +61,9 @@ _ROW_GROUP = 16_384
 """Rows that are decoded at once, about 15 MB."""
 _INCLUDED = "flux-pipeline.parts"
 """The key in the file's metadata of the list of parts: so table and list can't disagree."""
+_CHECKSUMS = "flux-pipeline.checksums"
+"""The key in the file's metadata of the SHA-256 of the parts that may have been written again."""
+_THREADS = 8
 _REPETITIVE = [
     "aspect_ratio",
     "asset",
@@ -101,16 +107,18 @@ def compact(store: Store, *, full: bool = False) -> Compaction:
     """Bring the compacted table up to date; a second call changes nothing.
 
     Reads the parts that it does not include yet, and again those of the newest day and the two days
-    before it, because a retried run may have written them again; ``full`` reads all of them. Safe
-    while others write parts. Raises StoreError.
+    before it that have other bytes than they had, because a retried run has written them again;
+    ``full`` reads all of them. Safe while others write parts. Raises StoreError.
     """
     keys = list(list_parts(store))
     earlier = None if full else load_compacted(store)
-    included = earlier.parts if earlier else frozenset()
-    since = part_day(keys[-1]) - _REWRITTEN_WITHIN if keys else date.min
-    todo = [key for key in keys if key not in included or part_day(key) >= since]
+    # Before the parts are read: one that is written meanwhile is then read again the next time.
+    checksums = _checksums_of_recent(store, keys)
+    todo = [key for key in keys if earlier is None or not earlier.has(key, checksums.get(key))]
+    if earlier is not None and not todo:
+        return Compaction(f"{store.uri}/{COMPACTED}", earlier.rows, 0, changed=False)
     with TemporaryFile() as result:
-        rows = merge(store, earlier, todo, result)
+        rows = merge(store, earlier, todo, result, checksums)
         del earlier  # so that only one of the two tables is held at a time
         result.seek(0)
         body = result.read()
@@ -119,6 +127,14 @@ def compact(store: Store, *, full: bool = False) -> Compaction:
     if changed:
         store.put(COMPACTED, body, content_type=PARQUET)
     return Compaction(f"{store.uri}/{COMPACTED}", rows, len(todo), changed)
+
+
+def _checksums_of_recent(store: Store, keys: Sequence[str]) -> Mapping[str, str]:
+    """The SHA-256 of each part that may be written again; empty where the store has none."""
+    since = part_day(keys[-1]) - _REWRITTEN_WITHIN if keys else date.min
+    recent = [key for key in keys if part_day(key) >= since]
+    heads = map_ahead(store.head, recent, threads=_THREADS)
+    return {key: head.sha256 if head else "" for key, head in zip(recent, heads, strict=True)}
 
 
 class CompactedTable:
@@ -130,8 +146,10 @@ class CompactedTable:
         self._readers = threading.local()
         try:
             self._file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=_REPETITIVE)
-            packed = (self._file.metadata.metadata or {})[_INCLUDED.encode()]
-            parts = zlib.decompress(b64decode(packed)).decode().split("\n")
+            about = self._file.metadata.metadata or {}
+            parts = _unpack(about[_INCLUDED.encode()]).split("\n")
+            checksums = about.get(_CHECKSUMS.encode())  # older tables have none
+            self._checksums = json.loads(_unpack(checksums)) if checksums else {}
         except (pa.ArrowException, OSError, KeyError, TypeError, zlib.error) as error:
             raise ValueError(f"no compacted table: {error}") from error
         if self._file.schema_arrow.names != COMPACTED_SCHEMA.names:
@@ -140,6 +158,13 @@ class CompactedTable:
         """The keys of all parts that were merged into it, also of those without a current row."""
         self.groups = range(self._file.num_row_groups)
         """The numbers of its row groups."""
+        self.rows: int = self._file.metadata.num_rows
+
+    def has(self, part: str, checksum: str | None) -> bool:
+        """Whether it includes a part as it is; a checksum of None is one that does not change."""
+        if checksum is None:
+            return part in self.parts
+        return part in self.parts and bool(checksum) and self._checksums.get(part) == checksum
 
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of one row group; repetitive ones are dictionaries."""
@@ -190,25 +215,29 @@ def _read_table(store: Store) -> pa.Buffer:
 
 
 def merge(
-    store: Store, earlier: CompactedTable | None, parts: Sequence[str], into: BinaryIO
+    store: Store,
+    earlier: CompactedTable | None,
+    parts: Sequence[str],
+    into: BinaryIO,
+    checksums: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Write the current rows of ``earlier`` and of these parts as a compacted table; count them.
 
     A part that ``earlier`` includes already is taken as it is now, and its earlier rows are
-    dropped. Raises StoreError.
+    dropped. ``checksums`` are noted of the parts that may be written again. Raises StoreError.
     """
     candidates = Candidates()
     with TemporaryFile() as spool:
         fresh = _spool(store, parts, spool, candidates)
         copied = _read_spool(spool)
         if earlier is None:
-            return write_compacted(into, _filtered(copied, candidates.current()), parts)
+            return write_compacted(into, _filtered(copied, candidates.current()), parts, checksums)
         keep, touched = _find_touched(earlier, parts, candidates)
         current = candidates.current()
         keep[touched] = current[fresh:]
         before = earlier.read_all(COMPACTED_SCHEMA.names)
         kept = chain(_filtered(before, keep), _filtered(copied, current[:fresh]))
-        return write_compacted(into, kept, earlier.parts.union(parts))
+        return write_compacted(into, kept, earlier.parts.union(parts), checksums)
 
 
 class Candidates:
@@ -305,7 +334,12 @@ def _filtered(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
         yield table if mask.all() else table.filter(pa.array(mask))
 
 
-def write_compacted(into: BinaryIO, tables: Iterable[pa.Table], parts: Iterable[str]) -> int:
+def write_compacted(
+    into: BinaryIO,
+    tables: Iterable[pa.Table],
+    parts: Iterable[str],
+    checksums: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Write a compacted table of these rows and parts; return the number of rows.
 
     The same rows make the same bytes, however they come divided.
@@ -324,9 +358,19 @@ def write_compacted(into: BinaryIO, tables: Iterable[pa.Table], parts: Iterable[
                 rows += _ROW_GROUP
         if held:
             writer.write_table(pa.concat_tables(waiting).combine_chunks())
-        packed = b64encode(zlib.compress("\n".join(sorted(parts)).encode()))
-        writer.add_key_value_metadata({_INCLUDED: packed.decode()})
+        about = {_INCLUDED: _pack("\n".join(sorted(parts)))}
+        if checksums:
+            about[_CHECKSUMS] = _pack(json.dumps(checksums, sort_keys=True))
+        writer.add_key_value_metadata(about)
     return rows + held
+
+
+def _pack(text: str) -> str:
+    return b64encode(zlib.compress(text.encode())).decode()
+
+
+def _unpack(packed: bytes) -> str:
+    return zlib.decompress(b64decode(packed)).decode()
 
 
 def image_groups(table: pa.Table) -> Integers:
