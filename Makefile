@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format bench bench-all bench-variants torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format bench bench-all bench-rate bench-variants torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,8 +92,11 @@ schema: .venv/.synced ## Write the JSON Schema of a prompt set again, after its 
 bench: .venv/.synced ## CPU of an image beside a bare loop, what it calls, and start-up; three minutes
 	@$(BIN)/python -m benchmarks
 
-bench-all: .venv/.synced ## All benchmarks: also whole runs, memory, kills and searches; 15 minutes
+bench-all: .venv/.synced ## All benchmarks: also whole runs, memory, kills, searches and the rate; 20 minutes
 	@$(BIN)/python -m benchmarks --all
+
+bench-rate: .venv/.synced ## How much of a provider's rate is used, over sockets; six minutes
+	@$(BIN)/python -m benchmarks.rate
 
 bench-variants: .venv/.synced ## Compare published variants with plain Pillow: CPU and memory
 	@$(BIN)/python -m benchmarks.variants

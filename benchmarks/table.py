@@ -117,6 +117,14 @@ def _trace(figures: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def _rate(figures: dict[str, dict[str, float]]) -> Iterator[tuple[str, ...]]:
+    for cell, of_cell in figures.items():
+        rate, takes, *workers = cell.split("x")
+        told = f"{rate} a second, predictions of {takes} s, {(workers or ['1'])[0]} workers"
+        calls = f"{of_cell['polls']:.2f} polls, {of_cell['refused']:.1%} refused"
+        yield f"{told}: rate used", f"{of_cell['rate used']:.1%}", calls, ""
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, ...]]]] = {
     "overhead": _overhead,
     "whole_run": _whole_run,
@@ -125,6 +133,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, ...]]]] = {
     "startup": _startup,
     "killed": _killed,
     "trace": _trace,
+    "rate": _rate,
 }
 """Of each benchmark its rows, in this order."""
 
