@@ -339,12 +339,23 @@ class Delivery:
         self._count(plan)
 
     def _repair(self, seen: _Seen, keep: Callable[[], None]) -> None:
-        """Make files again that are gone, or are another publisher's, since they were written."""
+        """Make files again that are gone, or are others, since they were written.
+
+        Where another publisher has made the very same meanwhile, its files are taken over.
+        """
         for image in self._selection.images:
             facts = self._own.find(image.name)
             if facts is None:
                 continue
             good = self._good_files(image, facts, seen)
+            theirs = seen.state.find(image.name) if None in good else None
+            if theirs is not None and theirs.source_sha256 == image.file_sha256:
+                others = [
+                    file for file in self._good_files(image, theirs, seen) if file is not None
+                ]
+                if len(others) == len(good):
+                    self._note(image, theirs, others)
+                    continue
             missing = tuple(number for number, file in enumerate(good) if file is None)
             if missing:
                 keep()

@@ -125,6 +125,31 @@ def test_two_publishers_interleaved_anywhere_leave_a_true_index(
         assert "shoe-1-web.webp" not in one.files()
 
 
+def test_what_another_publisher_has_made_meanwhile_is_not_made_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, wrapped: Callable[[Wrap], None]
+) -> None:
+    prompt_set, rendered, locked = shop.write(BEFORE), [], []
+    render = Renderer.render
+
+    def counted(renderer: Renderer, image: Any, numbers: Any) -> Any:
+        rendered.extend(numbers)
+        return render(renderer, image, numbers)
+
+    def let_other_in(_number: int, what: str) -> None:
+        if what == "exclusive":
+            locked.append(what)
+            if len(locked) == 2:  # its files are written, its index is not
+                wrapped(lambda target: target)
+                shop.publish(prompt_set)
+
+    monkeypatch.setattr(Renderer, "render", counted)
+    wrapped(lambda target: WatchedTarget(target, before=let_other_in))
+    report = shop.publish(prompt_set)
+    assert (len(rendered), report.written, report.problems) == (2 * 6, 6, ())
+    assert seen_by_reader(shop) == []
+    assert shop.publish(prompt_set).written == 0
+
+
 def interleave(
     shop: Shop, first: Any, second: Any, number: int, wrapped: Callable[[Wrap], None]
 ) -> None:
