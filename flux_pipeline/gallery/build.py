@@ -150,7 +150,7 @@ class _Builder:
         self._rows_hashes = {n: page.rows for n, page in self._manifest.pages.items()}
         self._stale_details: set[int] = set()  # numbers of pages
         self._stale_rows: set[int] = set()
-        self._parts_read = 0
+        self._parts_read = self._packs_read = 0
         self._written = 0
 
     def find_stale_pages(self) -> None:
@@ -217,10 +217,12 @@ class _Builder:
     def finish(self, description: str, selection: Selection, now: datetime) -> Gallery:
         """Write manifest and summary, then the page that people open: it lists what exists."""
         manifest, store = self._manifest, self._store
+        before = manifest.pages
         manifest.pages = {
             n: PageHashes(self._rows_hashes[n], self._details_hashes[n]) for n in self._rows_hashes
         }
-        store.put(manifest_key(self._set), manifest.to_bytes(), content_type=PARQUET)
+        if self._parts_read or self._packs_read or manifest.pages != before or not manifest.pages:
+            store.put(manifest_key(self._set), manifest.to_bytes(), content_type=PARQUET)
         asked = read_asked(store)
         summary = Summary.of(self._set, description, manifest, asked, selection)
         store.put(summary_key(self._set), summary.to_bytes(), content_type="application/json")
@@ -242,6 +244,7 @@ class _Builder:
         packs = [key for key in list_packs(self._store, self._set) if key not in manifest.packs]
         self._spool.read(self._store, packs)
         manifest.packs.update(packs)
+        self._packs_read = len(packs)
         if not packs or not len(manifest.rows):
             return
         images, before = _lists(manifest.rows, "image_sha256", "pack")
@@ -343,9 +346,10 @@ def _ids(table: pa.Table) -> list[str]:
 
 
 def _images_version(rows: pa.Table) -> str:
-    stored = rows.filter(pc.equal(rows.column("status"), pa.scalar("stored")))
-    images = sorted(str(image) for image in stored.column("image_sha256").drop_null().to_pylist())
-    return hashlib.sha256("".join(images).encode()).hexdigest()
+    is_stored = pc.equal(rows.column("status"), pa.scalar("stored"))
+    images = rows.column("image_sha256").filter(is_stored).drop_null()
+    ordered = images.take(pc.sort_indices(images)).to_pylist()
+    return hashlib.sha256("".join(map(str, ordered)).encode()).hexdigest()
 
 
 def build_overview(store: Store, *, now: datetime) -> Overview:

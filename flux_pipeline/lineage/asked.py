@@ -43,6 +43,8 @@ _FIELDS: "list[pa.Field[Any]]" = [
 _SCHEMA = pa.schema(_FIELDS)
 _KNOWN = b"flux-pipeline.partitions"
 _READERS = 8
+_DIGITS = 16
+"""Hex digits of a fingerprint that are kept."""
 _KEY = re.compile(rf"{ASKED}([a-z0-9_]+)/(whole|part)-[0-9]{{20}}-[0-9a-f]{{12}}\.parquet")
 _RUNNING = re.compile(rf"{ASKED}([a-z0-9_]+)/running-([0-9]{{20}})-[0-9a-f]{{12}}\.json")
 _STAMP = "%Y%m%d%H%M%S%f"
@@ -137,9 +139,7 @@ class Asked:
         That is so for sets that no run has read since this was written down, for such days of a
         set by day, and for images that `flux-pipeline reproduce` has made.
         """
-        shas = list(requests)
-        short = np.fromiter((short_fingerprint(sha) for sha in shas), np.uint64, len(shas))
-        asked = np.isin(short, self.requests)
+        asked = np.isin(_short_fingerprints(requests), self.requests)
         apart = reproduction_partition("")
         return [
             True
@@ -212,7 +212,13 @@ def _name(kind: str, prompt_set: str, *, run_id: str, now: datetime) -> str:
 
 def short_fingerprint(request_sha256: str) -> int:
     """The first 64 bits of a fingerprint."""
-    return int(request_sha256[:16], 16)
+    return int(request_sha256[:_DIGITS], 16)
+
+
+def _short_fingerprints(requests: Iterable[str]) -> Fingerprints:
+    """As ``short_fingerprint``, of many at once."""
+    digits = "".join([sha[:_DIGITS] for sha in requests])
+    return np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
 
 
 def read_asked(store: Store) -> Asked:

@@ -112,6 +112,7 @@ def test_nothing_new_writes_no_data(store: CountingStore) -> None:
     first = built(store)
     again = built(store)
     assert (again.parts_read, again.files_written, store.reads("lineage/")) == (0, 0, [])
+    assert not [key for key in store.written if "manifest" in key]
     assert again.images_version == first.images_version
 
 
