@@ -6,6 +6,7 @@ import dagster as dg
 
 from flux_pipeline.defs.build import build_definitions
 from flux_pipeline.defs.change_sensor import build_changes_sensor, watch_folder
+from flux_pipeline.prompts.load_cache import LoadCache
 from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 
@@ -18,7 +19,7 @@ def defs() -> dg.Definitions:
         ConfigError: With every mistake in the variables, or in all the files.
     """
     settings = Settings.of_process(os.environ)
-    watched = watch_folder(settings.configs)
+    watched = watch_folder(settings.configs, LoadCache(settings.cache, writes=True))
     built = build_definitions(
         watched.prompt_sets,
         ImageProducer.from_settings(settings),

@@ -26,6 +26,8 @@ command does so before it knows what it has to do.
                              (replicate.delivery, *.replicate.delivery; * for any public host)
     FLUX_OUTPUT_NETWORKS     networks whose addresses count as public for these downloads (none)
     FLUX_SPOOL               folder where fetched pictures wait while the store fails (data/spool)
+    FLUX_CACHE               folder that remembers what loading unchanged files came to, or off
+                             (data/cache)
     FLUX_BUDGET_USD_PER_DAY  at most this much a day, over all prompt sets (no limit)
     FLUX_ALERT_URL           webhooks that failures are posted to, several with commas (none)
     FLUX_ALERT_FORMAT        json, slack, dingtalk or feishu (by the webhook's host)
@@ -153,6 +155,8 @@ class Settings:
     """Networks whose addresses outputs may be fetched from although they are not public."""
     spool: Path = Path("data/spool")
     """Where fetched pictures wait while the store can't take them."""
+    cache: Path | None = Path("data/cache")
+    """Where it is remembered what loading prompt sets came to; None: nowhere."""
     budget_usd_per_day: float | None = None
     embed_prompt: str = "yes"
     aigc_producer: str = ""
@@ -488,6 +492,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "FLUX_OUTPUT_HOSTS": ("output_hosts", _hosts),
     "FLUX_OUTPUT_NETWORKS": ("output_networks", _networks),
     "FLUX_SPOOL": ("spool", Path),
+    "FLUX_CACHE": ("cache", lambda text: None if text.lower() == "off" else Path(text)),
     "FLUX_BUDGET_USD_PER_DAY": ("budget_usd_per_day", _number(0, 1_000_000)),
     "FLUX_EMBED_PROMPT": ("embed_prompt", _one_of("yes", "no")),
     "FLUX_AIGC_PRODUCER": ("aigc_producer", str),

@@ -67,6 +67,7 @@ def test_every_variable_arrives() -> None:
         FLUX_OUTPUT_HOSTS="pictures.example, *.CDN.example",
         FLUX_OUTPUT_NETWORKS="198.18.0.0/15, fd00::/8",
         FLUX_SPOOL="waiting",
+        FLUX_CACHE="remembered",
         FLUX_BUDGET_USD_PER_DAY="2.5",
     )
     assert settings == Settings(
@@ -98,6 +99,7 @@ def test_every_variable_arrives() -> None:
         output_hosts=("pictures.example", "*.cdn.example"),
         output_networks=("198.18.0.0/15", "fd00::/8"),
         spool=Path("waiting"),
+        cache=Path("remembered"),
         budget_usd_per_day=2.5,
     )
 
@@ -447,6 +449,7 @@ CLEAN = {
     "FLUX_OUTPUT_HOSTS": "pictures.example,*.cdn.example",
     "FLUX_OUTPUT_NETWORKS": "198.18.0.0/15,fd00::/8",
     "FLUX_SPOOL": "waiting",
+    "FLUX_CACHE": "off",
     "FLUX_BUDGET_USD_PER_DAY": "2.5",
     "FLUX_EMBED_PROMPT": "no",
     "FLUX_AIGC_PRODUCER": "producer",

@@ -83,8 +83,9 @@ def load_sets(settings: Settings) -> "Sequence[PromptSet]":
 
         return load_component_sets(project.root)
     from flux_pipeline.prompts import load_prompt_sets
+    from flux_pipeline.prompts.load_cache import LoadCache
 
-    return load_prompt_sets(settings.configs)
+    return load_prompt_sets(settings.configs, LoadCache(settings.cache))
 
 
 def load_definitions() -> "tuple[dg.Definitions, str]":

@@ -26,6 +26,7 @@ from flux_pipeline.defs.web_interface import (
 )
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import ByDay, PromptSet, load_prompt_sets
+from flux_pipeline.prompts.load_cache import OFF, LoadCache
 from flux_pipeline.prompts.picks import picks_of
 from flux_pipeline.text import first_of, safe_text
 
@@ -63,9 +64,9 @@ class WatchedPromptSets:
                 digest = _sha256(path)
                 if before is None or digest != before[2]:
                     changed[str(path)] = digest
-        for entry in (e for s in self.prompt_sets for e in s.expansion.entries):
-            if entry.table is not None and not entry.table.is_unchanged():
-                changed[str(entry.table.path)] = _sha256(entry.table.path)
+        for table in (each for s in self.prompt_sets for each in s.expansion.tables):
+            if not table.is_unchanged():
+                changed[str(table.path)] = _sha256(table.path)
         return changed
 
 
@@ -205,14 +206,14 @@ def _versions(prompt_set: PromptSet, keys: Sequence[str]) -> Mapping[str, str]:
         return {}
 
 
-def watch_folder(folder: Path) -> WatchedPromptSets:
+def watch_folder(folder: Path, cache: LoadCache = OFF) -> WatchedPromptSets:
     """Load every prompt set of the folder, with the state of its files just before.
 
     Raises:
         ConfigError: As ``load_prompt_sets``.
     """
     stamps = stamp_files(_prompt_set_files(folder))
-    find, load = partial(_prompt_set_files, folder), partial(load_prompt_sets, folder)
+    find, load = partial(_prompt_set_files, folder), partial(load_prompt_sets, folder, cache)
     prompt_sets = load()
     stamps = {**stamps, **stamp_files(picks_files(prompt_sets))}
     return WatchedPromptSets(folder, stamps, prompt_sets, find, load)

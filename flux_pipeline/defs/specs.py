@@ -153,7 +153,7 @@ def _code_references(prompt_set: PromptSet, key: str) -> dict[str, Any]:
         return {}
     reference = dg.LocalFileCodeReference(
         file_path=str(path.resolve()),
-        line_number=max(prompt_set.expansion.document.line(key), 1),
+        line_number=max(prompt_set.expansion.line(key), 1),
         label=path.name,
     )
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}

@@ -5,7 +5,7 @@ Everything streams: at any time one row and one combination are held in memory.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -254,6 +254,15 @@ class Expansion:
     folder: Path
     """The folder in which tables and pictures lie."""
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables of its entries, one for each that has one, in their order."""
+        return tuple(entry.table for entry in self.entries if entry.table is not None)
+
+    def line(self, key: str) -> int:
+        """The line of one of the file's keys; 0 where it is not known."""
+        return self.document.line(key)
+
     def variants(
         self,
         problems: Problems,
@@ -372,3 +381,50 @@ class Expansion:
         # A constant input is the same in every variant: one problem for all of them.
         origin = variant.describe() if name in entry.templates else ""
         problems.add(path, line, ".".join(keys), message + origin)
+
+
+class DeferredExpansion(Expansion):
+    """An expansion whose file is parsed when its prompts are asked for the first time."""
+
+    __slots__ = ("_found", "_lines", "_read", "_tables")
+    _found: Expansion | None
+    _lines: Mapping[str, int]
+    _read: Callable[[], Expansion]
+    _tables: tuple[Table, ...]
+
+    def __init__(
+        self,
+        folder: Path,
+        tables: tuple[Table, ...],
+        lines: Mapping[str, int],
+        read: Callable[[], Expansion],
+    ) -> None:
+        values = {"folder": folder, "_tables": tables, "_lines": lines, "_read": read}
+        for name, value in {**values, "_found": None}.items():
+            object.__setattr__(self, name, value)  # the class is frozen
+
+    @property
+    def document(self) -> Document:
+        """The parsed file."""
+        return self._whole().document
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The entries of the parsed file."""
+        return self._whole().entries
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """See ``Expansion.tables``; nothing is parsed."""
+        return self._tables
+
+    def line(self, key: str) -> int:
+        """See ``Expansion.line``; nothing is parsed."""
+        return self._lines.get(key, 0)
+
+    def _whole(self) -> Expansion:
+        found = self._found
+        if found is None:
+            found = self._read()
+            object.__setattr__(self, "_found", found)
+        return found

@@ -17,10 +17,19 @@ from flux_pipeline.models import Catalog, Model
 from flux_pipeline.models.catalog import TYPED_MODELS
 from flux_pipeline.prompts.checks import ExpansionReport, check
 from flux_pipeline.prompts.entries import read_entries
-from flux_pipeline.prompts.expansion import Entry, Expansion
+from flux_pipeline.prompts.expansion import DeferredExpansion, Entry, Expansion
+from flux_pipeline.prompts.load_cache import (
+    OFF,
+    LoadCache,
+    Record,
+    contracts_digest,
+    record_key,
+    table_record,
+)
 from flux_pipeline.prompts.names import checked_set_name
 from flux_pipeline.prompts.prompt_set import PromptSet
 from flux_pipeline.prompts.publication import (
+    Choice,
     Facts,
     read_choice,
     read_publication,
@@ -42,6 +51,7 @@ from flux_pipeline.prompts.sources import (
     partition_names,
     sources_to_check,
 )
+from flux_pipeline.prompts.tables import Table
 from flux_pipeline.prompts.validation import validate
 from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, YamlSection, parse_yaml
 
@@ -53,8 +63,11 @@ MAX_TABLE_BYTES = 2 * 2**20
 """A larger table is not checked on loading, beyond its first rows."""
 
 
-def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
+def load_prompt_sets(folder: Path, cache: LoadCache = OFF) -> tuple[PromptSet, ...]:
     """Every prompt set of a folder (``*.yaml`` and ``*.yml``, not in its subfolders), by file name.
+
+    What the ``cache`` remembers of an unchanged file is not read again; sets that name pictures,
+    are made for those of other sets or are published are always read.
 
     Raises:
         ConfigError: With all the problems of all the files at once.
@@ -64,7 +77,7 @@ def load_prompt_sets(folder: Path) -> tuple[PromptSet, ...]:
         raise ConfigError([Problem(str(folder), 0, "", what)])
     problems = Problems()
     sets: dict[str, PromptSet] = {}
-    siblings = _Siblings(folder, Catalog.of_configs(folder))
+    siblings = _Siblings(folder, Catalog.of_configs(folder), cache)
     for path in _yaml_files(folder):
         try:
             loaded = siblings.load(path)
@@ -147,9 +160,11 @@ def read_section(path: Path, section: YamlSection) -> Document:
 class _Siblings:
     """Loads the prompt sets of one folder, each once, and finds them by name for each other."""
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, cache: LoadCache = OFF) -> None:
         self._folder = folder
         self._catalog = catalog
+        self._cache = cache
+        self._contracts = b"" if cache is OFF else contracts_digest(catalog)
         self._loaded: dict[Path, PromptSet | ConfigError] = {}
         self._under_way: list[Path] = []
 
@@ -195,9 +210,16 @@ class _Siblings:
 
     def _read(self, path: Path) -> PromptSet:
         data = _read(path)
-        document = parse_yaml(data, str(path))
         place = _Place(str(path), path.parent, self._catalog, self.find)
-        return _assemble(path.stem, document, data, place)
+        if self._cache is OFF:
+            return _assemble(path.stem, parse_yaml(data, str(path)), data, place)
+        key = record_key(path, data, self._contracts)
+        if (known := self._cache.find(path, key)) is not None:
+            return _restore(path.stem, data, place, *known)
+        made = _assemble(path.stem, parse_yaml(data, str(path)), data, place)
+        if _can_be_remembered(made):
+            self._cache.save(path, _record_of(made, key))
+        return made
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -284,7 +306,7 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
     return PromptSet(
         name=name,
         path=place.path,
-        config_sha256=_config_sha256(data, entries),
+        config_sha256=_config_sha256(data, expansion.tables),
         description=schema.description,
         model=model,
         version=version,
@@ -302,6 +324,75 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         follows=follows,
         choice=choice,
         publish=publication,
+    )
+
+
+def _can_be_remembered(made: PromptSet) -> bool:
+    """Whether nothing but its file, its tables and the contracts decided what a set came to."""
+    if made.sources or made.publish is not None or made.choice != Choice():
+        return False
+    return not any(
+        model.pictures.keys() & {*entry.constants, *entry.templates}
+        for entry in made.expansion.entries
+        for model in entry.models
+    )
+
+
+def _record_of(made: PromptSet, key: str) -> Record:
+    document = made.expansion.document
+    return Record(
+        key=key,
+        head={name: value for name, value in document.value.items() if name != "prompts"},
+        lines={name: document.line(name) for name in document.value},
+        model=made.model.name,
+        names=list(made.prompt_names),
+        warnings=[(each.path, each.line, each.key, each.message) for each in made.warnings],
+        is_checked=made.is_checked,
+        tables=[table_record(each) for each in made.expansion.tables],
+    )
+
+
+def _restore(
+    name: str, data: bytes, place: _Place, record: Record, tables: tuple[Table, ...]
+) -> PromptSet:
+    """The prompt set of a file that came to this record, as ``_assemble`` makes it."""
+    document, problems = Document(place.path, record.head), Problems()
+    schema = PromptSetSchema.model_validate({**record.head, "prompts": {"not-read": ""}})
+    model = place.catalog.find(record.model)
+    partitions = choose_partitions(schema, None)
+
+    def read() -> Expansion:
+        whole = parse_yaml(data, place.path)
+        own, found = _find_model(whole, place.catalog, problems), Problems()
+        is_by_day = bool(_first_day(whole, partitions))
+        entries = read_entries(
+            whole, own, place.folder, catalog=place.catalog, by_day=is_by_day, problems=found
+        )
+        found.raise_if_any()
+        expansion = Expansion(whole, entries, place.folder)
+        for before, now in zip(tables, expansion.tables, strict=True):
+            if before.sha256 != now.sha256:
+                message = f"{now.path} changed since it was loaded: load it again"
+                raise ConfigError([Problem(place.path, 0, "prompts", message)])
+        return expansion
+
+    return PromptSet(
+        name=checked_set_name(name),
+        path=place.path,
+        config_sha256=_config_sha256(data, tables),
+        description=schema.description,
+        model=model,
+        version=_read_version(document, model, problems),
+        owners=tuple(schema.owners),
+        tags=schema.tags,
+        partitions=partitions,
+        schedule=schema.schedule,
+        budget=schema.budget,
+        automation=_choose_automation(document, schema, problems),
+        warnings=record.problems,
+        prompt_names=tuple(record.names),
+        is_checked=record.is_checked,
+        expansion=DeferredExpansion(place.folder, tables, record.lines, read),
     )
 
 
@@ -390,9 +481,8 @@ def _choose_automation(document: Document, schema: PromptSetSchema, problems: Pr
     return automation
 
 
-def _config_sha256(data: bytes, entries: tuple[Entry, ...]) -> str:
+def _config_sha256(data: bytes, tables: tuple[Table, ...]) -> str:
     digest = hashlib.sha256(data)
-    for entry in entries:
-        if entry.table is not None:
-            digest.update(entry.table.sha256.encode())
+    for table in tables:
+        digest.update(table.sha256.encode())
     return digest.hexdigest()
