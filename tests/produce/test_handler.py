@@ -7,18 +7,23 @@ from typing import Any
 import anyio
 import pytest
 
+from flux_pipeline.errors import DownloadError
 from flux_pipeline.ledger.base import Adoption, Claimed, Intent
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.writer import LedgerWriter
 from flux_pipeline.outcomes import Absent, Found
-from flux_pipeline.prediction import Prediction, Status
+from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.produce import effects as fx
+from flux_pipeline.produce.brake import Brake
+from flux_pipeline.produce.downloads import Downloads
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.pictures import InputPreparer
-from flux_pipeline.produce.policy import Policy
+from flux_pipeline.produce.policy import Policy, RunContext
+from flux_pipeline.produce.spool import Spool
 from tests.produce.pipeline import make_requests
 
 LEASE = 0.3
+MADE = Prediction(id="p1", status=Status.SUCCEEDED)
 
 
 NOTHING: Any = None
@@ -37,6 +42,13 @@ class SlowList:
         while self.ledger.find([sha])[sha].claimed_at <= self.claimed_at:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         return Absent()
+
+
+class RefusingDownload:
+    """A provider whose outputs can't be had."""
+
+    async def download(self, _output: Output) -> bytes:
+        raise DownloadError("nobody may have it")
 
 
 class AdoptingList:
@@ -96,3 +108,38 @@ async def test_a_claim_is_kept_while_a_long_list_is_read(tmp_path: Path) -> None
             handler = EffectHandler(services, request, "me", intent, ())
             with anyio.fail_after(600):
                 assert await handler.perform(fx.FindInList(claim.attempt)) == Absent()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_claim_is_kept_while_no_further_picture_may_be_in_memory(tmp_path: Path) -> None:
+    (request,) = make_requests(1)
+    intent = Intent(request.request_sha256, "set", "run", 3000, "{}")
+    output = Output(0, "data:image/png;base64,AAAA")
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db", lease_seconds=LEASE) as ledger:
+        claim = ledger.claim(intent, holder="me")
+        assert isinstance(claim, Claimed)
+        full = Downloads(anyio.CapacityLimiter(1))
+        full.limiter.acquire_on_behalf_of_nowait("another")
+        async with LedgerWriter(ledger) as writer:
+            services: Any = RunServices.__new__(RunServices)
+            services.ledger, services.downloads, services.brake = writer, full, Brake()
+            services.policy, services.spool = Policy(lease=LEASE), Spool(tmp_path / "spool")
+            services.run, services.provider = RunContext("run"), RefusingDownload()
+            handler = EffectHandler(services, request, "me", intent, ())
+            outcomes: list[Any] = []
+
+            async def store() -> None:
+                effect = fx.StoreOutput(claim.attempt, MADE, output, polls=1)
+                outcomes.append(await handler.perform(effect))
+
+            sha, claimed_at = request.request_sha256, claim.attempt.claimed_at
+            with anyio.fail_after(600):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(store)
+                    while ledger.find([sha])[sha].claimed_at <= claimed_at:  # noqa: ASYNC110
+                        await anyio.sleep(0.01)
+                    assert not outcomes
+                    full.limiter.release_on_behalf_of("another")
+    assert outcomes == [fx.NotStored("refused", "output 0: nobody may have it")]
+    assert full.limiter.borrowed_tokens == 0
