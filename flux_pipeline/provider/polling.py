@@ -33,6 +33,8 @@ _FAST_MODEL_MIN_WAIT = 0.02
 """s; the lower bound for models whose median is below 2.5 s"""
 _SCOUTS, _KNOWN_ENDS = 3, 2
 """Predictions that are polled often until so many have ended: their median, where all go well."""
+_SCOUT_GROWTH, _SCOUT_MAX_WAIT = 0.4, 16.0
+"""As above, until one has ended: its time is known by a poll or two less."""
 _UNKNOWN_WAIT = 60.0
 """s between two polls of the others."""
 _WINDOW = 101
@@ -113,6 +115,8 @@ class PollSchedule:
         if polls == 1 and latest < median and elapsed < median:
             return median - elapsed
         min_wait = min(_MIN_WAIT, max(median / 5, _FAST_MODEL_MIN_WAIT))
+        if not known.ends:
+            return min(max(_SCOUT_GROWTH * elapsed, min_wait), _SCOUT_MAX_WAIT)
         return min(max(_GROWTH * elapsed, min_wait), known.longest_wait)
 
     def _known(self, model: str) -> "_Model":
