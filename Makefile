@@ -18,7 +18,7 @@ $(INSTANCE): dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 endif
 
-.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format bench bench-all bench-rate bench-variants torture clean
+.PHONY: help run ui test test-pythons test-ui test-cluster lint docs pictures format schema bench bench-all bench-rate bench-variants torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
