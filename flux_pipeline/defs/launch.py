@@ -25,6 +25,7 @@ import yaml
 from alembic.util import CommandError  # Dagster makes and migrates its tables with it
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -53,6 +54,8 @@ _VALUE = re.compile(r'Value ".*?" of type|entry ".*?"|of original value .*? fail
 """Where Dagster's messages about its settings show a value, which may be a password."""
 _QUOTED = re.compile(r"'.*?'")
 _INSTALL = "install it (for Postgres flux-pipeline[postgres]), or correct dagster.yaml"
+_STORAGES = frozenset({"storage", "run_storage", "event_log_storage", "schedule_storage"})
+"""Keys of ``dagster.yaml`` that say where runs are kept."""
 _NEXT = "the next run resumes what was accepted"
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -92,7 +95,11 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
         # Dagster makes its tables when they are first used. Two processes that make them at once
         # leave a database that nothing can open any more.
         with _locked(folder), _without_warnings_of_retries():
-            instance = dg.DagsterInstance.from_config(str(folder))
+            base = _sqlite_base(folder)
+            overrides = {} if base is None else {"storage": {"custom": _history_in(base)}}
+            instance = dg.DagsterInstance.from_ref(
+                InstanceRef.from_dir(str(folder), overrides=overrides)
+            )
             instance.get_runs(limit=1)
             instance.all_instigator_state()
             instance.all_asset_keys()
@@ -197,7 +204,7 @@ def _explain_database(folder: Path, error: Exception) -> Problem:
 def _explain_sqlite(folder: Path, said: str) -> str:
     if any(words in said for words in _NOT_WRITABLE):
         return f"can't be written ({said}): {_WRITABLE}"
-    base = _sqlite_folder(folder)
+    base = _sqlite_base(folder) or folder
     return (
         f"Dagster's history of runs is broken ({said}): move {base}/history and {base}/schedules"
         " away and start again. Dagster makes them anew; ledger and store lie elsewhere and lose"
@@ -205,16 +212,28 @@ def _explain_sqlite(folder: Path, said: str) -> str:
     )
 
 
-def _sqlite_folder(folder: Path) -> Path:
-    """The folder of Dagster's SQLite files: the one that ``dagster.yaml`` names, else its own."""
+def _history_in(base: Path) -> Mapping[str, Any]:
+    """The storage that keeps its connections, as ``dagster.yaml`` would name it."""
+    names = {"module": "flux_pipeline.defs.history", "class": "SqliteHistory"}
+    return {**names, "config": {"base_dir": str(base)}}
+
+
+def _sqlite_base(folder: Path) -> Path | None:
+    """The folder of Dagster's SQLite files; None where ``dagster.yaml`` names another storage."""
     try:
         config = yaml.safe_load((folder / "dagster.yaml").read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except FileNotFoundError:
         return folder
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
     match config:
         case {"storage": {"sqlite": {"base_dir": str(base)}}}:
             return Path(base)
-    return folder
+        case None:
+            return folder
+        case dict() if _STORAGES.isdisjoint(config):
+            return folder
+    return None
 
 
 def launch_set(
