@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cache
+from threading import Lock
 from typing import TypeAlias
 
 from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
@@ -34,6 +35,8 @@ Finish: TypeAlias = Callable[[ImageRecord, bytes, Inspection], tuple[ImageRecord
 """Makes of a record and a file, as it was inspected, the record and the file to be stored."""
 _CONTENT_TYPES = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 _XMP_TYPE = "application/rdf+xml"
+_WARNING = Lock()
+"""Several threads may come to one warning at once, and a cache lets each of them write it."""
 
 _LABEL_FIELDS = (
     "prompt",
@@ -127,7 +130,8 @@ class ImageIngest:
         """
         received, why = check_received(body) if seen.may_be_signed else (None, "")
         if received is Received.UNCHECKED:
-            warn_unchecked(why)
+            with _WARNING:
+                warn_unchecked(why)
         is_good = received in {Received.VALID, Received.UNCHECKED}
         if is_good and self.signer is None:
             return replace(record, credentials=ContentCredentials.KEPT), body

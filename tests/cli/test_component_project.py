@@ -50,7 +50,8 @@ def test_sets_are_planned_made_traced_and_verified_with_what_the_env_file_says(
     assert (project / "pictures/galleries/ice/index.html").is_file()
     assert [row["prompt"] for row in call(project, "trace", "--set", "ice", "--json")[1]]
     assert call(project, "verify", "--json")[1]["ok"]
-    assert call(project, "retry", "--json")[1] == {"requests": [], "usd": 0}
+    retried = {"requests": [], "usd": 0, "emulated": True}
+    assert call(project, "retry", "--json")[1] == retried
     code, _, errors = call(project, "plan", "snow")
     assert (code, f"{below} has no prompt set snow; it has ice" in errors) == (2, True)
     code, _, errors = call(project, "plan", "--changed-since", "HEAD")
