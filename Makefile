@@ -43,7 +43,7 @@ test: .venv/.synced ## Run the whole suite; starts the servers that it needs
 	@$(BIN)/pytest -n auto
 
 PYTHONS ?= 3.11 3.12 3.13 3.14
-SMOKE := $(addprefix tests/,test_package.py test_public_names.py test_making.py cli/test_terminal.py \
+SMOKE := $(addprefix tests/,test_package.py test_public_names.py test_image_maker.py cli/test_terminal.py \
 	defs/test_assets.py emulator/test_server.py images/test_formats.py ledger/test_sqlite.py lineage/test_table.py \
 	produce/test_producer.py prompts/test_load.py provider/test_client_emulator.py store/test_local.py)
 # pyenv's shims run only the Python that is chosen there; its folders hold all.

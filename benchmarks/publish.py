@@ -23,6 +23,7 @@ from typing import Any
 
 from PIL import Image
 
+from flux_pipeline.image_reader import Current
 from flux_pipeline.images.formats import file_sha256
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_to_json
@@ -30,7 +31,6 @@ from flux_pipeline.prompts import PromptSet, load_prompt_set
 from flux_pipeline.publish.delivery import Delivery
 from flux_pipeline.publish.rendering import Renderer
 from flux_pipeline.publish.selection import publication_of, select_images
-from flux_pipeline.reading import Current
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.target import FolderTarget
 

@@ -7,23 +7,23 @@ from flux_pipeline.faces import lazy_names
 if TYPE_CHECKING:
     from flux_pipeline.defs.components import PromptSet, SharedAssets
     from flux_pipeline.defs.downstream import images_of
+    from flux_pipeline.image_maker import make_images
+    from flux_pipeline.image_reader import Image, Images, read_images
     from flux_pipeline.lineage.frame import read_lineage
-    from flux_pipeline.making import make_images
-    from flux_pipeline.reading import Image, Images, read_images
     from flux_pipeline.resources import AlertSender, ImageProducer
 else:  # the rest of the package needs no Dagster
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "AlertSender": "flux_pipeline.resources",
-            "Image": "flux_pipeline.reading",
+            "Image": "flux_pipeline.image_reader",
             "ImageProducer": "flux_pipeline.resources",
-            "Images": "flux_pipeline.reading",
+            "Images": "flux_pipeline.image_reader",
             "PromptSet": "flux_pipeline.defs.components",
             "SharedAssets": "flux_pipeline.defs.components",
             "images_of": "flux_pipeline.defs.downstream",
-            "make_images": "flux_pipeline.making",
-            "read_images": "flux_pipeline.reading",
+            "make_images": "flux_pipeline.image_maker",
+            "read_images": "flux_pipeline.image_reader",
             "read_lineage": "flux_pipeline.lineage.frame",
         },
         renamed={"ImageBooks": "SharedAssets"},  # the name until 0.1; it goes with 0.3

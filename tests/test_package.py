@@ -34,7 +34,8 @@ follow_imports = skip
 """Nothing of these is in a field's type, and to read them takes mypy twelve seconds of CPU."""
 MISTAKES = {
     7: 'Unexpected keyword argument "stoer" for "ImageProducer"; did you mean "store"?',
-    8: 'Argument "concurrency" to "ImageProducer" has incompatible type "str"; expected "int | None"',
+    8: 'Argument "concurrency" to "ImageProducer" has incompatible type "str"; expected "int |'
+    ' None"',
     9: 'Unexpected keyword argument "web" for "AlertSender"',
     10: '"ImageProducer" has no attribute "keep"',
 }

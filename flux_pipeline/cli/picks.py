@@ -79,8 +79,8 @@ def plan_choice(
     choice = prompt_set.choice
     if choice.path is None:
         return ChoicePlan(choice.kind)
+    from flux_pipeline.image_reader import Current, Image, begun_partitions
     from flux_pipeline.publish.choice import resolve_choice
-    from flux_pipeline.reading import Current, Image, begun_partitions
     from flux_pipeline.store.open import open_store
 
     store = open_store(settings.store, settings.store_options)

@@ -25,7 +25,7 @@ from flux_pipeline.defs.partitions import build_partitions
 from flux_pipeline.prompts import PromptSet
 
 if TYPE_CHECKING:
-    from flux_pipeline.reading import HasPromptSet
+    from flux_pipeline.image_reader import HasPromptSet
 
 NO_FAILURE = "no_partition_failed"
 """The check that fails a run whose step has ended well in spite of a failed partition."""
@@ -60,7 +60,7 @@ def images_of(prompt_set: "str | Path | PromptSet | HasPromptSet") -> ImagesAsse
     Raises:
         ConfigError: There is none, or its file is wrong.
     """
-    from flux_pipeline.reading import find_prompt_set
+    from flux_pipeline.image_reader import find_prompt_set
 
     found = find_prompt_set(prompt_set)
     return ImagesAsset(SetKeys(found.name).images, build_partitions(found))

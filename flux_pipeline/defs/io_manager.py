@@ -17,7 +17,7 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.text import first_of
 
 if TYPE_CHECKING:
-    from flux_pipeline.reading import Images
+    from flux_pipeline.image_reader import Images
 
 _MOST_NAMED = 20
 
@@ -37,7 +37,7 @@ class ImagesIOManager(dg.IOManager):
         Raises:
             dagster.Failure: No partition is there, or ledger or store can't be read.
         """
-        from flux_pipeline.reading import current_images
+        from flux_pipeline.image_reader import current_images
 
         asset = SetKeys(self._prompt_set.name).images.to_user_string()
         asked = list(context.asset_partition_keys) if context.has_asset_partitions else None

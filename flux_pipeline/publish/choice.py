@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from flux_pipeline.image_reader import Image
 from flux_pipeline.lineage.record import ImageRecord
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.picks import Pick, picks_of
 from flux_pipeline.prompts.publication import Choice
-from flux_pipeline.reading import Image
 
 _BLANK = "blank:"
 """How the clause of a blank picture begins in its record; see ``images.inspection``."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from flux_pipeline.errors import ConfigError, ImageError, Problem
+from flux_pipeline.image_reader import Current, begun_partitions
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.prompts import PromptSet
@@ -25,7 +26,6 @@ from flux_pipeline.publish.taken_down import (
     find_taken_down,
     note,
 )
-from flux_pipeline.reading import Current, begun_partitions
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.target import Target, TargetOptions, open_target
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions

@@ -12,6 +12,7 @@ from itertools import groupby
 from types import MappingProxyType
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
+from flux_pipeline.image_reader import OVER, Current, stored_images
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.lineage.record import ContentCredentials, ImageRecord
 from flux_pipeline.prompts import ByDay, PromptSet
@@ -22,7 +23,6 @@ from flux_pipeline.prompts.templates import parse_template
 from flux_pipeline.publish.choice import Decider, picks_by_prompt, split_unmet
 from flux_pipeline.publish.feed import feed_path
 from flux_pipeline.publish.state import state_path
-from flux_pipeline.reading import OVER, Current, stored_images
 from flux_pipeline.request import Request
 
 Described = tuple[Request, Mapping[str, str], Attempt | None]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_pipeline.making import make_images
+from flux_pipeline.image_maker import make_images
 from flux_pipeline.testing import open_studio
 from tests.servers.processes import run_command
 

@@ -10,8 +10,8 @@ from flux_pipeline.defs.build import build_set, without_beta_warnings
 from flux_pipeline.defs.downstream import images_of
 from flux_pipeline.defs.partitions import range_tags
 from flux_pipeline.emulator.faults import FaultPlan
+from flux_pipeline.image_reader import Images
 from flux_pipeline.prompts import load_prompt_set
-from flux_pipeline.reading import Images
 from flux_pipeline.testing import ImageStudio, open_studio
 from tests.defs.asset_runner import HEAD, QUIET
 from tests.defs.component_project import load, write_defs

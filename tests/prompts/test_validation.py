@@ -65,8 +65,10 @@ def messages_of(**values: object) -> list[str]:
         ({"least": 0}, "least: 0 is not allowed (at least 1)"),
         (
             {"table": "猫：一只猫"},
-            'table: "猫：一只猫" is not allowed (a mapping): a full-width colon (：) stands there;'
-            " YAML takes : and a blank behind it",
+            (
+                'table: "猫：一只猫" is not allowed (a mapping): a full-width colon (：) stands'
+                " there; YAML takes : and a blank behind it"
+            ),
         ),
         ({"number": "x"}, 'number: "x" is not allowed (a number, 0 to 1)'),
         ({"number": float("nan")}, "number: nan is not allowed (0 to 1)"),

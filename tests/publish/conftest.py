@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flux_pipeline.making import make_images
+from flux_pipeline.image_maker import make_images
 from flux_pipeline.prompts import PromptSet, load_prompt_set
 from flux_pipeline.publish import publisher
 from flux_pipeline.publish.publisher import Publishing, PublishReport, publish_set

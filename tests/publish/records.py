@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from flux_pipeline.image_reader import Image
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.reading import Image
 from flux_pipeline.store.local import FolderStore
 
 NOWHERE = FolderStore(Path("/nowhere"))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Picture
 
 from flux_pipeline.errors import ConfigError, StoreError
-from flux_pipeline.making import make_images
+from flux_pipeline.image_maker import make_images
 from flux_pipeline.publish.index import SCHEMA_FILE
 from flux_pipeline.publish.publisher import publish_set
 from flux_pipeline.publish.rendering import Renderer

@@ -17,7 +17,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-from flux_pipeline import making
+from flux_pipeline import image_maker
 from flux_pipeline.produce.handler import EffectHandler
 from flux_pipeline.produce.policy import Policy
 
@@ -123,7 +123,7 @@ def make_images_of(sets: Sequence[str], *, folder: Path, environ: Mapping[str, s
 
 def _make_images() -> None:
     for name in sys.argv[1:]:
-        for _ in making.make_images(name):
+        for _ in image_maker.make_images(name):
             pass
 
 

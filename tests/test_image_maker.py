@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.making import make_images
+from flux_pipeline.image_maker import make_images
 from flux_pipeline.produce.report import ResultStatus
 from flux_pipeline.prompts import build_prompt_set
 from flux_pipeline.testing import ImageStudio, image_studio, open_studio

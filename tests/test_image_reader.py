@@ -8,8 +8,8 @@ from PIL import Image as Picture
 
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.errors import ConfigError, StoreError
-from flux_pipeline.making import make_images
-from flux_pipeline.reading import read_images
+from flux_pipeline.image_maker import make_images
+from flux_pipeline.image_reader import read_images
 from flux_pipeline.store.open import open_store
 from flux_pipeline.testing import ImageStudio, open_studio
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from flux_pipeline.defs.partitions import known_partitions, requests_by_partition
 from flux_pipeline.errors import ConfigError
+from flux_pipeline.image_reader import HasPromptSet, begun_partitions, find_prompt_set
 from flux_pipeline.lineage.asked import AskedRequests, asking
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.policy import RunContext
@@ -20,7 +21,6 @@ from flux_pipeline.produce.report import Result
 from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.prompts.git import find_commit
-from flux_pipeline.reading import HasPromptSet, begun_partitions, find_prompt_set
 from flux_pipeline.resources import ImageProducer
 from flux_pipeline.settings import Settings, find_missing_key
 
