@@ -11,6 +11,7 @@ from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
 from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule, Variant
+from flux_pipeline.prompts.names import is_unreadable
 from flux_pipeline.prompts.skipped_rows import SkippedRows
 from flux_pipeline.prompts.validation import validate_input
 from flux_pipeline.redaction import looks_secret
@@ -60,6 +61,7 @@ def check(
     report = ExpansionReport()
     names, inputs, skipped = Hashes(), Hashes(), SkippedRows()
     usable: set[str] = set()
+    hashed: set[str] = set()
     rows = expansion.variants(report.problems, skipped=skipped, sources=sources, max_rows=max_rows)
     for entry, variant in rows:
         is_asked = is_selected(variant.name)
@@ -75,6 +77,7 @@ def check(
             report.names.append(variant.name)
         if checked is None:
             continue
+        _warn_of_hashed_name(expansion, entry, variant, report.warnings, hashed)
         on_prompt((entry, variant))
         values = checked.values
         report.outputs = max(report.outputs, values.outputs)
@@ -97,6 +100,20 @@ def check(
         _refuse_tables_without_good_rows(expansion, skipped, usable, report.problems)
     report.warnings.add_all(skipped.warnings().as_tuple())
     return report
+
+
+def _warn_of_hashed_name(
+    expansion: Expansion, entry: Entry, variant: Variant, warnings: Problems, warned: set[str]
+) -> None:
+    """Say once for each entry that names could be readable, which costs nothing only now."""
+    if entry.has_readable_names or entry.key in warned or not is_unreadable(variant.name):
+        return
+    warned.add(entry.key)
+    message = (
+        f"would be readable with names: readable; {variant.name} is made of a text without Latin"
+        " letters. Choose before anything is made: a new name is a new seed and a new picture"
+    )
+    expansion.add_to_input(warnings, entry, variant, "names", message)
 
 
 def _refuse_tables_without_good_rows(

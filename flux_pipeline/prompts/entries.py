@@ -17,7 +17,7 @@ from flux_pipeline.errors import ConfigError, Problems
 from flux_pipeline.models import BUILT_IN, Catalog, Model
 from flux_pipeline.prompts.chain import COLUMNS, Each, SourceSet
 from flux_pipeline.prompts.expansion import DATE, MODEL, Entry, MatrixValue, SeedRule
-from flux_pipeline.prompts.names import checked_prompt_name, slug
+from flux_pipeline.prompts.names import checked_prompt_name, readable_slug, slug
 from flux_pipeline.prompts.schema import PromptSchema
 from flux_pipeline.prompts.tables import Table, open_table
 from flux_pipeline.prompts.templates import (
@@ -206,7 +206,12 @@ class _EntryReader:
             return None
         columns = table.columns if table else columns
         reserved = {*columns, DATE} if self.by_day else {*columns}
-        matrix = read_matrix(prompt.matrix, reserved, self._adder((*path, "matrix")))
+        matrix = read_matrix(
+            prompt.matrix,
+            reserved,
+            self._adder((*path, "matrix")),
+            readable=prompt.names == "readable",
+        )
         seed = self._read_seed_rule(path, models, inputs, prompt.takes)
         present = {
             name: value for name, value in inputs.items() if not _is_none(models, name, value)
@@ -240,6 +245,7 @@ class _EntryReader:
             key_column=prompt.key,
             blank=prompt.blank,
             skips_bad_rows=prompt.bad_rows == "skip",
+            has_readable_names=prompt.names == "readable",
             seed=seed,
             variable_names=(*columns, *(name for name in matrix if name not in compared)),
         )
@@ -266,6 +272,9 @@ class _EntryReader:
                 self._add((*path, "key"), "names a column, and there is no table")
             for name in {"blank", "bad_rows"} & prompt.model_fields_set:
                 self._add((*path, name), "is about rows, and there is no table")
+            if "names" in prompt.model_fields_set and not prompt.matrix:
+                message = "is about the names of rows and values: there is no table and no matrix"
+                self._add((*path, "names"), message)
             return None
         try:
             table = open_table(self.folder, prompt.table)
@@ -363,7 +372,11 @@ class _EntryReader:
 
 
 def read_matrix(
-    matrix: Mapping[str, Sequence[str]], reserved: set[str], on_problem: OnProblem
+    matrix: Mapping[str, Sequence[str]],
+    reserved: set[str],
+    on_problem: OnProblem,
+    *,
+    readable: bool = False,
 ) -> dict[str, tuple[MatrixValue, ...]]:
     """The choices of every variable; ``reserved`` are the names that a table or a day gives."""
     # Computed, not multiplied out: nine variables of ten values would fill the memory.
@@ -380,7 +393,7 @@ def read_matrix(
             on_problem((name,), message)
         by_slug: dict[str, str] = {}
         for value in values:
-            part = slug(value)
+            part = readable_slug(value) if readable else slug(value)
             if part not in by_slug:
                 by_slug[part] = value
             elif by_slug[part] == value:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.prompts.chain import Each, SourcePicture, Sources, is_planned
-from flux_pipeline.prompts.names import join_name, slug
+from flux_pipeline.prompts.names import join_name, readable_slug, slug
 from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
 from flux_pipeline.prompts.tables import AFTER, BEFORE, Row, Table
@@ -100,6 +100,8 @@ class Entry:
     blank: str = "error"
     """What a blank cell is: ``error``, ``skip`` or ``empty``."""
     skips_bad_rows: bool = False
+    has_readable_names: bool = False
+    """Whether a row's text without Latin letters is transliterated in its name."""
     seed: SeedRule = SeedRule.DERIVED
     variable_names: tuple[str, ...] = ()
     """Every placeholder that it could use: of its table, its matrix and its source pictures."""
@@ -184,6 +186,7 @@ class Entry:
             return
         blank, first_blank = 0, 0
         styles: dict[str, int] | None = {} if self.table.is_styles else None
+        name_of = readable_slug if self.has_readable_names else slug
         rows = self.table.rows(self.columns, notes.add_bad, notes.add_damage)
         for row in itertools.islice(rows, max_rows):
             if row.is_blank:
@@ -198,7 +201,7 @@ class Entry:
             elif self.key_column is None:
                 yield (f"row-{row.number:06d}",), row
             elif text := row.values[self.key_column].strip():
-                yield (_unique(slug(text), styles),), row
+                yield (_unique(name_of(text), styles),), row
             else:
                 what = f"row {row.number}: the key column {self.key_column} is blank"
                 notes.add_bad(row.line, what)

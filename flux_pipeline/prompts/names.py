@@ -20,6 +20,7 @@ _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 """Between the syllables of a transliteration: ``ChengBao``."""
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
+_HASH_ALONE = re.compile(r"(?:^|-)x-[0-9a-f]{8}(?:-|$)")
 
 
 def checked_set_name(stem: str) -> str:
@@ -55,11 +56,36 @@ def checked_prompt_name(key: str) -> str:
 def proposed_name(text: str) -> str:
     """A readable name for an author to take over: ``城堡`` gives ``cheng-bao``.
 
-    Only proposed: the names of a table's rows stay as ``slug`` makes them, because the seeds that
-    are derived from them would change, and every picture would be paid again.
+    Only proposed: the names of a table's rows stay as ``slug`` makes them where the set does not
+    say ``names: readable``, because the seeds that are derived from them would change, and every
+    picture would be paid again.
     """
-    words = _CAMEL.sub("-", anyascii(text)) if not text.isascii() else text
-    return slug(words)
+    return slug(_transliterated(text))
+
+
+def readable_slug(text: str) -> str:
+    """As ``slug``, and readable where letters have no ASCII form.
+
+    ``城堡`` gives ``cheng-bao-f6f854a2``, with the same hash, so that homophones differ.
+    """
+    plain = slug(text)
+    if text.isascii() or not plain.endswith(f"-{_digest(text)}"):
+        return plain
+    words = _NOT_IN_SLUG.sub("-", _transliterated(text).lower()).strip("-")
+    return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{_digest(text)}"
+
+
+def is_unreadable(name: str) -> bool:
+    """Whether a part of a name is but the hash of a text without Latin letters."""
+    return "x-" in name and _HASH_ALONE.search(name) is not None
+
+
+def _transliterated(text: str) -> str:
+    return text if text.isascii() else _CAMEL.sub("-", anyascii(text))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def slug(text: str) -> str:
@@ -78,8 +104,7 @@ def slug(text: str) -> str:
         is_lossy = any(char.isalnum() and not char.isascii() for char in plain)
     words = _NOT_IN_SLUG.sub("-", plain.lower()).strip("-")
     if is_lossy or not words or len(words) > MAX_KEY_CHARACTERS:
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{digest}"
+        return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{_digest(text)}"
     return words
 
 

@@ -221,6 +221,27 @@ def test_matrix_mistakes(problems: ProblemsOf, matrix: str, words: str) -> None:
     assert any(words in problem.message for problem in found)
 
 
+def test_rows_and_values_of_other_scripts_are_named_readably_by_choice(
+    write: Write, load: Load
+) -> None:
+    write("t.csv", "item\n杯子\nlamp\n")
+    text = 'prompts: {a: {prompt: "{item} {x}", table: t.csv, key: item, matrix: {x: [红]}%s}}\n'
+    hashed = load(text % "")
+    assert hashed.prompt_names == ("a-x-95f9e8e7-x-0eb7ee7e", "a-lamp-x-0eb7ee7e")
+    (warning,) = hashed.warnings
+    assert "names: readable" in warning.message
+    assert "a new name is a new seed" in warning.message
+    readable = load(text % ", names: readable")
+    assert readable.prompt_names == ("a-bei-zi-95f9e8e7-hong-0eb7ee7e", "a-lamp-hong-0eb7ee7e")
+    assert readable.warnings == ()
+
+
+def test_names_need_a_table_or_a_matrix(problems: ProblemsOf) -> None:
+    (problem,) = problems("prompts: {a: {prompt: b, names: readable}}\n")
+    assert problem.key == "prompts.a.names"
+    assert "no table and no matrix" in problem.message
+
+
 def test_a_matrix_variable_may_not_hide_a_column(write: Write, problems: ProblemsOf) -> None:
     write("t.csv", "name\na\n")
     (problem,) = problems('prompts: {a: {prompt: "{name}", table: t.csv, matrix: {name: [b]}}}\n')

@@ -12,6 +12,7 @@ from flux_pipeline.prompts.names import (
     checked_prompt_name,
     checked_set_name,
     join_name,
+    readable_slug,
     slug,
 )
 
@@ -103,3 +104,29 @@ def test_a_key_in_another_script_gets_a_readable_proposal(key: str, proposed: st
 
 def test_the_names_of_rows_stay_as_they_were_because_seeds_depend_on_them() -> None:
     assert slug("红") == "x-" + hashlib.sha256("红".encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("城堡", "cheng-bao-f6f854a2"),
+        ("红 cup", "hong-cup-e837a453"),
+        ("Москва 2", "moskva-2-78b02130"),
+        ("Crème Brûlée", "creme-brulee"),
+        ("AB 1", "ab-1"),
+    ],
+)
+def test_readable_names_keep_the_hash_where_letters_are_transliterated(
+    text: str, readable: str
+) -> None:
+    assert readable_slug(text) == readable
+
+
+def test_homophones_have_different_readable_names() -> None:
+    assert readable_slug("红") != readable_slug("洪")
+
+
+@pytest.mark.parametrize("text", ["長" * 90, "x" * 90, "ж" * 90])
+def test_readable_names_are_names(text: str) -> None:
+    assert checked_prompt_name(readable_slug(text)[:60])
+    assert len(readable_slug(text)) <= 69
