@@ -55,6 +55,8 @@ from flux_pipeline.prompts.tables import Table
 from flux_pipeline.prompts.validation import validate
 from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, YamlSection, parse_yaml
 
+_INPUTS = frozenset({"prompts", "defaults"})
+"""The keys of a set that hold inputs of a model."""
 MAX_BY_PROMPT = 1_000
 """A partition costs the orchestrator 10 to 24 ms: beyond this number, shards are proposed."""
 SHARD_PROMPTS = 500
@@ -342,7 +344,7 @@ def _record_of(made: PromptSet, key: str) -> Record:
     document = made.expansion.document
     return Record(
         key=key,
-        head={name: value for name, value in document.value.items() if name != "prompts"},
+        head={name: value for name, value in document.value.items() if name not in _INPUTS},
         lines={name: document.line(name) for name in document.value},
         model=made.model.name,
         names=list(made.prompt_names),

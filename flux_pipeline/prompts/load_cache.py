@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from flux_pipeline.errors import Problem
 from flux_pipeline.models import Catalog
 from flux_pipeline.prompts.tables import Table
+from flux_pipeline.redaction import looks_secret
 
 _FORM = "1"
 _MAX_BYTES = 64 * 2**20
@@ -44,7 +45,7 @@ class Record(BaseModel):
 
     key: str
     head: dict[str, Any]
-    """The file's keys but ``prompts``, as text."""
+    """The file's keys but those that hold inputs of a model, in which a token may stand."""
     lines: dict[str, int]
     """The lines of all its keys."""
     model: str
@@ -91,14 +92,20 @@ class LoadCache:
         return record, tuple(tables)
 
     def save(self, path: Path, record: Record) -> None:
-        """Write the record of a file; where that can't be done, the file is loaded every time."""
+        """Write the record of a file; where that can't be done, the file is loaded every time.
+
+        So it is where something in it looks like a key: that stays in the user's own file.
+        """
         if self.folder is None or not self.writes:
+            return
+        text = record.model_dump_json()
+        if looks_secret(text):
             return
         final = _record_path(self.folder, path)
         unfinished = final.with_suffix(f".{os.getpid()}-{get_ident()}")
         with suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unfinished.write_text(record.model_dump_json(), "utf-8")
+            unfinished.write_text(text, "utf-8")
             unfinished.replace(final)
 
 

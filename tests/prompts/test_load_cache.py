@@ -182,6 +182,22 @@ def test_a_folder_that_cannot_be_written_changes_nothing(folder: Path, tmp_path:
     assert load_prompt_sets(folder, LoadCache(tmp_path / "cache", writes=True))
 
 
+def test_a_token_of_a_prompt_set_is_in_no_record(folder: Path, cache: LoadCache) -> None:
+    token = "hf_" + "aB3dE6gH" * 4
+    address = f"https://example.com/c.safetensors?token={token}"
+    (folder / "lora.yaml").write_text(
+        f"{HEAD}defaults: {{hf_lora: {address}}}\nprompts: {{a: b}}\n"
+    )
+    (folder / "told.yaml").write_text(f"{HEAD}description: mine is {token}\nprompts: {{a: b}}\n")
+    first = load_prompt_sets(folder, cache)
+    assert cache.folder is not None
+    written = [each.read_text() for each in cache.folder.iterdir()]
+    assert len(written) == 2, "boats and lora, and not the one that tells its key"
+    assert token not in "".join(written)
+    again = load_prompt_sets(folder, cache)
+    assert [list(each.requests()) for each in again] == [list(each.requests()) for each in first]
+
+
 def test_mistakes_are_told_every_time(folder: Path, cache: LoadCache) -> None:
     (folder / "boats.yaml").write_text(f"{HEAD}prompts: {{BOAT: a boat}}")
     for _ in range(2):
