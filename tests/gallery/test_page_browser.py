@@ -274,9 +274,11 @@ def test_order(root: Path, visit: Visiting) -> None:
     seen = visit(f"{winter(root)}#status=stored&sort=oldest")
     assert seen.tiles()[: len(SCRIPTS)] == list(SCRIPTS.values())
     seen.choose("Order", "seed")
-    assert seen.tiles()[-1] == SCRIPTS["chinese"]  # its seed is beyond what a double holds
+    seen.wait(
+        lambda: seen.tiles()[-1] == SCRIPTS["chinese"]
+    )  # its seed is beyond what a double holds
     seen.choose("Order", "name")
-    assert seen.tiles()[0] == SCRIPTS["chinese"]
+    seen.wait(lambda: seen.tiles()[0] == SCRIPTS["chinese"])
 
 
 def test_keys_lead_through_the_grid_and_focus_comes_back(root: Path, visit: Visiting) -> None:

@@ -87,9 +87,9 @@ def ring(seen: Visit, prompt: str, take: int = 1) -> Locator:
     )
 
 
-def chosen(seen: Visit) -> str:
-    """The numbers of the bar: chosen, undecided, made anew."""
-    return " ".join(seen.page.locator("#picks [data-count]").all_inner_texts())
+def expect_chosen(seen: Visit, counts: str) -> None:
+    """Wait for the numbers of the bar: chosen, undecided, made anew."""
+    expect(seen.page.locator("#picks [data-count]")).to_have_text(counts.split())
 
 
 def download(page: Page, folder: Path, name: str = "shop.csv") -> tuple[str, tuple[Pick, ...]]:
@@ -105,15 +105,15 @@ def test_the_mouse_chooses_and_the_file_is_what_a_prompt_set_reads(
     shop: Shop, visit: Visiting, tmp_path: Path
 ) -> None:
     seen = visit(shop.build(), accept_downloads=True)
-    assert chosen(seen) == "0 4 0"
+    expect_chosen(seen, "0 4 0")
     ring(seen, "elk", 2).click()
     expect(ring(seen, "elk", 2)).to_have_attribute("aria-pressed", "true")
     ring(seen, "cat").click()
     ring(seen, "fox").click(modifiers=["Shift"])  # the newest first: all of elk lie between them
-    assert chosen(seen) == "5 1 0"
+    expect_chosen(seen, "5 1 0")
     ring(seen, "fox").click()
     seen.page.locator(".tile .open").first.click(modifiers=["Control"])
-    assert chosen(seen) == "5 1 0"
+    expect_chosen(seen, "5 1 0")
     count = "5 images chosen, 1 of 4 prompts undecided"
     expect(seen.page.locator("#picks-count")).to_have_text(count)
     expect(seen.page.locator("#picks-say")).to_contain_text("5 changes to the picks, kept in this")
@@ -126,7 +126,7 @@ def test_the_mouse_chooses_and_the_file_is_what_a_prompt_set_reads(
     expect(seen.page.locator("#picks-say")).to_contain_text("takes the place of picks/shop.csv")
     seen.page.reload()
     seen.page.wait_for_selector("html[data-ready]")
-    assert chosen(seen) == "5 1 0"
+    expect_chosen(seen, "5 1 0")
 
 
 def test_keys_choose_one_and_a_range_and_an_opened_image(shop: Shop, visit: Visiting) -> None:
@@ -141,9 +141,9 @@ def test_keys_choose_one_and_a_range_and_an_opened_image(shop: Shop, visit: Visi
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+X")
-    assert chosen(seen) == "4 2 0"
+    expect_chosen(seen, "4 2 0")
     page.keyboard.press("x")
-    assert chosen(seen) == "3 2 0"
+    expect_chosen(seen, "3 2 0")
     page.keyboard.press("Control+x")  # cuts, as everywhere
     page.keyboard.press("Enter")
     button = page.locator("#viewer [data-do=pick]")
@@ -154,14 +154,15 @@ def test_keys_choose_one_and_a_range_and_an_opened_image(shop: Shop, visit: Visi
     page.keyboard.press("ArrowRight")
     expect(button).to_have_attribute("aria-pressed", "false")
     page.keyboard.press("Escape")
-    assert chosen(seen) == "4 2 0"
+    expect_chosen(seen, "4 2 0")
     page.get_by_role("radio", name="All").focus()
     page.keyboard.press("ArrowRight")
     seen.count("4 of 8 images")
     expect(page.locator(".tile")).to_have_count(4)
     page.keyboard.press("ArrowRight")
     expect(page.locator(".tile")).to_have_count(4)
-    assert {each.split()[0] for each in seen.tiles()} == {"elk", "cat"}
+    # Both filters count four: what is told apart is which.
+    seen.wait(lambda: {each.split()[0] for each in seen.tiles()} == {"elk", "cat"})
     page.locator("h1").click()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_contain_text(
@@ -178,7 +179,7 @@ def test_the_file_of_the_set_is_loaded_and_what_is_wrong_with_it_is_marked(
     picks = f'owl,1,1,{owl},"warm, 红"\nfox,2,1,{ANEW},{HOSTILE[1]}\n"{HOSTILE[4]}",7,,,\n'
     seen = visit(f"{shop.build(picks)}", accept_downloads=True)
     page = seen.page
-    assert chosen(seen) == "2 2 1"
+    expect_chosen(seen, "2 2 1")
     expect(ring(seen, "fox", 2)).to_have_attribute("aria-pressed", "mixed")
     expect(page.locator("#picks-say")).to_contain_text(
         f"1 pick names no image of shop: {HOSTILE[4]} take 7"
@@ -194,13 +195,13 @@ def test_the_file_of_the_set_is_loaded_and_what_is_wrong_with_it_is_marked(
     page.keyboard.press("Enter")
     page.locator("#viewer [data-do=close]").click()
     page.get_by_role("button", name="Leave out").click()
-    assert chosen(seen) == "2 2 0"
+    expect_chosen(seen, "2 2 0")
     text, found = download(page, tmp_path)
     assert [pick.note for pick in found] == ["warm, 红", "xx, good"]
     assert found[1].image_sha256 == shop.rows[3].image_sha256
     assert text.startswith("\ufeff")  # Excel reads Chinese by it
     page.get_by_role("button", name="Back to the file").click()
-    assert chosen(seen) == "2 2 1"
+    expect_chosen(seen, "2 2 1")
 
 
 def test_a_file_that_changed_comes_below_what_was_chosen_here(
@@ -212,11 +213,11 @@ def test_a_file_that_changed_comes_below_what_was_chosen_here(
     ring(seen, "owl").click()
     shop.build("owl,1,,,\nelk,2,,,\n")  # without any new image
     seen.open(address)
-    assert chosen(seen) == "2 2 0"  # elk from the file, fox from here, and owl was taken out
+    expect_chosen(seen, "2 2 0")  # elk from the file, fox from here, and owl was taken out
     assert "owl" not in {pick.prompt for pick in download(seen.page, tmp_path)[1]}
     shop.build("cat,1,,,\n")
     seen.open(address)
-    assert chosen(seen) == "1 3 0"  # what was downloaded gives way to the file
+    expect_chosen(seen, "1 3 0")  # what was downloaded gives way to the file
     expect(seen.page.locator("#picks-say")).to_be_empty()
 
 
@@ -237,10 +238,10 @@ def test_a_file_is_loaded_by_hand_and_a_wrong_one_changes_nothing(
     for body, why in FILES:
         load(seen, body)
         expect(said).to_contain_text(why)
-        assert chosen(seen) == "1 3 0"
+        expect_chosen(seen, "1 3 0")
     load(seen, '\ufeffprompt;take;note\r\nowl;2;"a; b"\r\n;;\r\nfox;;\r\n'.encode())
     expect(said).to_have_text("shop (1).csv was loaded: 2 picks.")
-    assert chosen(seen) == "2 2 0"
+    expect_chosen(seen, "2 2 0")
 
 
 def load(seen: Visit, body: bytes, name: str = "shop (1).csv") -> None:
@@ -258,12 +259,12 @@ def test_a_file_that_cannot_be_read_is_told(shop: Shop, visit: Visiting) -> None
 def test_a_set_by_day_is_chosen_by_day(shop: Shop, visit: Visiting, tmp_path: Path) -> None:
     seen = visit(shop.build(name="news"), accept_downloads=True)
     seen.page.locator(".tile .mark").first.click()
-    assert chosen(seen) == "1 1 0"
+    expect_chosen(seen, "1 1 0")
     text, [pick] = download(seen.page, tmp_path, "news.csv")
     assert text.startswith("prompt,partition,take,output,image_sha256,note\n")
     assert pick.partition == "2026-11-02"
     load(seen, b"prompt,take,image_sha256\nowl,1," + b"0f" * 32 + b"\n", "news.csv")
-    assert chosen(seen) == "2 0 0"  # without a day it means every one, whatever their images are
+    expect_chosen(seen, "2 0 0")  # without a day it means every one, whatever their images are
 
 
 def test_without_a_file_nothing_of_choosing_is_in_the_way(shop: Shop, visit: Visiting) -> None:
@@ -287,7 +288,7 @@ def test_the_page_over_all_sets_chooses_for_each_of_them(
     assert [pick.take for pick in download(page, tmp_path)[1]] == [2]
     load(seen, b"prompt,partition\nowl,\n", "news.csv")
     expect(page.locator("#picks-loaded")).to_contain_text("1 pick")
-    assert chosen(seen) == "3 3 0"  # of news both days; plain is published without picks
+    expect_chosen(seen, "3 3 0")  # of news both days; plain is published without picks
     own = visit((shop.root / gallery_key("shop")).as_uri())
     assert own.page.locator("#picks [data-count]").count() == 3
 
@@ -297,7 +298,7 @@ def test_choosing_fits_a_phone_and_every_button_has_a_name(shop: Shop, visit: Vi
     seen = visit(address, viewport={"width": 320, "height": 700}, has_touch=True)
     page = seen.page
     ring(seen, "cat").tap()
-    assert chosen(seen) == "2 2 1"
+    expect_chosen(seen, "2 2 1")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     page.locator(".tile .open").first.tap()
     expect(page.locator("#viewer")).to_be_visible()
