@@ -97,6 +97,9 @@ class Source:
     partition: str = ""
     config_path: str = ""
     config_sha256: str = ""
+    stable_name: str = ""
+    """The prompt's name as the first release wrote it, of which its seeds are made; empty where it
+    is ``prompt_name``. Images that were stored under it are found."""
 
 
 @dataclass(frozen=True, slots=True)

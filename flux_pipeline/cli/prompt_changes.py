@@ -91,14 +91,16 @@ def unmade_prompts(
     by_day = isinstance(prompt_set.partitions, ByDay)
     made = _made_prompts(store, prompt_set.name)
     known = {_place(name, key, by_day=by_day) for name, key in made}
-    kinds: dict[str, Change] = {
-        _name(each): "edited"
-        if _place(_name(each), each.source.partition, by_day=by_day) in known
-        else "new"
-        for each in sent
-    }
+    kinds: dict[str, Change] = {}
+    for each in sent:
+        source = each.source
+        places = {
+            _place(name, source.partition, by_day=by_day)
+            for name in (source.prompt_name, source.stable_name)
+        }
+        kinds[source.prompt_name] = "new" if known.isdisjoint(places) else "edited"
     yield from _grouped(sent, kinds)
-    names = set(prompt_set.names_in(None))
+    names = prompt_set.all_names()
     for (name, key), change in sorted(made.items()):
         if name not in names and (partitions is None or key in partitions):
             yield change

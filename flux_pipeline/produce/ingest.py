@@ -221,8 +221,9 @@ class ImageIngest:
     ) -> Stored:
         key = image_key(request, record.output_index, seen.image_format)
         record = replace(record, file_sha256=hashlib.sha256(labelled).hexdigest())
-        earlier = self._stored(request, record.output_index) if _is_open(request) else None
-        if earlier is not None and earlier.key != key:  # of another format: that one is kept
+        has_choice = len(image_keys(request, record.output_index)) > 1
+        earlier = self._stored(request, record.output_index) if has_choice else None
+        if earlier is not None and earlier.key != key:  # another format or name: that one is kept
             stored, new = earlier, False
             record = replace(record, format=earlier.key.rpartition(".")[2])
         else:
@@ -288,7 +289,11 @@ def image_key(request: Request, index: int, image_format: str = "") -> str:
     It depends on the request alone, so that storing an image again finds the key taken; only where
     the model chooses the format, that is the one in which the image came.
     """
-    name = re.sub(r"[^a-z0-9]+", "-", request.source.prompt_name.lower()).strip("-")[:60]
+    return _key(request, request.source.prompt_name, index, image_format)
+
+
+def _key(request: Request, prompt_name: str, index: int, image_format: str) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", prompt_name.lower()).strip("-")[:60]
     stem = "-".join(filter(None, (name.strip("-"), request.request_sha256[:16], str(index))))
     ending = image_format or request.image_format or "webp"
     return f"images/{request.source.prompt_set}/{stem}.{ending}"
@@ -310,9 +315,14 @@ def _is_open(request: Request) -> bool:
 
 
 def image_keys(request: Request, index: int) -> list[str]:
-    """The keys under one of which an image lies: one for each format in which it may come."""
+    """The keys under one of which an image lies.
+
+    They are one for each format in which it may come, and the same with the name that the first
+    release gave the prompt, where that is another.
+    """
     formats = _CONTENT_TYPES if _is_open(request) else [request.image_format]
-    return [image_key(request, index, image_format) for image_format in formats]
+    names = filter(None, (request.source.prompt_name, request.source.stable_name))
+    return [_key(request, name, index, each) for name in names for each in formats]
 
 
 def _matches(request: Request, seen: Inspection) -> bool:

@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 
 from flux_pipeline.iteration import batched
 from flux_pipeline.models import Model
-from flux_pipeline.request import InputPicture, Request
+from flux_pipeline.prompts.names import NamePart
+from flux_pipeline.request import InputPicture, Request, Source
 
 COLUMNS = ("image", "prompt", "name", "take", "seed", "width", "height")
 """The placeholders that a source picture fills in, beside the inputs that it was made with."""
@@ -68,12 +69,13 @@ class Each:
     prompts: tuple[str, ...] = ()
     """Names or keys of prompts; empty: all of them."""
 
-    def includes(self, prompt_name: str) -> bool:
+    def includes(self, source: Source) -> bool:
         """Whether the pictures of a prompt are meant, by its name or its key in the file."""
         if not self.prompts:
             return True
+        names = {source.prompt_name, source.stable_name or source.prompt_name}
         return any(
-            prompt_name == each or prompt_name.startswith(f"{each}-") for each in self.prompts
+            name == each or name.startswith(f"{each}-") for each in self.prompts for name in names
         )
 
 
@@ -86,14 +88,13 @@ class SourcePicture(NamedTuple):
     picture: InputPicture
 
     @property
-    def name_parts(self) -> tuple[str, ...]:
+    def name_parts(self) -> tuple[NamePart, ...]:
         """What it adds to a prompt's name; the first take and output add nothing but the name."""
-        take, number = self.request.source.take, self.output + 1
-        return (
-            self.request.source.prompt_name,
-            *([f"take-{take}"] if take > 1 else []),
-            *([f"image-{number}"] if number > 1 else []),
-        )
+        source, number = self.request.source, self.output + 1
+        counted = [f"take-{source.take}"] if source.take > 1 else []
+        counted += [f"image-{number}"] if number > 1 else []
+        name = NamePart(source.prompt_name, source.stable_name or source.prompt_name)
+        return (name, *(NamePart(each, each) for each in counted))
 
     def values(self) -> dict[str, str]:
         """The placeholders' values; empty where nothing is known."""
@@ -149,7 +150,7 @@ class Sources:
 
     def pictures_of(self, requests: Iterable[Request], each: Each) -> Iterator[SourcePicture]:
         """The pictures of these requests that a prompt is made for."""
-        wanted = (one for one in requests if each.includes(one.source.prompt_name))
+        wanted = (one for one in requests if each.includes(one.source))
         for batch in batched(wanted, _AT_ONCE):
             for request, pictures in zip(batch, self.lookup.find(batch), strict=True):
                 for index, picture in enumerate(pictures):

@@ -11,7 +11,6 @@ from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
 from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule, Variant
-from flux_pipeline.prompts.names import is_unreadable
 from flux_pipeline.prompts.skipped_rows import SkippedRows
 from flux_pipeline.prompts.validation import validate_input
 from flux_pipeline.redaction import looks_secret
@@ -46,13 +45,13 @@ def check(
     expansion: Expansion,
     *,
     day: str = "",
-    is_selected: Callable[[str], bool],
+    is_selected: Callable[[Variant], bool],
     sources: Sources | None = None,
     max_rows: int | None = None,
     max_names: int = 0,
     on_prompt: Callable[[tuple[Entry, Variant]], None] = ignore_prompt,
 ) -> ExpansionReport:
-    """Check the inputs of the prompts whose name ``is_selected`` accepts, and all names.
+    """Check the inputs of the prompts that ``is_selected`` accepts, and all names.
 
     Names must be unique over the whole set. Of every table ``max_rows`` are read. ``on_prompt`` is
     given each prompt whose input can be used. Memory: 16 bytes a prompt, and some 40 more while
@@ -61,10 +60,9 @@ def check(
     report = ExpansionReport()
     names, inputs, skipped = Hashes(), Hashes(), SkippedRows()
     usable: set[str] = set()
-    hashed: set[str] = set()
     rows = expansion.variants(report.problems, skipped=skipped, sources=sources, max_rows=max_rows)
     for entry, variant in rows:
-        is_asked = is_selected(variant.name)
+        is_asked = is_selected(variant)
         checked = None
         if is_asked:
             checked = expansion.checked_input(entry, variant, day, report.problems, skipped)
@@ -77,7 +75,6 @@ def check(
             report.names.append(variant.name)
         if checked is None:
             continue
-        _warn_of_hashed_name(expansion, entry, variant, report.warnings, hashed)
         on_prompt((entry, variant))
         values = checked.values
         report.outputs = max(report.outputs, values.outputs)
@@ -100,20 +97,6 @@ def check(
         _refuse_tables_without_good_rows(expansion, skipped, usable, report.problems)
     report.warnings.add_all(skipped.warnings().as_tuple())
     return report
-
-
-def _warn_of_hashed_name(
-    expansion: Expansion, entry: Entry, variant: Variant, warnings: Problems, warned: set[str]
-) -> None:
-    """Say once for each entry that names could be readable, which costs nothing only now."""
-    if entry.has_readable_names or entry.key in warned or not is_unreadable(variant.name):
-        return
-    warned.add(entry.key)
-    message = (
-        f"would be readable with names: readable; {variant.name} is made of a text without Latin"
-        " letters. Choose before anything is made: a new name is a new seed and a new picture"
-    )
-    expansion.add_to_input(warnings, entry, variant, "names", message)
 
 
 def _refuse_tables_without_good_rows(
@@ -143,14 +126,14 @@ def _add_duplicates(
     report: ExpansionReport,
     *,
     day: str,
-    is_selected: Callable[[str], bool],
+    is_selected: Callable[[Variant], bool],
     sources: Sources | None,
     max_rows: int | None,
 ) -> None:
     # What is wrong with a row was reported by the first pass.
     ignored = Problems()
     for entry, variant in expansion.variants(ignored, sources=sources, max_rows=max_rows):
-        is_asked = is_selected(variant.name)
+        is_asked = is_selected(variant)
         checked = expansion.checked_input(entry, variant, day, ignored) if is_asked else None
         if is_asked and checked is None and entry.skips_bad_rows:
             continue

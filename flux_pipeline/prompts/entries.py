@@ -17,7 +17,7 @@ from flux_pipeline.errors import ConfigError, Problems
 from flux_pipeline.models import BUILT_IN, Catalog, Model
 from flux_pipeline.prompts.chain import COLUMNS, Each, SourceSet
 from flux_pipeline.prompts.expansion import DATE, MODEL, Entry, MatrixValue, SeedRule
-from flux_pipeline.prompts.names import checked_prompt_name, readable_slug, slug
+from flux_pipeline.prompts.names import NamePart, checked_prompt_name, name_part
 from flux_pipeline.prompts.schema import PromptSchema
 from flux_pipeline.prompts.tables import Table, open_table
 from flux_pipeline.prompts.templates import (
@@ -206,12 +206,7 @@ class _EntryReader:
             return None
         columns = table.columns if table else columns
         reserved = {*columns, DATE} if self.by_day else {*columns}
-        matrix = read_matrix(
-            prompt.matrix,
-            reserved,
-            self._adder((*path, "matrix")),
-            readable=prompt.names == "readable",
-        )
+        matrix = read_matrix(prompt.matrix, reserved, self._adder((*path, "matrix")))
         seed = self._read_seed_rule(path, models, inputs, prompt.takes)
         present = {
             name: value for name, value in inputs.items() if not _is_none(models, name, value)
@@ -245,7 +240,6 @@ class _EntryReader:
             key_column=prompt.key,
             blank=prompt.blank,
             skips_bad_rows=prompt.bad_rows == "skip",
-            has_readable_names=prompt.names == "readable",
             seed=seed,
             variable_names=(*columns, *(name for name in matrix if name not in compared)),
         )
@@ -272,9 +266,6 @@ class _EntryReader:
                 self._add((*path, "key"), "names a column, and there is no table")
             for name in {"blank", "bad_rows"} & prompt.model_fields_set:
                 self._add((*path, name), "is about rows, and there is no table")
-            if "names" in prompt.model_fields_set and not prompt.matrix:
-                message = "is about the names of rows and values: there is no table and no matrix"
-                self._add((*path, "names"), message)
             return None
         try:
             table = open_table(self.folder, prompt.table)
@@ -372,11 +363,7 @@ class _EntryReader:
 
 
 def read_matrix(
-    matrix: Mapping[str, Sequence[str]],
-    reserved: set[str],
-    on_problem: OnProblem,
-    *,
-    readable: bool = False,
+    matrix: Mapping[str, Sequence[str]], reserved: set[str], on_problem: OnProblem
 ) -> dict[str, tuple[MatrixValue, ...]]:
     """The choices of every variable; ``reserved`` are the names that a table or a day gives."""
     # Computed, not multiplied out: nine variables of ten values would fill the memory.
@@ -391,17 +378,17 @@ def read_matrix(
         if name in reserved:
             message = "is taken: the table or the partitions give a value of this name"
             on_problem((name,), message)
-        by_slug: dict[str, str] = {}
+        by_part: dict[NamePart, str] = {}
         for value in values:
-            part = readable_slug(value) if readable else slug(value)
-            if part not in by_slug:
-                by_slug[part] = value
-            elif by_slug[part] == value:
+            part = name_part(value)
+            if part not in by_part:
+                by_part[part] = value
+            elif by_part[part] == value:
                 on_problem((name,), f"{quoted(value)} stands twice; for more images use takes")
             else:
-                both = f"{quoted(by_slug[part])} and {quoted(value)}"
-                on_problem((name,), f"{both} give the same name ({part})")
-        choices[name] = tuple(MatrixValue(part, value) for part, value in by_slug.items())
+                both = f"{quoted(by_part[part])} and {quoted(value)}"
+                on_problem((name,), f"{both} give the same name ({part.readable})")
+        choices[name] = tuple(MatrixValue(part, value) for part, value in by_part.items())
     return choices
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.prompts.chain import Each, SourcePicture, Sources, is_planned
-from flux_pipeline.prompts.names import join_name, readable_slug, slug
+from flux_pipeline.prompts.names import NamePart, join_name, name_part
 from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
 from flux_pipeline.prompts.tables import AFTER, BEFORE, Row, Table
@@ -46,7 +46,7 @@ class SeedRule(StrEnum):
 class MatrixValue(NamedTuple):
     """One value of a matrix variable, and the part that it adds to the prompt's name."""
 
-    slug: str
+    name_part: NamePart
     value: str
 
 
@@ -60,13 +60,15 @@ class Variant(NamedTuple):
     model: Model
     source: SourcePicture | None = None
     """The picture that it is made for."""
+    stable_name: str = ""
+    """What its seeds, its shard and older keys in the store are made of; empty: the name."""
 
     def describe(self) -> str:
         """Its row or variables, to end a message with; empty where the entry has one variant."""
         if self.row is not None:
             return f" (row {self.row.number})"
         if self.source is not None:
-            return f" (for {'-'.join(self.source.name_parts)})"
+            return f" (for {'-'.join(part.readable for part in self.source.name_parts)})"
         values = ", ".join(f"{name}: {value}" for name, value in self.variables.items())
         return f" (with {values})" if values else ""
 
@@ -100,8 +102,6 @@ class Entry:
     blank: str = "error"
     """What a blank cell is: ``error``, ``skip`` or ``empty``."""
     skips_bad_rows: bool = False
-    has_readable_names: bool = False
-    """Whether a row's text without Latin letters is transliterated in its name."""
     seed: SeedRule = SeedRule.DERIVED
     variable_names: tuple[str, ...] = ()
     """Every placeholder that it could use: of its table, its matrix and its source pictures."""
@@ -128,20 +128,27 @@ class Entry:
         if self.table is None and self.each is None and not self.matrix:
             yield Variant(self.key, _NO_VARIABLES, None, self.models[0])
             return
-        for name_part, row, source in self._rows(notes, sources, max_rows):
+        for parts, row, source in self._rows(notes, sources, max_rows):
             values = source.values() if source else row.values if row else {}
             if not self.matrix:  # the most of a large table's time is spent here
-                name = join_name(self.key, *name_part)
-                yield Variant(name, values, row, self.models[0], source)
+                name, stable = self._names(parts)
+                yield Variant(name, values, row, self.models[0], source, stable)
                 continue
             for choices in itertools.product(*self.matrix.values()):
                 variables = dict(values)
                 variables.update(
                     zip(self.matrix, (choice.value for choice in choices), strict=True)
                 )
-                parts = [self.key, *name_part, *(choice.slug for choice in choices)]
+                name, stable = self._names((*parts, *(choice.name_part for choice in choices)))
                 model = variables.pop(MODEL, None) if len(self.models) > 1 else None
-                yield Variant(join_name(*parts), variables, row, self._model(model), source)
+                yield Variant(name, variables, row, self._model(model), source, stable)
+
+    def _names(self, parts: tuple[NamePart, ...]) -> tuple[str, str]:
+        """The name, and the stable one where it differs; else an empty text."""
+        name = join_name(self.key, *(part.readable for part in parts))
+        if all(part.readable is part.stable for part in parts):
+            return name, ""
+        return name, join_name(self.key, *(part.stable for part in parts))
 
     def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
         """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
@@ -168,7 +175,7 @@ class Entry:
 
     def _rows(
         self, notes: "RowNotes", sources: Sources, max_rows: int | None
-    ) -> Iterator[tuple[tuple[str, ...], Row | None, SourcePicture | None]]:
+    ) -> Iterator[tuple[tuple[NamePart, ...], Row | None, SourcePicture | None]]:
         """Name parts with a table's row, or with a source picture; once where there is neither."""
         if self.each is not None:
             found = itertools.islice(sources.pictures(self.each), max_rows)
@@ -176,17 +183,16 @@ class Entry:
         elif self.table is None:
             yield (), None, None
         else:
-            yield from ((part, row, None) for part, row in self._table_rows(notes, max_rows))
+            yield from (((part,), row, None) for part, row in self._table_rows(notes, max_rows))
 
     def _table_rows(
         self, notes: "RowNotes", max_rows: int | None
-    ) -> Iterator[tuple[tuple[str, ...], Row]]:
+    ) -> Iterator[tuple[NamePart, Row]]:
         """Pairs of name part and row of the table."""
         if self.table is None:
             return
         blank, first_blank = 0, 0
         styles: dict[str, int] | None = {} if self.table.is_styles else None
-        name_of = readable_slug if self.has_readable_names else slug
         rows = self.table.rows(self.columns, notes.add_bad, notes.add_damage)
         for row in itertools.islice(rows, max_rows):
             if row.is_blank:
@@ -199,9 +205,10 @@ class Entry:
             if self.blank == "skip" and self.blank_columns(row):
                 notes.add_skipped(Skip.CELL, row.number)
             elif self.key_column is None:
-                yield (f"row-{row.number:06d}",), row
+                number = f"row-{row.number:06d}"
+                yield NamePart(number, number), row
             elif text := row.values[self.key_column].strip():
-                yield (_unique(name_of(text), styles),), row
+                yield _unique(name_part(text), styles), row
             else:
                 what = f"row {row.number}: the key column {self.key_column} is blank"
                 notes.add_bad(row.line, what)
@@ -232,16 +239,20 @@ class RowNotes(NamedTuple):
         self.skipped.add(self.path, f"prompts.{self.entry.key}", why, f"row {number}", rows)
 
 
-def _unique(name: str, taken: dict[str, int] | None) -> str:
-    """The name, in styles with ``-2`` and so on where an earlier style has it."""
+def _unique(part: NamePart, taken: dict[str, int] | None) -> NamePart:
+    """The part of a name, in styles with ``-2`` and so on where an earlier style has it."""
     if taken is None:
-        return name
+        return part
+    name = part.stable
     unique = name
     while unique in taken:
         taken[name] += 1
         unique = f"{name}-{taken[name]}"
     taken[unique] = 1
-    return unique
+    if unique == name:
+        return part
+    is_same = part.readable is name
+    return NamePart(unique if is_same else part.readable + unique[len(name) :], unique)
 
 
 def _is_given(value: str | list[str]) -> bool:

@@ -3,11 +3,16 @@
 They become asset names, partition keys and object keys, so they hold only what all of these accept:
 ``a-z``, ``0-9``, hyphen and underscore. A text with other letters gets eight hex digits of its
 hash, so that two different keys never become one name.
+
+Seeds and shards are drawn from names, and a picture with another seed is another picture, which is
+paid. So what they are drawn from stays as it was in the first release (``stable``), while what
+people read may become better (``readable``).
 """
 
 import hashlib
 import re
 import unicodedata
+from typing import NamedTuple
 
 from anyascii import anyascii
 
@@ -20,7 +25,6 @@ _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 """Between the syllables of a transliteration: ``ChengBao``."""
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
-_HASH_ALONE = re.compile(r"(?:^|-)x-[0-9a-f]{8}(?:-|$)")
 
 
 def checked_set_name(stem: str) -> str:
@@ -54,30 +58,27 @@ def checked_prompt_name(key: str) -> str:
 
 
 def proposed_name(text: str) -> str:
-    """A readable name for an author to take over: ``城堡`` gives ``cheng-bao``.
-
-    Only proposed: the names of a table's rows stay as ``slug`` makes them where the set does not
-    say ``names: readable``, because the seeds that are derived from them would change, and every
-    picture would be paid again.
-    """
+    """A readable name for an author to take over: ``城堡`` gives ``cheng-bao``."""
     return slug(_transliterated(text))
 
 
-def readable_slug(text: str) -> str:
-    """As ``slug``, and readable where letters have no ASCII form.
+class NamePart(NamedTuple):
+    """A part of a name that a row or a value adds; where its letters are Latin, twice the same."""
 
-    ``城堡`` gives ``cheng-bao-f6f854a2``, with the same hash, so that homophones differ.
-    """
-    plain = slug(text)
-    if text.isascii() or not plain.endswith(f"-{_digest(text)}"):
-        return plain
+    readable: str
+    """Of ``城堡``: ``cheng-bao-f6f854a2``. The hash stays, so that homophones differ."""
+    stable: str
+    """Of ``城堡``: ``x-f6f854a2``. The same in every release (see ``slug``)."""
+
+
+def name_part(text: str) -> NamePart:
+    """What a text adds to a name."""
+    stable = slug(text)
+    if text.isascii() or not stable.endswith(f"-{_digest(text)}"):
+        return NamePart(stable, stable)
     words = _NOT_IN_SLUG.sub("-", _transliterated(text).lower()).strip("-")
-    return f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{_digest(text)}"
-
-
-def is_unreadable(name: str) -> bool:
-    """Whether a part of a name is but the hash of a text without Latin letters."""
-    return "x-" in name and _HASH_ALONE.search(name) is not None
+    readable = f"{words[:MAX_KEY_CHARACTERS].strip('-') or 'x'}-{_digest(text)}"
+    return NamePart(readable, stable)
 
 
 def _transliterated(text: str) -> str:
@@ -91,8 +92,9 @@ def _digest(text: str) -> str:
 def slug(text: str) -> str:
     """A part of a name made of any text: stable and never empty.
 
-    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits. The trap:
-    ``AB-1`` and ``ab 1`` both give ``ab-1``; the caller has to find such duplicates.
+    ``Crème Brûlée 2`` gives ``creme-brulee-2``; ``红`` gives ``x-`` and eight hex digits. Seeds are
+    drawn from it: another result would be another picture, paid again. The trap: ``AB-1`` and
+    ``ab 1`` both give ``ab-1``; the caller has to find such duplicates.
     """
     if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
         return text

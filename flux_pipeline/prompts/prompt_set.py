@@ -41,11 +41,11 @@ class Selection:
             return (self.partitioning.start.isoformat(),)
         return tuple(sorted(self.keys))
 
-    def includes(self, prompt_name: str) -> bool:
+    def includes(self, variant: Variant) -> bool:
         """Whether a prompt is in any of the partitions."""
         if self.keys is None or isinstance(self.partitioning, ByDay):
             return True
-        return partition_of(self.partitioning, prompt_name, "") in self.keys
+        return partition_of(self.partitioning, variant, "") in self.keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,15 +181,23 @@ class PromptSet:
 
         Nothing is checked: rows that can't be used are left out.
         """
+        return (variant.name for variant in self._variants_in(partition))
+
+    def all_names(self) -> set[str]:
+        """Every name that a picture of this set may have in lineage, also from earlier releases."""
+        names = {name for each in self._variants_in(None) for name in (each.name, each.stable_name)}
+        return names - {""}
+
+    def _variants_in(self, partition: str | None) -> Iterator[Variant]:
         day = partition if isinstance(self.partitions, ByDay) else None
         keys = None if partition is None else frozenset([partition])
         sources = self._sources(Selection(self.partitions, keys), day or "")
         for _, variant in self.expansion.variants(Problems(), sources=sources):
-            its_partition = partition_of(self.partitions, variant.name, partition or "")
+            its_partition = partition_of(self.partitions, variant, partition or "")
             if self.follows is not None and variant.source is not None:
                 its_partition = variant.source.request.source.partition
             if partition is None or its_partition == partition:
-                yield variant.name
+                yield variant
 
     def followers(self, made: Request, lookup: PictureLookup) -> Iterator[Request]:
         """The requests that follow from one request of a set before this one.
@@ -218,7 +226,7 @@ class PromptSet:
 
     def _is_asked(self, selection: Selection, variant: Variant) -> bool:
         # Of a set that follows another one, the source pictures are those of the partitions.
-        return self.follows is not None or selection.includes(variant.name)
+        return self.follows is not None or selection.includes(variant)
 
     def _described(
         self, selection: Selection, lookup: PictureLookup, known: "Sequence[_Prompt] | None"
@@ -241,7 +249,8 @@ class PromptSet:
         self, entry: Entry, variant: Variant, checked: CheckedInput, day: str
     ) -> Iterator[Request]:
         name, model, values = variant.name, variant.model, checked.values
-        partition = partition_of(self.partitions, name, day)
+        stable = variant.stable_name
+        partition = partition_of(self.partitions, variant, day)
         if self.follows is not None and variant.source is not None:
             partition = variant.source.request.source.partition
         version = self.version if model is self.model else None
@@ -251,11 +260,11 @@ class PromptSet:
             if not model.takes_seed or entry.seed is SeedRule.NONE:
                 seeded = values
             elif is_blank or entry.seed is SeedRule.DERIVED:
-                seed = model.fit_seed(derived_seed(self.name, name, take, day))
+                seed = model.fit_seed(derived_seed(self.name, stable or name, take, day))
                 seeded = values.with_seed(seed)
             else:
                 seeded = values.with_seed((values.seed or 0) + take - 1)
-            source = Source(self.name, name, take, partition, self.path, self.config_sha256)
+            source = Source(self.name, name, take, partition, self.path, self.config_sha256, stable)
             yield build_request(
                 model, seeded, source, version=version, pictures=checked.pictures, day=day
             )
@@ -287,7 +296,7 @@ class PromptSet:
             report = check(
                 self.expansion,
                 day=day,
-                is_selected=selection.includes if self.follows is None else _all_names,
+                is_selected=selection.includes if self.follows is None else _every_variant,
                 sources=self._sources(selection, day),
                 on_prompt=on_prompt,
             )
@@ -376,15 +385,15 @@ class _Single:
         yield self.request
 
 
-def _all_names(_name: str) -> bool:
+def _every_variant(_variant: Variant) -> bool:
     return True
 
 
-def partition_of(partitioning: Partitioning, prompt_name: str, day: str) -> str:
+def partition_of(partitioning: Partitioning, variant: Variant, day: str) -> str:
     """The partition of a prompt; with partitions by day, the day itself."""
     if isinstance(partitioning, ByShard):
-        return shard_key(shard_of(prompt_name, partitioning.count))
-    return day if isinstance(partitioning, ByDay) else prompt_name
+        return shard_key(shard_of(variant.stable_name or variant.name, partitioning.count))
+    return day if isinstance(partitioning, ByDay) else variant.name
 
 
 def select(
@@ -410,9 +419,9 @@ def select(
     return Selection(partitioning, keys)
 
 
-def shard_of(prompt_name: str, count: int) -> int:
+def shard_of(stable_name: str, count: int) -> int:
     """The index of the prompt's shard, 0 to ``count`` - 1; the same on every machine."""
-    digest = hashlib.sha256(prompt_name.encode()).digest()
+    digest = hashlib.sha256(stable_name.encode()).digest()
     return int.from_bytes(digest[:8], "big") % count
 
 
@@ -421,11 +430,11 @@ def shard_key(index: int) -> str:
     return f"shard-{index:04d}"
 
 
-def derived_seed(prompt_set: str, prompt_name: str, take: int, date: str = "") -> int:
+def derived_seed(prompt_set: str, stable_name: str, take: int, date: str = "") -> int:
     """A seed of 31 bits that depends on these four alone: stable over machines and versions.
 
     ``date`` is ``YYYY-MM-DD`` where partitions are days and empty elsewhere; how a set is cut
     into prompts or shards changes no seed.
     """
-    text = "\0".join((prompt_set, prompt_name, str(take), date))
+    text = "\0".join((prompt_set, stable_name, str(take), date))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -263,11 +263,6 @@ class PromptSchema(_StrictModel):
         description="What a row is that can't be used: error refuses the set, skip leaves the row "
         "out and says so in a warning.",
     )
-    names: Literal["hashed", "readable"] = Field(
-        default="hashed",
-        description="How rows and values without Latin letters are named: hashed, 城堡 as x- and a "
-        "hash, or readable, as cheng-bao and that hash. A new name is a new seed and picture.",
-    )
 
 
 class VariantSchema(_StrictModel):

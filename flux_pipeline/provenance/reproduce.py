@@ -376,6 +376,7 @@ def again(request: Request, take: int) -> Request:
             prompt_name=f"{request.source.prompt_name} (reproduction)",
             take=take,
             partition=reproduction_partition(original),
+            stable_name="",
         ),
     )
 

@@ -309,6 +309,25 @@ def test_a_ledger_restored_from_a_backup_pays_for_nothing_again(pipeline: Pipeli
     assert any("flux-pipeline reindex" in each for each in reasons(pipeline))
 
 
+def test_an_image_that_is_stored_under_its_older_name_is_not_paid_again(
+    pipeline: Pipeline,
+) -> None:
+    """The first release named a prompt after its hash, and the ledger is lost."""
+    (request,) = make_requests(1)
+    older = replace(request.source, prompt_name="a-x-f6f854a2")
+    newer = replace(older, prompt_name="a-cheng-bao-f6f854a2", stable_name="a-x-f6f854a2")
+    pipeline.run([replace(request, source=older)])
+    pipeline.ledger.dispose()
+    for path in pipeline.folder.glob("ledger.db*"):
+        if path.is_file():
+            path.unlink()
+    pipeline.reopen()
+
+    tally = pipeline.run([replace(request, source=newer)])
+
+    assert (tally.failed, pipeline.created, stops(pipeline)) == (1, 1, {Stop.LEDGER})
+
+
 def test_what_another_run_stores_meanwhile_stops_nothing(open_pipeline: Open) -> None:
     """Each run has looked at the ledger before the other one began."""
     slow = open_pipeline(None, RUNNING, concurrency=1)

@@ -8,6 +8,7 @@ from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import (
     build_prompt_set,
 )
+from flux_pipeline.prompts.prompt_set import derived_seed, shard_key, shard_of
 from tests.prompts.fixtures import Load, ProblemsOf, Write
 
 
@@ -221,25 +222,34 @@ def test_matrix_mistakes(problems: ProblemsOf, matrix: str, words: str) -> None:
     assert any(words in problem.message for problem in found)
 
 
-def test_rows_and_values_of_other_scripts_are_named_readably_by_choice(
+def test_rows_and_values_of_other_scripts_are_named_readably_with_the_seeds_that_they_had(
     write: Write, load: Load
 ) -> None:
     write("t.csv", "item\n杯子\nlamp\n")
-    text = 'prompts: {a: {prompt: "{item} {x}", table: t.csv, key: item, matrix: {x: [红]}%s}}\n'
-    hashed = load(text % "")
-    assert hashed.prompt_names == ("a-x-95f9e8e7-x-0eb7ee7e", "a-lamp-x-0eb7ee7e")
-    (warning,) = hashed.warnings
-    assert "names: readable" in warning.message
-    assert "a new name is a new seed" in warning.message
-    readable = load(text % ", names: readable")
-    assert readable.prompt_names == ("a-bei-zi-95f9e8e7-hong-0eb7ee7e", "a-lamp-hong-0eb7ee7e")
-    assert readable.warnings == ()
+    more = "table: t.csv, key: item, matrix: {x: [红]}, takes: 2"
+    loaded = load(f'prompts: {{a: {{prompt: "{{item}} {{x}}", {more}}}}}\n')
+    stable = ("a-x-95f9e8e7-x-0eb7ee7e", "a-lamp-x-0eb7ee7e")
+    assert loaded.prompt_names == ("a-bei-zi-95f9e8e7-hong-0eb7ee7e", "a-lamp-hong-0eb7ee7e")
+    assert loaded.all_names() == {*stable, *loaded.prompt_names}
+    seeds = [
+        loaded.model.fit_seed(derived_seed(loaded.name, name, take))
+        for name in stable
+        for take in (1, 2)
+    ]
+    assert [request.seed for request in loaded.requests()] == seeds
 
 
-def test_names_need_a_table_or_a_matrix(problems: ProblemsOf) -> None:
-    (problem,) = problems("prompts: {a: {prompt: b, names: readable}}\n")
-    assert problem.key == "prompts.a.names"
-    assert "no table and no matrix" in problem.message
+def test_a_row_of_another_script_stays_in_its_shard(write: Write, load: Load) -> None:
+    write("t.csv", "item\n" + "\n".join(f"杯子{number}" for number in range(40)))
+    entry = '{prompt: "{item}", table: t.csv, key: item}'
+    loaded = load(f"partitions: {{by: shard, count: 7}}\nprompts: {{a: {entry}}}\n")
+    for request in loaded.requests():
+        stable = request.source.stable_name
+        assert stable.startswith("a-")
+        assert stable != request.source.prompt_name
+        assert request.source.partition == shard_key(shard_of(stable, 7))
+    key = shard_key(shard_of(request.source.stable_name, 7))
+    assert request.source.prompt_name in set(loaded.names_in(key))
 
 
 def test_a_matrix_variable_may_not_hide_a_column(write: Write, problems: ProblemsOf) -> None:

@@ -12,7 +12,7 @@ from flux_pipeline.prompts.names import (
     checked_prompt_name,
     checked_set_name,
     join_name,
-    readable_slug,
+    name_part,
     slug,
 )
 
@@ -102,8 +102,9 @@ def test_a_key_in_another_script_gets_a_readable_proposal(key: str, proposed: st
         checked_set_name(key)
 
 
-def test_the_names_of_rows_stay_as_they_were_because_seeds_depend_on_them() -> None:
+def test_what_seeds_are_made_of_stays_as_it_was() -> None:
     assert slug("红") == "x-" + hashlib.sha256("红".encode()).hexdigest()[:8]
+    assert name_part("红").stable == slug("红")
 
 
 @pytest.mark.parametrize(
@@ -116,17 +117,17 @@ def test_the_names_of_rows_stay_as_they_were_because_seeds_depend_on_them() -> N
         ("AB 1", "ab-1"),
     ],
 )
-def test_readable_names_keep_the_hash_where_letters_are_transliterated(
+def test_names_are_readable_and_keep_the_hash_where_letters_are_transliterated(
     text: str, readable: str
 ) -> None:
-    assert readable_slug(text) == readable
+    assert name_part(text).readable == readable
 
 
-def test_homophones_have_different_readable_names() -> None:
-    assert readable_slug("红") != readable_slug("洪")
+def test_homophones_have_different_names() -> None:
+    assert name_part("红").readable != name_part("洪").readable
 
 
 @pytest.mark.parametrize("text", ["長" * 90, "x" * 90, "ж" * 90])
 def test_readable_names_are_names(text: str) -> None:
-    assert checked_prompt_name(readable_slug(text)[:60])
-    assert len(readable_slug(text)) <= 69
+    assert checked_prompt_name(name_part(text).readable[:60])
+    assert len(name_part(text).readable) <= 69

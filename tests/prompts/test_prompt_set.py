@@ -6,11 +6,13 @@ from datetime import date
 import pytest
 
 from flux_pipeline.errors import ConfigError
+from flux_pipeline.models import find_model
 from flux_pipeline.prompts import (
     ByDay,
     ByPrompt,
     ByShard,
 )
+from flux_pipeline.prompts.expansion import Variant
 from flux_pipeline.prompts.prompt_set import partition_of, select, shard_key, shard_of
 from tests.prompts.fixtures import Load, Write, seeds
 
@@ -175,30 +177,34 @@ SHARD = ByShard(by="shard", count=5)
 DAY = ByDay(by="day", start=date(2026, 11, 1))
 
 
+def named(name: str) -> Variant:
+    return Variant(name, {}, None, find_model("lucataco/flux-schnell-lora"))
+
+
 def test_the_partition_of_a_prompt() -> None:
-    assert partition_of(PROMPT, "castle", "") == "castle"
-    assert partition_of(SHARD, "castle", "") == shard_key(shard_of("castle", 5))
-    assert partition_of(DAY, "castle", "2026-11-02") == "2026-11-02"
+    assert partition_of(PROMPT, named("castle"), "") == "castle"
+    assert partition_of(SHARD, named("castle"), "") == shard_key(shard_of("castle", 5))
+    assert partition_of(DAY, named("castle"), "2026-11-02") == "2026-11-02"
 
 
 def test_all_partitions_include_every_prompt() -> None:
     for partitioning in (PROMPT, SHARD, DAY):
-        assert select(partitioning, (), None).includes("castle")
+        assert select(partitioning, (), None).includes(named("castle"))
 
 
 def test_some_partitions_include_their_own_prompts() -> None:
     chosen = select(PROMPT, ("castle", "harbour"), "castle")
-    assert chosen.includes("castle")
-    assert not chosen.includes("harbour")
+    assert chosen.includes(named("castle"))
+    assert not chosen.includes(named("harbour"))
     key = shard_key(shard_of("castle", 5))
     chosen = select(SHARD, [shard_key(index) for index in range(5)], [key])
-    assert chosen.includes("castle")
-    assert sum(chosen.includes(f"p{number}") for number in range(1_000)) < 300
+    assert chosen.includes(named("castle"))
+    assert sum(chosen.includes(named(f"p{number}")) for number in range(1_000)) < 300
 
 
 def test_every_day_includes_every_prompt() -> None:
     chosen = select(DAY, (), ["2026-11-03", "2026-11-01"])
-    assert chosen.includes("castle")
+    assert chosen.includes(named("castle"))
     assert chosen.days == ("2026-11-01", "2026-11-03")
 
 
