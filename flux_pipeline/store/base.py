@@ -5,10 +5,13 @@ and so that no key can leave the place that the store was opened on. Every imple
 ``tests/store/contract.py``.
 """
 
+import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import BinaryIO, Protocol, TypeAlias
 
 MAX_KEY = 800
 """Characters. S3 allows 1,024 bytes for the prefix and the key together."""
@@ -20,6 +23,10 @@ MAX_METADATA = 1950
 """Bytes of all names and values: S3's 2 KB less the checksum that the store adds."""
 SHA256_NAME = "sha256"
 """The metadata name under which a store keeps its own checksum; callers can't use it."""
+Body: TypeAlias = bytes | BinaryIO
+"""What is written: bytes, or an open file, which is read from its beginning to its end."""
+PIECE = 1 << 18
+"""Bytes of a file that are held at a time."""
 IMAGES = "images/"
 """Where the images lie in a store."""
 _IMAGE_KEY_PARTS = 3
@@ -96,6 +103,43 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with ``prefix``, in order. Raises StoreError."""
         ...
+
+
+def size_of(body: Body) -> int:
+    """The number of bytes."""
+    return len(body) if isinstance(body, bytes) else body.seek(0, os.SEEK_END)
+
+
+def sha256_of(body: Body) -> str:
+    """The SHA-256, 64 hex digits; a file is read in pieces."""
+    return _digest(body, hashlib.sha256).hex()
+
+
+def sha1_of(body: Body) -> bytes:
+    """The SHA-1."""
+    return _digest(body, partial(hashlib.sha1, usedforsecurity=False))
+
+
+def md5_of(body: Body) -> bytes:
+    """The MD5."""
+    return _digest(body, partial(hashlib.md5, usedforsecurity=False))
+
+
+def _digest(body: Body, new: "Callable[..., hashlib._Hash]") -> bytes:
+    found = new()
+    for piece in pieces_of(body):
+        found.update(piece)
+    return found.digest()
+
+
+def pieces_of(body: Body) -> Iterator[bytes]:
+    """The bytes; of a file in pieces of ``PIECE`` bytes."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    body.seek(0)
+    while piece := body.read(PIECE):
+        yield piece
 
 
 def check_readable(store: Store) -> None:

@@ -17,7 +17,15 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.store.base import StoredObject, check_key, check_metadata, check_prefix, is_key
+from flux_pipeline.store.base import (
+    Body,
+    StoredObject,
+    check_key,
+    check_metadata,
+    check_prefix,
+    is_key,
+    pieces_of,
+)
 
 _TRIES = 8
 _STALE_SECONDS = 86_400
@@ -198,7 +206,7 @@ class DurableWriter:
             sync_folder(path.parent)
         return True
 
-    def write(self, path: Path, body: bytes) -> None:
+    def write(self, path: Path, body: Body) -> None:
         """Write ``body`` under a name, replacing at once what had it."""
         self._create_folder(path.parent)
         staged = self._stage(body)
@@ -217,12 +225,13 @@ class DurableWriter:
                     if now - entry.stat(follow_symlinks=False).st_mtime >= _STALE_SECONDS:
                         Path(entry.path).unlink()
 
-    def _stage(self, body: bytes) -> Path:
+    def _stage(self, body: Body) -> Path:
         self._create_folder(self._staging)
         path = self._staging / uuid4().hex
         try:
             with path.open("xb") as file:
-                file.write(body)
+                for piece in pieces_of(body):
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:

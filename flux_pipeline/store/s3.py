@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
 import boto3
@@ -29,12 +29,19 @@ from botocore.config import Config
 from flux_pipeline.endpoint import find_user_mistake
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import (
+    PIECE,
     SHA256_NAME,
+    Body,
     StoredObject,
     check_key,
     check_metadata,
     check_prefix,
     is_key,
+    md5_of,
+    pieces_of,
+    sha1_of,
+    sha256_of,
+    size_of,
 )
 from flux_pipeline.store.s3_errors import Place, code_of, explain, status_of
 from flux_pipeline.store.s3_put import RepeatedPut
@@ -57,6 +64,12 @@ _TRIES = 6
 """Of a conditional PUT that others' writes of the same key get in the way of."""
 _LOCKS = 64
 _CUT_TRIES = 3
+_CUT = (
+    botocore_errors.IncompleteReadError,
+    botocore_errors.ReadTimeoutError,
+    botocore_errors.ResponseStreamingError,
+)
+"""A body that was cut: boto3 repeats a request that failed, but not this."""
 _LOOKS = 4
 """HEADs after a PUT before it is believed that nothing is there: some servers show it late."""
 _FIRST_LOOKED_AT = 4
@@ -274,7 +287,7 @@ class ConfirmedPuts:
     def confirm(
         self,
         described: StoredObject,
-        body: bytes,
+        body: Body,
         reply: "PutReply",
         headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
@@ -295,7 +308,7 @@ class ConfirmedPuts:
                 " between, or use another one; what was fetched is stored again by the next run"
             )
 
-    def _find_wrong(self, described: StoredObject, body: bytes, reply: "PutReply") -> str:
+    def _find_wrong(self, described: StoredObject, body: Body, reply: "PutReply") -> str:
         """What shows that other bytes are kept; empty where nothing does."""
         proven = reply.proves(body)
         if proven is False:
@@ -310,7 +323,8 @@ class ConfirmedPuts:
         if proven or not self._reads_back:
             return ""
         kept, written = self._bucket.get(described.key)
-        if kept != body and written in {"", described.sha256}:
+        is_other = hashlib.sha256(kept).hexdigest() != described.sha256
+        if is_other and written in {"", described.sha256}:
             return "the same number of bytes, but others"
         self._reads_back = False  # its replies prove nothing, and it is right all the same
         return ""
@@ -352,11 +366,11 @@ class PutReply:
     """Of the kind that was sent, base 64; empty where the server gives none back."""
     sent: str = ""
 
-    def proves(self, body: bytes) -> bool | None:
+    def proves(self, body: Body) -> bool | None:
         """Whether these very bytes are kept, as far as the reply says; None where it doesn't."""
         if self.checksum and self.checksum != self.sent:
             return False
-        if self.etag == hashlib.md5(body, usedforsecurity=False).hexdigest():
+        if self.etag == md5_of(body).hex():
             return True
         # An ETag of another form says nothing. One of an MD5's form may be none all the same, where
         # the server encrypts: then its own checksum counts.
@@ -399,14 +413,14 @@ class Bucket:
         return f"s3://{self._name}/{self._prefix}{key}"
 
     def describe(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]
+        self, key: str, body: Body, content_type: str, metadata: Mapping[str, str]
     ) -> StoredObject:
         """The object that these bytes will be under this key."""
-        checksum = hashlib.sha256(body).hexdigest()
-        return StoredObject(key, self.uri(key), len(body), checksum, content_type, dict(metadata))
+        place = (key, self.uri(key), size_of(body), sha256_of(body))
+        return StoredObject(*place, content_type, dict(metadata))
 
     def put(
-        self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+        self, described: StoredObject, body: Body, headers: Mapping[str, str] = _NO_HEADERS
     ) -> PutReply:
         """Write an object, replacing what lies there.
 
@@ -417,7 +431,7 @@ class Bucket:
             return self._write(request, described)
 
     def put_if_absent(
-        self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+        self, described: StoredObject, body: Body, headers: Mapping[str, str] = _NO_HEADERS
     ) -> tuple[PutAnswer, PutReply]:
         """Write an object only where nothing lies, if the server knows how to."""
         return self._put_if(described, body, {**headers, "IfNoneMatch": "*"})
@@ -425,7 +439,7 @@ class Bucket:
     def put_if_same(
         self,
         described: StoredObject,
-        body: bytes,
+        body: Body,
         etag: str,
         headers: Mapping[str, str] = _NO_HEADERS,
     ) -> tuple[PutAnswer, PutReply]:
@@ -433,7 +447,7 @@ class Bucket:
         return self._put_if(described, body, {**headers, "IfMatch": f'"{etag}"'})
 
     def _put_if(
-        self, described: StoredObject, body: bytes, headers: Mapping[str, str]
+        self, described: StoredObject, body: Body, headers: Mapping[str, str]
     ) -> tuple[PutAnswer, PutReply]:
         request = self._request(described, body, headers)
         with self._store_errors("PutObject", described.key):
@@ -468,12 +482,7 @@ class Bucket:
         """The bytes, and the checksum that they were written with (empty where it is not known)."""
         with self._store_errors("GetObject", key):
             for _ in range(_CUT_TRIES - 1):
-                # boto3 repeats a request that failed, but not a body that was cut.
-                with suppress(
-                    botocore_errors.IncompleteReadError,
-                    botocore_errors.ReadTimeoutError,
-                    botocore_errors.ResponseStreamingError,
-                ):
+                with suppress(*_CUT):
                     return self._get(key)
             return self._get(key)
 
@@ -521,13 +530,35 @@ class Bucket:
                 raise
             return answer["Body"].read(), plain_etag(answer.get("ETag", ""))
 
+    def fetch(self, key: str, into: BinaryIO) -> str | None:
+        """Write the bytes under the key to a file; their ETag, or None where nothing lies there."""
+        with self._store_errors("GetObject", key):
+            for _ in range(_CUT_TRIES - 1):
+                with suppress(*_CUT):
+                    return self._fetch(key, into)
+            return self._fetch(key, into)
+
+    def _fetch(self, key: str, into: BinaryIO) -> str | None:
+        into.seek(0)
+        into.truncate()
+        try:
+            answer = self._client.get_object(
+                Bucket=self._name, Key=self._prefix + key, **self._asked
+            )
+        except botocore_errors.ClientError as error:
+            if status_of(error) == HTTPStatus.NOT_FOUND and code_of(error) != "NoSuchBucket":
+                return None
+            raise
+        into.writelines(answer["Body"].iter_chunks(PIECE))
+        return plain_etag(answer.get("ETag", ""))
+
     def delete(self, key: str) -> None:
         """Remove an object; nothing where there is none."""
         with self._store_errors("DeleteObject", key):
             self._client.delete_object(Bucket=self._name, Key=self._prefix + key, **self._asked)
 
     def _request(
-        self, described: StoredObject, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+        self, described: StoredObject, body: Body, headers: Mapping[str, str] = _NO_HEADERS
     ) -> "PutObjectRequestTypeDef":
         request: PutObjectRequestTypeDef = {
             "Bucket": self._name,
@@ -537,13 +568,18 @@ class Bucket:
             "Metadata": {**described.metadata, SHA256_NAME: described.sha256},
         }
         request.update(_CHECKSUMS[self._options.checksum](described, body))
+        if not isinstance(body, bytes):
+            body.seek(0)
         request.update(self._put)
         extra: Any = dict(headers)
         request.update(extra)
         return request
 
     def _write(self, request: "PutObjectRequestTypeDef", described: StoredObject) -> PutReply:
-        headers = self._put_again.put(request, described.sha256)
+        if isinstance(request.get("Body"), bytes):
+            headers = self._put_again.put(request, described.sha256)
+        else:  # a file is rare and large: boto3's own CPU is nothing beside it
+            headers = self._client.put_object(**request)["ResponseMetadata"]["HTTPHeaders"]
         name = f"Checksum{self._options.checksum}"
         return PutReply(
             etag=plain_etag(headers.get("etag", "")),
@@ -564,27 +600,30 @@ class Bucket:
             raise (PutRefused if is_refused else StoreError)(message) from None
 
 
-def _sha256_header(described: StoredObject, _: bytes) -> dict[str, str]:
+def _sha256_header(described: StoredObject, _: Body) -> dict[str, str]:
     return {"ChecksumSHA256": _base64(bytes.fromhex(described.sha256))}
 
 
-def _sha1_header(_: StoredObject, body: bytes) -> dict[str, str]:
-    return {"ChecksumSHA1": _base64(hashlib.sha1(body, usedforsecurity=False).digest())}
+def _sha1_header(_: StoredObject, body: Body) -> dict[str, str]:
+    return {"ChecksumSHA1": _base64(sha1_of(body))}
 
 
-def _crc32_header(_: StoredObject, body: bytes) -> dict[str, str]:
-    return {"ChecksumCRC32": _base64(zlib.crc32(body).to_bytes(4))}
+def _crc32_header(_: StoredObject, body: Body) -> dict[str, str]:
+    found = 0
+    for piece in pieces_of(body):
+        found = zlib.crc32(piece, found)
+    return {"ChecksumCRC32": _base64(found.to_bytes(4))}
 
 
-def _md5_header(_: StoredObject, body: bytes) -> dict[str, str]:
-    return {"ContentMD5": _base64(hashlib.md5(body, usedforsecurity=False).digest())}
+def _md5_header(_: StoredObject, body: Body) -> dict[str, str]:
+    return {"ContentMD5": _base64(md5_of(body))}
 
 
-def _no_header(_: StoredObject, __: bytes) -> dict[str, str]:
+def _no_header(_: StoredObject, __: Body) -> dict[str, str]:
     return {}
 
 
-_CHECKSUMS: Mapping[str, Callable[[StoredObject, bytes], Any]] = {
+_CHECKSUMS: Mapping[str, Callable[[StoredObject, Body], Any]] = {
     "SHA256": _sha256_header,
     "SHA1": _sha1_header,
     "CRC32": _crc32_header,

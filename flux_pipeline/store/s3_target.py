@@ -10,9 +10,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 from flux_pipeline.errors import StoreError
-from flux_pipeline.store.base import StoredObject
+from flux_pipeline.store.base import Body, StoredObject, sha256_of
 from flux_pipeline.store.s3 import (
     Bucket,
     ConfirmedPuts,
@@ -84,10 +86,15 @@ class S3Target:
         check_path(path)
         return self._bucket.read(path)
 
+    def fetch(self, path: str, into: BinaryIO) -> str | None:
+        """As ``read``, but into an open, empty file; return the ETag."""
+        check_path(path)
+        return self._bucket.fetch(path, into)
+
     def put(
         self,
         path: str,
-        body: bytes,
+        body: Body,
         *,
         content_type: str = "",
         kind: Kind = "picture",
@@ -106,7 +113,7 @@ class S3Target:
         return reply.etag
 
     def _put_if(
-        self, described: StoredObject, body: bytes, tag: str, headers: Mapping[str, str]
+        self, described: StoredObject, body: Body, tag: str, headers: Mapping[str, str]
     ) -> PutReply:
         try:
             answer, reply = (
@@ -119,9 +126,10 @@ class S3Target:
         if answer is PutAnswer.WRITTEN:
             return reply
         # A put whose answer was lost is repeated by boto3, and then fails on its own object.
-        lies = self._bucket.read(described.key)
-        if lies is not None and lies[0] == body:
-            return replace(reply, etag=lies[1])
+        with TemporaryFile() as lies:
+            etag = self._bucket.fetch(described.key, lies)
+            if etag is not None and sha256_of(lies) == described.sha256:
+                return replace(reply, etag=etag)
         raise TargetChanged(f"{described.uri}: another publisher has written it meanwhile")
 
     def delete(self, path: str) -> None:

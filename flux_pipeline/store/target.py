@@ -8,14 +8,16 @@ implementation passes ``tests/store/target_contract.py``.
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import BinaryIO, Literal, Protocol, TypeAlias
 
 from flux_pipeline.endpoint import find_store_mistake, split_bucket, store_folder
 from flux_pipeline.errors import StoreError
+from flux_pipeline.store.base import PIECE, Body
 from flux_pipeline.store.local import DurableWriter, store_errors, sync_folder
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 
@@ -75,16 +77,20 @@ class Target(Protocol):
         """The bytes of a file and its tag; None where there is none."""
         ...
 
+    def fetch(self, path: str, into: BinaryIO) -> str | None:
+        """As ``read``, but into an open, empty file; return the tag."""
+        ...
+
     def put(
         self,
         path: str,
-        body: bytes,
+        body: Body,
         *,
         content_type: str = "",
         kind: Kind = "picture",
         replacing: str | None = None,
     ) -> str:
-        """Write a file at once and whole, durably; return its tag.
+        """Write a file at once and whole, durably; return its tag. ``body`` stays open.
 
         With ``replacing`` (a tag; empty: nothing) it is written only if that
         is what lies there, else TargetChanged is raised.
@@ -164,22 +170,22 @@ class FolderTarget:
 
     def _walk(self, folder: str, prefix: str) -> Iterator[TargetFile]:
         try:
-            with os.scandir(self._root / folder) as found:
-                entries = list(found)
+            entries = os.scandir(self._root / folder)
         except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in entries:
-            path = f"{folder}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                below = f"{path}/"
-                if path != STAGING and (below.startswith(prefix) or prefix.startswith(below)):
-                    yield from self._walk(below, prefix)
-            elif entry.is_file(follow_symlinks=False) and path.startswith(prefix):
-                try:
-                    stat = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # another publisher has just removed it
-                    continue
-                yield TargetFile(path, stat.st_size, _tag(stat))
+        with entries:
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    below = f"{path}/"
+                    if path != STAGING and (below.startswith(prefix) or prefix.startswith(below)):
+                        yield from self._walk(below, prefix)
+                elif entry.is_file(follow_symlinks=False) and path.startswith(prefix):
+                    try:
+                        stat = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # another publisher has just removed it
+                        continue
+                    yield TargetFile(path, stat.st_size, _tag(stat))
 
     def read(self, path: str) -> tuple[bytes, str] | None:
         """The bytes of a file and its tag; None where there is none."""
@@ -191,10 +197,21 @@ class FolderTarget:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
+    def fetch(self, path: str, into: BinaryIO) -> str | None:
+        """As ``read``, but into an open, empty file; return the tag."""
+        check_path(path)
+        with store_errors(self._uri(path)):
+            try:
+                with (self._root / path).open("rb") as file:
+                    shutil.copyfileobj(file, into, PIECE)
+                    return _tag(os.fstat(file.fileno()))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
     def put(
         self,
         path: str,
-        body: bytes,
+        body: Body,
         *,
         content_type: str = "",
         kind: Kind = "picture",

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -29,6 +30,21 @@ class TargetContract:
         second = target.put("shop/a b/Schuh 鞋@2x.webp", b"three", content_type="image/webp")
         assert target.read("shop/a b/Schuh 鞋@2x.webp") == (b"three", second)
         assert first != second
+
+    def test_a_file_is_written_from_an_open_one_and_fetched_into_one(self, target: Target) -> None:
+        body = bytes(range(256)) * 3000  # more than is held at a time
+        with TemporaryFile() as one, TemporaryFile() as other:
+            assert target.fetch("index.json", other) is None
+            one.write(body)
+            tag = target.put("index.json", one, kind="index", replacing="")
+            newer = target.put("index.json", one, kind="index", replacing=tag)
+            assert target.fetch("index.json", other) == newer
+            other.seek(0)
+            assert other.read() == body
+            one.write(b"more")
+            with pytest.raises(TargetChanged):
+                target.put("index.json", one, kind="index", replacing="another")
+        assert target.read("index.json") == (body, newer)
 
     def test_files_are_found_by_the_beginning_of_their_path_with_size_and_tag(
         self, target: Target

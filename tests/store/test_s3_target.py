@@ -1,5 +1,7 @@
 """A target in a bucket: what is sent with each file, and how publishers keep each other out."""
 
+from tempfile import TemporaryFile
+
 import pytest
 from mypy_boto3_s3 import S3Client
 
@@ -136,6 +138,40 @@ def test_a_conditional_put_that_is_repeated_after_a_lost_answer_is_our_own(
     proxy.answer_next("PUT", Reply(500, after=True))
     newer = target.put("index.json", b"two", replacing=tag)
     assert target.read("index.json") == (b"two", newer)
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("checksum", ["SHA256", "SHA1", "CRC32", "MD5", "none"])
+def test_a_file_is_sent_with_every_checksum_and_again_after_a_lost_answer(
+    proxy: S3Proxy,
+    proxied_client: S3Client,
+    bucket: str,
+    prefix: str,
+    checksum: str,
+) -> None:
+    options = StoreOptions(checksum=checksum)
+    target = S3Target(Bucket(proxied_client, bucket, prefix, options), PLAIN, {})
+    body = bytes(range(256)) * 3000
+    with TemporaryFile() as file:
+        file.write(body)
+        target.put("index.json", file)
+        proxy.answer_next("PUT", Reply(500, after=True))
+        tag = target.put("index.csv", file, replacing="")
+    assert target.read("index.json") == (body, tag)
+    assert target.read("index.csv") == (body, tag)
+
+
+def test_a_file_whose_transfer_is_cut_is_fetched_again(
+    no_waiting: None, proxy: S3Proxy, proxied_client: S3Client, bucket: str, prefix: str
+) -> None:
+    target = S3Target(Bucket(proxied_client, bucket, prefix), PLAIN, {})
+    body = bytes(range(256)) * 3000
+    tag = target.put("index.json", body)
+    proxy.answer_next("GET", Reply(body=b"half", missing=100))
+    with TemporaryFile() as file:
+        assert target.fetch("index.json", file) == tag
+        file.seek(0)
+        assert file.read() == body
 
 
 def test_a_server_without_conditions_still_takes_indexes(
