@@ -11,7 +11,13 @@ from PIL import Image
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import png
 from flux_pipeline.images.formats import read_structure
-from flux_pipeline.images.inspection import check_rows, decode, inspect_image, thumbnail
+from flux_pipeline.images.inspection import (
+    check_rows,
+    decode,
+    inspect_image,
+    load_pixels,
+    thumbnail,
+)
 from tests.images.samples import (
     HEIGHT,
     WIDTH,
@@ -232,3 +238,20 @@ def test_thumbnail_shows_the_image() -> None:
         white = Image.new("RGBA", (400, 400), "white")
         flat = Image.alpha_composite(white, translucent(picture(400, 400)))
         assert mean_difference(image, flat.resize((100, 100))) < 8
+
+
+def test_opaque_webp_is_decoded_without_a_copy_to_the_same_pixels() -> None:
+    body = encode(picture(300, 260), "WEBP", quality=80)
+    with Image.open(io.BytesIO(body)) as image:
+        pixels = load_pixels(image)
+        assert pixels is not image, "Pillow's decoder is asked otherwise: see load_pixels"
+    with Image.open(io.BytesIO(body)) as image:
+        image.load()
+        assert pixels.convert("RGB").tobytes() == image.tobytes()
+
+
+def test_webp_with_transparency_is_decoded_as_pillow_does() -> None:
+    clear = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
+    with Image.open(io.BytesIO(encode(clear, "WEBP", lossless=True))) as image:
+        assert load_pixels(image) is image
+        assert image.mode == "RGBA"
