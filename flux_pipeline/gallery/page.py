@@ -67,8 +67,9 @@ class Summary:
     """By estimate."""
     emulated: bool
     """Whether the images are the emulator's placeholders, and USD are no money."""
-    pages: tuple[tuple[int, int, str, str], ...]
-    """Number, rows, and of its two files the hashes' beginnings, which tell versions apart."""
+    pages: tuple[tuple[int, int, str, str, int], ...]
+    """Number, rows, the beginnings of its two files' hashes, which tell versions apart, and the
+    time of its newest row in ms since 1970."""
     models: tuple[str, ...] = ()
     """``owner/name`` of every model that made or was to make one of the images, in order."""
     obsolete: tuple[str, ...] = ()
@@ -88,12 +89,10 @@ class Summary:
         selection: Selection = NOTHING_CHOSEN,
     ) -> "Summary":
         """Add up a manifest."""
-        rows = Counter(manifest.rows.column("page").to_pylist())
         statuses = Counter(manifest.rows.column("status").to_pylist())
         stored = statuses.pop("stored", 0)
         statuses.pop("removed", None)  # on purpose: it misses nobody
         usd = pc.sum(manifest.rows.column("cost_usd")).as_py() or 0.0
-        pages = sorted(manifest.pages.items())
         return cls(
             name,
             description,
@@ -101,9 +100,7 @@ class Summary:
             statuses.total(),
             round(usd, 6),
             EMULATED in manifest.rows.column("provider").unique().to_pylist(),
-            tuple(
-                (number, rows[number], page.rows[:8], page.details[:8]) for number, page in pages
-            ),
+            tuple(_pages(manifest)),
             tuple(sorted(str(each) for each in manifest.rows.column("model").unique().to_pylist())),
             tuple(_obsolete(name, manifest.rows, asked)),
             selection,
@@ -114,7 +111,10 @@ class Summary:
         """Read what ``to_bytes`` wrote. Raises ValueError for anything else."""
         try:
             found = json.loads(body)
-            pages = tuple((int(n), int(rows), *map(str, tags)) for n, rows, *tags in found["pages"])
+            pages = tuple(
+                (int(number), int(rows), str(tag), str(details), int(newest))
+                for number, rows, tag, details, newest in found["pages"]
+            )
             models = tuple(map(str, found.get("models", ())))
             obsolete = tuple(map(str, found.get("obsolete", ())))
             lists = {"pages": pages, "models": models, "obsolete": obsolete}
@@ -129,6 +129,17 @@ class Summary:
     def to_bytes(self) -> bytes:
         """JSON."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
+
+
+def _pages(manifest: Manifest) -> Iterator[tuple[int, int, str, str, int]]:
+    times = last_times(manifest.rows).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
+    table = manifest.rows.select(["page"]).append_column("time", times)
+    found = table.group_by("page").aggregate([([], "count_all"), ("time", "max")])
+    columns = (found.column(name).to_pylist() for name in ("page", "count_all", "time_max"))
+    counts = {page: (rows, newest) for page, rows, newest in zip(*columns, strict=True)}
+    for number, hashes in sorted(manifest.pages.items()):
+        rows, newest = counts.get(number, (0, None))
+        yield number, rows, hashes.rows[:8], hashes.details[:8], newest or 0
 
 
 def _obsolete(prompt_set: str, rows: pa.Table, asked: Asked) -> Iterator[str]:

@@ -144,6 +144,19 @@ def test_an_earlier_row_that_comes_late_changes_nothing(store: CountingStore) ->
     assert prompts(store) == ["now"]
 
 
+def test_each_page_is_listed_with_its_rows_and_the_time_of_its_newest(
+    store: CountingStore, small_pages: None
+) -> None:
+    hours = [NOON + timedelta(hours=number) for number in range(4)]
+    rows = [an_image(store, number, stored_at=at) for number, at in enumerate(hours)]
+    record(store, rows)
+    listed = [(page, count, at) for page, count, *_, at in built(store).summary.pages]
+    assert listed == [
+        (n, c, int(hours[k].timestamp() * 1000)) for n, c, k in ((1, 3, 2), (2, 1, 3))
+    ]
+    assert [at for *_, at in listed] == [max(r[11] for r in data(store, "rows", n)) for n in (1, 2)]
+
+
 def test_a_page_of_which_no_row_is_current_is_left_out(
     store: CountingStore, small_pages: None
 ) -> None:

@@ -490,8 +490,9 @@ def test_a_lost_file_of_data_is_named_and_the_rest_is_shown(large: Path, visit: 
     hidden = path.rename(path.with_suffix(".away"))
     try:
         seen = visit((large / gallery_key("winter")).as_uri())
+        seen.search("castle")
         expect(seen.page.get_by_role("alert")).to_contain_text("winter/rows-00007.js")
-        seen.count("all 3,800")
+        seen.count("3,800 of 3,800 images")
     finally:
         hidden.rename(path)
     assert all("ERR_FILE_NOT_FOUND" in said for said in seen.complaints)
@@ -515,6 +516,44 @@ def test_a_lost_image_leaves_its_thumbnail(root: Path, visit: Visiting) -> None:
     expect(thumbnails).to_have_count(1)
     assert all("ERR_FILE_NOT_FOUND" in said for said in seen.complaints)
     seen.complaints.clear()
+
+
+def test_a_large_gallery_reads_its_newest_rows_and_the_others_when_they_are_asked_for(
+    large: Path, visit: Visiting
+) -> None:
+    address = (large / gallery_key("winter")).as_uri()
+    seen = visit(address, viewport={"width": 1280, "height": 800})
+    read: list[str] = []
+    seen.page.on("request", lambda request: read.append(request.url.rpartition("/")[2]))
+
+    def rows_read() -> list[str]:
+        return [name[:10] for name in read if name.startswith("rows-")]
+
+    seen.open(address)
+    seen.count("all 4,000")
+    assert rows_read() == [f"rows-{page:05d}" for page in range(20, 15, -1)]
+    assert seen.tiles()[0] == "a castle, number 3999"
+    expect(seen.page.locator(".tile").first).to_have_attribute("aria-setsize", "4000")
+    seen.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    seen.wait(lambda: len(rows_read()) == 10)
+
+    read.clear()
+    seen.open(address)
+    seen.search("number 777")
+    seen.count("4 of 4,000 images")
+    assert len(set(rows_read())) == len(rows_read()) == 20
+
+
+def test_an_old_image_is_opened_by_its_address_though_it_is_not_read_at_first(
+    large: Path, visit: Visiting
+) -> None:
+    seen = visit(f"{(large / gallery_key('winter')).as_uri()}#sort=oldest")
+    seen.page.locator(".tile button.open").first.click()
+    expect(seen.page).to_have_url(re.compile("image="))
+    address = seen.page.url.replace("sort=oldest&", "")
+    seen.open(address)
+    expect(seen.page.locator("#viewer-title")).to_be_visible()
+    expect(seen.page.locator("#viewer-place")).to_have_text("4,000 of 4,000")
 
 
 def test_thousands_of_images_scroll_with_few_of_them_in_the_document(

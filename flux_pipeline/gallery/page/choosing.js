@@ -16,19 +16,21 @@ function showPicks() {
   const isUsed = sets.some((set) => usesPicks(set) || changesOf(set).length);
   picksBar.hidden = !isUsed;
   document.body.classList.toggle("choosing", isUsed);
+  if (isUsed) grid.finish(); // what is undecided is known of all images alone
   if (!isUsed) {
     byId("picks-say").replaceChildren();
     return;
   }
   form.elements.pick[3].closest("label").hidden = !stale && form.elements.pick.value !== "stale";
   byId("picks-files").replaceChildren(...sets.filter(isOffered).map(downloadButton));
-  byId("picks-count").textContent = `${count(chosen, "image")} chosen, ${counting.format(undecided)} of `
-    + `${count(prompts, "prompt")} undecided`;
+  byId("picks-count").textContent = loaded
+    ? `${count(chosen, "image")} chosen, ${counting.format(undecided)} of ${count(prompts, "prompt")} undecided`
+    : "";
   byId("picks-say").replaceChildren(...sets.flatMap(remarksOn));
 }
 
 function sayCount(name, number) {
-  picksBar.querySelector(`[data-count=${name}]`).textContent = counting.format(number);
+  picksBar.querySelector(`[data-count=${name}]`).textContent = loaded ? counting.format(number) : "…";
 }
 
 // On the page over all sets only those are offered that something was changed of, or that is shown.

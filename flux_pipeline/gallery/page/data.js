@@ -1,4 +1,5 @@
-// Data: the rows of all images, and page by page their details and thumbnails.
+// Data: the rows of the images, read page by page as far as they are asked for, and of each page the
+// details and thumbnails.
 //
 // The files are scripts that call `fluxGallery`, since fetch is not allowed in a folder. Only names
 // of the one form below are ever loaded.
@@ -94,6 +95,7 @@ function image(set, page, line, place, model) {
     digest: hexOf(digest),
     link: linkTo(key),
     rank: page * 1000 + place,
+    place,
     label: labels.get(set)?.get(model) ?? "",
     group: labels.has(set) ? groupName(set, name, partition, prompt, model) : "",
     folded: null, // what the search looks at, made at the first search
@@ -113,19 +115,29 @@ function groupName(set, name, partition, prompt, model) {
 // An address beside this page; empty for everything that is no key of the store.
 const linkTo = (key) => (key && KEY.test(key) && !key.includes("..") ? gallery.root + key : "");
 
-// Load every row; `each` is called with those of a page, `lost` with the name of a file that is
-// missing.
-async function loadRows(each, lost) {
-  const pages = gallery.sets.flatMap((set) => set.pages.map((page) => [set.name, ...page]));
-  pages.reverse(); // the newest first
-  await Promise.all(
-    pages.map(([set, page, , version]) =>
-      load("rows", set, page, version).then(
-        (rows) => each(images(set, page, rows)),
-        (error) => lost(error.message),
-      ),
-    ),
-  );
+// The pages whose rows were not read yet, that of the newest image first.
+const unread = gallery.sets
+  .flatMap((set) => set.pages.map(([page, rows, version, , newest]) => (
+    { set: set.name, page, rows, version, newest })))
+  .sort((a, b) => b.newest - a.newest || b.page - a.page);
+
+// Read the rows of so many more images, the newest first; `each` is called with the images of a
+// page, `lost` with a page and the name of its file where that is missing.
+async function readRows(most, each, lost) {
+  let end = 0;
+  for (let rows = 0; end < unread.length && rows < most; end += 1) rows += unread[end].rows;
+  await Promise.all(unread.slice(0, end).map((page) =>
+    load("rows", page.set, page.page, page.version).then(
+      (rows) => each(images(page.set, page.page, rows)),
+      (error) => lost(page, error.message),
+    )));
+  unread.splice(0, end);
+}
+
+// Whether no image that was not read yet can come before this one, in the order newest first.
+function isSettled({ time, page }) {
+  const [next] = unread;
+  return !next || time > next.newest || (time === next.newest && page > next.page);
 }
 
 const details = new Map(); // by page, promises; the page used last stands last

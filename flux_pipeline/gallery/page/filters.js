@@ -7,6 +7,10 @@ const CHOICES = [
 ];
 const DAY = 86400000;
 
+// What is chosen of the images; the others only say how they are shown.
+const NARROWING = CHOICES.filter((name) => !["sort", "size"].includes(name));
+const narrows = (choice) => NARROWING.some((name) => choice[name]);
+
 // What the address asks for; `image` is the one that is open.
 function readAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
@@ -53,7 +57,7 @@ function offerChoices(name, values) {
 }
 
 const ORDERS = {
-  "": (a, b) => b.time - a.time || a.rank - b.rank,
+  "": (a, b) => b.time - a.time || b.page - a.page || a.place - b.place,
   oldest: (a, b) => a.time - b.time || a.rank - b.rank,
   name: (a, b) => compare(a.group || a.name, b.group || b.name) || beside(a, b)
     || b.time - a.time || a.rank - b.rank,

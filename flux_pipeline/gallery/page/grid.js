@@ -15,13 +15,17 @@ const grid = {
   spare: new Map(), // by image, what was there before, to be used again
   active: 0, // the one tile that the Tab key reaches
   size: "",
+  total: 0, // with those that were not read yet
   open: () => {},
+  reach: async () => {}, // called with a place up to which images are needed
+  finish: async () => {}, // called where all are needed
 };
 
-function showItems(items, size) {
+function showItems(items, size, total) {
   const focused = list.contains(document.activeElement);
   const current = grid.items[grid.active];
   grid.items = items;
+  grid.total = total;
   grid.size = size in HEIGHTS ? size : "";
   grid.active = Math.max(0, focused ? items.indexOf(current) : 0);
   for (const tile of grid.tiles.values()) grid.spare.set(tile.item, tile);
@@ -88,6 +92,7 @@ function draw() {
     const apart = grid.rows.find((row) => grid.active >= row.start && grid.active < row.end);
     if (focused && apart && !rows.includes(apart)) rows.push(apart); // focus is never lost
     for (const row of rows) drawRow(row, wanted);
+    grid.reach(grid.rows[last].end);
   }
   for (const [place, tile] of grid.tiles) {
     if (!wanted.has(place)) {
@@ -120,7 +125,7 @@ function placeTile(place) {
   const tile = grid.spare.get(item) ?? makeTile(item);
   grid.spare.delete(item);
   tile.place = place;
-  tile.box.setAttribute("aria-setsize", `${grid.items.length}`);
+  tile.box.setAttribute("aria-setsize", `${grid.total}`);
   tile.box.setAttribute("aria-posinset", `${place + 1}`);
   let next = null;
   for (const other of grid.tiles.values()) {
@@ -267,7 +272,10 @@ const MOVES = {
   PageUp: () => across(-3),
   PageDown: () => across(3),
   Home: () => 0,
-  End: () => grid.items.length - 1,
+  End: () => {
+    grid.finish().then(() => focusTile(grid.items.length - 1));
+    return grid.active;
+  },
 };
 
 list.addEventListener("keydown", (event) => {

@@ -32,7 +32,7 @@ function showItem() {
   const { item } = view;
   const place = grid.items.indexOf(item);
   byId("viewer-title").textContent = item.name;
-  const where = place < 0 ? "" : `${counting.format(place + 1)} of ${counting.format(grid.items.length)}`;
+  const where = place < 0 ? "" : `${counting.format(place + 1)} of ${counting.format(grid.total)}`;
   byId("viewer-place").textContent = where;
   byId("viewer-says").textContent = `${where}. ${item.status === "stored" ? "" : item.status} ${item.prompt}`;
   const panel = byId("panel");
@@ -165,9 +165,13 @@ function zoomTo(zoom, x = 0, y = 0) {
 // Nearer or further, around the middle of what is seen.
 const zoomBy = (factor) => zoomTo(view.zoom * factor, view.x * factor, view.y * factor);
 
-function step(by) {
-  const place = grid.items.indexOf(view.item) + by;
-  if (place >= 0 && place < grid.items.length) openViewer(grid.items[place]);
+async function step(by) {
+  const { item } = view;
+  const place = grid.items.indexOf(item);
+  const read = grid.reach(place + by);
+  if (place + by >= grid.items.length) await read;
+  const next = grid.items[grid.items.indexOf(item) + by];
+  if (next && view.item === item) openViewer(next);
 }
 
 const ACTIONS = {
