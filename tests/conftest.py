@@ -5,6 +5,7 @@ They are imported where they are started, so that other tests don't wait for bot
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,12 @@ def pytest_xdist_auto_num_workers() -> int:
     It waits for processes that start, for leases that end and for polls, not for a core.
     """
     return (os.cpu_count() or 1) + 2
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts by ``&`` ignore SIGINT, which every process of a test inherits."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
