@@ -17,6 +17,7 @@ from flux_pipeline.request import OFFICIAL
 _TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object"})
 _LIMITS = ("minimum", "maximum")
 _VERSION = re.compile(r"[0-9a-f]{64}")
+_NUMBERS = ("number", "integer", "boolean")
 _NO_PICTURE_NAME = re.compile(
     r".*(?:lora|weights?|model|checkpoint|audio|video|voice|zip|tar|text|json|webhook).*"
 )
@@ -218,10 +219,18 @@ def _read_output(value: Any, schemas: Mapping[str, Any]) -> OutputSpec:
 
 
 def _picture_keys(kind: Mapping[str, Any], schemas: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys of an object whose values are all addresses of pictures; else none."""
+    """The keys of an object that hold the addresses of pictures.
+
+    Numbers beside them, such as a seed or a score, stay in the reply that the ledger keeps.
+
+    Raises:
+        NotAPictureModelError: Something else stands beside them, which would be lost.
+    """
     keys = []
     for name, value in (kind.get("properties") or {}).items():
         inner, _ = _resolve(value, schemas)
+        if inner.get("type") in _NUMBERS:
+            continue
         if inner.get("format") != "uri" or _NO_PICTURE_NAME.fullmatch(name):
             raise NotAPictureModelError(f"makes {name} beside pictures, which is no picture")
         keys.append(name)

@@ -76,6 +76,7 @@ def test_outputs_of_objects_name_the_keys_that_hold_pictures() -> None:
     assert contract("list_of_objects").output.kind == "objects"
     assert contract("list_of_objects").output.pictures == ("image",)
     assert contract("object_of_pictures").output.pictures == ("foreground", "mask")
+    assert contract("picture_and_score").output.pictures == ("picture",)
     assert (contract("list_of_objects").width, contract("list_of_objects").height) == (
         "width",
         "height",
@@ -97,7 +98,7 @@ def test_a_secret_is_known_as_one_and_an_official_model_has_no_version() -> None
         ("makes_video", "makes video"),
         ("makes_sound", "makes audio"),
         ("makes_svg", "makes SVG"),
-        ("makes_values_too", "makes score beside pictures"),
+        ("makes_values_too", "makes caption beside pictures"),
     ],
 )
 def test_what_makes_no_pictures_is_refused_with_what_it_makes(name: str, reason: str) -> None:

@@ -282,6 +282,11 @@ def test_a_string_and_an_object_are_one_image() -> None:
     assert len(outputs_of("https://a.b/out-0.webp")) == 1
 
 
+def test_numbers_beside_a_picture_are_no_images() -> None:
+    found = [{"picture": f"https://a.b/{name}.webp", "score": 0.5, "seed": 7} for name in "xy"]
+    assert [each.url for each in outputs_of(found)] == [each["picture"] for each in found]
+
+
 def test_what_is_no_image_leaves_the_others_where_they_stand() -> None:
     assert numbers("https://a.b/x.webp", None, "https://a.b/y.webp") == [0, 2]
 
