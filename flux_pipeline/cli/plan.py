@@ -251,7 +251,7 @@ def _forecast_changes(
             requests,
             ledger,
             fits=[*fits, *made.day],
-            before=before,
+            was_asked=before.asked,
             unpriced=_unpriced(prompt_set),
             offered=made.offered,
         )

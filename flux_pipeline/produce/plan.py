@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt, Ledger, State
@@ -19,9 +18,6 @@ from flux_pipeline.produce.report import ResultStatus
 from flux_pipeline.prompts.chain import is_planned
 from flux_pipeline.provider.offers import find_unoffered
 from flux_pipeline.request import Request
-
-if TYPE_CHECKING:  # it needs numpy, which only a revision is worth
-    from flux_pipeline.produce.baseline import Baseline
 
 _BATCH = 1000
 _POLICY = Policy()
@@ -150,14 +146,14 @@ def forecast(
     ledger: Ledger,
     *,
     fits: Sequence[BudgetFit] = (),
-    before: "Baseline | None" = None,
+    was_asked: Callable[[Request], bool] | None = None,
     unpriced: Collection[str] = (),
     offered: Collection[str] = (),
     on_sent: Callable[[Request], None] | None = None,
 ) -> SetForecast:
     """Compare the requests with the ledger; nothing is sent or written.
 
-    With ``before``, what had been asked for counts as unchanged even if it was never made: the rest
+    With ``was_asked``, what had been asked for counts as unchanged even if it was never made: the rest
     is what the change costs. Every new request is counted in ``fits``. ``unpriced`` are the models
     (``owner/name``) whose price is unknown, ``offered`` the only ones that the provider has, as
     ``FLUX_MODELS`` names them; none: all. ``on_sent`` is given each request that
@@ -168,7 +164,7 @@ def forecast(
         latest = ledger.find([request.request_sha256 for request in batch])
         for request in batch:
             kind = _count_of(latest.get(request.request_sha256))
-            if kind in _SENT and before is not None and before.asked(request):
+            if kind in _SENT and was_asked is not None and was_asked(request):
                 kind = "unchanged"
             is_priced = request.model not in unpriced
             unoffered = find_unoffered(request, offered)
