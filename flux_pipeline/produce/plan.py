@@ -154,10 +154,10 @@ def forecast(
     """Compare the requests with the ledger; nothing is sent or written.
 
     With ``was_asked``, what had been asked for before counts as unchanged even if it was never
-    made: the rest is what the change costs. Every new request is counted in ``fits``. ``unpriced`` are the models
-    (``owner/name``) whose price is unknown, ``offered`` the only ones that the provider has, as
-    ``FLUX_MODELS`` names them; none: all. ``on_sent`` is given each request that
-    a run would send. Memory grows with the partitions, not with the requests.
+    made: the rest is what the change costs. Every new request is counted in ``fits``. ``unpriced``
+    are the models (``owner/name``) whose price is unknown, ``offered`` the only ones that the
+    provider has, as ``FLUX_MODELS`` names them; none: all. ``on_sent`` is given each request that a
+    run would send. Memory grows with the partitions, not with the requests.
     """
     result = SetForecast()
     for batch in batched(requests, _BATCH):
