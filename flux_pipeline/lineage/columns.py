@@ -107,7 +107,7 @@ SPEND_COLUMNS: Sequence[Column] = (
     Column("predictions", "int64", "distinct predictions that the provider accepted"),
     Column("images", "int64", "images stored, also what was removed since"),
     Column("refused", "int64", "images that the provider refused or left out"),
-    Column("failed", "int64", "images that could not be made or kept"),
+    Column("failed", "int64", "images that were asked for and could not be made or kept"),
     Column("usd", "double", "estimate from the model's price table", "USD"),
     Column(
         "measured_usd",
@@ -124,7 +124,7 @@ SPEND_SOURCES: Mapping[str, Sequence[str]] = {
     "predictions": ["prediction_id"],
     "images": ["status"],
     "refused": ["status"],
-    "failed": ["status"],
+    "failed": ["status", "attempts"],
     "usd": ["cost_usd"],
     "measured_usd": ["measured_usd", "cost_usd"],
     "seconds": ["predict_seconds", "prediction_id"],

@@ -36,9 +36,9 @@ def spending(snapshot: Snapshot) -> pa.Table:
 
     A row of the lineage table is an image, so a prediction of four is four rows: it is counted
     once, and so are its seconds; its cost is the sum of its images' shares. The day is the
-    request's, when it was paid for. Memory grows with the result, and by 16 bytes a prediction.
-    The trap: an attempt that failed and was sent again is not in the table, though it may have been
-    paid; the ledger's budgets have it.
+    request's, when it was paid for. What a budget or a limit kept back is left out. Memory grows
+    with the result, and by 16 bytes a prediction. The trap: an attempt that failed and was sent
+    again is not in the table, though it may have been paid; the ledger's budgets have it.
     """
     columns = [
         *TIMES,
@@ -49,9 +49,11 @@ def spending(snapshot: Snapshot) -> pa.Table:
         "measured_usd",
         "prediction_id",
         "predict_seconds",
+        "attempts",
     ]
     counted, timed = _SeenIds(), _SeenIds()
-    parts = [_summed(_spend_rows(table, counted, timed)) for table in snapshot.find([], columns)]
+    found = (_sent(table) for table in snapshot.find([], columns))
+    parts = [_summed(_spend_rows(table, counted, timed)) for table in found]
     total = _summed(pa.concat_tables(parts)) if parts else SPEND_SCHEMA.empty_table()
     return total.cast(SPEND_SCHEMA).sort_by([(key, "ascending") for key in _KEYS])
 
@@ -102,6 +104,14 @@ class _SeenIds:
         # Two sorted runs: a stable sort merges them in one pass.
         self._known = np.sort(np.concatenate([self._known, found[new]]), kind="stable")
         return firsts
+
+
+def _sent(rows: pa.Table) -> pa.Table:
+    """The rows without those of requests that were never sent."""
+    was_tried = pc.greater(rows.column("attempts"), pa.scalar(0, pa.int16()))
+    status = rows.column("status").cast(pa.string())
+    has_ended = pc.not_equal(status, pa.scalar(ImageStatus.FAILED.value))
+    return rows.filter(pc.or_(was_tried, has_ended))
 
 
 def _spend_rows(rows: pa.Table, counted: _SeenIds, timed: _SeenIds) -> pa.Table:

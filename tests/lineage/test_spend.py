@@ -128,11 +128,17 @@ def test_a_prediction_is_timed_by_the_row_that_has_its_time(store: FolderStore) 
     assert rows(store)[0]["seconds"] == 2.5
 
 
-def test_what_was_never_sent_is_no_prediction(store: FolderStore) -> None:
-    never_sent: dict[str, Any] = {"requested_at": None, "predict_seconds": None, "cost_usd": 0.0}
-    write(store, [a_failure(1, **never_sent), a_failure(2, **never_sent)])
+def test_a_refused_create_is_no_prediction(store: FolderStore) -> None:
+    no_id: dict[str, Any] = {"requested_at": None, "predict_seconds": None, "cost_usd": 0.0}
+    write(store, [a_failure(1, **no_id), a_failure(2, **no_id)])
     (row,) = rows(store)
     assert (row["predictions"], row["failed"], row["seconds"]) == (0, 2, 0.0)
+
+
+def test_what_a_budget_or_a_limit_kept_back_is_left_out(store: FolderStore) -> None:
+    write(store, [a_record(1), a_failure(2, attempts=0, requested_at=None, cost_usd=0.0)])
+    (row,) = rows(store)
+    assert (row["images"], row["failed"]) == (1, 0)
 
 
 def test_predictions_are_distinct_over_row_groups_and_tables(
