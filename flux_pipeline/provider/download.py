@@ -18,14 +18,14 @@ from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
 from flux_pipeline.provider.config import ProviderConfig, origin_of
 from flux_pipeline.provider.encoding import undo_encoding
-from flux_pipeline.provider.http import ConnectionOwner, Session, read_body
+from flux_pipeline.provider.http import ConnectionOwner, Session
 from flux_pipeline.provider.public_addresses import (
     PublicResolver,
     is_address,
     is_allowed,
     network_of,
 )
-from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport
+from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport, Answer
 from flux_pipeline.text import shorten
 
 _MAX_REDIRECTS = 3
@@ -121,20 +121,20 @@ class Downloader(ConnectionOwner):
     async def _get(self, url: str, host: str, *, deadline: float) -> bytes | str:
         """Return the bytes, or the URL that the server redirects to."""
         try:
-            async with self._session.send(
+            async with await self._session.send(
                 "GET",
                 url,
                 deadline=max(deadline, _MIN_DEADLINE),
                 silence=self._config.timeouts.silence,
-            ) as response:
-                return await self._read(response, url, host)
+            ) as reply:
+                return await self._read(reply, url, host)
         except AddressRefused as error:
             raise DownloadError(f"{host}: {self._not_public(error.address)}") from None
         except httpx.HTTPError as error:
             raise DownloadError(f"{host}: {error}", retryable=True) from None
 
-    async def _read(self, response: httpx.Response, url: str, host: str) -> bytes | str:
-        status, headers = response.status_code, response.headers
+    async def _read(self, reply: Answer, url: str, host: str) -> bytes | str:
+        status, headers = reply.status, reply.headers
         if status in _REDIRECTS and "location" in headers:
             # Blanks and line ends are refused here, because urljoin drops them without a word.
             try:
@@ -150,7 +150,7 @@ class Downloader(ConnectionOwner):
                 gone=status in _GONE,
             )
         limit = self._config.max_download_bytes
-        body = await read_body(response, limit)
+        body = await reply.read(limit)
         if body is None:
             raise DownloadError(f"{host}: more than {limit} bytes")
         # The bytes decide: CDNs name encodings that are not there, and types that are not so.

@@ -7,20 +7,20 @@ own: the two share this code, and no header, cookie or connection.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
+from multidict import CIMultiDict
 
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.encoding import undo_encoding
-from flux_pipeline.provider.transport import AiohttpTransport
+from flux_pipeline.provider.transport import AiohttpTransport, Answer, limits_of
 
 MAX_ERROR_BYTES = 2**20
 """Cap on the body of every reply that is no success."""
@@ -114,14 +114,14 @@ class ApiClient(ConnectionOwner):
         # The error is an outcome to be classified, not a failure: it says whether a paid request
         # can have left.
         try:
-            async with self._session.send(
+            async with await self._session.send(
                 method,
                 f"{url}?{urlencode(query)}" if query else url,
                 deadline=deadline,
                 headers=headers,
                 content=content,
-            ) as response:
-                return await _read_reply(response, max_bytes or self._config.max_reply_bytes)
+            ) as answer:
+                return await _read_reply(answer, max_bytes or self._config.max_reply_bytes)
         except httpx.HTTPError as error:
             return error
 
@@ -142,19 +142,15 @@ def load_object(reply: Reply) -> tuple[dict[str, Any], str]:
     return value, ""
 
 
-async def _read_reply(response: httpx.Response, limit: int) -> Reply:
+async def _read_reply(answer: Answer, limit: int) -> Reply:
     """Read at most ``limit`` bytes of a success, 1 MiB of anything else."""
-    status = response.status_code
-    headers = {
-        name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in response.headers.raw
-    }
+    status, headers = answer.status, answer.headers
     if Reply(status).succeeded:
-        return _decode_body(status, headers, await read_body(response, limit), limit)
+        return _decode_body(status, headers, await answer.read(limit), limit)
     # Of an error the status alone decides, so a body that breaks off is no reason to call the
     # outcome unknown.
     try:
-        body = await read_body(response, MAX_ERROR_BYTES)
+        body = await answer.read(MAX_ERROR_BYTES)
     except httpx.HTTPError:
         return Reply(status, headers, unread="cut")
     return _decode_body(status, headers, body, MAX_ERROR_BYTES)
@@ -176,31 +172,13 @@ def _is_json(body: bytes) -> bool:
     return body[:64].lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[")
 
 
-async def read_body(response: httpx.Response, limit: int) -> bytes | None:
-    """Return the body as it came over the wire, or None as soon as it is over ``limit`` bytes.
-
-    A declared length over the limit is enough: nothing of it is read then.
-    """
-    for name, value in response.headers.raw:
-        # Not by name: to look one up httpx guesses the encoding of them all.
-        if name.lower() == b"content-length" and value.isdigit() and int(value[:19]) > limit:
-            return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_raw():
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 class Session:
     """One pool of connections that follows no redirect and keeps no cookie; ``async with``.
 
-    ``accept`` is the content type that is asked for. Requests and replies are httpx's and go to the
-    transport as they are: what httpx's client does in between (redirects, cookies, authentication,
-    hooks, its log of whole URLs) is not wanted here, and costs as much as the sending.
+    ``accept`` is the content type that is asked for. What httpx's client does between a request and
+    its transport (redirects, cookies, authentication, hooks, its log of whole URLs) is not wanted
+    here, and costs as much as the sending; its requests and replies as objects cost half of that,
+    so only a transport that is not ours gets them.
     """
 
     def __init__(
@@ -226,7 +204,6 @@ class Session:
     ) -> None:
         await self._transport.__aexit__(exc_type, exc_value, traceback)
 
-    @asynccontextmanager
     async def send(
         self,
         method: str,
@@ -236,34 +213,30 @@ class Session:
         silence: float | None = None,
         headers: Sequence[tuple[str, str]] = (),
         content: bytes | None = None,
-    ) -> AsyncIterator[httpx.Response]:
-        """Send a request with no header but ours; its reply is to be read within the block.
+    ) -> Answer:
+        """Send a request with no header but ours; close its answer after reading it.
 
-        It ends within ``deadline`` seconds; ``silence`` is the longest pause in the reply, in
+        Both end within ``deadline`` seconds; ``silence`` is the longest pause in the reply, in
         seconds, None for no limit but the deadline. Raises the transport's httpx errors.
         """
+        connect = self._connect_timeout
+        if isinstance(self._transport, AiohttpTransport):
+            return await self._transport.send(
+                method,
+                url,
+                headers=CIMultiDict((*self._own_headers, *headers)),
+                content=content,
+                limits=limits_of(deadline=deadline, connect=connect, silence=silence),
+            )
+        timeout = {"connect": connect, "pool": connect, "read": silence}
         request = httpx.Request(
             method,
-            _parsed(url),
+            url,
             headers=[*self._own_headers, *headers],
             content=content,
-            extensions={
-                "timeout": {
-                    "connect": self._connect_timeout,
-                    "pool": self._connect_timeout,
-                    "read": silence,
-                },
-                "total": deadline,
-            },
+            extensions={"timeout": timeout, "total": deadline},
         )
         response = await self._transport.handle_async_request(request)
-        try:
-            yield response
-        finally:
-            await response.aclose()
-
-
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> httpx.URL:
-    """The same URL for each create, and for each poll of one prediction."""
-    return httpx.URL(url)
+        return Answer(
+            response.status_code, response.headers.raw, response.aiter_raw(), response.aclose
+        )
