@@ -1,4 +1,4 @@
-"""Measures commands on a set of very many finished images: CPU and peak memory of each process.
+"""Measures commands and the gallery of very many finished images: CPU, and memory at its peak.
 
 The state is what runs leave behind, written by the project's own functions and without making a
 picture: ledger, lineage parts, thumbnails, gallery and objects. Every object is a link to one small
@@ -10,6 +10,7 @@ import csv
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,12 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
+from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.results import save
 from flux_pipeline.audit.ownership import claim_ledger
 from flux_pipeline.gallery.build import build_gallery, build_overview
+from flux_pipeline.gallery.manifest import gallery_key
 from flux_pipeline.ledger.base import Attempt, Intent, State
 from flux_pipeline.ledger.codec import dump_request
 from flux_pipeline.ledger.open import open_ledger
@@ -53,6 +56,7 @@ _COMMANDS = {
     "verify": ("verify",),
     "run": ("run",),
 }
+_GALLERY = "gallery"
 
 
 def build(folder: Path, images: int) -> None:
@@ -182,32 +186,79 @@ def measure(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of one command."""
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "flux_pipeline.cli", *arguments]
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=output, stderr=output)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        print((folder / "output.txt").read_text()[-2000:], file=sys.stderr)
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    starter = [sys.executable, "-S", "-c", _STARTER, *command]
+    done = subprocess.run(
+        starter, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(f"{done.stdout}{done.stderr}"[-2000:], file=sys.stderr)
+    cpu, peak = done.stderr.splitlines()[-1].split()
+    return float(cpu), float(peak) / 1024
+
+
+# A process begins with the peak of the one that started it: this one has loaded nothing.
+_STARTER = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(child, 0)
+sys.stderr.write(f"\\n{used.ru_utime + used.ru_stime} {used.ru_maxrss}\\n")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def measure_gallery(folder: Path) -> dict[str, float]:
+    """Seconds until the gallery of the set shows its images in Chromium, and its heap in MB."""
+    program = shutil.which("chromium")
+    if program is None:
+        return {}
+    flags = ["--no-sandbox", "--disable-gpu"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        page = browser.new_page()
+        page.set_default_timeout(600_000)
+        begun = time.perf_counter()
+        page.goto((folder / "data" / "store" / gallery_key(_SET)).as_uri())
+        page.wait_for_selector("html[data-ready]")
+        figures = {"open_s": time.perf_counter() - begun, "open_heap_mb": _heap(page)}
+        begun = time.perf_counter()
+        page.get_by_label("Search prompts").fill("harbour 77")
+        page.wait_for_function("() => /^[0-9]/.test(document.getElementById('count').textContent)")
+        page.wait_for_function("() => location.hash.includes('77')")
+        page.wait_for_function("() => /^[0-9]/.test(document.getElementById('count').textContent)")
+        figures |= {"search_s": time.perf_counter() - begun, "search_heap_mb": _heap(page)}
+        browser.close()
+    return {name: round(value, 2) for name, value in figures.items()}
+
+
+def _heap(page: Page) -> float:
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    return float(session.send("Runtime.getHeapUsage")["usedSize"]) / 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.large", description=__doc__)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--folder", type=Path, help="Build it here, or use what was built here.")
-    parser.add_argument("--only", nargs="*", default=list(_COMMANDS), choices=list(_COMMANDS))
+    parser.add_argument("--unmade", action="store_true", help="Write the prompt set alone.")
+    offered = [*_COMMANDS, _GALLERY]
+    parser.add_argument("--only", nargs="*", default=offered, choices=offered)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = options.folder or Path(name)
         if not (folder / "configs").exists():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-            build(folder, options.images)
+            (_write_configs if options.unmade else build)(folder, options.images)
             built = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
             print(f"built with {built:.0f} s of CPU", flush=True)
         figures: dict[str, dict[str, float]] = {}
         for what in options.only:
             begun = time.perf_counter()
+            if what == _GALLERY:
+                figures[what] = measure_gallery(folder)
+                print(what, figures[what], flush=True)
+                continue
             cpu, memory = measure(folder, _COMMANDS[what])
             figures[what] = {"cpu_s": round(cpu, 2), "peak_mb": round(memory)}
             wall = time.perf_counter() - begun
