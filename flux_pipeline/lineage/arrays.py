@@ -1,6 +1,7 @@
-"""Builds Arrow arrays of Python values without pandas, which ``pa.array`` imports for any list.
+"""Builds Arrow arrays and scalars without pandas, which ``pa.array`` and ``pa.scalar`` import.
 
-A process that makes images needs no pandas: it would cost 51 MB and a quarter of a second.
+A process that makes images or looks for one needs no pandas: it would cost 51 MB and a quarter of a
+second.
 """
 
 from array import array
@@ -8,6 +9,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 T = TypeVar("T")
@@ -42,6 +45,17 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
         code = "q" if pa.types.is_timestamp(kind) else _CODES[kind]
         buffers = [pa.py_buffer(array(code, [0 if value is None else value for value in values]))]
     return pa.Array.from_buffers(kind, len(values), [known, *buffers])
+
+
+def scalar_of(value: Any, kind: pa.DataType) -> Any:
+    """One value as a scalar, for a comparison with a column."""
+    return array_of([value], kind)[0]
+
+
+def mask_of(flags: npt.NDArray[np.bool_]) -> "pa.Array[Any]":
+    """NumPy's booleans as Arrow's, as many."""
+    bits = pa.py_buffer(np.packbits(flags, bitorder="little").tobytes())
+    return pa.Array.from_buffers(pa.bool_(), len(flags), [None, bits])
 
 
 def _checked(value: Any, kind: type[T]) -> T:

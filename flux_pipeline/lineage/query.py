@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flux_pipeline.iteration import batched, map_ahead
+from flux_pipeline.lineage.arrays import array_of, mask_of, scalar_of
 from flux_pipeline.lineage.parts import list_parts
 from flux_pipeline.lineage.record import EMULATED, ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
@@ -63,6 +64,8 @@ _LISTED_FOR_A_HEAD = 50
 _READERS = 8
 _BATCH = 4_096
 
+_FALSE = scalar_of(False, pa.bool_())  # noqa: FBT003
+
 _Place: TypeAlias = tuple[int, int]
 """The number of a table and of a row group in it."""
 
@@ -78,7 +81,7 @@ class Condition:
 
 def equals(column: str, value: str) -> Condition:
     """The column has exactly this value."""
-    wanted = pa.scalar(value)
+    wanted = scalar_of(value, pa.string())
     return Condition([column], lambda values: pc.equal(values, wanted))
 
 
@@ -135,7 +138,7 @@ class Snapshot:
         for condition in conditions:
             if mask.any():
                 values = self._read(place, condition.columns).columns
-                mask &= np.asarray(condition.test(*values).fill_null(False))  # noqa: FBT003
+                mask &= np.asarray(condition.test(*values).fill_null(_FALSE))
         return np.flatnonzero(mask)[::-1]
 
     def _no_rows(self, place: _Place) -> Mask:
@@ -262,8 +265,10 @@ def hamming_distance(one: int, other: int) -> int:
 
 
 def _near(dhash: int, distance: int, values: Any) -> Any:
-    bits = np.bitwise_count(values.fill_null(0).to_numpy() ^ np.uint64(dhash))
-    return pa.array((bits <= distance) & values.is_valid().to_numpy())
+    bits = np.bitwise_count(
+        values.fill_null(scalar_of(0, values.type)).to_numpy() ^ np.uint64(dhash)
+    )
+    return mask_of((bits <= distance) & values.is_valid().to_numpy())
 
 
 def _records(snapshot: Snapshot, conditions: Sequence[Condition]) -> Iterator[ImageRecord]:
@@ -311,7 +316,7 @@ def _has_address(known: Integers, names: dict[int, str]) -> Condition:
     named = [names[one] for one in known.tolist() if one in names]
     if len(named) < len(known):
         return Condition(["uri"], pc.is_valid)
-    wanted = pa.array(named, pa.string())
+    wanted = array_of(named, pa.string())
     return Condition(["uri"], lambda uris: pc.is_in(uris, wanted))
 
 
@@ -339,7 +344,7 @@ def _to_look_up(
     rest = known[~there]
     if not len(rest):
         return []
-    unlisted = Condition(["uri"], lambda uris: pa.array(is_any_of(_hashes(uris), rest)))
+    unlisted = Condition(["uri"], lambda uris: mask_of(is_any_of(_hashes(uris), rest)))
     tables = snapshot.find([unlisted], ["uri"])
     return [str(uri) for table in tables for uri in table.column(0).to_pylist()]
 

@@ -1,11 +1,12 @@
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.arrays import array_of
+from flux_pipeline.lineage.arrays import array_of, mask_of, scalar_of
 
 
 def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
@@ -64,3 +65,15 @@ def test_it_is_what_pyarrow_makes_of_the_same_values(data: st.DataObject, kind: 
 def test_what_does_not_fit_is_an_error(value: object, kind: Any) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
         array_of([value], kind)
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_numpys_booleans_become_arrows(flags: list[bool]) -> None:
+    assert mask_of(np.array(flags, np.bool_)).to_pylist() == flags
+
+
+@given(st.data(), st.sampled_from(KINDS))
+def test_a_scalar_is_its_value(data: st.DataObject, kind: pa.DataType) -> None:
+    value = data.draw(values_of(kind))
+    assert scalar_of(value, kind).equals(array_of([value], kind)[0])
+    assert scalar_of(value, kind).type == kind
