@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.prompts.picks import picks_of
-from flux_pipeline.publish.index import read_index
+from flux_pipeline.publish.index import fetch_index
 from flux_pipeline.publish.selection import index_paths
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.target import TargetOptions, open_target
@@ -44,7 +44,6 @@ def _published(store: Store, prompt_set: PromptSet, options: StoreOptions) -> di
     )
     path = index_paths(publication)[0]
     place = f"{target.uri}/{path}"
-    read = target.read(path)
-    index = read_index(place, read[0] if read else None, prompt_set.name)
-    requests = (str(entry.values()["request_sha256"]) for entry in index.entries.values())
+    index, _ = fetch_index(target, path, prompt_set.name)
+    requests = (str(entry.values()["request_sha256"]) for _, entry in index.entries.pairs())
     return dict.fromkeys(requests, f"published, see {place}")

@@ -14,8 +14,9 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.prompts.picks import Pick
 from flux_pipeline.prompts.publication import Publication
 from flux_pipeline.publish.delivery import Delivered, Delivery
-from flux_pipeline.publish.index import Entry, Index, read_index
+from flux_pipeline.publish.index import Entry, fetch_index
 from flux_pipeline.publish.rendering import Renderer
+from flux_pipeline.publish.scratch import Scratch, spooled
 from flux_pipeline.publish.selection import Selection, publication_of, select_images, utc
 from flux_pipeline.publish.state import read_state, state_path
 from flux_pipeline.publish.taken_down import (
@@ -224,8 +225,9 @@ class Prepared:
         return _report(self, delivered, is_dry=dry_run)
 
     def read_entries(self) -> Mapping[str, Entry]:
-        """What the index in the target has now, by name. Raises StoreError."""
-        return _read_target_index(self.prompt_set, self.selection.publication, self.target).entries
+        """What the index in the target has now, by name; on disk. Raises StoreError."""
+        path = f"{self.selection.publication.index}.json"
+        return fetch_index(self.target, path, self.prompt_set.name)[0].entries
 
 
 def _check(prompt_set: PromptSet, renderer: Renderer) -> None:
@@ -317,18 +319,21 @@ def _published(
     prompt_set: PromptSet, publication: Publication, target: Target, names: Sequence[str]
 ) -> list[TakenDown]:
     """What the index says of the pictures of these names. Raises ConfigError."""
-    place = f"{target.uri}/{publication.index}.json"
-    index = _read_target_index(prompt_set, publication, target)
-    state_body = target.read(state_path(publication.index))
-    state = read_state(state_body[0] if state_body else None)
+    path = f"{publication.index}.json"
+    index, _ = fetch_index(target, path, prompt_set.name)
+    with spooled() as file:
+        target.fetch(state_path(publication.index), file)
+        state = read_state(file, Scratch())
     problems = []
     found = []
     for name in dict.fromkeys(names):
         entry = index.entries.get(name)
         if entry is None:
-            near = difflib.get_close_matches(name, index.entries, n=3)
+            near = difflib.get_close_matches(name, [*index.entries], n=3)
             hint = f"near it: {', '.join(near)}" if near else f"it has {len(index.entries)} others"
-            problems.append(Problem(place, 0, "", f"has no picture {name}; {hint}"))
+            problems.append(
+                Problem(f"{target.uri}/{path}", 0, "", f"has no picture {name}; {hint}")
+            )
             continue
         facts = state.find(name)
         values = entry.values()
@@ -348,9 +353,3 @@ def _published(
     if problems:
         raise ConfigError(problems)
     return found
-
-
-def _read_target_index(prompt_set: PromptSet, publication: Publication, target: Target) -> Index:
-    path = f"{publication.index}.json"
-    read = target.read(path)
-    return read_index(f"{target.uri}/{path}", read[0] if read else None, prompt_set.name)

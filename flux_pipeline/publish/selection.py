@@ -4,12 +4,15 @@ Everything that is wrong with names is found here, so before anything is written
 path, values of a table that make none.
 """
 
+import json
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from types import MappingProxyType
+from typing import Self
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.image_reader import OVER, Current, stored_images
@@ -20,8 +23,9 @@ from flux_pipeline.prompts.expansion import DATE
 from flux_pipeline.prompts.picks import Pick, picks_of
 from flux_pipeline.prompts.publication import Publication, picture_values
 from flux_pipeline.prompts.templates import parse_template
-from flux_pipeline.publish.choice import Decider, picks_by_prompt, split_unmet
+from flux_pipeline.publish.choice import Decider, Decision, picks_by_prompt, split_unmet
 from flux_pipeline.publish.feed import feed_path
+from flux_pipeline.publish.scratch import DiskDict, DiskList, Scratch
 from flux_pipeline.publish.state import state_path
 from flux_pipeline.request import Request
 
@@ -33,7 +37,7 @@ _NOTHING: Mapping[tuple[str, int], Collection[str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenImage:
-    """One picture to be published; about 2 KB."""
+    """One picture to be published; about 1 KB."""
 
     name: str
     """In the index, and unique there; see ``published_name``."""
@@ -66,14 +70,26 @@ class ChosenImage:
         """Request and output, which name the picture whatever its prompt is called."""
         return self.request_sha256, self.output_index
 
+    def encode(self) -> str:
+        """All of it as JSON, for ``decode``."""
+        return json.dumps(_values_of(self))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """What ``encode`` was given."""
+        values = dict(zip(_NAMES, json.loads(text), strict=True))
+        return cls(**{**values, "paths": tuple(values["paths"])})
+
+
+_NAMES = tuple(each.name for each in fields(ChosenImage))
+_values_of = attrgetter(*_NAMES)
+
 
 @dataclass(slots=True)
 class Selection:
-    """What is to be published of the partitions that were asked for."""
+    """What is to be published of the partitions that were asked for; its pictures lie on disk."""
 
     publication: Publication
-    images: list[ChosenImage] = field(default_factory=list)
-    """In the order of the file."""
     partitions: frozenset[str] | None = None
     """Those that were looked at; None: all."""
     undecided: list[str] = field(default_factory=list)
@@ -92,6 +108,20 @@ class Selection:
     """Pictures that were taken down by hand: their request and output."""
     lost_paths: set[str] = field(default_factory=set)
     """The files that those had."""
+    scratch: Scratch = field(default_factory=Scratch, repr=False)
+    images: DiskList[ChosenImage] = field(init=False, repr=False)
+    """In the order of the file."""
+    paths: DiskDict[str] = field(init=False, repr=False)
+    """The names of the pictures by the paths of their files."""
+
+    def __post_init__(self) -> None:
+        self.images = DiskList(self.scratch, ChosenImage.encode, ChosenImage.decode)
+        self.paths = self.scratch.texts()
+
+    def add(self, image: ChosenImage) -> None:
+        """Add a picture at the end."""
+        self.images.append(image)
+        self.paths.add_all((path, image.name) for path in image.paths)
 
     def covers(self, partition: str) -> bool:
         """Whether what was published of a partition before is replaced by this selection."""
@@ -115,65 +145,95 @@ def select_images(
     Raises:
         ConfigError: Files would have one path, or a path that is none; or picks can't be read.
         LedgerError: The ledger can't be read.
+        StoreError: Temporary files can't be written.
     """
-    picks = picks_by_prompt(picks_of(prompt_set))
-    decider = Decider(prompt_set, picks)
-    namer = Namer(prompt_set, publication, embeds_prompt=embeds_prompt)
     selection = Selection(
         publication,
         partitions=None if partitions is None else frozenset(partitions),
-        is_by_day=namer.is_by_day,
+        is_by_day=isinstance(prompt_set.partitions, ByDay),
         taken_down=set(taken_down),
         lost_paths={path for paths in taken_down.values() for path in paths},
     )
-    # A file of picks that isn't there means that nothing is decided yet, and not: away with it all.
-    has_picks_file = prompt_set.choice.path is None or prompt_set.choice.path.exists()
-    used: set[Pick] = set()
-    seen: set[Place] = set()
-    asked_for: set[str] = set()
-    pictured: set[str] = set()
-    prompts: set[str] = set()
+    namer = Namer(prompt_set, publication, selection.scratch, embeds_prompt=embeds_prompt)
+    chooser = _Chooser(prompt_set, selection, namer)
     asked = every if partitions is None else partitions
     for place, described in _by_prompt(source.described(asked)):
+        chooser.add(place, described)
+    chooser.end()
+    namer.problems.raise_if_any()
+    return selection
+
+
+class _Chooser:
+    """Fills a selection, prompt by prompt."""
+
+    def __init__(self, prompt_set: PromptSet, selection: Selection, namer: "Namer") -> None:
+        self._set = prompt_set
+        self._selection = selection
+        self._namer = namer
+        self._picks = picks_by_prompt(picks_of(prompt_set))
+        self._decider = Decider(prompt_set, self._picks)
+        path = prompt_set.choice.path
+        # A file of picks that isn't there means: nothing is decided yet. It means not: remove all.
+        self._has_picks_file = path is None or path.exists()
+        self._used: set[Pick] = set()
+        self._seen: set[Place] = set()
+        """Of the prompts that have picks, those that have pictures."""
+        self._picked: set[str] = set()
+        """The prompts that have picks and were met."""
+        self._asked_for: set[str] = set()
+        self._pictured: set[str] = set()
+
+    def add(self, place: Place, described: Sequence[Described]) -> None:
+        """Choose of the pictures of one prompt in one partition."""
+        selection, (partition, prompt) = self._selection, place
         records = [
             record
             for request, _, attempt in described
             for record in stored_images(request, attempt)
         ]
-        decision = decider.decide(records)
-        used.update(decision.used)
+        decision = self._decider.decide(records)
+        self._used.update(decision.used)
         selection.stale += decision.stale
+        self._asked_for.add(partition)
         if records:
-            seen.add(place)
-            pictured.add(place[0])
-        asked_for.add(place[0])
-        prompts.add(place[1])
+            self._pictured.add(partition)
+        if prompt in self._picks:
+            self._picked.add(prompt)
+            if records:
+                self._seen.add(place)
         if any(attempt is None or attempt.state not in OVER for _, _, attempt in described):
-            selection.unmade.add(place[0])
-        is_held = decision.is_undecided and not decision.chosen
-        # Not because somebody took the pick out: it names a picture that isn't there.
-        is_mistaken = not has_picks_file or place[1] in picks
-        if not records or decision.stale or (is_held and is_mistaken):
+            selection.unmade.add(partition)
+        if not records or self._is_held(prompt, decision):
             selection.kept.add(place)
         if decision.is_undecided:
-            selection.undecided.append("/".join(place) if namer.is_by_day else place[1])
+            selection.undecided.append("/".join(place) if selection.is_by_day else prompt)
         variables = {request.request_sha256: (request, values) for request, values, _ in described}
         for record in decision.chosen:
-            chosen = (record.request_sha256, record.output_index)
-            if chosen not in taken_down:
-                selection.images.append(namer.name(record, *variables[record.request_sha256]))
-    selection.unmade |= asked_for - pictured
-    unmet = [pick for found in picks.values() for pick in found if pick not in used]
-    unknown, waiting = split_unmet(prompt_set, unmet, seen)
-    selection.unknown = list(unknown)
-    # Of other partitions nobody asked.
-    selection.waiting = [pick for pick in waiting if _is_asked(pick, selection, prompts)]
-    namer.problems.raise_if_any()
-    return selection
+            if (record.request_sha256, record.output_index) not in selection.taken_down:
+                selection.add(self._namer.name(record, *variables[record.request_sha256]))
 
+    def _is_held(self, prompt: str, decision: Decision) -> bool:
+        """Whether what was published of a prompt stays, although nothing new is chosen."""
+        is_undecided = decision.is_undecided and not decision.chosen
+        # Not because somebody took the pick out: it names a picture that isn't there.
+        is_mistaken = not self._has_picks_file or prompt in self._picks
+        return bool(decision.stale) or (is_undecided and is_mistaken)
 
-def _is_asked(pick: Pick, selection: Selection, prompts: Collection[str]) -> bool:
-    return selection.covers(pick.partition) if pick.partition else pick.prompt in prompts
+    def end(self) -> None:
+        """Note which partitions have no picture, and which picks name none."""
+        selection = self._selection
+        selection.unmade |= self._asked_for - self._pictured
+        unmet = [pick for found in self._picks.values() for pick in found if pick not in self._used]
+        unknown, waiting = split_unmet(self._set, unmet, self._seen)
+        selection.unknown = list(unknown)
+        selection.waiting = [pick for pick in waiting if self._is_asked(pick)]
+
+    def _is_asked(self, pick: Pick) -> bool:
+        """Whether its picture should be there: of other partitions nobody asked."""
+        if pick.partition:
+            return self._selection.covers(pick.partition)
+        return pick.prompt in self._picked
 
 
 def _by_prompt(described: Iterator[Described]) -> Iterator[tuple[Place, list[Described]]]:
@@ -189,7 +249,12 @@ class Namer:
     """Gives pictures their names and files, and finds those that can't have theirs."""
 
     def __init__(
-        self, prompt_set: PromptSet, publication: Publication, *, embeds_prompt: bool = True
+        self,
+        prompt_set: PromptSet,
+        publication: Publication,
+        scratch: Scratch,
+        *,
+        embeds_prompt: bool = True,
     ) -> None:
         self.problems = Problems()
         """Every path that is none, or another file's too."""
@@ -198,9 +263,8 @@ class Namer:
         self._publication = publication
         self._embeds_prompt = embeds_prompt
         self._names = parse_template(publication.name).names
-        self._taken: dict[str, str] = {
-            _alike(path): "an index" for path in index_paths(publication)
-        }
+        self._taken = scratch.texts()
+        self._taken.add_all((_alike(path), "an index") for path in index_paths(publication))
 
     def name(
         self, record: ImageRecord, request: Request, variables: Mapping[str, str]

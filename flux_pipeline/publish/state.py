@@ -5,13 +5,14 @@ unchanged is neither fetched nor decoded, and every path that was ever written a
 so that nothing of others is removed. It may be deleted: all variants are then made once more.
 """
 
-import io
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, BinaryIO, Self
 
 from flux_pipeline.publish.index import dump
+from flux_pipeline.publish.scratch import Scratch
 
 _VERSION = 1
 
@@ -22,7 +23,7 @@ class FileFacts:
 
     path: str
     made_by: str
-    """What of ``publish.variants`` and of the renderer makes its bytes; see ``render_key``."""
+    """What of ``publish.variants`` and of the renderer makes its bytes; see ``Renderer.keys``."""
     tag: str
     """Of the target; another one means that somebody else has written there."""
     sha256: str
@@ -52,78 +53,106 @@ class PictureFacts:
         """Partition and prompt."""
         return self.partition, self.prompt_name
 
+    def line(self) -> bytes:
+        """One line of JSON."""
+        files = [dict(zip(_FILE_NAMES, _file_values(file), strict=True)) for file in self.files]
+        values = zip(_PICTURE_NAMES, _picture_values(self), strict=True)
+        return dump({**dict(values), "files": files})
 
-@dataclass(slots=True)
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """The facts of such an object. Raises KeyError or TypeError where it is another one."""
+        files = tuple(FileFacts(**file) for file in values["files"])
+        return cls(**{**values, "files": files})
+
+
+_FILE_NAMES = tuple(each.name for each in fields(FileFacts))
+_PICTURE_NAMES = tuple(each.name for each in fields(PictureFacts) if each.name != "files")
+# dataclasses.asdict copies every value, which takes several times as long.
+_file_values = attrgetter(*_FILE_NAMES)
+_picture_values = attrgetter(*_PICTURE_NAMES)
+
+
 class State:
-    """The facts of every picture, as lines of JSON, which take a tenth of objects' memory."""
+    """The facts of every picture, as lines of JSON on disk; memory stays flat."""
 
-    pictures: dict[str, bytes] = field(default_factory=dict)
-    """By the picture's name in the index."""
-    others: dict[str, str] = field(default_factory=dict)
-    """Paths that were written, or are about to be, and belong to no picture, with their tags; an
-    empty tag where that isn't known."""
-    indexes: dict[str, str] = field(default_factory=dict)
-    """Paths of ``index.csv`` and the feed, with tag and checksum."""
+    def __init__(self, scratch: Scratch) -> None:
+        self.pictures = scratch.lines()
+        """By the picture's name in the index, what ``PictureFacts.line`` gives."""
+        self.others = scratch.texts()
+        """Paths that were written, or are about to be, and belong to no picture, with their tags;
+        an empty tag where that isn't known."""
+        self.indexes: dict[str, str] = {}
+        """Paths of ``index.csv`` and the feed, with tag and checksum."""
 
     def find(self, name: str) -> PictureFacts | None:
         """The facts of one picture."""
         line = self.pictures.get(name)
-        return None if line is None else _parse(json.loads(line))
+        return None if line is None else PictureFacts.parse(json.loads(line))
 
     def put(self, name: str, facts: PictureFacts) -> None:
         """Note the facts of one picture; its earlier files belong to no picture then."""
         self.drop(name)
-        self.pictures[name] = dump(asdict(facts))
+        self.pictures[name] = facts.line()
         for file in facts.files:
             self.others.pop(file.path, None)
+
+    def put_all(self, other: "State") -> None:
+        """Note the facts of every picture of another state."""
+        for name, line in other.pictures.pairs():
+            if self.pictures.get(name) != line and (facts := other.find(name)) is not None:
+                self.put(name, facts)
 
     def drop(self, name: str) -> None:
         """Forget a picture, but not that its files are ours."""
         facts = self.find(name)
         if facts is not None:
             del self.pictures[name]
-            self.others |= {file.path: file.tag for file in facts.files}
+            self.others.add_all((file.path, file.tag) for file in facts.files)
 
-    def owned(self) -> dict[str, str]:
-        """Every path that is ours, with its tag."""
-        found = dict(self.others)
-        for line in self.pictures.values():
-            found |= {file["path"]: file["tag"] for file in json.loads(line)["files"]}
-        return found
+    def owned(self) -> Iterator[tuple[str, str]]:
+        """Every path that is ours, with its tag; of a path that comes twice the later counts."""
+        yield from self.others.pairs()
+        for _, line in self.pictures.pairs():
+            for file in json.loads(line)["files"]:
+                yield file["path"], file["tag"]
 
-    def body(self) -> bytes:
-        """The bytes of the file: a line a picture."""
-        indexes, others = (dict(sorted(found.items())) for found in (self.indexes, self.others))
-        head = {"version": _VERSION, "indexes": indexes, "others": others}
-        lines = (dump({"name": name})[:-1] + b", " + line[1:] for name, line in self._lines())
-        return dump(head) + b"\n" + b"".join(line + b"\n" for line in lines)
+    def body(self) -> Iterator[bytes]:
+        """The bytes of the file, in pieces: a line a picture."""
+        head = {"version": _VERSION, "indexes": dict(sorted(self.indexes.items()))}
+        yield dump(head)[:-1] + b', "others": {'
+        comma = b""
+        for path, tag in self.others.sorted_pairs():
+            yield comma + dump({path: tag})[1:-1]
+            comma = b", "
+        yield b"}}\n"
+        for name, line in self.pictures.sorted_pairs():
+            yield dump({"name": name})[:-1] + b", " + line[1:] + b"\n"
 
-    def _lines(self) -> Iterable[tuple[str, bytes]]:
-        return sorted(self.pictures.items())
 
-
-def read_state(body: bytes | None) -> State:
-    """The state of these bytes; an empty one where there are none, or others than were written."""
-    if not body:
-        return State()
+def read_state(file: BinaryIO, scratch: Scratch) -> State:
+    """The state in an open file; an empty one where that is empty, or not what was written."""
+    file.seek(0)
+    state = State(scratch)
     try:
-        lines = io.BytesIO(body)
-        values = json.loads(next(lines))
-        if values["version"] != _VERSION:
-            return State()
-        pictures = {}
-        for line in lines:
-            found = json.loads(line)
-            name = found.pop("name")
-            pictures[str(name)] = dump(asdict(_parse(found)))
-        return State(pictures, dict(values["others"]), dict(values["indexes"]))
+        head = json.loads(next(file, b""))
+        if head["version"] != _VERSION:
+            return state
+        state.indexes = dict(head["indexes"])
+        state.others.add_all(head["others"].items())
+        state.pictures.add_all(map(_read_line, file))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return State()
+        return State(scratch)
+    return state
 
 
-def _parse(values: Mapping[str, Any]) -> PictureFacts:
-    files = tuple(FileFacts(**file) for file in values["files"])
-    return PictureFacts(**{**values, "files": files})
+def _read_line(line: bytes) -> tuple[str, bytes]:
+    values = json.loads(line)
+    name = str(values.pop("name"))
+    facts = PictureFacts.parse(values)
+    if not all(isinstance(text, str) for file in facts.files for text in (file.path, file.tag)):
+        raise TypeError
+    return name, facts.line()
 
 
 def state_path(index: str) -> str:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
+from flux_pipeline.store.base import Body
 from flux_pipeline.store.target import Target, TargetFile
 
 Wrap = Callable[[Target], Target]
@@ -47,7 +48,11 @@ class WatchedTarget:
         found: tuple[bytes, str] | None = self._do(f"read {path}", lambda: self.target.read(path))
         return found
 
-    def put(self, path: str, body: bytes, **options: Any) -> str:
+    def fetch(self, path: str, into: BinaryIO) -> str | None:
+        found: str | None = self._do(f"read {path}", lambda: self.target.fetch(path, into))
+        return found
+
+    def put(self, path: str, body: Body, **options: Any) -> str:
         return str(self._do(f"put {path}", lambda: self.target.put(path, body, **options)))
 
     def delete(self, path: str) -> None:

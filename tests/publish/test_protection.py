@@ -6,8 +6,9 @@ import pytest
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.prompts import load_prompt_sets
-from flux_pipeline.publish.index import Entry, Index
+from flux_pipeline.publish.index import PICTURE_COLUMNS, Entry, Index
 from flux_pipeline.publish.protection import find_protected
+from flux_pipeline.publish.scratch import Scratch
 from flux_pipeline.store.open import open_store
 
 SET = """
@@ -34,10 +35,13 @@ def test_picks_and_the_published_index_protect_their_pictures(tmp_path: Path) ->
     assert find_protected(store, [prompt_set]) == {HASH: f"chosen in {picks}"}
 
     request = "cd" * 32
-    entry = Entry.of({"name": "king", "request_sha256": request, "files": []})
+    values = dict.fromkeys(PICTURE_COLUMNS, "")
+    entry = Entry.of({**values, "name": "king", "request_sha256": request, "files": []})
+    published = Index("tale", Scratch(), "2026-11-01T12:00:00Z")
+    published.entries["king"] = entry
     index = tmp_path / "store/published/tale/index.json"
     index.parent.mkdir(parents=True)
-    index.write_bytes(Index("tale", "2026-11-01T12:00:00Z", {"king": entry}).body())
+    index.write_bytes(b"".join(published.body()))
     found = find_protected(store, [prompt_set])
     assert found[request].startswith("published, see file:///")
 
