@@ -177,18 +177,17 @@ def find_path_mistake(path: str) -> str:
 
 def _find_part_mistake(part: str) -> str:
     """Why a text can't be the name of a folder or a file, in words that follow its path."""
-    wrong = {
-        "has a folder or a file without a name": not part,
-        f"has a hidden part ({quoted(part)}): begin with another sign than .": part[:1] == ".",
-        f"has a part with a blank at an end, or a dot behind it: {quoted(part)}": (
-            part != part.strip() or part.endswith(".")
-        ),
-        f"has a part that is a device on Windows ({quoted(part)}): call it otherwise": bool(
-            _RESERVED.match(part)
-        ),
-        f"has a part of more than {MAX_PART_BYTES} bytes": len(part.encode()) > MAX_PART_BYTES,
-    }
-    return next((message for message, is_wrong in wrong.items() if is_wrong), "")
+    if not part:
+        return "has a folder or a file without a name"
+    if part.startswith("."):
+        return f"has a hidden part ({quoted(part)}): begin with another sign than ."
+    if part != part.strip() or part.endswith("."):
+        return f"has a part with a blank at an end, or a dot behind it: {quoted(part)}"
+    if _RESERVED.match(part):
+        return f"has a part that is a device on Windows ({quoted(part)}): call it otherwise"
+    if len(part.encode()) > MAX_PART_BYTES:
+        return f"has a part of more than {MAX_PART_BYTES} bytes"
+    return ""
 
 
 def _describe_character(char: str) -> str:

@@ -19,17 +19,23 @@ from flux_pipeline.store.target import Target
 class Contents:
     """A target at one moment."""
 
-    scratch: Scratch
     index: Index
     index_tag: str
     """Empty where there is no index."""
     state: State
     state_sha256: str
     """Of the state's file as it lies there; empty where there is none."""
-    owned: DiskDict[str]
-    """Every path that we have written, with the tag that it had then, or an empty one."""
     files: DiskDict[str]
     """The tags of the files that lie there, by path: of our own, and where pictures are to go."""
+
+    def owns(self, path: str) -> bool:
+        """Whether we have written there, and not removed it since."""
+        return path in self.state.owned or path in self.index.paths
+
+    def owned(self) -> Iterator[tuple[str, str]]:
+        """Every such path, with the tag that it had then; empty where that isn't known."""
+        yield from self.state.owned.pairs()
+        yield from ((path, "") for path in self.index.paths if path not in self.state.owned)
 
     def has_index(self, path: str, sha256: str) -> bool:
         """Whether these very bytes lie under the path of what is written beside ``index.json``."""
@@ -48,10 +54,7 @@ def read_contents(target: Target, prompt_set: str, selection: Selection) -> Cont
         has_state = target.fetch(state_path(publication.index), file) is not None
         state = read_state(file, scratch)
         state_sha256 = sha256_of(file) if has_state else ""
-    owned = scratch.texts()
-    owned.add_all((path, "") for _, entry in index.entries.pairs() for path in entry.paths)
-    owned.add_all(state.owned())
-    contents = Contents(scratch, index, tag, state, state_sha256, owned, scratch.texts())
+    contents = Contents(index, tag, state, state_sha256, scratch.texts())
     contents.files.add_all(_find_files(target, selection, contents))
     return contents
 
@@ -60,13 +63,13 @@ def _find_files(
     target: Target, selection: Selection, contents: Contents
 ) -> Iterator[tuple[str, str]]:
     """Path and tag of each file that is ours, or that lies where one is to go."""
-    ours, chosen = contents.owned, selection.paths
+    owned, indexed, chosen = contents.state.owned, contents.index.paths, selection.paths
     beside = {*index_paths(selection.publication), *contents.state.indexes}
-    beginning = _common_beginning(path for paths in (ours, chosen) for path in paths)
+    beginning = _common_beginning(path for paths in (owned, indexed, chosen) for path in paths)
     prefixes = [*([] if beginning is None else [beginning]), *sorted(beside)]
     for prefix in prefixes:
         for file in target.find(prefix):
-            if file.path in beside or file.path in ours or file.path in chosen:
+            if any(file.path in paths for paths in (beside, owned, chosen, indexed)):
                 yield file.path, file.tag
 
 

@@ -122,7 +122,8 @@ class Delivery:
             self._forecast(seen, tasks)
         elif len(tasks):
             self._target.check()
-            self._make_all(self._claim(tasks))
+            self._claim(tasks)
+            self._make_all(tasks)
             self._commit()
         else:
             plan = self._merge(seen)
@@ -144,12 +145,9 @@ class Delivery:
         known.extend(problem for problem in plan.problems if problem not in known)
         return plan
 
-    def _new_tasks(self) -> DiskList[_Task]:
-        return DiskList(self._scratch, _Task.encode, _Task.decode)
-
     def _tasks(self, seen: Contents) -> DiskList[_Task]:
         """The pictures of which files have to be made; the others are noted as they are."""
-        tasks = self._new_tasks()
+        tasks = DiskList(self._scratch, _Task.encode, _Task.decode)
         for image in self._selection.images:
             facts = seen.state.find(image.name)
             if facts is not None and facts.source_sha256 != image.file_sha256:
@@ -180,35 +178,37 @@ class Delivery:
         facts: PictureFacts,
         files: Iterable[FileFacts],
     ) -> None:
-        noted = replace(
-            facts,
-            partition=image.partition,
-            prompt_name=image.prompt_name,
-            take=image.take,
-            output_index=image.output_index,
-            files=tuple(files),
-        )
-        self._own.put(image.name, noted)
+        found = tuple(files)
+        if (facts.place, facts.take, facts.output_index, facts.files) != (
+            *(image.place, image.take, image.output_index),
+            found,
+        ):
+            facts = replace(
+                facts,
+                partition=image.partition,
+                prompt_name=image.prompt_name,
+                take=image.take,
+                output_index=image.output_index,
+                files=found,
+            )
+        self._own.add(image.name, facts)
 
     # Files.
 
-    def _claim(self, tasks: DiskList[_Task]) -> DiskList[_Task]:
-        """Note the paths that are about to be written; leave out pictures whose place is taken."""
-        claimed = self._new_tasks()
+    def _claim(self, tasks: Iterable[_Task]) -> None:
+        """Note the paths that are about to be written; fail pictures whose place is taken."""
         with self._target.exclusive(self._on_wait) as keep:
             seen = self._look()
             for task in tasks:
                 paths = [task.image.paths[number] for number in task.variants]
                 if self._is_free(task, paths, seen):
-                    claimed.append(task)
-                    new = [path for path in paths if path not in seen.owned]
+                    new = [path for path in paths if not seen.owns(path)]
                     seen.state.others.add_all((path, "") for path in new)
             self._put_state(seen.state, seen.state_sha256, keep)
-        return claimed
 
     def _is_free(self, task: _Task, paths: Iterable[str], seen: Contents) -> bool:
         """Whether no file of others lies under these paths; else the picture has failed."""
-        foreign = [path for path in paths if path in seen.files and path not in seen.owned]
+        foreign = [path for path in paths if path in seen.files and not seen.owns(path)]
         if foreign:
             self._fail(
                 task.image,
@@ -218,13 +218,14 @@ class Delivery:
         return not foreign
 
     def _make_all(self, tasks: DiskList[_Task]) -> None:
-        waiting, claimed = 0, len(tasks)
-        total, unchanged = len(self._selection.images), len(self._own.pictures)
-        for done, task in enumerate(map_ahead(self._make, tasks, threads=self._threads), 1):
+        """Make the files of every task that hasn't failed."""
+        failed = self.delivered.failed
+        left, total = len(tasks) - len(failed), len(self._selection.images)
+        claimed = (task for task in tasks if task.image.name not in failed)
+        unchanged = len(self._own.pictures)
+        for done, task in enumerate(map_ahead(self._make, claimed, threads=self._threads), 1):
             self._take(*task)
-            waiting += 1
-            if waiting == _CHECKPOINT and done < claimed:
-                waiting = 0
+            if done % _CHECKPOINT == 0 and done < left:
                 self._checkpoint()
             if self._on_progress is not None:
                 self._on_progress(unchanged + done, total)
@@ -335,7 +336,7 @@ class Delivery:
             if missing:
                 keep()
                 task = self._make(_Task(image, missing, facts))
-                self._own.drop(image.name)
+                self._own.pictures.pop(image.name)
                 self._take(*task)
                 seen.files.add_all((file.path, file.tag) for file in task[2])
 

@@ -106,7 +106,14 @@ class Index:
         self.generated_at = generated_at
         """ISO 8601, UTC; empty where nothing was published yet."""
         self.entries = DiskDict(scratch, attrgetter("line"), Entry.parse)
-        """By name, in their order."""
+        """By name, in their order; see ``add``."""
+        self.paths = scratch.texts()
+        """The names of the pictures, by the paths of their files."""
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry at the end, or in the place of the one of its name."""
+        self.entries[entry.name] = entry
+        self.paths.add_all((path, entry.name) for path in entry.paths)
 
     def has_same_entries(self, other: "Index") -> bool:
         """Whether another one has the very same lines, in the same order."""
@@ -176,7 +183,8 @@ def read_index(
         return index
     try:
         head = _read_head(file)
-        index.entries.add_all((each.name, each) for each in map(Entry.of, _read_images(file)))
+        for values in _read_images(file):
+            index.add(Entry.of(values))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise StoreError(
             f"{place}: is there already and is no index of published pictures: move it away, or"

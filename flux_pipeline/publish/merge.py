@@ -6,12 +6,13 @@ are no longer chosen and not pruned, stay in the index; the files of the others 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import nlargest
 
 from flux_pipeline.publish.contents import Contents, sha256_of_pieces
 from flux_pipeline.publish.feed import CONTENT_TYPES, MOST_ITEMS, FeedItem, build_feed, feed_path
 from flux_pipeline.publish.index import Entry, Index
-from flux_pipeline.publish.scratch import Scratch
+from flux_pipeline.publish.scratch import DiskDict, Scratch
 from flux_pipeline.publish.selection import ChosenImage, Selection
 from flux_pipeline.publish.state import PictureFacts, State
 
@@ -74,47 +75,59 @@ class _Merge:
         self._own = own
         self._seen = seen
         self._scratch = Scratch()
-        self._problems: list[str] = []
-        self._index = Index(prompt_set, self._scratch)
-        self._named = self._scratch.texts()
-        """The paths that the new index names."""
-        self._chosen = self._scratch.lines()
-        """The lines of the pictures that are delivered, by name, in the order of the file."""
-        self._chosen_paths = self._scratch.texts()
-        self._decided = self._scratch.texts()
-        """The places of those pictures."""
-        self._kept_names = {prompt for _, prompt in selection.kept}
+        self._plan = Plan(
+            Index(prompt_set, self._scratch), State(self._scratch), has_new_index=False
+        )
 
     def plan(self, now: str) -> Plan:
         """The plan."""
-        self._add_chosen()
-        self._add_entries()
-        before = self._seen.index
-        is_same = self._index.has_same_entries(before) and bool(before.generated_at)
-        self._index.generated_at = before.generated_at if is_same else now
-        plan = Plan(
-            self._index,
-            State(self._scratch),
-            has_new_index=not is_same or not self._seen.index_tag,
-            beside=list(self._beside()),
-        )
+        plan, before = self._plan, self._seen.index
+        for entry in self._in_order(self._entries()):
+            plan.index.add(entry)
+            if (line := self._facts_line(entry.name)) is not None:
+                plan.state.pictures[entry.name] = line
+        is_same = bool(before.generated_at) and plan.index.has_same_entries(before)
+        plan.index.generated_at = before.generated_at if is_same else now
+        plan.has_new_index = not is_same or not self._seen.index_tag
         plan.state.indexes = dict(self._seen.state.indexes)
-        plan.state.pictures.add_all(self._facts_lines())
-        self._plan_removals(plan)
-        plan.problems = self._problems
+        plan.beside = list(self._beside())
+        self._plan_removals()
         return plan
 
     # The index.
 
-    def _add_chosen(self) -> None:
-        """Make the entries of the pictures that are delivered."""
-        for image in self._selection.images:
-            facts = self._own.find(image.name)
-            if facts is not None:
-                entry = self._entry(image, facts)
-                self._chosen[image.name] = entry.line
-                self._chosen_paths.add_all((path, "") for path in entry.paths)
-                self._decided[_place_key(image.place)] = ""
+    def _entries(self) -> Iterator[Entry]:
+        """Those of the new index, each once.
+
+        As in the prompt set's file, and behind that what else there is; where only some partitions
+        were looked at, each picture in the place that it had, and behind that the new ones.
+        """
+        if self._selection.partitions is None:
+            for image in self._selection.images:
+                yield from self._chosen_entry(image)
+            for name, entry in self._seen.index.entries.pairs():
+                if name not in self._chosen_names:
+                    yield from self._kept_entry(entry)
+            return
+        chosen = DiskDict(self._scratch, ChosenImage.encode, ChosenImage.decode)
+        chosen.add_all((image.name, image) for image in self._selection.images)
+        for name, entry in self._seen.index.entries.pairs():
+            now_chosen = chosen.get(name)
+            if now_chosen is None:
+                yield from self._kept_entry(entry)
+            else:
+                yield from self._chosen_entry(now_chosen)
+        for name, image in chosen.pairs():
+            if name not in self._seen.index.entries:
+                yield from self._chosen_entry(image)
+
+    def _chosen_entry(self, image: ChosenImage) -> Iterator[Entry]:
+        """Its new entry; where it could not be delivered the earlier one, if there is any."""
+        facts = self._own.find(image.name)
+        if facts is not None:
+            yield self._entry(image, facts)
+        elif (entry := self._seen.index.entries.get(image.name)) is not None:
+            yield from self._kept_entry(entry)
 
     def _entry(self, image: ChosenImage, facts: PictureFacts) -> Entry:
         files = {file.path: file for file in facts.files}
@@ -143,52 +156,26 @@ class _Merge:
             }
         )
 
-    def _add_entries(self) -> None:
-        """Fill the index, in order: by day the days', each as the file has its prompts.
-
-        Where only some partitions were looked at, each picture keeps its place.
-        """
+    def _in_order(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """By day the days one after another, each in the order that is given; else as given."""
         if not self._selection.is_by_day:
-            self._index.entries.add_all((each.name, each) for each in self._entries())
-            return
-        entries, order = self._scratch.lines(), self._scratch.texts()
-        for number, entry in enumerate(self._entries()):
-            entries[entry.name] = entry.line
-            order[f"{self._day(entry.name)}\n{number:012}"] = entry.name
-        names = (name for _, name in order.sorted_pairs())
-        self._index.entries.add_all((name, Entry.parse(entries[name])) for name in names)
-
-    def _day(self, name: str) -> str:
-        facts = self._facts(name)
-        return facts.partition if facts is not None else ""
-
-    def _entries(self) -> Iterator[Entry]:
-        """Those of the new index, in order."""
-        for name in self._names():
-            line = self._chosen.get(name)
-            if line is not None:
-                yield Entry.parse(line)
-                continue
-            entry = self._seen.index.entries.get(name)
-            if entry is not None and not any(path in self._chosen_paths for path in entry.paths):
-                yield from self._kept_entry(entry)
-
-    def _names(self) -> Iterable[str]:
-        """Every name of the selection and of the index that lies there, once, in order."""
-        names, before = self._scratch.texts(), self._seen.index.entries
-        if self._selection.partitions is not None:
-            names.add_all((name, "") for name in before)
-        names.add_all((image.name, "") for image in self._selection.images)
-        names.add_all((name, "") for name in before)
-        return names
+            return entries
+        found, order = self._scratch.lines(), self._scratch.texts()
+        for number, entry in enumerate(entries):
+            facts = self._facts(entry.name)
+            day = facts.partition if facts is not None else ""
+            order[f"{day}\n{number:012}"] = entry.name
+            found[entry.name] = entry.line
+        return (Entry.parse(found[name]) for _, name in order.sorted_pairs())
 
     def _kept_entry(self, entry: Entry) -> Iterator[Entry]:
         """The entry of a picture that isn't chosen now, if it stays: with the files that exist."""
-        if not self._stays(entry):
+        is_replaced = any(path in self._delivered_paths for path in entry.paths)
+        if is_replaced or not self._stays(entry):
             return
         missing = [path for path in entry.paths if path not in self._seen.files]
         if missing:
-            self._problems.append(
+            self._plan.problems.append(
                 f"{entry.name}: {', '.join(missing)} is gone: publish its partition again"
             )
         if len(missing) < len(entry.paths):
@@ -201,28 +188,59 @@ class _Merge:
             return False
         facts, prune = self._seen.state.find(entry.name), self._publication.prune
         if facts is None:  # the state was deleted
-            is_kept = any(each in self._kept_names for each in _beginnings(entry.name))
+            kept = self._kept_prompts
+            is_kept = any(each in kept for each in _beginnings(entry.name))
             return is_kept or self._selection.partitions is not None or not prune
         if not self._selection.covers(facts.partition) or facts.place in self._selection.kept:
             return True
         return _place_key(facts.place) not in self._decided and not prune
 
+    @cached_property
+    def _kept_prompts(self) -> set[str]:
+        return {prompt for _, prompt in self._selection.kept}
+
+    @cached_property
+    def _chosen_names(self) -> DiskDict[str]:
+        """The names of the pictures of the selection."""
+        found = self._scratch.texts()
+        found.add_all((image.name, "") for image in self._selection.images)
+        return found
+
+    @cached_property
+    def _delivered_paths(self) -> DiskDict[str]:
+        """The paths of the pictures that are delivered."""
+        found = self._scratch.texts()
+        found.add_all((path, "") for image in self._delivered() for path in image.paths)
+        return found
+
+    @cached_property
+    def _decided(self) -> DiskDict[str]:
+        """The places of the pictures that are delivered."""
+        found = self._scratch.texts()
+        found.add_all((_place_key(image.place), "") for image in self._delivered())
+        return found
+
+    def _delivered(self) -> Iterator[ChosenImage]:
+        return (image for image in self._selection.images if image.name in self._own.pictures)
+
     # What lies beside it.
 
     def _beside(self) -> Iterator[Beside]:
         table = f"{self._publication.index}.csv"
-        sha256 = sha256_of_pieces(self._index.csv_body())
-        yield Beside(table, _CSV, self._index.csv_body, sha256)
+        sha256 = sha256_of_pieces(self._plan.index.csv_body())
+        yield Beside(table, _CSV, self._plan.index.csv_body, sha256)
         kind = self._publication.feed
         if kind is not None:
             newest = nlargest(MOST_ITEMS, self._feed_dates())
-            items = [FeedItem(self._index.entries[name].values(), when) for when, name in newest]
+            items = [
+                FeedItem(self._plan.index.entries[name].values(), when) for when, name in newest
+            ]
             feed = [build_feed(kind, self._set, items, url=self._publication.url)]
             path = feed_path(self._publication.index, kind)
             yield Beside(path, CONTENT_TYPES[kind], lambda: feed, sha256_of_pieces(feed))
 
     def _feed_dates(self) -> Iterator[tuple[str, str]]:
-        for name, entry in self._index.entries.pairs():
+        for name, entry in self._plan.index.entries.pairs():
             facts = self._facts(name)
             yield facts.published_at if facts is not None else str(entry.values()["made_at"]), name
 
@@ -231,29 +249,19 @@ class _Merge:
 
     # The state.
 
-    def _facts_lines(self) -> Iterator[tuple[str, bytes]]:
-        own, theirs = self._own.pictures, self._seen.state.pictures
-        for name, entry in self._index.entries.pairs():
-            self._named.add_all((path, "") for path in entry.paths)
-            line = own.get(name) or theirs.get(name)
-            if line is not None:
-                yield name, line
+    def _facts_line(self, name: str) -> bytes | None:
+        return self._own.pictures.get(name) or self._seen.state.pictures.get(name)
 
-    def _plan_removals(self, plan: Plan) -> None:
+    def _plan_removals(self) -> None:
         """Note every file that belongs to nothing any more, and which of them are to be removed."""
-        seen, others = self._seen, plan.state.others
+        plan, seen, lost = self._plan, self._seen, self._selection.lost_paths
+        others, named = plan.state.others, plan.index.paths
+        others.add_all(
+            (path, tag) for path, tag in seen.owned() if path not in named and path in seen.files
+        )
         written = {each.path for each in plan.beside}
-        others.add_all(
-            (path, tag)
-            for path, tag in seen.owned.pairs()
-            if path not in self._named and path in seen.files
-        )
-        others.add_all(
-            (path, "")
-            for path in seen.state.indexes
-            if path not in written and path not in self._named and path in seen.files
-        )
-        lost = self._selection.lost_paths
+        gone = (path for path in seen.state.indexes if path not in written)
+        others.add_all((path, "") for path in gone if path not in named and path in seen.files)
         changed = []
         for path, tag in others.sorted_pairs():
             if not self._publication.prune and path not in lost:
@@ -265,7 +273,7 @@ class _Merge:
                 plan.left += 1
         for path in changed:
             del others[path]  # it is somebody else's from now on
-            self._problems.append(f"{path}: was changed by others since, and is not removed")
+            plan.problems.append(f"{path}: was changed by others since, and is not removed")
 
 
 def _place_key(place: tuple[str, str]) -> str:

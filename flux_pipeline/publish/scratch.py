@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 from flux_pipeline.errors import StoreError
 
 Value = TypeVar("Value")
-_SETTINGS = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000;"
+_SETTINGS = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000; BEGIN"
 _CREATE_DICT = (
     "CREATE TABLE {0} (place INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, value NOT NULL)"
 )
@@ -25,6 +25,7 @@ _SET = (
     "INSERT INTO {0} (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
+_ADD = "INSERT INTO {0} (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
 _DELETE = "DELETE FROM {0} WHERE name = ?"
 _COUNT = "SELECT count(*) FROM {0}"
 _PAIRS = "SELECT name, value FROM {0} ORDER BY place"
@@ -105,6 +106,7 @@ class DiskDict(MutableMapping[str, Value], Generic[Value]):
         self._table = scratch.new_table(_CREATE_DICT)
         self._get = _GET.format(self._table)
         self._set = _SET.format(self._table)
+        self._add = _ADD.format(self._table)
 
     def __getitem__(self, name: str) -> Value:
         row = self._scratch.execute(self._get, name)
@@ -114,6 +116,11 @@ class DiskDict(MutableMapping[str, Value], Generic[Value]):
 
     def __setitem__(self, name: str, value: Value) -> None:
         self._scratch.execute(self._set, name, self._encode(value))
+
+    def add(self, name: str, value: Value) -> bool:
+        """Set a value where there is none; whether there was none."""
+        row = self._scratch.execute(self._add, name, self._encode(value))
+        return row is not None
 
     def __delitem__(self, name: str) -> None:
         if name not in self:
@@ -134,6 +141,10 @@ class DiskDict(MutableMapping[str, Value], Generic[Value]):
         self._scratch.execute_many(
             self._set, ((name, self._encode(value)) for name, value in pairs)
         )
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Delete every name that is there."""
+        self._scratch.execute_many(_DELETE.format(self._table), ((name,) for name in names))
 
     def pairs(self) -> Iterator[tuple[str, Value]]:
         """Names and values, in the order in which the names came."""

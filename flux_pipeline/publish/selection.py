@@ -317,8 +317,9 @@ class Namer:
         except ValueError as error:
             self._add(f"{what}: {error}")
             return ""
-        other = self._taken.setdefault(_alike(path), what)
-        if other != what:
+        key = _alike(path)
+        if not self._taken.add(key, what):
+            other = self._taken[key]
             self._add(
                 f"{path} would be the file of two: {other}; and {what}. Put what tells them apart"
                 " into it, such as {take}, {output} or a column of the table"

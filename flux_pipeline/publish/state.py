@@ -82,6 +82,8 @@ class State:
         self.others = scratch.texts()
         """Paths that were written, or are about to be, and belong to no picture, with their tags;
         an empty tag where that isn't known."""
+        self.owned = scratch.texts()
+        """Every path that was ours when the state was read, with its tag."""
         self.indexes: dict[str, str] = {}
         """Paths of ``index.csv`` and the feed, with tag and checksum."""
 
@@ -90,12 +92,15 @@ class State:
         line = self.pictures.get(name)
         return None if line is None else PictureFacts.parse(json.loads(line))
 
+    def add(self, name: str, facts: PictureFacts) -> None:
+        """Note the facts of a picture that is new here."""
+        self.pictures[name] = facts.line()
+
     def put(self, name: str, facts: PictureFacts) -> None:
         """Note the facts of one picture; its earlier files belong to no picture then."""
         self.drop(name)
         self.pictures[name] = facts.line()
-        for file in facts.files:
-            self.others.pop(file.path, None)
+        self.others.remove_all(file.path for file in facts.files)
 
     def put_all(self, other: "State") -> None:
         """Note the facts of every picture of another state."""
@@ -109,13 +114,6 @@ class State:
         if facts is not None:
             del self.pictures[name]
             self.others.add_all((file.path, file.tag) for file in facts.files)
-
-    def owned(self) -> Iterator[tuple[str, str]]:
-        """Every path that is ours, with its tag; of a path that comes twice the later counts."""
-        yield from self.others.pairs()
-        for _, line in self.pictures.pairs():
-            for file in json.loads(line)["files"]:
-                yield file["path"], file["tag"]
 
     def body(self) -> Iterator[bytes]:
         """The bytes of the file, in pieces: a line a picture."""
@@ -140,19 +138,22 @@ def read_state(file: BinaryIO, scratch: Scratch) -> State:
             return state
         state.indexes = dict(head["indexes"])
         state.others.add_all(head["others"].items())
-        state.pictures.add_all(map(_read_line, file))
+        state.owned.add_all(state.others.pairs())
+        for line in file:
+            _read_picture(state, json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError):
         return State(scratch)
     return state
 
 
-def _read_line(line: bytes) -> tuple[str, bytes]:
-    values = json.loads(line)
+def _read_picture(state: State, values: dict[str, Any]) -> None:
     name = str(values.pop("name"))
     facts = PictureFacts.parse(values)
-    if not all(isinstance(text, str) for file in facts.files for text in (file.path, file.tag)):
+    files = [(file.path, file.tag) for file in facts.files]
+    if not all(isinstance(text, str) for file in files for text in file):
         raise TypeError
-    return name, facts.line()
+    state.add(name, facts)
+    state.owned.add_all(files)
 
 
 def state_path(index: str) -> str:

@@ -38,7 +38,7 @@ def test_picks_and_the_published_index_protect_their_pictures(tmp_path: Path) ->
     values = dict.fromkeys(PICTURE_COLUMNS, "")
     entry = Entry.of({**values, "name": "king", "request_sha256": request, "files": []})
     published = Index("tale", Scratch(), "2026-11-01T12:00:00Z")
-    published.entries["king"] = entry
+    published.add(entry)
     index = tmp_path / "store/published/tale/index.json"
     index.parent.mkdir(parents=True)
     index.write_bytes(b"".join(published.body()))
