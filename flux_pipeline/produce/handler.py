@@ -6,11 +6,10 @@ here, because it concerns all requests of a run.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import singledispatchmethod
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from anyio import from_thread, to_thread
@@ -83,8 +82,24 @@ class RunServices:
     open_archive: Callable[[str], Store] = open_store
     """Opens the archive of images that were removed."""
     clock: Callable[[], float] = time.monotonic
+    listing: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
+    """Held while a set is listed: 64 requests that begin together need one listing."""
     accepted: int = 0
     """Creates that the provider accepted: its address and our form are right, then."""
+
+
+_Performer: TypeAlias = Callable[[Any, Any], Awaitable[object]]
+_PERFORMERS: dict[type[fx.Effect], _Performer] = {}
+"""The method of ``EffectHandler`` for each effect. Not ``singledispatchmethod``, which makes a new
+function at each of the ten effects of an image."""
+
+
+def _performs(kind: type[fx.Effect]) -> Callable[[_Performer], _Performer]:
+    def register(method: _Performer) -> _Performer:
+        _PERFORMERS[kind] = method
+        return method
+
+    return register
 
 
 @dataclass(slots=True)
@@ -106,12 +121,14 @@ class EffectHandler:
     taken: set[str] = field(default_factory=set)
     """Ids in the list that another attempt turned out to hold."""
 
-    @singledispatchmethod
-    async def perform(self, effect: fx.Effect) -> object:
+    def perform(self, effect: fx.Effect) -> Awaitable[object]:
         """Perform one effect, and return the outcome that its class describes."""
-        raise TypeError(f"no such effect: {effect!r}")
+        perform = _PERFORMERS.get(type(effect))
+        if perform is None:
+            raise TypeError(f"no such effect: {effect!r}")
+        return perform(self, effect)
 
-    @perform.register
+    @_performs(fx.FindStored)
     async def _(self, _effect: fx.FindStored) -> Stopped | None:
         uri = await self._find_stored()
         if uri is None or isinstance(uri, Stopped) or await self._is_kept_by_another():
@@ -122,7 +139,7 @@ class EffectHandler:
         )
         return self.services.brake.stop(Stop.LEDGER, reason)
 
-    @perform.register
+    @_performs(fx.PrepareInput)
     async def _(self, _effect: fx.PrepareInput) -> fx.NotReady | None:
         services = self.services
         if services.brake.stopped is not None:
@@ -136,7 +153,7 @@ class EffectHandler:
         self.sent_input = prepared
         return None
 
-    @perform.register
+    @_performs(fx.AwaitPermit)
     async def _(self, _effect: fx.AwaitPermit) -> Stopped | None:
         brake, limit = self.services.brake, self.services.limit
         await brake.wait()
@@ -147,7 +164,7 @@ class EffectHandler:
             await brake.wait()
         return brake.stopped
 
-    @perform.register
+    @_performs(fx.ClaimAttempt)
     async def _(self, effect: fx.ClaimAttempt) -> Claim:
         self.claimed_at = elapsed_since_boot()
         return await self.services.ledger.call(
@@ -156,13 +173,13 @@ class EffectHandler:
             )
         )
 
-    @perform.register
+    @_performs(fx.RenewClaim)
     async def _(self, effect: fx.RenewClaim) -> bool:
         return await self.services.ledger.call(
             lambda ledger: ledger.renew(effect.attempt, holder=self.holder)
         )
 
-    @perform.register
+    @_performs(fx.Send)
     async def _(self, effect: fx.Send) -> CreateOutcome:
         services = self.services
         if services.brake.stopped is not None:
@@ -192,7 +209,7 @@ class EffectHandler:
                 services.brake.stop(Stop.REJECTED, f"the provider answered {code}: {detail}")
         return outcome
 
-    @perform.register
+    @_performs(fx.WriteAccepted)
     async def _(self, effect: fx.WriteAccepted) -> State:
         prediction = effect.prediction
         return await self.services.ledger.call(
@@ -201,7 +218,7 @@ class EffectHandler:
             )
         )
 
-    @perform.register
+    @_performs(fx.WriteFound)
     async def _(self, effect: fx.WriteFound) -> Adoption:
         prediction = effect.prediction
         reply = dump_reply(prediction)
@@ -214,14 +231,14 @@ class EffectHandler:
             self.taken.add(prediction.id)
         return adoption
 
-    @perform.register
+    @_performs(fx.WriteSucceeded)
     async def _(self, effect: fx.WriteSucceeded) -> bool:
         reply = dump_reply(effect.prediction)
         return await self.services.ledger.call(
             lambda ledger: ledger.succeed(effect.attempt, reply=reply)
         )
 
-    @perform.register
+    @_performs(fx.Close)
     async def _(self, effect: fx.Close) -> bool:
         images = records_to_json(effect.records)
         if effect.state is State.FAILED and effect.error:
@@ -240,18 +257,18 @@ class EffectHandler:
             )
         )
 
-    @perform.register
+    @_performs(fx.ReadHistory)
     async def _(self, _effect: fx.ReadHistory) -> Sequence[Attempt]:
         return await self.services.ledger.call(
             lambda ledger: ledger.history(self.request.request_sha256)
         )
 
-    @perform.register
+    @_performs(fx.TakeResend)
     async def _(self, _effect: fx.TakeResend) -> bool:
         self.services.resends_left -= 1
         return self.services.resends_left >= 0
 
-    @perform.register
+    @_performs(fx.FindInList)
     async def _(self, effect: fx.FindInList) -> FindOutcome:
         attempt, age = effect.attempt, effect.attempt.steady_age
         if age is not None:
@@ -268,7 +285,7 @@ class EffectHandler:
             group.cancel_scope.cancel()
         return hide(outcome, self._secrets())
 
-    @perform.register
+    @_performs(fx.AwaitPoll)
     async def _(self, effect: fx.AwaitPoll) -> bool:
         return await self.services.schedule.pause(
             self.request.model,
@@ -279,18 +296,18 @@ class EffectHandler:
             most=self.services.policy.lease / 3,
         )
 
-    @perform.register
+    @_performs(fx.Poll)
     async def _(self, effect: fx.Poll) -> PollOutcome:
         outcome = hide(await self.services.provider.poll(effect.prediction_id), self._secrets())
         if isinstance(outcome, Polled) and outcome.prediction.status.is_final:
             self.services.schedule.observe(self.request.model, outcome.prediction, name=self.holder)
         return outcome
 
-    @perform.register
+    @_performs(fx.Cancel)
     async def _(self, effect: fx.Cancel) -> PollOutcome:
         return hide(await self.services.provider.cancel(effect.prediction_id), self._secrets())
 
-    @perform.register
+    @_performs(fx.StoreOutput)
     async def _(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
         async with self._download(effect.attempt):
             outcome = await self._store_output(effect)
@@ -309,7 +326,7 @@ class EffectHandler:
                 brake.note_delay(self.holder)
         return outcome
 
-    @perform.register
+    @_performs(fx.FindImage)
     async def _(self, effect: fx.FindImage) -> fx.StoreOutcome:
         record = self._build_record(effect.attempt, effect.prediction, effect.index, effect.polls)
         body = await self._read_spool(record)
@@ -319,7 +336,7 @@ class EffectHandler:
             self.services.ingest.find_image, self.request, record, limiter=self.services.threads
         )
 
-    @perform.register
+    @_performs(fx.EndRemoval)
     async def _(self, effect: fx.EndRemoval) -> Attempt | fx.NotReady:
         removal = self._removal()
         try:
@@ -327,7 +344,7 @@ class EffectHandler:
         except StoreError as error:
             return fx.NotReady(f"its removal was begun and can't be ended: {error}")
 
-    @perform.register
+    @_performs(fx.BringBack)
     async def _(self, effect: fx.BringBack) -> Attempt | fx.NotReady | str | None:
         removal = self._removal()
         try:
@@ -351,7 +368,7 @@ class EffectHandler:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self.services.threads)
 
-    @perform.register
+    @_performs(fx.Sleep)
     async def _(self, effect: fx.Sleep) -> None:
         await anyio.sleep(max(effect.seconds, 0.0))
 
@@ -362,13 +379,9 @@ class EffectHandler:
     async def _find_stored(self) -> str | Stopped | None:
         """Find a stored image of this request; a store that fails is asked again for a while."""
         services, failures = self.services, 0
-        if services.brake.stopped is None and services.ingest.is_known_absent(self.request):
-            return None
         while services.brake.stopped is None:
             try:
-                uri = await to_thread.run_sync(
-                    services.ingest.find, self.request, limiter=services.threads
-                )
+                uri = await self._look_for_stored(failures)
             except StoreError as error:
                 failures += 1
                 is_last_try = failures >= services.policy.store_tries
@@ -379,6 +392,21 @@ class EffectHandler:
                 services.brake.forget(self.holder)
                 return uri
         return services.brake.stopped
+
+    async def _look_for_stored(self, failures: int) -> str | None:
+        """Look once. Where the set is listed for that, one lists it for all that wait here.
+
+        After a failure nobody is waited for: how long a store may fail counts for each request.
+        """
+        ingest = self.services.ingest
+        if ingest.is_known_absent(self.request):
+            return None
+        if failures or not ingest.is_listing_due(self.request):
+            return await self._in_thread(lambda: ingest.find(self.request))
+        async with self.services.listing:
+            if self.services.brake.stopped is not None or ingest.is_known_absent(self.request):
+                return None
+            return await self._in_thread(lambda: ingest.find(self.request))
 
     async def _is_kept_by_another(self) -> bool:
         """Whether the ledger knows of the stored image: another run may have made it just now."""

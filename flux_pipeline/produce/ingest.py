@@ -159,6 +159,10 @@ class ImageIngest:
             for key in image_keys(request, index)
         )
 
+    def is_listing_due(self, request: Request) -> bool:
+        """Whether ``find`` would list the set, or soon will. Without a call."""
+        return self._keys.is_listing_due(image_key(request, 0))
+
     def find(self, request: Request) -> str | None:
         """The address of a stored image of this very request; None where there is none.
 

@@ -67,6 +67,11 @@ class StoredKeys:
             return False
         return key not in found.keys
 
+    def is_listing_due(self, key: str) -> bool:
+        """Whether its set is listed next, or after a few answers. Asks nobody."""
+        found = self._sets.get(_folder(key))
+        return found is None or not (found.is_too_large or self._is_fresh(found))
+
     def note_answer(self, key: str) -> None:
         """Note that the store has answered for a key."""
         self._sets.setdefault(_folder(key), _Listing()).answered += 1

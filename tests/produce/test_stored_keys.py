@@ -121,3 +121,25 @@ def test_a_set_that_can_not_be_listed_is_an_error_each_time() -> None:
     for _ in range(2):
         with pytest.raises(StoreError, match="gone"):
             keys.may_hold(key("new"))
+
+
+def test_a_listing_is_due_until_it_is_made_and_again_when_it_is_old(store: CountingStore) -> None:
+    clock = Clock()
+    keys = answered(store, clock)
+    assert keys.is_listing_due(key("new"))
+
+    keys.may_hold(key("new"))
+    assert not keys.is_listing_due(key("new"))
+
+    clock.now = 31.0
+    assert keys.is_listing_due(key("new"))
+
+
+def test_of_a_large_set_no_listing_is_due(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_keys, "_MOST", 1)
+    keys = answered(store)
+    keys.may_hold(key("new"))
+
+    assert not keys.is_listing_due(key("new"))
