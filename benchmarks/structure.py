@@ -7,6 +7,7 @@ the same on every machine, so speed can't be lost unseen where nobody measures i
 """
 
 import json
+import sqlite3
 import sys
 from collections import Counter
 from pathlib import Path
@@ -36,8 +37,16 @@ def count_calls(counts: Counter[str]) -> None:
         return send(self, prepared)
 
     http._request, s3.send = counted_request, counted_send  # noqa: SLF001
-    sa.event.listen(sa.Engine, "after_cursor_execute", lambda *_: counts.update(["statements"]))
-    sa.event.listen(sa.Engine, "commit", lambda *_: counts.update(["commits"]))
+
+    def note(statement: str) -> None:
+        if not statement.startswith("PRAGMA"):
+            counts["commits" if statement.startswith("COMMIT") else "statements"] += 1
+
+    # By the driver, which not every statement reaches through SQLAlchemy.
+    def listen(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_trace_callback(note)
+
+    sa.event.listen(sa.Engine, "connect", listen)
 
 
 def main() -> None:

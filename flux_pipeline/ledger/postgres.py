@@ -11,13 +11,15 @@ prepared.
 import difflib
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from flux_pipeline.errors import LedgerError
 from flux_pipeline.ledger.leases import Clock, Moment
+from flux_pipeline.ledger.transaction import Values
 
 _WRITERS = 7_362_915_404  # the advisory lock of all writers of attempts; any number does
 _LOCK = sa.text(
@@ -73,6 +75,12 @@ class PostgresDatabase:
     def is_dead(self, _lock_file: str) -> bool:
         """Return False: nothing proves a death here."""
         return False
+
+    def execute(
+        self, connection: Connection, statement: sa.Executable, values: Values
+    ) -> CursorResult[Any]:
+        """Execute a statement."""
+        return connection.execute(statement, values)
 
     def explain(self, error: SQLAlchemyError) -> str:
         """Say what Postgres's error code means here."""

@@ -261,9 +261,9 @@ def attempt_from(row: Any) -> Attempt:
         prediction_id,
         reply,
         error,
-        retryable,
+        bool(retryable),  # SQLite has numbers
         images,
-        recorded,
+        bool(recorded),
         resolution,
         claims,
     )

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from uuid import uuid4
 
@@ -17,7 +17,7 @@ from flux_pipeline.ledger import schema
 from flux_pipeline.ledger.base import Attempt
 from flux_pipeline.ledger.leases import HostClock, Moment
 from flux_pipeline.ledger.schema import RATES
-from flux_pipeline.ledger.transaction import Claimer, Transaction, in_pages
+from flux_pipeline.ledger.transaction import Claimer, Executed, Transaction, Values, in_pages
 from flux_pipeline.rate_limit import Grant, Kind, RateState, reserve, slow_down
 
 P = ParamSpec("P")
@@ -48,6 +48,12 @@ class Database(Protocol):
 
     def is_dead(self, lock_file: str, /) -> bool:
         """Return whether the process behind another lock file is proven to be gone."""
+        ...
+
+    def execute(
+        self, connection: Connection, statement: sa.Executable, values: Values, /
+    ) -> Executed:
+        """Execute a statement of ``transaction.Run``. Raises SQLAlchemyError."""
         ...
 
     def explain(self, error: SQLAlchemyError) -> str:
@@ -99,6 +105,7 @@ class SqlLedger:
         )
         self._reader = database.engine.execution_options(flux_reading=True)
         self._writing = threading.Lock()  # threads queue here, and don't poll SQLite's lock
+        self.execute = database.execute
         self.name = database.name
         self.lease_seconds = lease_seconds
 
@@ -231,7 +238,7 @@ class SqlLedger:
         def read_clock() -> Moment:
             return self._database.now(connection) if moment is None else moment
 
-        return Transaction(connection, read_clock, self._claimer)
+        return Transaction(connection, read_clock, self._claimer, self._database.execute)
 
 
 class SqlRates:
@@ -270,7 +277,8 @@ class SqlRates:
         """Load a kind's state, let the caller change it, and write it back."""
         name = f"{self._account}/{kind}"
         with self._ledger.relaxed_transaction() as (connection, moment):
-            found = connection.execute(_LOAD, {"at": name}).first()
+            run = partial(self._ledger.execute, connection)
+            found = run(_LOAD, {"at": name}).fetchone()
             same_clock = found is not None and found[0] == moment.boot
             row = _Row(
                 RateState(*found[1:]) if found is not None and same_clock else RateState(),
@@ -279,9 +287,9 @@ class SqlRates:
             yield row
             values = {**asdict(row.state), "boot": moment.boot}
             if found is None:
-                connection.execute(_FIRST, {"kind": name, **values})
+                run(_FIRST, {"kind": name, **values})
             else:
-                connection.execute(_SAVE, {"at": name, **values})
+                run(_SAVE, {"at": name, **values})
 
 
 @dataclass(slots=True)

@@ -6,11 +6,11 @@ the same: no write depends on the lock alone. The SQL statements are at the end 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -50,6 +50,26 @@ _IN_ONE_QUERY = 1000
 """Values of one IN list, and rows of one page: below the limits of every database."""
 
 
+class Executed(Protocol):
+    """What a statement did: the part of a cursor that drivers and SQLAlchemy have in common."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows an UPDATE changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row, which can be unpacked; None where there is none."""
+        ...
+
+
+Values: TypeAlias = Mapping[str, Any]
+Run: TypeAlias = Callable[[sa.Executable, Values], Executed]
+"""Executes a statement with its values. Each statement comes with the same names every time, and
+has no list of values (IN)."""
+Execute: TypeAlias = Callable[[Connection, sa.Executable, Values], Executed]
+
+
 @dataclass(frozen=True, slots=True)
 class Claimer:
     """The claiming process: its lease, its lock file, and how it tells that another one is dead."""
@@ -69,9 +89,14 @@ class Transaction:
     """Every method of ``Ledger``, within one transaction that its owner commits."""
 
     def __init__(
-        self, connection: Connection, read_clock: Callable[[], Moment], claimer: Claimer
+        self,
+        connection: Connection,
+        read_clock: Callable[[], Moment],
+        claimer: Claimer,
+        execute: Execute,
     ) -> None:
         self.connection = connection
+        self._run = partial(execute, connection)
         self._read_clock = read_clock
         self._claimer = claimer
         self._store_checked = claimer.store_id is None
@@ -86,7 +111,7 @@ class Transaction:
     ) -> Claim:
         """See ``Ledger.claim``."""
         self._check_store()
-        row = self.connection.execute(LATEST, {"sha": intent.request_sha256}).first()
+        row = self._run(LATEST, {"sha": intent.request_sha256}).fetchone()
         if row is None:
             if after:
                 raise LedgerError(
@@ -121,13 +146,13 @@ class Transaction:
         self, intent: Intent, holder: str, budgets: Sequence[Budget], *, after: Attempt | None
     ) -> Claim:
         """Write a new attempt, unless a budget forbids it."""
-        over = reserve(self.connection, budgets, intent.cost_micros)
+        over = reserve(self._run, budgets, intent.cost_micros)
         if over is not None:
             return over
         number = 1
         if after is not None:
             # First, because a unique index allows one latest attempt of a request.
-            self.connection.execute(UNSET_LATEST, _key(after))
+            self._run(UNSET_LATEST, _key(after))
             number = self._next_number(intent.request_sha256)
         now = self.now.wall
         attempt = Attempt(
@@ -150,7 +175,7 @@ class Transaction:
     def _restart_lease(self, attempt: Attempt, *, by: str, to: str, claims: int) -> bool:
         """Start the lease of an open attempt anew, for its holder or for another one."""
         values = {**_key(attempt), "by": by, "claim": attempt.claims, "claims": claims}
-        return self.connection.execute(RESTART_LEASE, values | self._lease(to)).rowcount == 1
+        return self._run(RESTART_LEASE, values | self._lease(to)).rowcount == 1
 
     def accept(self, attempt: Attempt, *, prediction_id: str | None, reply: str) -> State:
         """See ``Ledger.accept``."""
@@ -160,9 +185,9 @@ class Transaction:
         paid = {"id": prediction, "raw": raw, "key": rules.acceptance_of(prediction, raw)}
         # The usual case takes one statement: every paid prediction passes here.
         accepted = {**at, **paid, "was": State.INTENT.value, "word": State.ACCEPTED.value}
-        if self.connection.execute(ACCEPT, accepted).rowcount:
+        if self._run(ACCEPT, accepted).rowcount:
             return State.ACCEPTED
-        row = self.connection.execute(ATTEMPT, at).first()
+        row = self._run(ATTEMPT, at).fetchone()
         if row is None:
             return self._keep_lost(attempt, paid)
         return self._accept_again(row, paid)
@@ -177,9 +202,9 @@ class Transaction:
         raw = storable(reply)
         paid = {"id": prediction, "raw": raw, "key": rules.acceptance_of(prediction, raw)}
         at = _key(attempt)
-        if self.connection.execute(ADOPT, {**at, **paid}).rowcount:
+        if self._run(ADOPT, {**at, **paid}).rowcount:
             return Adoption.ADOPTED
-        row = self.connection.execute(ATTEMPT, at).one()
+        row = self._run(ATTEMPT, at).fetchone()
         held = row[len(COLUMNS)]
         if held == paid["key"]:
             return Adoption.HELD
@@ -188,17 +213,17 @@ class Transaction:
     def _is_taken(self, request_sha256: str, prediction_id: str | None) -> bool:
         """Whether an attempt of another request holds this id."""
         values = {"sha": request_sha256, "id": prediction_id}
-        return self.connection.execute(TAKEN, values).first() is not None
+        return self._run(TAKEN, values).fetchone() is not None
 
     def _is_awaited(self, row: Attempt) -> bool:
         """Whether an attempt of another request with the same input is without an id."""
         shared = row.intent.input_sha256
         values = {"sha": row.request_sha256, "shared": shared}
-        return bool(shared) and self.connection.execute(AWAITED, values).first() is not None
+        return bool(shared) and self._run(AWAITED, values).fetchone() is not None
 
     def _leave(self, row: Attempt) -> State:
         """Leave an id to another request; an attempt without an answer is free to be claimed."""
-        self.connection.execute(FREE_CLAIM, _key(row))
+        self._run(FREE_CLAIM, _key(row))
         return State.INTENT
 
     def _accept_again(self, found: Sequence[Any], paid: dict[str, Any]) -> State:
@@ -212,25 +237,25 @@ class Transaction:
             is_awaited=self._is_awaited(row),
         ):
             return self._leave(row)
-        state = rules.state_when_accepted(row.state, held, paid["key"], latest=latest)
+        state = rules.state_when_accepted(row.state, held, paid["key"], latest=bool(latest))
         if state is None:
             return self._keep_apart(row, paid, scopes)
         if state is row.state and held is not None:
             return State.DUPLICATE if state is State.DUPLICATE else State.ACCEPTED
         values = {**_key(row), **paid, "was": row.state.value, "word": state.value}
-        self.connection.execute(REOPEN, values)
+        self._run(REOPEN, values)
         if not rules.is_charged(row.state, accepted=held is not None):
-            charge(self.connection, load_scopes(scopes), row.intent.cost_micros)
+            charge(self._run, load_scopes(scopes), row.intent.cost_micros)
         return state
 
     def _keep_apart(self, row: Attempt, paid: dict[str, Any], scopes: str) -> State:
         """Keep a second paid creation of one attempt in a row of its own, charged too."""
         same = {"sha": row.request_sha256, "key": paid["key"]}
-        if self.connection.execute(SAME_ACCEPTANCE, same).first() is None:
+        if self._run(SAME_ACCEPTANCE, same).fetchone() is None:
             number = self._next_number(row.request_sha256)
             kept = replace(row, number=number, state=State.DUPLICATE, intent_at=self.now.wall)
             self._insert(_paid(kept, paid), scopes=scopes, acceptance=paid["key"], latest=False)
-            charge(self.connection, load_scopes(scopes), row.intent.cost_micros)
+            charge(self._run, load_scopes(scopes), row.intent.cost_micros)
         return State.DUPLICATE
 
     def _keep_lost(self, attempt: Attempt, paid: dict[str, Any]) -> State:
@@ -241,11 +266,11 @@ class Transaction:
         """
         if self._is_taken(attempt.request_sha256, paid["id"]):
             return State.INTENT
-        row = self.connection.execute(LATEST, {"sha": attempt.request_sha256}).first()
+        row = self._run(LATEST, {"sha": attempt.request_sha256}).fetchone()
         latest = None if row is None else attempt_from(row)
         state = rules.state_when_lost(attempt, latest)
         if latest is not None and state is State.ACCEPTED:
-            self.connection.execute(UNSET_LATEST, _key(latest))
+            self._run(UNSET_LATEST, _key(latest))
         lost = replace(attempt, state=state, intent=_storable_intent(attempt.intent))
         self._insert(_paid(lost, paid), acceptance=paid["key"], latest=state is State.ACCEPTED)
         return state
@@ -253,7 +278,7 @@ class Transaction:
     def succeed(self, attempt: Attempt, *, reply: str) -> bool:
         """See ``Ledger.succeed``."""
         values = {**_key(attempt), "raw": storable(reply)}
-        return self.connection.execute(SUCCEED, values).rowcount == 1
+        return self._run(SUCCEED, values).rowcount == 1
 
     def close(
         self,
@@ -280,21 +305,21 @@ class Transaction:
             "raw": None if reply is None else storable(reply),
             "how": None if resolution is None else storable(resolution),
         }
-        row = self.connection.execute(close_from(states), values).first()
+        row = self._run(close_from(states), values).fetchone()
         if row is None:
             return False
         cost, scopes, acceptance = row
         if not rules.is_charged(state, accepted=acceptance is not None):
-            charge(self.connection, load_scopes(scopes), -cost)
+            charge(self._run, load_scopes(scopes), -cost)
         return True
 
     def allow_retry(self, attempt: Attempt) -> bool:
         """See ``Ledger.allow_retry``."""
-        return self.connection.execute(ALLOW_RETRY, _key(attempt)).rowcount == 1
+        return self._run(ALLOW_RETRY, _key(attempt)).rowcount == 1
 
     def reopen(self, attempt: Attempt) -> bool:
         """See ``Ledger.reopen``."""
-        return self.connection.execute(REOPEN_PAID, _key(attempt)).rowcount == 1
+        return self._run(REOPEN_PAID, _key(attempt)).rowcount == 1
 
     def begin_pruning(self, attempt: Attempt, *, holder: str, images: str) -> Attempt | None:
         """See ``Ledger.begin_pruning``."""
@@ -309,7 +334,7 @@ class Transaction:
             "records": storable(images),
         }
         values |= self._lease(holder) | {"claims": attempt.claims + 1}
-        if not self.connection.execute(BEGIN_PRUNING, values).rowcount:
+        if not self._run(BEGIN_PRUNING, values).rowcount:
             return None
         return replace(
             attempt,
@@ -390,7 +415,7 @@ class Transaction:
         return not self.page(_BEFORE_ALL, limit=1)
 
     def _next_number(self, request_sha256: str) -> int:
-        highest = self.connection.scalar(HIGHEST_NUMBER, {"sha": request_sha256})
+        (highest,) = self._run(HIGHEST_NUMBER, {"sha": request_sha256}).fetchone()
         return int(highest or 0) + 1
 
     def _insert(
@@ -426,7 +451,7 @@ class Transaction:
             "resolution": None,
             "input_sha256": attempt.intent.input_sha256,
         }
-        self.connection.execute(INSERT, values | self._lease(attempt.holder))
+        self._run(INSERT, values | self._lease(attempt.holder))
 
     def _lease(self, holder: str) -> dict[str, Any]:
         """The columns of a lease that this process starts now."""
@@ -452,45 +477,45 @@ def in_pages(read_page: Callable[[tuple[str, int]], Sequence[Attempt]]) -> Itera
         after = (page[-1].request_sha256, page[-1].number)
 
 
-def reserve(connection: Connection, budgets: Sequence[Budget], cost: int) -> OverBudget | None:
+def reserve(run: Run, budgets: Sequence[Budget], cost: int) -> OverBudget | None:
     """Add ``cost`` to every budget, or to none and return the one that would be exceeded.
 
     The condition stands in the UPDATE itself: no reader's old sum can overspend.
     """
     limited = [budget for budget in budgets if budget.limit_micros is not None]
     for done, budget in enumerate(limited):
-        over = _reserve_one(connection, budget, cost)
+        over = _reserve_one(run, budget, cost)
         if over is not None:
-            charge(connection, (each.scope for each in limited[:done]), -cost)
+            charge(run, (each.scope for each in limited[:done]), -cost)
             return over
-    charge(connection, (each.scope for each in budgets if each.limit_micros is None), cost)
+    charge(run, (each.scope for each in budgets if each.limit_micros is None), cost)
     return None
 
 
-def _reserve_one(connection: Connection, budget: Budget, cost: int) -> OverBudget | None:
+def _reserve_one(run: Run, budget: Budget, cost: int) -> OverBudget | None:
     limit = budget.limit_micros or 0
     at = storable(budget.scope)
-    if connection.execute(ADD_WITHIN_LIMIT, {"at": at, "cost": cost, "most": limit}).rowcount:
+    if run(ADD_WITHIN_LIMIT, {"at": at, "cost": cost, "most": limit}).rowcount:
         return None
-    used = connection.scalar(USED, {"at": at})
+    used = run(USED, {"at": at}).fetchone()
     if used is None and cost <= limit:
-        connection.execute(FIRST_USE, {"scope": at, "used_micros": cost})
+        run(FIRST_USE, {"scope": at, "used_micros": cost})
         return None
-    return OverBudget(budget.scope, limit, max(0, limit - int(used or 0)))
+    return OverBudget(budget.scope, limit, max(0, limit - int(used[0] if used else 0)))
 
 
-def charge(connection: Connection, scopes: Iterable[str], cost: int) -> None:
+def charge(run: Run, scopes: Iterable[str], cost: int) -> None:
     """Add ``cost`` to the scopes whatever their limits: money that is gone, or (below 0) free."""
     names = list(dict.fromkeys(map(storable, scopes)))
     if not names:
         return
     values = {f"at{place}": name for place, name in enumerate(names)}
-    changed = connection.execute(_add_to(len(names)), {**values, "cost": cost}).rowcount
+    changed = run(_add_to(len(names)), {**values, "cost": cost}).rowcount
     if changed == len(names):
         return
     for name in names:  # the others were changed
-        if connection.scalar(USED, {"at": name}) is None:
-            connection.execute(FIRST_USE, {"scope": name, "used_micros": cost})
+        if run(USED, {"at": name}).fetchone() is None:
+            run(FIRST_USE, {"scope": name, "used_micros": cost})
 
 
 def dump_scopes(budgets: Sequence[Budget]) -> str:
@@ -524,10 +549,17 @@ def _storable_intent(intent: Intent) -> Intent:
 
 # Conditions that several statements share.
 _c = ATTEMPTS.c
+
+
+def _is_one_of(states: Iterable[State]) -> sa.ColumnElement[bool]:
+    """Not IN, whose values SQLAlchemy would write into the statement's text at each call."""
+    return sa.or_(sa.false(), *(_c.state == each.value for each in sorted(states)))
+
+
 _SAME_REQUEST = _c.request_sha256 == sa.bindparam("sha")
 _ANY_REQUEST = _c.request_sha256.in_(sa.bindparam("shas", expanding=True))
 _ONE_ATTEMPT = (_SAME_REQUEST, _c.number == sa.bindparam("at", type_=sa.Integer))
-_IS_OPEN = _c.state.in_([state.value for state in State if state.is_open])
+_IS_OPEN = _is_one_of(state for state in State if state.is_open)
 _SAME_CLAIM = (
     _c.holder == sa.bindparam("by"),
     # The same holder may have claimed it again after its lease: the count tells the two apart.
@@ -580,7 +612,7 @@ AWAITED = (
     .where(
         *_SHARED_INPUT,
         _c.request_sha256 != sa.bindparam("sha"),
-        _c.state.in_([state.value for state in sorted(WITHOUT_ID)]),
+        _is_one_of(WITHOUT_ID),
     )
     .limit(1)
 )
@@ -588,12 +620,12 @@ ATTEMPT = sa.select(*COLUMNS, _c.acceptance, _c.latest, _c.scopes).where(*_ONE_A
 SAME_ACCEPTANCE = sa.select(_c.number).where(_SAME_REQUEST, _c.acceptance == sa.bindparam("key"))
 
 # By hand: another attempt may follow, or what was believed to be gone is looked for by its id.
-ALLOW_RETRY = _UPDATE.where(
-    _c.latest, _c.state.in_([State.FAILED.value, State.REFUSED.value])
-).values(state=State.FAILED.value, retryable=True)
+ALLOW_RETRY = _UPDATE.where(_c.latest, _is_one_of([State.FAILED, State.REFUSED])).values(
+    state=State.FAILED.value, retryable=True
+)
 REOPEN_PAID = _UPDATE.where(
     _c.latest,
-    _c.state.in_([State.FAILED.value, State.EXPIRED.value]),
+    _is_one_of([State.FAILED, State.EXPIRED]),
     _c.prediction_id.is_not(None),
 ).values(state=State.ACCEPTED.value, error=None, retryable=False, images="[]", recorded=False)
 
@@ -613,12 +645,9 @@ SUCCEED = _UPDATE.where(_c.state == State.ACCEPTED.value).values(
 
 @cache
 def close_from(states: frozenset[State]) -> sa.UpdateBase:
-    """The statement that closes an attempt in one of these states.
-
-    A list of values (IN) would be written into the statement's text at each call.
-    """
+    """The statement that closes an attempt in one of these states."""
     return (
-        _UPDATE.where(sa.or_(sa.false(), *(_c.state == each.value for each in sorted(states))))
+        _UPDATE.where(_is_one_of(states))
         .where(
             sa.or_(
                 sa.and_(*(_c.state != each.value for each in sorted(CLAIMED_ALONE))),
