@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.loaders import JSONFileLoader
 from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.errors import StoreError
@@ -235,3 +236,15 @@ def test_the_client_is_bounded_and_wide_enough(variables: None) -> None:
     assert config.request_checksum_calculation == "when_required"
     assert config.response_checksum_validation == "when_required"
     assert config.retries == {"mode": "standard", "total_max_attempts": 5}
+
+
+def test_a_second_client_parses_no_description_again_and_looks_for_its_own_credentials(
+    variables: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_client(1)
+    monkeypatch.setattr(JSONFileLoader, "load_file", None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+
+    address = open_client(1).generate_presigned_url("list_buckets")
+
+    assert "another" in address
