@@ -18,6 +18,7 @@ from flux_pipeline.audit.findings import Finding, Kind
 from flux_pipeline.errors import LedgerError, StoreError
 from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.codec import load_request
+from flux_pipeline.lineage.arrays import values_of
 from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.record import ImageStatus, records_from_json
 from flux_pipeline.prediction import Status
@@ -300,8 +301,9 @@ def load_lineage(store: Store, inventory: Inventory) -> Iterator[Finding]:
         try:
             for _, table in read_parts(store, keys):
                 read += 1
-                for row in table.select(_LINEAGE_COLUMNS).to_pylist():
-                    _add_row(row, inventory, store.uri)
+                columns = [values_of(table.column(name)) for name in _LINEAGE_COLUMNS]
+                for row in zip(*columns, strict=True):
+                    _add_row(dict(zip(_LINEAGE_COLUMNS, row, strict=True)), inventory, store.uri)
         except StoreError as error:
             # A part that was deleted since the listing is no finding.
             if keys[read] in store.list(keys[read]):

@@ -43,6 +43,7 @@ from flux_pipeline.gallery.page import (
 )
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.iteration import map_ahead
+from flux_pipeline.lineage.arrays import array_of, flags_of, scalar_of
 from flux_pipeline.lineage.asked import read_asked
 from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
@@ -179,9 +180,10 @@ class _Builder:
         )
         self._read_packs()
         # A part that is read again may have lost rows, so all of its rows go first.
-        again = pa.array(sorted(known & set(todo)), pa.string())
-        stay = ~np.asarray(pc.is_in(self._manifest.rows.column("part"), again))
-        self._stale_rows |= self._manifest.keep(stay)
+        if again := sorted(known & set(todo)):
+            parts = self._manifest.rows.column("part")
+            stay = ~flags_of(pc.is_in(parts, array_of(again, pa.string())))
+            self._stale_rows |= self._manifest.keep(stay)
         for table in self._batches(todo):
             self._add(table)
         known.update(todo)
@@ -258,7 +260,8 @@ class _Builder:
 
     def _batches(self, parts: Sequence[str]) -> Iterator[pa.Table]:
         """Whole rows of this prompt set, with the key of their part."""
-        waiting, held = [SCHEMA.append(ROWS.field("part")).empty_table()], 0
+        nothing = pa.Table.from_batches([], SCHEMA.append(ROWS.field("part")))
+        waiting, held = [nothing], 0
         for key, table in read_parts(self._store, parts):
             origin = pa.array([key] * len(table), pa.string())
             waiting.append(table.append_column(ROWS.field("part"), origin))
@@ -346,7 +349,7 @@ def _ids(table: pa.Table) -> list[str]:
 
 
 def _images_version(rows: pa.Table) -> str:
-    is_stored = pc.equal(rows.column("status"), pa.scalar("stored"))
+    is_stored = pc.equal(rows.column("status"), scalar_of("stored", pa.string()))
     images = rows.column("image_sha256").filter(is_stored).drop_null()
     ordered = images.take(pc.sort_indices(images)).to_pylist()
     return hashlib.sha256("".join(map(str, ordered)).encode()).hexdigest()

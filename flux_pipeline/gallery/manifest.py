@@ -133,7 +133,7 @@ def load_manifest(store: Store, key: str) -> Manifest:
 
 
 def _decode(body: bytes) -> Manifest:
-    table = pq.read_table(pa.BufferReader(body))
+    table = pq.ParquetFile(pa.BufferReader(body)).read()  # ``read_table`` would import pandas
     about = json.loads(zlib.decompress(b64decode((table.schema.metadata or {})[_ABOUT])))
     if about.get("form") != FORM:
         return Manifest()

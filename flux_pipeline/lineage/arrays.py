@@ -1,11 +1,12 @@
-"""Builds Arrow arrays and scalars without pandas, which ``pa.array`` and ``pa.scalar`` import.
+"""Converts between Arrow and Python or NumPy without pandas, which pyarrow's own ways import.
 
-A process that makes images or looks for one needs no pandas: it would cost 51 MB and a quarter of a
-second.
+Those are ``pa.array``, ``pa.scalar``, ``to_numpy`` and times in ``to_pylist``. A process that makes
+images or looks for one needs no pandas: it would cost 51 MB and a quarter of a second.
 """
 
 from array import array
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 T = TypeVar("T")
+Number = TypeVar("Number", bound=np.generic)
 _CODES = {
     pa.int8(): "b",
     pa.int16(): "h",
@@ -24,6 +26,13 @@ _CODES = {
     pa.float64(): "d",
 }
 """Codes of the standard library's ``array``, which holds numbers as Arrow does."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICKS = {
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+    "us": timedelta(microseconds=1),
+}
+"""By unit of a time."""
 
 
 def array_of(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
@@ -50,6 +59,38 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
 def scalar_of(value: Any, kind: pa.DataType) -> Any:
     """One value as a scalar, for a comparison with a column."""
     return array_of([value], kind)[0]
+
+
+def values_of(column: Any) -> list[Any]:
+    """The values of a column or array as ``to_pylist`` has them, times in UTC."""
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    tick = _TICKS[column.type.unit]
+    ticks = column.cast(pa.int64()).to_pylist()
+    return [None if each is None else _EPOCH + each * tick for each in ticks]
+
+
+def flags_of(column: Any) -> npt.NDArray[np.bool_]:
+    """The booleans of a column or array, none of which is null, for NumPy."""
+    return numbers_of(column.cast(pa.uint8()), np.uint8).view(np.bool_)
+
+
+def numbers_of(column: Any, kind: type[Number]) -> npt.NDArray[Number]:
+    """The numbers of a column or array, which are of this kind and none of them null, for NumPy."""
+    chunks: list[Any] = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [
+        np.frombuffer(each.buffers()[1], kind, len(each), each.offset * np.dtype(kind).itemsize)
+        for each in chunks
+        if len(each)
+    ]
+    return np.concatenate([np.empty(0, kind), *parts])
+
+
+def rows_of(numbers: npt.NDArray[np.int64]) -> "pa.Array[Any]":
+    """Numbers of rows, for ``take``."""
+    return pa.Array.from_buffers(
+        pa.int64(), len(numbers), [None, pa.py_buffer(numbers.astype(np.int64).tobytes())]
+    )
 
 
 def mask_of(flags: npt.NDArray[np.bool_]) -> "pa.Array[Any]":

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
-from flux_pipeline.lineage.arrays import array_of
+from flux_pipeline.lineage.arrays import array_of, numbers_of
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
 from flux_pipeline.store.base import Store
@@ -256,7 +256,7 @@ def _requests_of(store: Store, keys: Iterable[str]) -> tuple[Fingerprints, froze
         }
         seen.update(about["read"])
         names = np.array([one in wanted for one in table.column("partition").to_pylist()], np.bool_)
-        found.append(np.asarray(table.column("request"), np.uint64)[names])
+        found.append(numbers_of(table.column("request"), np.uint64)[names])
     days = frozenset(seen) if known is None else None
     return np.concatenate([np.empty(0, np.uint64), *found]), days
 

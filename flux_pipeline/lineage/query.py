@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flux_pipeline.iteration import batched, map_ahead
-from flux_pipeline.lineage.arrays import array_of, mask_of, scalar_of
+from flux_pipeline.lineage.arrays import array_of, flags_of, mask_of, rows_of, scalar_of
 from flux_pipeline.lineage.parts import list_parts
 from flux_pipeline.lineage.record import EMULATED, ImageRecord
 from flux_pipeline.lineage.schema import SCHEMA, batch_to_records
@@ -108,7 +108,7 @@ class Snapshot:
         some rows are left.
         """
         for place, rows in self._matches(conditions):
-            yield self._read(place, columns).take(rows)
+            yield self._read(place, columns).take(rows_of(rows))
 
     def read(self, conditions: Sequence[Condition], schema: pa.Schema) -> pa.Table:
         """The rows that meet all conditions as one table of this schema, the first row first."""
@@ -138,7 +138,7 @@ class Snapshot:
         for condition in conditions:
             if mask.any():
                 values = self._read(place, condition.columns).columns
-                mask &= np.asarray(condition.test(*values).fill_null(_FALSE))
+                mask &= flags_of(condition.test(*values).fill_null(_FALSE))
         return np.flatnonzero(mask)[::-1]
 
     def _no_rows(self, place: _Place) -> Mask:
@@ -161,7 +161,7 @@ class Snapshot:
         found = list(self._matches([shared]))
         candidates = Candidates()
         for place, rows in found:
-            table = self._read(place, [*KEY_COLUMNS, PART]).take(rows)
+            table = self._read(place, [*KEY_COLUMNS, PART]).take(rows_of(rows))
             candidates.add(table, [str(part) for part in table.column(PART).to_pylist()])
         current = candidates.current()
         hidden = {}

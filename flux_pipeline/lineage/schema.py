@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flux_pipeline.lineage.arrays import array_of
+from flux_pipeline.lineage.arrays import array_of, values_of
 from flux_pipeline.lineage.columns import LINEAGE_COLUMNS, REQUIRED, Column
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
 
@@ -56,7 +56,7 @@ def records_to_batch(records: Iterable[ImageRecord]) -> pa.RecordBatch:
 
 def batch_to_records(batch: pa.RecordBatch | pa.Table) -> Iterator[ImageRecord]:
     """The records of a batch or table that has at least the columns of SCHEMA."""
-    columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
+    columns = [values_of(batch.column(name)) for name in SCHEMA.names]
     status = SCHEMA.get_field_index("status")
     for row in zip(*columns, strict=True):
         values = dict(zip(SCHEMA.names, row, strict=True))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.lineage.arrays import array_of, mask_of, scalar_of
+from flux_pipeline.lineage.arrays import array_of, flags_of, mask_of, rows_of, scalar_of, values_of
 
 
-def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
+def values_of_kind(kind: pa.DataType) -> st.SearchStrategy[Any]:
     if pa.types.is_string(kind):
         return st.text()
     if pa.types.is_binary(kind):
@@ -18,6 +18,8 @@ def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
         return st.booleans()
     if pa.types.is_floating(kind):
         return st.floats(width=32, allow_nan=False)
+    if pa.types.is_timestamp(kind):
+        return st.integers(-(10**12), 10**14)  # ms that Python's dates reach
     bits = kind.bit_width
     low, high = (0, 2**bits) if kind == pa.uint64() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     return st.integers(low, high - 1)
@@ -40,7 +42,7 @@ KINDS = [
 
 @given(st.data(), st.sampled_from(KINDS))
 def test_it_is_what_pyarrow_makes_of_the_same_values(data: st.DataObject, kind: Any) -> None:
-    values = data.draw(st.lists(st.none() | values_of(kind), max_size=20))
+    values = data.draw(st.lists(st.none() | values_of_kind(kind), max_size=20))
 
     found = array_of(values, kind)
 
@@ -69,11 +71,30 @@ def test_what_does_not_fit_is_an_error(value: object, kind: Any) -> None:
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_numpys_booleans_become_arrows(flags: list[bool]) -> None:
-    assert mask_of(np.array(flags, np.bool_)).to_pylist() == flags
+    mask = mask_of(np.array(flags, np.bool_))
+    assert mask.to_pylist() == flags
+    assert flags_of(mask).tolist() == flags
+    assert flags_of(pa.chunked_array([mask, mask.slice(1)], pa.bool_())).tolist() == [
+        *flags,
+        *flags[1:],
+    ]
+
+
+@given(st.data(), st.sampled_from(KINDS))
+def test_a_columns_values_are_those_that_pyarrow_gives(data: st.DataObject, kind: Any) -> None:
+    found = array_of(data.draw(st.lists(st.none() | values_of_kind(kind), max_size=20)), kind)
+
+    assert values_of(found) == found.to_pylist()
+
+
+def test_rows_are_taken_by_numpys_numbers() -> None:
+    table = pa.table({"name": ["a", "b", "c"]})
+    taken = table.take(rows_of(np.array([2, 0], np.int64)))
+    assert taken.column("name").to_pylist() == ["c", "a"]
 
 
 @given(st.data(), st.sampled_from(KINDS))
 def test_a_scalar_is_its_value(data: st.DataObject, kind: pa.DataType) -> None:
-    value = data.draw(values_of(kind))
+    value = data.draw(values_of_kind(kind))
     assert scalar_of(value, kind).equals(array_of([value], kind)[0])
     assert scalar_of(value, kind).type == kind
