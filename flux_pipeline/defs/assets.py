@@ -58,16 +58,19 @@ def build_assets(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> 
     )
     def make(context: dg.AssetExecutionContext) -> Any:
         image_producer: ImageProducer = context.resources.image_producer
+        from flux_pipeline.defs.history import together
+
         events = SetEvents(prompt_set, context, image_producer, followers)
         outcome = Outcome(context.run.run_id)
         with reported_errors():
             single, over_all = split_checks(events.checks, by_partition=by_partition)
-            with events.reports() as reports:
-                yield from events.prompts()
-                for report in reports:
-                    done = outcome.add(report)
-                    yield events.images(report) if done else events.failure(report)
-                    yield from partition_checks(single, report, context.instance)
+            with events.reports() as groups:
+                with together(context.instance):
+                    yield from events.prompts()
+                for reports in groups:
+                    with together(context.instance):
+                        yield from events.images(reports, outcome)
+                        yield from partition_checks(single, reports, context.instance)
             check_input = CheckInput(
                 prompt_set.name, events.store, outcome, events.spent, events.stale_partitions()
             )

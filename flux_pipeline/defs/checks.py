@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
-from flux_pipeline.defs.data_versions import Target, find_target
+from flux_pipeline.defs.data_versions import Target, find_targets
 from flux_pipeline.defs.metadata import Metadata
 from flux_pipeline.defs.run_summary import NOT_STORED, Outcome, RunFindings, missing_images
 from flux_pipeline.errors import FluxPipelineError, ImageError, StoreError
@@ -110,14 +110,18 @@ def split_checks(
 
 
 def partition_checks(
-    selected: Iterable[dg.AssetCheckKey], report: PartitionReport, instance: dg.DagsterInstance
+    selected: Iterable[dg.AssetCheckKey],
+    reports: Sequence[PartitionReport],
+    instance: dg.DagsterInstance,
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Evaluate COMPLETE for a finished partition, if selected. Call it after its images' event."""
+    """Evaluate COMPLETE for finished partitions, where selected, after their images' events."""
     for check in selected:
-        named = dict(islice(missing_images(report), MOST_NAMED))
-        verdict = completeness(report.tally, named)
-        target = find_target(instance, check.asset_key, report.partition)
-        yield evaluation(check, CHECKS[check.name], verdict, target, report.partition)
+        targets = find_targets(instance, check.asset_key, [each.partition for each in reports])
+        for report in reports:
+            named = dict(islice(missing_images(report), MOST_NAMED))
+            verdict = completeness(report.tally, named)
+            target = targets.get(report.partition)
+            yield evaluation(check, CHECKS[check.name], verdict, target, report.partition)
 
 
 def run_checks(

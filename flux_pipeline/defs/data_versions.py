@@ -6,7 +6,7 @@ is the class of a check's target, which has no public name; tests hold both agai
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -55,21 +55,43 @@ def find_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str
     return {partition: each[DATA_VERSION] for partition, each in tags.items() if each}
 
 
-def find_target(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
-) -> Target | None:
-    """Look up the latest materialization of an asset or partition, for a check on it to name.
+def find_target(instance: dg.DagsterInstance, key: dg.AssetKey) -> Target | None:
+    """Look up the latest materialization of an asset, for a check on it to name.
 
-    A check without this target shows in the UI as one on an older event, and the partition as
-    unchecked.
+    A check without this target shows in the UI as one on an older event.
     """
-    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
-    latest = instance.fetch_materializations(wanted, limit=1).records
-    if not latest:
-        return None
-    return Target(
-        storage_id=latest[0].storage_id, run_id=latest[0].run_id, timestamp=latest[0].timestamp
-    )
+    latest = instance.fetch_materializations(key, limit=1).records
+    return _target(latest[0]) if latest else None
+
+
+def find_targets(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str]
+) -> Mapping[str, Target]:
+    """As ``find_target``, by partition: without it the UI shows a partition as unchecked."""
+    latest = find_latest(instance, key, partitions)
+    return {partition: _target(record) for partition, record in latest.items()}
+
+
+def _target(record: dg.EventLogRecord) -> Target:
+    return Target(storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp)
+
+
+def find_latest(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str]
+) -> Mapping[str, dg.EventLogRecord]:
+    """The latest materialization of each of these partitions that has one, in two queries.
+
+    Meant to be called for a group of partitions: a query costs Dagster a millisecond.
+    """
+    if not partitions:
+        return {}
+    event = dg.DagsterEventType.ASSET_MATERIALIZATION
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(key, event, set(partitions))
+    if not ids:
+        return {}
+    wanted = dg.AssetRecordsFilter(key, storage_ids=list(ids.values()))
+    found = instance.fetch_materializations(wanted, limit=len(ids)).records
+    return {record.partition_key or "": record for record in found}
 
 
 def find_stale_partitions(

@@ -16,6 +16,7 @@ import dagster as dg
 from flux_pipeline.defs.checks import CURRENT
 from flux_pipeline.defs.data_versions import (
     Upstream,
+    find_latest,
     find_stale_partitions,
     find_upstream,
     find_versions,
@@ -37,6 +38,7 @@ from flux_pipeline.defs.partitions import (
     requests_by_partition,
     run_partitions,
 )
+from flux_pipeline.defs.run_summary import Outcome
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.selection import read_selection
@@ -140,8 +142,8 @@ class SetEvents:
             )
 
     @contextmanager
-    def reports(self) -> Iterator[Iterator[PartitionReport]]:
-        """Make the images; give the report of each partition when it is finished.
+    def reports(self) -> Iterator[Iterator[Sequence[PartitionReport]]]:
+        """Make the images; give the reports of the partitions that are finished, as they come.
 
         Raises:
             FluxPipelineError: At the start or the end of the block.
@@ -173,7 +175,7 @@ class SetEvents:
                     say=partial(self._log_progress, producer),
                     followers=self._followers_in_run(),
                 ) as reports:
-                    yield reports
+                    yield reports.groups()
                 noted.close(self._partitions)
             except GeneratorExit:
                 given_up = True
@@ -242,8 +244,20 @@ class SetEvents:
             ]
         )
 
-    def images(self, report: PartitionReport) -> dg.AssetMaterialization:
-        """Materialize the images of a finished partition."""
+    def images(
+        self, reports: Sequence[PartitionReport], outcome: Outcome
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation]:
+        """Materialize the images of finished partitions, or say why they are not made."""
+        previews = self._earlier_previews(reports)
+        for report in reports:
+            if outcome.add(report):
+                yield self._materialization(report, previews.get(report.partition, {}))
+            else:
+                yield self._failure(report)
+
+    def _materialization(
+        self, report: PartitionReport, preview: Mapping[str, dg.MetadataValue]
+    ) -> dg.AssetMaterialization:
         used = {
             **self._prompts_used.tags(self._versions[report.partition]),
             **self._sources_used(report.partition),
@@ -252,11 +266,11 @@ class SetEvents:
             self.keys.images,
             partition=report.partition,
             description=images_line(report),
-            metadata={**self._earlier_preview(report), **images_metadata(report)},
+            metadata={**preview, **images_metadata(report)},
             tags={**version_tags(images_version(report.records), IMAGES_VERSION), **used},
         )
 
-    def failure(self, report: PartitionReport) -> dg.AssetObservation:
+    def _failure(self, report: PartitionReport) -> dg.AssetObservation:
         """Observe a partition that is not made: its page shows the reason, not the log alone."""
         is_failed = report.tally.failed or report.tally.held or not report.tally.unsent
         return dg.AssetObservation(
@@ -350,14 +364,22 @@ class SetEvents:
             found.append((upstream, versions))
         return found
 
-    def _earlier_preview(self, report: PartitionReport) -> Mapping[str, dg.MetadataValue]:
-        """The previews of the partition's last event, where this run has no new ones."""
-        if any(result.thumbnail for result in report.results):
-            return {}
-        wanted = dg.AssetRecordsFilter(self.keys.images, asset_partitions=[report.partition])
-        found = self.context.instance.fetch_materializations(wanted, limit=1).records
-        event = found[0].asset_materialization if found else None
-        return {PREVIEW: event.metadata[PREVIEW]} if event and PREVIEW in event.metadata else {}
+    def _earlier_previews(
+        self, reports: Sequence[PartitionReport]
+    ) -> Mapping[str, Mapping[str, dg.MetadataValue]]:
+        """By partition the preview of its last event, of those that have no new one in this run."""
+        without = [
+            report.partition
+            for report in reports
+            if not any(result.thumbnail for result in report.results)
+        ]
+        return {
+            partition: {PREVIEW: event.metadata[PREVIEW]}
+            for partition, record in find_latest(
+                self.context.instance, self.keys.images, without
+            ).items()
+            if (event := record.asset_materialization) and PREVIEW in event.metadata
+        }
 
     def _log_progress(self, producer: "Producer", line: str) -> None:
         self.context.log.info(line)

@@ -1,39 +1,74 @@
-"""Dagster's history of runs in SQLite, over one connection for each of its files.
+"""Dagster's history of runs in SQLite, over one connection for each file, and written in groups.
 
-Dagster's own storage makes an engine and a connection for every call, so that each statement is
-compiled anew, and each event of a run costs about twice the CPU. Tables, statements and files are
-Dagster's, and other processes may use its own storage on them at the same time.
+Dagster's own storage makes an engine and a connection for every call, looks up the tables' columns
+for every event, and writes each in two to four transactions. Tables and files are Dagster's, and
+other processes may use its own storage on them at the same time.
+
+``dagster.yaml`` names it as ``storage: custom``; ``flux-pipeline run`` uses it also where that file
+names no storage, or Dagster's own for SQLite.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
 
+import dagster as dg
+from dagster._config import Field, StringSource
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.events import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+)
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, insert, text
 
 _MOST_OPEN = 4
 """Files: the one over all runs, and one for each of the last runs."""
 _BUSY_SECONDS = 60
 """How long a call waits for another process's write; as Dagster's own."""
+_MOST_WAITING = 200
+"""Events of a group that wait to be written; each is some 5 kB, with a preview 20."""
+_HOME = "DAGSTER_HOME"
+_INSERT = insert(SqlEventLogStorageTable)
+_LAST_ID = text("SELECT last_insert_rowid()")
 
 
 class SqliteHistory(DagsterSqliteStorage):
-    """Runs, events and schedules in the folder that ``dagster.yaml`` names, as Dagster has them."""
+    """Runs, events and schedules in ``base_dir``, without one in DAGSTER_HOME, as Dagster's own."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
         self._event_log_storage = SqliteEvents(_event_logs_directory(base_dir))
 
     @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """What ``dagster.yaml`` may say."""
+        return {"base_dir": Field(StringSource, is_required=False)}
+
+    @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> "SqliteHistory":
-        """Made by Dagster for what ``launch.open_instance`` puts in place of its own."""
-        return cls(config_value["base_dir"], inst_data)
+        """Made by Dagster for what ``dagster.yaml`` names.
+
+        Raises:
+            dagster.DagsterInvariantViolationError: Neither ``base_dir`` nor DAGSTER_HOME is set.
+        """
+        folder = config_value.get("base_dir") or os.environ.get(_HOME)
+        if not folder:
+            message = (
+                f"dagster.yaml: storage: set {_HOME}, or base_dir to the folder of the history"
+            )
+            raise dg.DagsterInvariantViolationError(message)
+        return cls.from_local(str(Path(folder).expanduser()), inst_data)
 
 
 class SqliteEvents(SqliteEventLogStorage):
@@ -41,45 +76,193 @@ class SqliteEvents(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
-        self._engines: dict[str, Engine] = {}
-        """By file; the one that was used last is the last."""
+        self._db_lock: Any = RLock()  # of one thread: a write reads in between
+        self._files: dict[str, _OpenFile] = {}
+        """By run; the one that was used last is the last."""
+        self._writing: Connection | None = None
+        """The connection to the file over all runs, while events are written to it."""
+        self._waiting: list[dg.EventLogEntry] = []
+        self._groups = 0
+        self._tables: set[str] = set()
+        self._has_columns = False
         self._process = os.getpid()
 
     @contextmanager
-    def _connect(self, shard: str) -> Iterator[Connection]:
-        if shard not in self._initialized_dbs:  # Dagster makes the tables, where they are missing
-            with super()._connect(shard) as connection:
-                yield connection
-            return
-        with self._db_lock, self._engine(shard).begin() as connection:
-            yield connection
+    def together(self) -> Iterator[None]:
+        """Write what is stored in the block in a few transactions, at its end at the latest.
 
-    def _engine(self, shard: str) -> Engine:
-        if self._process != os.getpid():  # SQLite's connections must not be used after a fork
-            self._engines, self._process = {}, os.getpid()
-        engine = self._engines.pop(shard, None) or create_engine(
-            self.conn_string_for_shard(shard),
-            connect_args={"timeout": _BUSY_SECONDS},
-            pool_size=1,
-            max_overflow=0,
+        Whoever reads in this process sees all of it. After an exception in the block the rest is
+        written with the next event, which Dagster stores for the failure; a process that is killed
+        in the block has not stored the rest.
+        """
+        with self._db_lock:
+            self._groups += 1
+        try:
+            yield
+        finally:
+            with self._db_lock:
+                self._groups -= 1
+        self._write_waiting()
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        """Store an event, after those that wait."""
+        with self._db_lock:
+            self._forget_parent()
+            self._waiting.append(event)
+            # A log message's error would be swallowed by Dagster, with the events that waited.
+            is_full = len(self._waiting) >= _MOST_WAITING and event.is_dagster_event
+            if is_full or not self._groups:
+                self._write_waiting()
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Store what Dagster has collected, where DAGSTER_EVENT_BATCH_SIZE is set."""
+        with self._db_lock:
+            self._write_waiting()
+            self._write(events)
+
+    def _write_waiting(self) -> None:
+        with self._db_lock:
+            events, self._waiting = self._waiting, []
+            if events:
+                self._write(events)
+
+    def _write(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Write each event to its run's file, and as Dagster those of ``_is_mirrored`` to both."""
+        rows = [self._event_to_row(event) for event in events]
+        for run_id in dict.fromkeys(event.run_id for event in events):
+            with self._connect(run_id) as connection:
+                connection.execute(_INSERT, [row for row in rows if row["run_id"] == run_id])
+        mirrored = [each for each in zip(events, rows, strict=True) if _is_mirrored(each[0])]
+        if mirrored:
+            with self._connect(INDEX_SHARD_NAME) as connection:
+                self._writing = connection
+                try:
+                    self._mirror(connection, *zip(*mirrored, strict=True))
+                finally:
+                    self._writing = None
+
+    def _mirror(
+        self,
+        connection: Connection,
+        events: Sequence[dg.EventLogEntry],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> None:
+        connection.execute(_INSERT, rows)
+        # SQLite gives each row the id after the greatest, and nobody else writes meanwhile.
+        end = connection.execute(_LAST_ID).scalar_one() + 1
+        numbered = list(zip(events, range(end - len(events), end), strict=True))
+        of_assets = [each for each in numbered if each[0].dagster_event_type in ASSET_EVENTS]
+        if of_assets:
+            self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+        # Of an asset's row the last event of each type counts: each overwrites the same columns.
+        last = {
+            (event.get_dagster_event().asset_key, event.dagster_event_type): (event, number)
+            for event, number in of_assets
+        }
+        for event, number in sorted(last.values(), key=lambda each: each[1]):
+            self._store_asset_event(connection, event, number)
+        for event, number in numbered:
+            if event.dagster_event_type in ASSET_CHECK_EVENTS:
+                self.store_asset_check_event(event, number)
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether there is such a table; looked up until it is there."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
+
+    def _has_asset_key_index_cols_on_connection(self, conn: Connection) -> bool:
+        self._has_columns = self._has_columns or super()._has_asset_key_index_cols_on_connection(
+            conn
         )
-        self._engines[shard] = engine
-        if len(self._engines) > _MOST_OPEN:
-            self._engines.pop(next(iter(self._engines))).dispose()
-        return engine
+        return self._has_columns
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock:
+            if self._writing is not None and shard == INDEX_SHARD_NAME:
+                yield self._writing
+                return
+            self._forget_parent()
+            self._write_waiting()
+            file = self._open(shard)
+            if file is None:  # Dagster makes the tables, where they are missing
+                self._initialized_dbs.discard(shard)
+                with super()._connect(shard) as connection:
+                    yield connection
+                return
+            with file.engine.begin() as connection:
+                yield connection
+
+    def _open(self, shard: str) -> "_OpenFile | None":
+        """The open file; None for one that was not used yet, or was moved away since."""
+        file, identity = self._files.pop(shard, None), _identify(self.path_for_shard(shard))
+        if file is not None and file.identity != identity:
+            file.engine.dispose()
+            return None
+        if file is None and (identity is None or shard not in self._initialized_dbs):
+            return None
+        if file is None:
+            engine = create_engine(
+                self.conn_string_for_shard(shard),
+                connect_args={"timeout": _BUSY_SECONDS},
+                pool_size=1,
+                max_overflow=0,
+            )
+            file = _OpenFile(engine, identity)
+        self._files[shard] = file
+        if len(self._files) > _MOST_OPEN:
+            self._files.pop(next(iter(self._files))).engine.dispose()
+        return file
+
+    def _forget_parent(self) -> None:
+        """After a fork: SQLite's connections must not be used, and what waits is the parent's."""
+        if self._process != os.getpid():
+            self._files, self._waiting, self._process = {}, [], os.getpid()
 
     def _close(self) -> None:
         with self._db_lock:
-            for engine in self._engines.values():
-                engine.dispose()
-            self._engines.clear()
+            for file in self._files.values():
+                file.engine.dispose()
+            self._files.clear()
 
     def wipe(self) -> None:
         """Close the files before they are deleted."""
         self._close()
+        self._waiting = []
         super().wipe()
 
     def dispose(self) -> None:
         """Stop watching the files, and close them."""
         super().dispose()
         self._close()
+
+
+class _OpenFile(NamedTuple):
+    engine: Engine
+    identity: tuple[int, int] | None
+    """Of the file that it was opened for."""
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_mirrored(event: dg.EventLogEntry) -> bool:
+    """Whether Dagster also writes it to the file over all runs."""
+    kind = event.dagster_event_type if event.is_dagster_event else None
+    return (
+        kind in ASSET_EVENTS
+        or kind in ASSET_CHECK_EVENTS
+        or kind in EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+    )
+
+
+def together(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
+    """``SqliteEvents.together`` of this instance; with another storage a block without effect."""
+    storage = instance.event_log_storage
+    return storage.together() if isinstance(storage, SqliteEvents) else nullcontext()

@@ -30,6 +30,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from flux_pipeline.defs.history import together
 from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys, asset_keys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
 from flux_pipeline.defs.run_summary import explain_failure
@@ -56,6 +57,7 @@ _QUOTED = re.compile(r"'.*?'")
 _INSTALL = "install it (for Postgres flux-pipeline[postgres]), or correct dagster.yaml"
 _STORAGES = frozenset({"storage", "run_storage", "event_log_storage", "schedule_storage"})
 """Keys of ``dagster.yaml`` that say where runs are kept."""
+_HISTORY = {"module": "flux_pipeline.defs.history", "class": "SqliteHistory"}
 _NEXT = "the next run resumes what was accepted"
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -214,8 +216,7 @@ def _explain_sqlite(folder: Path, said: str) -> str:
 
 def _history_in(base: Path) -> Mapping[str, Any]:
     """The storage that keeps its connections, as ``dagster.yaml`` would name it."""
-    names = {"module": "flux_pipeline.defs.history", "class": "SqliteHistory"}
-    return {**names, "config": {"base_dir": str(base)}}
+    return {**_HISTORY, "config": {"base_dir": str(base)}}
 
 
 def _sqlite_base(folder: Path) -> Path | None:
@@ -226,14 +227,15 @@ def _sqlite_base(folder: Path) -> Path | None:
         return folder
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    match config:
-        case {"storage": {"sqlite": {"base_dir": str(base)}}}:
+    if config is not None and not isinstance(config, dict):
+        return None
+    match (config or {}).get("storage"):
+        case {"sqlite": {"base_dir": str(base)}}:
             return Path(base)
-        case None:
-            return folder
-        case dict() if _STORAGES.isdisjoint(config):
-            return folder
-    return None
+        case {"custom": dict(custom)} if custom.items() >= _HISTORY.items():
+            base = (custom.get("config") or {}).get("base_dir", folder)
+            return Path(base) if isinstance(base, str | Path) else None
+    return folder if _STORAGES.isdisjoint(config or {}) else None
 
 
 def launch_set(
@@ -322,17 +324,18 @@ def _launch_job(
         job = job.get_subset(asset_selection=assets)
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), _REPOSITORY)
     run_id = str(uuid4())
-    run = instance.create_run_for_job(
-        job,
-        run_id=run_id,
-        run_config=_QUIET,
-        tags={
-            **tags,
-            "dagster/max_retries": "0",
-            _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}",
-        },
-        remote_job_origin=repository.get_job_origin(job_name),
-    )
+    with together(instance):  # two events for each partition, which say that it is planned
+        run = instance.create_run_for_job(
+            job,
+            run_id=run_id,
+            run_config=_QUIET,
+            tags={
+                **tags,
+                "dagster/max_retries": "0",
+                _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}",
+            },
+            remote_job_origin=repository.get_job_origin(job_name),
+        )
     result = execute_run(InMemoryJob(job), run, instance)
     ended = instance.get_run_by_id(run_id)
     if ended is not None and ended.tags.get("dagster/failure_reason") == _INTERRUPTED:

@@ -6,6 +6,7 @@ is never lost, and a caller that reads its reports slowly holds up no paid image
 
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import (
@@ -13,6 +14,7 @@ from contextlib import (
     ExitStack,
     asynccontextmanager,
     contextmanager,
+    suppress,
 )
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -73,6 +75,7 @@ LEFT_RUNNING = "stopped: %d predictions run on; the next run resumes them by id"
 """The warning of a run that was interrupted; its argument is how many the provider goes on with."""
 SAY_EVERY = 5.0
 """s between two lines of progress; in Dagster's log each costs 2-4 ms."""
+_MOST_AT_ONCE = 100
 _THREADS = 8  # that decode and store; images.inspection lets as many decode as there are cores
 Partitions = Iterable[tuple[str, Iterable[Request]]]
 
@@ -128,7 +131,7 @@ class Producer:
         expected: int = 0,
         say: Callable[[str], None] | None = None,
         followers: Followers | None = None,
-    ) -> Iterator[Iterator[PartitionReport]]:
+    ) -> Iterator["Reports"]:
         """Yield an iterator of reports, one for each partition, in the order they finish.
 
         ``asked`` is the number of requests, as far as known: it sets how many of unknown fate may
@@ -171,7 +174,7 @@ class Producer:
                 end = OpenStream(partial(_end, stack, portal, future, engines))
             try:
                 raise_signals(came)
-                yield _iterate_reports(portal, receive, progress, say or _say_nothing)
+                yield Reports(_report_groups(portal, receive, progress, say or _say_nothing))
                 future.result()
             finally:
                 end()
@@ -273,27 +276,49 @@ class Producer:
         return self.ledger.known_ids(prediction_ids) | self.not_ours.intersection(prediction_ids)
 
 
-def _iterate_reports(
+class Reports(Iterator[PartitionReport]):
+    """The reports of finished partitions: an iterator of each, or of those that are there."""
+
+    def __init__(self, groups: Iterator[Sequence[PartitionReport]]) -> None:
+        self._groups = groups
+        self._ready: deque[PartitionReport] = deque()
+
+    def __next__(self) -> PartitionReport:
+        """Wait for the next one."""
+        while not self._ready:
+            self._ready.extend(next(self._groups))
+        return self._ready.popleft()
+
+    def groups(self) -> Iterator[Sequence[PartitionReport]]:
+        """Wait for the next one and give it with all that have finished too, at most 100."""
+        return self._groups
+
+
+def _report_groups(
     portal: BlockingPortal,
     receive: MemoryObjectReceiveStream[PartitionReport],
     progress: Progress,
     say: Callable[[str], None],
-) -> Iterator[PartitionReport]:
+) -> Iterator[Sequence[PartitionReport]]:
     """Yield the reports, and say the progress in between, also while no report comes."""
 
-    async def next_one(patience: float) -> PartitionReport | None:
+    async def next_ones(patience: float) -> Sequence[PartitionReport]:
+        found: list[PartitionReport] = []
         with anyio.move_on_after(patience):
-            return await receive.receive()
-        return None
+            found.append(await receive.receive())
+            with suppress(anyio.WouldBlock, anyio.EndOfStream):
+                while len(found) < _MOST_AT_ONCE:
+                    found.append(receive.receive_nowait())
+        return found
 
     said_at = time.monotonic()
     while True:
         try:
-            report = portal.call(next_one, max(said_at + SAY_EVERY - time.monotonic(), 0.0))
+            reports = portal.call(next_ones, max(said_at + SAY_EVERY - time.monotonic(), 0.0))
         except anyio.EndOfStream:
             return
-        if report is not None:
-            yield report
+        if reports:
+            yield reports
         if time.monotonic() - said_at >= SAY_EVERY:
             said_at = time.monotonic()
             say(progress.line())

@@ -284,12 +284,13 @@ def test_one_check_is_evaluated_for_every_partition(instance: dg.DagsterInstance
     assert len(over_all) == len(CHECKS) - 1
     assert split_checks(keys, by_partition=False) == ([], sorted(keys))
     missing = build_result(images=[build_record("x", ImageStatus.FAILED, error="cut short")])
-    (good,) = partition_checks(single, build_report("moon", build_result()), instance)
-    (bad,) = partition_checks(single, build_report("castle", missing, build_result()), instance)
+    made, lacking = build_report("moon", build_result()), build_report("castle", missing)
+    reports = [made, lacking]
+    good, bad = partition_checks(single, reports, instance)
     assert (good.partition, good.passed) == ("moon", True)
     assert (bad.partition, bad.passed, bad.severity) == ("castle", False, ERROR)
     assert bad.metadata["flux/wrong"].value == {"castle, image 0 of prediction-x": "cut short"}
-    assert list(partition_checks([], build_report("moon", build_result()), instance)) == []
+    assert list(partition_checks([], reports, instance)) == []
 
 
 def test_every_check_says_its_sentence_and_what_to_do() -> None:

@@ -1,17 +1,30 @@
 """Dagster's history on real files, beside Dagster's own storage of the same."""
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    AssetObservationData,
+    StepMaterializationData,
+)
 from sqlalchemy import Engine, event
 
-from flux_pipeline.defs.history import SqliteEvents
-from flux_pipeline.defs.launch import open_instance
+from flux_pipeline.defs.history import SqliteEvents, SqliteHistory, together
+from flux_pipeline.defs.launch import launch_set, open_instance
+from tests.defs.asset_runner import AssetRunner
 
 KEY = dg.AssetKey("castle")
+NAMED = "{module: flux_pipeline.defs.history, class: SqliteHistory}"
 
 
 def materialize(instance: dg.DagsterInstance, times: int = 1) -> None:
@@ -21,6 +34,40 @@ def materialize(instance: dg.DagsterInstance, times: int = 1) -> None:
 
 def materialized(instance: dg.DagsterInstance) -> int:
     return len(instance.fetch_materializations(KEY, limit=100).records)
+
+
+def run_events(run_id: str) -> Iterator[dg.DagsterEvent]:
+    """One event of each kind that Dagster also writes to the file over all runs, and others."""
+    kinds = dg.DagsterEventType
+    check_planned = AssetCheckEvaluationPlanned(asset_key=KEY, check_name="complete")
+    yield dg.DagsterEvent(kinds.RUN_START.value, "job")
+    for number, partition in enumerate(["a", "b", "a"]):
+        tags = {"dagster/data_version": str(number), "own": "not-indexed"}
+        planned = AssetMaterializationPlannedData(KEY, partition=partition)
+        made = dg.AssetMaterialization(KEY, partition=partition, tags=tags)
+        seen = dg.AssetObservation(KEY, partition=partition, metadata={"number": number})
+        checked = dg.AssetCheckEvaluation(KEY, "complete", bool(number), {}, partition=partition)
+        for kind, data in (
+            (kinds.ASSET_MATERIALIZATION_PLANNED, planned),
+            (kinds.ASSET_CHECK_EVALUATION_PLANNED, check_planned),
+            (kinds.ASSET_MATERIALIZATION, StepMaterializationData(made)),
+            (kinds.ASSET_OBSERVATION, AssetObservationData(seen)),
+            (kinds.ASSET_CHECK_EVALUATION, checked),
+        ):
+            yield dg.DagsterEvent(kind.value, "job", event_specific_data=data, step_key=run_id)
+    yield dg.DagsterEvent(kinds.STEP_START.value, "job", step_key="step")
+
+
+def tables(folder: Path, name: str) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of the tables that events are written to, but for when they were written."""
+    found = {}
+    with closing(sqlite3.connect(folder / "history" / "runs" / f"{name}.db")) as database:
+        for table in ("event_logs", "asset_keys", "asset_event_tags", "asset_check_executions"):
+            rows = database.execute(f"SELECT * FROM {table} ORDER BY 1")
+            names = [column[0] for column in rows.description]
+            kept = [place for place, each in enumerate(names) if each != "create_timestamp"]
+            found[table] = [tuple(row[place] for place in kept) for row in rows]
+    return found
 
 
 def open_files(folder: Path) -> set[str]:
@@ -86,12 +133,113 @@ def test_a_history_that_was_wiped_is_begun_anew(tmp_path: Path) -> None:
         assert materialized(instance) == 3
 
 
+def test_a_group_of_events_leaves_the_rows_that_dagsters_own_storage_leaves(
+    tmp_path: Path,
+) -> None:
+    run_id = str(uuid4())
+    for number, folder in enumerate((tmp_path / "ours", tmp_path / "dagsters")):
+        folder.mkdir()
+        opened = dg.DagsterInstance.from_config(str(folder)) if number else open_instance(folder)
+        with opened as instance, together(instance):
+            for at, each in enumerate(run_events(run_id)):
+                instance.report_dagster_event(each, run_id, timestamp=1_800_000_000.0 + at)
+    for name in ("index", run_id):
+        ours = tables(tmp_path / "ours", name)
+        assert ours == tables(tmp_path / "dagsters", name)
+        assert any(ours.values())
+
+
+def test_what_waits_in_a_group_is_read_in_this_process_and_written_at_its_end(
+    tmp_path: Path,
+) -> None:
+    with (
+        open_instance(tmp_path) as ours,
+        dg.DagsterInstance.from_config(str(tmp_path)) as dagsters,
+    ):
+        materialize(ours, 2)
+        with together(ours):
+            materialize(ours, 2)
+            assert materialized(dagsters) == 2
+            assert materialized(ours) == 4
+            materialize(ours, 2)
+        assert materialized(dagsters) == 6
+
+
+def test_what_waits_where_a_group_fails_is_written_with_the_next_event(tmp_path: Path) -> None:
+    with open_instance(tmp_path) as ours:
+        with suppress(ZeroDivisionError), together(ours):
+            materialize(ours, 2)
+            _ = 1 / 0
+        materialize(ours)
+        with dg.DagsterInstance.from_config(str(tmp_path)) as dagsters:
+            assert materialized(dagsters) == 3
+
+
+def test_a_history_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    with open_instance(tmp_path) as instance:
+        materialize(instance, 3)
+        shutil.move(tmp_path / "history" / "runs", tmp_path / "before")
+        (tmp_path / "history" / "runs").mkdir()
+        materialize(instance, 2)
+        assert materialized(instance) == 2
+    assert (tmp_path / "history" / "runs" / "index.db").exists()
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[object]]:
+    """Every statement to a database in the block."""
+    seen: list[object] = []
+
+    def note(_connection: object, _cursor: object, statement: object, *_: object) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_a_partition_takes_five_events_few_statements_and_no_connection(
+    runner: AssetRunner, tmp_path: Path, connections: list[object]
+) -> None:
+    """Statements of ledger and history; fewer, the more partitions end at the same time."""
+    kinds = dg.DagsterEventType
+    counted: dict[int, tuple[int, int, int]] = {}
+    with open_instance(tmp_path / "home") as instance:
+        for partitions in (4, 12):
+            names = "".join(f"  p{number}: a castle\n" for number in range(partitions))
+            prompt_set = runner.write(f"prompts:\n{names}")
+            definitions = runner.definitions(prompt_set)
+            launch_set(instance, definitions, prompt_set)
+            connections.clear()
+            with counted_statements() as statements:
+                (unchanged,) = launch_set(instance, definitions, prompt_set)
+            events = instance.all_logs(
+                unchanged.run_id,
+                {
+                    kinds.ASSET_MATERIALIZATION_PLANNED,
+                    kinds.ASSET_MATERIALIZATION,
+                    kinds.ASSET_CHECK_EVALUATION,
+                },
+            )
+            counted[partitions] = len(events), len(statements), len(connections)
+    events_, statements_, connections_ = (
+        many - few for few, many in zip(counted[4], counted[12], strict=True)
+    )
+    assert events_ == 5 * 8
+    assert statements_ <= 16 * 8
+    assert connections_ <= 1
+
+
 @pytest.mark.parametrize(
     ("settings", "is_ours"),
     [
         ("telemetry: {enabled: false}\n", True),
         ("storage: {sqlite: {base_dir: BASE}}\n", True),
         ("storage: {sqlite: {base_dir: {env: HISTORY}}}\n", False),
+        (f"storage: {{custom: {NAMED}}}\n", True),
+        (f"storage: {{custom: {{{NAMED[1:-1]}, config: {{base_dir: BASE}}}}}}\n", True),
     ],
 )
 def test_only_sqlite_in_a_named_folder_or_the_homes_own_is_taken_over(
@@ -105,3 +253,21 @@ def test_only_sqlite_in_a_named_folder_or_the_homes_own_is_taken_over(
         assert isinstance(instance.event_log_storage, SqliteEvents) is is_ours
     where = base if "HISTORY" in settings or "BASE" in settings else tmp_path
     assert (where / "history" / "runs" / "index.db").exists()
+
+
+def test_dagster_itself_opens_it_in_its_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(f"storage: {{custom: {NAMED}}}\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        materialize(instance, 2)
+        assert isinstance(instance.event_log_storage, SqliteEvents)
+    with dg.DagsterInstance.from_config(str(tmp_path), "no-such.yaml") as dagsters:
+        assert materialized(dagsters) == 2
+
+
+def test_without_a_folder_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with pytest.raises(dg.DagsterInvariantViolationError, match="set DAGSTER_HOME, or base_dir"):
+        SqliteHistory.from_config_value(None, {})
