@@ -155,19 +155,24 @@ def work(folder: Path, origin: str, load: Load, run_id: str) -> None:
     # As Dagster has it: both signals raise in the main thread.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with open_producer(folder, origin, load) as producer:
-            requests = make_requests(load.predictions)
-            random.Random(run_id).shuffle(requests)  # noqa: S311
-            partitions = [(f"p{n}", requests[n::20]) for n in range(20)]
-            run = RunContext(run_id, "set/images")
-            with producer.stream(partitions, run=run, asked=len(requests)) as reports:
-                for _ in reports:
-                    pass
+        make_all(folder, origin, load, run_id)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         (folder / f"{run_id}.peak").write_text(str(peak))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it has ended by itself
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def make_all(folder: Path, origin: str, load: Load, run_id: str) -> None:
+    """Everything that is asked for, in this process."""
+    with open_producer(folder, origin, load) as producer:
+        requests = make_requests(load.predictions)
+        random.Random(run_id).shuffle(requests)  # noqa: S311
+        partitions = [(f"p{n}", requests[n::20]) for n in range(20)]
+        run = RunContext(run_id, "set/images")
+        with producer.stream(partitions, run=run, asked=len(requests)) as reports:
+            for _ in reports:
+                pass
 
 
 @contextmanager

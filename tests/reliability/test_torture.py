@@ -61,7 +61,7 @@ def lengths(short_form: Load, long_form: Load) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("load", both)
 
 
-@lengths(short(60, 4), long(10_000, 100))
+@lengths(short(40, 3), long(10_000, 100))
 def test_killed_workers_lose_nothing_and_pay_nothing_twice(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
@@ -77,7 +77,7 @@ def test_killed_workers_lose_nothing_and_pay_nothing_twice(
 NO_LIST = {"has_list": False, "faults": CALM_CREATES, "concurrency": 8}
 
 
-@lengths(short(60, 3, **NO_LIST), long(1_500, 40, **NO_LIST))
+@lengths(short(40, 2, **NO_LIST), long(1_500, 40, **NO_LIST))
 def test_without_a_list_what_may_be_paid_twice_is_bounded_and_reported(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
@@ -92,7 +92,7 @@ def test_without_a_list_what_may_be_paid_twice_is_bounded_and_reported(
 
 
 @lengths(
-    with_policy(short(60, 3, **NO_LIST), unknown="hold"),
+    with_policy(short(40, 2, **NO_LIST), unknown="hold"),
     with_policy(long(1_500, 40, **NO_LIST), unknown="hold"),
 )
 def test_without_a_list_hold_pays_nothing_twice(load: Load, tmp_path: Path, say: Say) -> None:
@@ -109,7 +109,7 @@ DRAINED = {"has_list": False, "faults": CALM_CREATES, "workers": 1}
 
 
 @lengths(
-    short(60, 3, **DRAINED),
+    short(40, 2, **DRAINED),
     long(1_500, 200, drain_limit=30.0, **DRAINED, seconds=(0.3, 1.5)),
 )
 def test_a_drain_leaves_nothing_whose_fate_is_unknown(load: Load, tmp_path: Path, say: Say) -> None:
@@ -190,7 +190,7 @@ MENDED = {"gone_patience": 30.0, "failed_tries": 50}
 
 
 @lengths(
-    with_policy(short(60, 8, concurrency=8, **accidental(0.2)), **MENDED),
+    with_policy(short(40, 8, concurrency=8, **accidental(0.2)), **MENDED),
     with_policy(long(1_500, 30, **accidental(1.0)), **MENDED),
 )
 def test_after_any_accidents_one_run_with_everything_mended_stores_all(
@@ -208,16 +208,20 @@ def test_after_any_accidents_one_run_with_everything_mended_stores_all(
     assert len(Spool(tmp_path / "spool")) == 0
 
 
-@lengths(short(40, 0, faults={}), long(1_000, 0, faults={}))
+FEW = 20
+
+
+@lengths(short(FEW, 0, faults={}), long(1_000, 0, faults={}))
 def test_what_is_finished_is_free_however_often_it_is_asked_for(
     load: Load, tmp_path: Path, say: Say
 ) -> None:
     requests, seconds = make_requests(load.predictions), []
+    times = 10 if load.predictions > FEW else 3
     with scene(tmp_path, load) as here:
         disturb(here, kill)
         before = snapshot(here)
         with open_producer(tmp_path, here.server.origin, load) as producer:
-            for number in range(10):
+            for number in range(times):
                 begun = time.perf_counter()
                 with producer.stream(
                     [("all", requests)], run=RunContext(f"again-{number}")
@@ -226,7 +230,7 @@ def test_what_is_finished_is_free_however_often_it_is_asked_for(
                 seconds.append(time.perf_counter() - begun)
         assert snapshot(here) == before
     slowest = f"{max(seconds):.2f} s"
-    say("finished, asked for 10 times", predictions=load.predictions, slowest_rerun=slowest)
+    say(f"finished, asked for {times} times", predictions=load.predictions, slowest_rerun=slowest)
 
 
 @pytest.mark.torture
