@@ -104,6 +104,7 @@ class Delivery:
         self._publication = selection.publication
         self._target = target
         self._renderer = renderer
+        self._keys = renderer.keys
         self._now = now
         self._threads = threads
         self._on_progress = on_progress
@@ -166,7 +167,7 @@ class Delivery:
         """For each variant the file as it lies there; None where it has to be made."""
         known = {file.path: file for file in facts.files} if facts is not None else {}
         good = []
-        for path, key in zip(image.paths, self._renderer.keys, strict=True):
+        for path, key in zip(image.paths, self._keys, strict=True):
             file = known.get(path)
             is_good = file is not None and file.made_by == key and seen.files.get(path) == file.tag
             good.append(file if is_good else None)
@@ -244,7 +245,7 @@ class Delivery:
             files.append(
                 FileFacts(
                     path=path,
-                    made_by=self._renderer.keys[number],
+                    made_by=self._keys[number],
                     tag=tag,
                     sha256=variant.sha256,
                     bytes=len(variant.data),
