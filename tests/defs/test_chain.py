@@ -80,7 +80,9 @@ def chain(runner: AssetRunner) -> Chain:
     return Chain(runner)
 
 
-def test_one_run_makes_all_and_begins_each_follower_before_the_last_source(chain: Chain) -> None:
+def test_one_run_makes_all_a_second_nothing_and_one_after_an_edit_what_follows_from_it(
+    chain: Chain,
+) -> None:
     assert chain.run().success
     assert chain.counts() == [(4, 0), (4, 0), (8, 0)]
     records = [record for each in chain.results for record in each.records]
@@ -92,17 +94,21 @@ def test_one_run_makes_all_and_begins_each_follower_before_the_last_source(chain
     )
     order = ["night" in each.input["prompt"] for each in made]
     assert len(made) == 16
+    # Each follower begins before the last source.
     assert order.index(True) < len(order) - 1 - order[::-1].index(False)
     for name in chain.names:
         keys = SetKeys(name)
         assert len(chain.runner.instance.get_materialized_partitions(keys.images)) == 4
 
-
-def test_a_second_run_creates_nothing(chain: Chain) -> None:
-    chain.run()
     assert chain.run().success
     assert chain.counts() == [(0, 4), (0, 4), (0, 8)]
     assert chain.runner.usage().creates_accepted == 16
+
+    chain.write(BOOK.replace("a castle", "a ruin"))
+    chain.run()
+    assert chain.counts() == [(1, 3), (1, 3), (2, 6)]
+    remade = [each for each in chain.results if each.status is ResultStatus.STORED]
+    assert {each.request.source.partition for each in remade} == {"castle"}
 
 
 def test_the_budget_of_a_run_is_not_used_up_by_the_sets_that_follow(chain: Chain) -> None:
@@ -116,15 +122,6 @@ def test_the_budget_of_a_run_is_not_used_up_by_the_sets_that_follow(chain: Chain
         if each.asset_key == images and each.check_name == "spend_is_within_budget"
     ]
     assert budget.passed, budget.metadata
-
-
-def test_an_edited_prompt_remakes_its_followers_and_no_other(chain: Chain) -> None:
-    chain.run()
-    chain.write(BOOK.replace("a castle", "a ruin"))
-    chain.run()
-    assert chain.counts() == [(1, 3), (1, 3), (2, 6)]
-    made = [each for each in chain.results if each.status is ResultStatus.STORED]
-    assert {each.request.source.partition for each in made} == {"castle"}
 
 
 def test_followers_alone_are_made_of_what_is_there(chain: Chain) -> None:
