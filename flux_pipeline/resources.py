@@ -376,16 +376,16 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         if self.provider != EMULATOR:
             yield self._configured(known_offer(self.provider).base_url, self.api_key)
             return
+        from flux_pipeline.emulator.embedded import EmbeddedEmulator
         from flux_pipeline.emulator.options import EmulatorOptions
-        from flux_pipeline.emulator.server import EmulatorServer
 
         unlimited = EmulatorOptions(
             creates_per_minute=None,
             calls_per_minute=None,
             models_folder=self.contracts if Path(self.contracts).is_dir() else "",
         )
-        with EmulatorServer(unlimited, state_dir=Path(self.state)) as server:
-            yield self._configured(server.origin, EMULATOR)
+        with EmbeddedEmulator(unlimited, state_dir=Path(self.state)) as emulator:
+            yield self._configured(emulator.origin, EMULATOR)
 
     def _configured(self, base_url: str, api_key: str) -> "ProviderConfig":
         from flux_pipeline.provider.config import ProviderConfig, usual_calls

@@ -46,10 +46,15 @@ class EmulatorServer:
         port: int = 0,
         clock: Clock = time.time,
         finish: Callable[[bytes], bytes] = bytes,
+        listener: socket.socket | None = None,
     ) -> None:
-        """``finish`` is done to each output file before it is served, such as signing it."""
+        """``finish`` is done to each output file before it is served, such as signing it.
+
+        ``listener`` is a socket that listens already, and is closed with the server; None: one on
+        ``port``.
+        """
         with contextlib.ExitStack() as opened:  # what is open is closed where the next thing fails
-            self._socket = opened.enter_context(listen("127.0.0.1", port))
+            self._socket = opened.enter_context(listener or listen("127.0.0.1", port))
             self.emulator = Emulator(
                 state=opened.enter_context(State(state_dir)),
                 options=options or EmulatorOptions(),
