@@ -194,7 +194,8 @@ def _forecast_set(
 
     say_warnings(prompt_set)
     asked = choose_partitions(prompt_set, choice)
-    requests = prompt_set.requests(asked, say_warning, pictures=LedgerPictures(ledger))
+    pictures = LedgerPictures(ledger)
+    requests = prompt_set.requests_as_checked(asked, say_warning, pictures=pictures)
     fits = _fits(prompt_set, ledger)
     sent: list[Request] = []
     done = forecast(

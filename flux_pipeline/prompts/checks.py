@@ -2,15 +2,23 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
-from flux_pipeline.prompts.expansion import Entry, Expansion, SeedRule, Variant
+from flux_pipeline.prompts.expansion import (
+    CheckedInput,
+    Entry,
+    Expansion,
+    PassOver,
+    SeedRule,
+    Variant,
+)
 from flux_pipeline.prompts.skipped_rows import SkippedRows
 from flux_pipeline.prompts.validation import validate_input
 from flux_pipeline.redaction import looks_secret
@@ -21,6 +29,10 @@ _INVISIBLE = re.compile(
     "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
     "|(?<=[A-Za-z0-9])[\u200c\u200d]"
 )
+
+
+IsSelected: TypeAlias = Callable[[str, str], bool] | None
+"""Takes the name of a prompt, and its stable name or nothing."""
 
 
 @dataclass(slots=True)
@@ -37,112 +49,155 @@ class ExpansionReport:
     warnings: Problems = field(default_factory=Problems)
 
 
-def ignore_prompt(_prompt: tuple[Entry, Variant]) -> None:
-    """Drop a prompt."""
-
-
 def check(
     expansion: Expansion,
     *,
     day: str = "",
-    is_selected: Callable[[Variant], bool],
+    is_selected: IsSelected = None,
     sources: Sources | None = None,
     max_rows: int | None = None,
     max_names: int = 0,
-    on_prompt: Callable[[tuple[Entry, Variant]], None] = ignore_prompt,
 ) -> ExpansionReport:
-    """Check the inputs of the prompts that ``is_selected`` accepts, and all names.
+    """Check a whole set, or its first ``max_rows`` rows of each table; see ``Check``."""
+    run = Check(expansion, day, is_selected, sources, max_rows, max_names)
+    for _ in run.prompts():
+        pass
+    return run.report
 
-    Names must be unique over the whole set. Of every table ``max_rows`` are read. ``on_prompt`` is
-    given each prompt whose input can be used. Memory: 16 bytes a prompt, and some 40 more while
-    they are sorted.
+
+@dataclass(slots=True)
+class Check:
+    """Checks the inputs of the prompts that ``is_selected`` accepts, and the names of all.
+
+    Names must be unique over the whole set. Memory: 16 bytes a prompt, and some 40 more while they
+    are sorted. For one pass.
     """
-    report = ExpansionReport()
-    names, inputs, skipped = Hashes(), Hashes(), SkippedRows()
-    usable: set[str] = set()
-    rows = expansion.variants(report.problems, skipped=skipped, sources=sources, max_rows=max_rows)
-    for entry, variant in rows:
-        is_asked = is_selected(variant)
-        checked = None
-        if is_asked:
-            checked = expansion.checked_input(entry, variant, day, report.problems, skipped)
-        if is_asked and checked is None and entry.skips_bad_rows:
-            continue  # it is no prompt of the set: no partition is named after it
-        usable.add(entry.key)
-        names.add(variant.name)
-        report.count += 1
-        if len(report.names) < max_names:
-            report.names.append(variant.name)
-        if checked is None:
-            continue
-        on_prompt((entry, variant))
-        values = checked.values
-        report.outputs = max(report.outputs, values.outputs)
-        inputs.add(comparable_input(variant.model, values))
-        for name, message in find_warnings(variant.model, values):
-            expansion.add_to_input(report.warnings, entry, variant, name, message)
-        if entry.seed is SeedRule.GIVEN and values.seed is not None and entry.takes > 1:
-            _check_last_seed(expansion, entry, variant, values, report.problems)
-    if finder := DuplicateFinder(names, inputs):
-        _add_duplicates(
-            expansion,
-            finder,
-            report,
-            day=day,
-            is_selected=is_selected,
-            sources=sources,
-            max_rows=max_rows,
+
+    expansion: Expansion
+    day: str = ""
+    is_selected: IsSelected = None
+    sources: Sources | None = None
+    max_rows: int | None = None
+    """Rows of each table that are read."""
+    max_names: int = 0
+    report: ExpansionReport = field(default_factory=ExpansionReport)
+    """Whole once the last prompt has come."""
+    _names: Hashes = field(default_factory=Hashes)
+    _inputs: Hashes = field(default_factory=Hashes)
+    _skipped: SkippedRows = field(default_factory=SkippedRows)
+    _usable: set[str] = field(default_factory=set)
+    """The keys of entries that have a prompt."""
+
+    def prompts(self) -> Iterator[tuple[Entry, Variant, CheckedInput]]:
+        """Each of those prompts whose input can be used, as it is checked.
+
+        What is wrong with the set as a whole is known only at the end.
+        """
+        report = self.report
+        for entry, variant in self._variants():
+            is_asked = self._is_asked(variant)
+            checked = None
+            if is_asked:
+                checked = self._checked_input(entry, variant)
+                if checked is None and entry.skips_bad_rows:
+                    continue  # it is no prompt of the set: no partition is named after it
+            self._count(entry, variant.name)
+            if checked is not None:
+                self._look_at(entry, variant, checked.values)
+                yield entry, variant, checked
+        report.count = len(self._names)
+        if finder := DuplicateFinder(self._names, self._inputs):
+            self._add_duplicates(finder)
+        if not report.problems:
+            self._refuse_tables_without_good_rows()
+        report.warnings.add_all(self._skipped.warnings().as_tuple())
+
+    def _variants(self) -> Iterator[tuple[Entry, Variant]]:
+        is_whole = self.is_selected is None or self.max_rows is not None
+        return self.expansion.variants(
+            self.report.problems,
+            skipped=self._skipped,
+            sources=self.sources,
+            max_rows=self.max_rows,
+            pass_over=None if is_whole else self._pass_over(),
         )
-    if not report.problems:
-        _refuse_tables_without_good_rows(expansion, skipped, usable, report.problems)
-    report.warnings.add_all(skipped.warnings().as_tuple())
-    return report
 
+    def _pass_over(self) -> PassOver:
+        """Counts a prompt that is not selected by its name; its row is not looked at."""
+        is_selected, add_name, usable = self.is_selected, self._names.add, self._usable
 
-def _refuse_tables_without_good_rows(
-    expansion: Expansion, skipped: SkippedRows, usable: Container[str], problems: Problems
-) -> None:
-    for entry in expansion.entries:
-        path, key = expansion.path_of(entry), f"prompts.{entry.key}"
-        if entry.key not in usable and skipped.has_bad(path, key):
-            problems.add(path, 0, key, "no row can be used: bad_rows: skip would leave nothing")
-            problems.add_all(skipped.warnings().as_tuple())
+        def pass_over(entry: Entry, name: str, stable: str) -> bool:
+            if is_selected is None or is_selected(name, stable):
+                return False
+            add_name(name)
+            usable.add(entry.key)
+            if self.max_names:
+                self._remember(name)
+            return True
 
+        return pass_over
 
-def _check_last_seed(
-    expansion: Expansion, entry: Entry, variant: Variant, values: ModelInput, problems: Problems
-) -> None:
-    def add(_keys: tuple[str, ...], message: str) -> None:
-        message = f"in take {entry.takes}, {message}"
-        expansion.add_to_input(problems, entry, variant, variant.model.seed_input, message)
+    def _is_asked(self, variant: Variant) -> bool:
+        return self.is_selected is None or self.is_selected(variant.name, variant.stable_name)
 
-    last = {**values.sent(), variant.model.seed_input: (values.seed or 0) + entry.takes - 1}
-    validate_input(variant.model, last, add)
+    def _checked_input(self, entry: Entry, variant: Variant) -> CheckedInput | None:
+        return self.expansion.checked_input(
+            entry, variant, self.day, self.report.problems, self._skipped
+        )
 
+    def _count(self, entry: Entry, name: str) -> None:
+        self._usable.add(entry.key)
+        self._names.add(name)
+        self._remember(name)
 
-def _add_duplicates(
-    expansion: Expansion,
-    finder: DuplicateFinder,
-    report: ExpansionReport,
-    *,
-    day: str,
-    is_selected: Callable[[Variant], bool],
-    sources: Sources | None,
-    max_rows: int | None,
-) -> None:
-    # What is wrong with a row was reported by the first pass.
-    ignored = Problems()
-    for entry, variant in expansion.variants(ignored, sources=sources, max_rows=max_rows):
-        is_asked = is_selected(variant)
-        checked = expansion.checked_input(entry, variant, day, ignored) if is_asked else None
-        if is_asked and checked is None and entry.skips_bad_rows:
-            continue
-        if message := finder.find_same_name(variant):
-            expansion.add_to_name(report.problems, entry, variant, message)
-        if checked is None:
-            continue
-        if message := finder.find_same_input(variant, checked.values, entry.seed):
-            expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
+    def _remember(self, name: str) -> None:
+        if len(self.report.names) < self.max_names:
+            self.report.names.append(name)
+
+    def _look_at(self, entry: Entry, variant: Variant, values: ModelInput) -> None:
+        report = self.report
+        report.outputs = max(report.outputs, values.outputs)
+        self._inputs.add(comparable_input(variant.model, values))
+        for name, message in find_warnings(variant.model, values):
+            self.expansion.add_to_input(report.warnings, entry, variant, name, message)
+        if entry.seed is SeedRule.GIVEN and values.seed is not None and entry.takes > 1:
+            self._check_last_seed(entry, variant, values)
+
+    def _check_last_seed(self, entry: Entry, variant: Variant, values: ModelInput) -> None:
+        def add(_keys: tuple[str, ...], message: str) -> None:
+            message = f"in take {entry.takes}, {message}"
+            name = variant.model.seed_input
+            self.expansion.add_to_input(self.report.problems, entry, variant, name, message)
+
+        last = {**values.sent(), variant.model.seed_input: (values.seed or 0) + entry.takes - 1}
+        validate_input(variant.model, last, add)
+
+    def _add_duplicates(self, finder: DuplicateFinder) -> None:
+        # What is wrong with a row was reported by the first pass.
+        expansion, report, ignored = self.expansion, self.report, Problems()
+        for entry, variant in expansion.variants(
+            ignored, sources=self.sources, max_rows=self.max_rows
+        ):
+            is_asked = self._is_asked(variant)
+            checked = None
+            if is_asked:
+                checked = expansion.checked_input(entry, variant, self.day, ignored)
+                if checked is None and entry.skips_bad_rows:
+                    continue
+            if message := finder.find_same_name(variant):
+                expansion.add_to_name(report.problems, entry, variant, message)
+            if checked is None:
+                continue
+            if message := finder.find_same_input(variant, checked.values, entry.seed):
+                expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
+
+    def _refuse_tables_without_good_rows(self) -> None:
+        for entry in self.expansion.entries:
+            path, key = self.expansion.path_of(entry), f"prompts.{entry.key}"
+            if entry.key not in self._usable and self._skipped.has_bad(path, key):
+                message = "no row can be used: bad_rows: skip would leave nothing"
+                self.report.problems.add(path, 0, key, message)
+                self.report.problems.add_all(self._skipped.warnings().as_tuple())
 
 
 def find_warnings(model: Model, values: ModelInput) -> Iterator[tuple[str, str]]:

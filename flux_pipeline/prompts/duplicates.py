@@ -28,6 +28,9 @@ class Hashes:
         """Add one value."""
         self._hashes.append(hash(value))
 
+    def __len__(self) -> int:
+        return len(self._hashes)
+
     def find_repeated(self) -> frozenset[int]:
         """The hashes that came more than once."""
         return frozenset(a for a, b in pairwise(sorted(self._hashes)) if a == b)

@@ -10,15 +10,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model, ModelInput
 from flux_pipeline.prompts.chain import Each, SourcePicture, Sources, is_planned
-from flux_pipeline.prompts.names import NamePart, join_name, name_part
+from flux_pipeline.prompts.names import (
+    MAX_KEY_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    NamePart,
+    is_name_part,
+    join_name,
+    name_part,
+)
 from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
-from flux_pipeline.prompts.tables import AFTER, BEFORE, Row, Table
+from flux_pipeline.prompts.tables import AFTER, BEFORE, IsAsked, Row, Table
 from flux_pipeline.prompts.templates import Template, TemplateList
 from flux_pipeline.prompts.validation import OnProblem, validate_input
 from flux_pipeline.prompts.yaml_document import Document
@@ -30,6 +37,12 @@ MODEL = "model"
 DATE = "date"
 """The placeholder for the partition's day, where partitions are days."""
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+PassOver: TypeAlias = Callable[["Entry", str, str], bool]
+"""Takes an entry, the name of a prompt and its stable name or nothing; says whether it is left out.
+
+It is asked once for a row of a table, and only where a row is one prompt."""
 
 
 class SeedRule(StrEnum):
@@ -122,13 +135,21 @@ class Entry:
         return used if self.key_column is None else [self.key_column, *used]
 
     def variants(
-        self, notes: "RowNotes", sources: Sources, *, max_rows: int | None = None
+        self,
+        notes: "RowNotes",
+        sources: Sources,
+        *,
+        max_rows: int | None = None,
+        pass_over: PassOver | None = None,
     ) -> Iterator[Variant]:
-        """Every variant, streamed, in the order of the file: for each row every combination."""
+        """Every variant, streamed, in the order of the file: for each row every combination.
+
+        Of a table's row that ``pass_over`` leaves out only the name is made.
+        """
         if self.table is None and self.each is None and not self.matrix:
             yield Variant(self.key, _NO_VARIABLES, None, self.models[0])
             return
-        for parts, row, source in self._rows(notes, sources, max_rows):
+        for parts, row, source in self._rows(notes, sources, max_rows, pass_over):
             values = source.values() if source else row.values if row else {}
             if not self.matrix:  # the most of a large table's time is spent here
                 name, stable = self._names(parts)
@@ -145,10 +166,11 @@ class Entry:
 
     def _names(self, parts: tuple[NamePart, ...]) -> tuple[str, str]:
         """The name, and the stable one where it differs; else an empty text."""
-        name = join_name(self.key, *(part.readable for part in parts))
-        if all(part.readable is part.stable for part in parts):
-            return name, ""
-        return name, join_name(self.key, *(part.stable for part in parts))
+        name = join_name(self.key, *[part.readable for part in parts])
+        for part in parts:
+            if part.readable is not part.stable:
+                return name, join_name(self.key, *[each.stable for each in parts])
+        return name, ""
 
     def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
         """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
@@ -168,13 +190,20 @@ class Entry:
 
     def blank_columns(self, row: Row) -> list[str]:
         """The columns that a placeholder needs and the row leaves blank."""
+        blank = [name for name, text in row.values.items() if not text.strip()]
+        if not blank:
+            return blank
         free = {BEFORE, AFTER} if self.table is not None and self.table.is_styles else set()
         if self.published_columns:
             free |= self.published_columns - self._used_names - {self.key_column}
-        return [name for name, text in row.values.items() if not text.strip() and name not in free]
+        return [name for name in blank if name not in free]
 
     def _rows(
-        self, notes: "RowNotes", sources: Sources, max_rows: int | None
+        self,
+        notes: "RowNotes",
+        sources: Sources,
+        max_rows: int | None,
+        pass_over: PassOver | None,
     ) -> Iterator[tuple[tuple[NamePart, ...], Row | None, SourcePicture | None]]:
         """Name parts with a table's row, or with a source picture; once where there is neither."""
         if self.each is not None:
@@ -183,25 +212,22 @@ class Entry:
         elif self.table is None:
             yield (), None, None
         else:
-            yield from (((part,), row, None) for part, row in self._table_rows(notes, max_rows))
+            found_rows = self._table_rows(self.table, notes, max_rows, pass_over)
+            yield from (((part,), row, None) for part, row in found_rows)
 
     def _table_rows(
-        self, notes: "RowNotes", max_rows: int | None
+        self, table: Table, notes: "RowNotes", max_rows: int | None, pass_over: PassOver | None
     ) -> Iterator[tuple[NamePart, Row]]:
         """Pairs of name part and row of the table."""
-        if self.table is None:
-            return
-        blank, first_blank = 0, 0
-        styles: dict[str, int] | None = {} if self.table.is_styles else None
-        rows = self.table.rows(self.columns, notes.add_bad, notes.add_damage)
+        blanks = _BlankRows(notes)
+        styles: dict[str, int] | None = {} if table.is_styles else None
+        is_asked = None if pass_over is None else self._row_filter(pass_over, blanks)
+        rows = table.rows(self.columns, notes.add_bad, notes.add_damage, is_asked=is_asked)
         for row in itertools.islice(rows, max_rows):
             if row.is_blank:
-                # A spreadsheet may leave a million of them at the end, which needs no warning.
-                blank, first_blank = blank + 1, first_blank if blank else row.number
+                blanks.add(row.number)
                 continue
-            if blank:
-                notes.add_skipped(Skip.BETWEEN, first_blank, blank)
-                blank = 0
+            blanks.end()
             if self.blank == "skip" and self.blank_columns(row):
                 notes.add_skipped(Skip.CELL, row.number)
             elif self.key_column is None:
@@ -212,6 +238,29 @@ class Entry:
             else:
                 what = f"row {row.number}: the key column {self.key_column} is blank"
                 notes.add_bad(row.line, what)
+
+    def _row_filter(self, pass_over: PassOver, blanks: "_BlankRows") -> IsAsked | None:
+        """What a table asks about its rows, where a row is one prompt and its key is its name."""
+        if self.matrix or self.blank == "skip":
+            return None
+        is_numbered, prefix = self.key_column is None, f"{self.key}-"
+        is_short = len(prefix) + MAX_KEY_CHARACTERS <= MAX_NAME_CHARACTERS
+
+        def is_asked(number: int, text: str) -> bool:
+            key = f"row-{number:06d}" if is_numbered else text.strip()
+            if not key:
+                return True  # it is reported with its row
+            if is_short and is_name_part(key):  # as the next line, in a third of the time
+                name, stable = prefix + key, ""
+            else:
+                name, stable = self._names((name_part(key),))
+            if not pass_over(self, name, stable):
+                return True
+            if blanks.count:
+                blanks.end()
+            return False
+
+        return is_asked
 
 
 class RowNotes(NamedTuple):
@@ -237,6 +286,30 @@ class RowNotes(NamedTuple):
     def add_skipped(self, why: Skip, number: int, rows: int = 1) -> None:
         """Rows without what is needed, from the row of this number on."""
         self.skipped.add(self.path, f"prompts.{self.entry.key}", why, f"row {number}", rows)
+
+
+@dataclass(slots=True)
+class _BlankRows:
+    """Blank rows in a row, which are told once a row follows that is not blank.
+
+    A spreadsheet may leave a million of them at the end, which needs no warning.
+    """
+
+    notes: RowNotes
+    count: int = 0
+    first: int = 0
+
+    def add(self, number: int) -> None:
+        """Count a blank row."""
+        if not self.count:
+            self.first = number
+        self.count += 1
+
+    def end(self) -> None:
+        """Tell of those so far: another row follows."""
+        if self.count:
+            self.notes.add_skipped(Skip.BETWEEN, self.first, self.count)
+            self.count = 0
 
 
 def _unique(part: NamePart, taken: dict[str, int] | None) -> NamePart:
@@ -284,16 +357,18 @@ class Expansion:
         skipped: SkippedRows | None = None,
         sources: Sources | None = None,
         max_rows: int | None = None,
+        pass_over: PassOver | None = None,
     ) -> Iterator[tuple[Entry, Variant]]:
         """Every prompt of the set, streamed, in the order of the file.
 
-        Prompts that are made for pictures of other sets take those of ``sources``.
+        Prompts that are made for pictures of other sets take those of ``sources``. Rows of tables
+        that ``pass_over`` leaves out cost little more than their name.
         """
         given = sources or Sources()
         counted = SkippedRows() if skipped is None else skipped
         for entry in self.entries:
             notes = RowNotes(problems, counted, entry, self.path_of(entry))
-            for variant in entry.variants(notes, given, max_rows=max_rows):
+            for variant in entry.variants(notes, given, max_rows=max_rows, pass_over=pass_over):
                 yield entry, variant
 
     def checked_input(

@@ -288,7 +288,7 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
     report = check(
         expansion,
         day=day,
-        is_selected=lambda _variant: True,
+        is_selected=None,
         sources=sources_to_check(sources, follows, day),
         max_rows=None if is_small else MAX_BY_PROMPT + 1,
         max_names=MAX_BY_PROMPT,

@@ -81,6 +81,11 @@ def name_part(text: str) -> NamePart:
     return NamePart(readable, stable)
 
 
+def is_name_part(text: str) -> bool:
+    """Whether a text is itself what it adds to a name."""
+    return len(text) <= MAX_KEY_CHARACTERS and _SLUG.fullmatch(text) is not None
+
+
 def _transliterated(text: str) -> str:
     return text if text.isascii() else _CAMEL.sub("-", anyascii(text))
 
@@ -96,7 +101,7 @@ def slug(text: str) -> str:
     drawn from it: another result would be another picture, paid again. The trap: ``AB-1`` and
     ``ab 1`` both give ``ab-1``; the caller has to find such duplicates.
     """
-    if _SLUG.fullmatch(text) and len(text) <= MAX_KEY_CHARACTERS:
+    if is_name_part(text):
         return text
     plain, is_lossy = text, False
     if not text.isascii():

@@ -7,7 +7,7 @@ other request has the same input.
 
 import difflib
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
@@ -15,8 +15,15 @@ from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model, build_request
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checked_partitions import Checked, CheckedPartitions, Collector
-from flux_pipeline.prompts.checks import check, ignore_prompt
-from flux_pipeline.prompts.expansion import CheckedInput, Entry, Expansion, SeedRule, Variant
+from flux_pipeline.prompts.checks import Check, IsSelected
+from flux_pipeline.prompts.expansion import (
+    CheckedInput,
+    Entry,
+    Expansion,
+    PassOver,
+    SeedRule,
+    Variant,
+)
 from flux_pipeline.prompts.publication import Choice, Publication
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
 from flux_pipeline.request import Request, Source
@@ -41,11 +48,16 @@ class Selection:
             return (self.partitioning.start.isoformat(),)
         return tuple(sorted(self.keys))
 
-    def includes(self, variant: Variant) -> bool:
-        """Whether a prompt is in any of the partitions."""
-        if self.keys is None or isinstance(self.partitioning, ByDay):
-            return True
-        return partition_of(self.partitioning, variant, "") in self.keys
+    def filter(self) -> IsSelected:
+        """Whether a prompt is in any of the partitions, by its names; None: all are."""
+        keys = self.keys
+        if keys is None or isinstance(self.partitioning, ByDay):
+            return None
+        if not isinstance(self.partitioning, ByShard):
+            return lambda name, _stable: name in keys
+        count = self.partitioning.count
+        indexes = frozenset(index for index in range(count) if shard_key(index) in keys)
+        return lambda name, stable: shard_of(stable or name, count) in indexes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +152,7 @@ class PromptSet:
         """
         selection = self._select(partitions)
         if isinstance(self.partitions, ByDay) and partitions is None:
-            self._fail("partitions", "are days: name those that are meant, as YYYY-MM-DD")
+            self._fail("partitions", _NAME_DAYS)
         self._refuse_changed_tables()
         known: Sequence[_Prompt] | None = None
         if not self.is_checked:
@@ -151,13 +163,44 @@ class PromptSet:
                     on_warning(warning)
         return self._described(selection, pictures or PlannedPictures(), known)
 
+    def requests_as_checked(
+        self,
+        partitions: str | Collection[str] | None = None,
+        on_warning: Callable[[Problem], None] | None = None,
+        *,
+        pictures: PictureLookup | None = None,
+    ) -> Iterator[Request]:
+        """As ``requests``, in one pass over the tables: for sums, and never for sending.
+
+        Of a large table some requests come before it is known that a later row, or the whole, is
+        wrong: ConfigError is raised at the end then, and warnings are told there.
+        """
+        selection = self._select(partitions)
+        if self.is_checked or self.sources or _CHECKED.cover(self, selection.keys):
+            yield from self.requests(partitions, on_warning, pictures=pictures)
+            return
+        if isinstance(self.partitions, ByDay) and partitions is None:
+            self._fail("partitions", _NAME_DAYS)
+        self._refuse_changed_tables()
+        checking = self._checking(selection)
+        while True:
+            try:
+                entry, variant, checked, day = next(checking)
+            except StopIteration as end:
+                _CHECKED.add(end.value)
+                for warning in end.value.warnings:
+                    if on_warning is not None:
+                        on_warning(warning)
+                return
+            yield from self._takes(entry, variant, checked, day)
+
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
         """Look at every row of the partitions, however many; return the warnings.
 
         Raises:
             ConfigError: with everything that is wrong.
         """
-        return self._check(self._select(partitions))
+        return self._check(self._select(partitions)).warnings
 
     def data_versions(self, partitions: Collection[str]) -> dict[str, str]:
         """A hash of each partition's requests, 64 hex digits, in one pass over the tables.
@@ -167,7 +210,7 @@ class PromptSet:
         """
         keys = [partitions] if isinstance(partitions, str) else partitions
         sums = dict.fromkeys(keys, 0)
-        for request in self.requests(keys):
+        for request in self.requests_as_checked(keys):
             # A sum needs no memory and no order, and counts a repeated request twice.
             sums[request.source.partition] += int(request.request_sha256, 16)
         return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
@@ -224,20 +267,26 @@ class PromptSet:
             keys = [day] if day else selection.keys
         return Sources(self.sources, keys, lookup or PlannedPictures())
 
-    def _is_asked(self, selection: Selection, variant: Variant) -> bool:
+    def _filter(self, selection: Selection) -> IsSelected:
         # Of a set that follows another one, the source pictures are those of the partitions.
-        return self.follows is not None or selection.includes(variant)
+        return None if self.follows is not None else selection.filter()
 
     def _described(
         self, selection: Selection, lookup: PictureLookup, known: "Sequence[_Prompt] | None"
     ) -> Iterator[tuple[Request, Mapping[str, str]]]:
         # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
+        is_asked = self._filter(selection)
+
+        pass_over: PassOver | None = None
+        if is_asked is not None:
+            pass_over = lambda _entry, name, stable: not is_asked(name, stable)  # noqa: E731
+
         for day in selection.days:
             sources = self._sources(selection, day, lookup)
-            expanded = self.expansion.variants(problems, sources=sources)
+            expanded = self.expansion.variants(problems, sources=sources, pass_over=pass_over)
             for entry, variant in expanded if known is None else known:
-                if self._is_asked(selection, variant):
+                if is_asked is None or is_asked(variant.name, variant.stable_name):
                     checked = self.expansion.checked_input(entry, variant, day, problems)
                     if checked is not None:
                         for request in self._takes(entry, variant, checked, day):
@@ -273,36 +322,46 @@ class PromptSet:
         """Check the selection, unless that was done before; without warnings among others too."""
         keys = selection.keys
         if self.sources:  # what they ask for may change, and is in none of this set's tables
-            return Checked(self, keys, self._check(selection))
+            return self._check(selection)
         if found := _CHECKED.find(self, keys):
             return found
         if not with_warnings and _CHECKED.cover(self, keys):
             return Checked(self, keys, ())
-        prompts: Collector[_Prompt] = Collector()
-        # All prompts of a set are too many to keep, and so are those of a day, which has all.
-        is_part = keys is not None and not isinstance(self.partitions, ByDay)
-        warnings = self._check(selection, prompts.add if is_part else ignore_prompt)
-        checked: _Checked = Checked(self, keys, warnings, prompts.found if is_part else None)
+        checked = self._check(selection)
         _CHECKED.add(checked)
         return checked
 
-    def _check(
-        self,
-        selection: Selection,
-        on_prompt: "Callable[[_Prompt], None]" = ignore_prompt,
-    ) -> tuple[Problem, ...]:
+    def _check(self, selection: Selection) -> "_Checked":
+        checking = self._checking(selection)
+        while True:
+            try:
+                next(checking)
+            except StopIteration as end:
+                checked: _Checked = end.value
+                return checked
+
+    def _checking(
+        self, selection: Selection
+    ) -> "Generator[tuple[Entry, Variant, CheckedInput, str], None, _Checked]":
+        """The prompts that can be used, with their day, as they are checked; then what came of it.
+
+        Raises ConfigError at the end of a day of which anything is wrong.
+        """
         warnings = Problems()
+        prompts: Collector[_Prompt] = Collector()
+        # All prompts of a set are too many to keep, and so are those of a day, which has all.
+        is_part = selection.keys is not None and not isinstance(self.partitions, ByDay)
         for day in selection.days:
-            report = check(
-                self.expansion,
-                day=day,
-                is_selected=selection.includes if self.follows is None else _every_variant,
-                sources=self._sources(selection, day),
-                on_prompt=on_prompt,
-            )
-            report.problems.raise_if_any()
-            warnings.add_all(report.warnings.as_tuple())
-        return warnings.as_tuple()
+            sources = self._sources(selection, day)
+            check = Check(self.expansion, day, self._filter(selection), sources)
+            for entry, variant, checked in check.prompts():
+                if is_part:
+                    prompts.add((entry, variant))
+                yield entry, variant, checked, day
+            check.report.problems.raise_if_any()
+            warnings.add_all(check.report.warnings.as_tuple())
+        found = prompts.found if is_part and not self.sources else None
+        return Checked(self, selection.keys, warnings.as_tuple(), found)
 
     def _select(self, partitions: str | Collection[str] | None) -> Selection:
         try:
@@ -320,6 +379,7 @@ class PromptSet:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
 
 
+_NAME_DAYS = "are days: name those that are meant, as YYYY-MM-DD"
 _Prompt: TypeAlias = tuple[Entry, Variant]
 _Checked: TypeAlias = Checked[PromptSet, _Prompt]
 _CHECKED: CheckedPartitions[PromptSet, _Prompt] = CheckedPartitions()
@@ -383,10 +443,6 @@ class _Single:
         """See ``PromptSet.requests``."""
         del partitions, pictures
         yield self.request
-
-
-def _every_variant(_variant: Variant) -> bool:
-    return True
 
 
 def partition_of(partitioning: Partitioning, variant: Variant, day: str) -> str:

@@ -8,10 +8,11 @@ short rows of a csv silently and stops at the first long one, and every such row
 
 import csv
 import hashlib
+import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,8 @@ from flux_pipeline.text import quoted
 if TYPE_CHECKING:  # a fifth of a second, which only a Parquet file is worth
     import pyarrow as pa
 
+IsAsked: TypeAlias = Callable[[int, str], bool]
+"""Takes the number of a row and the text of its first column, and says whether it is built."""
 OnRowProblem: TypeAlias = Callable[[int, str], None]
 """Takes the line (0 in a format without lines) of a row that can't be used, and the message."""
 _Cells: TypeAlias = Iterator[tuple[int, list[str] | None]]
@@ -37,6 +40,7 @@ BEFORE, AFTER = "before", "after"
 _STYLE_COLUMNS = frozenset({"name", "prompt", "negative_prompt"})
 _SUBJECT = "{prompt}"
 _PARQUET_BATCH_ROWS = 4_096
+_BLOCK_BYTES = 2**14
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -67,8 +71,9 @@ class Reader(NamedTuple):
 
     columns: Callable[[Path], tuple[str, ...]]
     """The names of the columns, in order."""
-    rows: Callable[[Path, Sequence[str], Report], Iterator[Row]]
-    """The usable rows with the columns asked for, streamed; the others are reported."""
+    rows: Callable[[Path, Sequence[str], Report, IsAsked | None], Iterator[Row]]
+    """The usable rows with the columns asked for, streamed; the others are reported. Of rows that
+    are not blank, those that ``IsAsked`` refuses are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +107,20 @@ class Table:
         columns: Sequence[str],
         on_problem: OnRowProblem,
         on_damage: OnRowProblem | None = None,
+        *,
+        is_asked: IsAsked | None = None,
     ) -> Iterator[Row]:
         """The usable rows in order; the problems of the others go to ``on_problem``.
 
-        What makes the rest of the table unreadable goes to ``on_damage``, where it is given.
+        What makes the rest of the table unreadable goes to ``on_damage``, where it is given. Every
+        row that is not blank is shown to ``is_asked`` once, before it costs anything more; those
+        that it refuses are left out. Styles come whole: they are few.
         """
         report = Report(on_problem, on_damage or on_problem)
         reader = _READERS[self.path.suffix.lower()]
         if self.is_styles:
             return _style_rows(reader, self.path, columns, report)
-        return reader.rows(self.path, columns, report)
+        return reader.rows(self.path, columns, report, is_asked)
 
 
 def open_table(folder: Path, name: str) -> Table:
@@ -197,7 +206,7 @@ def _style_rows(
     """
     own = [name for name in columns if name not in {BEFORE, AFTER}]
     given = dict.fromkeys([*own, "prompt", "negative_prompt"])
-    for row in reader.rows(path, [*given], report):
+    for row in reader.rows(path, [*given], report, None):
         prompt = row.values["prompt"]
         is_blank = not prompt.strip() and not row.values["negative_prompt"].strip()
         if not is_blank and "prompt" in columns and _SUBJECT in prompt:
@@ -218,21 +227,28 @@ def _delimited(cells_of: Callable[["_Lines", Report], _Cells]) -> Reader:
         with path.open("rb") as file:
             return tuple(_header(cells_of(_Lines(file, _SILENT), _SILENT)))
 
-    def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+    def rows(
+        path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+    ) -> Iterator[Row]:
         with path.open("rb") as file:
             cells_by_line = cells_of(_Lines(file, report), report)
             header = _header(cells_by_line)
-            places = [(name, header.index(name)) for name in columns]
+            width, places = len(header), [(name, header.index(name)) for name in columns]
+            first = places[0][1] if places else 0
             for number, (line, cells) in enumerate(cells_by_line, start=1):
                 if cells is None:
                     continue
-                if not any(map(str.strip, cells)):
-                    # Spreadsheets leave such rows, often with another number of cells.
-                    yield Row(number, line, dict.fromkeys(columns, ""), is_blank=True)
-                elif len(cells) != len(header):
-                    what = f"row {number} has {len(cells)} cells, the header {len(header)}"
-                    report.row(line, what)
-                else:
+                # Most of the time that a large table takes is spent in these lines.
+                if len(cells) != width or not cells[first].strip():
+                    if not any(map(str.strip, cells)):
+                        # Spreadsheets leave such rows, often with another number of cells.
+                        yield Row(number, line, dict.fromkeys(columns, ""), is_blank=True)
+                        continue
+                    if len(cells) != width:
+                        what = f"row {number} has {len(cells)} cells, the header {width}"
+                        report.row(line, what)
+                        continue
+                if is_asked is None or is_asked(number, _with_lf(cells[first])):
                     yield Row(number, line, {name: _with_lf(cells[n]) for name, n in places})
 
     return Reader(columns, rows)
@@ -309,10 +325,12 @@ def _txt_columns(_path: Path) -> tuple[str, ...]:
     return (TEXT_COLUMN,)
 
 
-def _txt_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+def _txt_rows(
+    path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, (line, text) in enumerate(_filled(_Lines(file, report)), start=1):
-            if text is not None:
+            if text is not None and (is_asked is None or is_asked(number, text)):
                 yield Row(number, line, dict.fromkeys(columns, text))
 
 
@@ -323,7 +341,9 @@ def _json_reader(values_of: Callable[[BinaryIO, Report], Iterator[tuple[int, int
                 return tuple(value)
         raise ValueError("holds no JSON object that can be read; every row must be one")
 
-    def rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+    def rows(
+        path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+    ) -> Iterator[Row]:
         with path.open("rb") as file:
             for number, line, value in values_of(file, report):
                 if all(_is_nothing(cell) for cell in value.values()):
@@ -339,7 +359,7 @@ def _json_reader(values_of: Callable[[BinaryIO, Report], Iterator[tuple[int, int
                         report.row(line, f"row {number}: {what}")
                     else:
                         report.row(line, f"row {number} has no {name}")
-                if len(values) == len(columns):
+                if len(values) == len(columns) and _asks(is_asked, number, columns, values):
                     yield Row(number, line, values)
 
     return Reader(columns, rows)
@@ -400,7 +420,9 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
         raise ValueError(f"is no valid Parquet file: {error}") from error
 
 
-def _parquet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+def _parquet_rows(
+    path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+) -> Iterator[Row]:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -426,7 +448,8 @@ def _parquet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterato
                         if (text := _cell_text(cell)) is not None
                     }
                     if len(values) == len(columns):
-                        yield Row(number, 0, values)
+                        if _asks(is_asked, number, columns, values):
+                            yield Row(number, 0, values)
                     else:
                         for name in columns:
                             if name not in values:
@@ -443,6 +466,12 @@ def _plain_columns(schema: "pa.Schema") -> list[str]:
 
     kinds = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+
+
+def _asks(
+    is_asked: IsAsked | None, number: int, columns: Sequence[str], values: Mapping[str, str]
+) -> bool:
+    return is_asked is None or is_asked(number, values[columns[0]] if columns else "")
 
 
 def _is_nothing(value: Any) -> bool:
@@ -471,14 +500,17 @@ class _Lines(Iterator[str]):
     """Every line of a UTF-8 file with its end; a byte order mark is dropped.
 
     A line that can't be decoded is reported, and yielded as far as it can be, so that the numbers
-    of the lines after it stay right. At most ``MAX_LINE_BYTES`` are held in memory.
+    of the lines after it stay right. At most ``MAX_LINE_BYTES`` and a block are held in memory.
     """
 
     def __init__(self, file: BinaryIO, report: Report) -> None:
         self.is_bad = False
         """Whether a line was reported since this was set to False."""
         self._report = report
-        self._lines = self._read(file)
+        self._lines = itertools.chain.from_iterable(self._blocks(file))
+
+    def __iter__(self) -> Iterator[str]:  # noqa: PYI034 - without this class in between, for speed
+        return self._lines
 
     def __next__(self) -> str:
         return next(self._lines)
@@ -487,10 +519,29 @@ class _Lines(Iterator[str]):
         self.is_bad = True
         self._report.row(line, message)
 
-    def _read(self, file: BinaryIO) -> Iterator[str]:
-        number = offset = 0
-        while data := file.readline(MAX_LINE_BYTES):
+    def _blocks(self, file: BinaryIO) -> Iterator[Iterable[str]]:
+        """The lines in blocks, which are decoded at once; line by line where one is bad."""
+        number = 0
+        while block := file.read(_BLOCK_BYTES):
+            begun = file.tell() - len(block)
+            if not block.endswith(b"\n"):
+                block += file.readline(MAX_LINE_BYTES)
+            last = block.rfind(b"\n", 0, -1) + 1
+            is_long = len(block) - last >= MAX_LINE_BYTES
+            text = None if is_long else _decoded(block if begun else block.removeprefix(_BOM))
+            if text is not None:
+                yield io.StringIO(text)
+            else:
+                file.seek(begun)
+                yield self._one_by_one(file, number, begun + len(block))
+                file.seek(max(file.tell(), begun + len(block)))
+            number += block.count(b"\n")
+
+    def _one_by_one(self, file: BinaryIO, number: int, end: int) -> Iterator[str]:
+        """The lines from where the file stands to ``end``; ``number`` of them came before."""
+        while file.tell() < end and (data := file.readline(MAX_LINE_BYTES)):
             number += 1
+            offset = file.tell() - len(data)
             size = len(data)
             if number == 1:
                 data = data.removeprefix(_BOM)
@@ -498,15 +549,21 @@ class _Lines(Iterator[str]):
             if size == MAX_LINE_BYTES and not data.endswith(b"\n"):
                 self._tell(number, f"a line of more than {MAX_LINE_BYTES:,} bytes (1 MiB)")
                 while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    size += len(rest)
-                size, data = size + len(rest), b"\n"
+                    pass
+                data = b"\n"
             try:
                 yield data.decode("utf-8")
             except UnicodeDecodeError as error:
                 place = offset + skipped + error.start
                 self._tell(number, f"is not UTF-8 at byte {place}: {SAVE_AS}")
                 yield data.decode("utf-8", "replace")
-            offset += size
+
+
+def _decoded(block: bytes) -> str | None:
+    try:
+        return block.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _ignore(_line: int, _message: str) -> None:
@@ -520,14 +577,18 @@ def _sheet_columns(path: Path) -> tuple[str, ...]:
     return tuple(_header(enumerate(read_sheet(path), start=1)))
 
 
-def _sheet_rows(path: Path, columns: Sequence[str], report: Report) -> Iterator[Row]:
+def _sheet_rows(
+    path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+) -> Iterator[Row]:
     del report  # every row has a cell for each column
     rows: _Cells = enumerate(read_sheet(path), start=1)
     header = _header(rows)
     places = [(name, header.index(name)) for name in columns]
     for line, cells in rows:
         values = {name: _with_lf((cells or [])[place]) for name, place in places}
-        yield Row(line - 1, line, values, is_blank=not any(map(str.strip, cells or [])))
+        is_blank = not any(map(str.strip, cells or []))
+        if is_blank or _asks(is_asked, line - 1, columns, values):
+            yield Row(line - 1, line, values, is_blank)
 
 
 _SPREADSHEETS = frozenset({".xls", ".xlsm", ".ods", ".numbers"})

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from flux_pipeline.errors import ConfigError
-from flux_pipeline.prompts import checked_partitions
+from flux_pipeline.prompts import checked_partitions, tables
 from flux_pipeline.prompts import load as loading
 from flux_pipeline.prompts.tables import Row, Table
+from flux_pipeline.request import Request
 from tests.prompts.fixtures import Load, Write
 
 BY_SHARD = """\
@@ -29,9 +30,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     rows = Table.rows
 
-    def counted(table: Table, *args: Any) -> Iterator[Row]:
+    def counted(table: Table, *args: Any, **options: Any) -> Iterator[Row]:
         seen.append(table.path)
-        return rows(table, *args)
+        return rows(table, *args, **options)
 
     monkeypatch.setattr(Table, "rows", counted)
     return seen
@@ -122,3 +123,50 @@ def test_prompts_of_many_selections_are_not_all_kept(
     assert not passes
     list(prompt_set.requests("shard-0000"))
     assert len(passes) == 1
+
+
+def test_a_sum_over_requests_reads_a_table_once_and_the_requests_are_the_same(
+    write: Write, load: Load, passes: list[Path]
+) -> None:
+    write("t.csv", table(40))
+    prompt_set = load(BY_SHARD)
+    passes.clear()
+    summed = list(prompt_set.requests_as_checked())
+    assert len(passes) == 1
+    assert summed == list(prompt_set.requests())
+    assert list(load(BY_SHARD).requests_as_checked("shard-0002")) == list(
+        prompt_set.requests("shard-0002")
+    )
+
+
+def test_a_sum_tells_warnings_and_mistakes_at_the_end(
+    write: Write, load: Load, passes: list[Path]
+) -> None:
+    write("t.csv", "sku,name\na,same\nb,same\n")
+    told: list[str] = []
+    list(load(BY_SHARD).requests_as_checked(None, lambda one: told.append(one.message)))
+    assert "is the same as p-a" in told[0]
+    write("t.csv", table(1_100) + "S-5,again\nS-1101,\n")
+    came: list[Request] = []
+    with pytest.raises(ConfigError) as raised:
+        came.extend(load(BY_SHARD).requests_as_checked())
+    assert len(came) == 1_101
+    assert len(raised.value.problems) == 2
+    assert passes
+
+
+def test_rows_of_other_partitions_are_not_built(
+    write: Write, load: Load, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("t.csv", table(400))
+    prompt_set = load(BY_SHARD.replace("count: 4", "count: 40"))
+    built: list[int] = []
+
+    def counted(number: int, line: int, values: Any, is_blank: bool = False) -> Row:
+        built.append(number)
+        return Row(number, line, values, is_blank)
+
+    monkeypatch.setattr(tables, "Row", counted)
+    asked = list(prompt_set.requests("shard-0007"))
+    assert 0 < len(asked) == len(built) < 30
+    assert passes

@@ -420,3 +420,50 @@ def test_a_million_blank_rows_at_the_end_are_not_held(write: Write) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_bad_lines_anywhere_in_a_long_table_are_told_with_their_places(
+    tmp_path: Path, name: str
+) -> None:
+    separator = b"," if name == "t.csv" else b"\t"
+    lines = [separator.join((b"row %d" % n, "é 城\u2028".encode())) for n in range(3_000)]
+    lines[1_500] = separator.join((b"row 1500", b"\xff"))
+    lines[2_000] = separator.join((b"row 2000", b"x" * 2**21))
+    body = b"\xef\xbb\xbfa%bb\n" % separator + b"\r\n".join(lines)
+    path = tmp_path / name
+    path.write_bytes(body)
+    told: list[tuple[int, str]] = []
+    table = open_table(tmp_path, name)
+    rows = list(table.rows(["a", "b"], lambda line, message: told.append((line, message))))
+    assert [line for line, _ in told] == [1_502, 2_002]
+    assert f"at byte {body.index(bytes([255]))}:" in told[0][1]
+    assert "more than 1,048,576 bytes" in told[1][1]
+    assert [row.number for row in rows] == [n for n in range(1, 3_001) if n not in {1_501, 2_001}]
+    assert rows[-1].line == 3_001
+    assert rows[-1].values == {"a": "row 2999", "b": "é 城\u2028"}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.json", "t.txt", "t.parquet"])
+def test_each_row_that_is_not_blank_is_shown_once_and_left_out_where_it_is_not_asked_for(
+    tmp_path: Path, name: str
+) -> None:
+    path, texts = tmp_path / name, [f"text {n}" for n in range(6)]
+    if name == "t.parquet":
+        pq.write_table(pa.table({"prompt": [*texts, None]}), path)
+    elif name in {"t.jsonl", "t.json"}:
+        values = [json.dumps({"prompt": text}) for text in [*texts, ""]]
+        path.write_text("\n".join(values) if name == "t.jsonl" else f"[{','.join(values)}]")
+    else:
+        head = [] if name == "t.txt" else ["prompt"]
+        path.write_text("\n".join([*head, *texts, " "]))
+    shown: list[tuple[int, str]] = []
+
+    def is_asked(number: int, text: str) -> bool:
+        shown.append((number, text))
+        return number == 3
+
+    table = open_table(tmp_path, name)
+    rows = list(table.rows(["prompt"], pytest.fail, is_asked=is_asked))
+    assert shown == list(enumerate(texts, start=1))
+    assert [row.values["prompt"] for row in rows if not row.is_blank] == ["text 2"]
