@@ -1,8 +1,8 @@
-"""``python -m benchmarks.publish``: what publishing 1,000 and 10,000 pictures takes, and again.
+"""``python -m benchmarks.publish``: what publishing 1,000, 3,000 and 10,000 pictures takes.
 
-Each number of pictures has a process of its own: the first delivery into a folder, then one in
-which nothing is changed. CPU is user and system, per picture; memory is the peak of the process and
-what it had grown by since its modules were loaded. Pictures are small, because rendering is
+Each number of pictures has a process of its own: the first delivery, then one in which nothing is
+changed, into a folder, and with ``--bucket`` into an S3 server. CPU is user and system, a picture;
+memory is the peak of the process, after each of the two. Pictures are small, because rendering is
 measured by ``benchmarks.variants``; they come from a folder, and records from memory.
 """
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks import servers
 from flux_pipeline.image_reader import Current
 from flux_pipeline.images.formats import file_sha256
 from flux_pipeline.ledger.base import State
@@ -32,7 +33,7 @@ from flux_pipeline.publish.delivery import Delivery
 from flux_pipeline.publish.rendering import Renderer
 from flux_pipeline.publish.selection import publication_of, select_images
 from flux_pipeline.store.local import FolderStore
-from flux_pipeline.store.target import FolderTarget
+from flux_pipeline.store.target import TargetOptions, open_target
 
 SET = """
 model: lucataco/flux-schnell-lora
@@ -48,29 +49,36 @@ prompts: {product: {prompt: "{title}, studio light", table: products.csv, key: s
 def main() -> None:
     """Measure in processes of their own, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bucket", action="store_true", help="Publish into an S3 server.")
     parser.add_argument("--pictures", type=int, help="Measure this many, in this process.")
+    parser.add_argument("--to", help="Where to, for --pictures.")
     given = parser.parse_args()
     if given.pictures:
-        print(json.dumps(measure(given.pictures)))
+        print(json.dumps(measure(given.pictures, given.to)))
         return
-    for count in (1_000, 10_000):
-        command = [sys.executable, "-m", "benchmarks.publish", "--pictures", str(count)]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        print(
-            f"{count:>7,} pictures, {found['files']:,} files: {found['first_ms']:.1f} ms of CPU a"
-            f" picture, unchanged {found['again_ms']:.2f} ms; peak {found['peak_mb']:.0f} MB,"
-            f" {found['grown_kb']:.1f} KB a picture"
-        )
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        place = f"file:{folder}"
+        if given.bucket:
+            place = stack.enter_context(servers.store(Path(folder)))
+        for count in (1_000, 3_000, 10_000):
+            measured = [f"--pictures={count}", f"--to={place}/{count}"]
+            command = [sys.executable, "-m", "benchmarks.publish", *measured]
+            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            print(
+                f"{count:>7,} pictures, {found['files']:,} files: {found['first_ms']:.1f} ms of CPU"
+                f" a picture, unchanged {found['again_ms']:.2f} ms; peak {found['first_mb']:.0f}"
+                f" and {found['again_mb']:.0f} MB",
+                flush=True,
+            )
 
 
-def measure(count: int) -> Mapping[str, float]:
+def measure(count: int, to: str) -> Mapping[str, float]:
     """Publish ``count`` pictures twice."""
     with tempfile.TemporaryDirectory() as folder:
         prompt_set = _write_set(Path(folder), count)
         store = FolderStore(Path(folder, "store"))
         ledger = _Ledger(prompt_set, store, _put_picture(store))
-        before = _peak()
-        times = []
+        times, peaks = [], []
         for written in (2 * count, 0):
             begun = time.process_time()
             publication = publication_of(prompt_set)
@@ -80,18 +88,19 @@ def measure(count: int) -> Mapping[str, float]:
             delivered = Delivery(
                 prompt_set.name,
                 selection,
-                FolderTarget(Path(folder, "public")),
+                open_target(to, TargetOptions(), store_uri=store.uri, default=""),
                 Renderer(store, publication.variants),
                 now=lambda: datetime(2026, 11, 30, tzinfo=UTC),
             ).run()
             assert (delivered.written, delivered.problems) == (written, []), delivered
             times.append((time.process_time() - begun) * 1000 / count)
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return {
             "files": delivered.files,
             "first_ms": times[0],
             "again_ms": times[1],
-            "peak_mb": _peak() / 1024,
-            "grown_kb": (_peak() - before) / count,
+            "first_mb": peaks[0],
+            "again_mb": peaks[1],
         }
 
 
@@ -158,11 +167,6 @@ class _Ledger:
             completed_at=self._made_at,
         )
         return records_to_json([record])
-
-
-def _peak() -> float:
-    """KB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

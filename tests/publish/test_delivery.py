@@ -1,20 +1,32 @@
 """A reader never finds a file missing that the index names: killed anywhere, and beside others."""
 
+import gc
+import json
 import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import pytest
 
+from flux_pipeline.prompts.publication import Publication
+from flux_pipeline.publish.delivery import Delivery
 from flux_pipeline.publish.rendering import Renderer
+from flux_pipeline.publish.scratch import Scratch
+from flux_pipeline.publish.selection import ChosenImage, Selection
+from flux_pipeline.publish.state import FileFacts, PictureFacts, State
+from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.target import FolderTarget, Target
+from flux_pipeline.variant import VariantSpec
 from tests.publish.conftest import AFTER, BEFORE, WITHOUT_HAT, Shop
 from tests.publish.targets import Killed, WatchedTarget, Wrap, killed_at, missing_files
 
@@ -177,3 +189,79 @@ def interleave(
             each.result(60)
     wrapped(lambda target: target)
     assert waiting
+
+
+def peak_of_publishing(folder: Path, count: int) -> int:
+    """The most bytes that Python held while all alt texts of so many pictures were changed.
+
+    The pictures are published already, by files that are written here.
+    """
+    variant = VariantSpec(name="web")
+    publication = Publication(name="{name}.webp", variants=(variant,), feed="json")
+    renderer = Renderer(FolderStore(folder), (variant,))
+    target, state = FolderTarget(folder), State(Scratch())
+    selection = Selection(publication)
+    names = [f"product-{number:05}" for number in range(count)]
+    for name in names:
+        (folder / f"{name}.webp").write_bytes(b"x")
+    tags = {file.path: file.tag for file in target.find()}
+    for number, name in enumerate(names):
+        file = FileFacts(
+            path=f"{name}.webp",
+            made_by=renderer.keys[0],
+            tag=tags[f"{name}.webp"],
+            sha256="a" * 64,
+            bytes=1,
+            width=1,
+            height=1,
+        )
+        facts = PictureFacts(
+            partition="all",
+            prompt_name=name,
+            take=1,
+            output_index=0,
+            source_sha256="b" * 64,
+            published_at="2026-11-29T08:00:00Z",
+            color="#ffffff",
+            placeholder="data:image/webp;base64," + "A" * 200,
+            files=(file,),
+        )
+        image = ChosenImage(
+            name=name,
+            alt=f"product no. {number}, studio light " * 3,
+            prompt=f"product no. {number}, studio light " * 3,
+            partition="all",
+            prompt_name=name,
+            take=1,
+            output_index=0,
+            request_sha256=f"{number:064}",
+            image_sha256="c" * 64,
+            file_sha256="b" * 64,
+            source_uri=f"file:///store/images/shop/{name}-{number:016}-0.webp",
+            made_at="2026-11-29T08:00:00Z",
+            has_sidecar=False,
+            paths=(file.path,),
+        )
+        selection.add(image)
+        state.add(name, facts)
+    (folder / ".index-state.json").write_bytes(b"".join(state.body()))
+    delivery = Delivery("shop", selection, target, renderer, now=partial(datetime.now, UTC))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        done = delivery.run()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (done.unchanged, done.written, done.problems) == (count, 0, [])
+    assert len(json.loads((folder / "index.json").read_bytes())["images"]) == count
+    return peak
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
+    peaks = {}
+    for count in (20, 100, 400):  # the first one pays for what is loaded once
+        (tmp_path / f"{count}").mkdir()
+        peaks[count] = peak_of_publishing(tmp_path / f"{count}", count)
+    # The index, its table and the state have 2,500 bytes a picture.
+    assert (peaks[400] - peaks[100]) / 300 < 1000
