@@ -5,14 +5,18 @@ nothing about a request; only the stop after a first 401, 402 or 403, or a proxy
 here, because it concerns all requests of a run.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import anyio
 from anyio import from_thread, to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from flux_pipeline.errors import DownloadError, StoreError
 from flux_pipeline.ledger.base import Adoption, Attempt, Budget, Claim, Intent, Ledger, State
@@ -51,6 +55,7 @@ from flux_pipeline.request import Request
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _KEPT = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED})
 """States of an attempt whose image may be in the store."""
@@ -72,7 +77,10 @@ class RunServices:
     policy: Policy
     run: RunContext
     threads: anyio.CapacityLimiter
-    """For decoding, labelling and storing."""
+    """How many threads decode, label and store."""
+    workers: ThreadPoolExecutor
+    """Those threads; as many as the limiter allows. What calls back into the loop runs in anyio's,
+    whose hand-over costs twice as much."""
     downloads: Downloads
     resends_left: int
     """How many requests of unknown fate this run may still send again."""
@@ -365,6 +373,16 @@ class EffectHandler:
             services.ingest.store, call, self.holder, services.ingest.now, services.open_archive
         )
 
+    async def _work(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``work`` in one of the workers; a cancel waits until it has ended."""
+        await checkpoint_if_cancelled()
+        async with self.services.threads:
+            with anyio.CancelScope(shield=True):
+                answer: T = await asyncio.get_running_loop().run_in_executor(
+                    self.services.workers, partial(work, *args, **kwargs)
+                )
+            return answer
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self.services.threads)
 
@@ -457,9 +475,7 @@ class EffectHandler:
         """Store the image; its bytes wait in the spool while the store fails."""
         services, place = self.services, _place(record)
         services.downloads.note_size(len(body))
-        outcome = await to_thread.run_sync(
-            services.ingest.ingest, self.request, record, body, limiter=services.threads
-        )
+        outcome = await self._work(services.ingest.ingest, self.request, record, body)
         if isinstance(outcome, fx.Stored):
             if was_spooled:
                 await to_thread.run_sync(services.spool.forget, *place)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -152,19 +152,21 @@ class Producer:
         )
 
         async def work() -> None:
-            parts = self._engine(
-                self._named(run),
-                limits=limits or Limits(),
-                asked=asked,
-                observe=observe or current_observer(),
-                progress=progress,
-                reports=send,
-                followers=followers,
-                limit=limit,
-            )
-            async with send, parts as engine:
-                engines.append(engine)
-                await engine.feed(partitions)
+            with ThreadPoolExecutor(_THREADS, thread_name_prefix="image") as workers:
+                parts = self._engine(
+                    self._named(run),
+                    limits=limits or Limits(),
+                    asked=asked,
+                    observe=observe or current_observer(),
+                    progress=progress,
+                    reports=send,
+                    followers=followers,
+                    limit=limit,
+                    workers=workers,
+                )
+                async with send, parts as engine:
+                    engines.append(engine)
+                    await engine.feed(partitions)
 
         with _first_error_alone(), receive:
             stack = ExitStack()
@@ -191,6 +193,7 @@ class Producer:
         reports: MemoryObjectSendStream[PartitionReport],
         followers: Followers,
         limit: SendLimit,
+        workers: ThreadPoolExecutor,
     ) -> AsyncIterator[Engine]:
         async with (
             self.open_provider() as provider,
@@ -219,6 +222,7 @@ class Producer:
                 policy=self.policy,
                 run=run,
                 threads=anyio.CapacityLimiter(min(self.concurrency or _THREADS, _THREADS)),
+                workers=workers,
                 downloads=Downloads(),
                 resends_left=max(5, asked // 100),
                 spool=self.spool,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import httpx
+from yarl import URL
 
 from flux_pipeline.errors import DownloadError
 from flux_pipeline.prediction import Output
@@ -78,16 +79,16 @@ class Downloader(ConnectionOwner):
         """
         try:
             parts, (scheme, host, port) = urlsplit(url), origin_of(url)
-            same = httpx.URL(url).host == host
-        except (ValueError, httpx.InvalidURL):
+            same = URL(url, encoded=True).host == host
+        except ValueError:
             raise DownloadError("an output whose URL is none") from None
-        # urllib checks the URL and httpx connects to it: where they read the host differently, a
-        # check of one says nothing about the other.
+        # urllib checks the URL and aiohttp connects to it, by yarl: where they read the host
+        # differently, a check of one says nothing about the other.
         if not _PLAIN_URL.fullmatch(url) or not _PLAIN_HOST.fullmatch(host) or not same:
             raise DownloadError("an output whose URL is written in a way that hides its host")
         if parts.username is not None or parts.password is not None:
             raise DownloadError(f"{host}: a URL with a user is not fetched")
-        if origin_of(url) == self._config.origin:
+        if (scheme, host, port) == self._config.origin:
             return host
         # The resolver lets the proxy's name pass, whatever its address is.
         if (host, port) == self._proxy:
