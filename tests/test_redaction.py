@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flux_pipeline import redaction
 from flux_pipeline.redaction import (
     looks_secret,
     redact,
@@ -157,6 +158,16 @@ def test_redaction_is_idempotent(text: str) -> None:
 def test_any_text_and_any_address_can_be_redacted(text: str) -> None:
     assert isinstance(redact(text), str)
     assert isinstance(redact_url("https://" + text), str)
+
+
+@given(st.from_regex(redaction._KEY, fullmatch=True))
+def test_no_form_of_key_is_passed_over_for_want_of_its_mark(key: str) -> None:
+    assert redact_untrusted(key) == redact(key) == "REDACTED"
+
+
+@given(st.text(alphabet="aB:/.%[]|", min_size=1))
+def test_an_address_from_outside_without_user_and_query_stays_as_it_is(rest: str) -> None:
+    assert redact_untrusted(f"at http://{rest} then") == f"at http://{rest} then"
 
 
 R8 = "r8_" + "Ab3" * 12
