@@ -92,8 +92,6 @@ class Inspection:
     """px"""
     image_sha256: str
     """Of the coded pixels alone; labelling leaves it unchanged."""
-    file_sha256: str
-    """Of the bytes as they were downloaded; labelling changes it."""
     dhash: int
     """64 bits, unsigned; see ``dhash``."""
     blank: bool
@@ -142,7 +140,6 @@ def inspect_image(
         width=structure.width,
         height=structure.height,
         image_sha256=image_sha256(body, structure),
-        file_sha256=file_sha256(body),
         dhash=difference_hash(np.asarray(decoded.small.convert("L"))),
         blank=blank,
         flags=tuple(flags),

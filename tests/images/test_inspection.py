@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from flux_pipeline.errors import ImageError
-from flux_pipeline.images.formats import file_sha256, image_sha256, read_structure
+from flux_pipeline.images.formats import image_sha256, read_structure
 from flux_pipeline.images.inspection import MAX_PIXELS, Inspection, inspect_image
 from tests.images.samples import (
     HEIGHT,
@@ -37,7 +37,6 @@ def test_image_as_asked_has_no_flags(name: str, body: bytes) -> None:
     assert not found.blank
     assert (found.image_format, found.width, found.height) == (format_of(name), WIDTH, HEIGHT)
     assert found.image_sha256 == image_sha256(body)
-    assert found.file_sha256 == file_sha256(body)
     assert found.thumbnail is None
 
 
@@ -238,7 +237,7 @@ def test_repr_holds_no_picture() -> None:
         samples()["rgb.png"], image_format="png", width=1, height=1, with_thumbnail=True
     )
     assert "thumbnail" not in repr(found)
-    assert {field.name for field in fields(found)} >= {"image_sha256", "file_sha256", "dhash"}
+    assert {field.name for field in fields(found)} >= {"image_sha256", "dhash"}
 
 
 def test_noise_of_every_size_and_mode_is_inspected() -> None:
