@@ -30,7 +30,7 @@ from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_to_json
 from flux_pipeline.prompts import PromptSet, load_prompt_set
 from flux_pipeline.publish.delivery import Delivery
-from flux_pipeline.publish.rendering import Renderer
+from flux_pipeline.publish.renderer import Renderer
 from flux_pipeline.publish.selection import publication_of, select_images
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.target import TargetOptions, open_target

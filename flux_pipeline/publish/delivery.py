@@ -26,7 +26,7 @@ from flux_pipeline.errors import ImageError, SigningError, StoreError
 from flux_pipeline.iteration import map_ahead
 from flux_pipeline.publish.contents import Contents, index_fact, read_contents
 from flux_pipeline.publish.merge import Plan, merge
-from flux_pipeline.publish.rendering import Rendered, Renderer
+from flux_pipeline.publish.renderer import Rendered, Renderer
 from flux_pipeline.publish.scratch import DiskList, Scratch, spooled
 from flux_pipeline.publish.selection import ChosenImage, Selection, utc
 from flux_pipeline.publish.state import FileFacts, PictureFacts, State, read_state, state_path

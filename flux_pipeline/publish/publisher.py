@@ -15,7 +15,7 @@ from flux_pipeline.prompts.picks import Pick
 from flux_pipeline.prompts.publication import Publication
 from flux_pipeline.publish.delivery import Delivered, Delivery
 from flux_pipeline.publish.index import Entry, fetch_index
-from flux_pipeline.publish.rendering import Renderer
+from flux_pipeline.publish.renderer import Renderer
 from flux_pipeline.publish.scratch import Scratch, spooled
 from flux_pipeline.publish.selection import Selection, publication_of, select_images, utc
 from flux_pipeline.publish.state import read_state, state_path

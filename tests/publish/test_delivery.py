@@ -20,7 +20,7 @@ import pytest
 
 from flux_pipeline.prompts.publication import Publication
 from flux_pipeline.publish.delivery import Delivery
-from flux_pipeline.publish.rendering import Renderer
+from flux_pipeline.publish.renderer import Renderer
 from flux_pipeline.publish.scratch import Scratch
 from flux_pipeline.publish.selection import ChosenImage, Selection
 from flux_pipeline.publish.state import FileFacts, PictureFacts, State

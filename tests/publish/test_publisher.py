@@ -15,7 +15,7 @@ from flux_pipeline.errors import ConfigError, StoreError
 from flux_pipeline.image_maker import make_images
 from flux_pipeline.publish.index import SCHEMA_FILE
 from flux_pipeline.publish.publisher import publish_set
-from flux_pipeline.publish.rendering import Renderer
+from flux_pipeline.publish.renderer import Renderer
 from flux_pipeline.testing import open_studio
 from tests.publish.conftest import PUBLISH, SHOP, Shop
 
