@@ -95,13 +95,27 @@ def forget() -> None:
         del sys.modules[name]
 
 
-def run_dg(folder: Path, command: str) -> str:
-    """Run ``dg`` in the folder; return what it prints. It must succeed."""
+def run_dg(folder: Path, *commands: str, **variables: str) -> str:
+    """Run ``dg`` in the folder with each of these commands, which must succeed, in one process.
+
+    Returns what they print. The variables are added to the environment.
+    """
     pytest.importorskip("dagster_dg_cli", reason="needs the extra ui: uv sync --extra ui")
-    environ = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
-    program = start_program(
-        command.split(), folder=folder, environ=environ, entry="dagster_dg_cli.cli:main"
-    )
+    environ = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"} | variables
+    program = start_program(commands, folder=folder, environ=environ, entry=f"{__name__}:call_dg")
     code, printed = program.wait()
     assert code == 0, printed + program.errors.read_text()
     return printed
+
+
+def call_dg() -> None:
+    """Each argument is a command of ``dg``: to import and start it takes longer than most."""
+    from dagster_dg_cli.cli import main
+
+    for command in sys.argv[1:]:
+        sys.argv = ["dg", *command.split()]
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
