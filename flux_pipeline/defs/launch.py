@@ -30,7 +30,6 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from flux_pipeline.defs.history import together
 from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys, asset_keys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
 from flux_pipeline.defs.run_summary import explain_failure
@@ -318,6 +317,8 @@ def _launch_job(
     assets: frozenset[dg.AssetKey] | None,
     location: str,
 ) -> Launched:
+    from flux_pipeline.defs.history import together
+
     _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
     if assets is not None and assets != job.asset_layer.selected_asset_keys:
