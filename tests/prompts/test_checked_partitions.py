@@ -69,6 +69,19 @@ def test_a_part_of_what_was_checked_is_not_checked_again(
     assert {each.request_sha256 for shard in shards for each in shard} == everything
 
 
+def test_styles_of_one_name_are_counted_also_in_partitions_that_nobody_asks_for(
+    write: Write, load: Load, passes: list[Path]
+) -> None:
+    write("t.csv", "name,prompt,negative_prompt\n" + "a,x,\n" * 6)
+    entry = '{prompt: "{prompt}", table: t.csv, key: name}'
+    text = f"prompts: {{p: {entry}}}\npartitions: {{by: shard, count: 4}}\n"
+    everything = {each.source.prompt_name for each in load(text).requests()}
+    assert everything == {"p-a", *(f"p-a-{number}" for number in range(2, 7))}
+    prompt_set = load(text)
+    found = [each for key in prompt_set.partition_keys() for each in prompt_set.requests(key)]
+    assert sorted(each.source.prompt_name for each in found) == sorted(everything)
+
+
 def test_warnings_are_told_each_time(write: Write, load: Load, passes: list[Path]) -> None:
     write("t.csv", "sku,name\na,same\nb,same\n")
     prompt_set = load(BY_SHARD.replace("count: 4", "count: 1"))
