@@ -12,13 +12,14 @@ anybody who can write the file can write its label.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from html import escape
 from typing import Any, Final
 from xml.etree import ElementTree as ET
+from xml.sax.saxutils import quoteattr
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
@@ -94,6 +95,11 @@ _DERIVED = (
     _AIGC,
 )
 """The properties that a picture hands on to those that are made of it."""
+DC_NAMESPACE: Final = "http://purl.org/dc/elements/1.1/"
+_RIGHTS = {"creator": ("rdf:Seq", ""), "rights": ("rdf:Alt", "x-default")}
+"""What others may have written of whose a picture is: the kind of list that XMP (ISO 16684-1) has
+for it, and the language of an item that names none."""
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _NO_XML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML 1.0 can't hold, or that parsers change, such as line ends."""
@@ -291,18 +297,27 @@ def parse_packet(packet: bytes) -> Label | None:
     return Label(**fields)
 
 
-def derived_packet(packet: bytes) -> bytes | None:
+def derived_packet(packet: bytes, *, own: bytes = b"") -> bytes | None:
     """The packet for a picture that is made of the one with this packet; None where it says little.
 
     It holds, as they stand there: IPTC's source type, system and prompt, the TC260:AIGC label, the
-    time, and our ids, which name the original. Left out are the whole input and the lineage row,
+    time, and our ids, which name the original; and the creators and rights (``dc:creator``,
+    ``dc:rights``) that another tool has written. Left out are the whole input and the lineage row,
     which the ids lead to, and all else that a file may say, such as its orientation or the address
-    of its manifest. At most as long as a jpg can hold: a prompt that is too long is left out.
+    of its manifest. At most as long as a jpg can hold: a prompt that is too long is left out, and
+    then creators and rights that are. ``own`` is the file's own packet, where ``packet`` lay beside
+    it.
     """
     found = parse_properties(packet)
     kept = {tag: text for tag in _DERIVED if (text := found.get(_expanded(tag)))}
-    for left_out in (frozenset(), _PROMPTS, frozenset(kept) - _LAWFUL):
-        elements = "".join(
+    rights = "".join(_rights_elements(own or packet))
+    for left_out, shown in (
+        (frozenset(), rights),
+        (_PROMPTS, rights),
+        (_PROMPTS, ""),
+        (frozenset(kept) - _LAWFUL, ""),
+    ):
+        elements = shown + "".join(
             f"<{tag}>{escape(text, quote=False)}</{tag}>"
             for tag, text in kept.items()
             if tag not in left_out
@@ -311,6 +326,23 @@ def derived_packet(packet: bytes) -> bytes | None:
         if len(derived) <= jpeg.MAX_PACKET:
             return derived if elements else None
     return None
+
+
+def _rights_elements(packet: bytes) -> Iterator[str]:
+    """``dc:creator`` and ``dc:rights`` of a packet, as XMP has them: lists, of languages too."""
+    properties = [each for description in _descriptions(packet) for each in description]
+    for name, (kind, default) in _RIGHTS.items():
+        found = next((each for each in properties if each.tag == f"{{{DC_NAMESPACE}}}{name}"), None)
+        items = [] if found is None else [*found.iter(f"{_RDF}li")]
+        texts = [(each.get(_LANGUAGE, default), (each.text or "").strip()) for each in items]
+        lines = "".join(
+            f"<rdf:li{f' xml:lang={quoteattr(language)}' if language else ''}>"
+            f"{escape(text, quote=False)}</rdf:li>"
+            for language, text in texts
+            if text
+        )
+        if lines:
+            yield f'<dc:{name} xmlns:dc="{DC_NAMESPACE}"><{kind}>{lines}</{kind}></dc:{name}>'
 
 
 def names_manifest(packet: bytes) -> bool:
@@ -324,24 +356,29 @@ def parse_properties(packet: bytes) -> dict[str, str]:
     The bytes may be anybody's: never raises, and bytes that are no well-formed UTF-8 XML have no
     properties. A document type is refused before parsing, so no entity is expanded or fetched.
     """
-    if len(packet) > MAX_PACKET or b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
-        return {}
-    try:
-        # The encoding is given, so that UTF-16 can't carry a document type past the check above.
-        parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - no document type, no entities
-        parser.feed(packet.strip(b"\0 \t\r\n"))
-        root = parser.close()
-    except (ET.ParseError, ValueError, LookupError):
-        return {}
-    rdf = root if root.tag == f"{_RDF}RDF" else root.find(f"{_RDF}RDF")
     properties: dict[str, str] = {}
-    for description in () if rdf is None else rdf.findall(f"{_RDF}Description"):
+    for description in _descriptions(packet):
         for name, value in description.attrib.items():
             properties.setdefault(_unbraced(name), value)
         for element in description:
             if len(element) == 0:
                 properties.setdefault(_unbraced(element.tag), element.text or "")
     return properties
+
+
+def _descriptions(packet: bytes) -> Sequence[ET.Element]:
+    """The elements of a packet that hold its properties; none of bytes that are no such XML."""
+    if len(packet) > MAX_PACKET or b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
+        return []
+    try:
+        # The encoding is given, so that UTF-16 can't carry a document type past the check above.
+        parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - no document type, no entities
+        parser.feed(packet.strip(b"\0 \t\r\n"))
+        root = parser.close()
+    except (ET.ParseError, ValueError, LookupError):
+        return []
+    rdf = root if root.tag == f"{_RDF}RDF" else root.find(f"{_RDF}RDF")
+    return [] if rdf is None else rdf.findall(f"{_RDF}Description")
 
 
 def _expanded(tag: str) -> str:

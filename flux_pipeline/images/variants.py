@@ -2,7 +2,8 @@
 
 One decode serves all variants of a picture. The same picture, specs and library versions give the
 same bytes, on any machine and from any thread; only a C2PA signature differs each time. Nothing of
-the file's metadata is taken over but its label, and a colour profile where that is asked for.
+the file's metadata is taken over but its label, its creators and rights, and a colour profile where
+that is asked for.
 """
 
 import hashlib
@@ -120,8 +121,8 @@ def render_variants(
     check_specs(specs)
     try:
         structure = _still(data)
-        packet = sidecar or CONTAINERS[structure.image_format].read_xmp(data, structure)
-        packet = derived_packet(packet or b"")
+        own = CONTAINERS[structure.image_format].read_xmp(data, structure) or b""
+        packet = derived_packet(sidecar or own, own=own)
         with bounded_memory(_most_pixels(structure, specs)):
             source = _decode(data, structure)
             rendered = [_render(source, spec, packet) for spec in specs]

@@ -110,9 +110,52 @@ class TestXmp:
         assert packet is not None
         assert {SOURCE, AIGC} == {name for name in parse_properties(packet) if "about" not in name}
 
+    def test_creators_and_rights_that_others_have_written_are_handed_on(self, label: Label) -> None:
+        foreign = with_rights(
+            "<rdf:Seq><rdf:li>Zoë &amp; 李</rdf:li><rdf:li>Bob</rdf:li></rdf:Seq>",
+            '<rdf:Alt><rdf:li xml:lang="x-default">© A</rdf:li>'
+            '<rdf:li xml:lang="de-DE">© B</rdf:li></rdf:Alt>',
+        )
+        labelled = build_packet(label).replace(
+            b"</rdf:Description>", inside(foreign) + b"</rdf:Description>"
+        )
+        for body, sidecar in ((foreign, None), (labelled, None), (foreign, build_packet(label))):
+            for found in render(insert_xmp(samples()["rgb.png"], body), sidecar=sidecar):
+                assert inside(read_xmp(found.data) or b"") == inside(foreign)
+                is_labelled = body is labelled or sidecar is not None
+                assert (read_label(found.data) is not None) is is_labelled
+
+    def test_rights_that_are_no_lists_or_too_long_are_not_handed_on(self, label: Label) -> None:
+        assert derived_packet(with_rights("Bob", "")) is None
+        assert derived_packet(with_rights("<rdf:Seq><rdf:li> </rdf:li></rdf:Seq>", "")) is None
+        long = with_rights(f"<rdf:Seq><rdf:li>{'x' * MAX_PACKET}</rdf:li></rdf:Seq>", "")
+        packet = derived_packet(build_packet(label), own=long)
+        assert packet is not None
+        assert packet == derived_packet(build_packet(replace(label, prompt=None)))
+
     def test_bytes_that_are_no_packet_hand_nothing_on(self) -> None:
         assert derived_packet(b"") is None
         assert derived_packet(b"<!DOCTYPE a><a/>") is None
+
+
+DC = "http://purl.org/dc/elements/1.1/"
+
+
+def with_rights(creator: str, rights: str) -> bytes:
+    """A packet of another tool, which says whose a picture is."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description>'
+        f'<dc:creator xmlns:dc="{DC}">{creator}</dc:creator>'
+        f'<dc:rights xmlns:dc="{DC}">{rights}</dc:rights>'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+def inside(packet: bytes) -> bytes:
+    """Creators and rights as a packet has them."""
+    begin = packet.index(b"<dc:creator")
+    return packet[begin : packet.index(b"</dc:rights>") + len(b"</dc:rights>")]
 
 
 class TestTracing:
