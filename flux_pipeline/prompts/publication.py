@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from flux_pipeline.endpoint import store_folder
 from flux_pipeline.errors import Problems
+from flux_pipeline.prompts.alt_text import fill_alt_text
 from flux_pipeline.prompts.expansion import DATE, Entry
 from flux_pipeline.prompts.schema import (
     DEFAULT_NAME,
@@ -129,10 +130,7 @@ class Publication:
         """
         if not self.alt:
             return " ".join(own.get("prompt", "").split())
-        values = {**own, **variables}
-        template = parse_template(self.alt)
-        text = template.render({name: values.get(name, "") for name in template.names})
-        return " ".join(text.split())
+        return fill_alt_text(self.alt, {**own, **variables})
 
 
 def picture_values(
