@@ -10,9 +10,12 @@ import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from types import TracebackType
 from typing import Any, Self
+
+import pyarrow as pa
 
 from flux_pipeline.audit.findings import Finding, Kind
 from flux_pipeline.errors import LedgerError, StoreError
@@ -20,7 +23,7 @@ from flux_pipeline.ledger.base import Attempt, State
 from flux_pipeline.ledger.codec import load_request
 from flux_pipeline.lineage.arrays import values_of
 from flux_pipeline.lineage.parts import list_parts, read_parts
-from flux_pipeline.lineage.record import ImageStatus, records_from_json
+from flux_pipeline.lineage.record import ImageRecord, ImageStatus, records_from_json
 from flux_pipeline.prediction import Status
 from flux_pipeline.produce.ingest import image_keys
 from flux_pipeline.request import Request
@@ -29,6 +32,7 @@ from flux_pipeline.store.base import Store, key_of
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
+PRAGMA cache_size = -32768; -- KiB: the sides come in other orders than the keys
 CREATE TABLE images (
     key TEXT PRIMARY KEY,
     listed INTEGER NOT NULL DEFAULT 0, -- in the first listing of the store
@@ -48,7 +52,8 @@ CREATE INDEX requests_by_mark ON requests (mark);
 """
 _ADD_STORED = "INSERT INTO images (key, listed, present) VALUES (?, 1, 1)"
 _ADD_STORED_MEANWHILE = (
-    "INSERT INTO images (key, present) VALUES (?, 1) ON CONFLICT DO UPDATE SET present = 1"
+    "INSERT INTO images (key, present) VALUES (?, 1)"
+    " ON CONFLICT DO UPDATE SET present = 1 WHERE NOT present"
 )
 _ADD_OPEN = (
     "INSERT INTO images (key, open_sha) VALUES (?, ?)"
@@ -79,10 +84,13 @@ _ADD_ROW = (
     " stored_at = max(stored_at, excluded.stored_at),"
     " removed_at = max(removed_at, excluded.removed_at)"
 )
+_ADD_REQUEST = "INSERT INTO requests VALUES (?, ?)"
 _HAS_ROW = "SELECT stored, stored_at, removed_at FROM rows WHERE sha = ? AND place = ?"
 _GONE_ON_PURPOSE = (
     "removed_at NOT NULL AND ledger_file IS NULL AND removed_at >= coalesce(lineage_at, '')"
 )
+_MOST_WAITING = 2_000
+"""Values that wait to be written."""
 _UNDER_WAY = "~"  # after every time
 _SELECTED = (
     "key, ledger_file, ledger_pixels, recorded, lineage_file, lineage_pixels, removed_at NOT NULL"
@@ -140,6 +148,8 @@ class Inventory:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")  # one transaction for all of it, which nobody else reads
+        # By statement. They write different columns, so that their order makes no difference.
+        self._waiting: dict[str, list[tuple[object, ...]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -162,19 +172,19 @@ class Inventory:
 
     def add_open(self, key: str, request_sha256: str) -> None:
         """Add a key under which an attempt that is not over may store something any moment."""
-        self._db.execute(_ADD_OPEN, (key, request_sha256))
+        self._add(_ADD_OPEN, (key, request_sha256))
 
     def add_ledger(self, key: str, file: str, pixels: str, *, recorded: bool) -> None:
         """Add an image that the ledger has as stored, with its two SHA-256 hashes."""
-        self._db.execute(_ADD_LEDGER, (key, file, pixels, recorded))
+        self._add(_ADD_LEDGER, (key, file, pixels, recorded))
 
     def add_lineage(self, key: str, file: str, pixels: str, at: str) -> None:
         """Add a stored image's lineage row; of several with one key the last by time counts."""
-        self._db.execute(_ADD_LINEAGE, (key, file, pixels, at))
+        self._add(_ADD_LINEAGE, (key, file, pixels, at))
 
     def add_removed(self, key: str, at: str = _UNDER_WAY) -> None:
         """Add an image that was removed on purpose, or that is being removed."""
-        self._db.execute(_ADD_REMOVED, (key, at))
+        self._add(_ADD_REMOVED, (key, at))
 
     def add_row(
         self,
@@ -187,14 +197,14 @@ class Inventory:
     ) -> None:
         """Note that the lineage table has a row of an image: stored, removed since, or neither."""
         values = (request_sha256, output_index, stored, stored_at, removed_at)
-        self._db.execute(_ADD_ROW, values)
+        self._add(_ADD_ROW, values)
 
     def has_row(self, request_sha256: str, output_index: int, *, status: ImageStatus) -> bool:
         """Whether the table has a row of this image that says as much as one of this status.
 
         A row that says it is stored is worth nothing once a later one says it was removed.
         """
-        row = self._db.execute(_HAS_ROW, (request_sha256, output_index)).fetchone()
+        row = self._read(_HAS_ROW, (request_sha256, output_index)).fetchone()
         if row is None:
             return False
         is_stored, stored_at, removed_at = row
@@ -206,7 +216,7 @@ class Inventory:
     def add_request(self, request: Request) -> None:
         """Remember a request by its seed, else by its prompt: so ``requests`` finds it."""
         mark = request.input.get("prompt", "") if request.seed is None else request.seed
-        self._db.execute("INSERT INTO requests VALUES (?, ?)", (str(mark), request.request_sha256))
+        self._add(_ADD_REQUEST, (str(mark), request.request_sha256))
 
     def requests(self, sent: Mapping[str, Any]) -> list[str]:
         """The requests of which this may be the input, as a provider shows it.
@@ -217,13 +227,13 @@ class Inventory:
         marks.add(str(sent.get("prompt", "")))
         found: set[str] = set()
         for mark in marks:
-            rows = self._db.execute("SELECT sha FROM requests WHERE mark = ?", (mark,))
+            rows = self._read("SELECT sha FROM requests WHERE mark = ?", (mark,))
             found.update(sha for (sha,) in rows)
         return sorted(found)
 
     def count(self) -> int:
         """How many objects the first listing had."""
-        row = self._db.execute("SELECT count(*) FROM images WHERE listed").fetchone()
+        row = self._read("SELECT count(*) FROM images WHERE listed").fetchone()
         return int(row[0])
 
     def stored(self) -> Iterator[InventoryRow]:
@@ -249,7 +259,7 @@ class Inventory:
 
     def open_and_stored(self) -> list[str]:
         """Requests with an open attempt, of which every image is in the store and the lineage."""
-        return [sha for (sha,) in self._db.execute(_OPEN_AND_STORED)]
+        return [sha for (sha,) in self._read(_OPEN_AND_STORED)]
 
     def contradictory(self) -> Iterator[InventoryRow]:
         """Objects of which ledger and lineage have recorded different hashes."""
@@ -260,8 +270,22 @@ class Inventory:
 
     def _select(self, condition: str) -> Iterator[InventoryRow]:
         statement = f"SELECT {_SELECTED} FROM images WHERE {condition} ORDER BY key"
-        for key, file, pixels, recorded, row_file, row_pixels, gone in self._db.execute(statement):
+        for key, file, pixels, recorded, row_file, row_pixels, gone in self._read(statement):
             yield InventoryRow(key, file, pixels, bool(recorded), row_file, row_pixels, bool(gone))
+
+    def _add(self, statement: str, values: tuple[object, ...]) -> None:
+        waiting = self._waiting.setdefault(statement, [])
+        waiting.append(values)
+        if len(waiting) >= _MOST_WAITING:
+            self._db.executemany(statement, waiting)
+            waiting.clear()
+
+    def _read(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        for adding, waiting in self._waiting.items():
+            if waiting:
+                self._db.executemany(adding, waiting)
+                waiting.clear()
+        return self._db.execute(statement, values)
 
 
 def load_ledger(
@@ -294,16 +318,14 @@ def load_lineage(store: Store, inventory: Inventory) -> Iterator[Finding]:
     Raises:
         StoreError: Where the store can't be listed.
     """
-    keys = list(list_parts(store))
+    keys, uri = list(list_parts(store)), store.uri
     # ``read_parts`` ends at the first part that can't be read: go on behind that one.
     while keys:
         read = 0
         try:
             for _, table in read_parts(store, keys):
                 read += 1
-                columns = [values_of(table.column(name)) for name in _LINEAGE_COLUMNS]
-                for row in zip(*columns, strict=True):
-                    _add_row(dict(zip(_LINEAGE_COLUMNS, row, strict=True)), inventory, store.uri)
+                _add_rows(table, inventory, uri)
         except StoreError as error:
             # A part that was deleted since the listing is no finding.
             if keys[read] in store.list(keys[read]):
@@ -311,30 +333,22 @@ def load_lineage(store: Store, inventory: Inventory) -> Iterator[Finding]:
         keys = keys[read + 1 :]
 
 
-def _add_row(row: dict[str, Any], inventory: Inventory, store_uri: str) -> None:
-    stored = row["status"] == ImageStatus.STORED
-    removed_at = str(row["removed_at"] or "")
-    inventory.add_row(
-        row["request_sha256"],
-        row["output_index"],
-        stored=stored,
-        stored_at=str(row["stored_at"] or "") if stored else "",
-        removed_at=removed_at,
-    )
-    if removed_at and row["uri"]:
-        inventory.add_removed(key_of(row["uri"], store_uri), removed_at)
-    if stored and (uri := row["uri"]):
-        inventory.add_lineage(
-            key_of(uri, store_uri),
-            row["file_sha256"] or "",
-            row["image_sha256"] or "",
-            str(row["stored_at"] or ""),
-        )
+def _add_rows(table: pa.Table, inventory: Inventory, store_uri: str) -> None:
+    columns = [values_of(table.column(name)) for name in _LINEAGE_COLUMNS]
+    for sha, place, status, uri, file, pixels, stored_at, removed in zip(*columns, strict=True):
+        stored = status == ImageStatus.STORED
+        at = str(stored_at or "") if stored else ""
+        removed_at = str(removed or "")
+        inventory.add_row(sha, place, stored=stored, stored_at=at, removed_at=removed_at)
+        if removed_at and uri:
+            inventory.add_removed(key_of(uri, store_uri), removed_at)
+        if stored and uri:
+            inventory.add_lineage(key_of(uri, store_uri), file or "", pixels or "", at)
 
 
 def _add_images(attempt: Attempt, inventory: Inventory, store_uri: str) -> None:
     try:
-        records = records_from_json(attempt.images)
+        records = _records(attempt.images)
     except ValueError:
         return  # check_history reports it
     for record in records:
@@ -348,6 +362,11 @@ def _add_images(attempt: Attempt, inventory: Inventory, store_uri: str) -> None:
         elif record.status is ImageStatus.REMOVED and record.uri:
             at = _UNDER_WAY if attempt.state is State.PRUNING else str(record.removed_at or "")
             inventory.add_removed(key_of(record.uri, store_uri), at)
+
+
+@lru_cache(maxsize=16)  # each is asked for twice, one after the other
+def _records(images: str) -> tuple[ImageRecord, ...]:
+    return tuple(records_from_json(images))
 
 
 def _add_request(attempt: Attempt, inventory: Inventory) -> None:
@@ -403,7 +422,7 @@ def _lost_or_paid_again(
 def _not_stored(attempt: Attempt, named: str) -> Iterator[Finding]:
     """Images that a finished attempt paid for and could not store."""
     try:
-        records = records_from_json(attempt.images)
+        records = _records(attempt.images)
     except ValueError:
         message = "its records in the ledger can't be read; restore the ledger from a backup"
         yield Finding(Kind.UNREADABLE, attempt.request_sha256, message)
