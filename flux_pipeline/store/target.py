@@ -156,6 +156,7 @@ class FolderTarget:
 
     def check(self) -> None:
         """Write and remove a file, and remove what killed publishers left a day ago or more."""
+        self._make_root()
         with store_errors(self.uri):
             probe = self._staging / f"probe-{os.getpid()}"
             self._writer.write(probe, b"")
@@ -223,6 +224,7 @@ class FolderTarget:
         """
         del content_type, kind
         check_path(path)
+        self._make_root()
         with store_errors(self._uri(path)):
             place = self._root / path
             if replacing is not None and self._tag_of(place) != replacing:
@@ -249,8 +251,8 @@ class FolderTarget:
 
         The trap: not every network file system has locks that other machines see.
         """
+        self._make_root()
         with store_errors(self.uri):
-            self._root.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             try:
@@ -262,6 +264,23 @@ class FolderTarget:
             yield _never_lost
         finally:
             os.close(handle)
+
+    def _make_root(self) -> None:
+        """Make the folder where it is missing, durably."""
+        try:
+            if self._root.is_dir():
+                return
+            missing = [part for part in (self._root, *self._root.parents) if not part.exists()]
+            self._root.mkdir(parents=True, exist_ok=True)
+            for part in missing:
+                sync_folder(part.parent)
+        except OSError as error:
+            nearest = next(part for part in (self._root, *self._root.parents) if part.exists())
+            why = error.strerror if nearest.is_dir() else f"{nearest} is a file"
+            raise StoreError(
+                f"{self.uri}: this folder can't be made ({why}): make it, or give publish.to"
+                " another place"
+            ) from error
 
     def _tag_of(self, place: Path) -> str:
         try:

@@ -64,11 +64,32 @@ def test_links_are_not_taken_for_published_files(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    target = FolderTarget(tmp_path / "file")
+    target = FolderTarget(tmp_path)
     with pytest.raises(StoreError, match=r"file://.*/file.*a part of this key is a file already"):
+        target.put("file/a.webp", b"x")
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("file", r"/.*/file is a file"),
+        ("file/below/it", r"/.*/file is a file"),
+        ("/proc/nowhere/public", r"No such file or directory"),
+    ],
+)
+def test_a_folder_that_can_not_be_made_is_named_with_the_reason(
+    tmp_path: Path, folder: str, reason: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    target = FolderTarget(tmp_path / folder)
+    said = rf"file://.*: this folder can't be made \({reason}\): make it, or give publish\.to"
+    with pytest.raises(StoreError, match=said):
+        target.check()
+    with pytest.raises(StoreError, match=said):
         target.put("a.webp", b"x")
-    with pytest.raises(StoreError, match="file://"), target.exclusive():
+    with pytest.raises(StoreError, match=said), target.exclusive():
         pass
+    assert not list(target.find())
 
 
 def test_an_address_opens_a_folder_or_a_bucket_and_none_the_place_in_the_store(
