@@ -1,6 +1,6 @@
 """What a prompt set's file of picks comes to, as `flux-pipeline plan` says it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,10 @@ class ChoicePlan:
             "chosen": len(self.found.chosen),
             "undecided": list(self.found.undecided),
             "stale": [*map(_pick_json, _by_row(self.found.stale))],
-            "unknown": [*map(_pick_json, _by_row(self.found.unknown))],
+            "unknown": [
+                _pick_json(pick) | _nearest_json(pick, self.found.nearest)
+                for pick in _by_row(self.found.unknown)
+            ],
             "waiting": [*map(_pick_json, _by_row(self.found.waiting))],
         }
 
@@ -63,7 +66,8 @@ class ChoicePlan:
         ):
             if picks:
                 says = of_one if len(picks) == 1 else of_many
-                named = first_of([*map(_named, _by_row(picks))], _MOST_NAMED)
+                near = self.found.nearest if picks is self.found.unknown else {}
+                named = first_of([_named(pick, near) for pick in _by_row(picks)], _MOST_NAMED)
                 yield f"{count_noun(len(picks), 'pick')} {says}: {named}"
 
 
@@ -100,7 +104,15 @@ def _pick_json(pick: Pick) -> dict[str, Any]:
     return place | ({"partition": pick.partition} if pick.partition else {})
 
 
-def _named(pick: Pick) -> str:
+def _nearest_json(pick: Pick, nearest: Mapping[str, str]) -> dict[str, Any]:
+    near = nearest.get(pick.prompt)
+    return {} if near is None else {"nearest": near}
+
+
+def _named(pick: Pick, nearest: Mapping[str, str]) -> str:
+    """``tie take 1 (row 3: did you mean tied?)``."""
     parts = [pick.partition, pick.prompt, f"take {pick.take}"]
     parts += [f"image {pick.output}"] if pick.output > 1 else []
-    return f"{' '.join(filter(None, parts))} (row {pick.row})"
+    near = nearest.get(pick.prompt)
+    hint = "" if near is None else f": did you mean {near}?"
+    return f"{' '.join(filter(None, parts))} (row {pick.row}{hint})"

@@ -8,6 +8,7 @@ encoder's quality, blurred and empty parts cost few bytes. Takes of one prompt c
 and encoder, so their bytes can be compared. The trap: noise looks sharp too.
 """
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,6 +19,8 @@ from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.picks import Pick, picks_of
 from flux_pipeline.prompts.publication import Choice
 
+_MOST_HINTS = 10
+"""Names for which the nearest one is looked up, which takes a look at every name of the set."""
 _BLANK = "blank:"
 """How the clause of a blank picture begins in its record; see ``images.inspection``."""
 
@@ -49,6 +52,20 @@ class Chosen:
     """Picks that name nothing: no such prompt, or no such take or output of it."""
     waiting: tuple[Pick, ...] = ()
     """Picks of prompts that have no picture (yet)."""
+    nearest: Mapping[str, str] = field(default_factory=dict)
+    """As ``Unmet`` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """The picks for which there is no picture."""
+
+    unknown: tuple[Pick, ...] = ()
+    """They name nothing: no such prompt, or no such take or output of it."""
+    waiting: tuple[Pick, ...] = ()
+    """Their prompt has no picture (yet)."""
+    nearest: Mapping[str, str] = field(default_factory=dict)
+    """The set's nearest name for names that it hasn't: of the first few, where one is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +108,15 @@ def resolve_choice(
             is_day = isinstance(prompt_set.partitions, ByDay)
             undecided.append(f"{partition}/{name}" if is_day else name)
     unmet = [pick for found in by_prompt.values() for pick in found if pick not in used]
-    unknown, waiting = split_unmet(prompt_set, unmet, seen)
-    return Chosen(tuple(chosen), tuple(undecided), tuple(stale), unknown, waiting)
+    found = split_unmet(prompt_set, unmet, seen)
+    return Chosen(
+        tuple(chosen),
+        tuple(undecided),
+        tuple(stale),
+        found.unknown,
+        found.waiting,
+        found.nearest,
+    )
 
 
 def _by_prompt(
@@ -107,10 +131,12 @@ def _picture(partition: str, record: ImageRecord) -> ChosenPicture:
     return ChosenPicture(*place, record.image_sha256 or "")
 
 
-def split_unmet(
-    prompt_set: PromptSet, picks: Sequence[Pick], seen: set[tuple[str, str]]
-) -> tuple[tuple[Pick, ...], tuple[Pick, ...]]:
-    """The picks that name nothing, and those whose prompt has no picture."""
+def split_unmet(prompt_set: PromptSet, picks: Sequence[Pick], seen: set[tuple[str, str]]) -> Unmet:
+    """Tell the picks that name nothing from those whose prompt has no picture.
+
+    ``picks`` are those that named no picture, ``seen`` the places (partition and prompt) that have
+    pictures.
+    """
     names = {name for _, name in seen}
 
     def has_pictures(pick: Pick) -> bool:
@@ -120,7 +146,18 @@ def split_unmet(
     # One pass over the tables, and only where a pick was not met.
     known = others.intersection(prompt_set.names_in(None)) if others else set[str]()
     waiting = tuple(pick for pick in picks if not has_pictures(pick) and pick.prompt in known)
-    return tuple(pick for pick in picks if pick not in waiting), waiting
+    unknown = tuple(pick for pick in picks if pick not in waiting)
+    strangers = sorted({pick.prompt for pick in unknown} & others - known)[:_MOST_HINTS]
+    return Unmet(unknown, waiting, find_nearest(strangers, prompt_set.names_in(None)))
+
+
+def find_nearest(names: Sequence[str], known: Iterable[str]) -> Mapping[str, str]:
+    """Of all known names the one that each of these is nearest to; left out where none is near."""
+    if not names:
+        return {}
+    candidates = list(dict.fromkeys(known))
+    near = {name: difflib.get_close_matches(name, candidates, n=1) for name in names}
+    return {name: found[0] for name, found in near.items() if found}
 
 
 def picks_by_prompt(picks: Iterable[Pick]) -> dict[str, list[Pick]]:

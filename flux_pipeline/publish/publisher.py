@@ -262,12 +262,17 @@ def _report(prepared: Prepared, delivered: Delivered, *, is_dry: bool) -> Publis
 
 def _pick_problems(prompt_set: PromptSet, selection: Selection) -> list[str]:
     path = prompt_set.choice.path
+
+    def name_nearest(pick: Pick) -> str:
+        near = selection.nearest.get(pick.prompt)
+        return "correct it or take the row out" if near is None else f"did you mean {near}?"
+
     found = [
         *(
             (pick, "was made anew after it was chosen: look at it and choose again")
             for pick in selection.stale
         ),
-        *((pick, "names no picture: correct it or take the row out") for pick in selection.unknown),
+        *((pick, f"names no picture: {name_nearest(pick)}") for pick in selection.unknown),
         *((pick, "its prompt has no picture (yet): run the set") for pick in selection.waiting),
     ]
     return [f"{path}: {_describe(pick)} {what}" for pick, what in found]

@@ -97,6 +97,7 @@ class Selection:
     stale: list[Pick] = field(default_factory=list)
     unknown: list[Pick] = field(default_factory=list)
     waiting: list[Pick] = field(default_factory=list)
+    nearest: Mapping[str, str] = field(default_factory=dict)
     """As ``choice.Chosen`` has them."""
     kept: set[Place] = field(default_factory=set)
     """Prompts whose published pictures stay as they are: new ones are not there yet, or weren't
@@ -225,9 +226,9 @@ class _Chooser:
         selection = self._selection
         selection.unmade |= self._asked_for - self._pictured
         unmet = [pick for found in self._picks.values() for pick in found if pick not in self._used]
-        unknown, waiting = split_unmet(self._set, unmet, self._seen)
-        selection.unknown = list(unknown)
-        selection.waiting = [pick for pick in waiting if self._is_asked(pick)]
+        found = split_unmet(self._set, unmet, self._seen)
+        selection.unknown, selection.nearest = [*found.unknown], found.nearest
+        selection.waiting = [pick for pick in found.waiting if self._is_asked(pick)]
 
     def _is_asked(self, pick: Pick) -> bool:
         """Whether its picture should be there: of other partitions nobody asked."""

@@ -23,6 +23,15 @@ def test_what_is_not_decided_or_not_found_is_one_line_each_with_its_rows() -> No
     ]
 
 
+def test_a_pick_that_names_nothing_is_shown_with_the_nearest_name() -> None:
+    pick = Pick(prompt="owls", row=3)
+    plan = ChoicePlan("file", found=Chosen((), (), (), (pick,), nearest={"owls": "owl"}))
+    assert [*plan.lines()] == ["1 pick names nothing: owls take 1 (row 3: did you mean owl?)"]
+    assert plan.as_json()["unknown"] == [
+        {"row": 3, "prompt": "owls", "take": 1, "output": 1, "nearest": "owl"}
+    ]
+
+
 def test_what_is_decided_says_nothing() -> None:
     assert [*ChoicePlan("file", "a.csv", "hold", Chosen((), (), (), ())).lines()] == []
     assert [*ChoicePlan("all").lines()] == []

@@ -107,9 +107,20 @@ def test_picks_name_pictures_and_say_what_they_name_no_more(tmp_path: Path) -> N
     assert [(pick.prompt, pick.take) for pick in found.stale] == [("shoe", 2)]
     assert [(pick.prompt, pick.take) for pick in found.unknown] == [("shoe", 9), ("tie", 1)]
     assert [pick.prompt for pick in found.waiting] == ["bag"]
+    assert found.nearest == {}
     (tmp_path / "picks/shop.csv").write_text("prompt,take\nshoe,none\n")
     with pytest.raises(ConfigError, match=r"picks/shop\.csv:2: row 1: take is"):
         resolve_choice(shop, images(*TAKES))
+
+
+def test_for_a_name_that_is_none_of_the_sets_the_nearest_is_proposed(tmp_path: Path) -> None:
+    shop = loaded(tmp_path, "choose: picks/shop.csv\n" + SHOP)
+    picks = [Pick(prompt=name) for name in ("shoes", "Hat", "zeppelin")] + [
+        Pick(prompt="hat", take=7)
+    ]
+    found = resolve_choice(shop, images(*TAKES), picks)
+    assert found.nearest == {"shoes": "shoe", "Hat": "hat"}
+    assert len(found.unknown) == 4
 
 
 def test_a_prompt_whose_only_pick_is_stale_is_held_and_not_undecided(tmp_path: Path) -> None:

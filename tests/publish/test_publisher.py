@@ -186,7 +186,7 @@ def test_picks_that_can_not_be_delivered_are_said_and_the_published_picture_stay
     picks.write_text("prompt,take\nshoe,1\nhat,1\n")
     shop.publish(shop.write(PICKED))
     before = shop.index()
-    picks.write_text(f"prompt,take,image_sha256\nshoe,1,{'0' * 64}\nhat,7,\ntie,1,\n")
+    picks.write_text(f"prompt,take,image_sha256\nshoe,1,{'0' * 64}\nhat,7,\nhut,1,\n")
     report = shop.publish(shop.write(PICKED, prune=True))
     assert [problem.rpartition("picks.csv: ")[2] for problem in report.problems] == [
         (
@@ -194,7 +194,7 @@ def test_picks_that_can_not_be_delivered_are_said_and_the_published_picture_stay
             " choose again"
         ),
         "row 2: hat, take 7, output 1: names no picture: correct it or take the row out",
-        "row 3: tie, take 1, output 1: names no picture: correct it or take the row out",
+        "row 3: hut, take 1, output 1: names no picture: did you mean hat?",
     ]
     assert shop.index() == before
 
