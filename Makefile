@@ -34,6 +34,8 @@ run: .venv/.synced $(INSTANCE) ## Make the pictures of every prompt set in confi
 # The port is named, or Dagster would take another one where this is taken, and FLUX_UI_URL be wrong.
 PORT ?= 3000
 ui: export FLUX_UI_URL ?= http://127.0.0.1:$(PORT)
+# Dagster then writes what it plans for the partitions of a run together.
+ui: export DAGSTER_EVENT_BATCH_SIZE ?= 500
 ui: .venv/.synced $(INSTANCE) ## Open Dagster on the same data, at http://127.0.0.1:3000, or PORT=...
 	@$(BIN)/dg dev --host 127.0.0.1 --port $(PORT)
 

@@ -28,7 +28,11 @@ from flux_pipeline.prompts.schema import parse_day
 from flux_pipeline.settings import HOME_VARIABLE, Settings
 from flux_pipeline.text import printable
 
-_INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
+_INSTANCE = """\
+telemetry: {enabled: false}
+nux: {enabled: false}
+storage: {custom: {module: flux_pipeline.defs.history, class: SqliteHistory}}
+"""
 """The dagster.yaml of a folder that has none."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -19,10 +19,12 @@ from dagster._core.events import (
 )
 from sqlalchemy import Engine, event
 
+from flux_pipeline.cli.workspace import dagster_home
 from flux_pipeline.defs.history import SqliteEvents, SqliteHistory, together
 from flux_pipeline.defs.launch import launch_set, open_instance
 from tests.defs.asset_runner import AssetRunner
 
+ROOT = Path(__file__).parents[2]
 KEY = dg.AssetKey("castle")
 NAMED = "{module: flux_pipeline.defs.history, class: SqliteHistory}"
 
@@ -265,6 +267,21 @@ def test_dagster_itself_opens_it_in_its_home(
         assert isinstance(instance.event_log_storage, SqliteEvents)
     with dg.DagsterInstance.from_config(str(tmp_path), "no-such.yaml") as dagsters:
         assert materialized(dagsters) == 2
+
+
+def test_the_homes_of_a_new_folder_and_of_this_repository_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    new, ours = dagster_home(), tmp_path / "ours"
+    ours.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", ours)
+    for home in (new, ours):
+        monkeypatch.setenv("DAGSTER_HOME", str(home))
+        with dg.DagsterInstance.get() as instance:
+            assert isinstance(instance.event_log_storage, SqliteEvents)
+    assert (new / "history" / "runs" / "index.db").exists()
 
 
 def test_without_a_folder_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
