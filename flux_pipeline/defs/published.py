@@ -114,8 +114,10 @@ class Part:
     """What came of one partition."""
 
     partition: str
-    entries: "list[Entry]" = field(default_factory=list)
-    """Of its chosen images, as they stand in the index."""
+    index: "Mapping[str, Entry]"
+    """The whole index, by name, which is read from disk."""
+    names: list[str] = field(default_factory=list)
+    """Of its chosen images that are in the index."""
     failed: dict[str, str] = field(default_factory=dict)
     """Chosen images that could not be delivered, and why."""
     is_unmade: bool = False
@@ -128,24 +130,32 @@ class Part:
         return first or ("not all of its images are there" if self.is_unmade else "")
 
     @property
+    def entries(self) -> "Iterator[Entry]":
+        """Its images, as they stand in the index."""
+        return (self.index[name] for name in self.names)
+
+    @property
     def files(self) -> Iterator[Mapping[str, Any]]:
         """Its files, as the index describes them."""
         return (file for entry in self.entries for file in entry.values()["files"])
 
     def version(self) -> str:
         """The data version: a hash of all that a reader of the index sees of it."""
-        return hashlib.sha256(b"\n".join(entry.line for entry in self.entries)).hexdigest()
+        found = hashlib.sha256()
+        for number, entry in enumerate(self.entries):
+            found.update(b"\n" * bool(number) + entry.line)
+        return found.hexdigest()
 
     def line(self) -> str:
         """The description of its event."""
         files = sum(len(entry.paths) for entry in self.entries)
-        images = count_noun(len(self.entries), "image")
+        images = count_noun(len(self.names), "image")
         said = f"{self.partition}: {images}, {count_noun(files, 'file')}"
         return f"{said}; {safe_text(self.problem)}" if self.problem else said
 
     def facts(self) -> Metadata:
         """Counts, and a table of the first files."""
-        files = list(self.files)
+        sizes = [file["bytes"] for file in self.files]
         rows = [
             dg.TableRecord(
                 {
@@ -154,14 +164,14 @@ class Part:
                     "bytes": file["bytes"],
                 }
             )
-            for file in islice(files, _MOST_ROWS)
+            for file in islice(self.files, _MOST_ROWS)
         ]
         table = dg.MetadataValue.table(rows, schema=_COLUMNS)
         return {
             **({"flux/file_table": table} if rows else {}),
-            "dagster/row_count": len(self.entries),
-            "dagster/size_bytes": sum(file["bytes"] for file in files),
-            "flux/files": len(files),
+            "dagster/row_count": len(self.names),
+            "dagster/size_bytes": sum(sizes),
+            "flux/files": len(sizes),
         }
 
 
@@ -220,13 +230,14 @@ class PublishedEvents:
 
     def _parts(self, published: Published) -> Sequence[Part]:
         selection, failed = published.prepared.selection, published.report.failed
-        parts = {key: Part(key, is_unmade=key in selection.unmade) for key in self._partitions}
+        index, unmade = published.entries, selection.unmade
+        parts = {key: Part(key, index, is_unmade=key in unmade) for key in self._partitions}
         for image in selection.images:
-            part, entry = parts[image.partition], published.entries.get(image.name)
+            part = parts[image.partition]
             if image.name in failed:
                 part.failed[image.name] = failed[image.name]
-            elif entry is not None:
-                part.entries.append(entry)
+            elif image.name in index:
+                part.names.append(image.name)
         return list(parts.values())
 
     def _event(
@@ -283,7 +294,7 @@ class PublishedEvents:
             return
         names = first_of(unmade, _MOST_NAMED)
         is_alone = self._keys.images not in self.context.job_def.asset_layer.selected_asset_keys
-        if is_alone and not any(part.entries for part in parts):
+        if is_alone and not any(part.names for part in parts):
             raise dg.Failure(
                 description=f"{self._keys.images.to_user_string()}: nothing is there of {names}:"
                 " materialize it first",
@@ -316,7 +327,7 @@ def _thumbnails(part: Part, target: "Target") -> Iterator[tuple[str, bytes]]:
     """Names and small pictures of the first images, of the smallest file of each."""
     from flux_pipeline.images.inspection import MAX_PIXELS, decode_anything, thumbnail
 
-    for entry in part.entries[:_MOST_PREVIEWS]:
+    for entry in islice(part.entries, _MOST_PREVIEWS):
         smallest = min(entry.values()["files"], key=lambda file: int(file["bytes"]))
         found = target.read(smallest["path"])
         with suppress(ImageError):  # a check tells it
