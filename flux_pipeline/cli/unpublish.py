@@ -1,13 +1,14 @@
 """`flux-pipeline unpublish`: takes published pictures down, and notes who, when and why."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
 from flux_pipeline.cli.publish import open_publishing, say_waiting, user_name
 from flux_pipeline.cli.workspace import choose_sets, read_settings
-from flux_pipeline.text import printable
+from flux_pipeline.text import count_noun, printable
 
 
 @click.command()
@@ -33,7 +34,8 @@ def unpublish(
 
     A NAME is that of the index. The pictures stay in the store and in lineage, and `trace` shows
     who took them down, when and why. They are published again by `publish --again NAME`, or when
-    another picture is picked.
+    another picture is picked. Exit code: 0, 1 where a file could not be removed, because somebody
+    else has changed it since, 2 where a NAME is none of the index.
     """
     from flux_pipeline.publish.publisher import take_down
 
@@ -50,12 +52,16 @@ def unpublish(
         dry_run=dry_run,
         on_wait=say_waiting,
     )
+    taken = list(dict.fromkeys(names))
     if as_json:
-        taken = {"set": found.name, "taken_down": list(dict.fromkeys(names))}
-        click.echo(json.dumps(taken | {"removed": report.removed, "to": report.uri}))
-        return
-    would = "would be " if dry_run else ""
-    click.echo(
-        f"{found.name}: {', '.join(dict.fromkeys(names))} {would}taken down,"
-        f" {report.removed} files {would}removed; {printable(report.index_uri)}"
-    )
+        said = {"set": found.name, "taken_down": taken, "removed": report.removed, "to": report.uri}
+        click.echo(json.dumps(said | {"problems": report.problems}, ensure_ascii=False))
+    else:
+        would = "would be " if dry_run else ""
+        click.echo(
+            f"{found.name}: {', '.join(taken)} {would}taken down,"
+            f" {count_noun(report.removed, 'file')} {would}removed; {printable(report.index_uri)}"
+        )
+        for problem in report.problems:
+            click.echo(f"{found.name}: {printable(problem)}", err=True)
+    sys.exit(1 if report.problems else 0)

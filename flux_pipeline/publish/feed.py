@@ -30,7 +30,7 @@ class FeedItem:
     values: Mapping[str, Any]
     """Its object in the index."""
     published_at: str
-    """ISO 8601, UTC: when this very picture was first in the index."""
+    """ISO 8601, UTC: when this very picture was first in the index; empty where nobody knows."""
 
 
 def feed_path(index: str, kind: Literal["json", "rss"]) -> str:
@@ -44,10 +44,20 @@ def feed_path(index: str, kind: Literal["json", "rss"]) -> str:
 
 
 def build_feed(
-    kind: Literal["json", "rss"], prompt_set: str, items: Sequence[FeedItem], *, url: str
+    kind: Literal["json", "rss"],
+    prompt_set: str,
+    items: Sequence[FeedItem],
+    *,
+    url: str,
+    index: str,
 ) -> bytes:
-    """The bytes of a feed, the items as they come; ``url`` is the target's address or empty."""
-    return _json_feed(prompt_set, items, url) if kind == "json" else _rss(prompt_set, items, url)
+    """The bytes of a feed, the items as they come.
+
+    ``url`` is the target's address or empty, ``index`` the path of the index without its ending.
+    """
+    if kind == "json":
+        return _json_feed(prompt_set, items, url)
+    return _rss(prompt_set, items, url, link=f"{url}/" if url else quote(f"{index}.json"))
 
 
 def _json_feed(prompt_set: str, items: Sequence[FeedItem], url: str) -> bytes:
@@ -62,7 +72,7 @@ def _json_feed(prompt_set: str, items: Sequence[FeedItem], url: str) -> bytes:
                 "title": item.values["name"],
                 "content_text": item.values["alt"],
                 "image": address,
-                "date_published": item.published_at,
+                **({"date_published": item.published_at} if item.published_at else {}),
                 "attachments": [
                     {
                         "url": _address(url, str(file["path"])),
@@ -80,11 +90,11 @@ def _json_feed(prompt_set: str, items: Sequence[FeedItem], url: str) -> bytes:
     return json.dumps({**feed, "items": found}, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
-def _rss(prompt_set: str, items: Sequence[FeedItem], url: str) -> bytes:
+def _rss(prompt_set: str, items: Sequence[FeedItem], url: str, *, link: str) -> bytes:
     root = ET.Element("rss", version="2.0")
     channel = ET.SubElement(root, "channel")
     _add(channel, "title", prompt_set)
-    _add(channel, "link", f"{url}/" if url else "index.json")
+    _add(channel, "link", link)
     _add(channel, "description", f"Published pictures of {prompt_set}")
     for item in items:
         largest = _largest(item.values)
@@ -94,7 +104,8 @@ def _rss(prompt_set: str, items: Sequence[FeedItem], url: str) -> bytes:
         _add(one, "description", str(item.values["alt"]))
         _add(one, "link", address)
         ET.SubElement(one, "guid", isPermaLink="false").text = _id_of(item)
-        _add(one, "pubDate", format_datetime(datetime.fromisoformat(item.published_at)))
+        if item.published_at:
+            _add(one, "pubDate", format_datetime(datetime.fromisoformat(item.published_at)))
         kind = FORMATS[largest["format"]].content_type
         ET.SubElement(one, "enclosure", url=address, length=str(largest["bytes"]), type=kind)
     ET.indent(root, " ")

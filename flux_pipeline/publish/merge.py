@@ -226,18 +226,14 @@ class _Merge:
     # What lies beside it.
 
     def _beside(self) -> Iterator[Beside]:
-        table = f"{self._publication.index}.csv"
-        sha256 = sha256_of_pieces(self._plan.index.csv_body())
-        yield Beside(table, _CSV, self._plan.index.csv_body, sha256)
-        kind = self._publication.feed
-        if kind is not None:
+        given, index = self._publication, self._plan.index
+        yield Beside(f"{given.index}.csv", _CSV, index.csv_body, sha256_of_pieces(index.csv_body()))
+        if given.feed is not None:
             newest = nlargest(MOST_ITEMS, self._feed_dates())
-            items = [
-                FeedItem(self._plan.index.entries[name].values(), when) for when, name in newest
-            ]
-            feed = [build_feed(kind, self._set, items, url=self._publication.url)]
-            path = feed_path(self._publication.index, kind)
-            yield Beside(path, CONTENT_TYPES[kind], lambda: feed, sha256_of_pieces(feed))
+            items = [FeedItem(index.entries[name].values(), when) for when, name in newest]
+            body = build_feed(given.feed, self._set, items, url=given.url, index=given.index)
+            path, kind = feed_path(given.index, given.feed), CONTENT_TYPES[given.feed]
+            yield Beside(path, kind, lambda: [body], sha256_of_pieces([body]))
 
     def _feed_dates(self) -> Iterator[tuple[str, str]]:
         for name, entry in self._plan.index.entries.pairs():

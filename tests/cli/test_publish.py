@@ -56,7 +56,7 @@ def test_pictures_are_published_taken_down_and_published_again(tmp_path: Path, r
     assert web.is_file()
     code, output, _ = run("unpublish", "shop", "hat", "--reason", "recalled", "--by", "Ann")
     assert (code, web.exists(), "hat" in index.read_text()) == (0, False, False)
-    assert output.startswith("shop: hat taken down, 1 files removed; file:///")
+    assert output.startswith("shop: hat taken down, 1 file removed; file:///")
     assert run("publish")[1].startswith("shop: 1 image, 1 file: 0 written, 1 unchanged; 1 taken")
     original = next((tmp_path / "studio/store/images/shop").glob("hat-*"))
     code, output, _ = run("trace", str(original), "--json")
@@ -66,6 +66,11 @@ def test_pictures_are_published_taken_down_and_published_again(tmp_path: Path, r
     assert run("publish", "--again", "hat", "--by", "Bob")[0] == 0
     assert web.is_file()
     assert "allowed again" in run("trace", str(original))[1]
+    web.write_bytes(b"changed by somebody else")
+    code, output, _ = run("unpublish", "shop", "hat", "--reason", "recalled", "--json")
+    problem = "shop/hat-web.webp: was changed by others since, and is not removed"
+    assert (code, json.loads(output)["problems"]) == (1, [problem])
+    assert web.read_bytes() == b"changed by somebody else"
 
 
 def test_what_is_not_delivered_or_wrong_is_said(tmp_path: Path, run: Run) -> None:

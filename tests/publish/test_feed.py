@@ -1,10 +1,12 @@
 """A feed names what is newly published, the newest first, by addresses that lead there."""
 
 import json
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from flux_pipeline.publish.feed import FeedItem, build_feed
 from tests.publish.conftest import PUBLISH, SHOP, Shop
 
 URL = "https://cdn.example.com/p"
@@ -47,6 +49,18 @@ def test_an_rss_feed_is_read_as_xml_whatever_a_prompt_holds(shop: Shop, url: str
     enclosure = items[0].find("enclosure")
     assert enclosure is not None
     assert (enclosure.get("url"), enclosure.get("type")) == (link, "image/webp")
+
+
+@pytest.mark.parametrize("kind", ["json", "rss"])
+def test_a_picture_of_which_nobody_knows_when_it_was_made_has_no_date(kind: Any) -> None:
+    values = {"name": "hat", "alt": "a hat", "request_sha256": "ab"}
+    file = {"path": "hat.webp", "format": "webp", "variant": "web", "width": 1, "height": 1}
+    item = FeedItem({**values, "files": [{**file, "bytes": 1}]}, "")
+    feed = build_feed(kind, "shop", [item], url="", index="pages/shop").decode()
+    assert "hat.webp" in feed
+    assert "pubDate" not in feed
+    assert "date_published" not in feed
+    assert ("<link>pages/shop.json</link>" in feed) is (kind == "rss")
 
 
 def test_a_feed_that_is_switched_off_goes_with_prune(shop: Shop) -> None:
