@@ -16,6 +16,7 @@ from flux_pipeline.cli.component_project import load_definitions
 from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.progress import Watch, watching
 from flux_pipeline.cli.publish import open_publishing
+from flux_pipeline.cli.unchanged import find_unchanged
 from flux_pipeline.cli.workspace import (
     PartitionChoice,
     choose_partitions,
@@ -215,11 +216,19 @@ def _launch(
 ) -> None:
     """Run every set, then the shared assets; add failed runs to ``failures`` and send alerts.
 
-    The shared assets are left as they are where nothing has changed since they were made.
+    Sets of which everything is made share a run. The shared assets are left as they are where
+    nothing has changed since they were made.
     """
     from flux_pipeline.defs.alert_sensors import notify_launched
     from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
-    from flux_pipeline.defs.launch import launch_chain, launch_job, open_instance
+    from flux_pipeline.defs.launch import (
+        can_launch_together,
+        join_launched,
+        launch_chain,
+        launch_job,
+        launch_together,
+        open_instance,
+    )
     from flux_pipeline.resources import AlertSender
 
     definitions, location = load_definitions()
@@ -231,6 +240,13 @@ def _launch(
             notify_launched(instance, run, sender)
 
     with open_instance(dagster_home()) as instance, observing(watch, watch.follow):
+        unchanged = find_unchanged(settings, chosen, asked, watch.expected)
+        if unchanged and can_launch_together(definitions):
+            runs = launch_together(instance, definitions, unchanged, location=location)
+            if failed := {name: run for name, run in runs.items() if not run.success}:
+                failures.update(failed)
+                notify_launched(instance, join_launched(failed), sender)
+            chosen = [each for each in chosen if each not in unchanged]
         for chain in group_by_chain(chosen):
             partitions = asked[chain[0].name]
             for run in launch_chain(instance, definitions, chain, partitions, location=location):

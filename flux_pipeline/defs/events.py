@@ -23,7 +23,7 @@ from flux_pipeline.defs.data_versions import (
     images_version,
     version_tags,
 )
-from flux_pipeline.defs.keys import SetKeys, set_tags
+from flux_pipeline.defs.keys import SHARED_TAG, SetKeys, set_tags
 from flux_pipeline.defs.metadata import (
     PREVIEW,
     images_line,
@@ -391,6 +391,8 @@ class SetEvents:
 
     def _tag(self, tags: Mapping[str, str]) -> None:
         """Tag the run, also with the set's tags: a re-execution has copied those of its parent."""
+        if SHARED_TAG in self.context.run.tags:  # each set would write over those of another
+            return
         named = set_tags(self.prompt_set)
         self.context.instance.add_run_tags(self.context.run.run_id, {**named, **tags})
 

@@ -9,6 +9,8 @@ from flux_pipeline.prompts import PromptSet
 
 CODE_LOCATION = "flux_pipeline"
 """As in ``workspace.yaml`` and ``[tool.dg.project]``."""
+SHARED_TAG = "flux/prompt_sets"
+"""The tag of a run that makes several prompt sets, with their names; it has no ``set_tags``."""
 LINEAGE = dg.AssetKey("lineage")
 SPEND = dg.AssetKey("spend")
 GALLERY = dg.AssetKey("gallery")

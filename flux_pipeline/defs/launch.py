@@ -30,7 +30,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys, asset_keys
+from flux_pipeline.defs.keys import CODE_LOCATION, SHARED_TAG, SetKeys, asset_keys
 from flux_pipeline.defs.partitions import build_partitions, range_tags, runs_for
 from flux_pipeline.defs.run_summary import explain_failure
 from flux_pipeline.errors import ConfigError, HistoryError, Problem
@@ -38,6 +38,8 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.text import safe_line
 
 _REPOSITORY = "__repository__"
+_ALL_ASSETS = "__ASSET_JOB"
+"""Dagster's own job of all assets of a code location, which also its web interface launches."""
 _PROCESS_TAG = "flux/process"
 """``host:process id:run id`` of the process that runs a run, by which a dead one is found."""
 _WRITABLE = "make room there, give this user the right to write, or set DAGSTER_HOME to a folder"
@@ -284,6 +286,58 @@ def launch_chain(
     ]
 
 
+def can_launch_together(definitions: dg.Definitions) -> bool:
+    """Whether ``launch_together`` may be used: the location's own steps run in the run's process.
+
+    Another project's may not, and its runs of several prompt sets would need a process each.
+    """
+    job = definitions.resolve_job_def(_ALL_ASSETS)
+    return bool(job.executor_def.name == dg.in_process_executor.name)
+
+
+def launch_together(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    prompt_sets: Sequence[PromptSet],
+    *,
+    location: str = CODE_LOCATION,
+) -> Mapping[str, Launched]:
+    """Make all partitions of several sets in one run, for sets of which nothing has to be sent.
+
+    Gives what came of each set by its name: where one fails, the others are made all the same. The
+    run names no partition, so that the web interface shows none as failed for it; its events do.
+
+    Raises:
+        KeyboardInterrupt, HistoryError: As ``launch_job``.
+    """
+    from flux_pipeline.defs.history import together
+
+    names = [each.name for each in prompt_sets]
+    # Events are written in groups: with a process that is killed nothing is lost that was paid.
+    with _reported_errors(instance), together(instance):
+        result = _execute(
+            instance,
+            definitions,
+            _ALL_ASSETS,
+            tags={SHARED_TAG: ", ".join(names)},
+            assets=frozenset(key for each in prompt_sets for key in asset_keys(each)),
+            location=location,
+        )
+    done = {event.step_key for event in result.filter_events(lambda event: event.is_step_success)}
+    return {
+        name: Launched(result.run_id, name in done, *explain_failure(_failures(result, name)))
+        for name in names
+    }
+
+
+def join_launched(failed: Mapping[str, Launched]) -> Launched:
+    """What failed of several sets in one run, as one failure: each reason with the set's name."""
+    (run_id,) = {each.run_id for each in failed.values()}
+    return Launched(
+        run_id, success=False, reason="\n".join(f"{k}: {v.reason}" for k, v in failed.items())
+    )
+
+
 def launch_job(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
@@ -303,12 +357,13 @@ def launch_job(
         HistoryError: Dagster's own database failed.
     """
     with _reported_errors(instance):
-        return _launch_job(
+        result = _execute(
             instance, definitions, job_name, tags=tags or {}, assets=assets, location=location
         )
+    return Launched(result.run_id, result.success, *explain_failure(_failures(result)))
 
 
-def _launch_job(
+def _execute(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
     job_name: str,
@@ -316,13 +371,13 @@ def _launch_job(
     tags: Mapping[str, str],
     assets: frozenset[dg.AssetKey] | None,
     location: str,
-) -> Launched:
+) -> dg.JobExecutionResult:
     from flux_pipeline.defs.history import together
 
     _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
-    if assets is not None and assets != job.asset_layer.selected_asset_keys:
-        job = job.get_subset(asset_selection=assets)
+    if assets == job.asset_layer.selected_asset_keys:
+        assets = None
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), _REPOSITORY)
     run_id = str(uuid4())
     with together(instance):  # two events for each partition, which say that it is planned
@@ -335,15 +390,24 @@ def _launch_job(
                 "dagster/max_retries": "0",
                 _PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}",
             },
+            asset_selection=assets,  # on record, so that the UI re-executes these alone
             remote_job_origin=repository.get_job_origin(job_name),
         )
+    if assets is not None:
+        job = job.get_subset(asset_selection=assets)
     result = execute_run(InMemoryJob(job), run, instance)
     ended = instance.get_run_by_id(run_id)
     if ended is not None and ended.tags.get("dagster/failure_reason") == _INTERRUPTED:
         instance.report_run_canceled(ended, "Interrupted.")
         raise KeyboardInterrupt
-    failures = result.filter_events(lambda event: event.is_step_failure)
-    return Launched(run_id, result.success, *explain_failure(failures))
+    return result
+
+
+def _failures(result: dg.JobExecutionResult, step: str | None = None) -> Sequence[dg.DagsterEvent]:
+    """The failures of a run's steps, or of one of them."""
+    return result.filter_events(
+        lambda event: event.is_step_failure and step in {None, event.step_key}
+    )
 
 
 def _cancel_dead_runs(instance: dg.DagsterInstance) -> None:

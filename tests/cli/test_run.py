@@ -35,6 +35,9 @@ SEED_EXAMPLE = {
     "num_inference_steps": 4,
 }
 
+MOST_EVENTS = 110
+"""Dagster's events of a run of two sets of which nothing is sent: each is written to its files."""
+
 
 def test_a_run_prints_one_json_object_with_counts_and_a_second_one_creates_nothing(
     command: Command, server: EmulatorServer, folder: Path
@@ -55,8 +58,16 @@ def test_a_run_prints_one_json_object_with_counts_and_a_second_one_creates_nothi
     assert (code, output["total"]["unchanged"], output["total"]["created"]) == (0, 3, 0)
     assert server.usage().creates_received == 3
     with open_instance(folder) as instance:
-        jobs = [run.job_name for run in instance.get_runs()]
-    assert sorted(jobs) == ["make_map"] * 2 + ["make_tale"] * 2 + ["refresh_shared_assets"]
+        runs = list(instance.get_runs())
+        events = len(instance.all_logs(runs[0].run_id))
+    assert [run.job_name for run in runs] == [
+        "__ASSET_JOB",  # which both sets share, because nothing of them is sent
+        "refresh_shared_assets",
+        "make_tale",
+        "make_map",
+    ]
+    assert runs[0].tags["flux/prompt_sets"] == "map, tale"
+    assert events <= MOST_EVENTS
 
 
 def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(
