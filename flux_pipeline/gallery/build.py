@@ -24,6 +24,8 @@ from flux_pipeline.gallery.manifest import (
     GALLERIES,
     OVERVIEW,
     ROWS,
+    DamagedManifestError,
+    Manifest,
     PageHashes,
     data_key,
     gallery_key,
@@ -102,13 +104,16 @@ def build_gallery(
     parts of ``run_id`` are read again: a run that is resumed writes its own anew. Memory grows by
     less than 1 KB an image. Raises StoreError.
     """
+    manifest = load_manifest(store, manifest_key(prompt_set))
     with TemporaryFile() as file:
-        builder = _Builder(store, prompt_set, _ThumbnailSpool(file))
-        builder.find_stale_pages()
-        builder.add_new(run_id)
-        builder.write_stale_details()
-        builder.write_stale_rows()
-        return builder.finish(description, selection, now)
+        builder = _Builder(store, prompt_set, manifest, _ThumbnailSpool(file))
+        try:
+            builder.update(run_id)
+            return builder.finish(description, selection, now)
+        except DamagedManifestError:
+            builder = _Builder(store, prompt_set, Manifest(), _ThumbnailSpool(file))
+            builder.update(run_id)
+            return builder.finish(description, selection, now)
 
 
 class _ThumbnailSpool:
@@ -144,15 +149,24 @@ class _ThumbnailSpool:
 class _Builder:
     """The steps of one build, in order."""
 
-    def __init__(self, store: Store, prompt_set: str, spool: _ThumbnailSpool) -> None:
+    def __init__(
+        self, store: Store, prompt_set: str, manifest: Manifest, spool: _ThumbnailSpool
+    ) -> None:
         self._store, self._set, self._spool = store, prompt_set, spool
-        self._manifest = load_manifest(store, manifest_key(prompt_set))
+        self._manifest = manifest
         self._details_hashes = {n: page.details for n, page in self._manifest.pages.items()}
         self._rows_hashes = {n: page.rows for n, page in self._manifest.pages.items()}
         self._stale_details: set[int] = set()  # numbers of pages
         self._stale_rows: set[int] = set()
         self._parts_read = self._packs_read = 0
         self._written = 0
+
+    def update(self, run_id: str) -> None:
+        """Bring the files of data up to date. Raises DamagedManifestError."""
+        self.find_stale_pages()
+        self.add_new(run_id)
+        self.write_stale_details()
+        self.write_stale_rows()
 
     def find_stale_pages(self) -> None:
         """Find pages that are not as they were written: a HEAD for each file."""
@@ -217,7 +231,10 @@ class _Builder:
             self._rows_hashes[page] = self._write("rows", page, grid_lines(rows, self._store.uri))
 
     def finish(self, description: str, selection: Selection, now: datetime) -> Gallery:
-        """Write manifest and summary, then the page that people open: it lists what exists."""
+        """Write manifest and summary, then the page that people open: it lists what exists.
+
+        Raises DamagedManifestError.
+        """
         manifest, store = self._manifest, self._store
         before = manifest.pages
         manifest.pages = {
@@ -235,7 +252,7 @@ class _Builder:
             stored.uri,
             stored.size,
             summary,
-            _images_version(manifest.rows),
+            _images_version(manifest.columns("status", "image_sha256")),
             self._parts_read,
             self._written,
         )
@@ -351,8 +368,12 @@ def _ids(table: pa.Table) -> list[str]:
 def _images_version(rows: pa.Table) -> str:
     is_stored = pc.equal(rows.column("status"), scalar_of("stored", pa.string()))
     images = rows.column("image_sha256").filter(is_stored).drop_null()
-    ordered = images.take(pc.sort_indices(images)).to_pylist()
-    return hashlib.sha256("".join(map(str, ordered)).encode()).hexdigest()
+    ordered = images.take(pc.sort_indices(images))
+    digest = hashlib.sha256()
+    for start in range(0, len(ordered), _ROWS_AT_ONCE):
+        piece = ordered.slice(start, _ROWS_AT_ONCE).to_pylist()
+        digest.update("".join(map(str, piece)).encode())
+    return digest.hexdigest()
 
 
 def build_overview(store: Store, *, now: datetime) -> Overview:

@@ -28,7 +28,7 @@ from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.html import csp_hash, read_text, render_template
 from flux_pipeline.lineage.arrays import numbers_of, scalar_of
 from flux_pipeline.lineage.asked import Asked
-from flux_pipeline.lineage.record import EMULATED
+from flux_pipeline.lineage.record import EMULATED, TIMES
 from flux_pipeline.lineage.schema import SCHEMA
 from flux_pipeline.lineage.table import last_times
 from flux_pipeline.store.base import is_key
@@ -45,6 +45,13 @@ _SCRIPTS = (
 )
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f\x85"}
 _LINE_END = ",\n"
+_SUMMED = (
+    *("status", "cost_usd", "provider", "model", "page", "request_sha256", "partition", "id"),
+    *TIMES,
+)
+"""The columns of the manifest that are added up."""
+_ROWS_AT_ONCE = 10_000
+"""Rows of the manifest that are Python's objects at a time."""
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
@@ -91,20 +98,23 @@ class Summary:
         selection: Selection = NOTHING_CHOSEN,
     ) -> "Summary":
         """Add up a manifest."""
-        statuses = Counter(manifest.rows.column("status").to_pylist())
+        rows = manifest.columns(*_SUMMED)
+        counts = pc.value_counts(rows.column("status"))
+        names, numbers = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
+        statuses = Counter(dict(zip(names, numbers, strict=True)))
         stored = statuses.pop("stored", 0)
         statuses.pop("removed", None)  # on purpose: it misses nobody
-        usd = pc.sum(manifest.rows.column("cost_usd")).as_py() or 0.0
+        usd = pc.sum(rows.column("cost_usd")).as_py() or 0.0
         return cls(
             name,
             description,
             stored,
             statuses.total(),
             round(usd, 6),
-            EMULATED in manifest.rows.column("provider").unique().to_pylist(),
-            tuple(_pages(manifest)),
-            tuple(sorted(str(each) for each in manifest.rows.column("model").unique().to_pylist())),
-            tuple(_obsolete(name, manifest.rows, asked)),
+            EMULATED in rows.column("provider").unique().to_pylist(),
+            tuple(_pages(manifest, rows)),
+            tuple(sorted(str(each) for each in rows.column("model").unique().to_pylist())),
+            tuple(_obsolete(name, rows, asked)),
             selection,
         )
 
@@ -133,13 +143,11 @@ class Summary:
         return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
 
 
-def _pages(manifest: Manifest) -> Iterator[tuple[int, int, str, str, int]]:
+def _pages(manifest: Manifest, summed: pa.Table) -> Iterator[tuple[int, int, str, str, int]]:
     # NumPy, because importing Arrow's ``group_by`` costs more than a page.
-    times = last_times(manifest.rows).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
+    times = last_times(summed).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
     times = numbers_of(times.fill_null(scalar_of(0, pa.int64())), np.int64)
-    numbers, page_of = np.unique(
-        numbers_of(manifest.rows.column("page"), np.int32), return_inverse=True
-    )
+    numbers, page_of = np.unique(numbers_of(summed.column("page"), np.int32), return_inverse=True)
     newest = np.zeros(len(numbers), np.int64)
     np.maximum.at(newest, page_of, times)
     rows = np.bincount(page_of, minlength=len(numbers))
@@ -151,10 +159,16 @@ def _pages(manifest: Manifest) -> Iterator[tuple[int, int, str, str, int]]:
 
 
 def _obsolete(prompt_set: str, rows: pa.Table, asked: Asked) -> Iterator[str]:
-    columns = (rows.column(name).to_pylist() for name in ("request_sha256", "partition", "id"))
-    requests, partitions, ids = ([str(one) for one in column] for column in columns)
-    current = asked.are_current(requests, [prompt_set] * len(ids), partitions)
-    return (row_id for row_id, is_current in zip(ids, current, strict=True) if is_current is False)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        piece = rows.slice(start, _ROWS_AT_ONCE)
+        requests, partitions, ids = (
+            [str(one) for one in piece.column(name).to_pylist()]
+            for name in ("request_sha256", "partition", "id")
+        )
+        current = asked.are_current(requests, [prompt_set] * len(ids), partitions)
+        for row_id, is_current in zip(ids, current, strict=True):
+            if is_current is False:
+                yield row_id
 
 
 def page_data(

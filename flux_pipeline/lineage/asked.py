@@ -26,11 +26,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
-from flux_pipeline.lineage.arrays import array_of, numbers_of
+from flux_pipeline.lineage.arrays import array_of, flags_of, numbers_of
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
 from flux_pipeline.store.base import Store
@@ -139,7 +140,7 @@ class Asked:
         That is so for sets that no run has read since this was written down, for such days of a
         set by day, and for images that `flux-pipeline reproduce` has made.
         """
-        asked = np.isin(_short_fingerprints(requests), self.requests)
+        asked = self._holds(_short_fingerprints(requests))
         apart = reproduction_partition("")
         return [
             True
@@ -153,6 +154,14 @@ class Asked:
                 asked.tolist(), prompt_sets, partitions, strict=True
             )
         ]
+
+    def _holds(self, requests: Fingerprints) -> "npt.NDArray[np.bool_]":
+        # Not ``np.isin``, which sorts what is asked for anew each time, however few are looked up.
+        if not len(self.requests):
+            return np.zeros(len(requests), np.bool_)
+        places = np.searchsorted(self.requests, requests)
+        places[places == len(self.requests)] = 0
+        return np.equal(self.requests[places], requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +264,8 @@ def _requests_of(store: Store, keys: Iterable[str]) -> tuple[Fingerprints, froze
             one for one in about["read"] if one not in seen and (known is None or one in known)
         }
         seen.update(about["read"])
-        names = np.array([one in wanted for one in table.column("partition").to_pylist()], np.bool_)
-        found.append(numbers_of(table.column("request"), np.uint64)[names])
+        is_wanted = pc.is_in(table.column("partition"), array_of(sorted(wanted), pa.string()))
+        found.append(numbers_of(table.column("request"), np.uint64)[flags_of(is_wanted)])
     days = frozenset(seen) if known is None else None
     return np.concatenate([np.empty(0, np.uint64), *found]), days
 

@@ -5,12 +5,14 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from flux_pipeline.gallery import build, manifest
 from flux_pipeline.gallery.build import Gallery, build_gallery, build_overview
 from flux_pipeline.gallery.manifest import (
     OVERVIEW,
+    Manifest,
     data_key,
     gallery_key,
     manifest_key,
@@ -210,6 +212,40 @@ def test_a_lost_or_damaged_manifest_is_made_again_from_the_parts(
     assert again.parts_read == 5
     assert again.summary == first.summary
     assert pages == {p.name: p.read_bytes() for p in store.root.glob("galleries/winter/*.js")}
+
+
+def test_a_manifest_with_a_damaged_column_is_made_again_from_the_parts(
+    store: CountingStore, small_pages: None
+) -> None:
+    for number in range(5):
+        a_partition(store, f"part-{number}", number)
+    first = built(store)
+    path = store.root / manifest_key("winter")
+    body = path.read_bytes()
+    path.write_bytes(body[:4] + bytes(1_000) + body[1_004:])  # the footer stays as it is
+    again = built(store)
+    assert again.parts_read == 5
+    assert (again.summary, again.images_version) == (first.summary, first.images_version)
+    assert built(store).parts_read == 0
+
+
+def test_a_build_without_anything_new_reads_only_the_columns_that_it_adds_up(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_partition(store, "castle", 1, 2)
+    first = built(store)
+    read: list[str] = []
+    columns = Manifest.columns
+
+    def counted(found: Manifest, *names: str) -> pa.Table:
+        read.extend(names)
+        return columns(found, *names)
+
+    monkeypatch.setattr(Manifest, "columns", counted)
+    monkeypatch.delattr(Manifest, "rows")
+    again = built(store)
+    assert (again.summary, again.images_version) == (first.summary, first.images_version)
+    assert not {"prompt", "uri", "part", "pack"} & set(read)
 
 
 def test_a_page_written_by_another_build_at_once_is_found_and_made_again(
