@@ -26,10 +26,12 @@ from flux_pipeline.cli.workspace import (
     PartitionChoice,
     choose_partitions,
     choose_sets,
+    configs_option,
     partition_options,
     read_settings,
     say_warning,
     say_warnings,
+    sets_argument,
 )
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits, check_prices
@@ -63,10 +65,8 @@ _SELDOM = ("pruned", "returned")
 
 
 @click.command()
-@click.argument("sets", nargs=-1, metavar="[SET]...")
-@click.option(
-    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
-)
+@sets_argument
+@configs_option
 @partition_options
 @click.option(
     "--changed-since", metavar="REV", help="What the change since this git revision costs."

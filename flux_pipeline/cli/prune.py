@@ -14,7 +14,7 @@ import click
 from flux_pipeline.cli.announcement import announce
 from flux_pipeline.cli.component_project import load_sets
 from flux_pipeline.cli.progress import counting
-from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.cli.workspace import configs_option, read_settings, sets_argument
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.settings import Settings
@@ -48,10 +48,8 @@ class _Age(click.ParamType[timedelta]):
 
 
 @click.command()
-@click.argument("sets", nargs=-1, metavar="[SET]...")
-@click.option(
-    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
-)
+@sets_argument
+@configs_option
 @click.option("--older-than", type=_Age(), metavar="AGE", help="Only older ones: 12h, 30d, 8w.")
 @click.option(
     "--keep",

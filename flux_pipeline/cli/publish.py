@@ -14,8 +14,10 @@ from flux_pipeline.cli.workspace import (
     PartitionChoice,
     choose_partitions,
     choose_sets,
+    configs_option,
     partition_options,
     read_settings,
+    sets_argument,
 )
 from flux_pipeline.errors import ConfigError, FluxPipelineError, Problem
 from flux_pipeline.text import printable
@@ -30,10 +32,8 @@ _MOST_LINES = 20
 
 
 @click.command()
-@click.argument("sets", nargs=-1, metavar="[SET]...")
-@click.option(
-    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
-)
+@sets_argument
+@configs_option
 @partition_options
 @click.option(
     "--again",

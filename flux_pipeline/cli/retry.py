@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flux_pipeline.cli.workspace import all_partitions, choose_sets, read_settings
+from flux_pipeline.cli.workspace import (
+    all_partitions,
+    choose_sets,
+    configs_option,
+    read_settings,
+    sets_argument,
+)
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.settings import find_missing_key, is_emulated
 from flux_pipeline.text import count_noun, printable, show_usd
@@ -23,10 +29,8 @@ _MOST_REASONS = 10
 
 
 @click.command()
-@click.argument("sets", nargs=-1, metavar="[SET]...")
-@click.option(
-    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
-)
+@sets_argument
+@configs_option
 @click.option("--failed", is_flag=True, help="What failed; the default.")
 @click.option("--refused", is_flag=True, help="What the provider refused.")
 @click.option("--prompt", default="", metavar="NAME", help="One prompt.")

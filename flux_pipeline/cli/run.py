@@ -21,11 +21,13 @@ from flux_pipeline.cli.workspace import (
     PartitionChoice,
     choose_partitions,
     choose_sets,
+    configs_option,
     dagster_home,
     partition_options,
     read_settings,
     say_warning,
     say_warnings,
+    sets_argument,
     ui_command,
 )
 from flux_pipeline.errors import ConfigError, StoreError
@@ -46,10 +48,8 @@ _COUNTED = ("requests", "images", "new", "unchanged", "refused", "failed", "not 
 
 
 @click.command()
-@click.argument("sets", nargs=-1, metavar="[SET]...")
-@click.option(
-    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
-)
+@sets_argument
+@configs_option
 @partition_options
 @click.option(
     "--limit",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flux_pipeline.cli.workspace import read_settings
+from flux_pipeline.cli.workspace import read_settings, sets_argument
 from flux_pipeline.text import usd_heading
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _DATE = click.DateTime(["%Y-%m-%d"])
 
 
 @click.command()
-@click.argument("sets", nargs=-1, metavar="[SET]...")
+@sets_argument
 @click.option(
     "--by",
     type=click.Choice(["day", "set", "model"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from flux_pipeline.cli.publish import open_publishing, say_waiting, user_name
-from flux_pipeline.cli.workspace import choose_sets, read_settings
+from flux_pipeline.cli.workspace import choose_sets, configs_option, read_settings
 from flux_pipeline.text import count_noun, printable
 
 
@@ -15,9 +15,7 @@ from flux_pipeline.text import count_noun, printable
 @click.argument("prompt_set", metavar="SET")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for the record.")
-@click.option(
-    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
-)
+@configs_option
 @click.option("--by", metavar="NAME", help="Who does this, for the record. [this user]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and no text.")

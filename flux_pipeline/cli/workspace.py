@@ -80,6 +80,14 @@ class PartitionChoice:
         return bool(self.keys or self.first_day or self.last_day)
 
 
+sets_argument = click.argument("sets", nargs=-1, metavar="[SET]...")
+"""The prompt sets that a command is about, which it takes as ``sets``; see ``choose_sets``."""
+configs_option = click.option(
+    "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
+)
+"""Where they are, which a command takes as ``configs``; see ``read_settings``."""
+
+
 def partition_options(command: _Command) -> _Command:
     """Add --partition, --from and --to, which ``PartitionChoice`` holds.
 
