@@ -207,10 +207,9 @@ class Prepared:
     ) -> PublishReport:
         """Deliver it, as ``publish_set`` says. ``by`` is who allows what was taken down."""
         publishing = self.publishing
-        if not dry_run:
-            for each in self.allowed:
-                event = Event(action=ALLOWED, at=utc(publishing.now()), by=by)
-                note(publishing.store, each, event)
+        if not dry_run and self.allowed:
+            event = Event(action=ALLOWED, at=utc(publishing.now()), by=by)
+            _note_all(publishing.store, self.target, self.allowed, event, on_wait)
         delivery = Delivery(
             self.prompt_set.name,
             self.selection,
@@ -308,7 +307,7 @@ def take_down(
     taken = _published(prompt_set, publication, target, names)
     event = Event(action=TAKEN_DOWN, at=utc(publishing.now()), by=by, reason=reason)
     if not dry_run:
-        taken = [note(publishing.store, each, event) for each in taken]
+        taken = _note_all(publishing.store, target, taken, event, on_wait)
     selection = Selection(
         publication,
         partitions=frozenset(),
@@ -318,6 +317,22 @@ def take_down(
     renderer = Renderer(publishing.store, publication.variants)
     prepared = Prepared(prompt_set, publishing, target, renderer, selection)
     return prepared.deliver(dry_run=dry_run, on_wait=on_wait)
+
+
+def _note_all(
+    store: Store,
+    target: Target,
+    taken: Sequence[TakenDown],
+    event: Event,
+    on_wait: Callable[[], None] | None,
+) -> list[TakenDown]:
+    """Write down what happens to pictures; of what two people do at once neither is lost."""
+    with target.exclusive(on_wait) as keep:
+        noted = []
+        for each in taken:
+            keep()
+            noted.append(note(store, each, event))
+        return noted
 
 
 def _published(

@@ -20,10 +20,13 @@ import pytest
 
 from flux_pipeline.prompts.publication import Publication
 from flux_pipeline.publish.delivery import Delivery
+from flux_pipeline.publish.publisher import take_down
 from flux_pipeline.publish.renderer import Renderer
 from flux_pipeline.publish.scratch import Scratch
 from flux_pipeline.publish.selection import ChosenImage, Selection
 from flux_pipeline.publish.state import FileFacts, PictureFacts, State
+from flux_pipeline.publish.taken_down import find_taken_down
+from flux_pipeline.store.base import StoredObject
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.target import FolderTarget, Target
 from flux_pipeline.variant import VariantSpec
@@ -189,6 +192,45 @@ def interleave(
             each.result(60)
     wrapped(lambda target: target)
     assert waiting
+
+
+class PausedStore(FolderStore):
+    """Calls a function before the first note of a picture that is taken down."""
+
+    pause: Callable[[], object] | None = None
+
+    def put(self, key: str, body: bytes, *, content_type: str) -> StoredObject:
+        pause, self.pause = self.pause, None
+        if pause is not None:
+            pause()
+        return super().put(key, body, content_type=content_type)
+
+
+def test_of_two_people_who_take_one_picture_down_at_once_both_are_noted(
+    shop: Shop, tmp_path: Path
+) -> None:
+    prompt_set = shop.write()
+    shop.publish(prompt_set)
+    store = PausedStore(tmp_path / "notes")
+    publishing = replace(shop.publishing, store=store)
+    waits = threading.Event()
+
+    def take(by: str, on_wait: Callable[[], None] | None = None) -> None:
+        take_down(prompt_set, ["hat"], reason="x", by=by, publishing=publishing, on_wait=on_wait)
+
+    with ThreadPoolExecutor(1) as pool:
+        others = []
+
+        def let_other_begin() -> None:
+            others.append(pool.submit(take, "Bob", waits.set))
+            others[0].add_done_callback(lambda _: waits.set())
+            assert waits.wait(60)
+
+        store.pause = let_other_begin
+        take("Ann")
+        others[0].result(60)
+    (taken,) = find_taken_down(store, "shop")
+    assert [event.by for event in taken.events] == ["Ann", "Bob"]
 
 
 def peak_of_publishing(folder: Path, count: int) -> int:
