@@ -96,13 +96,20 @@ META = sa.Table(
 _c = ATTEMPTS.c
 
 
+_PARTIAL: list[tuple[sa.Index, sa.ColumnElement[bool]]] = []
+"""Indexes with a condition."""
+
+
 def _index(
     name: str,
     *columns: sa.Column[Any],
     where: sa.ColumnElement[bool] | None = None,
     unique: bool = False,
-) -> None:
-    sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+) -> sa.Index:
+    index = sa.Index(name, *columns, unique=unique, sqlite_where=where)
+    if where is not None:
+        _PARTIAL.append((index, where))
+    return index
 
 
 # The database itself refuses a second latest attempt, whatever the code above it believes.
@@ -119,12 +126,14 @@ _index(
 
 _index("flux_attempts_prediction", _c.prediction_id, where=_c.prediction_id.is_not(None))
 
-_SHARED_INPUT = sa.Index(
-    "flux_attempts_input",
-    _c.input_sha256,
-    sqlite_where=_c.input_sha256 != "",
-    postgresql_where=_c.input_sha256 != "",
-)
+_SHARED_INPUT = _index("flux_attempts_input", _c.input_sha256, where=_c.input_sha256 != "")
+
+
+def _complete_indexes(connection: Connection) -> None:
+    """Give the indexes their conditions on Postgres: at import that would load its dialect."""
+    if connection.dialect.name == "postgresql":
+        for index, where in _PARTIAL:
+            index.dialect_kwargs["postgresql_where"] = where
 
 
 def _add_steady_intent(connection: Connection) -> None:
@@ -178,6 +187,7 @@ def prepare(connection: Connection, migrations: Migrations = MIGRATIONS) -> None
         LedgerError: For a newer version, and for an older one to which no step is known.
     """
     version = stored_version(connection)
+    _complete_indexes(connection)
     if version is None:
         METADATA.create_all(connection)
         write_meta(connection, "schema_version", str(SCHEMA_VERSION))

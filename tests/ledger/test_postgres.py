@@ -129,3 +129,19 @@ def test_a_user_that_the_server_refuses_is_named_without_its_name(postgres: Post
     with pytest.raises(LedgerError, match="refused the user or password") as caught:
         open_ledger(url)
     assert "nary" not in str(caught.value)
+
+
+def test_indexes_have_their_conditions_in_postgres_too(postgres: PostgresServer) -> None:
+    with open_ledger(postgres.create_database()) as ledger, ledger.transaction() as tx:
+        rows = tx.connection.exec_driver_sql(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'flux_attempts'"
+        )
+        found = {str(name): str(said) for name, said in rows}
+    conditions = {name: said.partition(" WHERE ")[2] for name, said in found.items()}
+    assert conditions["flux_attempts_latest"] == "latest"
+    assert {name for name, condition in conditions.items() if condition} == {
+        "flux_attempts_latest",
+        "flux_attempts_unrecorded",
+        "flux_attempts_prediction",
+        "flux_attempts_input",
+    }
