@@ -132,7 +132,8 @@ def inspect_image(
     decoded = decode(body, structure)
     if remark := check_rows(body, structure, decoded):
         flags.append(remark)
-    blank = _is_blank(decoded.small)
+    gray = np.asarray(decoded.small.convert("L"))
+    blank = _is_blank(decoded.small, gray)
     if blank:
         flags.append("blank: all of one colour")
     return Inspection(
@@ -140,7 +141,7 @@ def inspect_image(
         width=structure.width,
         height=structure.height,
         image_sha256=image_sha256(body, structure),
-        dhash=difference_hash(np.asarray(decoded.small.convert("L"))),
+        dhash=difference_hash(gray),
         blank=blank,
         flags=tuple(flags),
         may_be_signed=has_boxes(body, structure) or _names_manifest(body, structure),
@@ -153,7 +154,10 @@ def _names_manifest(body: bytes, structure: Structure) -> bool:
     return packet is not None and names_manifest(packet)
 
 
-def _is_blank(small: Image.Image) -> bool:
+def _is_blank(small: Image.Image, gray: npt.NDArray[np.uint8]) -> bool:
+    # A grey level lies between those of its colours: where it spreads wider, so does one of them.
+    if int(gray.max()) - int(gray.min()) > _BLANK_SPREAD + 1:
+        return False
     spreads = np.ptp(np.asarray(small.getextrema()), axis=1)
     return bool(spreads.max() <= _BLANK_SPREAD)
 
