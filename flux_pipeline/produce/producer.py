@@ -41,6 +41,7 @@ from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.downloads import Downloads
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.followers import Follower, Followers
+from flux_pipeline.produce.garbage import fewer_collections
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.in_flight import InFlight
 from flux_pipeline.produce.ingest import ImageIngest
@@ -168,7 +169,7 @@ class Producer:
                     engines.append(engine)
                     await engine.feed(partitions)
 
-        with _first_error_alone(), receive:
+        with fewer_collections(), _first_error_alone(), receive:
             stack = ExitStack()
             with signals_deferred() as came:
                 portal = stack.enter_context(start_blocking_portal())
