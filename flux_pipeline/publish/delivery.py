@@ -173,26 +173,17 @@ class Delivery:
             good.append(file if is_good else None)
         return good
 
-    def _note(
-        self,
-        image: ChosenImage,
-        facts: PictureFacts,
-        files: Iterable[FileFacts],
-    ) -> None:
-        found = tuple(files)
-        if (facts.place, facts.take, facts.output_index, facts.files) != (
-            *(image.place, image.take, image.output_index),
-            found,
-        ):
-            facts = replace(
-                facts,
-                partition=image.partition,
-                prompt_name=image.prompt_name,
-                take=image.take,
-                output_index=image.output_index,
-                files=found,
-            )
-        self._own.add(image.name, facts)
+    def _note(self, image: ChosenImage, facts: PictureFacts, files: Iterable[FileFacts]) -> None:
+        """Note that all files of a picture are there."""
+        noted = replace(
+            facts,
+            partition=image.partition,
+            prompt_name=image.prompt_name,
+            take=image.take,
+            output_index=image.output_index,
+            files=tuple(files),
+        )
+        self._own.add(image.name, noted)
 
     # Files.
 
