@@ -5,11 +5,15 @@ everybody who starts it; one that has gone is taken out of its row. Modules that
 imported in one process, and each in its own where that process differs, to say which it is.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.servers.dagster_home import write_dagster_home
+from tests.servers.processes import run_command
 
 HEAVY = (
     "aiohttp",
@@ -102,10 +106,7 @@ CALLS: dict[str, set[str]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_calling_it_loads_no_more_than_it_did(call: str, tmp_path: Path) -> None:
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/boats.yaml").write_text(
-        "model: lucataco/flux-schnell-lora\nprompts: {a: a boat, b: a ship}\n"
-    )
+    write_set(tmp_path)
     code = (
         "import sys; from flux_pipeline.cli import cli"
         f"; cli.main({call.split()!r}, 'flux-pipeline', standalone_mode=False)"
@@ -115,6 +116,45 @@ def test_calling_it_loads_no_more_than_it_did(call: str, tmp_path: Path) -> None
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert set(done.stdout.splitlines()[-1].split()) == CALLS[call]
+
+
+def test_a_run_says_something_before_it_loads_dagster_and_idle_it_loads_no_more_than_it_did(
+    tmp_path: Path,
+) -> None:
+    write_set(tmp_path)
+    write_dagster_home(tmp_path)
+    assert run_command(("run",), folder=tmp_path, environ={"FLUX_PROVIDER": "emulator"})[0] == 0
+    code = f"""
+import sys
+
+class Announcing:
+    def find_spec(self, name, *_):
+        if name == "dagster":
+            print("dagster is loaded", file=sys.stderr)
+
+sys.meta_path.insert(0, Announcing())
+from flux_pipeline.cli import cli
+try:
+    cli.main(["run"], "flux-pipeline")
+finally:
+    print()
+    print(*set({(*HEAVY, "uvicorn")!r}) & set(sys.modules))
+"""
+    environ = {"PATH": os.environ["PATH"], "FLUX_PROVIDER": "emulator"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environ,
+    )
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("provider emulator (environment), store file:")
+    assert "dagster is loaded" in rest
+    # Neither pandas and matplotlib, nor the emulator's server.
+    dagsters = {"alembic", "dagster", "sqlalchemy"}
+    assert set(done.stdout.splitlines()[-1].split()) == _TABLE | _PROVIDER | dagsters | {"jinja2"}
 
 
 def test_completing_a_command_loads_no_other(tmp_path: Path) -> None:
@@ -136,6 +176,13 @@ def test_completing_a_command_loads_no_other(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines() == ["plain,plan"]
     assert not [name for name in done.stderr.split() if name.startswith("flux_pipeline.cli.")]
+
+
+def write_set(folder: Path) -> None:
+    (folder / "configs").mkdir()
+    (folder / "configs/boats.yaml").write_text(
+        "model: lucataco/flux-schnell-lora\nprompts: {a: a boat, b: a ship}\n"
+    )
 
 
 def loaded_by(*modules: str) -> set[str]:
