@@ -140,7 +140,7 @@ def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str,
         ConfigError: As ``PromptSet.requests``.
     """
     contents = {key: Content() for key in partitions}
-    for request in prompt_set.requests(partitions):
+    for request in prompt_set.requests_as_checked(partitions):
         content = contents[request.source.partition]
         content.requests += 1
         content.images += request.outputs

@@ -34,6 +34,7 @@ from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.arrays import array_of, flags_of, numbers_of
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
+from flux_pipeline.lineage.table import is_any_of
 from flux_pipeline.store.base import Store
 
 ASKED = "asked/"
@@ -140,7 +141,7 @@ class Asked:
         That is so for sets that no run has read since this was written down, for such days of a
         set by day, and for images that `flux-pipeline reproduce` has made.
         """
-        asked = self._holds(_short_fingerprints(requests))
+        asked = is_any_of(_short_fingerprints(requests), self.requests)
         apart = reproduction_partition("")
         return [
             True
@@ -154,14 +155,6 @@ class Asked:
                 asked.tolist(), prompt_sets, partitions, strict=True
             )
         ]
-
-    def _holds(self, requests: Fingerprints) -> "npt.NDArray[np.bool_]":
-        # Not ``np.isin``, which sorts what is asked for anew each time, however few are looked up.
-        if not len(self.requests):
-            return np.zeros(len(requests), np.bool_)
-        places = np.searchsorted(self.requests, requests)
-        places[places == len(self.requests)] = 0
-        return np.equal(self.requests[places], requests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from io import BufferedRandom
 from itertools import chain
 from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -88,6 +88,7 @@ _REPETITIVE = [
 ]
 """Columns that are decoded as dictionaries, which halves the cost of a row."""
 
+Number = TypeVar("Number", bound=np.generic)
 Integers: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -383,12 +384,16 @@ def image_groups(table: pa.Table) -> Integers:
     return np.fromiter(map(hash, pairs), np.int64, len(table))
 
 
-def is_any_of(values: Integers, known: Integers) -> Mask:
-    """For each value whether it is among ``known``, which is sorted."""
+def is_any_of(values: npt.NDArray[Number], known: npt.NDArray[Number]) -> Mask:
+    """For each value whether it is among ``known``, which is sorted.
+
+    Not ``np.isin``, which sorts what is known anew each time, however few are looked up.
+    """
     if not len(known):
         return np.zeros(len(values), np.bool_)
     nearest = known[np.minimum(np.searchsorted(known, values), len(known) - 1)]
-    return np.equal(nearest, values)
+    found: Mask = np.equal(nearest, values)
+    return found
 
 
 def _times(table: pa.Table, parts: Sequence[str]) -> Integers:
