@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import dagster as dg
 import pytest
 from PIL import Image
@@ -86,16 +87,19 @@ def test_python_blocks_run(
     exec(compile(block.text, block.document, "exec"), {})  # noqa: S102  our own documents
 
 
-@pytest.mark.parametrize(("document", "arguments"), documents.shell_commands("flux-pipeline"))
-def test_commands_parse(
-    document: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents.write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    context = cli.make_context("flux-pipeline", list(arguments))
-    name, command, rest = cli.resolve_command(context, list(arguments))
-    assert command is not None, f"{document}: {name}"
-    command.make_context(name, rest, parent=context)
+    wrong = []
+    for document, arguments in documents.shell_commands("flux-pipeline"):
+        try:
+            context = cli.make_context("flux-pipeline", list(arguments))
+            name, command, rest = cli.resolve_command(context, list(arguments))
+            assert command is not None
+            command.make_context(name, rest, parent=context)
+        except (click.UsageError, click.exceptions.Exit) as error:
+            wrong.append((document, arguments, repr(error)))
+    assert wrong == []
 
 
 def test_make_targets_exist() -> None:

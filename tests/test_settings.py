@@ -487,14 +487,12 @@ def test_every_setting_is_the_same_whatever_is_around_its_value(
     assert Settings.from_environment(soiled) == Settings.from_environment(CLEAN)
 
 
-@pytest.mark.parametrize("variable", sorted(CLEAN))
 @pytest.mark.parametrize("form", ['"{}', "{}'", "{}\r\n{}", "{} # note", "# {}"])
-def test_every_setting_is_refused_alike_where_cleaning_would_be_a_guess(
-    variable: str, form: str
-) -> None:
-    found = mistakes({variable: form.format(CLEAN[variable], CLEAN[variable])})
-    assert set(found) == {variable}
-    assert not [word for word in (CANARY, "secret@", "Kq1") if word in found[variable]]
+def test_every_setting_is_refused_alike_where_cleaning_would_be_a_guess(form: str) -> None:
+    for variable, clean in CLEAN.items():
+        found = mistakes({variable: form.format(clean, clean)})
+        assert set(found) == {variable}
+        assert not [word for word in (CANARY, "secret@", "Kq1") if word in found[variable]]
 
 
 @pytest.mark.parametrize("name", ["export FLUX_RATE", "\ufeffFLUX_RATE", "FLUX_RATE\u00a0"])
