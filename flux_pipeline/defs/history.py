@@ -11,6 +11,7 @@ names no storage, or Dagster's own for SQLite.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
@@ -23,11 +24,15 @@ from dagster._core.events import (
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
 )
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 
 _MOST_OPEN = 4
@@ -164,6 +169,30 @@ class SqliteEvents(SqliteEventLogStorage):
         for event, number in numbered:
             if event.dagster_event_type in ASSET_CHECK_EVENTS:
                 self.store_asset_check_event(event, number)
+
+    def _store_asset_check_evaluation_planned(
+        self, event: dg.EventLogEntry, event_id: int | None
+    ) -> None:
+        """As Dagster, which makes the same text anew for each partition: it names all of them."""
+        planned = event.get_dagster_event().asset_check_planned_data
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(
+                tzinfo=None
+            ),
+            "evaluation_event_storage_id": event_id,
+        }
+        subset = planned.partitions_subset
+        partitions = subset.get_partition_keys() if subset else [None]
+        with self.index_connection() as connection:
+            connection.execute(
+                insert(AssetCheckExecutionsTable),
+                [{**row, "partition": partition} for partition in partitions],
+            )
 
     def has_table(self, table_name: str) -> bool:
         """Whether there is such a table; looked up until it is there."""

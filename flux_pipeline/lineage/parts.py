@@ -22,6 +22,8 @@ from flux_pipeline.lineage.schema import PARQUET, SCHEMA, records_to_batch, to_p
 from flux_pipeline.store.base import Store, StoredObject
 
 _PARTS = "lineage/dt="
+_LARGE = 1_000_000
+"""Bytes of a part from which on several threads that decode it cost less than they save."""
 _READERS = 8
 _SLUG = 40  # characters
 _ROW_KEY = ("request_sha256", "prediction_id", "output_index")
@@ -97,7 +99,9 @@ def read_parts(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, pa.Tabl
 
 def _decode(store: Store, key: str, body: bytes) -> pa.Table:
     try:
-        found = pq.ParquetFile(pa.BufferReader(body)).read()
+        found = pq.ParquetFile(pa.BufferReader(body)).read(use_threads=len(body) > _LARGE)
+        if found.schema.equals(SCHEMA):  # of this release: nothing to cast
+            return found.replace_schema_metadata(SCHEMA.metadata)
         columns = [
             found.column(field.name).cast(field.type)
             if field.name in found.column_names

@@ -41,8 +41,15 @@ def materialized(instance: dg.DagsterInstance) -> int:
 def run_events(run_id: str) -> Iterator[dg.DagsterEvent]:
     """One event of each kind that Dagster also writes to the file over all runs, and others."""
     kinds = dg.DagsterEventType
-    check_planned = AssetCheckEvaluationPlanned(asset_key=KEY, check_name="complete")
+    cut = dg.StaticPartitionsDefinition(["a", "b", "c"])
+    check_planned = AssetCheckEvaluationPlanned(
+        asset_key=KEY,
+        check_name="complete",
+        partitions_subset=cut.subset_with_partition_keys(["b", "c"]),
+    )
     yield dg.DagsterEvent(kinds.RUN_START.value, "job")
+    kind = kinds.ASSET_CHECK_EVALUATION_PLANNED
+    yield dg.DagsterEvent(kind.value, "job", event_specific_data=check_planned, step_key=run_id)
     for number, partition in enumerate(["a", "b", "a"]):
         tags = {"dagster/data_version": str(number), "own": "not-indexed"}
         planned = AssetMaterializationPlannedData(KEY, partition=partition)
@@ -51,7 +58,6 @@ def run_events(run_id: str) -> Iterator[dg.DagsterEvent]:
         checked = dg.AssetCheckEvaluation(KEY, "complete", bool(number), {}, partition=partition)
         for kind, data in (
             (kinds.ASSET_MATERIALIZATION_PLANNED, planned),
-            (kinds.ASSET_CHECK_EVALUATION_PLANNED, check_planned),
             (kinds.ASSET_MATERIALIZATION, StepMaterializationData(made)),
             (kinds.ASSET_OBSERVATION, AssetObservationData(seen)),
             (kinds.ASSET_CHECK_EVALUATION, checked),

@@ -2,7 +2,9 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 
+import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 from flux_pipeline.emulator.faults import FaultPlan
@@ -12,7 +14,8 @@ from flux_pipeline.images.labels import read_label
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.produce.budgets import Limits
-from flux_pipeline.produce.report import PartitionReport, ResultStatus, Tally
+from flux_pipeline.produce.producer import Reports, _report_groups
+from flux_pipeline.produce.report import PartitionReport, Progress, ResultStatus, Tally
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
 
 Open = Callable[..., Pipeline]
@@ -36,6 +39,18 @@ def test_every_request_ends_as_a_stored_image_with_its_record(pipeline: Pipeline
         label = read_label(body)
         assert label is not None
         assert (label.prediction_id, label.prompt) == (record.prediction_id, record.prompt)
+
+
+def test_reports_that_wait_come_as_one_group() -> None:
+    send, receive = anyio.create_memory_object_stream[PartitionReport](10)
+    with send:
+        for partition in ("castle", "moon", "zoo"):
+            send.send_nowait(PartitionReport(partition, [], 0.0))
+    with start_blocking_portal() as portal, receive:
+        groups = Reports(_report_groups(portal, receive, Progress(0), print)).groups()
+        assert [[each.partition for each in group] for group in groups] == [
+            ["castle", "moon", "zoo"]
+        ]
 
 
 def test_a_second_run_sends_nothing_and_writes_nothing(pipeline: Pipeline) -> None:
