@@ -113,7 +113,8 @@ class Check:
         report.warnings.add_all(self._skipped.warnings().as_tuple())
 
     def _variants(self) -> Iterator[tuple[Entry, Variant]]:
-        is_whole = self.is_selected is None or self.max_rows is not None
+        # A few rows, or names that are remembered, are looked at one by one.
+        is_whole = self.is_selected is None or self.max_rows is not None or self.max_names > 0
         return self.expansion.variants(
             self.report.problems,
             skipped=self._skipped,
@@ -130,9 +131,8 @@ class Check:
             if is_selected is None or is_selected(name, stable):
                 return False
             add_name(name)
-            usable.add(entry.key)
-            if self.max_names:
-                self._remember(name)
+            if entry.key not in usable:
+                usable.add(entry.key)
             return True
 
         return pass_over

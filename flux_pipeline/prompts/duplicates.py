@@ -16,6 +16,8 @@ from flux_pipeline.prompts.expansion import SeedRule, Variant
 
 MAX_DUPLICATES_HELD = 10_000
 """More than anybody reads; a table of nothing but pairs must not fill the memory."""
+_WORTH_NUMPY = 200_000
+"""Hashes that are sorted sooner by NumPy, its import of a tenth of a second included."""
 
 
 class Hashes:
@@ -33,7 +35,12 @@ class Hashes:
 
     def find_repeated(self) -> frozenset[int]:
         """The hashes that came more than once."""
-        return frozenset(a for a, b in pairwise(sorted(self._hashes)) if a == b)
+        if len(self._hashes) < _WORTH_NUMPY:
+            return frozenset(a for a, b in pairwise(sorted(self._hashes)) if a == b)
+        import numpy as np  # noqa: PLC0415
+
+        ordered = np.sort(np.frombuffer(self._hashes, np.int64))
+        return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 class DuplicateFinder:

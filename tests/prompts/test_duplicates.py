@@ -1,8 +1,9 @@
 """Prompts of one name are refused, prompts of one input are warned of."""
 
-from flux_pipeline.prompts import (
-    build_prompt_set,
-)
+import pytest
+
+from flux_pipeline.prompts import build_prompt_set, duplicates
+from flux_pipeline.prompts.duplicates import Hashes
 from tests.prompts.fixtures import Load, ProblemsOf
 
 
@@ -33,3 +34,15 @@ def test_the_same_request_twice_is_paid_once(load: Load) -> None:
 def test_replicas_are_requests_of_their_own(load: Load) -> None:
     first, second = load("prompts: {a: a cat, b: a cat}\n").requests()
     assert first.request_sha256 != second.request_sha256
+
+
+@pytest.mark.parametrize("worth_numpy", [0, 1_000])
+def test_values_that_come_again_are_found_among_few_and_among_many(
+    monkeypatch: pytest.MonkeyPatch, worth_numpy: int
+) -> None:
+    monkeypatch.setattr(duplicates, "_WORTH_NUMPY", worth_numpy)
+    hashes = Hashes()
+    assert not hashes.find_repeated()
+    for value in ("a", "b", "c", "a", "c", "a"):
+        hashes.add(value)
+    assert hashes.find_repeated() == {hash("a"), hash("c")}
