@@ -94,10 +94,10 @@ schema: .venv/.synced ## Write the JSON Schema of a prompt set again, after its 
 bench: .venv/.synced ## CPU of an image beside a bare loop, what it calls, and start-up; three minutes
 	@$(BIN)/python -m benchmarks
 
-bench-all: .venv/.synced ## All benchmarks: also whole runs, memory, kills, searches and the rate; 20 minutes
+bench-all: .venv/.synced ## All benchmarks: also whole runs, memory, kills, other libraries, searches and the rate; 40 minutes
 	@$(BIN)/python -m benchmarks --all
 
-bench-rate: .venv/.synced ## How much of a provider's rate is used, over sockets; six minutes
+bench-rate: .venv/.synced ## How much of a provider's rate is used, over sockets; eleven minutes
 	@$(BIN)/python -m benchmarks.rate
 
 bench-variants: .venv/.synced ## Compare published variants with plain Pillow: CPU and memory

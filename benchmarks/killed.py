@@ -3,17 +3,20 @@
     python -m benchmarks.killed [--images 300]
 
 Everybody asks for the same images at an emulated provider of their own, whose ledger says what was
-paid. At half of the images the job's process is killed (SIGKILL), and started again as it was.
+paid. At half of the images the job's processes are killed (SIGKILL), and it is started again as it
+was; when it has ended, it is started once more, and has nothing to do.
 """
 
 import argparse
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,8 @@ _PROVIDER = EmulatorOptions(
 )
 _PATIENCE = 600.0  # s
 _LOOK_EVERY = 0.02  # s
+_MARK = "FLUX_BENCHMARK_JOB"
+"""The variable by which the processes of a job are found, with its folder."""
 
 
 @dataclass(frozen=True)
@@ -69,41 +74,102 @@ def official(folder: Path, origin: str, images: int) -> Job:
 
 
 def compete(make: Callable[[Path, str, int], Job], images: int) -> tuple[str, dict[str, int]]:
-    """Run one job, kill it half-way, run it again; print and return what the provider counted."""
+    """Run one job, kill it half-way, run it twice; print and return what the provider counted.
+
+    Raises:
+        JobError: It ended before it could be killed, or it failed when it was run again.
+    """
     with (
-        tempfile.TemporaryDirectory(prefix="killed-") as name,
+        tempfile.TemporaryDirectory(prefix="killed-", ignore_cleanup_errors=True) as name,
         EmulatorServer(_PROVIDER) as provider,
     ):
-        job = make(Path(name), provider.origin, images)
-        process = _start(job, Path(name))
-        deadline = time.monotonic() + _PATIENCE
-        while job.stored() < images // 2:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{job.name}: ended before it could be killed")
-            time.sleep(_LOOK_EVERY)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        paid = provider.usage(predictions=False).creates_accepted
-        again = _start(job, Path(name)).wait(_PATIENCE)
-        charged = provider.usage(predictions=False)
-        twice = charged.creates_accepted - charged.distinct_inputs
+        folder = Path(name)
+        job = make(folder, provider.origin, images)
+        try:
+            _kill_half_way(job, folder, images)
+            paid = provider.usage(predictions=False).creates_accepted
+            _run(job, folder)
+            charged = provider.usage(predictions=False)
+            twice = charged.creates_accepted - charged.distinct_inputs
+            cpu = _run(job, folder)
+            again = provider.usage(predictions=False).creates_accepted - charged.creates_accepted
+        finally:
+            _kill_all(folder)
         row = images, paid, charged.creates_accepted, twice, f"{twice / images:.0%}", job.stored()
-    print(f"{job.name:<24}" + "".join(f"{each:>12}" for each in row), flush=True)
-    if again:
-        raise SystemExit(f"{job.name}: the second run ended with {again}")
-    return job.name, {"asked": images, "twice": twice}
+    shown = *row, again, f"{1000 * cpu / images:.1f}"
+    print(f"{job.name:<24}" + "".join(f"{each:>12}" for each in shown), flush=True)
+    figures = {"asked": images, "twice": twice, "stored": row[-1], "paid unchanged": again}
+    return job.name, {**figures, "CPU ms unchanged": round(1000 * cpu / images)}
+
+
+def print_heads() -> None:
+    """The heads of what ``compete`` prints."""
+    heads = ("asked", "paid then", "paid", "paid twice", "share", "stored", "unchanged", "CPU ms")
+    print(f"{'killed half-way':<24}" + "".join(f"{head:>12}" for head in heads), flush=True)
+
+
+class JobError(Exception):
+    """A job could not be measured."""
+
+
+def _kill_half_way(job: Job, folder: Path, images: int) -> None:
+    process = _start(job, folder)
+    deadline = time.monotonic() + _PATIENCE
+    while job.stored() < images // 2:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise JobError(f"{job.name}: ended before it could be killed: {_last_line(folder)}")
+        time.sleep(_LOOK_EVERY)
+    _kill_all(folder)
+    process.wait()
+
+
+def _run(job: Job, folder: Path) -> float:
+    """Run the job to its end; the CPU of all its processes that it waits for, s."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = _start(job, folder)
+    try:
+        code = process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise JobError(f"{job.name}: did not end within {_PATIENCE:.0f} s") from None
+    finally:
+        _kill_all(folder)  # what it left running, such as a server
+    if code:
+        raise JobError(f"{job.name}: ended with {code}: {_last_line(folder)}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _start(job: Job, folder: Path) -> "subprocess.Popen[bytes]":
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        job.command,
-        cwd=folder,
-        env={**os.environ, **job.environment, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            job.command,
+            cwd=folder,
+            env={**os.environ, **job.environment, "PYTHONPATH": path, _MARK: str(folder)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _kill_all(folder: Path) -> None:
+    """Kill what a job of this folder has started, also what went into a session of its own."""
+    for process in _started(folder):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _started(folder: Path) -> Iterator[int]:
+    mark = f"{_MARK}={folder}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # another user's, or ended
+            if mark in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
+
+
+def _last_line(folder: Path) -> str:
+    lines = (folder / "log").read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 def main() -> None:
@@ -111,8 +177,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
-    heads = ("asked", "paid then", "paid", "paid twice", "share", "stored")
-    print(f"{'killed half-way':<24}" + "".join(f"{head:>12}" for head in heads), flush=True)
+    print_heads()
     figures = dict(compete(make, options.images) for make in (ours, official))
     if options.keep:
         save("killed", figures)

@@ -1,19 +1,21 @@
 """Measures how much of a provider's rate is used, over real sockets: rates, durations, workers.
 
-    python -m benchmarks.rate [--cells 1x10,10x2.5,10x10x2] [--seconds 40] [--keep]
+    python -m benchmarks.rate [--cells 1x10,10x2.5,10x10x2,10x0.2+20] [--seconds 40] [--keep]
 
 A cell is creates a second x seconds of a prediction, and x processes that share one ledger's rate.
+With ``0.2+20`` each second request is of another model, which takes 20 s.
 The emulator refuses what is beyond the rate, and two predictions in a hundred start cold. Nothing
 is set but the rate. ``tests/produce/test_rate.py`` has the same on a virtual clock.
 """
 
 import argparse
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import NamedTuple
 
 from benchmarks.results import save
@@ -32,8 +34,10 @@ from flux_pipeline.request import Request, Source
 from flux_pipeline.store.open import open_store
 
 _MODEL = find_model("black-forest-labs/flux-schnell")
-_CELLS = "1x10,10x2.5,10x60,10x10x2,50x0.2"
-_HEADS = ("rate used", "polls", "refused", "CPU ms", "peak MB")
+_SLOW_MODEL = find_model("black-forest-labs/flux-dev")
+_CELLS = "1x10,10x2.5,10x60,10x10x2,10x0.2+20,50x0.2,50x2x2"
+_HEADS = ("rate used", "polls", "refused", "CPU ms", "server's", "peak MB", "load")
+"""``CPU ms`` and ``server's`` are an image's; both need cores that others leave free."""
 _BURST = 2.0
 """s; a bucket of the provider holds what flows in during this time."""
 
@@ -46,12 +50,15 @@ class Cell(NamedTuple):
     takes: float
     """Median of a prediction, s."""
     workers: int = 1
+    slow_takes: float | None = None
+    """Median of a prediction of the other model, s."""
 
     @classmethod
     def parse(cls, text: str) -> "Cell":
-        """Read ``10x2.5`` or ``10x2.5x4``."""
+        """Read ``10x2.5``, ``10x2.5x4`` or ``10x0.2+20``."""
         rate, takes, *workers = text.split("x")
-        return cls(float(rate), float(takes), int(*workers or ["1"]))
+        fast, _, slow = takes.partition("+")
+        return cls(float(rate), float(fast), int(*workers or ["1"]), float(slow) if slow else None)
 
 
 class Cost(NamedTuple):
@@ -65,14 +72,13 @@ class Cost(NamedTuple):
 def make_requests(cell: Cell, count: int, worker: int) -> list[Request]:
     """A worker's part of the requests of one cell, as small as pictures are."""
     values = {"aspect_ratio": "1:1", "megapixels": "0.25", "output_format": "jpg"}
-    return [
-        build_request(
-            _MODEL,
-            _MODEL.validate({"prompt": str(cell), "seed": number, **values}),
-            Source("rate", f"{number:05d}"),
-        )
-        for number in range(worker, count, cell.workers)
-    ]
+    requests = []
+    for number in range(worker, count, cell.workers):
+        is_slow = cell.slow_takes is not None and number // cell.workers % 2
+        model = _SLOW_MODEL if is_slow else _MODEL
+        wanted = model.validate({"prompt": str(cell), "seed": number, **values})
+        requests.append(build_request(model, wanted, Source("rate", f"{number:05d}")))
+    return requests
 
 
 def work(origin: str, folder: Path, cell: Cell, count: int, worker: int) -> None:
@@ -108,6 +114,7 @@ def measure(cell: Cell, seconds: float) -> dict[str, float]:
     options = EmulatorOptions(
         render="cheap",
         latency_median=cell.takes,
+        latency_by_model={_SLOW_MODEL.name: cell.slow_takes or cell.takes},
         cold_start_rate=0.02,
         creates_per_minute=60 * cell.rate,
         calls_per_minute=usual_calls(60 * cell.rate),
@@ -120,7 +127,7 @@ def measure(cell: Cell, seconds: float) -> dict[str, float]:
             pass  # so that the workers don't all make it
         arguments = [(server.origin, folder, cell, count, number) for number in range(cell.workers)]
         workers = [made.Process(target=work, args=each) for each in arguments]
-        begun = monotonic()
+        begun, load, server_cpu = monotonic(), os.getloadavg()[0], process_time()
         for each in workers:
             each.start()
         for each in workers:
@@ -133,6 +140,8 @@ def measure(cell: Cell, seconds: float) -> dict[str, float]:
         return {
             **_figures(cell, server.usage()),
             "CPU ms": 1000 * sum(each.cpu for each in costs) / count,
+            "server's": 1000 * (process_time() - server_cpu) / count,
+            "load": load,
             "peak MB": max(each.peak_mb for each in costs),
             "images": count,
             "seconds": monotonic() - begun,
@@ -162,7 +171,8 @@ def main() -> None:
     for text in options.cells.split(","):
         cell = Cell.parse(text)
         figures = kept[text] = measure(cell, options.seconds)
-        name = f"{cell.rate:g} x {cell.takes:g} x {cell.workers}"
+        slow = f"+{cell.slow_takes:g}" if cell.slow_takes else ""
+        name = f"{cell.rate:g} x {cell.takes:g}{slow} x {cell.workers}"
         shown = "".join(
             f"{figures[head]:>12.1%}"
             if head in ("rate used", "refused")

@@ -106,6 +106,24 @@ def _killed(figures: dict[str, dict[str, float]]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def _peers(figures: dict[str, dict[str, int]]) -> Iterator[tuple[str, ...]]:
+    (_, ours), *others = figures.items()
+    asked = ours["asked"]
+    for name, other in others:
+        yield (
+            f"paid twice of {asked}, killed half-way and run again",
+            f"{ours['twice']}",
+            f"{name}: {other['twice']}",
+            "",
+        )
+        yield (
+            "… again, unchanged: paid; CPU an image, ms",
+            f"{ours['paid unchanged']}; {ours['CPU ms unchanged']}",
+            f"{name}: {other['paid unchanged']}; {other['CPU ms unchanged']}",
+            "",
+        )
+
+
 def _trace(figures: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, case in figures["cases"].items():
         others = ", ".join(f"{each} {case[each]:.2f}" for each in case if each != "ours")
@@ -132,6 +150,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, ...]]]] = {
     "costs": _costs,
     "startup": _startup,
     "killed": _killed,
+    "peers": _peers,
     "trace": _trace,
     "rate": _rate,
 }

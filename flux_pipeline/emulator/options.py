@@ -22,6 +22,10 @@ class EmulatorOptions(BaseModel):
     latency_spread: float = Field(
         default=0.25, ge=0, description="Standard deviation of the latency's logarithm."
     )
+    latency_by_model: dict[str, float] = Field(
+        default_factory=dict,
+        description="By `owner/name` or version, in place of `latency_median`, s.",
+    )
     cold_start_rate: float = Field(default=0.0, ge=0, le=1, description="Share of cold starts.")
     cold_start_seconds: tuple[float, float] = Field(
         default=(40.0, 120.0), description="Shortest and longest cold start, s."
@@ -121,6 +125,11 @@ class EmulatorOptions(BaseModel):
     render: Literal["picture", "cheap"] = Field(
         default="picture", description="cheap: one base a size, made distinct by a tag (10 us)."
     )
+
+    def of_model(self, model: str, version: str) -> "EmulatorOptions":
+        """These options with the latency of one model, which a create names by either."""
+        found = self.latency_by_model.get(model, self.latency_by_model.get(version))
+        return self if found is None else self.model_copy(update={"latency_median": found})
 
 
 def realistic(seed: int = 0) -> EmulatorOptions:

@@ -343,7 +343,8 @@ def _cost(emulator: Emulator, order: Order) -> float:
     otherwise = emulator.options.usd_per_image
     if order.contract is None or isinstance(order.typed, ModelInput):
         return otherwise * order.typed.num_outputs
-    timing = Timing.drawn(emulator.options, 0, order.input_sha, 0)
+    options = emulator.options.of_model(order.model, order.version)
+    timing = Timing.drawn(options, 0, order.input_sha, 0)
     seconds = timing.ends_at - timing.starts_at
     return cost_of(order.contract, order.values, order.typed, seconds=seconds, otherwise=otherwise)
 
@@ -357,7 +358,8 @@ def _record(
 ) -> Record:
     now, faults = emulator.clock(), emulator.faults
     ordinal = records.count_same(connection, order.input_sha)
-    plan = plan_for(emulator.options, order.typed, order.input_sha, ordinal, now)
+    options = emulator.options.of_model(order.model, order.version)
+    plan = plan_for(options, order.typed, order.input_sha, ordinal, now)
     if faults.concerns(order.typed.prompt):
         outcome = draw_fault(connection, faults, "outcome", order.input_sha)
         if outcome is not None:

@@ -97,6 +97,13 @@ def drawn(options: EmulatorOptions, count: int = 400) -> list[float]:
     return sorted(Timing.drawn(options, 0, "input", i).ends_at for i in range(count))
 
 
+def test_a_model_may_have_a_latency_of_its_own() -> None:
+    options = EmulatorOptions(latency_median=1, latency_spread=0, latency_by_model={"a/slow": 9})
+    assert drawn(options.of_model("a/slow", "hidden"), 1) == [9.0]
+    assert drawn(options.of_model("", "a/slow"), 1) == [9.0]
+    assert drawn(options.of_model("a/fast", "hidden"), 1) == [1.0]
+
+
 def test_latency_has_the_median_and_spread_asked_for() -> None:
     latencies = drawn(EmulatorOptions(latency_median=2, latency_spread=0.5))
     assert 1.8 < latencies[200] < 2.2
