@@ -54,14 +54,12 @@ class Visit:
         assert (complaints, hacked) == ([], None)
 
     def tiles(self) -> Sequence[str]:
-        """The prompts of the tiles, in the order of the document."""
-        found = self.page.locator(".tile").all()
-        return [
-            tile.locator("img").get_attribute("alt") or ""
-            if tile.locator("img").count()
-            else tile.locator(".reason").inner_text()
-            for tile in found
-        ]
+        """The prompts of the tiles, in the order of the document, as they are at one moment."""
+        found: list[str] = self.page.evaluate(
+            """() => [...document.querySelectorAll(".tile")].map((tile) =>
+              tile.querySelector("img")?.alt ?? tile.querySelector(".reason")?.innerText ?? "")"""
+        )
+        return found
 
     def search(self, text: str) -> None:
         self.page.get_by_label("Search prompts").fill(text)
