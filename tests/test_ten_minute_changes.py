@@ -35,6 +35,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+    for package in ("flux_pipeline", "tests"):  # what is compiled is valid for the copies
+        for compiled in (ROOT / package).rglob("__pycache__"):
+            shutil.copytree(compiled, copy / compiled.relative_to(ROOT))
     documents.write_files(copy / "documents")
     shutil.move(copy / "documents/ten", copy / "ten")
     write_programs(copy / "programs")
@@ -178,7 +181,6 @@ def run(command: list[str | Path], tree: Path) -> None:
     environ = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ} | {
         "PATH": os.pathsep.join([str(tree / "programs"), os.environ["PATH"]]),
         "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(
         command, cwd=tree, env=environ, capture_output=True, text=True, check=False
