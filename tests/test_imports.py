@@ -175,7 +175,8 @@ def test_completing_a_command_loads_no_other(tmp_path: Path) -> None:
         },
     )
     assert done.stdout.splitlines() == ["plain,plan"]
-    assert not [name for name in done.stderr.split() if name.startswith("flux_pipeline.cli.")]
+    loaded = [name for name in done.stderr.split() if name.startswith("flux_pipeline.cli.")]
+    assert loaded == ["flux_pipeline.cli.collector"]
 
 
 def write_set(folder: Path) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flux_pipeline.cli import INTERRUPTED, tables
 from flux_pipeline.cli.announcement import announce
+from flux_pipeline.cli.collector import loading
 from flux_pipeline.cli.component_project import load_definitions
 from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.progress import Watch, watching
@@ -219,27 +220,29 @@ def _launch(
     Sets of which everything is made share a run. The shared assets are left as they are where
     nothing has changed since they were made.
     """
-    from flux_pipeline.defs.alert_sensors import notify_launched
-    from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
-    from flux_pipeline.defs.launch import (
-        can_launch_together,
-        join_launched,
-        launch_chain,
-        launch_job,
-        launch_together,
-        open_instance,
-    )
-    from flux_pipeline.resources import AlertSender
+    with loading():
+        from flux_pipeline.defs.alert_sensors import notify_launched
+        from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
+        from flux_pipeline.defs.launch import (
+            can_launch_together,
+            join_launched,
+            launch_chain,
+            launch_job,
+            launch_together,
+            open_instance,
+        )
+        from flux_pipeline.resources import AlertSender
 
-    definitions, location = load_definitions()
-    sender = AlertSender.with_values(settings)
+        definitions, location = load_definitions()
+        sender = AlertSender.with_values(settings)
+        opened = open_instance(dagster_home())
 
     def note(name: str, run: "Launched") -> None:
         if not run.success:
             failures[name] = run
             notify_launched(instance, run, sender)
 
-    with open_instance(dagster_home()) as instance, observing(watch, watch.follow):
+    with opened as instance, observing(watch, watch.follow):
         unchanged = find_unchanged(settings, chosen, asked, watch.expected)
         if unchanged and can_launch_together(definitions):
             runs = launch_together(instance, definitions, unchanged, location=location)
