@@ -4,11 +4,14 @@ import os
 
 import dagster as dg
 
-from flux_pipeline.defs.build import build_definitions
-from flux_pipeline.defs.change_sensor import build_changes_sensor, watch_folder
-from flux_pipeline.prompts.load_cache import LoadCache
-from flux_pipeline.resources import AlertSender, ImageProducer
-from flux_pipeline.settings import Settings
+from flux_pipeline.collector import paused
+
+with paused():  # a collection would look through all of Dagster, for a tenth of a second
+    from flux_pipeline.defs.build import build_definitions
+    from flux_pipeline.defs.change_sensor import build_changes_sensor, watch_folder
+    from flux_pipeline.prompts.load_cache import LoadCache
+    from flux_pipeline.resources import AlertSender, ImageProducer
+    from flux_pipeline.settings import Settings
 
 
 @dg.definitions

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from flux_pipeline.cli import collector
+from flux_pipeline import collector
 from flux_pipeline.errors import ConfigError, FluxPipelineError
 from flux_pipeline.project import load_env_file
 

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from flux_pipeline.cli import INTERRUPTED, tables
 from flux_pipeline.cli.announcement import announce
-from flux_pipeline.cli.collector import loading
 from flux_pipeline.cli.component_project import load_definitions
 from flux_pipeline.cli.interrupts import counting_left_running
 from flux_pipeline.cli.progress import Watch, watching
@@ -31,6 +30,7 @@ from flux_pipeline.cli.workspace import (
     sets_argument,
     ui_command,
 )
+from flux_pipeline.collector import loading
 from flux_pipeline.errors import ConfigError, StoreError
 from flux_pipeline.produce.brake import limiting
 from flux_pipeline.produce.budgets import Limits, check_prices

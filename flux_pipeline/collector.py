@@ -10,6 +10,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def paused() -> Iterator[None]:
+    """Collect nothing in this block, and leave the rest as it is: for a process of others."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
 def loading() -> Iterator[None]:
     """Load modules and definitions in this block: nothing is collected before its end."""
     hold()

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from flux_pipeline.cli import cli
-from flux_pipeline.cli.collector import hold, loading
+from flux_pipeline.collector import hold, loading, paused
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,18 @@ def test_nothing_is_collected_while_modules_are_loaded_and_they_are_left_out_lat
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() > 1_000
+
+
+def test_in_a_process_of_others_it_is_as_it_was() -> None:
+    gc.unfreeze()
+    with paused(), paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+    hold()
+    with paused():
+        pass
+    assert not gc.isenabled()
 
 
 def test_garbage_is_collected_again_after_an_error() -> None:
