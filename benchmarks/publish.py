@@ -33,7 +33,8 @@ from flux_pipeline.publish.delivery import Delivery
 from flux_pipeline.publish.renderer import Renderer
 from flux_pipeline.publish.selection import publication_of, select_images
 from flux_pipeline.store.local import FolderStore
-from flux_pipeline.store.target import TargetOptions, open_target
+from flux_pipeline.store.open import open_target
+from flux_pipeline.store.target import TargetOptions
 
 SET = """
 model: lucataco/flux-schnell-lora

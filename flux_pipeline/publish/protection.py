@@ -7,7 +7,8 @@ from flux_pipeline.prompts.picks import picks_of
 from flux_pipeline.publish.index import fetch_index
 from flux_pipeline.publish.selection import index_paths
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.target import TargetOptions, open_target
+from flux_pipeline.store.open import open_target
+from flux_pipeline.store.target import TargetOptions
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 
 

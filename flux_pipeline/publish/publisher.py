@@ -28,7 +28,8 @@ from flux_pipeline.publish.taken_down import (
     note,
 )
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.target import Target, TargetOptions, open_target
+from flux_pipeline.store.open import open_target
+from flux_pipeline.store.target import Target, TargetOptions
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 from flux_pipeline.text import count_noun
 

@@ -1,11 +1,13 @@
-"""Opens the store that a URI names: ``file:PATH`` or ``s3://bucket/prefix``."""
+"""Opens the store, or the publishing target, of a URI: ``file:PATH`` or ``s3://bucket/prefix``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from flux_pipeline.endpoint import find_store_mistake, split_bucket, store_folder
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
+from flux_pipeline.store.target import FolderTarget, Target, TargetOptions
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 
 
@@ -32,3 +34,46 @@ def open_store(
     from flux_pipeline.store.s3 import open_bucket  # noqa: PLC0415
 
     return open_bucket(*split_bucket(uri), options, concurrency=concurrency)
+
+
+def open_target(
+    uri: str,
+    options: TargetOptions,
+    *,
+    store_uri: str,
+    store_options: StoreOptions = NO_OPTIONS,
+    default: str,
+    concurrency: int = 16,
+) -> Target:
+    """The target at ``uri``, or where that is empty at ``default`` below the store.
+
+    ``file:PATH`` is relative to the working directory, as a store's is. What a bucket's policy
+    demands of the store's writes is sent along only where the target is the store's own bucket; how
+    a bucket is reached, always. Nothing is read or written yet.
+
+    Raises:
+        StoreError: It is no address of a target.
+    """
+    address = uri or f"{store_uri}/{default}"
+    if mistake := find_store_mistake(address):
+        shown = "" if "@" in address or "?" in address else f" {address!r}"
+        raise StoreError(f"publish.to{shown}: {mistake}")
+    scheme, _, rest = address.partition(":")
+    if scheme == "file":
+        return FolderTarget(Path(store_folder(rest)))
+    from flux_pipeline.store.s3_target import open_bucket_target  # noqa: PLC0415
+
+    bucket, prefix = split_bucket(address)
+    own = store_uri.startswith("s3:") and split_bucket(store_uri)[0] == bucket
+    given = store_options if own else _reach(store_options)
+    return open_bucket_target(bucket, prefix, options, given, concurrency=concurrency)
+
+
+def _reach(options: StoreOptions) -> StoreOptions:
+    """How a bucket is spoken to, without what another bucket's policy demands."""
+    return replace(
+        NO_OPTIONS,
+        addressing=options.addressing,
+        checksum=options.checksum,
+        request_payer=options.request_payer,
+    )

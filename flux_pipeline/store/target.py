@@ -11,15 +11,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeAlias
 
-from flux_pipeline.endpoint import find_store_mistake, split_bucket, store_folder
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import PIECE, Body
 from flux_pipeline.store.local import DurableWriter, store_errors, sync_folder
-from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
 
 Kind: TypeAlias = Literal["picture", "index", "private"]
 """What a file is: an index is never cached, and what is private is for publishers alone."""
@@ -298,47 +296,3 @@ def _tag(stat: os.stat_result) -> str:
 
 def _never_lost() -> None:
     """The kernel keeps a lock as long as its process lives."""
-
-
-def open_target(
-    uri: str,
-    options: TargetOptions,
-    *,
-    store_uri: str,
-    store_options: StoreOptions = NO_OPTIONS,
-    default: str,
-    concurrency: int = 16,
-) -> Target:
-    """The target at ``uri``, or where that is empty at ``default`` below the store.
-
-    ``file:PATH`` is relative to the working directory, as a store's is. What a bucket's policy
-    demands of the store's writes is sent along only where the target is the store's own bucket; how
-    a bucket is reached, always. Nothing is read or written yet.
-
-    Raises:
-        StoreError: It is no address of a target.
-    """
-    address = uri or f"{store_uri}/{default}"
-    if mistake := find_store_mistake(address):
-        shown = "" if "@" in address or "?" in address else f" {address!r}"
-        raise StoreError(f"publish.to{shown}: {mistake}")
-    scheme, _, rest = address.partition(":")
-    if scheme == "file":
-        return FolderTarget(Path(store_folder(rest)))
-    # Here, so that only a bucket's user pays for boto3.
-    from flux_pipeline.store.s3_target import open_bucket_target  # noqa: PLC0415
-
-    bucket, prefix = split_bucket(address)
-    own = store_uri.startswith("s3:") and split_bucket(store_uri)[0] == bucket
-    given = store_options if own else _reach(store_options)
-    return open_bucket_target(bucket, prefix, options, given, concurrency=concurrency)
-
-
-def _reach(options: StoreOptions) -> StoreOptions:
-    """How a bucket is spoken to, without what another bucket's policy demands."""
-    return replace(
-        NO_OPTIONS,
-        addressing=options.addressing,
-        checksum=options.checksum,
-        request_payer=options.request_payer,
-    )

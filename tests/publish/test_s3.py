@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from flux_pipeline.store.target import Target, TargetOptions, open_target
+from flux_pipeline.store.open import open_target
+from flux_pipeline.store.target import Target, TargetOptions
 from tests.publish.conftest import AFTER, BEFORE, WITHOUT_HAT, Shop
 from tests.publish.targets import missing_files
 from tests.servers.s3 import S3Server

@@ -6,9 +6,10 @@ import pytest
 from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.errors import StoreError
+from flux_pipeline.store.open import open_target
 from flux_pipeline.store.s3 import Bucket
 from flux_pipeline.store.s3_target import LOCK, TAKEN_OVER_AFTER, S3Target
-from flux_pipeline.store.target import Kind, Target, TargetOptions, open_target
+from flux_pipeline.store.target import Kind, Target, TargetOptions
 from flux_pipeline.store_options import StoreOptions
 from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
 from tests.store.target_contract import TargetContract

@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 from flux_pipeline.errors import StoreError
+from flux_pipeline.store.open import open_target
 from flux_pipeline.store.s3_target import S3Target
-from flux_pipeline.store.target import (
-    STAGING,
-    FolderTarget,
-    Target,
-    TargetOptions,
-    open_target,
-)
+from flux_pipeline.store.target import STAGING, FolderTarget, Target, TargetOptions
 from tests.store.target_contract import TargetContract
 
 PLAIN = TargetOptions()
