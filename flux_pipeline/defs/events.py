@@ -138,7 +138,7 @@ class SetEvents:
                     partition, content, emulated=is_emulated(self.resource.provider)
                 ),
                 metadata=prompts_metadata(content),
-                tags=version_tags(self._versions[partition], prompts_version(self.prompt_set)),
+                tags=version_tags(content.data_version, prompts_version(self.prompt_set)),
             )
 
     @contextmanager
@@ -259,7 +259,7 @@ class SetEvents:
         self, report: PartitionReport, preview: Mapping[str, dg.MetadataValue]
     ) -> dg.AssetMaterialization:
         used = {
-            **self._prompts_used.tags(self._versions[report.partition]),
+            **self._prompts_used.tags(self._contents[report.partition].data_version),
             **self._sources_used(report.partition),
         }
         return dg.AssetMaterialization(
@@ -336,10 +336,6 @@ class SetEvents:
     @cached_property
     def _contents(self) -> Mapping[str, Content]:
         return read_contents(self.prompt_set, self._partitions)
-
-    @cached_property
-    def _versions(self) -> Mapping[str, str]:
-        return self.prompt_set.data_versions(self._partitions)
 
     @cached_property
     def _prompts_used(self) -> Upstream:

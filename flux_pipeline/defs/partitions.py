@@ -131,6 +131,8 @@ class Content:
     """Estimated, if all of it had to be made."""
     prompt: str = ""
     """Of the first request, as it is sent."""
+    data_version: str = ""
+    """As ``PromptSet.data_versions`` has it."""
 
 
 def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str, Content]:
@@ -140,12 +142,16 @@ def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str,
         ConfigError: As ``PromptSet.requests``.
     """
     contents = {key: Content() for key in partitions}
-    for request in prompt_set.requests_as_checked(partitions):
+
+    def count(request: Request) -> None:
         content = contents[request.source.partition]
         content.requests += 1
         content.images += request.outputs
         content.usd += request.cost_usd
         content.prompt = content.prompt or str(request.input.get("prompt", ""))
+
+    for key, version in prompt_set.data_versions(partitions, count).items():
+        contents[key].data_version = version
     return contents
 
 

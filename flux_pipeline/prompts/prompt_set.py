@@ -202,17 +202,23 @@ class PromptSet:
         """
         return self._check(self._select(partitions)).warnings
 
-    def data_versions(self, partitions: Collection[str]) -> dict[str, str]:
+    def data_versions(
+        self,
+        partitions: Collection[str],
+        on_request: Callable[[Request], None] | None = None,
+    ) -> dict[str, str]:
         """A hash of each partition's requests, 64 hex digits, in one pass over the tables.
 
         It depends on the requests alone, and not on their order: an edit changes the partitions
-        that it touches and no other.
+        that it touches and no other. ``on_request`` is given each request, for sums of its own.
         """
         keys = [partitions] if isinstance(partitions, str) else partitions
         sums = dict.fromkeys(keys, 0)
         for request in self.requests_as_checked(keys):
             # A sum needs no memory and no order, and counts a repeated request twice.
             sums[request.source.partition] += int(request.request_sha256, 16)
+            if on_request is not None:
+                on_request(request)
         return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
 
     def data_version(self, partition: str) -> str:

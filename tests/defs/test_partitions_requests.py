@@ -83,8 +83,10 @@ def test_small_shards_are_read_many_in_one_pass(
 
 def test_contents_count_what_is_asked_for() -> None:
     prompts = {"a": {"prompt": "a castle", "takes": 2, "num_outputs": 3}, "b": "b"}
-    found = read_contents(a_set(prompts=prompts), ["a", "b"])
-    assert found["a"] == Content(2, 6, pytest.approx(0.018), "a castle")
+    prompt_set = a_set(prompts=prompts)
+    found = read_contents(prompt_set, ["a", "b"])
+    version = prompt_set.data_version("a")
+    assert found["a"] == Content(2, 6, pytest.approx(0.018), "a castle", version)
     assert (found["b"].requests, found["b"].images) == (1, 1)
 
 
