@@ -17,8 +17,11 @@ _FIRST = 4
 that can be listed and not read is noticed by them."""
 _MOST = 5000
 """Keys; a larger set is not listed, because most of its images are none of this run."""
-_FRESH_SECONDS = 30.0
-"""After that it is listed again: another worker may have stored something meanwhile."""
+_FRESH_SECONDS = (5.0, 30.0)
+"""After that, at least and at most, it is listed again: another worker may have stored something
+meanwhile."""
+_FRESH_TIMES = 200
+"""How long a listing counts, as a multiple of what it took: half a percent of a run is listing."""
 
 
 @dataclass(slots=True)
@@ -27,14 +30,17 @@ class _Listing:
     is_too_large: bool = False
     keys: frozenset[str] = frozenset()
     listed_at: float = float("-inf")
+    fresh_for: float = 0.0
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKeys:
     """The keys of the sets of one run, each listed where that pays. Thread-safe.
 
-    The trap: "no" may be half a minute old. That is enough for what only a ledger restored from an
-    old backup can bring about; where nothing may have come in between, ask the store itself.
+    The trap: "no" may be seconds old, and half a minute where listings take long. That is enough
+    for what only a ledger restored from an old backup can bring about; where nothing may have come
+    in between, ask the store itself.
     """
 
     store: Store
@@ -53,10 +59,12 @@ class StoredKeys:
             if found.answered < _FIRST or found.is_too_large:
                 return True
             if not self._is_fresh(found):
+                begun = self.clock()
                 keys = frozenset(islice(self.store.list(_folder(key)), _MOST + 1))
                 # In this order, because is_known_absent reads them without the lock.
                 found.is_too_large = len(keys) > _MOST
                 found.keys = keys
+                found.fresh_for = _freshness(self.clock() - begun)
                 found.listed_at = self.clock()
             return found.is_too_large or key in found.keys
 
@@ -77,7 +85,13 @@ class StoredKeys:
         self._sets.setdefault(_folder(key), _Listing()).answered += 1
 
     def _is_fresh(self, found: _Listing) -> bool:
-        return self.clock() - found.listed_at < _FRESH_SECONDS
+        return self.clock() - found.listed_at < found.fresh_for
+
+
+def _freshness(taken: float) -> float:
+    """How long a listing counts that has taken so many seconds."""
+    least, most = _FRESH_SECONDS
+    return max(min(_FRESH_TIMES * taken, most), least)
 
 
 def _folder(key: str) -> str:
