@@ -9,7 +9,7 @@ reads the columns that it adds up, 0.2 KB a row in memory; any other reads whole
 import json
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,7 @@ ROWS = pa.schema(
     ]
 )
 
+_BATCH_ROWS = 10_000
 _ABOUT = b"flux-pipeline.gallery"
 _VERSION = 3  # of the rows, the pages and the page's script together
 FORM = f"{_VERSION}-{zlib.crc32(' '.join(SCHEMA.names).encode()):08x}"
@@ -107,6 +108,20 @@ class Manifest:
     def columns(self, *names: str) -> pa.Table:
         """Some columns of ``rows``; no others are read for them. Raises DamagedManifestError."""
         return self._read(names) if self._rows is None else self._rows.select(names)
+
+    def batches(self, *names: str) -> Iterator[pa.Table]:
+        """As ``columns``, some thousand rows at a time. Raises DamagedManifestError."""
+        if self._rows is not None or self._file is None:
+            table = self.columns(*names)
+            yield from (
+                table.slice(start, _BATCH_ROWS) for start in range(0, len(table), _BATCH_ROWS)
+            )
+            return
+        try:
+            for batch in self._file.iter_batches(_BATCH_ROWS, columns=list(names)):
+                yield pa.Table.from_batches([batch]).select(names)
+        except (pa.ArrowException, OSError, LookupError) as error:
+            raise DamagedManifestError(str(error)) from None
 
     def _read(self, names: Sequence[str]) -> pa.Table:
         schema = pa.schema([ROWS.field(name) for name in names])

@@ -45,13 +45,8 @@ _SCRIPTS = (
 )
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f\x85"}
 _LINE_END = ",\n"
-_SUMMED = (
-    *("status", "cost_usd", "provider", "model", "page", "request_sha256", "partition", "id"),
-    *TIMES,
-)
+_SUMMED = ("status", "cost_usd", "provider", "model", "page", *TIMES)
 """The columns of the manifest that are added up."""
-_ROWS_AT_ONCE = 10_000
-"""Rows of the manifest that are Python's objects at a time."""
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
@@ -114,7 +109,7 @@ class Summary:
             EMULATED in rows.column("provider").unique().to_pylist(),
             tuple(_pages(manifest, rows)),
             tuple(sorted(str(each) for each in rows.column("model").unique().to_pylist())),
-            tuple(_obsolete(name, rows, asked)),
+            tuple(_obsolete(name, manifest, asked)),
             selection,
         )
 
@@ -158,12 +153,10 @@ def _pages(manifest: Manifest, summed: pa.Table) -> Iterator[tuple[int, int, str
         yield number, count, hashes.rows[:8], hashes.details[:8], time
 
 
-def _obsolete(prompt_set: str, rows: pa.Table, asked: Asked) -> Iterator[str]:
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        piece = rows.slice(start, _ROWS_AT_ONCE)
+def _obsolete(prompt_set: str, manifest: Manifest, asked: Asked) -> Iterator[str]:
+    for rows in manifest.batches("request_sha256", "partition", "id"):
         requests, partitions, ids = (
-            [str(one) for one in piece.column(name).to_pylist()]
-            for name in ("request_sha256", "partition", "id")
+            [str(one) for one in each.to_pylist()] for each in rows.columns
         )
         current = asked.are_current(requests, [prompt_set] * len(ids), partitions)
         for row_id, is_current in zip(ids, current, strict=True):
