@@ -6,11 +6,14 @@ They are imported where they are started, so that other tests don't wait for bot
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.servers import fork_server
 
 if TYPE_CHECKING:
     from tests.servers.pgbouncer import PgBouncer
@@ -31,10 +34,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 2
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell has what it starts by ``&`` ignore SIGINT, which every process of a test inherits."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    place = getattr(config, "workerinput", {}).get("fork_server")
+    if place:
+        fork_server.take_processes_from(place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers of a run of the whole suite take processes from one server."""
+    whole = node.config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and sys.version_info < (3, 14):  # later ones ask for a key of each process
+        fork_server.context()
+        node.workerinput["fork_server"] = fork_server.address()
 
 
 @pytest.hookimpl(wrapper=True)

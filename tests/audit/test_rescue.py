@@ -23,7 +23,7 @@ from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
 from tests.audit.unfinished import accept, create, intend
 from tests.produce.pipeline import POLICY, QUICK, Pipeline, change_ledger, keys, make_requests
-from tests.servers.processes import context
+from tests.servers.fork_server import context
 
 Open = Callable[..., Pipeline]
 SLOW = EmulatorOptions(time_scale=0.2, creates_per_minute=None, render="cheap")

@@ -20,7 +20,7 @@ from flux_pipeline.defs.launch import open_instance
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.testing import ImageStudio, open_studio
 from tests.defs.asset_runner import HEAD
-from tests.servers.processes import context
+from tests.servers.fork_server import context
 
 ROOT = Path(__file__).parents[2]
 INSTANCE = """

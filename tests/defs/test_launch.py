@@ -30,7 +30,7 @@ from flux_pipeline.produce.report import Result, observing
 from flux_pipeline.prompts import load_prompt_set
 from flux_pipeline.resources import ImageProducer
 from tests.defs.asset_runner import HEAD, AssetRunner
-from tests.servers.processes import context
+from tests.servers.fork_server import context
 
 ROOT = Path(__file__).parents[2]
 FOUR = "prompts: {castle: a castle, harbour: a harbour, moon: the moon, zoo: a zoo}"

@@ -182,7 +182,7 @@ def serve_code() -> None:
     """Dagster's code server, whose runs are processes from the fork server too."""
     from dagster._cli import main
 
-    from tests.servers.processes import context
+    from tests.servers.fork_server import context
 
     real = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: (  # type: ignore[assignment]

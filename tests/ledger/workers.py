@@ -15,7 +15,7 @@ from flux_pipeline.ledger.base import Budget, Claimed
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlLedger
 from tests.ledger.attempts import begin, intent
-from tests.servers.processes import context
+from tests.servers.fork_server import context
 
 PATIENCE = 900
 """s; nothing is waited for as long, however slow the disk and the machine."""

@@ -32,9 +32,9 @@ from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import PromptSet, in_order, load_prompt_sets
 from flux_pipeline.request import Request
 from tests.reliability.long_run import A_FIFTH, INTERRUPTED, Load, Workers, open_producer
+from tests.servers.fork_server import context
 from tests.servers.picture_provider import PictureProvider
 from tests.servers.ports import free_port
-from tests.servers.processes import context
 
 TAKES = 2
 """Of each picture in the last step."""

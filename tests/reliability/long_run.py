@@ -35,7 +35,7 @@ from flux_pipeline.provider.config import ProviderConfig, Route, Timeouts
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from tests.produce.pipeline import make_requests
-from tests.servers.processes import context
+from tests.servers.fork_server import context
 
 # A fifth of all calls. Nothing here costs a second prediction by itself: what fails at the
 # provider is paid again by right, and would hide what is paid again by mistake.

@@ -5,7 +5,6 @@ after it take a second and not ten.
 """
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -13,48 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 from flux_pipeline import image_maker
 from flux_pipeline.produce.handler import EffectHandler
 from flux_pipeline.produce.policy import Policy
+from tests.servers.fork_server import address, context, take_processes_from
 
 _OURS = ("FLUX_", "DAGSTER_", "AWS_", "GIT_")
 _SECONDS = 600
 """A guard against hanging alone."""
-_PRELOADED = [
-    "flux_pipeline.definitions",
-    "flux_pipeline.audit.verify",
-    "flux_pipeline.cli.run",
-    "flux_pipeline.emulator.server",
-    "pyarrow.dataset",
-    "pyarrow.parquet",
-    # What is imported where it is needed alone: by the plot, the gallery, and Dagster's runs.
-    "jinja2",
-    "anyio._backends._asyncio",
-    "upath.implementations.local",
-    "dagster._core.executor.in_process",
-    "dagster._core.instance.factory",
-    "dagster._core.instance.runs.run_domain",
-    "dagster._core.storage.local_compute_log_manager",
-    "dagster._core.storage.root",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_svg",
-    "alembic.command",
-    "dagster._core.storage.sqlite_storage",
-    "dagster._core.definitions.repository_definition.repository_data_builder",
-    "dagster._core.execution.plan.active",
-    "dagster._core.storage.legacy_storage",
-    "dagster._core.system_config.composite_descent",
-    "dotenv.main",
-    "pyarrow.acero",
-    "rich._emoji_codes",
-    "tests.servers.dagster_storage",
-    __name__,
-    "tests.servers.warmed",
-]
 
 
 @dataclass(frozen=True)
@@ -64,17 +32,6 @@ class Death:
     effect: str
     after: bool
     nth: int = 1
-
-
-def context() -> Any:
-    """The one fork server of a test process, with all imports done.
-
-    The trap: what is preloaded is set by whoever uses it first, so all that use one come here.
-    """
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(_PRELOADED)
-    forkserver.ensure_running()  # or Dagster's executor would set modules of its own
-    return made
 
 
 @dataclass(frozen=True)
@@ -144,8 +101,7 @@ def start_program(
     output.unlink(missing_ok=True)
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}
     made = context()
-    place = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
-    given = (entry, list(arguments), folder, {**inherited, **environ}, death, place)
+    given = (entry, list(arguments), folder, {**inherited, **environ}, death, address())
     process = made.Process(target=_run_entry, args=given)
     process.start()
     return Running(process, output, errors)
@@ -161,7 +117,7 @@ def _run_entry(  # noqa: PLR0917
 ) -> None:
     from flux_pipeline import resources
 
-    _take_processes_from(place)
+    take_processes_from(place)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
@@ -180,16 +136,6 @@ def _run_entry(  # noqa: PLR0917
         sys.path.insert(0, str(Path(sys.executable).parent))
         sys.argv = [module.partition(".")[0].replace("_", "-"), *arguments]
         getattr(import_module(module), function)()
-
-
-def _take_processes_from(place: str) -> None:
-    """Let this process start others by the fork server that it comes from, not by one of its own.
-
-    The trap: they see the variables of the fork server.
-    """
-    ours: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    ours._forkserver_address = place
-    ours.ensure_running = lambda: None
 
 
 def arm(death: Death) -> None:
