@@ -532,9 +532,10 @@ class _Lines(Iterator[str]):
             if text is not None:
                 yield io.StringIO(text)
             else:
+                end = file.tell()
                 file.seek(begun)
-                yield self._one_by_one(file, number, begun + len(block))
-                file.seek(max(file.tell(), begun + len(block)))
+                yield self._one_by_one(file, number, end)
+                number += file.tell() > end  # the end of a long line lies behind the block
             number += block.count(b"\n")
 
     def _one_by_one(self, file: BinaryIO, number: int, end: int) -> Iterator[str]:

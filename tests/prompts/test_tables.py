@@ -430,16 +430,19 @@ def test_bad_lines_anywhere_in_a_long_table_are_told_with_their_places(
     lines = [separator.join((b"row %d" % n, "é 城\u2028".encode())) for n in range(3_000)]
     lines[1_500] = separator.join((b"row 1500", b"\xff"))
     lines[2_000] = separator.join((b"row 2000", b"x" * 2**21))
+    lines[2_500] = separator.join((b"row 2500", b"\xff"))
     body = b"\xef\xbb\xbfa%bb\n" % separator + b"\r\n".join(lines)
     path = tmp_path / name
     path.write_bytes(body)
     told: list[tuple[int, str]] = []
     table = open_table(tmp_path, name)
     rows = list(table.rows(["a", "b"], lambda line, message: told.append((line, message))))
-    assert [line for line, _ in told] == [1_502, 2_002]
+    assert [line for line, _ in told] == [1_502, 2_002, 2_502]
     assert f"at byte {body.index(bytes([255]))}:" in told[0][1]
     assert "more than 1,048,576 bytes" in told[1][1]
-    assert [row.number for row in rows] == [n for n in range(1, 3_001) if n not in {1_501, 2_001}]
+    assert f"at byte {body.rindex(bytes([255]))}:" in told[2][1]
+    bad = {1_501, 2_001, 2_501}
+    assert [row.number for row in rows] == [n for n in range(1, 3_001) if n not in bad]
     assert rows[-1].line == 3_001
     assert rows[-1].values == {"a": "row 2999", "b": "é 城\u2028"}
 
