@@ -175,9 +175,7 @@ async def test_a_connection_that_never_stands_was_never_sent(
         for each in queue:  # the queue of connections that nobody accepts is full
             each.settimeout(0)
             each.connect_ex(address)
-        config = configured(
-            f"http://127.0.0.1:{address[1]}", timeouts=Timeouts(connect=0.2, create=2.0)
-        )
+        config = configured(f"http://127.0.0.1:{address[1]}", timeouts=patience(connect=0.2))
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
         for each in queue:

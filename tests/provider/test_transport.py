@@ -8,7 +8,6 @@ import pytest
 
 from flux_pipeline.outcomes import Ambiguous, NeverSent
 from flux_pipeline.provider.client import Provider
-from flux_pipeline.provider.config import Timeouts
 from flux_pipeline.provider.http import ApiClient, Reply
 from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import Request
@@ -54,9 +53,7 @@ async def test_a_server_without_tls_gets_nothing(
     serve: Serve, configured: Configured, request_: Request
 ) -> None:
     async with serve(partly(b"", then="close"), answering(GOOD)) as server:
-        config = configured(
-            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.1, create=2.0)
-        )
+        config = configured(server.origin.replace("http", "https"), timeouts=patience(connect=0.1))
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
     assert isinstance(outcome, NeverSent)
@@ -67,9 +64,7 @@ async def test_a_handshake_that_hangs_means_that_nothing_was_sent(
     serve: Serve, configured: Configured, request_: Request
 ) -> None:
     async with serve(hang_at_once) as server:
-        config = configured(
-            server.origin.replace("http", "https"), timeouts=Timeouts(connect=0.1, create=2.0)
-        )
+        config = configured(server.origin.replace("http", "https"), timeouts=patience(connect=0.1))
         async with Provider(config) as provider:
             outcome = await provider.create(request_)
     assert outcome == NeverSent("127.0.0.1: no connection in time; the request was not sent")
