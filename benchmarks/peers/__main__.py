@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.killed import Job, JobError, compete, ours, print_heads
-from benchmarks.results import save
+from benchmarks.results import load, save
 from flux_pipeline.models import find_model
 
 _PEERS: Mapping[str, Sequence[str]] = {
@@ -48,7 +48,14 @@ def main() -> None:
             except JobError as error:
                 print(f"{name:<24}skipped: {error}", flush=True)
     if options.keep:
-        save("peers", figures)
+        save("peers", figures | kept_of_others(figures))
+
+
+def kept_of_others(figures: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """The kept figures of the libraries that were not measured now, in any version."""
+    measured = {name.partition(" ")[0] for name in figures}
+    kept = load().get("peers", {"figures": {}})["figures"]
+    return {name: of for name, of in kept.items() if name.partition(" ")[0] not in measured}
 
 
 def install(packages: Sequence[str], folder: Path) -> tuple[str, str]:
