@@ -38,7 +38,9 @@ def followed(result: dg.ExecuteInProcessResult) -> tuple[bool, Mapping[str, str]
     return check.passed, wrong
 
 
-def test_nothing_is_stale_after_a_run(runner: AssetRunner) -> None:
+def test_nothing_is_stale_until_an_edit_and_then_the_file_and_the_edited_partition_alone(
+    runner: AssetRunner,
+) -> None:
     winter = runner.write(TWO)
     assert stale(runner, winter, "images") == {"castle": "MISSING", "moon": "MISSING"}
     runner.run(winter)
@@ -46,11 +48,10 @@ def test_nothing_is_stale_after_a_run(runner: AssetRunner) -> None:
         assert stale(runner, winter, asset) == {"castle": "FRESH", "moon": "FRESH"}
     assert stale(runner, winter, "gallery") == {"": "FRESH"}
 
+    commented = runner.write(f"# the same\n{TWO}")
+    runner.run(commented, "prompts")
+    assert stale(runner, commented, "images") == {"castle": "FRESH", "moon": "FRESH"}
 
-def test_an_edit_makes_the_file_stale_and_then_the_edited_partition_alone(
-    runner: AssetRunner,
-) -> None:
-    runner.run(runner.write(TWO))
     edited = runner.write(EDITED)
     assert stale(runner, edited, "prompts") == {"castle": "STALE", "moon": "STALE"}
     assert stale(runner, edited, "images") == {"castle": "FRESH", "moon": "FRESH"}
@@ -59,13 +60,6 @@ def test_an_edit_makes_the_file_stale_and_then_the_edited_partition_alone(
     assert stale(runner, edited, "images") == {"castle": "FRESH", "moon": "STALE"}
     runner.run(edited, "images", keys=["moon", "moon"])
     assert stale(runner, edited, "images") == {"castle": "FRESH", "moon": "FRESH"}
-
-
-def test_a_comment_in_the_file_makes_no_image_stale(runner: AssetRunner) -> None:
-    runner.run(runner.write(TWO))
-    commented = runner.write(f"# the same\n{TWO}")
-    runner.run(commented, "prompts")
-    assert stale(runner, commented, "images") == {"castle": "FRESH", "moon": "FRESH"}
 
 
 def test_new_images_make_the_gallery_stale(runner: AssetRunner) -> None:
