@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from flux_pipeline.collector import paused
+from flux_pipeline.garbage_collector import paused
 
 with paused():  # a collection would look through all of Dagster, for a tenth of a second
     from flux_pipeline.defs.build import build_definitions

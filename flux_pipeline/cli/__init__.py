@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from flux_pipeline import collector
+from flux_pipeline import garbage_collector
 from flux_pipeline.errors import ConfigError, FluxPipelineError
 from flux_pipeline.project import load_env_file
 
@@ -109,7 +109,7 @@ def cli(context: click.Context, log_level: str) -> None:
     context.obj = load_env_file(os.environ, Path.cwd())
     if os.environ.get("NO_COLOR"):  # rich heeds it by itself
         context.color = False
-    collector.release()  # click has imported the command by now
+    garbage_collector.release()  # click has imported the command by now
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
 
     An interrupt is one line, wherever it comes: the commands that have to end something catch it.
     """
-    collector.hold()
+    garbage_collector.hold()
     try:
         sys.exit(cli.main(prog_name="flux-pipeline", standalone_mode=False))
     except click.Abort as abort:

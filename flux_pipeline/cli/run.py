@@ -30,8 +30,8 @@ from flux_pipeline.cli.workspace import (
     sets_argument,
     ui_command,
 )
-from flux_pipeline.collector import loading
 from flux_pipeline.errors import ConfigError, StoreError
+from flux_pipeline.garbage_collector import loading
 from flux_pipeline.produce.brake import limiting
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.report import Tally, observing

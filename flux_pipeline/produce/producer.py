@@ -26,6 +26,7 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from flux_pipeline.garbage_collector import fewer_collections
 from flux_pipeline.images.allocator import keep_freed_memory
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.base import Intent
@@ -41,7 +42,6 @@ from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.downloads import Downloads
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.followers import Follower, Followers
-from flux_pipeline.produce.garbage import fewer_collections
 from flux_pipeline.produce.handler import EffectHandler, RunServices
 from flux_pipeline.produce.in_flight import InFlight
 from flux_pipeline.produce.ingest import ImageIngest

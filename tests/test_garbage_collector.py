@@ -1,4 +1,4 @@
-"""The garbage collector: off while modules are loaded, and on while a command works."""
+"""The garbage collector: off while modules are loaded, seldom in a run, and on in a command."""
 
 import gc
 from collections.abc import Iterator
@@ -7,14 +7,17 @@ import pytest
 from click.testing import CliRunner
 
 from flux_pipeline.cli import cli
-from flux_pipeline.collector import hold, loading, paused
+from flux_pipeline.garbage_collector import fewer_collections, hold, loading, paused
 
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
     yield
     gc.unfreeze()
     gc.enable()
+    gc.set_threshold(*before)
 
 
 def test_nothing_is_collected_while_modules_are_loaded_and_they_are_left_out_later() -> None:
@@ -47,3 +50,26 @@ def test_garbage_is_collected_while_a_command_works() -> None:
     hold()  # as the process does, before click imports the command
     assert CliRunner().invoke(cli, ["schema"]).exit_code == 0
     assert gc.isenabled()
+
+
+def test_garbage_is_looked_for_less_often_until_the_last_run_has_ended() -> None:
+    with fewer_collections():
+        assert gc.get_threshold() == (50_000, 10, 10)
+        with fewer_collections():
+            pass
+        assert gc.get_threshold() == (50_000, 10, 10)
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+def test_looking_less_often_ends_after_an_error() -> None:
+    with pytest.raises(KeyError), fewer_collections():
+        raise KeyError
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+@pytest.mark.parametrize("objects", [0, 60_000])
+def test_a_process_that_looks_more_seldom_is_left_as_it_is(objects: int) -> None:
+    gc.set_threshold(objects, 5, 5)
+    with fewer_collections():
+        assert gc.get_threshold() == (objects, 5, 5)
+    assert gc.get_threshold() == (objects, 5, 5)
