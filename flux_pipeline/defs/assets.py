@@ -20,7 +20,7 @@ from flux_pipeline.defs.checks import (
 )
 from flux_pipeline.defs.data_versions import find_target
 from flux_pipeline.defs.downstream import end_step
-from flux_pipeline.defs.events import SetEvents, reported_errors
+from flux_pipeline.defs.events import SetEvents, grouped_writes, reported_errors
 from flux_pipeline.defs.io_manager import build_io_manager
 from flux_pipeline.defs.keys import SetKeys
 from flux_pipeline.defs.partitions import build_backfill_policy, build_partitions
@@ -58,17 +58,15 @@ def build_assets(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> 
     )
     def make(context: dg.AssetExecutionContext) -> Any:
         image_producer: ImageProducer = context.resources.image_producer
-        from flux_pipeline.defs.history import together
-
         events = SetEvents(prompt_set, context, image_producer, followers)
         outcome = Outcome(context.run.run_id)
         with reported_errors():
             single, over_all = split_checks(events.checks, by_partition=by_partition)
             with events.reports() as groups:
-                with together(context.instance):
+                with grouped_writes(context.instance):
                     yield from events.prompts()
                 for reports in groups:
-                    with together(context.instance):
+                    with grouped_writes(context.instance):
                         yield from events.images(reports, outcome)
                         yield from partition_checks(single, reports, context.instance)
             check_input = CheckInput(

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -64,6 +64,17 @@ COST_TAG = "flux/cost_usd"
 ESTIMATE_TAG = "flux/estimate_usd"
 """The run's tag with the USD that it would cost if nothing of it were made yet."""
 _MOST_NAMED = 20
+
+
+def grouped_writes(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
+    """A block whose events are written in a few transactions, where the instance's storage can.
+
+    ``SqliteEvents`` can. It is not imported here: it needs more of Dagster than its public names,
+    and runs on another storage go on without it.
+    """
+    group = getattr(instance.event_log_storage, "grouped_writes", nullcontext)
+    found: AbstractContextManager[None] = group()
+    return found
 
 
 @contextmanager

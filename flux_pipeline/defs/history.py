@@ -10,7 +10,7 @@ names no storage, or Dagster's own for SQLite.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -93,7 +93,7 @@ class SqliteEvents(SqliteEventLogStorage):
         self._process = os.getpid()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def grouped_writes(self) -> Iterator[None]:
         """Write what is stored in the block in a few transactions, at its end at the latest.
 
         Whoever reads in this process sees all of it. After an exception in the block the rest is
@@ -289,9 +289,3 @@ def _is_mirrored(event: dg.EventLogEntry) -> bool:
         or kind in ASSET_CHECK_EVENTS
         or kind in EVENT_TYPE_TO_PIPELINE_RUN_STATUS
     )
-
-
-def together(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
-    """``SqliteEvents.together`` of this instance; with another storage a block without effect."""
-    storage = instance.event_log_storage
-    return storage.together() if isinstance(storage, SqliteEvents) else nullcontext()

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -99,7 +100,7 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
         # leave a database that nothing can open any more.
         with _locked(folder), _without_warnings_of_retries():
             base = _sqlite_base(folder)
-            overrides = {} if base is None else {"storage": {"custom": _history_in(base)}}
+            overrides = {} if base is None else {"storage": _history_in(base)}
             instance = dg.DagsterInstance.from_ref(
                 InstanceRef.from_dir(str(folder), overrides=overrides)
             )
@@ -216,8 +217,15 @@ def _explain_sqlite(folder: Path, said: str) -> str:
 
 
 def _history_in(base: Path) -> Mapping[str, Any]:
-    """The storage that keeps its connections, as ``dagster.yaml`` would name it."""
-    return {**_HISTORY, "config": {"base_dir": str(base)}}
+    """The storage in this folder, as ``dagster.yaml`` would name it: ours, or else Dagster's own.
+
+    Ours needs more of Dagster than its public names, which a newer release may have elsewhere.
+    """
+    try:
+        import_module(_HISTORY["module"])
+    except ImportError:
+        return {"sqlite": {"base_dir": str(base)}}
+    return {"custom": {**_HISTORY, "config": {"base_dir": str(base)}}}
 
 
 def _sqlite_base(folder: Path) -> Path | None:
@@ -310,11 +318,11 @@ def launch_together(
     Raises:
         KeyboardInterrupt, HistoryError: As ``launch_job``.
     """
-    from flux_pipeline.defs.history import together
+    from flux_pipeline.defs.events import grouped_writes
 
     names = [each.name for each in prompt_sets]
     # Events are written in groups: with a process that is killed nothing is lost that was paid.
-    with _reported_errors(instance), together(instance):
+    with _reported_errors(instance), grouped_writes(instance):
         result = _execute(
             instance,
             definitions,
@@ -372,7 +380,7 @@ def _execute(
     assets: frozenset[dg.AssetKey] | None,
     location: str,
 ) -> dg.JobExecutionResult:
-    from flux_pipeline.defs.history import together
+    from flux_pipeline.defs.events import grouped_writes
 
     _cancel_dead_runs(instance)
     job = definitions.resolve_job_def(job_name)
@@ -380,7 +388,7 @@ def _execute(
         assets = None
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), _REPOSITORY)
     run_id = str(uuid4())
-    with together(instance):  # two events for each partition, which say that it is planned
+    with grouped_writes(instance):  # two events for each partition, which say that it is planned
         run = instance.create_run_for_job(
             job,
             run_id=run_id,

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,8 @@ from dagster._core.events import (
 from sqlalchemy import Engine, event
 
 from flux_pipeline.cli.workspace import dagster_home
-from flux_pipeline.defs.history import SqliteEvents, SqliteHistory, together
+from flux_pipeline.defs.events import grouped_writes
+from flux_pipeline.defs.history import SqliteEvents, SqliteHistory
 from flux_pipeline.defs.launch import launch_set, open_instance
 from tests.defs.asset_runner import AssetRunner
 
@@ -120,6 +122,19 @@ def test_dagsters_own_storage_reads_and_writes_the_same_files_meanwhile(tmp_path
         assert materialized(ours) == materialized(dagsters) == 6
 
 
+def test_with_a_dagster_that_has_other_private_names_its_own_storage_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flux_pipeline.defs.history", None)
+    (tmp_path / "dagster.yaml").write_text(
+        "storage: {custom: {module: flux_pipeline.defs.history, class: SqliteHistory}}\n"
+    )
+    with open_instance(tmp_path) as instance, grouped_writes(instance):
+        assert not isinstance(instance.event_log_storage, SqliteEvents)
+        materialize(instance, 2)
+        assert materialized(instance) == 2
+
+
 def test_files_of_a_few_runs_are_open_and_none_at_the_end(tmp_path: Path) -> None:
     with open_instance(tmp_path) as instance:
         storage = instance.event_log_storage
@@ -148,7 +163,7 @@ def test_a_group_of_events_leaves_the_rows_that_dagsters_own_storage_leaves(
     for number, folder in enumerate((tmp_path / "ours", tmp_path / "dagsters")):
         folder.mkdir()
         opened = dg.DagsterInstance.from_config(str(folder)) if number else open_instance(folder)
-        with opened as instance, together(instance):
+        with opened as instance, grouped_writes(instance):
             for at, each in enumerate(run_events(run_id)):
                 instance.report_dagster_event(each, run_id, timestamp=1_800_000_000.0 + at)
     for name in ("index", run_id):
@@ -165,7 +180,7 @@ def test_what_waits_in_a_group_is_read_in_this_process_and_written_at_its_end(
         dg.DagsterInstance.from_config(str(tmp_path)) as dagsters,
     ):
         materialize(ours, 2)
-        with together(ours):
+        with grouped_writes(ours):
             materialize(ours, 2)
             assert materialized(dagsters) == 2
             assert materialized(ours) == 4
@@ -175,7 +190,7 @@ def test_what_waits_in_a_group_is_read_in_this_process_and_written_at_its_end(
 
 def test_what_waits_where_a_group_fails_is_written_with_the_next_event(tmp_path: Path) -> None:
     with open_instance(tmp_path) as ours:
-        with suppress(ZeroDivisionError), together(ours):
+        with suppress(ZeroDivisionError), grouped_writes(ours):
             materialize(ours, 2)
             _ = 1 / 0
         materialize(ours)
