@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from flux_pipeline.emulator.options import EmulatorOptions
@@ -48,12 +47,7 @@ class EmbeddedEmulator:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.close()
         self._thread.join()
         if self._server is not None:
