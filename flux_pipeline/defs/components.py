@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -46,11 +46,11 @@ from flux_pipeline.prompts import (
     YamlSection,
     all_followers,
     build_prompt_set,
-    json_schema,
     load_prompt_set,
     read_section,
 )
 from flux_pipeline.prompts import PromptSet as LoadedPromptSet
+from flux_pipeline.prompts.json_schema import read_copy
 from flux_pipeline.resources import AlertSender, ImageProducer
 from flux_pipeline.settings import Settings
 
@@ -334,10 +334,16 @@ def _distinct(components: Sequence[PromptSet]) -> Sequence[LoadedPromptSet]:
 
 def _add_form(schema: dict[str, Any]) -> None:
     """Put the JSON Schema of a prompt set file into that of the attributes, for editors."""
-    form = json_schema()
-    schema["properties"] |= _inlined(form["properties"], form["$defs"])
-    schema["allOf"] = _inlined(form["allOf"], form["$defs"])
+    form = _inlined_form()
+    schema["properties"] |= form["properties"]
+    schema["allOf"] = form["allOf"]
     schema["additionalProperties"] = False
+
+
+@cache  # Dagster asks for it each time that it loads the definitions
+def _inlined_form() -> dict[str, Any]:
+    form = read_copy()
+    return {key: _inlined(form[key], form["$defs"]) for key in ("properties", "allOf")}
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:

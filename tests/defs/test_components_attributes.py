@@ -212,6 +212,7 @@ def test_editors_get_the_form_of_the_file() -> None:
     assert set(schema["properties"]) == {"path", "name", *form["properties"]}
     assert "$ref" not in str(schema)
     assert len(schema["allOf"]) == len(form["allOf"])
+    assert PromptSetAttributes.model_json_schema() == schema
 
 
 @pytest.fixture(scope="module")
