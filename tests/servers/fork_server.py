@@ -48,7 +48,9 @@ def context() -> Any:
     """
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(_PRELOADED)
-    forkserver.ensure_running()  # or Dagster's executor would set modules of its own
+    # Or Dagster's executor would set modules of its own. The module's function of that name is no
+    # help: it starts a server also where this process takes processes from another.
+    _OURS.ensure_running()
     return made
 
 
