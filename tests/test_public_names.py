@@ -75,4 +75,4 @@ def test_importing_a_package_imports_nothing_else_of_it(package: str) -> None:
     code = f"import sys, {package}; print(*[m for m in sys.modules if 'flux_pipeline' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert set(done.stdout.split()) == {"flux_pipeline", "flux_pipeline.faces", package}
+    assert set(done.stdout.split()) == {"flux_pipeline", "flux_pipeline.lazy_names", package}

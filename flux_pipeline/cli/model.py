@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from flux_pipeline.models import Catalog, Model
     from flux_pipeline.models.contract import Contract
     from flux_pipeline.settings import Settings
 
 _MOST_BYTES = 16 * 2**20
 """Of a saved reply; the largest that is known has 60 kB."""
-_LONGEST_ROW = 1_000
-"""Characters; where no terminal has a width."""
 _configs = click.option(
     "--configs", type=click.Path(path_type=Path), help="Folder of prompt sets. [FLUX_CONFIGS]"
 )
@@ -75,6 +71,8 @@ def show_all(as_json: bool, configs: Path | None) -> None:
         return
     from rich.table import Table
 
+    from flux_pipeline.cli import tables
+
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "version", "price", "pictures in", "seed", "from"):
         table.add_column(heading, no_wrap=heading != "price")
@@ -82,7 +80,7 @@ def show_all(as_json: bool, configs: Path | None) -> None:
         pictures = ", ".join(row["pictures"]) or "-"
         cells = (row["model"], row["version"][:12], row["price"], pictures, row["seed"] or "none")
         table.add_row(*cells, row["from"])
-    _print_table(table)
+    tables.print_table(table)
 
 
 @model.command()
@@ -326,6 +324,7 @@ def _described(catalog: "Catalog", found: "Model", contract: "Contract") -> dict
 def _print_described(shown: Mapping[str, Any]) -> None:
     from rich.table import Table
 
+    from flux_pipeline.cli import tables
     from flux_pipeline.text import printable
 
     seed = shown["seed"] or "none: each take is another picture of the same input"
@@ -348,17 +347,8 @@ def _print_described(shown: Mapping[str, Any]) -> None:
         cells = (name, each["allowed"], default, f"{old}{each['description']}")
         table.add_row(*(printable(cell) for cell in cells))
     click.echo()
-    _print_table(table)
+    tables.print_table(table)
     click.echo(f"\nA prompt set to begin with, such as configs/first.yaml:\n\n{shown['example']}")
-
-
-def _print_table(table: "Table") -> None:
-    from rich.console import Console
-
-    console = Console(markup=False)
-    if not console.is_terminal:  # a file or a pipe has no width that rows must fit in
-        console.width = _LONGEST_ROW
-    console.print(table)
 
 
 def _comes_out(shown: Mapping[str, Any]) -> str:

@@ -83,8 +83,9 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
 def _print_table(
     by: str, grouped: "pa.Table", sums: Mapping[str, int | float], *, emulated: bool
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from flux_pipeline.cli import tables
 
     rows = grouped.to_pylist()
     left_out = max(len(rows) - _MOST_DAYS, 0) if by == "day" else 0
@@ -97,8 +98,7 @@ def _print_table(
         table.add_row("unknown" if row[key] is None else str(row[key]), *_cells(row))
     if len(rows) != 1:
         table.add_row("total", *_cells(sums), style="bold")
-    console = Console(markup=False)
-    console.print(table)
+    tables.print_table(table)
     if left_out:
         click.echo(f"and {left_out} days before; the total has them, and --json")
 

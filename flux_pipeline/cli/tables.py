@@ -1,17 +1,16 @@
-"""Prints tables in which no name is cut: without a terminal they are as wide as they need to be."""
+"""Prints tables as they are: without a terminal no name is cut, and brackets are no markup."""
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-_WIDEST = 1000
+_WIDEST = 1_000
 
 
 def print_table(table: Table) -> None:
     """Print a table on standard output; on a terminal its names are folded where it is narrow."""
-    console = Console()
-    if not console.is_terminal:
-        wide = Console(width=_WIDEST)
-        needed = Measurement.get(wide, wide.options, table).maximum
-        console = Console(width=max(console.width, needed))
+    console = Console(markup=False)
+    if not console.is_terminal:  # a file or a pipe has no width that rows must fit in
+        wide = console.options.update(max_width=_WIDEST)
+        console.width = max(console.width, Measurement.get(console, wide, table).maximum)
     console.print(table)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from flux_pipeline.faces import lazy_names
+from flux_pipeline.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from flux_pipeline.store.base import Store, StoredObject

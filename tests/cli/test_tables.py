@@ -1,4 +1,4 @@
-"""Tables: no name is cut, also where no terminal says how wide it is."""
+"""Tables: no name is cut where there is no terminal, and brackets stay."""
 
 import pytest
 from rich.table import Table
@@ -15,3 +15,10 @@ def test_a_long_name_is_printed_whole_where_there_is_no_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert "a_prompt_set_with_a_very_long_name_indeed" in lines[1]
+
+
+def test_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("prompt", box=None)
+    table.add_row("[bold] castle")
+    print_table(table)
+    assert "[bold] castle" in capsys.readouterr().out
