@@ -18,25 +18,39 @@ import sqlalchemy as sa
 from botocore.httpsession import URLLib3Session
 
 from benchmarks.pipeline import Pipeline
+from flux_pipeline.store.s3_connections import OpenConnections
 
 
 def count_calls(counts: Counter[str]) -> None:
     """Count HTTP calls of both kinds, SQL statements and commits of this process from now on."""
     http: Any = aiohttp.ClientSession
     s3: Any = URLLib3Session
+    connections: Any = OpenConnections
     request, send = http._request, s3.send  # noqa: SLF001 - what every call goes through
+    send_directly = connections.send  # or this one
 
     async def counted_request(self: Any, method: str, url: Any, **options: Any) -> Any:
         counts[f"{method} to the provider"] += 1
         counts["bytes sent to the provider"] += len(options.get("data") or b"")
         return await request(self, method, url, **options)
 
-    def counted_send(self: Any, prepared: Any) -> Any:
+    def count_send(prepared: Any) -> None:
         counts[f"{prepared.method} to the store"] += 1
         counts["bytes sent to the store"] += int(prepared.headers.get("content-length", 0))
+
+    def counted_send(self: Any, prepared: Any) -> Any:
+        count_send(prepared)
         return send(self, prepared)
 
+    def counted_directly(self: Any, prepared: Any) -> Any:
+        reply = send_directly(self, prepared)
+        if reply is not None:
+            count_send(prepared)
+            counts["PUT to the store, over an open connection"] += 1
+        return reply
+
     http._request, s3.send = counted_request, counted_send  # noqa: SLF001
+    connections.send = counted_directly
 
     def note(statement: str) -> None:
         if not statement.startswith("PRAGMA"):
