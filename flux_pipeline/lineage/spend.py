@@ -4,6 +4,7 @@ Arrow and NumPy do it one row group at a time. pandas or DuckDB would be shorter
 time that they take to import to every ``flux-pipeline spend``.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flux_pipeline.lineage.arrays import array_of, numbers_of, rows_of, scalar_of
 from flux_pipeline.lineage.columns import SPEND_COLUMNS
 from flux_pipeline.lineage.query import Snapshot
 from flux_pipeline.lineage.record import TIMES, ImageStatus
@@ -67,7 +69,7 @@ def select_spending(
 ) -> pa.Table:
     """The rows of these prompt sets (none: all) and days, both ends included."""
     if prompt_sets:
-        wanted = pa.array(prompt_sets, pa.string())
+        wanted = array_of(prompt_sets, pa.string())
         table = table.filter(pc.is_in(table.column("prompt_set"), wanted))
     if since:
         table = table.filter(pc.greater_equal(table.column("day"), pa.scalar(since)))
@@ -108,9 +110,9 @@ class _SeenIds:
 
 def _sent(rows: pa.Table) -> pa.Table:
     """The rows without those of requests that were never sent."""
-    was_tried = pc.greater(rows.column("attempts"), pa.scalar(0, pa.int16()))
+    was_tried = pc.greater(rows.column("attempts"), scalar_of(0, pa.int16()))
     status = rows.column("status").cast(pa.string())
-    has_ended = pc.not_equal(status, pa.scalar(ImageStatus.FAILED.value))
+    has_ended = pc.not_equal(status, scalar_of(ImageStatus.FAILED.value, pa.string()))
     return rows.filter(pc.or_(was_tried, has_ended))
 
 
@@ -126,25 +128,47 @@ def _spend_rows(rows: pa.Table, counted: _SeenIds, timed: _SeenIds) -> pa.Table:
         request_days(*(rows.column(name) for name in TIMES)),
         rows.column("prompt_set").cast(pa.string()),
         rows.column("model").cast(pa.string()),
-        pa.array(counted.mark_first(ids)),
+        array_of(counted.mark_first(ids).tolist(), pa.int64()),
         *(_counted(status, one) for one in _STATUSES.values()),
         rows.column("cost_usd").cast(pa.float64()),
         pc.coalesce(rows.column("measured_usd"), rows.column("cost_usd")).cast(pa.float64()),
-        pa.array(once),
+        array_of(once.tolist(), pa.float64()),
     ]
     return pa.Table.from_arrays(columns, schema=SPEND_SCHEMA)
 
 
 def _counted(statuses: Any, wanted: ImageStatus) -> Any:
     """1 for each row of this status, else 0."""
-    counted = pc.equal(statuses, pa.scalar(wanted.value))
+    counted = pc.equal(statuses, scalar_of(wanted.value, pa.string()))
     if wanted is ImageStatus.STORED:  # what was removed since was made and paid for all the same
-        removed = pc.equal(statuses, pa.scalar(ImageStatus.REMOVED.value))
+        removed = pc.equal(statuses, scalar_of(ImageStatus.REMOVED.value, pa.string()))
         counted = pc.or_(counted, removed)
     return counted.cast(pa.int64())
 
 
-def _summed(rows: pa.Table, keys: list[str] = _KEYS) -> pa.Table:
-    grouped = rows.group_by(keys).aggregate([(name, "sum") for name in SUMS])
-    ordered = grouped.select([*keys, *(f"{name}_sum" for name in SUMS)])
-    return ordered.rename_columns([*keys, *SUMS])
+def _summed(rows: pa.Table, keys: Sequence[str] = _KEYS) -> pa.Table:
+    """Equal rows of these columns added up, in no order; not by ``group_by``: it imports pandas."""
+    alike, firsts = _number_alike([rows.column(key) for key in keys])
+    first_rows = rows.take(rows_of(firsts))
+    sums = [_sum_alike(rows.column(name), alike, len(firsts)) for name in SUMS]
+    columns = [*(first_rows.column(key) for key in keys), *sums]
+    return pa.Table.from_arrays(columns, names=[*keys, *SUMS])
+
+
+def _number_alike(columns: Sequence[Any]) -> tuple[Integers, Integers]:
+    """For each row a number, from 0, that equal rows share; and the first row of each number."""
+    alike = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        codes = column.combine_chunks().dictionary_encode(null_encoding="encode")
+        together = codes.indices.cast(pa.int64())
+        alike = alike * (len(codes.dictionary) + 1) + numbers_of(together, np.int64)
+    _, firsts, numbers = np.unique(alike, return_index=True, return_inverse=True)
+    return numbers, firsts
+
+
+def _sum_alike(column: Any, alike: Integers, count: int) -> "pa.Array[Any]":
+    """The sum of the values for each number of ``alike``, which are below ``count``."""
+    known = column.cast(pa.float64()).fill_null(scalar_of(0.0, pa.float64()))
+    values = numbers_of(known, np.float64)
+    sums = np.bincount(alike, weights=values, minlength=count)
+    return array_of(sums.tolist(), pa.float64()).cast(column.type)

@@ -40,6 +40,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flux_pipeline.iteration import map_ahead
+from flux_pipeline.lineage.arrays import array_of, flags_of, mask_of, numbers_of
 from flux_pipeline.lineage.parts import list_parts, part_day, read_parts
 from flux_pipeline.lineage.record import TIMES
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
@@ -296,7 +297,7 @@ def _spool(
     with pa.ipc.new_stream(spool, COMPACTED_SCHEMA, options=options) as writer:
         for key, table in read_parts(store, parts):
             origins = [key] * len(table)
-            writer.write_table(table.append_column(field, pa.array(origins, pa.string())))
+            writer.write_table(table.append_column(field, array_of(origins, pa.string())))
             candidates.add(table, origins)
             rows += len(table)
     return rows
@@ -318,12 +319,12 @@ def _find_touched(
     of too become candidates.
     """
     groups = candidates.groups()
-    read_again = pa.array(sorted(again), pa.string())
+    read_again = array_of(sorted(again), pa.string())
     keep, touched = [np.empty(0, np.bool_)], [np.empty(0, np.bool_)]
     for table in earlier.read_all([*KEY_COLUMNS, PART]):
-        keep.append(~pc.is_in(table.column(PART), read_again).to_numpy())
+        keep.append(~flags_of(pc.is_in(table.column(PART), read_again)))
         touched.append(keep[-1] & is_any_of(image_groups(table), groups))
-        found = table.filter(pa.array(touched[-1]))
+        found = table.filter(mask_of(touched[-1]))
         candidates.add(found, [str(part) for part in found.column(PART).to_pylist()])
     return np.concatenate(keep), np.concatenate(touched)
 
@@ -332,7 +333,7 @@ def _filtered(tables: Iterable[pa.Table], keep: Mask) -> Iterator[pa.Table]:
     start = 0
     for table in tables:
         mask = keep[start : (start := start + len(table))]
-        yield table if mask.all() else table.filter(pa.array(mask))
+        yield table if mask.all() else table.filter(mask_of(mask))
 
 
 def write_compacted(
@@ -401,8 +402,8 @@ def _times(table: pa.Table, parts: Sequence[str]) -> Integers:
     known = last_times(table).cast(pa.int64())
     if known.null_count:
         days = [_midnight(part) for part in parts]
-        known = pc.coalesce(known, pa.chunked_array([days], pa.int64()))
-    return np.asarray(known)
+        known = pc.coalesce(known, pa.chunked_array([array_of(days, pa.int64())]))
+    return numbers_of(known, np.int64)
 
 
 def last_times(table: pa.Table) -> Any:
