@@ -149,9 +149,9 @@ def _counted(statuses: Any, wanted: ImageStatus) -> Any:
 def _summed(rows: pa.Table, keys: Sequence[str] = _KEYS) -> pa.Table:
     """Equal rows of these columns added up, in no order; not by ``group_by``: it imports pandas."""
     alike, firsts = _number_alike([rows.column(key) for key in keys])
-    first_rows = rows.take(rows_of(firsts))
+    first_rows: Any = rows.take(rows_of(firsts))
     sums = [_sum_alike(rows.column(name), alike, len(firsts)) for name in SUMS]
-    columns = [*(first_rows.column(key) for key in keys), *sums]
+    columns: list[Any] = [*(first_rows.column(key) for key in keys), *sums]
     return pa.Table.from_arrays(columns, names=[*keys, *SUMS])
 
 
