@@ -1,6 +1,8 @@
 """Checks: each sentence breaks on what it forbids, and only on that."""
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,18 @@ def test_an_image_with_other_pixels_is_an_error(store: FolderStore, tmp_path: Pa
     (tmp_path / "images/winter/1.webp").write_bytes(encode(picture(seed=99), "WEBP"))
     check = evaluate(an_outcome(record), store)[READABLE]
     assert wrong(check) == {record.uri: "holds other pixels than were recorded"}
+
+
+def test_what_an_earlier_run_has_stored_is_decoded_again_only_where_its_bytes_have_changed(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "images/winter/1.webp"
+    known = stored(store, 1, run_id="earlier", image_sha256=digest("not these pixels"))
+    known = replace(known, file_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    assert broken(an_outcome(known), store) == {}
+    assert broken(an_outcome(replace(known, run_id="run")), store) == {READABLE: ERROR}
+    file.write_bytes(encode(picture(seed=99), "WEBP"))
+    assert broken(an_outcome(known), store) == {READABLE: ERROR}
 
 
 def test_an_image_that_is_gone_is_named_twice(store: FolderStore, tmp_path: Path) -> None:
