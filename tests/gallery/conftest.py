@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tests.gallery.visit import Visit, Visiting
 
 FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
+    "--no-sandbox --disable-gpu --in-process-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync"
 )
 
 
