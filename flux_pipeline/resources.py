@@ -7,13 +7,14 @@ Dagster reads the variable when a run starts, and fails before anything is sent 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from flux_pipeline.alerts import Alert, Delivery, build_webhooks, send
 from flux_pipeline.environment import split_list
@@ -41,10 +42,20 @@ _LOOKED_AT = 100
 """Unfinished attempts that are looked at for one that is open."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What a run has opened and keeps until its end."""
+
+    closing: ExitStack = field(default_factory=ExitStack)
+    ledger: "SqlLedger | None" = None
+    store: Store | None = None
+
+
 class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     """Makes images: the provider, the store for images, and the ledger of what was paid.
 
-    Nothing is opened until ``open`` or ``open_store`` is called.
+    Nothing is opened until ``open`` or ``open_store`` is called. In a run, ledger and store then
+    stay open until its end.
     """
 
     provider: str = Field(
@@ -166,6 +177,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
     ca_file: str = Field(
         default="", description="PEM file of the only authorities to trust. None: the system's."
     )
+    _kept: "_Kept | None" = PrivateAttr(default=None)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ImageProducer":
@@ -211,11 +223,21 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         }
         return cls.from_settings(settings).model_copy(update=secrets)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Keep ledger and store open from now on: a run needs them several times, in every step."""
+        self._kept = _Kept()
+
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """End the streams of an interrupted step: Dagster does not close its generator."""
+        """Close what was kept open, after the streams of an interrupted step.
+
+        Those have to be ended here, because Dagster does not close a step's generator.
+        """
         from flux_pipeline.produce.shutdown import end_streams
 
         end_streams()
+        if self._kept is not None:
+            self._kept.closing.close()
+            self._kept = None
 
     @contextmanager
     def open(self, *, reading: bool = False) -> "Iterator[Producer]":
@@ -232,7 +254,6 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         """
         from flux_pipeline.audit.ownership import raise_generation
         from flux_pipeline.images.signing import open_signer
-        from flux_pipeline.ledger.open import open_ledger
         from flux_pipeline.ledger.sql import SqlRates
         from flux_pipeline.produce.producer import Producer
         from flux_pipeline.produce.spool import Spool
@@ -241,7 +262,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
         with ExitStack() as stack:
             config = stack.enter_context(self._provider_config())
-            ledger = stack.enter_context(open_ledger(self.ledger))
+            ledger = stack.enter_context(self._open_ledger())
             store = self._usable_store(ledger, reading=reading)
             per_minute: dict[Kind, float] = {
                 "create": config.creates_per_minute,
@@ -325,7 +346,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
     def open_store(self) -> Store:
         """Open the store alone, for reading lineage."""
-        return open_store(self.store, self._store_options())
+        if self._kept is None:
+            return open_store(self.store, self._store_options())
+        if self._kept.store is None:
+            self._kept.store = open_store(self.store, self._store_options())
+        return self._kept.store
 
     def open_pages(self) -> Store:
         """Open the store for writing what is derived from it: tables and pages.
@@ -334,10 +359,9 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             WrongStore: It is not the ledger's: a folder that was moved away is not made anew.
         """
         from flux_pipeline.audit.ownership import describe_mismatch
-        from flux_pipeline.ledger.open import open_ledger
 
         store = self.open_store()
-        with open_ledger(self.ledger) as ledger:
+        with self._open_ledger() as ledger:
             if mismatch := describe_mismatch(ledger, store):
                 raise WrongStore(
                     f"{mismatch}, which is empty or another one: put the store back where it was,"
@@ -362,6 +386,19 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
             signer=open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa),
             embed_prompt=self.embed_prompt,
         )
+
+    @contextmanager
+    def _open_ledger(self) -> "Iterator[SqlLedger]":
+        """Open the ledger for the block, in a run until the run's end."""
+        from flux_pipeline.ledger.open import open_ledger
+
+        if self._kept is None:
+            with open_ledger(self.ledger) as ledger:
+                yield ledger
+            return
+        if self._kept.ledger is None:
+            self._kept.ledger = self._kept.closing.enter_context(open_ledger(self.ledger))
+        yield self._kept.ledger
 
     def _store_options(self) -> StoreOptions:
         """The options as one value. Raises ConfigError with every mistake."""

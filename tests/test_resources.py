@@ -275,6 +275,21 @@ def test_a_store_that_cannot_be_written_stops_before_anything_is_sent(
         assert ledger.is_empty()
 
 
+def test_a_run_opens_ledger_and_store_once(
+    embedded: ImageProducer, instance: dg.DagsterInstance
+) -> None:
+    with dg.build_resources({"images": embedded}, instance=instance) as resources:
+        with resources.images.open() as first:
+            pass
+        with resources.images.open() as second:
+            assert second.ledger is first.ledger
+            assert second.ledger.is_empty()
+        assert resources.images.open_pages() is first.store is second.store
+    with embedded.open() as producer:  # outside of a run nothing is kept
+        assert producer.ledger is not first.ledger
+        assert embedded.open_store() is not first.store
+
+
 def note_image(ledger: SqlLedger, uri: str, state: State) -> None:
     """Enter one prediction as paid, and its image as stored where the state says so."""
     record = build_record(uri=uri)
