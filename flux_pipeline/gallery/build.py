@@ -1,16 +1,19 @@
 """Builds the gallery of one prompt set, and the page over all prompt sets.
 
-A gallery's images are divided into pages: a file of rows and a file of details for every 200. A
-build reads the lineage parts and thumbnail packs that are new, and adds their rows to the last
-page; the other pages stay. All files are derived from parts and packs, and replaced in place, each
-as a whole. The manifest has their hashes: a page that was deleted, damaged or written by another
-build at the same time is found by the next build, and made again from the parts of its rows.
+A gallery's images are divided into pages, a file of details for every 200, and ten pages share a
+file of rows: a chapter. A build reads the lineage parts and thumbnail packs that are new, and adds
+their rows to the last page; the other pages stay. Where nothing is new it reads what the last build
+came to, and not the manifest, which grows with the set.
+
+All files are derived from parts and packs, and replaced in place, each as a whole. The manifest has
+their hashes: a file that was deleted, damaged or written by another build at the same time is found
+by the next build, and made again from the parts of its rows.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -19,6 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flux_pipeline.gallery.last_build import (
+    Inputs,
+    LastBuild,
+    find_damaged,
+    list_inputs,
+    load_last_build,
+)
 from flux_pipeline.gallery.manifest import (
     COLUMNS,
     GALLERIES,
@@ -26,11 +36,12 @@ from flux_pipeline.gallery.manifest import (
     ROWS,
     DamagedManifestError,
     Manifest,
-    PageHashes,
+    chapter_of,
     data_key,
     gallery_key,
     load_manifest,
     manifest_key,
+    pages_of,
     summary_key,
 )
 from flux_pipeline.gallery.page import (
@@ -44,20 +55,18 @@ from flux_pipeline.gallery.page import (
     render_page,
 )
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
-from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.arrays import array_of, flags_of, scalar_of
-from flux_pipeline.lineage.asked import read_asked
-from flux_pipeline.lineage.parts import is_part_of, list_parts, read_parts
+from flux_pipeline.lineage.asked import Asked, read_asked
+from flux_pipeline.lineage.parts import is_part_of, read_parts
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
 from flux_pipeline.lineage.table import last_times
-from flux_pipeline.lineage.thumbnails import list_packs, read_pack
+from flux_pipeline.lineage.thumbnails import read_pack
 from flux_pipeline.store.base import Store
 
 PAGE_ROWS = 200
 """Rows of a page. Its file of details, with thumbnails, is about 1 MB."""
 _ROWS_AT_ONCE = 5_000
 """New rows held at most, about 2 KB each, unless one part has more."""
-_THREADS = 8
 _TITLE = "All prompt sets"
 
 
@@ -104,16 +113,31 @@ def build_gallery(
     parts of ``run_id`` are read again: a run that is resumed writes its own anew. Memory grows by
     less than 1 KB an image. Raises StoreError.
     """
+    asked = read_asked(store)
+    inputs = list_inputs(store, prompt_set, asked.version_for(prompt_set))
+    last = load_last_build(store, prompt_set)
+    if last is not None and last.is_current(store, inputs, run_id):
+        summary = replace(last.summary, description=description, selection=selection)
+        return _publish(store, summary, last.images_version, now)
     manifest = load_manifest(store, manifest_key(prompt_set))
     with TemporaryFile() as file:
-        builder = _Builder(store, prompt_set, manifest, _ThumbnailSpool(file))
+        builder = _Builder(store, prompt_set, inputs, manifest, _ThumbnailSpool(file))
         try:
             builder.update(run_id)
-            return builder.finish(description, selection, now)
+            return builder.finish(description, asked, selection, now)
         except DamagedManifestError:
-            builder = _Builder(store, prompt_set, Manifest(), _ThumbnailSpool(file))
+            builder = _Builder(store, prompt_set, inputs, Manifest(), _ThumbnailSpool(file))
             builder.update(run_id)
-            return builder.finish(description, selection, now)
+            return builder.finish(description, asked, selection, now)
+
+
+def _publish(store: Store, summary: Summary, images_version: str, now: datetime) -> Gallery:
+    """Write the summary, and then the page that people open. Raises StoreError."""
+    store.put(summary_key(summary.name), summary.to_bytes(), content_type="application/json")
+    data = page_data(summary.name, [summary], root="../../", folders=False, now=now)
+    page = render_page(summary.name, data)
+    stored = store.put(gallery_key(summary.name), page, content_type="text/html; charset=utf-8")
+    return Gallery(stored.uri, stored.size, summary, images_version, 0, 0)
 
 
 class _ThumbnailSpool:
@@ -150,46 +174,44 @@ class _Builder:
     """The steps of one build, in order."""
 
     def __init__(
-        self, store: Store, prompt_set: str, manifest: Manifest, spool: _ThumbnailSpool
+        self,
+        store: Store,
+        prompt_set: str,
+        inputs: Inputs,
+        manifest: Manifest,
+        spool: _ThumbnailSpool,
     ) -> None:
-        self._store, self._set, self._spool = store, prompt_set, spool
+        self._store, self._set, self._inputs, self._spool = store, prompt_set, inputs, spool
         self._manifest = manifest
-        self._details_hashes = {n: page.details for n, page in self._manifest.pages.items()}
-        self._rows_hashes = {n: page.rows for n, page in self._manifest.pages.items()}
         self._stale_details: set[int] = set()  # numbers of pages
-        self._stale_rows: set[int] = set()
+        self._stale_chapters: set[int] = set()
         self._parts_read = self._packs_read = 0
         self._written = 0
 
     def update(self, run_id: str) -> None:
         """Bring the files of data up to date. Raises DamagedManifestError."""
-        self.find_stale_pages()
+        self.find_stale_files()
         self.add_new(run_id)
         self.write_stale_details()
-        self.write_stale_rows()
+        self.write_stale_chapters()
 
-    def find_stale_pages(self) -> None:
-        """Find pages that are not as they were written: a HEAD for each file."""
-        files = [
-            (kind, page, wanted)
-            for kind, hashes in (("details", self._details_hashes), ("rows", self._rows_hashes))
-            for page, wanted in hashes.items()
-        ]
-        keys = [data_key(kind, self._set, page) for kind, page, _ in files]
-        heads = map_ahead(self._store.head, keys, threads=_THREADS)
-        for (kind, page, wanted), found in zip(files, heads, strict=True):
-            if found is None or found.sha256 != wanted:
-                (self._stale_details if kind == "details" else self._stale_rows).add(page)
+    def find_stale_files(self) -> None:
+        """Find files that are not as they were written: a HEAD for each."""
+        pages, chapters = self._manifest.pages, self._manifest.chapters
+        damaged = find_damaged(self._store, self._manifest.files(self._set))
+        self._stale_details = {n for n in pages if data_key("details", self._set, n) in damaged}
+        self._stale_chapters = {
+            n
+            for n in map(chapter_of, pages)
+            if n not in chapters or data_key("chapter", self._set, n) in damaged
+        }
 
     def add_new(self, run_id: str) -> None:
         """Read the parts and packs that came since, and add their rows to pages."""
         known = self._manifest.parts
-        self._present = {
-            key for key in list_parts(self._store) if is_part_of(key, asset=f"{self._set}/images")
-        }
         todo = sorted(
             key
-            for key in self._present
+            for key in self._inputs.parts
             if key not in known or (run_id and is_part_of(key, run_id=run_id))
         )
         self._read_packs()
@@ -197,17 +219,21 @@ class _Builder:
         if again := sorted(known & set(todo)):
             parts = self._manifest.rows.column("part")
             stay = ~flags_of(pc.is_in(parts, array_of(again, pa.string())))
-            self._stale_rows |= self._manifest.keep(stay)
+            self._note_lost(self._manifest.keep(stay))
         for table in self._batches(todo):
             self._add(table)
         known.update(todo)
         self._parts_read += len(todo)
 
+    def _note_lost(self, pages: Iterable[int]) -> None:
+        """Note that these pages have lost rows."""
+        self._stale_chapters.update(map(chapter_of, pages))
+
     def write_stale_details(self) -> None:
         """Make the stale details again, from the parts and packs of their rows."""
         for page in sorted(self._stale_details):
             rows = self._manifest.page_rows(page)
-            parts = sorted(self._present & _texts(rows, "part"))
+            parts = sorted(_texts(rows, "part").intersection(self._inputs.parts))
             packs = _texts(rows, "pack") - set(self._spool.packs.values())
             self._spool.read(self._store, sorted(packs))
             ids = [str(row_id) for row_id in rows.column("id").to_pylist()]
@@ -220,47 +246,46 @@ class _Builder:
             self._parts_read += len(parts)
         self._stale_details.clear()
 
-    def write_stale_rows(self) -> None:
-        """Write the stale rows again; a page without any is left out of the gallery."""
-        for page in sorted(self._stale_rows):
-            rows = self._manifest.page_rows(page)
-            if not len(rows):
-                self._rows_hashes.pop(page, None)
-                self._details_hashes.pop(page, None)
-                continue
-            self._rows_hashes[page] = self._write("rows", page, grid_lines(rows, self._store.uri))
+    def write_stale_chapters(self) -> None:
+        """Write the stale chapters again; a page without any row is left out of the gallery."""
+        manifest = self._manifest
+        for chapter in sorted(self._stale_chapters):
+            rows = manifest.chapter_rows(chapter)
+            for page in set(pages_of(chapter)).difference(rows.column("page").to_pylist()):
+                manifest.pages.pop(page, None)
+            if len(rows):
+                lines = grid_lines(rows, self._store.uri)
+                manifest.chapters[chapter] = self._write("chapter", chapter, lines)
+            else:
+                manifest.chapters.pop(chapter, None)
 
-    def finish(self, description: str, selection: Selection, now: datetime) -> Gallery:
+    def finish(
+        self, description: str, asked: Asked, selection: Selection, now: datetime
+    ) -> Gallery:
         """Write manifest and summary, then the page that people open: it lists what exists.
 
         Raises DamagedManifestError.
         """
-        manifest, store = self._manifest, self._store
-        before = manifest.pages
-        manifest.pages = {
-            n: PageHashes(self._rows_hashes[n], self._details_hashes[n]) for n in self._rows_hashes
-        }
-        if self._parts_read or self._packs_read or manifest.pages != before or not manifest.pages:
-            store.put(manifest_key(self._set), manifest.to_bytes(), content_type=PARQUET)
-        asked = read_asked(store)
+        manifest, key = self._manifest, manifest_key(self._set)
+        if self._parts_read or self._packs_read or self._written or not manifest.pages:
+            self._store.put(key, manifest.to_bytes(), content_type=PARQUET)
+        stored = self._store.head(key)
         summary = Summary.of(self._set, description, manifest, asked, selection)
-        store.put(summary_key(self._set), summary.to_bytes(), content_type="application/json")
-        data = page_data(self._set, [summary], root="../../", folders=False, now=now)
-        page = render_page(self._set, data)
-        stored = store.put(gallery_key(self._set), page, content_type="text/html; charset=utf-8")
-        return Gallery(
-            stored.uri,
-            stored.size,
-            summary,
-            _images_version(manifest.columns("status", "image_sha256")),
-            self._parts_read,
-            self._written,
-        )
+        images_version = _images_version(manifest.columns("status", "image_sha256"))
+        built = _publish(self._store, summary, images_version, now)
+        LastBuild(
+            inputs=self._inputs.version,
+            manifest=stored.sha256 if stored else "",
+            files=manifest.files(self._set),
+            summary=summary,
+            images_version=images_version,
+        ).write(self._store)
+        return replace(built, parts_read=self._parts_read, files_written=self._written)
 
     def _read_packs(self) -> None:
         """Read new packs; a page that was made before its thumbnails came is made again."""
         manifest = self._manifest
-        packs = [key for key in list_packs(self._store, self._set) if key not in manifest.packs]
+        packs = [key for key in self._inputs.packs if key not in manifest.packs]
         self._spool.read(self._store, packs)
         manifest.packs.update(packs)
         self._packs_read = len(packs)
@@ -302,7 +327,7 @@ class _Builder:
         table = table.take(order)
         narrow = self._manifest_rows(table)
         lost, current = self._manifest.drop_superseded(narrow)
-        self._stale_rows |= lost
+        self._note_lost(lost)
         mask = pa.array(current)
         table, narrow = table.filter(mask), narrow.filter(mask)
         done = 0
@@ -316,16 +341,17 @@ class _Builder:
             numbers = pa.array([page] * len(piece), pa.int32())
             at = ROWS.get_field_index("page")
             self._manifest.add(piece.set_column(at, ROWS.field("page"), numbers))
-            self._stale_rows.add(page)
+            self._stale_chapters.add(chapter_of(page))
             done = end
 
     def _last_page(self) -> tuple[int, list[str]]:
         """The page that the next rows go to, and the lines of its details so far."""
-        last = max(self._details_hashes, default=0)
-        if last in self._details_hashes and last not in self._stale_details:
+        hashes = self._manifest.pages
+        last = max(hashes, default=0)
+        if last in hashes and last not in self._stale_details:
             body = self._store.get(data_key("details", self._set, last))
             # Another build may have written it meanwhile: then a new page is begun.
-            if hashlib.sha256(body).hexdigest() == self._details_hashes[last]:
+            if hashlib.sha256(body).hexdigest() == hashes[last]:
                 lines = data_lines(body)
                 if len(lines) < PAGE_ROWS:
                     return last, lines
@@ -342,12 +368,12 @@ class _Builder:
         return detail_lines(table, ids, thumbnails, self._store.uri)
 
     def _write_details(self, page: int, lines: Sequence[str]) -> None:
-        self._details_hashes[page] = self._write("details", page, lines)
+        self._manifest.pages[page] = self._write("details", page, lines)
 
-    def _write(self, kind: str, page: int, lines: Sequence[str]) -> str:
-        body = data_file(kind, self._set, page, lines)
+    def _write(self, kind: str, number: int, lines: Sequence[str]) -> str:
+        body = data_file(kind, self._set, number, lines)
         self._written += 1
-        key = data_key(kind, self._set, page)
+        key = data_key(kind, self._set, number)
         return self._store.put(key, body, content_type=SCRIPT).sha256
 
 

@@ -1,16 +1,18 @@
 """The manifest of a gallery: a narrow row for each current image, and what was read for them.
 
-It remembers which lineage parts and thumbnail packs are in the gallery, and the hash of each file,
-so that a build reads only what is new. Where it is missing or of another form, everything is
-made again from the lineage parts. About 0.2 KB a row in the store. A build without anything new
-reads the columns that it adds up, 0.2 KB a row in memory; any other reads whole rows, 1 KB each.
+The images are divided into pages of 200, each with a file of details, and ten pages are a chapter,
+whose rows share a file. The manifest remembers which lineage parts and thumbnail packs are in the
+gallery, and the hash of each file, so that a build reads only what is new. Where it is missing or
+of another form, everything is made again from the lineage parts. About 0.2 KB a row in the store. A
+build of which only what is asked for has changed reads the columns that it adds up, 0.2 KB a row in
+memory; one that adds or mends something reads whole rows, 1 KB each.
 """
 
 import json
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flux_pipeline.lineage.arrays import array_of
 from flux_pipeline.lineage.schema import SCHEMA, to_parquet
 from flux_pipeline.lineage.table import KEY_COLUMNS, Candidates
 from flux_pipeline.store.base import Store
@@ -50,21 +53,20 @@ ROWS = pa.schema(
 
 _BATCH_ROWS = 10_000
 _ABOUT = b"flux-pipeline.gallery"
-_VERSION = 3  # of the rows, the pages and the page's script together
-FORM = f"{_VERSION}-{zlib.crc32(' '.join(SCHEMA.names).encode()):08x}"
-"""Names the form of a gallery's files: another one where a release or a new column changes them."""
+_COLUMNS_SUM = f"{zlib.crc32(' '.join(SCHEMA.names).encode()):08x}"
+FORM = f"4-{_COLUMNS_SUM}"
+"""Names the form of a gallery's files: another one where a release or a new column changes them.
+
+Of the rows, the pages and the page's script together."""
+_FORM_BEFORE_CHAPTERS = f"3-{_COLUMNS_SUM}"
+CHAPTER_PAGES = 10
+"""Pages whose rows share a file: a browser takes longer to load ten than one of their size."""
+
+Page = TypeVar("Page", int, npt.NDArray[np.int32])
 
 GALLERIES = "galleries/"
 OVERVIEW = f"{GALLERIES}index.html"
 """The page over all prompt sets."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageHashes:
-    """SHA-256 of the two files of a page, as they were written."""
-
-    rows: str
-    details: str
 
 
 class DamagedManifestError(Exception):
@@ -80,15 +82,28 @@ class Manifest:
         *,
         parts: Iterable[str] = (),
         packs: Iterable[str] = (),
-        pages: Mapping[int, PageHashes] | None = None,
+        pages: Mapping[int, str] | None = None,
+        chapters: Mapping[int, str] | None = None,
     ) -> None:
         self.parts = set(parts)
         """Keys of the lineage parts that were read."""
         self.packs = set(packs)
         """Keys of the thumbnail packs that were read."""
         self.pages = dict(pages or {})
+        """SHA-256 of each page's file of details, as it was written."""
+        self.chapters = dict(chapters or {})
+        """SHA-256 of each chapter's file of rows, as it was written."""
         self._file = file
         self._rows = ROWS.empty_table() if file is None else None
+
+    def files(self, prompt_set: str) -> Mapping[str, str]:
+        """SHA-256 of each file of data, by its key."""
+        hashes = {"details": self.pages, "chapter": self.chapters}
+        return {
+            data_key(kind, prompt_set, number): digest
+            for kind, found in hashes.items()
+            for number, digest in found.items()
+        }
 
     @property
     def rows(self) -> pa.Table:
@@ -158,7 +173,16 @@ class Manifest:
 
     def page_rows(self, number: int) -> pa.Table:
         """The rows of one page."""
-        return self.rows.filter(pc.equal(self.rows.column("page"), pa.scalar(number, pa.int32())))
+        return self._rows_of([number])
+
+    def chapter_rows(self, number: int) -> pa.Table:
+        """The rows of one chapter, page by page."""
+        rows = self._rows_of(pages_of(number))
+        return rows.take(pc.array_sort_indices(rows.column("page").combine_chunks()))
+
+    def _rows_of(self, pages: Sequence[int]) -> pa.Table:
+        wanted = array_of(pages, pa.int32())
+        return self.rows.filter(pc.is_in(self.rows.column("page"), wanted))
 
     def set_packs(self, packs: Iterable[str | None]) -> None:
         """Replace the column that says where each row's thumbnail is from."""
@@ -171,7 +195,8 @@ class Manifest:
             "form": FORM,
             "parts": sorted(self.parts),
             "packs": sorted(self.packs),
-            "pages": {str(n): [page.rows, page.details] for n, page in sorted(self.pages.items())},
+            "pages": {str(n): digest for n, digest in sorted(self.pages.items())},
+            "chapters": {str(n): digest for n, digest in sorted(self.chapters.items())},
         }
         packed = b64encode(zlib.compress(json.dumps(about).encode()))
         table = self.rows.combine_chunks().replace_schema_metadata({_ABOUT: packed})
@@ -191,10 +216,28 @@ def load_manifest(store: Store, key: str) -> Manifest:
 def _decode(body: bytes) -> Manifest:
     file = pq.ParquetFile(pa.BufferReader(body))
     about = json.loads(zlib.decompress(b64decode((file.schema_arrow.metadata or {})[_ABOUT])))
-    if about.get("form") != FORM:
+    pages, chapters = about["pages"], about.get("chapters", {})
+    if about.get("form") == _FORM_BEFORE_CHAPTERS:
+        pages = {number: details for number, (_rows, details) in pages.items()}
+    elif about.get("form") != FORM:
         return Manifest()
-    pages = {int(number): PageHashes(*hashes) for number, hashes in about["pages"].items()}
-    return Manifest(file, parts=about["parts"], packs=about["packs"], pages=pages)
+    return Manifest(
+        file,
+        parts=about["parts"],
+        packs=about["packs"],
+        pages={int(number): digest for number, digest in pages.items()},
+        chapters={int(number): digest for number, digest in chapters.items()},
+    )
+
+
+def chapter_of(page: Page) -> Page:
+    """The number of the chapter that a page is in, or of each of many pages; they count from 1."""
+    return (page - 1) // CHAPTER_PAGES + 1
+
+
+def pages_of(chapter: int) -> range:
+    """The numbers of the pages that a chapter may have."""
+    return range((chapter - 1) * CHAPTER_PAGES + 1, chapter * CHAPTER_PAGES + 1)
 
 
 def gallery_key(prompt_set: str) -> str:
@@ -212,6 +255,6 @@ def summary_key(prompt_set: str) -> str:
     return f"{GALLERIES}{prompt_set}/summary.json"
 
 
-def data_key(kind: str, prompt_set: str, page: int) -> str:
-    """A file of data that the page loads; ``kind`` is ``rows`` or ``details``."""
-    return f"{GALLERIES}{prompt_set}/{kind}-{page:05d}.js"
+def data_key(kind: str, prompt_set: str, number: int) -> str:
+    """A file of data that the page loads: the ``details`` of a page, or a ``chapter``'s rows."""
+    return f"{GALLERIES}{prompt_set}/{kind}-{number:05d}.js"

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flux_pipeline.gallery.manifest import FORM, Manifest
+from flux_pipeline.gallery.manifest import FORM, Manifest, chapter_of
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.html import csp_hash, read_text, render_template
 from flux_pipeline.lineage.arrays import numbers_of, scalar_of
@@ -47,6 +47,8 @@ _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029\x7f\x8
 _LINE_END = ",\n"
 _SUMMED = ("status", "cost_usd", "provider", "model", "page", *TIMES)
 """The columns of the manifest that are added up."""
+_TAG = 8
+"""Digits of a file's hash that tell its versions apart."""
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
@@ -71,9 +73,11 @@ class Summary:
     """By estimate."""
     emulated: bool
     """Whether the images are the emulator's placeholders, and USD are no money."""
-    pages: tuple[tuple[int, int, str, str, int], ...]
-    """Number, rows, the beginnings of its two files' hashes, which tell versions apart, and the
-    time of its newest row in ms since 1970."""
+    chapters: tuple[tuple[int, int, str, int, int], ...]
+    """Number, rows, the beginning of its file's hash, which tells versions apart, the time of its
+    newest row in ms since 1970, and the number of its last page."""
+    pages: tuple[tuple[int, str], ...]
+    """Number, and the beginning of the hash of its file of details."""
     models: tuple[str, ...] = ()
     """``owner/name`` of every model that made or was to make one of the images, in order."""
     obsolete: tuple[str, ...] = ()
@@ -107,7 +111,8 @@ class Summary:
             statuses.total(),
             round(usd, 6),
             EMULATED in rows.column("provider").unique().to_pylist(),
-            tuple(_pages(manifest, rows)),
+            tuple(_chapters(manifest, rows)),
+            tuple((n, details[:_TAG]) for n, details in sorted(manifest.pages.items())),
             tuple(sorted(str(each) for each in rows.column("model").unique().to_pylist())),
             tuple(_obsolete(name, manifest, asked)),
             selection,
@@ -116,15 +121,20 @@ class Summary:
     @classmethod
     def load(cls, body: bytes) -> "Summary":
         """Read what ``to_bytes`` wrote. Raises ValueError for anything else."""
+        return cls.of_json(json.loads(body))
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> "Summary":
+        """Read what ``asdict`` gave for JSON. Raises ValueError for anything else."""
         try:
-            found = json.loads(body)
-            pages = tuple(
-                (int(number), int(rows), str(tag), str(details), int(newest))
-                for number, rows, tag, details, newest in found["pages"]
+            chapters = tuple(
+                (int(number), int(rows), str(tag), int(newest), int(last))
+                for number, rows, tag, newest, last in found["chapters"]
             )
+            pages = tuple((int(number), str(tag)) for number, tag in found["pages"])
             models = tuple(map(str, found.get("models", ())))
             obsolete = tuple(map(str, found.get("obsolete", ())))
-            lists = {"pages": pages, "models": models, "obsolete": obsolete}
+            lists = {"chapters": chapters, "pages": pages, "models": models, "obsolete": obsolete}
             selection = Selection.load(found.get("selection", {}))
             summary = cls(**{**found, **lists, "selection": selection})
         except (LookupError, TypeError) as error:
@@ -138,19 +148,19 @@ class Summary:
         return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
 
 
-def _pages(manifest: Manifest, summed: pa.Table) -> Iterator[tuple[int, int, str, str, int]]:
+def _chapters(manifest: Manifest, summed: pa.Table) -> Iterator[tuple[int, int, str, int, int]]:
     # NumPy, because importing Arrow's ``group_by`` costs more than a page.
     times = last_times(summed).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
     times = numbers_of(times.fill_null(scalar_of(0, pa.int64())), np.int64)
-    numbers, page_of = np.unique(numbers_of(summed.column("page"), np.int32), return_inverse=True)
-    newest = np.zeros(len(numbers), np.int64)
-    np.maximum.at(newest, page_of, times)
-    rows = np.bincount(page_of, minlength=len(numbers))
-    columns = (column.tolist() for column in (numbers, rows, newest))
-    counts = {page: (count, time) for page, count, time in zip(*columns, strict=True)}
-    for number, hashes in sorted(manifest.pages.items()):
-        count, time = counts.get(number, (0, 0))
-        yield number, count, hashes.rows[:8], hashes.details[:8], time
+    pages = numbers_of(summed.column("page"), np.int32)
+    numbers, chapter = np.unique(chapter_of(pages), return_inverse=True)
+    newest, last = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.int32)
+    np.maximum.at(newest, chapter, times)
+    np.maximum.at(last, chapter, pages)
+    rows = np.bincount(chapter, minlength=len(numbers))
+    columns = (each.tolist() for each in (numbers, rows, newest, last))
+    for number, count, time, page in zip(*columns, strict=True):
+        yield number, count, manifest.chapters[number][:_TAG], time, page
 
 
 def _obsolete(prompt_set: str, manifest: Manifest, asked: Asked) -> Iterator[str]:
@@ -209,9 +219,9 @@ def to_json(value: Any) -> str:
     return text.translate(_ESCAPES)
 
 
-def data_file(kind: str, prompt_set: str, page: int, lines: Iterable[str]) -> bytes:
-    """A file of data; each line is one row as JSON, and ``kind`` is ``rows`` or ``details``."""
-    head = to_json([kind, prompt_set, page])[1:-1]
+def data_file(kind: str, prompt_set: str, number: int, lines: Iterable[str]) -> bytes:
+    """A file of data, as ``data_key`` names it; each line is one row as JSON."""
+    head = to_json([kind, prompt_set, number])[1:-1]
     return f"fluxGallery({head},[\n{_LINE_END.join(lines)}\n]);\n".encode()
 
 
@@ -228,14 +238,17 @@ def data_lines(body: bytes) -> list[str]:
 def grid_lines(rows: pa.Table, store_uri: str) -> list[str]:
     """The rows of the manifest as the page's grid needs them.
 
-    A row names its model only where the row before it on the page has another one.
+    A row names its model and its page only where those of the row before it are others.
     """
     times = last_times(rows).to_pylist()
-    lines, before = [], None
+    lines: list[str] = []
+    model = page = None
     for row, time in zip(rows.to_pylist(), times, strict=True):
-        model = [] if row["model"] == before else [row["model"]]
-        lines.append(to_json(_grid_row(row, time, store_uri) + model))
-        before = row["model"]
+        new_model = None if row["model"] == model else row["model"]
+        new_page = [] if row["page"] == page else [row["page"]]
+        changed = [new_model, *new_page] if new_model or new_page else []
+        lines.append(to_json(_grid_row(row, time, store_uri) + changed))
+        model, page = row["model"], row["page"]
     return lines
 
 

@@ -133,6 +133,12 @@ class Asked:
     days: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Of each set by day the days that were read."""
 
+    def version_for(self, prompt_set: str) -> str:
+        """A hash of all that ``are_current`` goes by for the images of one set."""
+        days = self.days.get(prompt_set)
+        known = [prompt_set in self.prompt_sets, None if days is None else sorted(days)]
+        return hashlib.sha256(json.dumps(known).encode() + self.requests.tobytes()).hexdigest()
+
     def are_current(
         self, requests: Iterable[str], prompt_sets: Iterable[str], partitions: Iterable[str]
     ) -> "list[bool | None]":

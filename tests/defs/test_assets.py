@@ -321,7 +321,7 @@ def test_the_gallery_lies_where_its_event_says_and_no_pickle_anywhere(runner: As
     assert shown["dagster/uri"] == (folder / "index.html").as_uri()
     assert shown["dagster/size_bytes"] == len(page.encode())
     assert r"\u003cWinter\u003e \u0026 more" in page
-    assert f'"images/{runner.name}/castle-' in (folder / "rows-00001.js").read_text()
+    assert f'"images/{runner.name}/castle-' in (folder / "chapter-00001.js").read_text()
     assert '"UklGR' in (folder / "details-00001.js").read_text()  # a WebP, in base64
     home = Path(runner.instance.storage_directory())
     assert [path for path in home.rglob("*") if path.is_file() and "castle" in str(path)] == []

@@ -2,10 +2,14 @@
 
 import json
 import re
+import zlib
+from base64 import b64decode, b64encode
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flux_pipeline.gallery import build, manifest
@@ -18,7 +22,9 @@ from flux_pipeline.gallery.manifest import (
     manifest_key,
     summary_key,
 )
+from flux_pipeline.lineage.asked import AskedRequests
 from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.lineage.schema import to_parquet
 from flux_pipeline.store.base import check_key
 from tests.gallery.counting_store import CountingStore
 from tests.gallery.samples import HOSTILE, an_image, made_from, pack, record
@@ -32,11 +38,11 @@ def built(store: CountingStore, name: str = "winter", **changes: Any) -> Gallery
     return build_gallery(store, name, now=NOON, **changes)
 
 
-def data(store: CountingStore, kind: str, page: int = 1, name: str = "winter") -> list[list[Any]]:
-    text = (store.root / data_key(kind, name, page)).read_text(encoding="utf-8")
+def data(store: CountingStore, kind: str, number: int = 1, name: str = "winter") -> list[list[Any]]:
+    text = (store.root / data_key(kind, name, number)).read_text(encoding="utf-8")
     call = CALL.fullmatch(text)
     assert call is not None
-    assert call.groups()[:3] == (kind, name, str(page))
+    assert call.groups()[:3] == (kind, name, str(number))
     rows: list[list[Any]] = json.loads(call[4])
     return rows
 
@@ -50,8 +56,8 @@ def shown(store: CountingStore, name: str = "winter") -> dict[str, Any]:
 
 def prompts(store: CountingStore) -> list[str]:
     """Of all rows that the page is led to."""
-    numbers = [page for page, *_ in shown(store)["sets"][0]["pages"]]
-    return [row[4] for number in numbers for row in data(store, "rows", number)]
+    numbers = [chapter for chapter, *_ in shown(store)["sets"][0]["chapters"]]
+    return [row[4] for number in numbers for row in data(store, "chapter", number)]
 
 
 def a_partition(store: CountingStore, name: str, *numbers: int) -> None:
@@ -63,6 +69,7 @@ def a_partition(store: CountingStore, name: str, *numbers: int) -> None:
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "PAGE_ROWS", 3)
+    monkeypatch.setattr(manifest, "CHAPTER_PAGES", 2)
 
 
 def test_rows_lead_to_images_and_details_hold_the_whole_record_and_a_thumbnail(
@@ -70,7 +77,7 @@ def test_rows_lead_to_images_and_details_hold_the_whole_record_and_a_thumbnail(
 ) -> None:
     a_partition(store, "castle", 7)
     gallery = built(store, description="Winter <campaign>")
-    (row,) = data(store, "rows")
+    (row,) = data(store, "chapter")
     (details,) = data(store, "details")
     assert row[1:9] == ["prompt-winter 7", "castle", 1, "castle 7", "7", "stored", "", row[8]]
     assert row[8:11] == ["images/winter/7.webp", 128, 72]
@@ -101,10 +108,10 @@ def test_a_new_partition_does_not_read_the_old_ones(
     assert gallery.parts_read == len(store.reads("lineage/")) == 1
     assert len(store.reads("thumbnails/")) == 1
     assert store.reads("galleries/winter/details") == [data_key("details", "winter", 3)]
-    assert store.reads("galleries/winter/rows") == store.reads("images/") == []
+    assert store.reads("galleries/winter/chapter") == store.reads("images/") == []
     assert [key for key in store.written if key.endswith(".js")] == [
         data_key("details", "winter", 3),
-        data_key("rows", "winter", 3),
+        data_key("chapter", "winter", 2),
     ]
     assert len(prompts(store)) == gallery.summary.stored == 8
 
@@ -146,17 +153,32 @@ def test_an_earlier_row_that_comes_late_changes_nothing(store: CountingStore) ->
     assert prompts(store) == ["now"]
 
 
-def test_each_page_is_listed_with_its_rows_and_the_time_of_its_newest(
+def test_each_chapter_is_listed_with_its_rows_the_time_of_its_newest_and_its_last_page(
     store: CountingStore, small_pages: None
 ) -> None:
-    hours = [NOON + timedelta(hours=number) for number in range(4)]
+    hours = [NOON + timedelta(hours=number) for number in range(7)]
     rows = [an_image(store, number, stored_at=at) for number, at in enumerate(hours)]
     record(store, rows)
-    listed = [(page, count, at) for page, count, *_, at in built(store).summary.pages]
-    assert listed == [
-        (n, c, int(hours[k].timestamp() * 1000)) for n, c, k in ((1, 3, 2), (2, 1, 3))
+    summary = built(store).summary
+    assert [(number, count, at, last) for number, count, _, at, last in summary.chapters] == [
+        (1, 6, int(hours[5].timestamp() * 1000), 2),
+        (2, 1, int(hours[6].timestamp() * 1000), 3),
     ]
-    assert [at for *_, at in listed] == [max(r[11] for r in data(store, "rows", n)) for n in (1, 2)]
+    for number, _, _, at, _ in summary.chapters:
+        assert at == max(row[11] for row in data(store, "chapter", number))
+    assert [page for page, _ in summary.pages] == [1, 2, 3]
+
+
+def test_a_row_names_its_page_where_it_is_the_first_of_it(
+    store: CountingStore, small_pages: None
+) -> None:
+    record(store, [an_image(store, number, model="a/one") for number in range(5)])
+    built(store)
+    named = [row[14:] for row in data(store, "chapter")]
+    assert named == [["a/one", 1], [], [], [None, 2], []]
+    details = [[row[0] for row in data(store, "details", page)] for page in (1, 2)]
+    ids = [row[0] for row in data(store, "chapter")]
+    assert details == [ids[:3], ids[3:]]
 
 
 def test_a_page_of_which_no_row_is_current_is_left_out(
@@ -166,7 +188,7 @@ def test_a_page_of_which_no_row_is_current_is_left_out(
     built(store)
     later = NOON + timedelta(hours=1)
     record(store, [an_image(store, n, stored_at=later) for n in range(3)], run_id="run-2")
-    assert [page for page, *_ in built(store).summary.pages] == [2]
+    assert [page for page, _ in built(store).summary.pages] == [2]
     assert prompts(store) == [f"a beautiful castle, number winter {n}" for n in range(3)]
 
 
@@ -177,7 +199,7 @@ def test_a_resumed_run_whose_part_was_written_again_is_read_again(store: Countin
     assert built(store, run_id="run-1").summary.stored == 2
 
 
-@pytest.mark.parametrize("kind", ["rows", "details"])
+@pytest.mark.parametrize("kind", ["chapter", "details"])
 @pytest.mark.parametrize("damage", [None, b"", b"fluxGallery(damaged"])
 def test_a_lost_or_damaged_page_is_made_again_and_no_other(
     store: CountingStore, small_pages: None, kind: str, damage: bytes | None
@@ -229,7 +251,19 @@ def test_a_manifest_with_a_damaged_column_is_made_again_from_the_parts(
     assert built(store).parts_read == 0
 
 
-def test_a_build_without_anything_new_reads_only_the_columns_that_it_adds_up(
+def test_a_build_without_anything_new_does_not_read_the_manifest(
+    store: CountingStore,
+) -> None:
+    a_partition(store, "castle", 1, 2)
+    first = built(store)
+    again = built(store, description="another")
+    assert (again.images_version, again.files_written) == (first.images_version, 0)
+    assert again.summary == replace(first.summary, description="another")
+    assert shown(store)["sets"][0]["description"] == "another"
+    assert manifest_key("winter") not in store.read
+
+
+def test_a_build_for_which_only_what_is_asked_for_has_changed_reads_the_columns_that_it_adds_up(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_partition(store, "castle", 1, 2)
@@ -243,9 +277,61 @@ def test_a_build_without_anything_new_reads_only_the_columns_that_it_adds_up(
 
     monkeypatch.setattr(Manifest, "columns", counted)
     monkeypatch.delattr(Manifest, "rows")
+    asked = AskedRequests()
+    for _ in asked.watch([("castle", ())]):
+        pass
+    asked.close(["castle"])
+    asked.write(store, "winter", known=["castle"], run_id="run-2", now=NOON)
+    again = built(store)
+    assert len(again.summary.obsolete) == 2
+    assert again.images_version == first.images_version
+    assert not {"prompt", "uri", "part", "pack"} & set(read)
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"[]", b'{"inputs": 1}'])
+def test_a_lost_or_damaged_note_of_the_last_build_costs_a_look_at_the_manifest(
+    store: CountingStore, damage: bytes | None
+) -> None:
+    a_partition(store, "castle", 1, 2)
+    first = built(store)
+    path = store.root / "galleries/winter/last-build.json"
+    before = path.read_bytes()
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
     again = built(store)
     assert (again.summary, again.images_version) == (first.summary, first.images_version)
-    assert not {"prompt", "uri", "part", "pack"} & set(read)
+    assert (again.parts_read, again.files_written) == (0, 0)
+    assert path.read_bytes() == before
+
+
+def test_a_manifest_of_the_release_before_chapters_gets_them_without_reading_a_part(
+    store: CountingStore, small_pages: None
+) -> None:
+    for number in range(7):
+        a_partition(store, f"part-{number}", number)
+    first = built(store)
+    path = store.root / manifest_key("winter")
+    after = path.read_bytes()
+    path.write_bytes(without_chapters(path.read_bytes()))
+    for each in store.root.glob("galleries/winter/chapter-*.js"):
+        each.unlink()
+    again = built(store)
+    assert (again.summary, again.parts_read, again.files_written) == (first.summary, 0, 2)
+    assert len(prompts(store)) == 7
+    assert path.read_bytes() == after
+
+
+def without_chapters(body: bytes) -> bytes:
+    """A manifest as it was when each page had a file of rows of its own."""
+    table = pq.ParquetFile(pa.BufferReader(body)).read()
+    name = b"flux-pipeline.gallery"
+    about = json.loads(zlib.decompress(b64decode(table.schema.metadata[name])))
+    del about["chapters"]
+    about["form"] = f"3-{about['form'].partition('-')[2]}"
+    about["pages"] = {n: ["0" * 64, digest] for n, digest in about["pages"].items()}
+    packed = b64encode(zlib.compress(json.dumps(about).encode()))
+    return to_parquet(table.replace_schema_metadata({name: packed}))
 
 
 def test_a_page_written_by_another_build_at_once_is_found_and_made_again(
@@ -260,7 +346,7 @@ def test_a_page_written_by_another_build_at_once_is_found_and_made_again(
     built(store)
     assert sorted(prompts(store)) == ["castle 1", "moon 2"]
     ids = {row[0] for page in (1, 2) for row in _details(store, page)}
-    assert ids >= {row[0] for row in data(store, "rows", 1)}
+    assert ids >= {row[0] for row in data(store, "chapter", 1)}
 
 
 def _details(store: CountingStore, page: int) -> list[list[Any]]:
@@ -316,7 +402,7 @@ def test_what_did_not_come_has_its_status_and_reason(store: CountingStore) -> No
         ],
     )
     assert built(store).summary.missing == 3
-    found = sorted(tuple(row[6:9]) for row in data(store, "rows"))
+    found = sorted(tuple(row[6:9]) for row in data(store, "chapter"))
     assert found == [
         ("failed", "", ""),
         ("held", "may have been paid", ""),
@@ -331,7 +417,8 @@ def test_what_did_not_come_has_its_status_and_reason(store: CountingStore) -> No
 def test_no_link_leaves_the_store(store: CountingStore, uri: str) -> None:
     record(store, [an_image(store, 1, uri=uri.format(store=store.uri))])
     built(store)
-    ((*_, reason, key, _, _, _, _, _, _),) = data(store, "rows")
+    (row,) = data(store, "chapter")
+    reason, key = row[7:9]
     assert key == ""
     assert reason.startswith("lies in another store")
 
@@ -385,7 +472,9 @@ def test_a_row_names_its_model_where_the_row_before_has_another(store: CountingS
     models = ["a/one", "a/one", "b/two", "b/two", "a/one"]
     record(store, [an_image(store, n, model=model) for n, model in enumerate(models)])
     assert built(store).summary.models == ("a/one", "b/two")
-    assert [row[14:] for row in data(store, "rows")] == [["a/one"], [], ["b/two"], [], ["a/one"]]
+    assert [row[14:] for row in data(store, "chapter")] == [
+        *(["a/one", 1], [], ["b/two"], [], ["a/one"])
+    ]
     assert shown(store)["sets"][0]["models"] == ["a/one", "b/two"]
 
 
@@ -396,7 +485,7 @@ def test_a_gallery_of_another_form_is_made_again_from_the_parts(
     with monkeypatch.context() as earlier:
         earlier.setattr(manifest, "FORM", "of an earlier release")
         built(store)
-    (store.root / data_key("rows", "winter", 1)).write_bytes(b"of an earlier release")
+    (store.root / data_key("chapter", "winter", 1)).write_bytes(b"of an earlier release")
     gallery = built(store)
     assert (gallery.parts_read, gallery.files_written) == (1, 2)
     assert prompts(store) == ["castle 1"]
@@ -410,7 +499,7 @@ def test_hostile_text_stays_text_in_every_field(store: CountingStore, text: str)
     )
     record(store, [an_image(store, 1, **fields), a_failure(2, error=text)])
     built(store, description=text)
-    assert {row[4] for row in data(store, "rows")} >= {text}
+    assert {row[4] for row in data(store, "chapter")} >= {text}
     for path in store.root.glob("galleries/winter/*.js"):
         assert not re.search("[<>&\u2028\u2029]", path.read_text(encoding="utf-8"))
 

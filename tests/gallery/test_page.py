@@ -32,10 +32,10 @@ def test_texts_of_every_kind_read_back(text: str) -> None:
 @given(LINES)
 def test_a_file_gives_back_the_lines_that_it_was_made_of(rows: list[list[str]]) -> None:
     lines = [to_json(row) for row in rows]
-    body = data_file("rows", "winter", 3, lines)
+    body = data_file("chapter", "winter", 3, lines)
     assert data_lines(body) == lines
     arguments = body.decode().removeprefix("fluxGallery(").removesuffix(");\n")
-    assert json.loads(f"[{arguments}]") == ["rows", "winter", 3, rows]
+    assert json.loads(f"[{arguments}]") == ["chapter", "winter", 3, rows]
 
 
 @pytest.mark.parametrize("body", [b"", b"fluxGallery(", b"<!doctype html>", b"\xff\xfe"])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from flux_pipeline.gallery import manifest
 from flux_pipeline.gallery.build import build_gallery, build_overview
 from flux_pipeline.gallery.manifest import OVERVIEW, data_key, gallery_key
 from flux_pipeline.lineage.asked import AskedRequests
@@ -71,9 +72,10 @@ def write(store: Store, rows: Sequence[ImageRecord]) -> None:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of thousands of images, which share some files."""
+    """A gallery of thousands of images, which share some files: ten chapters of 400."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", bool)
+        patch.setattr(manifest, "CHAPTER_PAGES", 2)
         folder = tmp_path_factory.mktemp("large")
         store = FolderStore(folder)
         files = [an_image(store, number) for number in range(12)]
@@ -484,13 +486,13 @@ def least_contrast(seen: Visit) -> float:
 
 
 def test_a_lost_file_of_data_is_named_and_the_rest_is_shown(large: Path, visit: Visiting) -> None:
-    path = large / data_key("rows", "winter", 7)
+    path = large / data_key("chapter", "winter", 7)
     hidden = path.rename(path.with_suffix(".away"))
     try:
         seen = visit((large / gallery_key("winter")).as_uri())
         seen.search("castle")
-        expect(seen.page.get_by_role("alert")).to_contain_text("winter/rows-00007.js")
-        seen.count("3,800 of 3,800 images")
+        expect(seen.page.get_by_role("alert")).to_contain_text("winter/chapter-00007.js")
+        seen.count("3,600 of 3,600 images")
     finally:
         hidden.rename(path)
     assert all("ERR_FILE_NOT_FOUND" in said for said in seen.complaints)
@@ -525,21 +527,21 @@ def test_a_large_gallery_reads_its_newest_rows_and_the_others_when_they_are_aske
     seen.page.on("request", lambda request: read.append(request.url.rpartition("/")[2]))
 
     def rows_read() -> list[str]:
-        return [name[:10] for name in read if name.startswith("rows-")]
+        return [name[:13] for name in read if name.startswith("chapter-")]
 
     seen.open(address)
     seen.count("all 4,000")
-    assert rows_read() == [f"rows-{page:05d}" for page in range(20, 15, -1)]
+    assert rows_read() == [f"chapter-{number:05d}" for number in (10, 9, 8)]
     seen.wait(lambda: seen.tiles()[:1] == ["a castle, number 3999"])
     expect(seen.page.locator(".tile").first).to_have_attribute("aria-setsize", "4000")
     seen.page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    seen.wait(lambda: len(rows_read()) == 10)
+    seen.wait(lambda: len(rows_read()) == 6)
 
     read.clear()
     seen.open(address)
     seen.search("number 777")
     seen.count("4 of 4,000 images")
-    assert len(set(rows_read())) == len(rows_read()) == 20
+    assert len(set(rows_read())) == len(rows_read()) == 10
 
 
 def test_an_old_image_is_opened_by_its_address_though_it_is_not_read_at_first(

@@ -1,11 +1,11 @@
-// Data: the rows of the images, read page by page as far as they are asked for, and of each page the
-// details and thumbnails.
+// Data: the rows of the images, read chapter by chapter as far as they are asked for, and the details
+// and thumbnails of each page of a chapter.
 //
 // The files are scripts that call `fluxGallery`, since fetch is not allowed in a folder. Only names
 // of the one form below are ever loaded.
 
 const gallery = JSON.parse(byId("gallery-data").textContent);
-const DATA_FILE = /^(?:[a-z0-9][a-z0-9_]*\/)?(?:rows|details)-[0-9]{5,}\.js\?v=[0-9a-f]+$/;
+const DATA_FILE = /^(?:[a-z0-9][a-z0-9_]*\/)?(?:chapter|details)-[0-9]{5,}\.js\?v=[0-9a-f]+$/;
 const KEY = /^[a-z0-9][a-z0-9._=-]*(?:\/[a-z0-9_=-][a-z0-9._=-]*)*$/;
 const MOST_LOADING = 6;
 const MOST_DETAILS = 32; // pages, about 1 MB each
@@ -26,25 +26,25 @@ const queue = [];
 let loading = 0;
 
 Object.defineProperty(window, "fluxGallery", {
-  value(kind, set, page, rows) {
-    expected.get(`${kind}/${set}/${page}`)?.(rows);
+  value(kind, set, number, rows) {
+    expected.get(`${kind}/${set}/${number}`)?.(rows);
   },
 });
 
 // The rows of one file of data.
-function load(kind, set, page, version) {
+function load(kind, set, number, version) {
   return new Promise((resolve, reject) => {
-    queue.push({ kind, set, page, version, resolve, reject });
+    queue.push({ kind, set, number, version, resolve, reject });
     loadNext();
   });
 }
 
 function loadNext() {
   while (loading < MOST_LOADING && queue.length) {
-    const { kind, set, page, version, resolve, reject } = queue.shift();
-    const file = `${kind}-${String(page).padStart(5, "0")}.js`;
+    const { kind, set, number, version, resolve, reject } = queue.shift();
+    const file = `${kind}-${String(number).padStart(5, "0")}.js`;
     const script = document.createElement("script");
-    const name = `${kind}/${set}/${page}`;
+    const name = `${kind}/${set}/${number}`;
     let rows = null;
     const end = () => {
       expected.delete(name);
@@ -76,12 +76,16 @@ function labelsOf(models) {
   return new Map(models.map((model, place) => [model, isOnly(names[place]) ? names[place] : model]));
 }
 
-// The images asked for, from the lines of a file of rows. A line names its model where the line
-// before has another one.
-function images(set, page, lines) {
+// The images asked for, from the lines of a chapter. A line names its model and its page where
+// those of the line before are others.
+function images(set, lines) {
   let model = "";
-  return lines.map((line, place) => {
+  let page = 0;
+  let place = 0; // in the page
+  return lines.map((line) => {
     model = line[14] ?? model;
+    place = line[15] ? 0 : place + 1;
+    page = line[15] ?? page;
     return image(set, page, line, place, model);
   });
 }
@@ -92,7 +96,7 @@ function image(set, page, line, place, model) {
   return {
     set, page, id, name, partition, take, prompt, seed, status, reason, width, height, time, model,
     output: output + 1, // from 1, as a person counts
-    digest: hexOf(digest),
+    digest, // in base64
     link: linkTo(key),
     rank: page * 1000 + place,
     place,
@@ -115,21 +119,21 @@ function groupName(set, name, partition, prompt, model) {
 // An address beside this page; empty for everything that is no key of the store.
 const linkTo = (key) => (key && KEY.test(key) && !key.includes("..") ? gallery.root + key : "");
 
-// The pages whose rows were not read yet, that of the newest image first.
+// The chapters whose rows were not read yet, that of the newest image first.
 const unread = gallery.sets
-  .flatMap((set) => set.pages.map(([page, rows, version, , newest]) => (
-    { set: set.name, page, rows, version, newest })))
-  .sort((a, b) => b.newest - a.newest || b.page - a.page);
+  .flatMap((set) => set.chapters.map(([number, rows, version, newest, lastPage]) => (
+    { set: set.name, number, rows, version, newest, lastPage })))
+  .sort((a, b) => b.newest - a.newest || b.lastPage - a.lastPage);
 
 // Read the rows of so many more images, the newest first; `each` is called with the images of a
-// page, `lost` with a page and the name of its file where that is missing.
+// chapter, `lost` with a chapter and the name of its file where that is missing.
 async function readRows(most, each, lost) {
   let end = 0;
   for (let rows = 0; end < unread.length && rows < most; end += 1) rows += unread[end].rows;
-  await Promise.all(unread.slice(0, end).map((page) =>
-    load("rows", page.set, page.page, page.version).then(
-      (rows) => each(images(page.set, page.page, rows)),
-      (error) => lost(page, error.message),
+  await Promise.all(unread.slice(0, end).map((chapter) =>
+    load("chapter", chapter.set, chapter.number, chapter.version).then(
+      (lines) => each(images(chapter.set, lines)),
+      (error) => lost(chapter, error.message),
     )));
   unread.splice(0, end);
 }
@@ -137,12 +141,12 @@ async function readRows(most, each, lost) {
 // Whether no image that was not read yet can come before this one, in the order newest first.
 function isSettled({ time, page }) {
   const [next] = unread;
-  return !next || time > next.newest || (time === next.newest && page > next.page);
+  return !next || time > next.newest || (time === next.newest && page > next.lastPage);
 }
 
 const details = new Map(); // by page, promises; the page used last stands last
 const versions = new Map(
-  gallery.sets.flatMap((set) => set.pages.map(([page, , , tag]) => [`${set.name}/${page}`, tag])),
+  gallery.sets.flatMap((set) => set.pages.map(([page, tag]) => [`${set.name}/${page}`, tag])),
 );
 
 const hasDetails = (item) => details.has(`${item.set}/${item.page}`);

@@ -4,7 +4,7 @@ const PATIENCE = 120; // ms after a key, before the search is made
 const PART = 1000; // images that are read at first, and whenever the end of those comes near
 const AHEAD = 300; // images that are there beyond those in view
 const all = [];
-let total = gallery.sets.flatMap((set) => set.pages).reduce((sum, [, rows]) => sum + rows, 0);
+let total = gallery.sets.flatMap((set) => set.chapters).reduce((sum, [, rows]) => sum + rows, 0);
 let loaded = false; // whether all of them were read
 let reading = null;
 const missingFiles = [];
@@ -106,9 +106,9 @@ function come(items) {
   drawn = performance.now();
 }
 
-function lose(page, name) {
+function lose(chapter, name) {
   missingFiles.push(name);
-  total -= page.rows;
+  total -= chapter.rows;
 }
 
 function sayMissing() {

@@ -40,7 +40,7 @@ const pickFor = (item) => ({
   partition: dayOf(item),
   take: item.take,
   output: item.output,
-  image_sha256: item.digest,
+  image_sha256: hexOf(item.digest),
   note: "",
 });
 
@@ -60,7 +60,8 @@ function stateOf(item) {
   const pick = pickOfItem(item);
   if (!pick) return "";
   if (dayOf(item) && !pick.partition) return "chosen"; // every day has another image
-  return pick.image_sha256 && item.digest && pick.image_sha256 !== item.digest ? "stale" : "chosen";
+  const digest = hexOf(item.digest);
+  return pick.image_sha256 && digest && pick.image_sha256 !== digest ? "stale" : "chosen";
 }
 
 const groupOfItem = (item) => [item.set, dayOf(item), item.name].join("\n");
@@ -85,7 +86,7 @@ function pick(items, on) {
     const place = placeIn(item);
     if (on) {
       const before = set.now.get(place);
-      set.now.set(place, { ...pickFor(item), ...before, image_sha256: item.digest });
+      set.now.set(place, { ...pickFor(item), ...before, image_sha256: hexOf(item.digest) });
     } else {
       set.now.delete(place);
     }
