@@ -8,7 +8,7 @@ what makes "unchanged is free" and "paid once" decidable.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -48,6 +48,57 @@ def fingerprint(
     if day:
         cause["day"] = day
     return hashlib.sha256(canonical_json(cause)).hexdigest()
+
+
+class Fingerprints:
+    """The fingerprints of inputs that differ in a few values: each as ``fingerprint`` gives it.
+
+    The canonical form of the others is made once, in pieces between which those values are put.
+    """
+
+    __slots__ = ("_end", "_varying", "_version")
+
+    def __init__(
+        self, version: str, effective_input: Mapping[str, JsonValue], varying: Collection[str]
+    ) -> None:
+        """``varying`` are the names of those values; the input has each of them."""
+        self._varying: list[tuple[str, bytes]] = []
+        """Each with what stands before its value."""
+        run: dict[str, JsonValue] = {}
+        for name in sorted(effective_input, key=_in_order):
+            if name in varying:
+                before = canonical_json({**run, name: ""})[1:-3]
+                self._varying.append((name, b"," + before if self._varying else before))
+                run = {}
+            else:
+                run[name] = effective_input[name]
+        rest = canonical_json(run)[1:-1]
+        self._end = (b"," if rest and self._varying else b"") + rest + b"}"
+        self._version = b"," + canonical_json({"version": version})[1:]
+
+    def find(self, values: Mapping[str, JsonValue], *, take: int = 1, day: str = "") -> str:
+        """The fingerprint of the input with these values, one for each varying name."""
+        parts = [b'{"day":', _canonical(day), b","] if day else [b"{"]
+        parts.append(b'"input":{')
+        for name, before in self._varying:
+            parts += before, _canonical(values[name])
+        parts.append(self._end)
+        if take > 1:
+            parts.append(b',"take":%d' % take)
+        parts.append(self._version)
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _in_order(name: str) -> bytes:
+    """Sorts names as RFC 8785 does, by the units of UTF-16."""
+    return name.encode("utf-16-be", "surrogatepass")
+
+
+def _canonical(value: JsonValue) -> bytes:
+    """The RFC 8785 form of any value."""
+    if type(value) is str:
+        return _ENCODER.encode(value).encode()
+    return canonical_json({"": value})[len(b'{"":') : -1]
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:

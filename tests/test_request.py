@@ -1,13 +1,14 @@
 """The fingerprint of a request: the RFC 8785 form of its cause, whoever writes it."""
 
 import hashlib
+from typing import Any
 
 import pytest
 import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flux_pipeline.request import canonical_json, fingerprint
+from flux_pipeline.request import Fingerprints, canonical_json, fingerprint
 
 WHOLE = st.integers(-(2**53) + 1, 2**53 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
@@ -39,3 +40,16 @@ def test_a_fingerprint_made_before_takes_and_days_stays_as_it_was() -> None:
     cause = rfc8785.dumps({"version": "f" * 64, "input": values})
     assert fingerprint("f" * 64, values) == hashlib.sha256(cause).hexdigest()
     assert len({fingerprint("f" * 64, values, take=take) for take in (1, 2)}) == 2
+
+
+@given(st.dictionaries(TEXTS, JSON, min_size=1, max_size=6), st.data())
+def test_fingerprints_with_a_few_values_put_in_are_those_of_the_whole_inputs(
+    values: dict[str, Any], data: st.DataObject
+) -> None:
+    names = data.draw(st.sets(st.sampled_from(sorted(values)), max_size=3))
+    other = {name: data.draw(TEXTS | WHOLE) for name in names}
+    more = data.draw(
+        st.sampled_from([{}, {"take": 2}, {"day": "2026-11-02"}, {"take": 3, "day": "d"}])
+    )
+    found = Fingerprints("f" * 64, values, names).find(other, **more)
+    assert found == fingerprint("f" * 64, {**values, **other}, **more)

@@ -12,12 +12,14 @@ from flux_pipeline.models.catalog import (
     measured_usd,
     shared_input,
 )
+from flux_pipeline.models.request_form import RequestForm
 
 __all__ = [
     "BUILT_IN",
     "Catalog",
     "Model",
     "ModelInput",
+    "RequestForm",
     "build_request",
     "effective_input",
     "find_model",

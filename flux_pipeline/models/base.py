@@ -9,9 +9,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from flux_pipeline.models.price import Price
@@ -179,6 +180,9 @@ class Model(ABC):
     """The smallest and the largest seed."""
     secrets: frozenset[str] = frozenset()
     """Inputs that hold a key, which is named by its environment variable."""
+    free_inputs: frozenset[str] = frozenset({"prompt", "seed"})
+    """Prompt and seed, where they stand for themselves: no rule, price, size or warning looks at
+    them together with another input. Requests that differ in them alone share the rest."""
 
     @abstractmethod
     def validate(self, values: Mapping[str, Any]) -> ModelInput:
@@ -186,6 +190,14 @@ class Model(ABC):
 
         Raises:
             pydantic.ValidationError: With every mistake.
+        """
+
+    @abstractmethod
+    def validate_one(self, name: str, value: Any) -> Any:
+        """The value of one input, as ``validate`` gives it.
+
+        Raises:
+            pydantic.ValidationError: With every mistake in it.
         """
 
     @abstractmethod
@@ -235,6 +247,7 @@ class Model(ABC):
 class TypedInput(BaseModel):
     """An input with rules of its own in Python, checked before anything is paid.
 
+    No rule looks at ``prompt`` or ``seed`` together with another field (``Model.free_inputs``).
     Frozen; unknown fields are refused, because the provider drops them silently and charges. Only
     fields that were given are sent; the provider fills in the rest.
     """
@@ -317,10 +330,21 @@ class TypedModel(Model):
         """See ``Model.validate``."""
         return self.input_type.model_validate(values)
 
+    def validate_one(self, name: str, value: Any) -> Any:
+        """See ``Model.validate_one``."""
+        return _adapter(self.input_type, name).validator.validate_python(value)
+
     def json_schema(self) -> dict[str, Any]:
         """See ``Model.json_schema``."""
         properties: dict[str, Any] = self.input_type.model_json_schema()["properties"]
         return properties
+
+
+@cache
+def _adapter(input_type: type[TypedInput], name: str) -> TypeAdapter[Any]:
+    info = input_type.model_fields[name]
+    kind: Any = Annotated[info.annotation, info]
+    return TypeAdapter(kind)
 
 
 def estimate_tokens(text: str) -> int:

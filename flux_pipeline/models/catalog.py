@@ -15,14 +15,8 @@ from pydantic import ValidationError
 from flux_pipeline.models import flux_schnell_lora
 from flux_pipeline.models.base import Model, ModelInput
 from flux_pipeline.models.price import Price
-from flux_pipeline.request import (
-    OFFICIAL,
-    InputPicture,
-    JsonValue,
-    Request,
-    Source,
-    fingerprint,
-)
+from flux_pipeline.models.request_form import RequestForm
+from flux_pipeline.request import InputPicture, JsonValue, Request, Source, fingerprint
 
 FOLDER = "models"
 """The folder of contracts within a folder of prompt sets."""
@@ -139,37 +133,9 @@ def build_request(
     ``pictures`` are those that the values name by their hash. Of a model without a seed the take
     and the ``day`` count too: nothing else tells them apart.
     """
-    width, height = values.size
-    chosen = version or model.version
-    effective = values.effective()
-    sent = values.sent()
-    is_official = chosen == OFFICIAL
-    return Request(
-        model=model.name,
-        version=chosen,
-        input=sent,
-        request_sha256=fingerprint(
-            model.name if is_official else chosen,
-            effective,
-            take=1 if model.takes_seed else source.take,
-            day="" if model.takes_seed else day,
-        ),
-        outputs=values.outputs,
-        width=width,
-        height=height,
-        image_format=values.image_format,
-        aspect_ratio=values.shape,
-        cost_usd=model.price.estimate(
-            effective, outputs=values.outputs, size=values.size, pictures=pictures
-        ),
-        source=source,
-        pictures=tuple(pictures),
-        defaults=model.recorded_defaults,
-        price=model.recorded_price,
-        seed_input=model.seed_input,
-        secret_inputs=tuple(sorted(model.secrets & sent.keys())),
-        weights=" ".join(str(effective[name]) for name in model.weights if effective.get(name)),
-    )
+    form = RequestForm(model, values, version=version, pictures=pictures)
+    given = values.sent()
+    return form.request({name: given[name] for name in form.names}, source, day=day)
 
 
 def effective_input(request: Request) -> Mapping[str, JsonValue]:

@@ -55,6 +55,7 @@ def build_model(contract: Contract) -> "ContractModel":
         secrets=frozenset(
             name for name, spec in contract.inputs.items() if spec.format == "password"
         ),
+        free_inputs=_free_inputs(contract),
         contract=contract,
         validator=_validator(adapters, contract),
         adapters=adapters,
@@ -68,6 +69,17 @@ def _seed_range(seed: InputSpec | None) -> tuple[int, int]:
     low = max(0, int(seed.minimum)) if seed.minimum is not None else 0
     high = int(seed.maximum) if seed.maximum is not None else _LARGEST_SEED
     return low, max(low, high)
+
+
+def _free_inputs(contract: Contract) -> frozenset[str]:
+    """See ``Model.free_inputs``: the seed, and a prompt that is a text and nothing else."""
+    by = contract.price.usd_per_image_by
+    roles = [contract.count, contract.format, contract.width, contract.height]
+    roles += [contract.aspect_ratio, by.input if by else None, *contract.weights]
+    prompt, free = contract.inputs.get("prompt"), {contract.seed or ""}
+    if prompt and prompt.type == "string" and not (prompt.enum or prompt.format):
+        free |= {"prompt"} - {*roles}
+    return frozenset(free) - {""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +108,10 @@ class ContractModel(Model):
     def validate(self, values: Mapping[str, Any]) -> "ContractInput":
         """See ``Model.validate``."""
         return ContractInput(self, self.validator.validate_python(dict(values)))
+
+    def validate_one(self, name: str, value: Any) -> Any:
+        """See ``Model.validate_one``."""
+        return self.adapters[name].validator.validate_python(value)
 
     def json_schema(self) -> dict[str, Any]:
         """See ``Model.json_schema``."""
@@ -153,7 +169,9 @@ class ContractInput:
         choices = contract.inputs[contract.aspect_ratio].enum or ()
         if self.given.keys() & self.model.pictures.keys() and _AS_THE_INPUT not in choices:
             return ""
-        if any(isinstance(value, str) and _SIZE.fullmatch(value) for value in self.given.values()):
+        free = self.model.free_inputs
+        others = (value for name, value in self.given.items() if name not in free)
+        if any(isinstance(value, str) and _SIZE.fullmatch(value) for value in others):
             return ""
         chosen = str(self._value(contract.aspect_ratio))
         return chosen if _RATIO.fullmatch(chosen) else ""

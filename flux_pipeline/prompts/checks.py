@@ -7,18 +7,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from flux_pipeline.errors import Problems
-from flux_pipeline.models import Model, ModelInput
+from flux_pipeline.models import Model
 from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.chain import Sources
-from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes, comparable_input
-from flux_pipeline.prompts.expansion import (
-    CheckedInput,
-    Entry,
-    Expansion,
-    PassOver,
-    SeedRule,
-    Variant,
-)
+from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes
+from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, SeedRule, Variant
+from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.skipped_rows import SkippedRows
 from flux_pipeline.prompts.validation import validate_input
 from flux_pipeline.redaction import looks_secret
@@ -94,16 +88,17 @@ class Check:
         What is wrong with the set as a whole is known only at the end.
         """
         report = self.report
+        inputs = InputChecker(self.expansion, report.problems, self.day, self._skipped)
         for entry, variant in self._variants():
             is_asked = self._is_asked(variant)
             checked = None
             if is_asked:
-                checked = self._checked_input(entry, variant)
+                checked = inputs.check(entry, variant)
                 if checked is None and entry.skips_bad_rows:
                     continue  # it is no prompt of the set: no partition is named after it
             self._count(entry, variant.name)
             if checked is not None:
-                self._look_at(entry, variant, checked.values)
+                self._look_at(entry, variant, checked)
                 yield entry, variant, checked
         report.count = len(self._names)
         if finder := DuplicateFinder(self._names, self._inputs):
@@ -140,11 +135,6 @@ class Check:
     def _is_asked(self, variant: Variant) -> bool:
         return self.is_selected is None or self.is_selected(variant.name, variant.stable_name)
 
-    def _checked_input(self, entry: Entry, variant: Variant) -> CheckedInput | None:
-        return self.expansion.checked_input(
-            entry, variant, self.day, self.report.problems, self._skipped
-        )
-
     def _count(self, entry: Entry, name: str) -> None:
         self._usable.add(entry.key)
         self._names.add(name)
@@ -154,41 +144,46 @@ class Check:
         if len(self.report.names) < self.max_names:
             self.report.names.append(name)
 
-    def _look_at(self, entry: Entry, variant: Variant, values: ModelInput) -> None:
-        report = self.report
-        report.outputs = max(report.outputs, values.outputs)
-        self._inputs.add(comparable_input(variant.model, values))
-        for name, message in find_warnings(variant.model, values):
+    def _look_at(self, entry: Entry, variant: Variant, checked: CheckedInput) -> None:
+        form, report = checked.form, self.report
+        report.outputs = max(report.outputs, form.outputs)
+        self._inputs.add(checked.comparable())
+        for name, message in form.warnings:
             self.expansion.add_to_input(report.warnings, entry, variant, name, message)
-        if entry.seed is SeedRule.GIVEN and values.seed is not None and entry.takes > 1:
-            self._check_last_seed(entry, variant, values)
+        for message in find_warnings(variant.model, checked.prompt):
+            self.expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
+        if entry.seed is SeedRule.GIVEN and entry.takes > 1 and checked.seed is not None:
+            self._check_last_seed(entry, variant, checked)
 
-    def _check_last_seed(self, entry: Entry, variant: Variant, values: ModelInput) -> None:
+    def _check_last_seed(self, entry: Entry, variant: Variant, checked: CheckedInput) -> None:
         def add(_keys: tuple[str, ...], message: str) -> None:
             message = f"in take {entry.takes}, {message}"
-            name = variant.model.seed_input
             self.expansion.add_to_input(self.report.problems, entry, variant, name, message)
 
-        last = {**values.sent(), variant.model.seed_input: (values.seed or 0) + entry.takes - 1}
-        validate_input(variant.model, last, add)
+        name = variant.model.seed_input
+        last = (checked.seed or 0) + entry.takes - 1
+        validate_input(
+            variant.model, {**checked.form.values.sent(), **checked.free, name: last}, add
+        )
 
     def _add_duplicates(self, finder: DuplicateFinder) -> None:
         # What is wrong with a row was reported by the first pass.
         expansion, report, ignored = self.expansion, self.report, Problems()
+        inputs = InputChecker(expansion, ignored, self.day)
         for entry, variant in expansion.variants(
             ignored, sources=self.sources, max_rows=self.max_rows
         ):
             is_asked = self._is_asked(variant)
             checked = None
             if is_asked:
-                checked = expansion.checked_input(entry, variant, self.day, ignored)
+                checked = inputs.check(entry, variant)
                 if checked is None and entry.skips_bad_rows:
                     continue
             if message := finder.find_same_name(variant):
                 expansion.add_to_name(report.problems, entry, variant, message)
             if checked is None:
                 continue
-            if message := finder.find_same_input(variant, checked.values, entry.seed):
+            if message := finder.find_same_input(variant, checked, entry.seed):
                 expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
 
     def _refuse_tables_without_good_rows(self) -> None:
@@ -200,21 +195,18 @@ class Check:
                 self.report.problems.add_all(self._skipped.warnings().as_tuple())
 
 
-def find_warnings(model: Model, values: ModelInput) -> Iterator[tuple[str, str]]:
-    """Pairs of input and warning for one prompt; no warning holds the prompt's text."""
-    yield from values.warnings()
-    text = values.prompt
+def find_warnings(model: Model, text: str) -> Iterator[str]:
+    """Warnings about the text of one prompt; none holds that text."""
     found = None if text.isascii() else _INVISIBLE.search(text)
     if found is not None:
         code = f"U+{ord(found[0]):04X} {unicodedata.name(found[0], '')}".strip()
-        yield "prompt", f"holds an invisible character at character {found.start() + 1}: {code}"
+        yield f"holds an invisible character at character {found.start() + 1}: {code}"
     if looks_secret(text):
-        yield "prompt", "seems to hold a key or token; it would be sent and stored with the image"
+        yield "seems to hold a key or token; it would be sent and stored with the image"
     # A token has one character at least, so that short texts need no count.
     limit = model.prompt_tokens
     if limit and len(text) > limit and (n := estimate_tokens(text)) > limit:
-        message = (
+        yield (
             f"has about {n} tokens (estimated without a tokenizer); the model reads "
             f"{limit} and cuts off the rest"
         )
-        yield "prompt", message

@@ -4,15 +4,12 @@ The first pass keeps one 64-bit hash a prompt. Only prompts whose hash comes aga
 full, in a second pass.
 """
 
-import json
-import unicodedata
 from array import array
 from collections.abc import Hashable
 from itertools import pairwise
 
-from flux_pipeline.models import Model, ModelInput
-from flux_pipeline.models.signed_url import comparable_url
 from flux_pipeline.prompts.expansion import SeedRule, Variant
+from flux_pipeline.prompts.inputs import CheckedInput
 
 MAX_DUPLICATES_HELD = 10_000
 """More than anybody reads; a table of nothing but pairs must not fill the memory."""
@@ -66,38 +63,20 @@ class DuplicateFinder:
         first = self._first_of_name[variant.name]
         return f"an earlier prompt{first} is named {variant.name} too: change one of the keys"
 
-    def find_same_input(self, variant: Variant, values: ModelInput, seed: SeedRule) -> str | None:
+    def find_same_input(
+        self, variant: Variant, checked: CheckedInput, seed: SeedRule
+    ) -> str | None:
         """The message for a prompt that asks for the same as an earlier one; None for the first."""
-        comparable = comparable_input(variant.model, values)
+        comparable = checked.comparable()
         if hash(comparable) not in self._repeated_inputs:
             return None
         if comparable not in self._first_of_input:
             if len(self._first_of_input) < MAX_DUPLICATES_HELD:
-                self._first_of_input[comparable] = (variant.name, values.prompt)
+                self._first_of_input[comparable] = (variant.name, checked.prompt)
             return None
         first, prompt = self._first_of_input[comparable]
-        if prompt != values.prompt:
+        if prompt != checked.prompt:
             return f"differs from {first} only in how accents are encoded (NFC and NFD)"
         if seed is SeedRule.DERIVED and variant.model.takes_seed:
             return f"is the same as {first}: each is made, with a seed of its own"
         return f"is the same request as {first}: made and paid once"
-
-
-def comparable_input(model: Model, values: ModelInput) -> Hashable:
-    """Every input of a prompt, with accents in one encoding: equal where two prompts look alike.
-
-    Of an address that was signed, the signature doesn't count.
-    """
-    given = values.values()
-    changed: dict[str, object] = {}
-    if not values.prompt.isascii():
-        changed["prompt"] = unicodedata.normalize("NFC", values.prompt)
-    for name in model.address_fields:
-        address = given.get(name)
-        if isinstance(address, str) and "?" in address:
-            changed[name] = comparable_url(address)
-    if changed:
-        given = {**given, **changed}
-    if model.takes_lists:
-        return model.name, json.dumps(given, sort_keys=True)
-    return (model.name, *given.values())

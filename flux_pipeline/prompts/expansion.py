@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from flux_pipeline.errors import Problems
-from flux_pipeline.models import Model, ModelInput
-from flux_pipeline.prompts.chain import Each, SourcePicture, Sources, is_planned
+from flux_pipeline.models import Model
+from flux_pipeline.prompts.chain import Each, SourcePicture, Sources
 from flux_pipeline.prompts.names import (
     MAX_KEY_CHARACTERS,
     MAX_NAME_CHARACTERS,
@@ -23,14 +23,10 @@ from flux_pipeline.prompts.names import (
     join_name,
     name_part,
 )
-from flux_pipeline.prompts.picture_files import read_picture
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
 from flux_pipeline.prompts.tables import AFTER, BEFORE, IsAsked, Row, Table
 from flux_pipeline.prompts.templates import Template, TemplateList
-from flux_pipeline.prompts.validation import OnProblem, validate_input
 from flux_pipeline.prompts.yaml_document import Document
-from flux_pipeline.request import InputPicture
-from flux_pipeline.text import quoted
 
 MODEL = "model"
 """The matrix variable that compares models, where no placeholder uses it."""
@@ -84,14 +80,6 @@ class Variant(NamedTuple):
             return f" (for {'-'.join(part.readable for part in self.source.name_parts)})"
         values = ", ".join(f"{name}: {value}" for name, value in self.variables.items())
         return f" (with {values})" if values else ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedInput:
-    """The input of one prompt, checked, and the pictures that it names."""
-
-    values: ModelInput
-    pictures: tuple[InputPicture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +160,18 @@ class Entry:
                 return name, join_name(self.key, *[each.stable for each in parts])
         return name, ""
 
-    def inputs(self, variant: Variant, day: str) -> dict[str, Any]:
-        """The model's inputs of one variant, not yet checked; ``day`` is its date or empty."""
+    def rendered(self, variant: Variant, day: str) -> dict[str, str | list[str]]:
+        """The model's inputs with placeholders, filled in; ``day`` is a variant's date or empty."""
         if not self.templates:
-            return dict(self.constants)
+            return {}
         values = {**variant.variables, DATE: day} if day else variant.variables
         if variant.source is not None:
             values = defaultdict(str, values)  # an input that the source was made without is blank
         rendered = {name: template.render(values) for name, template in self.templates.items()}
         if self.blank == "empty":
             # An optional input that its row leaves blank is one that isn't given.
-            rendered = {n: text for n, text in rendered.items() if n == "prompt" or _is_given(text)}
-        return {**self.constants, **rendered}
+            return {n: text for n, text in rendered.items() if n == "prompt" or _is_given(text)}
+        return rendered
 
     def _model(self, name: str | None) -> Model:
         return next((each for each in self.models if each.name == name), self.models[0])
@@ -370,80 +358,6 @@ class Expansion:
             notes = RowNotes(problems, counted, entry, self.path_of(entry))
             for variant in entry.variants(notes, given, max_rows=max_rows, pass_over=pass_over):
                 yield entry, variant
-
-    def checked_input(
-        self,
-        entry: Entry,
-        variant: Variant,
-        day: str,
-        problems: Problems,
-        skipped: SkippedRows | None = None,
-    ) -> CheckedInput | None:
-        """The model's input of one variant; None after adding what is wrong with it.
-
-        What is wrong with a row that is skipped by choice goes to ``skipped``.
-        """
-        row = variant.row
-        if row is not None and entry.blank == "error" and (blank := entry.blank_columns(row)):
-            message = (
-                f"row {row.number}: {' and '.join(blank)} {'is' if len(blank) == 1 else 'are'} "
-                "blank: fill in, or write blank: skip or blank: empty for this prompt"
-            )
-            notes = RowNotes(problems, skipped or SkippedRows(), entry, self.path_of(entry))
-            notes.add_bad(row.line, message)
-            return None
-
-        def add(keys: tuple[str, ...], message: str) -> None:
-            if row is not None and entry.skips_bad_rows and keys[0] in entry.templates:
-                where = f"row {row.number}: {keys[0]}: {message}"
-                notes = RowNotes(problems, skipped or SkippedRows(), entry, self.path_of(entry))
-                notes.add_bad(row.line, where)
-            else:
-                self.add_to_input(problems, entry, variant, keys[0], message)
-
-        given = entry.inputs(variant, day)
-        pictures: tuple[InputPicture, ...] = ()
-        if not variant.model.pictures.keys().isdisjoint(given):
-            read = self._read_pictures(variant, given, add)
-            if read is None:
-                return None
-            given, pictures = read
-        if variant.source is not None and is_planned(variant.source.picture):
-            # Also where only its text is used: what follows waits for the picture.
-            pictures = tuple(dict.fromkeys([*pictures, variant.source.picture]))
-        values = validate_input(variant.model, given, add)
-        return None if values is None else CheckedInput(values, pictures)
-
-    def _read_pictures(
-        self, variant: Variant, given: dict[str, Any], on_problem: OnProblem
-    ) -> tuple[dict[str, Any], tuple[InputPicture, ...]] | None:
-        """The inputs with each file named by its checksum, and the pictures; None if one is bad."""
-        found: dict[str, InputPicture] = {}
-        read: dict[str, Any] = {}
-        is_right = True
-        source = variant.source.picture if variant.source else None
-        for name in variant.model.pictures.keys() & given.keys():
-            values = given[name] if isinstance(given[name], list) else [given[name]]
-            references = []
-            for value in values:
-                if not isinstance(value, str) or value.startswith("https://"):
-                    references.append(value)
-                    continue
-                if source is not None and value == source.reference:
-                    found[source.sha256] = source
-                    references.append(value)
-                    continue
-                try:
-                    picture = read_picture(self.folder, value)
-                except ValueError as error:
-                    on_problem((name,), f"{quoted(value)} {error}")
-                    is_right = False
-                    continue
-                found[picture.sha256] = picture
-                references.append(picture.reference)
-            if references:
-                read[name] = references if isinstance(given[name], list) else references[0]
-        return ({**given, **read}, tuple(found.values())) if is_right else None
 
     def path_of(self, entry: Entry) -> str:
         """The file that an entry's prompts stand in: its table, or the set's own."""

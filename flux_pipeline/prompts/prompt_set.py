@@ -12,18 +12,12 @@ from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
-from flux_pipeline.models import Model, build_request
+from flux_pipeline.models import Model
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checked_partitions import Checked, CheckedPartitions, Collector
 from flux_pipeline.prompts.checks import Check, IsSelected
-from flux_pipeline.prompts.expansion import (
-    CheckedInput,
-    Entry,
-    Expansion,
-    PassOver,
-    SeedRule,
-    Variant,
-)
+from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, SeedRule, Variant
+from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.publication import Choice, Publication
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
 from flux_pipeline.request import Request, Source
@@ -257,9 +251,10 @@ class PromptSet:
         day = made.source.partition if isinstance(self.partitions, ByDay) else ""
         name = made.source.prompt_set
         sources = Sources({name: _Single(made)}, None, lookup)
+        inputs = InputChecker(self.expansion, problems, day)
         for entry, variant in self.expansion.variants(problems, sources=sources):
             if entry.each is not None and entry.each.prompt_set == name:
-                checked = self.expansion.checked_input(entry, variant, day, problems)
+                checked = inputs.check(entry, variant)
                 if checked is not None:
                     yield from self._takes(entry, variant, checked, day)
         problems.raise_if_any()
@@ -290,10 +285,11 @@ class PromptSet:
 
         for day in selection.days:
             sources = self._sources(selection, day, lookup)
+            inputs = InputChecker(self.expansion, problems, day)
             expanded = self.expansion.variants(problems, sources=sources, pass_over=pass_over)
             for entry, variant in expanded if known is None else known:
                 if is_asked is None or is_asked(variant.name, variant.stable_name):
-                    checked = self.expansion.checked_input(entry, variant, day, problems)
+                    checked = inputs.check(entry, variant)
                     if checked is not None:
                         for request in self._takes(entry, variant, checked, day):
                             yield request, variant.variables
@@ -303,26 +299,25 @@ class PromptSet:
     def _takes(
         self, entry: Entry, variant: Variant, checked: CheckedInput, day: str
     ) -> Iterator[Request]:
-        name, model, values = variant.name, variant.model, checked.values
-        stable = variant.stable_name
+        name, model, stable = variant.name, variant.model, variant.stable_name
         partition = partition_of(self.partitions, variant, day)
         if self.follows is not None and variant.source is not None:
             partition = variant.source.request.source.partition
+        is_seeded = model.takes_seed and entry.seed is not SeedRule.NONE
         version = self.version if model is self.model else None
+        form = checked.form.requests(version, is_seeded=is_seeded)
+        # A seed of the table that its row leaves blank is none of its own.
+        first_seed = checked.seed if entry.seed is SeedRule.GIVEN else None
         for take in range(1, entry.takes + 1):
-            # A seed of the table that its row leaves blank is none of its own.
-            is_blank = entry.seed is SeedRule.GIVEN and values.seed is None
-            if not model.takes_seed or entry.seed is SeedRule.NONE:
-                seeded = values
-            elif is_blank or entry.seed is SeedRule.DERIVED:
-                seed = model.fit_seed(derived_seed(self.name, stable or name, take, day))
-                seeded = values.with_seed(seed)
-            else:
-                seeded = values.with_seed((values.seed or 0) + take - 1)
             source = Source(self.name, name, take, partition, self.path, self.config_sha256, stable)
-            yield build_request(
-                model, seeded, source, version=version, pictures=checked.pictures, day=day
-            )
+            free = checked.free
+            if is_seeded:
+                if first_seed is None:
+                    seed = model.fit_seed(derived_seed(self.name, stable or name, take, day))
+                else:
+                    seed = first_seed + take - 1
+                free = {**free, model.seed_input: seed}
+            yield form.request(free, source, day=day)
 
     def _checked(self, selection: Selection, *, with_warnings: bool) -> "_Checked":
         """Check the selection, unless that was done before; without warnings among others too."""

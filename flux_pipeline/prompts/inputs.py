@@ -1,0 +1,249 @@
+"""Checks the inputs of prompts; what differs in prompt and seed alone is checked once.
+
+A table's rows mostly differ in the text of their prompt. So their other inputs are validated, and
+their pictures read, with the first of them, and of the others only the prompt and the seed.
+"""
+
+import json
+import unicodedata
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from flux_pipeline.errors import Problems
+from flux_pipeline.models import Model, ModelInput, RequestForm
+from flux_pipeline.models.signed_url import comparable_url
+from flux_pipeline.prompts.chain import is_planned
+from flux_pipeline.prompts.expansion import Entry, Expansion, RowNotes, Variant
+from flux_pipeline.prompts.picture_files import read_picture
+from flux_pipeline.prompts.skipped_rows import SkippedRows
+from flux_pipeline.prompts.tables import Row
+from flux_pipeline.prompts.validation import OnProblem, validate_input
+from flux_pipeline.request import InputPicture
+from flux_pipeline.text import quoted
+
+_MOST_FORMS = 1_000
+"""Forms that are kept, some 4 KB each; a table with a picture of its own in each row has a form a
+row, and none of them comes again."""
+
+
+class CheckedInput(NamedTuple):
+    """The input of one prompt, checked."""
+
+    form: "InputForm"
+    free: Mapping[str, Any]
+    """Those of the model's ``free_inputs`` that are given: its prompt and its seed."""
+
+    @property
+    def prompt(self) -> str:
+        """What the image shows; empty for a model without prompts."""
+        text: str = self.free.get("prompt", self.form.values.prompt)
+        return text
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the file or of the row; None where none is given."""
+        seed = self.free.get(self.form.model.seed_input)
+        return seed if isinstance(seed, int) else None
+
+    def comparable(self) -> Hashable:
+        """Equal where two prompts look alike: accents count in one encoding, signatures not."""
+        free = {**self.form.unset, **self.free}
+        prompt = self.prompt
+        if not prompt.isascii() and "prompt" in free:
+            free["prompt"] = unicodedata.normalize("NFC", prompt)
+        return self.form.comparable, *free.values()
+
+
+@dataclass(slots=True)
+class InputForm:
+    """Checked inputs, whatever their prompt and seed are: what many prompts have in common."""
+
+    model: Model
+    values: ModelInput
+    """Those of the first prompt."""
+    pictures: tuple[InputPicture, ...]
+    unset: Mapping[str, Any] = field(init=False)
+    """What the free inputs are where they are not given, in one order."""
+    comparable: str = field(init=False)
+    """The other inputs: equal where two prompts look alike."""
+    outputs: int = field(init=False)
+    """Images that each request asks for."""
+    warnings: tuple[tuple[str, str], ...] = field(init=False)
+    """Pairs of input and message; none is about a prompt's text."""
+    _requests: dict[tuple[str | None, bool], RequestForm] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = self.values.values()
+        self.unset = {name: values.get(name) for name in sorted(self.model.free_inputs)}
+        others = {name: value for name, value in values.items() if name not in self.unset}
+        self.comparable = _comparable(self.model, others)
+        self.outputs = self.values.outputs
+        self.warnings = tuple(self.values.warnings())
+
+    def requests(self, version: str | None, *, is_seeded: bool) -> RequestForm:
+        """The form of their requests, each with a seed or without; see ``RequestForm``."""
+        found = self._requests.get((version, is_seeded))
+        if found is None:
+            values = self.values.with_seed(0) if is_seeded else self.values
+            found = RequestForm(self.model, values, version=version, pictures=self.pictures)
+            self._requests[version, is_seeded] = found
+        return found
+
+
+@dataclass(slots=True)
+class InputChecker:
+    """Checks the inputs of one pass over a set's prompts, and reports what is wrong with them."""
+
+    expansion: Expansion
+    problems: Problems
+    day: str = ""
+    """YYYY-MM-DD where partitions are days, else empty."""
+    skipped: SkippedRows = field(default_factory=SkippedRows)
+    """Gets what is wrong with rows that are skipped by choice."""
+    _forms: dict[Hashable, InputForm] = field(default_factory=dict)
+    _shared: "_Shared | None" = None
+
+    def check(self, entry: Entry, variant: Variant) -> CheckedInput | None:
+        """The model's input of one variant; None after adding what is wrong with it."""
+        row, model = variant.row, variant.model
+        if row is not None and entry.blank == "error" and self._is_refused_as_blank(entry, row):
+            return None
+        rendered = entry.rendered(variant, self.day)
+        if variant.source is not None:
+            # What is made for a picture shares nothing: each has another one.
+            return self._check_whole(entry, variant, rendered)
+        key = self._key(entry, model, rendered)
+        form = self._forms.get(key)
+        if form is None:
+            checked = self._check_whole(entry, variant, rendered)
+            if checked is not None:
+                if len(self._forms) == _MOST_FORMS:
+                    self._forms.clear()
+                self._forms[key] = checked.form
+            return checked
+        given = {**entry.constants, **rendered}
+        try:
+            free = {
+                name: model.validate_one(name, given[name]) for name in form.unset if name in given
+            }
+        except ValidationError:
+            return self._check_whole(entry, variant, rendered)  # it finds the same, and tells it
+        return CheckedInput(form, free)
+
+    def _is_refused_as_blank(self, entry: Entry, row: Row) -> bool:
+        if all(map(str.strip, row.values.values())) or not (blank := entry.blank_columns(row)):
+            return False
+        message = (
+            f"row {row.number}: {' and '.join(blank)} {'is' if len(blank) == 1 else 'are'} "
+            "blank: fill in, or write blank: skip or blank: empty for this prompt"
+        )
+        self._notes(entry).add_bad(row.line, message)
+        return True
+
+    def _key(self, entry: Entry, model: Model, rendered: Mapping[str, Any]) -> Hashable:
+        """The same for prompts of which the same inputs are given, all but the free ones alike."""
+        shared = self._shared
+        if shared is None or shared.entry is not entry or shared.model is not model:
+            shared = self._shared = _shared(entry, model)
+        # By their letters: 1, 1.0 and True are equal, and not the same input.
+        others = repr([rendered.get(name) for name in shared.varying]) if shared.varying else ""
+        free = [name for name in model.free_inputs if name in rendered]
+        return shared.constants, others, *free
+
+    def _check_whole(
+        self, entry: Entry, variant: Variant, rendered: Mapping[str, Any]
+    ) -> CheckedInput | None:
+        """As ``check``, of every input."""
+        row, model = variant.row, variant.model
+
+        def add(keys: tuple[str, ...], message: str) -> None:
+            if row is not None and entry.skips_bad_rows and keys[0] in entry.templates:
+                where = f"row {row.number}: {keys[0]}: {message}"
+                self._notes(entry).add_bad(row.line, where)
+            else:
+                self.expansion.add_to_input(self.problems, entry, variant, keys[0], message)
+
+        given: Mapping[str, Any] = {**entry.constants, **rendered}
+        pictures: tuple[InputPicture, ...] = ()
+        if not model.pictures.keys().isdisjoint(given):
+            read = self._read_pictures(variant, given, add)
+            if read is None:
+                return None
+            given, pictures = read
+        if variant.source is not None and is_planned(variant.source.picture):
+            # Also where only its text is used: what follows waits for the picture.
+            pictures = tuple(dict.fromkeys([*pictures, variant.source.picture]))
+        values = validate_input(model, given, add)
+        if values is None:
+            return None
+        sent = values.sent()
+        free = {name: sent[name] for name in model.free_inputs if name in sent}
+        return CheckedInput(InputForm(model, values, pictures), free)
+
+    def _read_pictures(
+        self, variant: Variant, given: Mapping[str, Any], on_problem: OnProblem
+    ) -> tuple[Mapping[str, Any], tuple[InputPicture, ...]] | None:
+        """The inputs with each file named by its checksum, and the pictures; None if one is bad."""
+        found: dict[str, InputPicture] = {}
+        read: dict[str, Any] = {}
+        is_right = True
+        source = variant.source.picture if variant.source else None
+        for name in variant.model.pictures.keys() & given.keys():
+            values = given[name] if isinstance(given[name], list) else [given[name]]
+            references = []
+            for value in values:
+                if not isinstance(value, str) or value.startswith("https://"):
+                    references.append(value)
+                    continue
+                if source is not None and value == source.reference:
+                    found[source.sha256] = source
+                    references.append(value)
+                    continue
+                try:
+                    picture = read_picture(self.expansion.folder, value)
+                except ValueError as error:
+                    on_problem((name,), f"{quoted(value)} {error}")
+                    is_right = False
+                    continue
+                found[picture.sha256] = picture
+                references.append(picture.reference)
+            if references:
+                read[name] = references if isinstance(given[name], list) else references[0]
+        return ({**given, **read}, tuple(found.values())) if is_right else None
+
+    def _notes(self, entry: Entry) -> RowNotes:
+        return RowNotes(self.problems, self.skipped, entry, self.expansion.path_of(entry))
+
+
+class _Shared(NamedTuple):
+    """What all prompts of an entry, made with one model, have in common."""
+
+    entry: Entry
+    model: Model
+    constants: str
+    """The model and the inputs without placeholders, by their letters; of free ones the names."""
+    varying: tuple[str, ...]
+    """The inputs with placeholders, without the free ones."""
+
+
+def _shared(entry: Entry, model: Model) -> _Shared:
+    free = model.free_inputs
+    constants = [name if name in free else (name, value) for name, value in entry.constants.items()]
+    varying = tuple(name for name in entry.templates if name not in free)
+    return _Shared(entry, model, repr((model.name, constants)), varying)
+
+
+def _comparable(model: Model, given: Mapping[str, Any]) -> str:
+    """All inputs but the free ones, as ``CheckedInput.comparable`` takes them."""
+    compared = dict(given)
+    prompt = compared.get("prompt")
+    if isinstance(prompt, str):
+        compared["prompt"] = unicodedata.normalize("NFC", prompt)
+    for name in model.address_fields:
+        address = given.get(name)
+        if isinstance(address, str) and "?" in address:
+            compared[name] = comparable_url(address)
+    return json.dumps([model.name, compared], sort_keys=True)
