@@ -34,7 +34,7 @@ from flux_pipeline.iteration import map_ahead
 from flux_pipeline.lineage.arrays import array_of, flags_of, numbers_of
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
-from flux_pipeline.lineage.table import is_any_of
+from flux_pipeline.lineage.table import is_any_of, sorted_distinct
 from flux_pipeline.store.base import Store
 
 ASKED = "asked/"
@@ -94,7 +94,7 @@ class AskedRequests:
     def fingerprints(self) -> Fingerprints:
         """The beginnings of all their fingerprints, sorted."""
         found = (np.frombuffer(each, np.uint64) for each in self.partitions.values() if each)
-        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+        return sorted_distinct(np.concatenate([np.empty(0, np.uint64), *found]))
 
     def write(
         self,
@@ -241,7 +241,7 @@ def read_asked(store: Store) -> Asked:
         requests.append(wanted)
         if read is not None:
             days[prompt_set] = read
-    joined = np.unique(np.concatenate([np.empty(0, np.uint64), *requests]))
+    joined = sorted_distinct(np.concatenate([np.empty(0, np.uint64), *requests]))
     return Asked(joined, frozenset(by_set), days)
 
 

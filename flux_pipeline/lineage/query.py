@@ -32,6 +32,7 @@ from flux_pipeline.lineage.table import (
     is_any_of,
     load_compacted,
     merge,
+    sorted_distinct,
 )
 from flux_pipeline.store.base import Store
 
@@ -93,7 +94,8 @@ def contains(column: str, text: str) -> Condition:
 class Snapshot:
     """The current rows of a compacted table and, beside it, of one of what was written since.
 
-    Holds the tables as they are compressed, about 0.2 KB a row; those in a folder are mapped.
+    One that lies in a folder is read where it lies; one of a bucket is held as it is compressed,
+    about 0.2 KB a row.
     """
 
     def __init__(self, compacted: CompactedTable, fresh: CompactedTable | None = None) -> None:
@@ -297,7 +299,7 @@ def find_unrecorded(
     ``hashes`` are Python's own of the addresses, in this process: 8 bytes an image, so that a run
     of any size can be asked about. ``newest`` are the last addresses in full. Raises StoreError.
     """
-    known = np.unique(np.fromiter(hashes, np.int64))
+    known = sorted_distinct(np.fromiter(hashes, np.int64))
     if not len(known):
         return Unrecorded(0, (), ())
     snapshot = open_snapshot(store)
