@@ -1,4 +1,4 @@
-"""Counts what an image costs besides time: calls, statements, commits, bytes, imports.
+"""Counts what an image costs besides time: calls, tasks, statements, commits, bytes, imports.
 
     python -m benchmarks.structure ORIGIN STORE FOLDER COUNT
 
@@ -6,6 +6,7 @@ Prints a JSON object; ``tests/produce/test_costs.py`` compares it with what is e
 the same on every machine, so speed can't be lost unseen where nobody measures it.
 """
 
+import asyncio
 import json
 import sqlite3
 import sys
@@ -13,25 +14,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import sqlalchemy as sa
 from botocore.httpsession import URLLib3Session
 
 from benchmarks.pipeline import Pipeline
+from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.store.s3_connections import OpenConnections
 
 
 def count_calls(counts: Counter[str]) -> None:
-    """Count HTTP calls of both kinds, SQL statements and commits of this process from now on."""
-    http: Any = aiohttp.ClientSession
+    """Count HTTP calls of both kinds, tasks, SQL statements and commits from now on."""
+    provider: Any = AiohttpTransport
     s3: Any = URLLib3Session
     connections: Any = OpenConnections
-    request, send = http._request, s3.send  # noqa: SLF001 - what every call goes through
+    request, send = provider.send, s3.send  # what every call goes through
     send_directly = connections.send  # or this one
 
     async def counted_request(self: Any, method: str, url: Any, **options: Any) -> Any:
         counts[f"{method} to the provider"] += 1
-        counts["bytes sent to the provider"] += len(options.get("data") or b"")
+        counts["bytes sent to the provider"] += len(options["content"] or b"")
         return await request(self, method, url, **options)
 
     def count_send(prepared: Any) -> None:
@@ -49,8 +50,17 @@ def count_calls(counts: Counter[str]) -> None:
             counts["PUT to the store, over an open connection"] += 1
         return reply
 
-    http._request, s3.send = counted_request, counted_send  # noqa: SLF001
+    provider.send, s3.send = counted_request, counted_send
     connections.send = counted_directly
+
+    loops: Any = asyncio.BaseEventLoop
+    create_task = loops.create_task
+
+    def counted_task(self: Any, work: Any, **options: Any) -> Any:
+        counts["tasks of the event loop"] += 1
+        return create_task(self, work, **options)
+
+    loops.create_task = counted_task
 
     def note(statement: str) -> None:
         if not statement.startswith("PRAGMA"):

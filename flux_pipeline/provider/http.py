@@ -16,11 +16,10 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
-from multidict import CIMultiDict
 
 from flux_pipeline.provider.config import ProviderConfig, Timeouts
 from flux_pipeline.provider.encoding import undo_encoding
-from flux_pipeline.provider.transport import AiohttpTransport, Answer, limits_of
+from flux_pipeline.provider.transport import AiohttpTransport, Answer
 
 MAX_ERROR_BYTES = 2**20
 """Cap on the body of every reply that is no success."""
@@ -224,9 +223,11 @@ class Session:
             return await self._transport.send(
                 method,
                 url,
-                headers=CIMultiDict((*self._own_headers, *headers)),
+                headers=(*self._own_headers, *headers),
                 content=content,
-                limits=limits_of(deadline=deadline, connect=connect, silence=silence),
+                deadline=deadline,
+                connect=connect,
+                silence=silence,
             )
         timeout = {"connect": connect, "pool": connect, "read": silence}
         request = httpx.Request(
@@ -237,6 +238,12 @@ class Session:
             extensions={"timeout": timeout, "total": deadline},
         )
         response = await self._transport.handle_async_request(request)
-        return Answer(
-            response.status_code, response.headers.raw, response.aiter_raw(), response.aclose
-        )
+        chunks = response.aiter_raw()
+
+        async def receive() -> bytes:
+            async for chunk in chunks:
+                if chunk:
+                    return chunk
+            return b""
+
+        return Answer(response.status_code, response.headers.raw, receive, response.aclose)

@@ -1,16 +1,19 @@
-"""An httpx transport over aiohttp that proves when a request was never sent.
+"""An httpx transport over aiohttp's connections that proves when a request was never sent.
 
 Until a connection is ready to be written to, an error is ConnectError, ConnectTimeout or
 PoolTimeout, and nothing has left this machine. From then on it is a read or a protocol error, and
 the request may have arrived: a create may have been paid for.
 
-httpx with its own connection pool costs six times the CPU. The ``httpx-aiohttp`` package is as
-fast as this, but reports a connection that broke *after* the request was sent as ConnectTimeout: a
-paid create would look as if it had never left.
+httpx with its own connection pool costs six times the CPU. The ``httpx-aiohttp`` package reports a
+connection that broke *after* the request was sent as ConnectTimeout: a paid create would look as if
+it had never left. aiohttp's own session does for each request what is not wanted here (cookies,
+redirects, authentication, traces, a task that writes), which costs as much as the rest. So aiohttp
+resolves names, opens connections and tunnels, keeps them and parses replies; the request is written
+here, in one piece.
 
-aiohttp repeats a request by itself when a kept connection turns out to be closed, but idempotent
-methods only; a POST is written once. Connections idle for longer than ``IDLE_SECONDS`` are not
-used again, so that a POST seldom meets a server that is just closing one.
+A request with an idempotent method is repeated once where its connection turns out to be closed; a
+POST is written once. Connections idle for longer than ``IDLE_SECONDS`` are not used again, so that
+a POST seldom meets a server that is just closing one.
 
 Through a proxy every call goes in a tunnel (CONNECT). Until TLS stands inside of it, whatever goes
 wrong is a ConnectError: the proxy has seen the host's name and nothing of the request. ProxyRefused
@@ -20,16 +23,25 @@ is the one of them that would meet every call.
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import lru_cache
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Self, TypeAlias
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver
-from multidict import CIMultiDict
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from flux_pipeline.network import Network, Proxy
@@ -46,9 +58,17 @@ _REFUSALS = (httpx.codes.FORBIDDEN, httpx.codes.PROXY_AUTHENTICATION_REQUIRED)
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientPayloadError, "the reply was cut"),
     (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply"),
+    (HttpProcessingError, "the reply is no HTTP"),
     (aiohttp.ClientResponseError, "the reply is no HTTP"),
 )
 """aiohttp's errors in words of ours: its own hold URLs."""
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+"""Methods of which a second call does no more than the first."""
+_WRITTEN_AT_ONCE = 2**16
+"""Bytes; a larger body is not copied behind the head of its request."""
+_MOST_ROUTES = 256
+_INTERIM = frozenset(range(100, 200)) - {httpx.codes.SWITCHING_PROTOCOLS}
+"""Statuses that another head follows."""
 
 
 class AddressRefused(httpx.ConnectError):
@@ -67,6 +87,29 @@ RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Headers as they came, or are to be sent, in their order."""
 
 
+class Headers(Mapping[str, str]):
+    """Headers by their names in lower case; the last one of a name.
+
+    Nothing is decoded before it is asked for, which it seldom is.
+    """
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        wanted = name.encode("latin-1")
+        for each, value in reversed(self._raw):
+            if each.lower() == wanted:
+                return value.decode("latin-1")
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1").lower() for name, _ in self._raw))
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self._raw})
+
+
 class Answer:
     """A reply whose head has come. Within ``async with`` its body can be read; then it is closed.
 
@@ -77,22 +120,15 @@ class Answer:
         self,
         status: int,
         raw_headers: RawHeaders,
-        chunks: AsyncIterable[bytes],
+        receive: Callable[[], Awaitable[bytes]],
         close: Callable[[], Awaitable[None]],
     ) -> None:
         self.status = status
         self.raw_headers = raw_headers
-        self.chunks = chunks
-        """The body as it comes over the wire."""
+        self.headers = Headers(raw_headers)
+        self.receive = receive
+        """Waits for more of the body, and gives it as it came over the wire; empty at its end."""
         self.close = close
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By their names in lower case; the last one of a name."""
-        return {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in self.raw_headers
-        }
 
     async def read(self, limit: int) -> bytes | None:
         """Return the body as it came over the wire, or None as soon as it is over ``limit`` bytes.
@@ -104,7 +140,7 @@ class Answer:
                 return None
         chunks: list[bytes] = []
         size = 0
-        async for chunk in self.chunks:
+        while chunk := await self.receive():
             size += len(chunk)
             if size > limit:
                 return None
@@ -145,32 +181,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._resolver = resolver
         self._ssl_context = ssl_context
         self._network = network or Network()
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._routes: dict[tuple[str, str | None, int | None], aiohttp.ClientRequest] = {}
 
     async def __aenter__(self) -> Self:
-        # Both events come just before aiohttp writes the request: see _mark_connected.
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_mark_connected)
-        trace.on_connection_reuseconn.append(_mark_connected)
-        connector = aiohttp.TCPConnector(
+        self._connector = aiohttp.TCPConnector(
             limit=self._connections,
             keepalive_timeout=IDLE_SECONDS,
             resolver=self._resolver,
             ssl=self._ssl_context or verifying_context(self._network.ca_file),
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[trace],
-            auto_decompress=False,
-            trust_env=False,
-        )
         return self
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return its reply with the body still to be read.
@@ -183,17 +209,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         answer = await self.send(
             request.method,
             str(request.url),
-            headers=CIMultiDict(
+            headers=[
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in request.headers.raw
-            ),
+                if name.lower() not in (b"host", b"content-length")
+            ],
             content=request.content or None,
-            limits=aiohttp.ClientTimeout(
-                total=request.extensions.get("total"),
-                connect=timeout.get("pool"),
-                sock_connect=timeout.get("connect"),
-                sock_read=timeout.get("read"),
-            ),
+            deadline=request.extensions.get("total"),
+            connect=timeout.get("connect"),
+            silence=timeout.get("read"),
         )
         return httpx.Response(
             status_code=answer.status,
@@ -207,40 +231,179 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         method: str,
         url: str,
         *,
-        headers: "CIMultiDict[str]",
+        headers: Iterable[tuple[str, str]],
         content: bytes | None,
-        limits: aiohttp.ClientTimeout,
+        deadline: float | None,
+        connect: float | None,
+        silence: float | None,
     ) -> Answer:
-        """Send one request; raises what ``handle_async_request`` raises."""
-        if self._session is None:
+        """Send one request; raises what ``handle_async_request`` raises.
+
+        ``headers`` are all but ``Host`` and ``Content-Length``. ``deadline`` is for all of it,
+        ``connect`` for the way to a connection, ``silence`` for a pause in the reply, in seconds;
+        None is no limit.
+        """
+        address = URL(url, encoded=True)
+        head = _request_head(method, address, headers, content)
+        ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
+        may_repeat = method in _REPEATABLE
+        while True:
+            connection = await self._connect(address, _shortest(deadline, connect))
+            try:
+                exchange = _Exchange(connection, ends_at, silence, has_body=method != "HEAD")
+                return await exchange.run(head, content)
+            except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+                closed = isinstance(error, (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError))
+                if not (may_repeat and closed):
+                    raise _translate(error, connected=True) from None
+                may_repeat = False
+
+    async def _connect(self, address: URL, seconds: float | None) -> Connection:
+        """Take a connection from the pool, or open one; nothing is sent where that fails."""
+        if self._connector is None:
             raise RuntimeError("enter the client before using it")
-        progress = _Progress()
-        proxy = self._network.proxy_for(url) if self._network.proxy else None
+        proxy = self._network.proxy_for(str(address)) if self._network.proxy else None
         try:
-            reply = await self._session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=content,
-                allow_redirects=False,
-                timeout=limits,
-                trace_request_ctx=progress,
-                proxy=URL(proxy.url) if proxy else None,
-                proxy_headers=_proxy_headers(proxy),
+            return await self._connector.connect(
+                self._route(address, proxy), [], _time_to_connect(seconds)
             )
         except (aiohttp.ClientError, OSError) as error:
             # Not chained: aiohttp's own texts hold whole URLs.
-            raise _translate(error, connected=progress.connected, proxy=proxy) from None
-        body = _Body(reply)
-        return Answer(reply.status, reply.raw_headers, body, body.close)
+            raise _translate(error, connected=False, proxy=proxy) from None
+
+    def _route(self, address: URL, proxy: Proxy | None) -> aiohttp.ClientRequest:
+        """What tells the pool which connections lead to an address: aiohttp asks for a request.
+
+        One for each origin; through a proxy one for each call, because aiohttp writes into it.
+        """
+        loop = asyncio.get_running_loop()
+        if proxy is not None:
+            return aiohttp.ClientRequest(
+                "GET",
+                address,
+                loop=loop,
+                proxy=URL(proxy.url),
+                proxy_headers=_proxy_headers(proxy),
+            )
+        origin = address.scheme, address.raw_host, address.port
+        route = self._routes.get(origin)
+        if route is None:
+            if len(self._routes) >= _MOST_ROUTES:
+                self._routes.clear()
+            route = self._routes[origin] = aiohttp.ClientRequest("GET", address, loop=loop)
+        return route
+
+
+class _Exchange:
+    """One request and its reply on one connection, which is kept or closed at the end.
+
+    ``ends_at`` is the deadline by the loop's clock, None for none.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        ends_at: float | None,
+        silence: float | None,
+        *,
+        has_body: bool,
+    ) -> None:
+        self._connection = connection
+        self._protocol = _protocol_of(connection)
+        self._content: aiohttp.StreamReader = aiohttp.EMPTY_PAYLOAD
+        self._protocol.set_response_params(
+            skip_payload=not has_body,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=silence,
+        )
+        self._timer = (
+            None if ends_at is None else asyncio.get_running_loop().call_at(ends_at, self._give_up)
+        )
+
+    async def run(self, head: bytes, content: bytes | None) -> Answer:
+        """Write the request and wait for the head of its reply. Raises aiohttp's errors."""
+        try:
+            self._write(head, content)
+            self._protocol.start_timeout()
+            while True:
+                message, self._content = await self._protocol.read()
+                if message.code not in _INTERIM:
+                    return Answer(message.code, message.raw_headers, self._receive, self._close)
+        except BaseException:
+            self._end(keep=False)
+            raise
+
+    def _write(self, head: bytes, content: bytes | None) -> None:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was closed")
+        if content is None or len(content) <= _WRITTEN_AT_ONCE:
+            transport.write(head + (content or b""))
+        else:
+            transport.write(head)
+            transport.write(content)
+
+    async def _receive(self) -> bytes:
+        """See ``Answer.receive``."""
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise _translate(error, connected=True) from None
+
+    async def _close(self) -> None:
+        """Keep the connection if the reply was read whole, else close it."""
+        transport = self._protocol.transport
+        is_written = transport is not None and not transport.get_write_buffer_size()
+        self._end(keep=is_written and self._content.at_eof())
+
+    def _give_up(self) -> None:
+        """The deadline has passed: whoever waits for the reply is told so."""
+        error = aiohttp.SocketTimeoutError("no whole reply in time")
+        self._protocol.set_exception(error)
+        self._content.set_exception(error)
+
+    def _end(self, *, keep: bool) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if keep:
+            self._connection.release()
+        else:
+            self._connection.close()
+
+
+def _protocol_of(connection: Connection) -> ResponseHandler:
+    protocol = connection.protocol
+    if protocol is None:
+        raise RuntimeError("a connection that was given back is used")
+    return protocol
+
+
+def _request_head(
+    method: str, address: URL, headers: Iterable[tuple[str, str]], content: bytes | None
+) -> bytes:
+    """The first lines of a request, with the empty one behind them.
+
+    Raises:
+        ValueError: For control characters, which would begin another header or request.
+    """
+    lines = [f"{method} {address.raw_path_qs} HTTP/1.1", f"Host: {address.host_port_subcomponent}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if content is not None or method not in ("GET", "HEAD"):
+        lines.append(f"Content-Length: {len(content or b'')}")
+    if not "".join(lines).isprintable():
+        raise ValueError("an address or a header holds control characters")
+    return "\r\n".join((*lines, "\r\n")).encode()
+
+
+def _shortest(*limits: float | None) -> float | None:
+    """The shortest of some limits; None where there is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 @lru_cache(maxsize=64)
-def limits_of(*, deadline: float, connect: float, silence: float | None) -> aiohttp.ClientTimeout:
-    """The limits of one call, s: of all of it, of its way to a connection, and of a pause in it."""
-    return aiohttp.ClientTimeout(
-        total=deadline, connect=connect, sock_connect=connect, sock_read=silence
-    )
+def _time_to_connect(seconds: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=seconds, sock_connect=seconds)
 
 
 def _proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
@@ -250,41 +413,6 @@ def _proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
     return {"Proxy-Authorization": proxy.authorization}
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far one request has come; set by aiohttp's trace."""
-
-    connected: bool = False
-
-
-async def _mark_connected(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
-) -> None:
-    """Note that the request is written next: from here on it counts as sent."""
-    context.trace_request_ctx.connected = True
-
-
-class _Body:
-    """The reply's bytes as they came, and the connection they come over."""
-
-    def __init__(self, reply: aiohttp.ClientResponse) -> None:
-        self._reply = reply
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._reply.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, OSError) as error:
-            raise _translate(error, connected=True) from None
-
-    async def close(self) -> None:
-        """Keep the connection if the body was read whole, else close it."""
-        if self._reply.content.at_eof():
-            self._reply.release()
-        else:
-            self._reply.close()
-
-
 class _Stream(httpx.AsyncByteStream):
     """The body of an answer, for an ``httpx.Response``."""
 
@@ -292,7 +420,7 @@ class _Stream(httpx.AsyncByteStream):
         self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._answer.chunks:
+        while chunk := await self._answer.receive():
             yield chunk
 
     async def aclose(self) -> None:
@@ -318,7 +446,7 @@ def _translate(
         return (ProxyRefused if refused else httpx.ConnectError)(reason)
     if isinstance(error, asyncio.TimeoutError):
         return httpx.ReadTimeout("no whole reply in time")
-    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError)):
+    if isinstance(error, (aiohttp.ServerDisconnectedError, HttpProcessingError)):
         return httpx.RemoteProtocolError(reason)
     return httpx.ReadError(reason)
 

@@ -1,4 +1,4 @@
-"""What an image costs besides time: calls, statements, bytes and imports, counted in a process.
+"""What an image costs besides time: calls, tasks, statements, bytes and imports, all counted.
 
 A figure that grows here makes every image dearer on every machine; one that shrank is lowered. The
 Dagster events of a partition are counted in ``tests/defs/test_events.py``.
@@ -21,6 +21,8 @@ from tests.test_imports import HEAVY
 IMAGES = 60
 OF_A_RUN = 10
 """Calls, whatever the number of images: probes, first looks, a listing, the lineage part."""
+TASKS_OF_A_RUN = 30
+"""The portal's own, and connections: each is opened by some."""
 PROVIDER = EmulatorOptions(
     render="cheap",
     latency_median=0.05,
@@ -74,7 +76,13 @@ def test_an_image_takes_six_statements_beside_those_that_are_shared(counted: Any
 
 
 def test_what_is_unchanged_takes_no_call_and_one_look_at_the_ledger(counted: Any) -> None:
-    assert counted["unchanged"] == {"statements": 2, "commits": 1}
+    unchanged = dict(counted["unchanged"])
+    assert unchanged.pop("tasks of the event loop") <= TASKS_OF_A_RUN
+    assert unchanged == {"statements": 2, "commits": 1}
+
+
+def test_an_image_takes_one_task_of_the_event_loop(counted: Any) -> None:
+    assert counted["made"]["tasks of the event loop"] <= IMAGES + TASKS_OF_A_RUN
 
 
 def test_a_process_that_makes_images_loads_no_library_that_it_does_not_need(counted: Any) -> None:

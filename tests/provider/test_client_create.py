@@ -18,9 +18,9 @@ from flux_pipeline.outcomes import (
     Rejected,
     Throttled,
 )
-from flux_pipeline.provider import transport
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.config import Timeouts
+from flux_pipeline.provider.transport import AiohttpTransport
 from flux_pipeline.request import OFFICIAL, Request
 from tests.provider.samples import (
     ID,
@@ -204,13 +204,14 @@ async def test_a_pool_without_a_free_connection_was_never_sent(
 def standing(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """One entry for each connection that the client has got."""
     had: list[object] = []
-    mark = transport._mark_connected
+    connect = AiohttpTransport._connect
 
-    async def note(*arguments: Any) -> None:
-        await mark(*arguments)
-        had.append(arguments)
+    async def note(*arguments: Any) -> Any:
+        connection = await connect(*arguments)
+        had.append(connection)
+        return connection
 
-    monkeypatch.setattr(transport, "_mark_connected", note)
+    monkeypatch.setattr(AiohttpTransport, "_connect", note)
     return had
 
 

@@ -1,19 +1,21 @@
-"""TLS that can't be trusted, or never comes about, means that nothing was sent."""
+"""What is sent and read over a connection; where TLS never comes about, nothing was sent."""
 
 import asyncio
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import pytest
 
-from flux_pipeline.outcomes import Ambiguous, NeverSent
+from flux_pipeline.outcomes import Accepted, Ambiguous, NeverSent
 from flux_pipeline.provider.client import Provider
 from flux_pipeline.provider.http import ApiClient, Reply
-from flux_pipeline.provider.transport import AiohttpTransport
+from flux_pipeline.provider.transport import AiohttpTransport, Headers
 from flux_pipeline.request import Request
 from tests.provider.certificates import serving, trusting, write_certificate
-from tests.provider.samples import PATIENCE, Configured, http, patience, prediction_fields
+from tests.provider.samples import KEY, PATIENCE, Configured, http, patience, prediction_fields
 from tests.provider.scripted_server import (
+    Connection,
     ScriptedServer,
     Serve,
     answering,
@@ -109,3 +111,92 @@ async def test_http2_is_never_offered(configured: Configured, certificate: Path)
     assert isinstance(answer, Reply)
     assert server.requests[0].startswith(b"GET /v1 HTTP/1.1\r\n")
     assert not isinstance(answer, httpx.HTTPError)
+
+
+async def test_a_request_goes_out_as_it_is_written(serve: Serve, configured: Configured) -> None:
+    async with serve(answering(GOOD)) as server, ApiClient(configured(server.origin)) as calls:
+        url = f"{server.origin}/v1/predictions"
+        await calls.send("POST", url, content=b"{}", query={"a": "b c"}, deadline=PATIENCE)
+        await calls.send("POST", f"{url}/x%2Fy/cancel", deadline=PATIENCE)
+        await calls.send("GET", f"{url}/x", deadline=PATIENCE)
+    own = (
+        f"Host: 127.0.0.1:{server.port}\r\nuser-agent: flux-pipeline/{version('flux-pipeline')}\r\n"
+        f"accept: application/json\r\naccept-encoding: identity\r\nauthorization: Bearer {KEY}\r\n"
+    )
+    assert [each.decode() for each in server.requests] == [
+        (
+            f"POST /v1/predictions?a=b+c HTTP/1.1\r\n{own}content-type: application/json\r\n"
+            "Content-Length: 2\r\n\r\n{}"
+        ),
+        f"POST /v1/predictions/x%2Fy/cancel HTTP/1.1\r\n{own}Content-Length: 0\r\n\r\n",
+        f"GET /v1/predictions/x HTTP/1.1\r\n{own}\r\n",
+    ]
+    assert server.connections == 1
+
+
+async def test_a_header_can_not_begin_another_one(serve: Serve) -> None:
+    async with serve(answering(GOOD)) as server, AiohttpTransport() as transport:
+        with pytest.raises(ValueError, match="control characters"):
+            await transport.send(
+                "GET",
+                server.origin,
+                headers=[("accept", "a\r\nauthorization: b")],
+                content=None,
+                deadline=PATIENCE,
+                connect=None,
+                silence=None,
+            )
+    assert server.connections == 0
+
+
+async def test_heads_that_another_one_follows_are_passed_over(
+    serve: Serve, configured: Configured, request_: Request
+) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with (
+        serve(answering(hints + hints + GOOD)) as server,
+        Provider(configured(server.origin)) as provider,
+    ):
+        assert isinstance(await provider.create(request_), Accepted)
+
+
+async def test_an_answer_that_ends_with_its_connection_is_whole(
+    serve: Serve, configured: Configured
+) -> None:
+    reply = b"HTTP/1.1 200 OK\r\n\r\n" + bytes(100_000)
+    async with (
+        serve(partly(reply, then="close")) as server,
+        ApiClient(configured(server.origin)) as calls,
+    ):
+        answer = await calls.send("GET", f"{server.origin}/v1", deadline=PATIENCE)
+    assert isinstance(answer, Reply)
+    assert answer.body == bytes(100_000)
+
+
+async def test_a_connection_is_not_kept_where_the_reply_came_before_the_request_was_written(
+    serve: Serve, configured: Configured
+) -> None:
+    async def refuse(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await connection.send(http(status=413))
+        await connection.hang()
+
+    async with (
+        serve(refuse, answering(GOOD)) as server,
+        ApiClient(configured(server.origin)) as calls,
+    ):
+        url = f"{server.origin}/v1/files"
+        first = await calls.send("POST", url, content=bytes(2**25), deadline=PATIENCE)
+        second = await calls.send("GET", url, deadline=PATIENCE)
+    assert isinstance(first, Reply)
+    assert first.status == 413
+    assert isinstance(second, Reply)
+    assert second.status == 201
+    assert server.connections == 2
+
+
+def test_headers_are_found_by_their_names_in_lower_case() -> None:
+    headers = Headers([(b"Retry-After", b"1"), (b"RETRY-AFTER", b"2"), (b"Date", b"today")])
+    assert dict(headers) == {"retry-after": "2", "date": "today"}
+    assert len(headers) == 2
+    assert headers.get("via") is None
