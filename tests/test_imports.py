@@ -178,6 +178,16 @@ def test_completing_a_command_loads_no_other(tmp_path: Path) -> None:
     assert not [name for name in done.stderr.split() if name.startswith("flux_pipeline.cli.")]
 
 
+def test_a_command_has_arrow_take_its_memory_where_everything_else_does() -> None:
+    code = (
+        "from flux_pipeline.cli import main; import atexit, sys; sys.argv = ['', '--version']"
+        "; atexit.register(lambda: print(__import__('pyarrow').default_memory_pool().backend_name))"
+        "; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "system"
+
+
 def write_set(folder: Path) -> None:
     (folder / "configs").mkdir()
     (folder / "configs/boats.yaml").write_text(
