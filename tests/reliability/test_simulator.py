@@ -26,8 +26,8 @@ from tests.reliability.simulator import EPOCH, LEASE, REQUESTS, Slot, Upload, We
 CHUNK = 2_000
 SCHEDULES = 100_000
 AT_ONCE = 4_000
-"""Schedules of every run of the suite, four times what finds each seeded bug; `make torture` adds the
-others."""
+"""Schedules of every run of the suite, four times as many as find each seeded bug. The others are
+those of `make torture`."""
 FAR_AWAY = 1e9
 
 
