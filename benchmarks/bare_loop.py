@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.work import CONCURRENCY, make_requests
 from flux_pipeline.images.allocator import keep_freed_memory
-from flux_pipeline.images.inspection import load_pixels
+from flux_pipeline.images.inspection import decode_opaque_webp
 
 _FIRST_POLL, _NEXT_POLL = 0.3, 0.1  # s
 _THREADS = 8
@@ -67,7 +67,7 @@ class BareLoop:
 
     def _keep(self, key: str, image: bytes) -> None:
         with Image.open(io.BytesIO(image)) as decoded:
-            load_pixels(decoded)
+            decode_opaque_webp(decoded)
         self._put(key, image)
 
 

@@ -184,14 +184,15 @@ def record_values(record: ImageRecord) -> dict[str, JsonValue]:
     return values
 
 
-def object_metadata(record: ImageRecord) -> dict[str, str]:
+def object_metadata(record: ImageRecord, *, file_sha256: str) -> dict[str, str]:
     """The ids that are stored with an image's object, so that a lost lineage row can be made again.
 
-    About 0.4 KB; what is None is left out. The store checks that all of it is short ASCII.
+    About 0.4 KB; what is None is left out. ``file_sha256`` is that of the bytes to be stored. The
+    store checks that all of it is short ASCII.
     """
     found = {
         "image-sha256": record.image_sha256,
-        "file-sha256": record.file_sha256,
+        "file-sha256": file_sha256,
         "prediction-id": record.prediction_id,
         "output-index": str(record.output_index),
         "request-sha256": record.request_sha256,

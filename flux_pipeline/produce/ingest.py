@@ -6,7 +6,6 @@ content credentials (C2PA) which a label would break is stored as it came, and i
 where we sign, they go into our manifest as its ingredient.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import TypeAlias
 
 from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
 from flux_pipeline.images.c2pa import Received, check_received
-from flux_pipeline.images.formats import remove_boxes
+from flux_pipeline.images.formats import file_sha256, remove_boxes
 from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, build_packet, label_image
 from flux_pipeline.images.signing import ManifestSigner
@@ -224,7 +223,7 @@ class ImageIngest:
         self, request: Request, record: ImageRecord, labelled: bytes, seen: Inspection
     ) -> Stored:
         key = image_key(request, record.output_index, seen.image_format)
-        record = replace(record, file_sha256=hashlib.sha256(labelled).hexdigest())
+        checksum = file_sha256(labelled)
         has_choice = len(image_keys(request, record.output_index)) > 1
         earlier = self._stored(request, record.output_index) if has_choice else None
         if earlier is not None and earlier.key != key:  # another format or name: that one is kept
@@ -235,7 +234,8 @@ class ImageIngest:
                 key,
                 labelled,
                 content_type=_CONTENT_TYPES[seen.image_format],
-                metadata=object_metadata(record),
+                metadata=object_metadata(record, file_sha256=checksum),
+                sha256=checksum,
             )
         is_kept = stored.metadata.get("credentials") == ContentCredentials.KEPT
         if is_kept and _is_of(stored, record):

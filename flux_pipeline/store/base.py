@@ -71,12 +71,19 @@ class Store(Protocol):
         ...
 
     def put_new(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        sha256: str = "",
     ) -> tuple[StoredObject, bool]:
         """Write ``body`` if nothing lies under ``key``; return the object and whether it was new.
 
         Never overwrites: what lies there already is returned as it is, and the caller compares.
-        Durable when it returns. Raises StoreError.
+        Durable when it returns. ``sha256`` is that of the body, in hex, for a caller that knows it;
+        it is not computed again then. Raises StoreError.
         """
         ...
 

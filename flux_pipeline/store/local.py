@@ -67,7 +67,13 @@ class FolderStore:
         self._is_checked = True
 
     def put_new(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        sha256: str = "",
     ) -> tuple[StoredObject, bool]:
         """Write ``body`` if nothing lies under ``key``; return the object and whether it was new.
 
@@ -81,7 +87,7 @@ class FolderStore:
         with store_errors(self._uri(key)):
             for _ in range(_TRIES):
                 if not os.path.lexists(path):
-                    checksum = hashlib.sha256(body).hexdigest()
+                    checksum = sha256 or hashlib.sha256(body).hexdigest()
                     note = self._notes.add(key, checksum, content_type, metadata)
                     if self._writer.write_new(path, body):
                         return StoredObject(key, self._uri(key), len(body), checksum, *note), True

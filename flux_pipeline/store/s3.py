@@ -132,7 +132,13 @@ class S3Store:
             raise StoreError(f"{self.uri}: this server {answers} {_UNCONDITIONAL}")
 
     def put_new(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        sha256: str = "",
     ) -> tuple[StoredObject, bool]:
         """Write ``body`` if nothing lies under ``key``; return the object and whether it was new.
 
@@ -141,7 +147,7 @@ class S3Store:
         """
         check_key(key)
         check_metadata(content_type, metadata)
-        described = self._bucket.describe(key, body, content_type, metadata)
+        described = self._bucket.describe(key, body, content_type, metadata, sha256)
         if not self._honours_conditions():
             if self._has_stopped and self._require_conditions:
                 raise StoreError(f"{self.uri}: this server has begun to ignore {_UNCONDITIONAL}")
@@ -372,13 +378,11 @@ class PutReply:
 
     def proves(self, body: Body) -> bool | None:
         """Whether these very bytes are kept, as far as the reply says; None where it doesn't."""
-        if self.checksum and self.checksum != self.sent:
-            return False
-        if self.etag == md5_of(body).hex():
-            return True
-        # An ETag of another form says nothing. One of an MD5's form may be none all the same, where
-        # the server encrypts: then its own checksum counts.
-        return True if self.checksum else None
+        if self.checksum:
+            return self.checksum == self.sent
+        # An ETag of another form says nothing, and one of an MD5's form may be none all the same,
+        # where the server encrypts.
+        return True if self.etag == md5_of(body).hex() else None
 
 
 _ANSWERS: dict[int, PutAnswer] = {
@@ -417,10 +421,15 @@ class Bucket:
         return f"s3://{self._name}/{self._prefix}{key}"
 
     def describe(
-        self, key: str, body: Body, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: Body,
+        content_type: str,
+        metadata: Mapping[str, str],
+        sha256: str = "",
     ) -> StoredObject:
-        """The object that these bytes will be under this key."""
-        place = (key, self.uri(key), size_of(body), sha256_of(body))
+        """The object that these bytes will be under this key; ``sha256`` where it is known."""
+        place = (key, self.uri(key), size_of(body), sha256 or sha256_of(body))
         return StoredObject(*place, content_type, dict(metadata))
 
     def put(

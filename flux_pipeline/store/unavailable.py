@@ -19,10 +19,16 @@ class UnavailableStore:
         raise StoreError(self.reason)
 
     def put_new(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        sha256: str = "",
     ) -> tuple[StoredObject, bool]:
         """Raise StoreError."""
-        del key, body, content_type, metadata
+        del key, body, content_type, metadata, sha256
         raise StoreError(self.reason)
 
     def put(self, key: str, body: bytes, *, content_type: str) -> StoredObject:

@@ -65,7 +65,7 @@ def test_anything_else_is_refused(text: str, message: str) -> None:
 
 
 def test_ids_and_nothing_else_travel_with_an_object() -> None:
-    assert object_metadata(a_record()) == {
+    assert object_metadata(a_record(), file_sha256=digest("file a")) == {
         "image-sha256": digest("image a"),
         "file-sha256": digest("file a"),
         "prediction-id": "prediction-a",
@@ -78,12 +78,12 @@ def test_ids_and_nothing_else_travel_with_an_object() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    found = object_metadata(a_failure(seed=None, config_sha256=""))
-    assert set(found) == {"output-index", "request-sha256", "run-id"}
+    found = object_metadata(a_failure(seed=None, config_sha256=""), file_sha256=digest("file"))
+    assert set(found) == {"file-sha256", "output-index", "request-sha256", "run-id"}
 
 
 def test_a_seed_of_zero_is_known() -> None:
-    assert object_metadata(a_record(seed=0))["seed"] == "0"
+    assert object_metadata(a_record(seed=0), file_sha256="")["seed"] == "0"
 
 
 @settings(deadline=None)
@@ -92,4 +92,5 @@ def test_a_seed_of_zero_is_known() -> None:
     st.text("aZ09-_.:~@=+,;!$&*()[]{}|^", min_size=1, max_size=255),
 )
 def test_a_store_takes_them(seed: int, prediction_id: str) -> None:
-    check_metadata("image/webp", object_metadata(a_record(seed=seed, prediction_id=prediction_id)))
+    record = a_record(seed=seed, prediction_id=prediction_id)
+    check_metadata("image/webp", object_metadata(record, file_sha256=digest("file")))

@@ -71,6 +71,11 @@ class PutNewContract:
         assert head(store, "images/a/out-0.webp") == found
         assert head(store, "images/a/out-0.webp").metadata == metadata
 
+    def test_a_checksum_that_is_known_is_taken_over(self, store: Store) -> None:
+        known = hashlib.sha256(b"abc").hexdigest()
+        given, _ = store.put_new("given.webp", b"abc", content_type=WEBP, metadata={}, sha256=known)
+        assert given.sha256 == known == head(store, "given.webp").sha256
+
     def test_the_content_type_is_kept(self, store: Store) -> None:
         for number, content_type in enumerate([WEBP, "text/html", "a/b; charset=utf-8"]):
             for key, metadata in ((f"{number}.webp", {}), (f"{number}-with.webp", {"id": "1"})):
