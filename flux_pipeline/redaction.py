@@ -7,6 +7,7 @@ is uncertain where that ends, is removed whole. The trap: a secret of another fo
 Every pattern takes linear time on any text.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,9 +43,13 @@ _JOINED_KEY_MARKS = (
 )
 """Every key holds one of these or those, most texts none: looking for them costs a tenth of
 ``_KEY``."""
+_KEY_ANYWHERE = re.compile(_KEY.pattern.removeprefix("(?<![A-Za-z0-9])"))
+"""Also behind a letter, which in JSON may be that of an escape, such as a line's end."""
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]{8,}")
 _DATA_URI = re.compile(r"(?i)\bdata:[a-z0-9.+/-]*(?:;[a-z0-9=.+-]+)*,[^\s\"'<>]*")
 _URL = re.compile(r"(?i)https?://[^\s\"'<>]+")
+_CUT_BEFORE = re.compile(r"[^\s\"'<>@?]*[@?]")
+"""The rest of an address, behind its scheme, of which something is secret."""
 _SERVICE = re.compile(
     r"(?i)(?<![a-z0-9+])((?:db\+)?(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|sentinel|amqps?|sqs|"
     r"socks[45][ah]?)(?:\+\w{1,20})?://)([^\s\"'<>]+)"
@@ -52,6 +57,8 @@ _SERVICE = re.compile(
 """The address of a database, a broker or a proxy: what precedes its last ``@`` is secret."""
 _COS_SIGN = re.compile(r"(?i)sign=q-sign-algorithm(?:=|%3d).*")
 """Tencent's signature in a single parameter; of others ``sign`` may be a word like any other."""
+_UNSAFE_ESCAPE = re.compile(r"\\(?:[bf]|u(?:00(?:0[0-8be-f]|1[0-9a-f]|7f)|d[89a-f]))")
+"""In ASCII JSON: a character of ``_UNSAFE``, or half of one beyond the first 65,536."""
 # NUL and lone surrogates can't be written to a database; the others act on a terminal.
 _UNSAFE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127, *range(0xD800, 0xE000)))
 
@@ -89,6 +96,24 @@ def redact_untrusted_json(value: Any, *secrets: str) -> Any:
             for name, each in value.items()
         }
     return value
+
+
+def is_clean_json(text: str, *secrets: str) -> bool:
+    """Whether ``redact_untrusted_json`` would change nothing in what this ASCII JSON says.
+
+    It looks at the text as a whole, at a tenth of the cost, and nearly every reply is clean. False
+    also where it can't tell.
+    """
+    if any(secret and json.dumps(secret)[1:-1] in text for secret in secrets):
+        return False
+    if ("@" in text or "?" in text) and any(map(_CUT_BEFORE.match, text.split("://")[1:])):
+        return False
+    if "\\" in text and _UNSAFE_ESCAPE.search(text):
+        return False
+    lower = text.lower()
+    if "data:" in lower or "bearer" in lower:
+        return False
+    return not (_may_hold_key(text) and _KEY_ANYWHERE.search(text))
 
 
 def _redact_name(name: str, secrets: tuple[str, ...]) -> str:

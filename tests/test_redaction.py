@@ -1,5 +1,6 @@
 """Secrets are taken out of addresses, texts and JSON, and nothing else is."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from flux_pipeline import redaction
 from flux_pipeline.redaction import (
+    is_clean_json,
     looks_secret,
     redact,
     redact_input,
@@ -247,3 +249,52 @@ def test_redaction_takes_linear_time(piece: str, redacting: Callable[[str], str]
     begun = time.process_time()
     redacting(text)
     assert time.process_time() - begun < 3.0, "0.2 s is usual; quadratic time takes half a minute"
+
+
+PIECES = st.sampled_from(
+    [
+        *SECRETS,
+        *(
+            "https://",
+            "://",
+            "?",
+            "a.test/x?sig=1",
+            "user:pw@",
+            "data:",
+            ",",
+            "bearer ",
+            "BEARER x" * 3,
+        ),
+        *("\n", "\t", "\x00", "\x0b", "\x7f", "\\b", "\\u0000", '"', "\ud83d", "😀", "é", "ſ", "K"),
+        *("a cat", "hf_lora", "sk-", "n", " ", "r8_", "Ab1Ab1Ab1Ab1Ab1Ab1Ab1", "key", 'k"\ne'),
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=4).map("".join)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES, st.sampled_from(["", "key", 'k"\ne', "é"]))
+def test_what_counts_as_clean_would_not_be_changed(value: Any, secret: str) -> None:
+    if is_clean_json(json.dumps(value), secret):
+        assert redact_untrusted_json(value, secret) == value
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("before", ["", "\n", "a ", "é"])
+def test_no_text_with_a_secret_counts_as_clean(secret: str, before: str) -> None:
+    assert not is_clean_json(json.dumps({"logs": f"{before}{secret}"}))
+    assert not is_clean_json(json.dumps({"logs": f"{before}canary"}), "", "canary")
+
+
+def test_a_usual_reply_counts_as_clean() -> None:
+    reply = {
+        "input": {"prompt": 'a "cat", 50% off\n', "hf_lora": "owner/task-lora", "go_fast": True},
+        "logs": "Using seed: 1\n100%|\u2588\u2588| 4/4 [00:00<?, ?it/s]\n",
+        "output": ["https://replicate.delivery/yhqm/abc/out-0.webp"],
+        "metrics": {"predict_time": 0.5},
+    }
+    assert is_clean_json(json.dumps(reply), "the-key")

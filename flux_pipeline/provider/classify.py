@@ -126,7 +126,8 @@ class ResponseClassifier:
         if answer.succeeded:
             prediction = parse_prediction(body, *self._secrets)
             if prediction is not None and prediction.id in (None, prediction_id):
-                return Polled(replace(prediction, id=prediction_id))
+                named = prediction if prediction.id else replace(prediction, id=prediction_id)
+                return Polled(named)
             if unreadable or prediction is not None or not body.get("error"):
                 what = unreadable or f"the reply is for something else ({answer.describe()})"
                 return PollFailed(self._message(what))

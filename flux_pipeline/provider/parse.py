@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flux_pipeline.prediction import Output, Prediction, Status
-from flux_pipeline.redaction import redact_untrusted_json
+from flux_pipeline.redaction import is_clean_json, redact_untrusted_json
 
 _MAX_ID = 255
 """Characters: as many as the metadata of a stored object takes."""
@@ -28,6 +28,7 @@ _MAX_LOGS = 64 * 1024  # characters, kept from the end
 _MAX_ERROR = 4096
 _MAX_RAW = 256 * 1024
 _MAX_OUTPUTS = 64  # no model makes more; a longer list is cut
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _FILE_NAME = re.compile(r"out-(\d{1,3})\.[A-Za-z0-9]+")
 
 
@@ -40,24 +41,33 @@ def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | N
     prediction_id = read_id(fields.get("id"))
     outputs = outputs_of_data(fields.get("data"))
     if prediction_id is not None and ("status" in fields or not outputs):
-        return _parse_with_id(prediction_id, fields, redact_untrusted_json(fields, *secrets))
+        return _parse_with_id(prediction_id, fields, *_redact(fields, secrets))
     if not outputs or _status(fields.get("status", "succeeded")) is not Status.SUCCEEDED:
         return None
-    clean = redact_untrusted_json(fields, *secrets)
+    clean, text = _redact(fields, secrets)
     return Prediction(
         id=prediction_id,
         status=Status.SUCCEEDED,
         outputs=outputs,
         model=_text(clean.get("model")),
         created_at=parse_moment(clean.get("created")),
-        raw=_raw(clean),
+        raw=_raw(clean, text),
     )
 
 
+def _redact(fields: Mapping[str, Any], secrets: Sequence[str]) -> tuple[Mapping[str, Any], str]:
+    """The same object without secrets, and its JSON."""
+    text = _COMPACT.encode(fields)
+    if is_clean_json(text, *secrets):
+        return fields, text
+    clean = redact_untrusted_json(fields, *secrets)
+    return clean, _COMPACT.encode(clean)
+
+
 def _parse_with_id(
-    prediction_id: str, fields: Mapping[str, Any], clean: Mapping[str, Any]
+    prediction_id: str, fields: Mapping[str, Any], clean: Mapping[str, Any], text: str
 ) -> Prediction:
-    """Parse the shape with an id; ``clean`` is the same object without secrets."""
+    """Parse the shape with an id; ``clean`` is the same without secrets, and ``text`` its JSON."""
     status = _status(fields.get("status"))
     metrics = _metrics(clean.get("metrics"))
     shown = clean.get("input")
@@ -77,7 +87,7 @@ def _parse_with_id(
         predict_seconds=metrics.get("predict_time"),
         metrics=metrics,
         data_removed=clean.get("data_removed") is True,
-        raw=_raw(clean),
+        raw=_raw(clean, text),
     )
 
 
@@ -236,10 +246,9 @@ def _metrics(value: object) -> dict[str, float]:
     }
 
 
-def _raw(clean: Mapping[str, Any]) -> str:
+def _raw(clean: Mapping[str, Any], text: str) -> str:
     """The reply as JSON for the ledger; of one that is far too long only its id and status."""
-    raw = json.dumps(clean, separators=(",", ":"))
-    if len(raw) > _MAX_RAW:
+    if len(text) > _MAX_RAW:
         known = {name: clean[name] for name in ("id", "status") if name in clean}
-        raw = json.dumps({**known, "cut": len(raw)}, separators=(",", ":"))
-    return raw if len(raw) <= _MAX_RAW else "{}"
+        text = _COMPACT.encode({**known, "cut": len(text)})
+    return text if len(text) <= _MAX_RAW else "{}"
