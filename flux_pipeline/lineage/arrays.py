@@ -88,9 +88,13 @@ def numbers_of(column: Any, kind: type[Number]) -> npt.NDArray[Number]:
 
 def rows_of(numbers: npt.NDArray[np.int64]) -> "pa.Array[Any]":
     """Numbers of rows, for ``take``."""
-    return pa.Array.from_buffers(
-        pa.int64(), len(numbers), [None, pa.py_buffer(numbers.astype(np.int64).tobytes())]
-    )
+    return same_numbers(numbers.astype(np.int64), pa.int64())
+
+
+def same_numbers(numbers: npt.NDArray[Number], kind: pa.DataType) -> "pa.Array[Any]":
+    """NumPy's numbers as Arrow's, which are of the same kind; they are not copied."""
+    whole = np.ascontiguousarray(numbers)
+    return pa.Array.from_buffers(kind, len(whole), [None, pa.py_buffer(memoryview(whole))])
 
 
 def mask_of(flags: npt.NDArray[np.bool_]) -> "pa.Array[Any]":

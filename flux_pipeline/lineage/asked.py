@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.iteration import map_ahead
-from flux_pipeline.lineage.arrays import array_of, flags_of, numbers_of
+from flux_pipeline.lineage.arrays import array_of, flags_of, numbers_of, same_numbers, scalar_of
 from flux_pipeline.lineage.record import reproduction_partition
 from flux_pipeline.lineage.schema import PARQUET, to_parquet
 from flux_pipeline.lineage.table import is_any_of, sorted_distinct
@@ -112,10 +112,15 @@ class AskedRequests:
         if not self.partitions:
             return
         whole = known is not None and self.partitions.keys() >= set(known)
-        names = [key for key, found in self.partitions.items() for _ in found]
-        requests = array("Q", (one for found in self.partitions.values() for one in found))
+        names = [
+            pa.repeat(scalar_of(key, pa.string()), len(found))
+            for key, found in self.partitions.items()
+        ]
+        requests = np.concatenate(
+            [np.frombuffer(found, np.uint64) for found in self.partitions.values()]
+        )
         read = {"read": sorted(self.partitions), "known": None if known is None else sorted(known)}
-        columns: list[Any] = [array_of(names, pa.string()), array_of(requests, pa.uint64())]
+        columns: list[Any] = [pa.chunked_array(names), same_numbers(requests, pa.uint64())]
         table = pa.table(columns, schema=_SCHEMA)
         body = to_parquet(table.replace_schema_metadata({_KNOWN: json.dumps(read).encode()}))
         name = _name("whole" if whole else "part", prompt_set, run_id=run_id, now=now)

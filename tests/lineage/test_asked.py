@@ -89,6 +89,26 @@ def test_a_picture_that_another_set_asks_for_too_is_current(store: Store) -> Non
     assert current(store, "castle") == [True]
 
 
+def test_what_is_asked_of_a_set_has_another_version_where_an_image_may_be_another_ones(
+    store: Store,
+) -> None:
+    def version(prompt_set: str = "winter") -> str:
+        return read_asked(store).version_for(prompt_set)
+
+    nothing = version()
+    note(store, 1, {"a": ["castle"], "b": ["moon"]}, ["a", "b"])
+    first = version()
+    assert first not in {nothing, version("unread")}
+    note(store, 2, {"b": ["moon"]}, ["a", "b"])
+    assert version() == first
+    note(store, 3, {"b": ["sun"]}, ["a", "b"])
+    assert version() != first
+    note(store, 4, {"2026-11-01": ["castle"]}, None, "daily")
+    before = version("daily")
+    note(store, 5, {"2026-11-02": ["castle"]}, None, "daily")
+    assert version("daily") != before
+
+
 def test_nothing_is_said_of_a_set_that_no_run_has_read(store: Store) -> None:
     assert current(store, "castle", prompt_set="older") == [None]
 
