@@ -1,8 +1,8 @@
-"""The parts of the lineage table: one Parquet object for each day, asset, partition and run.
+"""The parts of the lineage table: Parquet objects, each of a run's partitions that ended together.
 
-Many workers write parts at once, but never two the same part. So writing needs no lock and no
-transaction. The same image may be in several parts; which row is current is decided by readers,
-in ``table``.
+A part's key has its day, asset, run and the first of its partitions. Many workers write parts at
+once, but never two the same part. So writing needs no lock and no transaction. The same image may
+be in several parts; which row is current is decided by readers, in ``table``.
 """
 
 import hashlib

@@ -16,8 +16,12 @@ PREPARED = 64
 """Requests that are prepared, or wait for their permit."""
 SENDING = 256
 """Creates under way: some providers answer only when the prediction has ended."""
-_PREPARING = (fx.BringBack, fx.FindStored, fx.PrepareInput)
-_FOLLOWING = (fx.FindInList, fx.AwaitPoll, fx.Poll, fx.Cancel, fx.StoreOutput, fx.FindImage)
+RECORDING = 256
+"""Partitions that have ended, whose rows are being written or whose report nobody has taken."""
+_PREPARING = frozenset({fx.BringBack, fx.FindStored, fx.PrepareInput})
+_FOLLOWING = frozenset(
+    {fx.FindInList, fx.AwaitPoll, fx.Poll, fx.Cancel, fx.StoreOutput, fx.FindImage}
+)
 
 
 @dataclass(slots=True)
@@ -33,6 +37,9 @@ class Bounds:
     sending: anyio.Semaphore = field(
         default_factory=lambda: anyio.Semaphore(SENDING, fast_acquire=True)
     )
+    recording: anyio.Semaphore = field(
+        default_factory=lambda: anyio.Semaphore(RECORDING, fast_acquire=True)
+    )
 
 
 @dataclass(slots=True)
@@ -47,22 +54,23 @@ class Place:
 
     async def make_room(self, effect: fx.Effect) -> None:
         """Wait until the effect may be performed; give back what its stage does not need."""
-        if isinstance(effect, _PREPARING):
+        kind = type(effect)
+        if kind in _PREPARING:
             # Given back first: who holds both, or is in flight, must not wait for the other.
             self._end_sending()
             self.bounds.in_flight.remove(self.model, self.holder)
             if not self.is_preparing:
                 await self.bounds.preparing.acquire()
                 self.is_preparing = True
-        elif isinstance(effect, fx.AwaitPermit):
+        elif kind is fx.AwaitPermit:
             await self.bounds.in_flight.wait(self.model)
             if not self.is_sending:
                 await self.bounds.sending.acquire()
                 self.is_sending = True
-        elif isinstance(effect, fx.Send):
+        elif kind is fx.Send:
             self.bounds.in_flight.add(self.model, self.holder)
             self._end_preparing()
-        elif isinstance(effect, _FOLLOWING):
+        elif kind in _FOLLOWING:
             self.bounds.in_flight.add(self.model, self.holder)
             self._end_preparing()
             self._end_sending()

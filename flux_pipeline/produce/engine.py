@@ -35,11 +35,6 @@ DRAIN_SECONDS = 20.0
 """How long creates under way may take after a cancel; within the 30 s that supervisors wait."""
 _BATCH = 500  # requests that are looked up in the ledger at once
 
-# A cancel must not come between a create and the write of its id, nor into a conditional write,
-# because its answer must be known.
-_UNCANCELED = (fx.ClaimAttempt, fx.Send, fx.WriteAccepted, fx.WriteFound, fx.Close)
-
-
 _POLLING = (fx.AwaitPoll, fx.Poll)
 
 
@@ -143,7 +138,7 @@ class Engine:
             while True:
                 if isinstance(effect, _POLLING) and not accepted:  # accepted by an earlier run
                     accepted, self.running = True, self.running + 1
-                outcome = await self._perform_counted(handler, place, effect)
+                outcome = await self._perform(handler, place, effect)
                 if isinstance(effect, fx.WriteAccepted) and not accepted:
                     accepted, self.running = True, self.running + 1
                 if isinstance(outcome, fx.Stored):
@@ -160,21 +155,24 @@ class Engine:
             self.services.schedule.forget(item.request.model, handler.holder)
             place.leave()
 
-    async def _perform_counted(
-        self, handler: EffectHandler, place: Place, effect: fx.Effect
-    ) -> Any:
+    async def _perform(self, handler: EffectHandler, place: Place, effect: fx.Effect) -> Any:
         name = type(effect).__name__
         self.progress.doing[name] += 1
         try:
             await place.make_room(effect)
-            return await self._perform(handler, effect)
+            if isinstance(effect, fx.Send):
+                return await self._send(handler, effect)
+            return await handler.perform(effect)
         finally:
             self.progress.doing[name] -= 1
 
-    async def _perform(self, handler: EffectHandler, effect: fx.Effect) -> Any:
-        if not isinstance(effect, _UNCANCELED):
-            return await handler.perform(effect)
-        if self._draining and isinstance(effect, fx.Send):
+    async def _send(self, handler: EffectHandler, effect: fx.Send) -> Any:
+        """Perform a create that no cancel cuts short, for ``DRAIN_SECONDS`` after a drain began.
+
+        Nor does one come between the create and the write of its id: the ledger's calls are not cut
+        short either (``LedgerWriter.call``), and nothing else is waited for in between.
+        """
+        if self._draining:
             return NeverSent("the run was stopped")
         deadline = anyio.current_time() + DRAIN_SECONDS if self._draining else math.inf
         with anyio.CancelScope(shield=True, deadline=deadline) as shield:
@@ -184,7 +182,7 @@ class Engine:
             finally:
                 self._shields.discard(shield)
         await checkpoint()  # the drain's time is over: here the cancel takes hold
-        raise TimeoutError(f"{type(effect).__name__} had to be given up")
+        raise TimeoutError("a create had to be given up")
 
     async def _end(self, item: Tracked | Early, result: Result, *, recorded: bool) -> None:
         if isinstance(item, Early):
@@ -200,8 +198,21 @@ class Engine:
         await self._report(tracker)
 
     async def _report(self, tracker: Tracker) -> None:
-        if tracker.take_finished():
-            await self.reports.send(tracker.report(await self.recorder.record(tracker)))
+        if not tracker.take_finished():
+            return
+        if not tracker.unrecorded:
+            await self.reports.send(tracker.report())
+            return
+        await self.bounds.recording.acquire()
+        # Not within this task, which holds a place: rows wait for those of other partitions.
+        self.group.start_soon(self._record, tracker)
+
+    async def _record(self, tracker: Tracker) -> None:
+        try:
+            await self.recorder.record(tracker)
+            await self.reports.send(tracker.report())
+        finally:
+            self.bounds.recording.release()
 
 
 def _priority(item: Item, latest: Mapping[str, Attempt]) -> tuple[int, float, str]:

@@ -1,10 +1,11 @@
 """Records a run: lineage parts, which the ledger notes, and packs of thumbnails.
 
 Also tracks which requests of a partition have ended, because a partition is recorded and reported
-once, when all of them have.
+once, when all of them have. Partitions that end within a quarter of a second share a lineage part.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,11 +29,15 @@ from flux_pipeline.store.base import Store
 log = logging.getLogger(__name__)
 PACK_SIZE = 256
 """Thumbnails of one pack, about 1 MB: a PUT for each image would cost more than making it."""
-_LAST_PACKS_SECONDS = 10.0  # for writing the last packs, also in a run that is stopped
+_LAST_SECONDS = 10.0  # for writing the last rows and packs, also in a run that is stopped
+_PART_SECONDS = 0.25
+"""s between two lineage parts: to write one, and to read it again, costs as much as an image."""
+_MOST_OF_A_PART = 200
+"""Partitions that share one."""
 _THUMBNAILS_REPORTED = 12  # of one partition: more would make its event heavy
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Tracker:
     """One partition, from its first request to its report."""
 
@@ -45,6 +50,8 @@ class Tracker:
     unrecorded: list[Result] = field(default_factory=list)
     """Results whose rows are not in the lineage table yet."""
     thumbnails: int = 0
+    lineage_uri: str | None = None
+    """The part with those rows, once it is written."""
 
     def end(self, result: Result, *, recorded: bool) -> None:
         """Add a result; its thumbnail is dropped if the report has enough of them."""
@@ -62,13 +69,13 @@ class Tracker:
         self.reported |= finished
         return finished
 
-    def report(self, lineage_uri: str | None) -> PartitionReport:
+    def report(self) -> PartitionReport:
         """The finished partition."""
         return PartitionReport(
             partition=self.partition,
             results=self.results,
             seconds=time.monotonic() - self.started_at,
-            lineage_uri=lineage_uri,
+            lineage_uri=self.lineage_uri,
         )
 
 
@@ -90,9 +97,12 @@ class Exhausted:
 Item: TypeAlias = Tracked | Exhausted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recorder:
-    """Records what one run made. At the end of its context, waiting thumbnails are written."""
+    """Records what one run made; lives on one event loop.
+
+    At the end of its context, rows and thumbnails that wait are written.
+    """
 
     store: Store
     ledger: LedgerWriter
@@ -104,36 +114,53 @@ class Recorder:
     """Uris of the parts that were written."""
     _waiting: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By prompt set, then by the image's hash."""
+    _ended: list[Tracker] = field(default_factory=list)
+    """Partitions whose rows wait to be written."""
+    _writing: anyio.Lock = field(default_factory=anyio.Lock)
+    _next_part_at: float = -math.inf
+    """By the event loop's clock."""
 
-    async def record(self, tracker: Tracker) -> str | None:
-        """Write the rows that the table lacks; return the part's uri, None where it lacks none.
+    async def record(self, tracker: Tracker) -> None:
+        """Write the rows that the table lacks, as a part with those of others that end now.
 
-        The part's key is fixed by asset, partition and run, so writing it again replaces it. Only
-        what is in the table is noted as recorded, so a crash in between costs one more part. A
-        store that fails ends the run when all that is under way is fetched, and not before: then
-        StoreError is raised on leaving the context, and the next run writes the rows.
+        The part's key is fixed by asset, run and its first partition, so writing it again replaces
+        it. Only what is in the table is noted as recorded, so a crash in between costs one more
+        part. A store that fails ends the run when all that is under way is fetched, and not before:
+        then StoreError is raised on leaving the context, and the next run writes the rows.
         """
-        records = [record for result in tracker.unrecorded for record in result.records]
-        if not records:
-            return None
+        if not any(result.records for result in tracker.unrecorded):
+            return
+        self._ended.append(tracker)
+        async with self._writing:
+            if tracker in self._ended:  # not written with another's meanwhile
+                await anyio.sleep_until(self._next_part_at)
+                await self._write_part()
+
+    async def _write_part(self) -> None:
+        group = self._ended[:_MOST_OF_A_PART]
+        del self._ended[:_MOST_OF_A_PART]
+        unrecorded = [result for tracker in group for result in tracker.unrecorded]
+        records = [record for result in unrecorded for record in result.records]
         try:
             part = await to_thread.run_sync(
                 lambda: write_part(
                     self.store,
                     records,
                     asset=self.run.asset,
-                    partition=tracker.partition,
+                    partition=group[0].partition,
                     run_id=self.run.run_id,
                     day=datetime.now(UTC).date(),
                 )
             )
         except StoreError as error:
             self._problems.append(error)
-            return None
+            return
+        for tracker in group:
+            tracker.lineage_uri = part.uri
         self._recorded.append(part.uri)
-        written = [result.request.request_sha256 for result in tracker.unrecorded]
+        self._next_part_at = anyio.current_time() + _PART_SECONDS
+        written = [result.request.request_sha256 for result in unrecorded]
         await self.ledger.call(lambda ledger: ledger.mark_recorded(written))
-        return part.uri
 
     async def add_thumbnail(self, stored: Stored) -> None:
         """Add a stored image's thumbnail; write a pack when there are enough for one.
@@ -158,7 +185,9 @@ class Recorder:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        with anyio.move_on_after(_LAST_PACKS_SECONDS, shield=True):
+        with anyio.move_on_after(_LAST_SECONDS, shield=True):
+            while self._ended:  # the run was stopped before their turn
+                await self._write_part()
             for prompt_set in list(self._waiting):
                 await self._write_pack(prompt_set)
             if self._recorded and not self._problems:
