@@ -98,6 +98,8 @@ def _canonical(value: JsonValue) -> bytes:
     """The RFC 8785 form of any value."""
     if type(value) is str:
         return _ENCODER.encode(value).encode()
+    if type(value) is int and -_LARGEST_WHOLE <= value <= _LARGEST_WHOLE:
+        return b"%d" % value
     return canonical_json({"": value})[len(b'{"":') : -1]
 
 

@@ -7,7 +7,7 @@ spreadsheets and pandas write them; a text that only resembles one (``010``, ``1
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -193,11 +193,10 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def validate_one(self, name: str, value: Any) -> Any:
-        """The value of one input, as ``validate`` gives it.
+    def validator(self, name: str) -> Callable[[Any], Any]:
+        """The function that checks one input by itself, and gives its value as ``validate`` does.
 
-        Raises:
-            pydantic.ValidationError: With every mistake in it.
+        It raises pydantic.ValidationError, as ``validate``.
         """
 
     @abstractmethod
@@ -330,9 +329,9 @@ class TypedModel(Model):
         """See ``Model.validate``."""
         return self.input_type.model_validate(values)
 
-    def validate_one(self, name: str, value: Any) -> Any:
-        """See ``Model.validate_one``."""
-        return _adapter(self.input_type, name).validator.validate_python(value)
+    def validator(self, name: str) -> Callable[[Any], Any]:
+        """See ``Model.validator``."""
+        return _validator(self.input_type, name)
 
     def json_schema(self) -> dict[str, Any]:
         """See ``Model.json_schema``."""
@@ -341,10 +340,10 @@ class TypedModel(Model):
 
 
 @cache
-def _adapter(input_type: type[TypedInput], name: str) -> TypeAdapter[Any]:
+def _validator(input_type: type[TypedInput], name: str) -> Callable[[Any], Any]:
     info = input_type.model_fields[name]
     kind: Any = Annotated[info.annotation, info]
-    return TypeAdapter(kind)
+    return TypeAdapter[Any](kind).validator.validate_python
 
 
 def estimate_tokens(text: str) -> int:

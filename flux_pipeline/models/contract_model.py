@@ -1,7 +1,7 @@
 """A model whose rules are a contract's: its inputs are checked as the provider's schema says."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import GenericAlias
 from typing import Annotated, Any, Literal
@@ -57,7 +57,7 @@ def build_model(contract: Contract) -> "ContractModel":
         ),
         free_inputs=_free_inputs(contract),
         contract=contract,
-        validator=_validator(adapters, contract),
+        whole=_validator(adapters, contract),
         adapters=adapters,
     )
 
@@ -87,7 +87,7 @@ class ContractModel(Model):
     """A model whose rules are a contract's."""
 
     contract: Contract = field(repr=False, hash=False)
-    validator: SchemaValidator = field(repr=False, hash=False, compare=False)
+    whole: SchemaValidator = field(repr=False, hash=False, compare=False)
     adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False, hash=False, compare=False)
 
     @property
@@ -107,11 +107,11 @@ class ContractModel(Model):
 
     def validate(self, values: Mapping[str, Any]) -> "ContractInput":
         """See ``Model.validate``."""
-        return ContractInput(self, self.validator.validate_python(dict(values)))
+        return ContractInput(self, self.whole.validate_python(dict(values)))
 
-    def validate_one(self, name: str, value: Any) -> Any:
-        """See ``Model.validate_one``."""
-        return self.adapters[name].validator.validate_python(value)
+    def validator(self, name: str) -> Callable[[Any], Any]:
+        """See ``Model.validator``."""
+        return self.adapters[name].validator.validate_python
 
     def json_schema(self) -> dict[str, Any]:
         """See ``Model.json_schema``."""

@@ -5,9 +5,10 @@ and removes, as ``baseline`` compares them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import NamedTuple
 
 from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt, Ledger, State
@@ -58,21 +59,20 @@ class Forecast:
     unoffered: Counter[str] = field(default_factory=Counter)
     """Those of them that a run refuses to send, by why: the provider has not their model."""
 
-    def add(
-        self, request: Request, kind: str, *, is_priced: bool = True, unoffered: str | None = None
-    ) -> None:
-        """Count one request; ``kind`` is the name of a count."""
-        self.requests += 1
-        self.images += request.outputs
-        setattr(self, kind, getattr(self, kind) + 1)
-        self.in_images[kind] += request.outputs
+    def add(self, alike: "_Alike", number: int, *, is_priced: bool = True) -> None:
+        """Count so many requests."""
+        kind, images = alike.kind, number * alike.outputs
+        self.requests += number
+        self.images += images
+        setattr(self, kind, getattr(self, kind) + number)
+        self.in_images[kind] += images
         if kind in _SENT:
-            self.usd += request.cost_usd
-            self.following += any(map(is_planned, request.pictures))
+            self.usd += number * alike.cost_usd
+            self.following += number * alike.follows
             if not is_priced:
-                self.unpriced[request.model] += 1
-            if unoffered:
-                self.unoffered[unoffered] += 1
+                self.unpriced[alike.model] += number
+            if alike.unoffered:
+                self.unoffered[alike.unoffered] += number
 
     def merge(self, other: "Forecast") -> None:
         """Add another forecast to this one."""
@@ -92,6 +92,18 @@ class Forecast:
     def seconds(self, creates_per_minute: float) -> float:
         """How long the new requests take at the configured rate, at least."""
         return self.sent * 60.0 / creates_per_minute
+
+
+class _Alike(NamedTuple):
+    """What is counted of a request: most requests of a set are alike in it."""
+
+    kind: str
+    """The name of a count."""
+    model: str
+    outputs: int
+    cost_usd: float
+    follows: bool
+    unoffered: str | None
 
 
 @dataclass(slots=True)
@@ -159,33 +171,50 @@ def forecast(
     provider has, as ``FLUX_MODELS`` names them; none: all. ``on_sent`` is given each request that a
     run would send. Memory grows with the partitions, not with the requests.
     """
-    result = SetForecast()
+    counts: dict[str, dict[_Alike, int]] = {}
     for batch in batched(requests, _BATCH):
         latest = ledger.find([request.request_sha256 for request in batch])
         for request in batch:
-            kind = _count_of(latest.get(request.request_sha256))
-            if kind in _SENT and was_asked is not None and was_asked(request):
-                kind = "unchanged"
-            is_priced = request.model not in unpriced
-            unoffered = find_unoffered(request, offered)
-            part = result.partitions.setdefault(request.source.partition, Forecast())
-            for counted in (part, result.total):
-                counted.add(request, kind, is_priced=is_priced, unoffered=unoffered)
+            attempt = latest.get(request.request_sha256)
+            kind = "new" if attempt is None else _count_of(attempt)
             if kind in _SENT:
-                if on_sent is not None:
-                    on_sent(request)
-                for fit in fits:
-                    fit.add(micros(request.cost_usd) or 0)
+                if was_asked is not None and was_asked(request):
+                    kind = "unchanged"
+                else:
+                    if on_sent is not None:
+                        on_sent(request)
+                    for fit in fits:
+                        fit.add(micros(request.cost_usd) or 0)
+            alike = _Alike(
+                kind,
+                request.model,
+                request.outputs,
+                request.cost_usd,
+                any(map(is_planned, request.pictures)),
+                find_unoffered(request, offered) if offered else None,
+            )
+            part = counts.setdefault(request.source.partition, {})
+            part[alike] = part.get(alike, 0) + 1
+    return _summed(counts, unpriced)
+
+
+def _summed(counts: Mapping[str, Mapping[_Alike, int]], unpriced: Collection[str]) -> SetForecast:
+    result = SetForecast()
+    for partition, part in counts.items():
+        result.partitions[partition] = Forecast()
+        for alike, number in part.items():
+            for counted in (result.partitions[partition], result.total):
+                counted.add(alike, number, is_priced=alike.model not in unpriced)
     return result
 
 
-def _count_of(latest: Attempt | None) -> str:
+def _count_of(latest: Attempt) -> str:
     status = final_status(latest, _POLICY)
     if status is not None:
         return _COUNTS.get(status, "refused")
-    if latest is not None and latest.state is State.FAILED:
+    if latest.state is State.FAILED:
         return "retry"
-    if latest is not None and latest.state is State.PRUNED:
+    if latest.state is State.PRUNED:
         removed = [one for one in records_from_json(latest.images) if one.removed_at]
         return "returned" if all(one.archived_uri for one in removed) else "pruned"
     return "new" if needs_create(latest) else "resumed"

@@ -154,10 +154,10 @@ class Entry:
 
     def _names(self, parts: tuple[NamePart, ...]) -> tuple[str, str]:
         """The name, and the stable one where it differs; else an empty text."""
-        name = join_name(self.key, *[part.readable for part in parts])
-        for part in parts:
-            if part.readable is not part.stable:
-                return name, join_name(self.key, *[each.stable for each in parts])
+        name = join_name(self.key, *[readable for readable, _ in parts])
+        for readable, stable in parts:
+            if readable is not stable:
+                return name, join_name(self.key, *[stable for _, stable in parts])
         return name, ""
 
     def rendered(self, variant: Variant, day: str) -> dict[str, str | list[str]]:
@@ -200,13 +200,12 @@ class Entry:
         elif self.table is None:
             yield (), None, None
         else:
-            found_rows = self._table_rows(self.table, notes, max_rows, pass_over)
-            yield from (((part,), row, None) for part, row in found_rows)
+            yield from self._table_rows(self.table, notes, max_rows, pass_over)
 
     def _table_rows(
         self, table: Table, notes: "RowNotes", max_rows: int | None, pass_over: PassOver | None
-    ) -> Iterator[tuple[NamePart, Row]]:
-        """Pairs of name part and row of the table."""
+    ) -> Iterator[tuple[tuple[NamePart], Row, None]]:
+        """The part of a name that a row adds, and the row."""
         blanks = _BlankRows(notes)
         styles: dict[str, int] | None = {} if table.is_styles else None
         is_asked = None if pass_over is None else self._row_filter(pass_over, blanks)
@@ -220,9 +219,9 @@ class Entry:
                 notes.add_skipped(Skip.CELL, row.number)
             elif self.key_column is None:
                 number = f"row-{row.number:06d}"
-                yield NamePart(number, number), row
+                yield (NamePart(number, number),), row, None
             elif text := row.values[self.key_column].strip():
-                yield _unique(name_part(text), styles), row
+                yield (_unique(name_part(text), styles),), row, None
             else:
                 what = f"row {row.number}: the key column {self.key_column} is blank"
                 notes.add_bad(row.line, what)

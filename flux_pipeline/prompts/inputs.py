@@ -35,12 +35,8 @@ class CheckedInput(NamedTuple):
     form: "InputForm"
     free: Mapping[str, Any]
     """Those of the model's ``free_inputs`` that are given: its prompt and its seed."""
-
-    @property
-    def prompt(self) -> str:
-        """What the image shows; empty for a model without prompts."""
-        text: str = self.free.get("prompt", self.form.values.prompt)
-        return text
+    prompt: str
+    """What the image shows; empty for a model without prompts."""
 
     @property
     def seed(self) -> int | None:
@@ -51,9 +47,8 @@ class CheckedInput(NamedTuple):
     def comparable(self) -> Hashable:
         """Equal where two prompts look alike: accents count in one encoding, signatures not."""
         free = {**self.form.unset, **self.free}
-        prompt = self.prompt
-        if not prompt.isascii() and "prompt" in free:
-            free["prompt"] = unicodedata.normalize("NFC", prompt)
+        if not self.prompt.isascii() and "prompt" in free:
+            free["prompt"] = unicodedata.normalize("NFC", self.prompt)
         return self.form.comparable, *free.values()
 
 
@@ -115,23 +110,32 @@ class InputChecker:
         if variant.source is not None:
             # What is made for a picture shares nothing: each has another one.
             return self._check_whole(entry, variant, rendered)
-        key = self._key(entry, model, rendered)
-        form = self._forms.get(key)
+        shared = self._shared_by(entry, model)
+        form = shared.form or self._forms.get(shared.key(rendered))
         if form is None:
             checked = self._check_whole(entry, variant, rendered)
             if checked is not None:
-                if len(self._forms) == _MOST_FORMS:
-                    self._forms.clear()
-                self._forms[key] = checked.form
+                self._keep(checked.form, shared, rendered)
             return checked
-        given = {**entry.constants, **rendered}
+        given = {**shared.free_constants, **rendered}
         try:
-            free = {
-                name: model.validate_one(name, given[name]) for name in form.unset if name in given
-            }
+            free = {name: check(given[name]) for name, check in shared.validators if name in given}
         except ValidationError:
             return self._check_whole(entry, variant, rendered)  # it finds the same, and tells it
-        return CheckedInput(form, free)
+        return CheckedInput(form, free, free.get("prompt", form.values.prompt))
+
+    def _shared_by(self, entry: Entry, model: Model) -> "_Shared":
+        shared = self._shared
+        if shared is None or shared.entry is not entry or shared.model is not model:
+            shared = self._shared = _Shared(entry, model)
+        return shared
+
+    def _keep(self, form: "InputForm", shared: "_Shared", rendered: Mapping[str, Any]) -> None:
+        if len(self._forms) == _MOST_FORMS:
+            self._forms.clear()
+        self._forms[shared.key(rendered)] = form
+        if shared.has_one_form:
+            shared.form = form
 
     def _is_refused_as_blank(self, entry: Entry, row: Row) -> bool:
         if all(map(str.strip, row.values.values())) or not (blank := entry.blank_columns(row)):
@@ -142,16 +146,6 @@ class InputChecker:
         )
         self._notes(entry).add_bad(row.line, message)
         return True
-
-    def _key(self, entry: Entry, model: Model, rendered: Mapping[str, Any]) -> Hashable:
-        """The same for prompts of which the same inputs are given, all but the free ones alike."""
-        shared = self._shared
-        if shared is None or shared.entry is not entry or shared.model is not model:
-            shared = self._shared = _shared(entry, model)
-        # By their letters: 1, 1.0 and True are equal, and not the same input.
-        others = repr([rendered.get(name) for name in shared.varying]) if shared.varying else ""
-        free = [name for name in model.free_inputs if name in rendered]
-        return shared.constants, others, *free
 
     def _check_whole(
         self, entry: Entry, variant: Variant, rendered: Mapping[str, Any]
@@ -181,7 +175,7 @@ class InputChecker:
             return None
         sent = values.sent()
         free = {name: sent[name] for name in model.free_inputs if name in sent}
-        return CheckedInput(InputForm(model, values, pictures), free)
+        return CheckedInput(InputForm(model, values, pictures), free, values.prompt)
 
     def _read_pictures(
         self, variant: Variant, given: Mapping[str, Any], on_problem: OnProblem
@@ -218,22 +212,32 @@ class InputChecker:
         return RowNotes(self.problems, self.skipped, entry, self.expansion.path_of(entry))
 
 
-class _Shared(NamedTuple):
-    """What all prompts of an entry, made with one model, have in common."""
+class _Shared:
+    """What all prompts of an entry have in common that are made with one model."""
 
-    entry: Entry
-    model: Model
-    constants: str
-    """The model and the inputs without placeholders, by their letters; of free ones the names."""
-    varying: tuple[str, ...]
-    """The inputs with placeholders, without the free ones."""
+    def __init__(self, entry: Entry, model: Model) -> None:
+        free = model.free_inputs
+        self.entry = entry
+        self.model = model
+        self.form: InputForm | None = None
+        """The form of all of them, once it is known, where there is only one."""
+        self.free_constants = {name: v for name, v in entry.constants.items() if name in free}
+        self.validators = [(name, model.validator(name)) for name in sorted(free)]
+        self._free = [name for name in entry.templates if name in free]
+        self._others = [name for name in entry.templates if name not in free]
+        # By their letters: 1, 1.0 and True are equal, and not the same input.
+        constants = [item for item in entry.constants.items() if item[0] not in free]
+        self._constants = repr((model.name, constants, list(self.free_constants)))
 
+    @property
+    def has_one_form(self) -> bool:
+        """Whether all of them have the same inputs, but for the values of free ones."""
+        return not self._others and self.entry.blank != "empty"
 
-def _shared(entry: Entry, model: Model) -> _Shared:
-    free = model.free_inputs
-    constants = [name if name in free else (name, value) for name, value in entry.constants.items()]
-    varying = tuple(name for name in entry.templates if name not in free)
-    return _Shared(entry, model, repr((model.name, constants)), varying)
+    def key(self, rendered: Mapping[str, Any]) -> Hashable:
+        """Equal where the same inputs are given, and all but the free ones are alike."""
+        given = tuple([name in rendered for name in self._free])
+        return self._constants, given, repr([rendered.get(name) for name in self._others])
 
 
 def _comparable(model: Model, given: Mapping[str, Any]) -> str:

@@ -73,6 +73,8 @@ class NamePart(NamedTuple):
 
 def name_part(text: str) -> NamePart:
     """What a text adds to a name."""
+    if is_name_part(text):
+        return NamePart(text, text)
     stable = slug(text)
     if text.isascii() or not stable.endswith(f"-{_digest(text)}"):
         return NamePart(stable, stable)

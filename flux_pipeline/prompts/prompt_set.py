@@ -9,6 +9,7 @@ import difflib
 import hashlib
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
 from flux_pipeline.errors import ConfigError, Problem, Problems
@@ -298,7 +299,7 @@ class PromptSet:
 
     def _takes(
         self, entry: Entry, variant: Variant, checked: CheckedInput, day: str
-    ) -> Iterator[Request]:
+    ) -> Sequence[Request]:
         name, model, stable = variant.name, variant.model, variant.stable_name
         partition = partition_of(self.partitions, variant, day)
         if self.follows is not None and variant.source is not None:
@@ -308,6 +309,7 @@ class PromptSet:
         form = checked.form.requests(version, is_seeded=is_seeded)
         # A seed of the table that its row leaves blank is none of its own.
         first_seed = checked.seed if entry.seed is SeedRule.GIVEN else None
+        requests = []
         for take in range(1, entry.takes + 1):
             source = Source(self.name, name, take, partition, self.path, self.config_sha256, stable)
             free = checked.free
@@ -317,7 +319,8 @@ class PromptSet:
                 else:
                     seed = first_seed + take - 1
                 free = {**free, model.seed_input: seed}
-            yield form.request(free, source, day=day)
+            requests.append(form.request(free, source, day=day))
+        return requests
 
     def _checked(self, selection: Selection, *, with_warnings: bool) -> "_Checked":
         """Check the selection, unless that was done before; without warnings among others too."""
@@ -482,6 +485,7 @@ def shard_of(stable_name: str, count: int) -> int:
     return int.from_bytes(digest[:8], "big") % count
 
 
+@lru_cache(maxsize=10_000)
 def shard_key(index: int) -> str:
     """The partition key of a shard, such as ``shard-0007``."""
     return f"shard-{index:04d}"
@@ -493,5 +497,5 @@ def derived_seed(prompt_set: str, stable_name: str, take: int, date: str = "") -
     ``date`` is ``YYYY-MM-DD`` where partitions are days and empty elsewhere; how a set is cut
     into prompts or shards changes no seed.
     """
-    text = "\0".join((prompt_set, stable_name, str(take), date))
+    text = f"{prompt_set}\0{stable_name}\0{take}\0{date}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

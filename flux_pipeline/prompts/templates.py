@@ -6,7 +6,7 @@ values put into it are never parsed, so that a table may hold any braces.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -19,6 +19,15 @@ class Template:
 
     parts: tuple[tuple[str, str | None], ...]
     """Pairs of literal text and the placeholder after it; None after the last literal."""
+    _form: str = field(init=False, repr=False, compare=False)
+    """The text as the operator ``%`` takes it, which fills in everything at once."""
+
+    def __post_init__(self) -> None:
+        form = "".join(
+            literal.replace("%", "%%") + ("" if name is None else f"%({name})s")
+            for literal, name in self.parts
+        )
+        object.__setattr__(self, "_form", form)  # the class is frozen
 
     @property
     def names(self) -> frozenset[str]:
@@ -27,9 +36,7 @@ class Template:
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text with every placeholder replaced by its value, unchanged."""
-        return "".join(
-            literal if name is None else literal + values[name] for literal, name in self.parts
-        )
+        return self._form % values
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,10 @@ def find_unoffered(request: Request, models: Collection[str]) -> str | None:
 
     ``models`` is its white list, as in ``ProviderConfig.models``; an empty one offers all.
     """
+    if not models:
+        return None
     names = {request.model, request.served_as, request.version} - {OFFICIAL}
-    if not models or names & set(models):
+    if not names.isdisjoint(models):
         return None
     return (
         f"{request.served_as} is not among the models that this provider offers:"

@@ -108,6 +108,6 @@ def test_one_input_is_checked_as_all_of_them_are(name: str, text: str) -> None:
         whole = TYPED.validate({"prompt": "a", name: text}).sent()[name]
     except ValueError:
         with pytest.raises(ValueError, match=r"validation error"):
-            TYPED.validate_one(name, text)
+            TYPED.validator(name)(text)
     else:
-        assert TYPED.validate_one(name, text) == whole
+        assert TYPED.validator(name)(text) == whole
