@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -75,11 +75,7 @@ class SqliteDatabase:
         plain = self._plain.get(statement)
         if plain is None:
             plain = self._plain[statement] = _compile(statement, connection, values)
-        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-        try:
-            return driver.execute(plain.text, plain.parameters(values))
-        except sqlite3.Error as error:
-            raise DBAPIError(None, None, error) from None
+        return _execute(connection, plain.text, plain.parameters(values))
 
     def explain(self, error: SQLAlchemyError) -> str:
         """Say what SQLite's error code means here."""
@@ -135,6 +131,14 @@ class _Plain:
         return [values[name] if name in values else fixed[name] for name in self.names]
 
 
+def _execute(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    try:
+        return driver.execute(text, parameters)
+    except sqlite3.Error as error:
+        raise DBAPIError(None, None, error) from None
+
+
 def _compile(statement: Any, connection: Connection, values: Values) -> _Plain:
     compiled = statement.compile(dialect=connection.dialect, column_keys=sorted(values))
     return _Plain(str(compiled), tuple(compiled.positiontup), compiled.params)
@@ -152,7 +156,7 @@ def _engine(address: URL, patience_seconds: float, *, synchronous: str) -> Engin
 
     def begin(connection: Connection) -> None:
         if not connection.get_execution_options().get("flux_reading"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _execute(connection, "BEGIN IMMEDIATE")
 
     sa.event.listen(engine, "connect", set_up)
     sa.event.listen(engine, "begin", begin)
