@@ -7,7 +7,6 @@ images (by the handler); those that are waited for are as many as the rate and t
 creates under way are waited for, and their ids written, within ``DRAIN_SECONDS``.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,15 +166,14 @@ class Engine:
             self.progress.doing[name] -= 1
 
     async def _send(self, handler: EffectHandler, effect: fx.Send) -> Any:
-        """Perform a create that no cancel cuts short, for ``DRAIN_SECONDS`` after a drain began.
+        """Perform a create; a cancel cuts it short when ``DRAIN_SECONDS`` of a drain are over.
 
-        Nor does one come between the create and the write of its id: the ledger's calls are not cut
-        short either (``LedgerWriter.call``), and nothing else is waited for in between.
+        Nor does a cancel come between the create and the write of its id: the ledger's calls are
+        not cut short either (``LedgerWriter.call``), and nothing is waited for in between.
         """
         if self._draining:
             return NeverSent("the run was stopped")
-        deadline = anyio.current_time() + DRAIN_SECONDS if self._draining else math.inf
-        with anyio.CancelScope(shield=True, deadline=deadline) as shield:
+        with anyio.CancelScope(shield=True) as shield:
             self._shields.add(shield)
             try:
                 return await handler.perform(effect)

@@ -252,7 +252,8 @@ class EffectHandler:
         if effect.state is State.FAILED and effect.error:
             self.services.brake.note_failure("a prediction failed", effect.error)
             if is_unread_input(effect.error):
-                await self.services.inputs.retire(self.request)
+                with anyio.CancelScope(shield=True):  # the attempt is closed in any case
+                    await self.services.inputs.retire(self.request)
         return await self.services.ledger.call(
             lambda ledger: ledger.close(
                 effect.attempt,
@@ -376,12 +377,19 @@ class EffectHandler:
     async def _work(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``work`` in one of the workers; a cancel waits until it has ended."""
         await checkpoint_if_cancelled()
-        async with self.services.threads:
+        threads = self.services.threads
+        try:
+            threads.acquire_nowait()  # without the turn of the loop that acquire takes
+        except anyio.WouldBlock:
+            await threads.acquire()
+        try:
             with anyio.CancelScope(shield=True):
                 answer: T = await asyncio.get_running_loop().run_in_executor(
                     self.services.workers, partial(work, *args, **kwargs)
                 )
             return answer
+        finally:
+            threads.release()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self.services.threads)

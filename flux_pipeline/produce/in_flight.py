@@ -48,8 +48,11 @@ class InFlight:
 
     def add(self, model: str, holder: str) -> None:
         """A request (by the holder of its claim) is sent or resumed next; harmless to repeat."""
-        begun = self._models.setdefault(model, _Model()).begun
-        begun.setdefault(holder, self.clock())
+        known = self._models.get(model)
+        if known is None:
+            known = self._models[model] = _Model()
+        if holder not in known.begun:
+            known.begun[holder] = self.clock()
 
     def remove(self, model: str, holder: str) -> None:
         """A request is not in flight any more; does nothing for one that was not."""

@@ -269,7 +269,11 @@ class Producer:
                 reports=reports,
                 bounds=Bounds(
                     InFlight(services.schedule.predict_seconds),
-                    anyio.Semaphore(self.concurrency) if self.concurrency else None,
+                    (
+                        anyio.Semaphore(self.concurrency, fast_acquire=True)
+                        if self.concurrency
+                        else None
+                    ),
                 ),
                 group=group,
                 followers=followers,

@@ -16,6 +16,7 @@ from flux_pipeline.provider.classify import LONGEST_WAIT
 from flux_pipeline.rate_limit import Grant, Kind, RateState, RateStore, reserve, slow_down
 
 _RESERVED_SECONDS = 0.25
+_BLOCK_SECONDS = _RESERVED_SECONDS / 2
 _DEFAULT_PAUSE = 1.0  # s; the pause after a refusal without a hint
 _EARLY = 1e-6  # s; timers are not exact
 
@@ -44,12 +45,12 @@ class _Queue:
     def wanted(self, now: float) -> int:
         """How many permits to reserve now: those waited for, and those that will be soon.
 
-        Calls that come one by one in quick succession don't wait, so the last block tells: one that
-        was used up early is doubled. At most a quarter of what may be reserved, because permits
-        that nobody uses are lost to other workers.
+        Calls that come one by one in quick succession don't wait, so the last block tells: the next
+        one is made to last an eighth of a second, and at most doubled. At most a quarter of what
+        may be reserved, because permits that nobody uses are lost to other workers.
         """
-        lasted = now - self.reserved_at
-        soon = min(self.block * 2, self.ahead // 4) if lasted < _RESERVED_SECONDS / 2 else 0
+        lasted = max(now - self.reserved_at, _EARLY)
+        soon = min(int(self.block * min(_BLOCK_SECONDS / lasted, 2.0)), self.ahead // 4)
         return max(1, min(self.ahead, max(self.waiting - len(self.slots), soon)))
 
     def due(self, slot: float) -> float:
