@@ -73,6 +73,17 @@ def test_calls_that_come_one_by_one_at_a_high_rate_share_reservations() -> None:
     assert run_virtually(main()) < 20
 
 
+def test_calls_that_keep_coming_need_eight_reservations_a_second() -> None:
+    async def main() -> int:
+        limits, store = limiter(per_minute=600_000)
+        for _ in range(500):
+            await limits.acquire("call")
+            await asyncio.sleep(0.01)
+        return store.reservations
+
+    assert run_virtually(main()) <= 5 * 8 + 6
+
+
 def test_calls_that_come_one_by_one_at_a_low_rate_reserve_nothing_beforehand() -> None:
     async def main() -> float:
         limits, store = limiter(per_minute=600)
