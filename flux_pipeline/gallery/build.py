@@ -16,9 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -55,7 +54,7 @@ from flux_pipeline.gallery.page import (
     render_page,
 )
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
-from flux_pipeline.lineage.arrays import array_of, flags_of, scalar_of
+from flux_pipeline.lineage.arrays import array_of, flags_of, mask_of, scalar_of
 from flux_pipeline.lineage.asked import Asked, read_asked
 from flux_pipeline.lineage.parts import is_part_of, read_parts
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
@@ -296,7 +295,7 @@ class _Builder:
             None if pack else self._spool.packs.get(image or "")
             for image, pack in zip(images, before, strict=True)
         ]
-        numbers = np.asarray(manifest.rows.column("page")).tolist()
+        numbers: Any = manifest.rows.column("page").to_pylist()
         self._stale_details |= {page for page, pack in zip(numbers, late, strict=True) if pack}
         manifest.set_packs(new or old for new, old in zip(late, before, strict=True))
 
@@ -305,7 +304,7 @@ class _Builder:
         nothing = pa.Table.from_batches([], SCHEMA.append(ROWS.field("part")))
         waiting, held = [nothing], 0
         for key, table in read_parts(self._store, parts):
-            origin = pa.array([key] * len(table), pa.string())
+            origin = array_of([key] * len(table), pa.string())
             waiting.append(table.append_column(ROWS.field("part"), origin))
             held += len(table)
             if held >= _ROWS_AT_ONCE:
@@ -316,7 +315,8 @@ class _Builder:
 
     def _of_set(self, tables: Iterable[pa.Table]) -> pa.Table:
         whole = pa.concat_tables(tables).combine_chunks()
-        return whole.filter(pc.equal(whole.column("prompt_set"), pa.scalar(self._set)))
+        name = scalar_of(self._set, pa.string())
+        return whole.filter(pc.equal(whole.column("prompt_set"), name))
 
     def _add(self, table: pa.Table) -> None:
         """Add what is current of these rows to the pages, the oldest first."""
@@ -328,7 +328,7 @@ class _Builder:
         narrow = self._manifest_rows(table)
         lost, current = self._manifest.drop_superseded(narrow)
         self._note_lost(lost)
-        mask = pa.array(current)
+        mask = mask_of(current)
         table, narrow = table.filter(mask), narrow.filter(mask)
         done = 0
         while done < len(table):
@@ -338,7 +338,7 @@ class _Builder:
             ids = [str(row_id) for row_id in piece.column("id").to_pylist()]
             lines += self._detail_lines(table.slice(done, end - done), ids)
             self._write_details(page, lines)
-            numbers = pa.array([page] * len(piece), pa.int32())
+            numbers = array_of([page] * len(piece), pa.int32())
             at = ROWS.get_field_index("page")
             self._manifest.add(piece.set_column(at, ROWS.field("page"), numbers))
             self._stale_chapters.add(chapter_of(page))
@@ -360,8 +360,9 @@ class _Builder:
     def _manifest_rows(self, table: pa.Table) -> pa.Table:
         packs = [self._spool.packs.get(image or "") for image in _lists(table, "image_sha256")[0]]
         columns = [table.column(name) for name in (*COLUMNS, "part")]
-        ids, pages = pa.array(_ids(table), pa.string()), pa.array([0] * len(table), pa.int32())
-        return pa.table([*columns, ids, pages, pa.array(packs, pa.string())], schema=ROWS)
+        ids = array_of(_ids(table), pa.string())
+        pages = array_of([0] * len(table), pa.int32())
+        return pa.table([*columns, ids, pages, array_of(packs, pa.string())], schema=ROWS)
 
     def _detail_lines(self, table: pa.Table, ids: Sequence[str]) -> list[str]:
         thumbnails = self._spool.get(_lists(table, "image_sha256")[0])

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flux_pipeline.lineage.arrays import array_of
+from flux_pipeline.lineage.arrays import array_of, mask_of, numbers_of
 from flux_pipeline.lineage.schema import SCHEMA, to_parquet
 from flux_pipeline.lineage.table import KEY_COLUMNS, Candidates
 from flux_pipeline.store.base import Store
@@ -94,7 +94,7 @@ class Manifest:
         self.chapters = dict(chapters or {})
         """SHA-256 of each chapter's file of rows, as it was written."""
         self._file = file
-        self._rows = ROWS.empty_table() if file is None else None
+        self._rows = pa.Table.from_batches([], ROWS) if file is None else None
 
     def files(self, prompt_set: str) -> Mapping[str, str]:
         """SHA-256 of each file of data, by its key."""
@@ -141,7 +141,7 @@ class Manifest:
     def _read(self, names: Sequence[str]) -> pa.Table:
         schema = pa.schema([ROWS.field(name) for name in names])
         if self._file is None:
-            return schema.empty_table()
+            return pa.Table.from_batches([], schema)
         try:
             table = self._file.read(columns=list(names)).select(names)
             return table.replace_schema_metadata(None).cast(schema)
@@ -166,9 +166,9 @@ class Manifest:
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> set[int]:
         """Drop the rows where ``mask`` is False; return the pages that they were on."""
-        lost = np.asarray(self.rows.column("page"))[~mask]
+        lost = numbers_of(self.rows.column("page"), np.int32)[~mask]
         if len(lost):
-            self.rows = self.rows.filter(pa.array(mask))
+            self.rows = self.rows.filter(mask_of(mask))
         return {int(page) for page in lost}
 
     def page_rows(self, number: int) -> pa.Table:
@@ -186,7 +186,7 @@ class Manifest:
 
     def set_packs(self, packs: Iterable[str | None]) -> None:
         """Replace the column that says where each row's thumbnail is from."""
-        column = pa.array(list(packs), pa.string())
+        column = array_of(list(packs), pa.string())
         self.rows = self.rows.set_column(self.rows.schema.get_field_index("pack"), "pack", column)
 
     def to_bytes(self) -> bytes:

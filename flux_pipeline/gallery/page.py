@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from flux_pipeline.gallery.manifest import FORM, Manifest, chapter_of
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.html import csp_hash, read_text, render_template
-from flux_pipeline.lineage.arrays import numbers_of, scalar_of
+from flux_pipeline.lineage.arrays import dicts_of, numbers_of, scalar_of, values_of
 from flux_pipeline.lineage.asked import Asked
 from flux_pipeline.lineage.record import EMULATED, TIMES
 from flux_pipeline.lineage.schema import SCHEMA
@@ -240,10 +240,10 @@ def grid_lines(rows: pa.Table, store_uri: str) -> list[str]:
 
     A row names its model and its page only where those of the row before it are others.
     """
-    times = last_times(rows).to_pylist()
+    times = values_of(last_times(rows))
     lines: list[str] = []
     model = page = None
-    for row, time in zip(rows.to_pylist(), times, strict=True):
+    for row, time in zip(dicts_of(rows), times, strict=True):
         new_model = None if row["model"] == model else row["model"]
         new_page = [] if row["page"] == page else [row["page"]]
         changed = [new_model, *new_page] if new_model or new_page else []
@@ -300,7 +300,7 @@ def detail_lines(
     The pictures that an image was made from follow the record, where there are any.
     """
     lines = []
-    for row_id, row in zip(ids, rows.select(FIELDS).to_pylist(), strict=True):
+    for row_id, row in zip(ids, dicts_of(rows.select(FIELDS)), strict=True):
         thumbnail = _webp_base64(thumbnails.get(row["image_sha256"] or "", b""))
         values = [_field_value(name, row[name]) for name in FIELDS]
         sources = _sources(row, store_uri)

@@ -5,7 +5,7 @@ images or looks for one needs no pandas: it would cost 51 MB and a quarter of a 
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -68,6 +68,13 @@ def values_of(column: Any) -> list[Any]:
     tick = _TICKS[column.type.unit]
     ticks = column.cast(pa.int64()).to_pylist()
     return [None if each is None else _EPOCH + each * tick for each in ticks]
+
+
+def dicts_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table as ``to_pylist`` has them, times in UTC."""
+    columns = [values_of(column) for column in table.columns]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(table.column_names, values, strict=True))
 
 
 def flags_of(column: Any) -> npt.NDArray[np.bool_]:

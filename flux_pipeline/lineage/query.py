@@ -118,7 +118,7 @@ class Snapshot:
             self._read(place, schema.names).take(rows[::-1]).cast(schema)
             for place, rows in self._matches(conditions)
         ]
-        return pa.concat_tables([schema.empty_table(), *reversed(found)])
+        return pa.concat_tables([pa.Table.from_batches([], schema), *reversed(found)])
 
     def _matches(self, conditions: Sequence[Condition]) -> Iterator[tuple[_Place, Integers]]:
         places = [
@@ -183,7 +183,7 @@ def _shared_requests(compacted: CompactedTable, fresh: CompactedTable) -> Any:
 
 
 def _distinct(tables: Iterable[pa.Table]) -> Any:
-    nothing = COMPACTED_SCHEMA.empty_table().select([_REQUEST])
+    nothing = pa.Table.from_batches([], COMPACTED_SCHEMA).select([_REQUEST])
     return pa.concat_tables([nothing, *tables]).column(0).unique()
 
 

@@ -56,7 +56,7 @@ def spending(snapshot: Snapshot) -> pa.Table:
     counted, timed = _SeenIds(), _SeenIds()
     found = (_sent(table) for table in snapshot.find([], columns))
     parts = [_summed(_spend_rows(table, counted, timed)) for table in found]
-    total = _summed(pa.concat_tables(parts)) if parts else SPEND_SCHEMA.empty_table()
+    total = _summed(pa.concat_tables(parts)) if parts else pa.Table.from_batches([], SPEND_SCHEMA)
     return total.cast(SPEND_SCHEMA).sort_by([(key, "ascending") for key in _KEYS])
 
 
