@@ -53,7 +53,7 @@ def make_images(
     keys = [partition] if isinstance(partition, str) else partition
     chosen = list(begun_partitions(found) if keys is None else keys)
     # Read once before anything is opened: a partition that does not exist must not cost money.
-    asked = sum(1 for _ in found.requests_as_checked(chosen))
+    asked = sum(1 for _ in found.drafts(chosen))
     return _results(found, chosen, resource, asked)
 
 

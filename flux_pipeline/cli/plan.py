@@ -195,11 +195,11 @@ def _forecast_set(
     say_warnings(prompt_set)
     asked = choose_partitions(prompt_set, choice)
     pictures = LedgerPictures(ledger)
-    requests = prompt_set.requests_as_checked(asked, say_warning, pictures=pictures)
+    drafts = prompt_set.drafts(asked, say_warning, pictures=pictures)
     fits = _fits(prompt_set, ledger)
     sent: list[Request] = []
     done = forecast(
-        requests,
+        drafts,
         ledger,
         fits=[*fits, *made.day],
         unpriced=_unpriced(prompt_set),

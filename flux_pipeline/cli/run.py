@@ -205,7 +205,7 @@ def _followers_asked(
 def count_images(prompt_set: PromptSet, partitions: Sequence[str] | None) -> int:
     """The images asked for; says the warnings about them, in the one pass over large tables."""
     say_warnings(prompt_set)
-    return sum(each.outputs for each in prompt_set.requests_as_checked(partitions, say_warning))
+    return sum(draft.form.outputs for draft in prompt_set.drafts(partitions, say_warning))
 
 
 def _launch(

@@ -17,7 +17,10 @@ class RequestForm:
     ``names`` are the inputs that vary: those of the model's ``free_inputs`` that ``values`` has.
     """
 
-    __slots__ = ("_counts_takes", "_fingerprints", "_input", "_new", "names")
+    __slots__ = (
+        *("_counts_takes", "_fingerprints", "_input", "_new"),
+        *("cost_usd", "model", "names", "outputs", "pictures"),
+    )
 
     def __init__(
         self,
@@ -31,6 +34,12 @@ class RequestForm:
         chosen = version or model.version
         width, height = values.size
         effective, sent = values.effective(), values.sent()
+        self.model = model.name
+        self.outputs = values.outputs
+        self.cost_usd = model.price.estimate(
+            effective, outputs=values.outputs, size=values.size, pictures=pictures
+        )
+        self.pictures = tuple(pictures)
         self._input = sent
         self.names = model.free_inputs & sent.keys()
         served = model.name if chosen == OFFICIAL else chosen
@@ -41,15 +50,13 @@ class RequestForm:
             Request,
             model=model.name,
             version=chosen,
-            outputs=values.outputs,
+            outputs=self.outputs,
             width=width,
             height=height,
             image_format=values.image_format,
             aspect_ratio=values.shape,
-            cost_usd=model.price.estimate(
-                effective, outputs=values.outputs, size=values.size, pictures=pictures
-            ),
-            pictures=tuple(pictures),
+            cost_usd=self.cost_usd,
+            pictures=self.pictures,
             defaults=model.recorded_defaults,
             price=model.recorded_price,
             seed_input=model.seed_input,
@@ -61,9 +68,11 @@ class RequestForm:
         self, varying: Mapping[str, JsonValue], source: Source, *, day: str = ""
     ) -> Request:
         """The request with these values, one for each of ``names``."""
+        sha = self.fingerprint(varying, take=source.take, day=day)
+        return self._new(input={**self._input, **varying}, request_sha256=sha, source=source)
+
+    def fingerprint(self, varying: Mapping[str, JsonValue], *, take: int = 1, day: str = "") -> str:
+        """The fingerprint of that request: 64 hex digits."""
         if self._counts_takes:
-            fingerprint = self._fingerprints.find(varying, take=source.take, day=day)
-        else:
-            fingerprint = self._fingerprints.find(varying)
-        sent = {**self._input, **varying}
-        return self._new(input=sent, request_sha256=fingerprint, source=source)
+            return self._fingerprints.find(varying, take=take, day=day)
+        return self._fingerprints.find(varying)

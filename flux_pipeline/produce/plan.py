@@ -5,7 +5,7 @@ and removes, as ``baseline`` compares them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import NamedTuple
@@ -13,10 +13,12 @@ from typing import NamedTuple
 from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Attempt, Ledger, State
 from flux_pipeline.lineage.record import records_from_json
+from flux_pipeline.models import RequestForm
 from flux_pipeline.produce.budgets import NAMES, Limits, micros, usd
 from flux_pipeline.produce.policy import Policy, final_status, needs_create
 from flux_pipeline.produce.report import ResultStatus
 from flux_pipeline.prompts.chain import is_planned
+from flux_pipeline.prompts.drafts import Draft
 from flux_pipeline.provider.offers import find_unoffered
 from flux_pipeline.request import Request
 
@@ -59,9 +61,9 @@ class Forecast:
     unoffered: Counter[str] = field(default_factory=Counter)
     """Those of them that a run refuses to send, by why: the provider has not their model."""
 
-    def add(self, alike: "_Alike", number: int, *, is_priced: bool = True) -> None:
-        """Count so many requests."""
-        kind, images = alike.kind, number * alike.outputs
+    def add(self, kind: str, alike: "_Alike", number: int, *, is_priced: bool = True) -> None:
+        """Count so many requests; ``kind`` is the name of a count."""
+        images = number * alike.outputs
         self.requests += number
         self.images += images
         setattr(self, kind, getattr(self, kind) + number)
@@ -97,8 +99,6 @@ class Forecast:
 class _Alike(NamedTuple):
     """What is counted of a request: most requests of a set are alike in it."""
 
-    kind: str
-    """The name of a count."""
     model: str
     outputs: int
     cost_usd: float
@@ -154,7 +154,7 @@ class BudgetFit:
 
 
 def forecast(
-    requests: Iterable[Request],
+    asked: Iterable[Draft | Request],
     ledger: Ledger,
     *,
     fits: Sequence[BudgetFit] = (),
@@ -163,7 +163,7 @@ def forecast(
     offered: Collection[str] = (),
     on_sent: Callable[[Request], None] | None = None,
 ) -> SetForecast:
-    """Compare the requests with the ledger; nothing is sent or written.
+    """Compare what is asked for with the ledger; nothing is sent or written.
 
     With ``was_asked``, what had been asked for before counts as unchanged even if it was never
     made: the rest is what the change costs. Every new request is counted in ``fits``. ``unpriced``
@@ -171,41 +171,77 @@ def forecast(
     provider has, as ``FLUX_MODELS`` names them; none: all. ``on_sent`` is given each request that a
     run would send. Memory grows with the partitions, not with the requests.
     """
-    counts: dict[str, dict[_Alike, int]] = {}
-    for batch in batched(requests, _BATCH):
-        latest = ledger.find([request.request_sha256 for request in batch])
-        for request in batch:
-            attempt = latest.get(request.request_sha256)
-            kind = "new" if attempt is None else _count_of(attempt)
-            if kind in _SENT:
-                if was_asked is not None and was_asked(request):
-                    kind = "unchanged"
-                else:
-                    if on_sent is not None:
-                        on_sent(request)
-                    for fit in fits:
-                        fit.add(micros(request.cost_usd) or 0)
-            alike = _Alike(
-                kind,
-                request.model,
-                request.outputs,
-                request.cost_usd,
-                any(map(is_planned, request.pictures)),
-                find_unoffered(request, offered) if offered else None,
-            )
-            part = counts.setdefault(request.source.partition, {})
-            part[alike] = part.get(alike, 0) + 1
-    return _summed(counts, unpriced)
+    counts = _Counts(offered)
+    for each, latest in _with_latest(asked, ledger):
+        kind = "new" if latest is None else _count_of(latest)
+        if kind in _SENT:
+            if was_asked is not None and was_asked(_request(each)):
+                kind = "unchanged"
+            else:
+                if on_sent is not None:
+                    on_sent(_request(each))
+                for fit in fits:
+                    fit.add(micros(_form(each).cost_usd) or 0)
+        counts.add(each, kind)
+    return counts.summed(unpriced)
 
 
-def _summed(counts: Mapping[str, Mapping[_Alike, int]], unpriced: Collection[str]) -> SetForecast:
-    result = SetForecast()
-    for partition, part in counts.items():
-        result.partitions[partition] = Forecast()
-        for alike, number in part.items():
-            for counted in (result.partitions[partition], result.total):
-                counted.add(alike, number, is_priced=alike.model not in unpriced)
-    return result
+def _with_latest(
+    asked: Iterable[Draft | Request], ledger: Ledger
+) -> Iterator[tuple[Draft | Request, Attempt | None]]:
+    """What is asked for, each with its latest attempt."""
+    for batch in batched(asked, _BATCH):
+        shas = [
+            each.fingerprint() if isinstance(each, Draft) else each.request_sha256 for each in batch
+        ]
+        latest = ledger.find(shas)
+        yield from zip(batch, map(latest.get, shas), strict=True)
+
+
+def _request(each: Draft | Request) -> Request:
+    return each.request() if isinstance(each, Draft) else each
+
+
+def _form(each: Draft | Request) -> RequestForm | Request:
+    """What tells its model, its images and its cost."""
+    return each.form if isinstance(each, Draft) else each
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Counts requests that are alike together, by partition."""
+
+    offered: Collection[str]
+    _parts: dict[str, dict[tuple[str, _Alike], int]] = field(default_factory=dict)
+    _form: RequestForm | Request | None = None
+    """The last one, and what was alike in it: rows of a table mostly share it."""
+    _alike: _Alike | None = None
+
+    def add(self, each: Draft | Request, kind: str) -> None:
+        """Count one; ``kind`` is the name of a count."""
+        form, alike = _form(each), self._alike
+        if alike is None or form is not self._form:
+            alike = self._alike = self._alike_of(each)
+            self._form = form
+        partition = each.partition if isinstance(each, Draft) else each.source.partition
+        part = self._parts.setdefault(partition, {})
+        part[kind, alike] = part.get((kind, alike), 0) + 1
+
+    def _alike_of(self, each: Draft | Request) -> _Alike:
+        form = _form(each)
+        unoffered = find_unoffered(_request(each), self.offered) if self.offered else None
+        follows = any(map(is_planned, form.pictures))
+        return _Alike(form.model, form.outputs, form.cost_usd, follows, unoffered)
+
+    def summed(self, unpriced: Collection[str]) -> SetForecast:
+        """What it came to."""
+        result = SetForecast()
+        for partition, part in self._parts.items():
+            result.partitions[partition] = Forecast()
+            for (kind, alike), number in part.items():
+                for counted in (result.partitions[partition], result.total):
+                    counted.add(kind, alike, number, is_priced=alike.model not in unpriced)
+        return result
 
 
 def _count_of(latest: Attempt) -> str:

@@ -17,11 +17,12 @@ from flux_pipeline.models import Model
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checked_partitions import Checked, CheckedPartitions, Collector
 from flux_pipeline.prompts.checks import Check, IsSelected
-from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, SeedRule, Variant
+from flux_pipeline.prompts.drafts import Draft, Origin, is_seeded
+from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, Variant
 from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.publication import Choice, Publication
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
-from flux_pipeline.request import Request, Source
+from flux_pipeline.request import Request
 
 Partitioning: TypeAlias = ByPrompt | ByShard | ByDay
 """How a set is divided into partitions."""
@@ -127,8 +128,7 @@ class PromptSet:
         Raises:
             ConfigError: no such partition; or a table is wrong, or changed since it was loaded.
         """
-        described = self.described(partitions, on_warning, pictures=pictures)
-        return (request for request, _ in described)
+        return map(Draft.request, self._drafts(partitions, on_warning, pictures))
 
     def described(
         self,
@@ -145,37 +145,26 @@ class PromptSet:
         Raises:
             ConfigError: as ``requests``.
         """
-        selection = self._select(partitions)
-        if isinstance(self.partitions, ByDay) and partitions is None:
-            self._fail("partitions", _NAME_DAYS)
-        self._refuse_changed_tables()
-        known: Sequence[_Prompt] | None = None
-        if not self.is_checked:
-            checked = self._checked(selection, with_warnings=on_warning is not None)
-            known = checked.prompts
-            for warning in checked.warnings:
-                if on_warning is not None:
-                    on_warning(warning)
-        return self._described(selection, pictures or PlannedPictures(), known)
+        drafts = self._drafts(partitions, on_warning, pictures)
+        return ((draft.request(), draft.variant.variables) for draft in drafts)
 
-    def requests_as_checked(
+    def drafts(
         self,
         partitions: str | Collection[str] | None = None,
         on_warning: Callable[[Problem], None] | None = None,
         *,
         pictures: PictureLookup | None = None,
-    ) -> Iterator[Request]:
-        """As ``requests``, in one pass over the tables: for sums, and never for sending.
+    ) -> Iterator[Draft]:
+        """Drafts of ``requests``, in one pass over the tables: for sums, and never for sending.
 
-        Of a large table some requests come before it is known that a later row, or the whole, is
+        Of a large table some drafts come before it is known that a later row, or the whole, is
         wrong: ConfigError is raised at the end then, and warnings are told there.
         """
         selection = self._select(partitions)
         if self.is_checked or self.sources or _CHECKED.cover(self, selection.keys):
-            yield from self.requests(partitions, on_warning, pictures=pictures)
+            yield from self._drafts(partitions, on_warning, pictures)
             return
-        if isinstance(self.partitions, ByDay) and partitions is None:
-            self._fail("partitions", _NAME_DAYS)
+        self._refuse_unnamed_days(partitions)
         self._refuse_changed_tables()
         checking = self._checking(selection)
         while True:
@@ -188,6 +177,25 @@ class PromptSet:
                         on_warning(warning)
                 return
             yield from self._takes(entry, variant, checked, day)
+
+    def _drafts(
+        self,
+        partitions: str | Collection[str] | None,
+        on_warning: Callable[[Problem], None] | None,
+        pictures: PictureLookup | None,
+    ) -> Iterator[Draft]:
+        """Drafts of what was checked before, whole, or is checked now."""
+        selection = self._select(partitions)
+        self._refuse_unnamed_days(partitions)
+        self._refuse_changed_tables()
+        known: Sequence[_Prompt] | None = None
+        if not self.is_checked:
+            checked = self._checked(selection, with_warnings=on_warning is not None)
+            known = checked.prompts
+            for warning in checked.warnings:
+                if on_warning is not None:
+                    on_warning(warning)
+        return self._as_checked(selection, pictures or PlannedPictures(), known)
 
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
         """Look at every row of the partitions, however many; return the warnings.
@@ -209,10 +217,13 @@ class PromptSet:
         """
         keys = [partitions] if isinstance(partitions, str) else partitions
         sums = dict.fromkeys(keys, 0)
-        for request in self.requests_as_checked(keys):
+        for draft in self.drafts(keys):
             # A sum needs no memory and no order, and counts a repeated request twice.
-            sums[request.source.partition] += int(request.request_sha256, 16)
-            if on_request is not None:
+            if on_request is None:
+                sums[draft.partition] += int(draft.fingerprint(), 16)
+            else:
+                request = draft.request()
+                sums[draft.partition] += int(request.request_sha256, 16)
                 on_request(request)
         return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
 
@@ -257,7 +268,7 @@ class PromptSet:
             if entry.each is not None and entry.each.prompt_set == name:
                 checked = inputs.check(entry, variant)
                 if checked is not None:
-                    yield from self._takes(entry, variant, checked, day)
+                    yield from map(Draft.request, self._takes(entry, variant, checked, day))
         problems.raise_if_any()
 
     def _sources(
@@ -273,9 +284,9 @@ class PromptSet:
         # Of a set that follows another one, the source pictures are those of the partitions.
         return None if self.follows is not None else selection.filter()
 
-    def _described(
+    def _as_checked(
         self, selection: Selection, lookup: PictureLookup, known: "Sequence[_Prompt] | None"
-    ) -> Iterator[tuple[Request, Mapping[str, str]]]:
+    ) -> Iterator[Draft]:
         # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
         is_asked = self._filter(selection)
@@ -292,35 +303,23 @@ class PromptSet:
                 if is_asked is None or is_asked(variant.name, variant.stable_name):
                     checked = inputs.check(entry, variant)
                     if checked is not None:
-                        for request in self._takes(entry, variant, checked, day):
-                            yield request, variant.variables
+                        yield from self._takes(entry, variant, checked, day)
                 problems.raise_if_any()
             problems.raise_if_any()
 
     def _takes(
         self, entry: Entry, variant: Variant, checked: CheckedInput, day: str
-    ) -> Sequence[Request]:
-        name, model, stable = variant.name, variant.model, variant.stable_name
+    ) -> Sequence[Draft]:
         partition = partition_of(self.partitions, variant, day)
         if self.follows is not None and variant.source is not None:
             partition = variant.source.request.source.partition
-        is_seeded = model.takes_seed and entry.seed is not SeedRule.NONE
-        version = self.version if model is self.model else None
-        form = checked.form.requests(version, is_seeded=is_seeded)
-        # A seed of the table that its row leaves blank is none of its own.
-        first_seed = checked.seed if entry.seed is SeedRule.GIVEN else None
-        requests = []
-        for take in range(1, entry.takes + 1):
-            source = Source(self.name, name, take, partition, self.path, self.config_sha256, stable)
-            free = checked.free
-            if is_seeded:
-                if first_seed is None:
-                    seed = model.fit_seed(derived_seed(self.name, stable or name, take, day))
-                else:
-                    seed = first_seed + take - 1
-                free = {**free, model.seed_input: seed}
-            requests.append(form.request(free, source, day=day))
-        return requests
+        version = self.version if variant.model is self.model else None
+        form = checked.form.requests(version, is_seeded=is_seeded(entry, variant))
+        origin = Origin(self.name, self.path, self.config_sha256)
+        return [
+            Draft(form, entry, variant, checked, origin, partition, day, take)
+            for take in range(1, entry.takes + 1)
+        ]
 
     def _checked(self, selection: Selection, *, with_warnings: bool) -> "_Checked":
         """Check the selection, unless that was done before; without warnings among others too."""
@@ -378,6 +377,10 @@ class PromptSet:
             if entry.table is not None and not entry.table.is_unchanged():
                 message = f"{entry.table.path} changed since it was loaded: load it again"
                 self._fail(f"prompts.{entry.key}.table", message)
+
+    def _refuse_unnamed_days(self, partitions: str | Collection[str] | None) -> None:
+        if isinstance(self.partitions, ByDay) and partitions is None:
+            self._fail("partitions", _NAME_DAYS)
 
     def _fail(self, key: str, message: str) -> NoReturn:
         raise ConfigError([Problem(self.path or self.name, 0, key, message)])
@@ -489,13 +492,3 @@ def shard_of(stable_name: str, count: int) -> int:
 def shard_key(index: int) -> str:
     """The partition key of a shard, such as ``shard-0007``."""
     return f"shard-{index:04d}"
-
-
-def derived_seed(prompt_set: str, stable_name: str, take: int, date: str = "") -> int:
-    """A seed of 31 bits that depends on these four alone: stable over machines and versions.
-
-    ``date`` is ``YYYY-MM-DD`` where partitions are days and empty elsewhere; how a set is cut
-    into prompts or shards changes no seed.
-    """
-    text = f"{prompt_set}\0{stable_name}\0{take}\0{date}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -9,8 +9,8 @@ import pytest
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import checked_partitions, tables
 from flux_pipeline.prompts import load as loading
+from flux_pipeline.prompts.drafts import Draft
 from flux_pipeline.prompts.tables import Row, Table
-from flux_pipeline.request import Request
 from tests.prompts.fixtures import Load, Write
 
 BY_SHARD = """\
@@ -144,12 +144,13 @@ def test_a_sum_over_requests_reads_a_table_once_and_the_requests_are_the_same(
     write("t.csv", table(40))
     prompt_set = load(BY_SHARD)
     passes.clear()
-    summed = list(prompt_set.requests_as_checked())
+    summed = [draft.request() for draft in prompt_set.drafts()]
     assert len(passes) == 1
     assert summed == list(prompt_set.requests())
-    assert list(load(BY_SHARD).requests_as_checked("shard-0002")) == list(
-        prompt_set.requests("shard-0002")
-    )
+    drafts = list(load(BY_SHARD).drafts("shard-0002"))
+    requests = list(prompt_set.requests("shard-0002"))
+    assert [draft.request() for draft in drafts] == requests
+    assert [draft.fingerprint() for draft in drafts] == [each.request_sha256 for each in requests]
 
 
 def test_a_sum_tells_warnings_and_mistakes_at_the_end(
@@ -157,12 +158,12 @@ def test_a_sum_tells_warnings_and_mistakes_at_the_end(
 ) -> None:
     write("t.csv", "sku,name\na,same\nb,same\n")
     told: list[str] = []
-    list(load(BY_SHARD).requests_as_checked(None, lambda one: told.append(one.message)))
+    list(load(BY_SHARD).drafts(None, lambda one: told.append(one.message)))
     assert "is the same as p-a" in told[0]
     write("t.csv", table(1_100) + "S-5,again\nS-1101,\n")
-    came: list[Request] = []
+    came: list[Draft] = []
     with pytest.raises(ConfigError) as raised:
-        came.extend(load(BY_SHARD).requests_as_checked())
+        came.extend(load(BY_SHARD).drafts())
     assert len(came) == 1_101
     assert len(raised.value.problems) == 2
     assert passes

@@ -8,7 +8,8 @@ from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import (
     build_prompt_set,
 )
-from flux_pipeline.prompts.prompt_set import derived_seed, shard_key, shard_of
+from flux_pipeline.prompts.drafts import derived_seed
+from flux_pipeline.prompts.prompt_set import shard_key, shard_of
 from tests.prompts.fixtures import Load, ProblemsOf, Write
 
 

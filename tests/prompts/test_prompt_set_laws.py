@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_pipeline.prompts import PromptSet, build_prompt_set
-from flux_pipeline.prompts.prompt_set import derived_seed, shard_key, shard_of
+from flux_pipeline.prompts.drafts import derived_seed
+from flux_pipeline.prompts.prompt_set import shard_key, shard_of
 
 keys = st.text(alphabet="abcdefgh0123456789", min_size=1, max_size=6)
 
