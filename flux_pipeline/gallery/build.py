@@ -15,8 +15,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,11 +30,8 @@ from flux_pipeline.gallery.last_build import (
     load_last_build,
 )
 from flux_pipeline.gallery.manifest import (
-    COLUMNS,
     GALLERIES,
     OVERVIEW,
-    ROWS,
-    DamagedManifestError,
     Manifest,
     chapter_of,
     data_key,
@@ -45,16 +43,17 @@ from flux_pipeline.gallery.manifest import (
 )
 from flux_pipeline.gallery.page import (
     SCRIPT,
+    GridLines,
     Summary,
     data_file,
     data_lines,
     detail_lines,
-    grid_lines,
     page_data,
     render_page,
 )
+from flux_pipeline.gallery.rows import COLUMNS, ROWS, DamagedManifestError
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
-from flux_pipeline.lineage.arrays import array_of, flags_of, mask_of, scalar_of
+from flux_pipeline.lineage.arrays import array_of, mask_of, scalar_of
 from flux_pipeline.lineage.asked import Asked, read_asked
 from flux_pipeline.lineage.parts import is_part_of, read_parts
 from flux_pipeline.lineage.schema import PARQUET, SCHEMA
@@ -215,10 +214,8 @@ class _Builder:
         )
         self._read_packs()
         # A part that is read again may have lost rows, so all of its rows go first.
-        if again := sorted(known & set(todo)):
-            parts = self._manifest.rows.column("part")
-            stay = ~flags_of(pc.is_in(parts, array_of(again, pa.string())))
-            self._note_lost(self._manifest.keep(stay))
+        if again := known & set(todo):
+            self._note_lost(self._manifest.rows.drop_parts(again))
         for table in self._batches(todo):
             self._add(table)
         known.update(todo)
@@ -230,8 +227,7 @@ class _Builder:
 
     def write_stale_details(self) -> None:
         """Make the stale details again, from the parts and packs of their rows."""
-        for page in sorted(self._stale_details):
-            rows = self._manifest.page_rows(page)
+        for page, rows in self._manifest.rows.of_pages(self._stale_details):
             parts = sorted(_texts(rows, "part").intersection(self._inputs.parts))
             packs = _texts(rows, "pack") - set(self._spool.packs.values())
             self._spool.read(self._store, sorted(packs))
@@ -248,15 +244,20 @@ class _Builder:
     def write_stale_chapters(self) -> None:
         """Write the stale chapters again; a page without any row is left out of the gallery."""
         manifest = self._manifest
-        for chapter in sorted(self._stale_chapters):
-            rows = manifest.chapter_rows(chapter)
-            for page in set(pages_of(chapter)).difference(rows.column("page").to_pylist()):
-                manifest.pages.pop(page, None)
-            if len(rows):
-                lines = grid_lines(rows, self._store.uri)
-                manifest.chapters[chapter] = self._write("chapter", chapter, lines)
-            else:
-                manifest.chapters.pop(chapter, None)
+        empty_chapters = set(self._stale_chapters)
+        empty_pages = {page for chapter in empty_chapters for page in pages_of(chapter)}
+        found = manifest.rows.of_pages(frozenset(empty_pages))
+        for chapter, pages in groupby(found, key=lambda each: chapter_of(each[0])):
+            grid = GridLines(self._store.uri)
+            for page, rows in pages:
+                grid.add(page, rows)
+                empty_pages.discard(page)
+            manifest.chapters[chapter] = self._write("chapter", chapter, grid.lines)
+            empty_chapters.discard(chapter)
+        for page in empty_pages:
+            manifest.pages.pop(page, None)
+        for chapter in empty_chapters:
+            manifest.chapters.pop(chapter, None)
 
     def finish(
         self, description: str, asked: Asked, selection: Selection, now: datetime
@@ -270,7 +271,7 @@ class _Builder:
             self._store.put(key, manifest.to_bytes(), content_type=PARQUET)
         stored = self._store.head(key)
         summary = Summary.of(self._set, description, manifest, asked, selection)
-        images_version = _images_version(manifest.columns("status", "image_sha256"))
+        images_version = _images_version(manifest.rows.batches("status", "image_sha256"))
         built = _publish(self._store, summary, images_version, now)
         LastBuild(
             inputs=self._inputs.version,
@@ -288,16 +289,8 @@ class _Builder:
         self._spool.read(self._store, packs)
         manifest.packs.update(packs)
         self._packs_read = len(packs)
-        if not packs or not len(manifest.rows):
-            return
-        images, before = _lists(manifest.rows, "image_sha256", "pack")
-        late = [
-            None if pack else self._spool.packs.get(image or "")
-            for image, pack in zip(images, before, strict=True)
-        ]
-        numbers: Any = manifest.rows.column("page").to_pylist()
-        self._stale_details |= {page for page, pack in zip(numbers, late, strict=True) if pack}
-        manifest.set_packs(new or old for new, old in zip(late, before, strict=True))
+        if self._spool.packs:
+            self._stale_details |= manifest.rows.add_packs(self._spool.packs)
 
     def _batches(self, parts: Sequence[str]) -> Iterator[pa.Table]:
         """Whole rows of this prompt set, with the key of their part."""
@@ -326,7 +319,7 @@ class _Builder:
         )
         table = table.take(order)
         narrow = self._manifest_rows(table)
-        lost, current = self._manifest.drop_superseded(narrow)
+        lost, current = self._manifest.rows.drop_superseded(narrow)
         self._note_lost(lost)
         mask = mask_of(current)
         table, narrow = table.filter(mask), narrow.filter(mask)
@@ -340,7 +333,7 @@ class _Builder:
             self._write_details(page, lines)
             numbers = array_of([page] * len(piece), pa.int32())
             at = ROWS.get_field_index("page")
-            self._manifest.add(piece.set_column(at, ROWS.field("page"), numbers))
+            self._manifest.rows.add(piece.set_column(at, ROWS.field("page"), numbers))
             self._stale_chapters.add(chapter_of(page))
             done = end
 
@@ -392,13 +385,19 @@ def _ids(table: pa.Table) -> list[str]:
     return [hashlib.sha256(json.dumps(name).encode()).hexdigest()[:16] for name in names]
 
 
-def _images_version(rows: pa.Table) -> str:
-    is_stored = pc.equal(rows.column("status"), scalar_of("stored", pa.string()))
-    images = rows.column("image_sha256").filter(is_stored).drop_null()
-    ordered = images.take(pc.sort_indices(images))
-    digest = hashlib.sha256()
-    for start in range(0, len(ordered), _ROWS_AT_ONCE):
-        piece = ordered.slice(start, _ROWS_AT_ONCE).to_pylist()
+def _images_version(batches: Iterable[pa.Table]) -> str:
+    stored = scalar_of("stored", pa.string())
+    found = [
+        rows.column("image_sha256").filter(pc.equal(rows.column("status"), stored)).drop_null()
+        for rows in batches
+    ]
+    # As one, because rows are taken from chunks by joining them each time.
+    images = pa.concat_arrays(
+        [array_of([], pa.string()), *(chunk for each in found for chunk in each.chunks)]
+    )
+    order, digest = pc.sort_indices(images), hashlib.sha256()
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        piece = images.take(order.slice(start, _ROWS_AT_ONCE)).to_pylist()
         digest.update("".join(map(str, piece)).encode())
     return digest.hexdigest()
 

@@ -13,9 +13,9 @@ ever code.
 import base64
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,23 +97,22 @@ class Summary:
         selection: Selection = NOTHING_CHOSEN,
     ) -> "Summary":
         """Add up a manifest."""
-        rows = manifest.columns(*_SUMMED)
-        counts = pc.value_counts(rows.column("status"))
-        names, numbers = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
-        statuses = Counter(dict(zip(names, numbers, strict=True)))
+        totals = _Totals()
+        for rows in manifest.rows.batches(*_SUMMED):
+            totals.add(rows)
+        statuses = totals.statuses
         stored = statuses.pop("stored", 0)
         statuses.pop("removed", None)  # on purpose: it misses nobody
-        usd = pc.sum(rows.column("cost_usd")).as_py() or 0.0
         return cls(
             name,
             description,
             stored,
             statuses.total(),
-            round(usd, 6),
-            EMULATED in rows.column("provider").unique().to_pylist(),
-            tuple(_chapters(manifest, rows)),
-            tuple((n, details[:_TAG]) for n, details in sorted(manifest.pages.items())),
-            tuple(sorted(str(each) for each in rows.column("model").unique().to_pylist())),
+            round(totals.usd, 6),
+            EMULATED in totals.providers,
+            tuple(totals.listed(manifest.chapters)),
+            tuple((number, digest[:_TAG]) for number, digest in sorted(manifest.pages.items())),
+            tuple(sorted(totals.models)),
             tuple(_obsolete(name, manifest, asked)),
             selection,
         )
@@ -148,23 +147,50 @@ class Summary:
         return json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
 
 
-def _chapters(manifest: Manifest, summed: pa.Table) -> Iterator[tuple[int, int, str, int, int]]:
-    # NumPy, because importing Arrow's ``group_by`` costs more than a page.
-    times = last_times(summed).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
-    times = numbers_of(times.fill_null(scalar_of(0, pa.int64())), np.int64)
-    pages = numbers_of(summed.column("page"), np.int32)
-    numbers, chapter = np.unique(chapter_of(pages), return_inverse=True)
-    newest, last = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.int32)
-    np.maximum.at(newest, chapter, times)
-    np.maximum.at(last, chapter, pages)
-    rows = np.bincount(chapter, minlength=len(numbers))
-    columns = (each.tolist() for each in (numbers, rows, newest, last))
-    for number, count, time, page in zip(*columns, strict=True):
-        yield number, count, manifest.chapters[number][:_TAG], time, page
+@dataclass(slots=True)
+class _Chapter:
+    rows: int = 0
+    newest: int = 0
+    """ms since 1970"""
+    last_page: int = 0
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the rows of a manifest add up to."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    usd: float = 0.0
+    providers: set[str] = field(default_factory=set)
+    models: set[str] = field(default_factory=set)
+    chapters: dict[int, _Chapter] = field(default_factory=lambda: defaultdict(_Chapter))
+
+    def listed(self, hashes: Mapping[int, str]) -> Iterator[tuple[int, int, str, int, int]]:
+        """The chapters as a ``Summary`` has them, by the hashes of their files."""
+        for number, digest in sorted(hashes.items()):
+            found = self.chapters[number]
+            yield number, found.rows, digest[:_TAG], found.newest, found.last_page
+
+    def add(self, rows: pa.Table) -> None:
+        """Add some rows."""
+        self.statuses.update(map(str, rows.column("status").to_pylist()))
+        self.usd += pc.sum(rows.column("cost_usd")).as_py() or 0.0
+        self.providers.update(map(str, rows.column("provider").unique().to_pylist()))
+        self.models.update(map(str, rows.column("model").unique().to_pylist()))
+        # NumPy, because importing Arrow's ``group_by`` costs more than a page.
+        times = last_times(rows).cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
+        times = numbers_of(times.fill_null(scalar_of(0, pa.int64())), np.int64)
+        pages = numbers_of(rows.column("page"), np.int32)
+        of_rows = chapter_of(pages)
+        for number in np.unique(of_rows).tolist():
+            chapter, is_its = self.chapters[number], of_rows == number
+            chapter.rows += int(is_its.sum())
+            chapter.newest = max(chapter.newest, int(times[is_its].max()))
+            chapter.last_page = max(chapter.last_page, int(pages[is_its].max()))
 
 
 def _obsolete(prompt_set: str, manifest: Manifest, asked: Asked) -> Iterator[str]:
-    for rows in manifest.batches("request_sha256", "partition", "id"):
+    for rows in manifest.rows.batches("request_sha256", "partition", "id"):
         requests, partitions, ids = (
             [str(one) for one in each.to_pylist()] for each in rows.columns
         )
@@ -235,21 +261,26 @@ def data_lines(body: bytes) -> list[str]:
     return lines.split(_LINE_END) if lines else []
 
 
-def grid_lines(rows: pa.Table, store_uri: str) -> list[str]:
-    """The rows of the manifest as the page's grid needs them.
+class GridLines:
+    """The rows of a chapter as the page's grid needs them, page by page.
 
-    A row names its model and its page only where those of the row before it are others.
+    A row names its model only where that of the row before it is another, and its page where it is
+    the first of it.
     """
-    times = values_of(last_times(rows))
-    lines: list[str] = []
-    model = page = None
-    for row, time in zip(dicts_of(rows), times, strict=True):
-        new_model = None if row["model"] == model else row["model"]
-        new_page = [] if row["page"] == page else [row["page"]]
-        changed = [new_model, *new_page] if new_model or new_page else []
-        lines.append(to_json(_grid_row(row, time, store_uri) + changed))
-        model, page = row["model"], row["page"]
-    return lines
+
+    def __init__(self, store_uri: str) -> None:
+        self.lines: list[str] = []
+        self._store_uri = store_uri
+        self._model: str | None = None
+
+    def add(self, page: int, rows: pa.Table) -> None:
+        """Add the rows of a page, which are the manifest's."""
+        first = [page]
+        for row, time in zip(dicts_of(rows), values_of(last_times(rows)), strict=True):
+            model = None if row["model"] == self._model else row["model"]
+            changed = [model, *first] if model or first else []
+            self.lines.append(to_json(_grid_row(row, time, self._store_uri) + changed))
+            self._model, first = row["model"], []
 
 
 def _grid_row(row: Mapping[str, Any], time: datetime | None, store_uri: str) -> list[Any]:

@@ -200,7 +200,7 @@ def open_snapshot(store: Store) -> Snapshot:
         return Snapshot(compacted)
     merged = BytesIO()
     merge(store, None, fresh, merged)
-    added = CompactedTable(merged.getvalue())
+    added = CompactedTable(pa.BufferReader(merged.getvalue()))
     return Snapshot(compacted, added) if compacted else Snapshot(added)
 
 

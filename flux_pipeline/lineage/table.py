@@ -142,9 +142,9 @@ def _checksums_of_recent(store: Store, keys: Sequence[str]) -> Mapping[str, str]
 class CompactedTable:
     """A compacted table, in a file or as it is compressed in memory. For any number of threads."""
 
-    def __init__(self, body: bytes | pa.NativeFile) -> None:
-        """Raise ValueError where ``body`` is no compacted table of this version."""
-        self._source = pa.BufferReader(body) if isinstance(body, bytes) else body
+    def __init__(self, source: pa.NativeFile) -> None:
+        """Raise ValueError where ``source`` is no compacted table of this version."""
+        self._source = source
         self._readers = threading.local()
         try:
             self._file = pq.ParquetFile(self._source, read_dictionary=_REPETITIVE)
@@ -199,22 +199,23 @@ def load_compacted(store: Store) -> CompactedTable | None:
     if COMPACTED not in store.list(COMPACTED):
         return None
     try:
-        return CompactedTable(_open_table(store))
+        return CompactedTable(open_parquet(store, COMPACTED))
     except ValueError:
         return None
 
 
-def _open_table(store: Store) -> bytes | pa.NativeFile:
-    """The table's bytes; of one in a folder the file, of which only what is looked at is read.
+def open_parquet(store: Store, key: str) -> pa.NativeFile:
+    """An object; of one in a folder the file, of which only what is looked at is read.
 
-    A table is replaced by a new file, never written into, so what is open stays as it was.
+    An object is replaced by a new file, never written into, so what is open stays as it was. Raises
+    StoreError.
     """
-    address = urlsplit(f"{store.uri}/{COMPACTED}")
+    address = urlsplit(f"{store.uri}/{key}")
     if address.scheme == "file":
         with suppress(OSError):
             # Not mapped: of a mapped table nearly all would count as memory of this process.
             return pa.OSFile(unquote(address.path), "rb")
-    return store.get(COMPACTED)
+    return pa.BufferReader(store.get(key))
 
 
 def merge(
@@ -347,25 +348,32 @@ def write_compacted(
 
     The same rows make the same bytes, however they come divided.
     """
-    rows, held = 0, 0
-    waiting: list[pa.Table] = []
+    rows = 0
     with pq.ParquetWriter(into, COMPACTED_SCHEMA, compression="zstd") as writer:
-        for table in tables:
-            waiting.append(table.cast(COMPACTED_SCHEMA))
-            held += len(table)
-            while held >= _ROW_GROUP:
-                whole = pa.concat_tables(waiting).combine_chunks()
-                writer.write_table(whole.slice(0, _ROW_GROUP))
-                waiting = [whole.slice(_ROW_GROUP)]
-                held -= _ROW_GROUP
-                rows += _ROW_GROUP
-        if held:
-            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+        for table in in_row_groups(each.cast(COMPACTED_SCHEMA) for each in tables):
+            writer.write_table(table)
+            rows += len(table)
         about = {_INCLUDED: _pack("\n".join(sorted(parts)))}
         if checksums:
             about[_CHECKSUMS] = _pack(json.dumps(checksums, sort_keys=True))
         writer.add_key_value_metadata(about)
-    return rows + held
+    return rows
+
+
+def in_row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, divided into tables of one row group each, however they come divided."""
+    held = 0
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        held += len(table)
+        while held >= _ROW_GROUP:
+            whole = pa.concat_tables(waiting).combine_chunks()
+            yield whole.slice(0, _ROW_GROUP)
+            waiting = [whole.slice(_ROW_GROUP)]
+            held -= _ROW_GROUP
+    if held:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def _pack(text: str) -> str:

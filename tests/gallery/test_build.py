@@ -16,12 +16,12 @@ from flux_pipeline.gallery import build, manifest
 from flux_pipeline.gallery.build import Gallery, build_gallery, build_overview
 from flux_pipeline.gallery.manifest import (
     OVERVIEW,
-    Manifest,
     data_key,
     gallery_key,
     manifest_key,
     summary_key,
 )
+from flux_pipeline.lineage import table
 from flux_pipeline.lineage.asked import AskedRequests
 from flux_pipeline.lineage.record import ImageStatus
 from flux_pipeline.lineage.schema import to_parquet
@@ -268,15 +268,14 @@ def test_a_build_for_which_only_what_is_asked_for_has_changed_reads_the_columns_
 ) -> None:
     a_partition(store, "castle", 1, 2)
     first = built(store)
-    read: list[str] = []
-    columns = Manifest.columns
+    read: set[str] = set()
+    read_row_group = pq.ParquetFile.read_row_group
 
-    def counted(found: Manifest, *names: str) -> pa.Table:
-        read.extend(names)
-        return columns(found, *names)
+    def noted(file: pq.ParquetFile, group: int, columns: list[str], **options: Any) -> pa.Table:
+        read.update(columns)
+        return read_row_group(file, group, columns, **options)
 
-    monkeypatch.setattr(Manifest, "columns", counted)
-    monkeypatch.delattr(Manifest, "rows")
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
     asked = AskedRequests()
     for _ in asked.watch([("castle", ())]):
         pass
@@ -285,7 +284,8 @@ def test_a_build_for_which_only_what_is_asked_for_has_changed_reads_the_columns_
     again = built(store)
     assert len(again.summary.obsolete) == 2
     assert again.images_version == first.images_version
-    assert not {"prompt", "uri", "part", "pack"} & set(read)
+    assert "request_sha256" in read
+    assert not {"prompt", "uri", "part", "pack"} & read
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"[]", b'{"inputs": 1}'])
@@ -332,6 +332,21 @@ def without_chapters(body: bytes) -> bytes:
     about["pages"] = {n: ["0" * 64, digest] for n, digest in about["pages"].items()}
     packed = b64encode(zlib.compress(json.dumps(about).encode()))
     return to_parquet(table.replace_schema_metadata({name: packed}))
+
+
+def test_a_manifest_is_written_in_row_groups_that_depend_on_its_rows_alone(
+    store: CountingStore, small_pages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "_ROW_GROUP", 4)
+    path = store.root / manifest_key("winter")
+    for number in range(10):
+        a_partition(store, f"part-{number}", number)
+        built(store)
+    grown = path.read_bytes()
+    assert pq.ParquetFile(path).metadata.num_row_groups == 3
+    path.unlink()
+    built(store)
+    assert path.read_bytes() == grown
 
 
 def test_a_page_written_by_another_build_at_once_is_found_and_made_again(

@@ -315,5 +315,5 @@ def test_many_rows_fill_real_row_groups() -> None:
     many = one.append_column(COMPACTED_SCHEMA.field(PART), pa.array(["part"])).take([0] * 16_400)
     result = BytesIO()
     assert table.write_compacted(result, [many], ["part"]) == 16_400
-    groups = CompactedTable(result.getvalue()).read_all(["prompt"])
+    groups = CompactedTable(pa.BufferReader(result.getvalue())).read_all(["prompt"])
     assert [len(group) for group in groups] == [16_384, 16]
