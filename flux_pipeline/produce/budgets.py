@@ -6,7 +6,8 @@ midnight counts for both days.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from functools import lru_cache
 
 from flux_pipeline.errors import ConfigError, Problem
 from flux_pipeline.ledger.base import Budget, OverBudget
@@ -27,14 +28,19 @@ class Limits:
         A run makes several sets where one follows another: what it spends is counted for all of
         them, and a set's own limit of a run for that set alone.
         """
-        run = f"run:{run_id}"
-        own = () if self.usd_per_run is None else (micros(self.usd_per_run),)
-        return (
-            Budget(run, None),
-            *(Budget(f"{run}:{prompt_set}", limit) for limit in own),
-            Budget(f"month:{prompt_set}:{now:%Y-%m}", micros(self.usd_per_month)),
-            Budget(f"day:{now:%Y-%m-%d}", micros(self.usd_per_day)),
-        )
+        return _budgets(self, run_id, prompt_set, now.date())
+
+
+@lru_cache(maxsize=64)  # the same for all requests of a set on one day
+def _budgets(limits: Limits, run_id: str, prompt_set: str, day: date) -> tuple[Budget, ...]:
+    run = f"run:{run_id}"
+    own = () if limits.usd_per_run is None else (micros(limits.usd_per_run),)
+    return (
+        Budget(run, None),
+        *(Budget(f"{run}:{prompt_set}", limit) for limit in own),
+        Budget(f"month:{prompt_set}:{day:%Y-%m}", micros(limits.usd_per_month)),
+        Budget(f"day:{day:%Y-%m-%d}", micros(limits.usd_per_day)),
+    )
 
 
 def check_prices(limits: Limits, models: Iterable[Model]) -> None:

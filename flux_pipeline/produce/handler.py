@@ -7,9 +7,8 @@ here, because it concerns all requests of a run.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -318,8 +317,11 @@ class EffectHandler:
 
     @_performs(fx.StoreOutput)
     async def _(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
-        async with self._download(effect.attempt):
+        await self._take_place(effect.attempt)
+        try:
             outcome = await self._store_output(effect)
+        finally:
+            self.services.downloads.limiter.release()
         brake = self.services.brake
         match outcome:
             case fx.Stored():
@@ -440,9 +442,8 @@ class EffectHandler:
         latest = (await self.services.ledger.call(lambda ledger: ledger.find([sha]))).get(sha)
         return latest is not None and latest.state in _KEPT
 
-    @asynccontextmanager
-    async def _download(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Hold a place for one picture in memory; the claim is renewed while none is free."""
+    async def _take_place(self, attempt: Attempt) -> None:
+        """Take a place for one picture in memory; the claim is renewed while none is free."""
         places = self.services.downloads.limiter
         try:
             places.acquire_nowait()
@@ -451,10 +452,6 @@ class EffectHandler:
                 group.start_soon(self._renew_repeatedly, attempt)
                 await places.acquire()
                 group.cancel_scope.cancel()
-        try:
-            yield
-        finally:
-            places.release()
 
     async def _store_output(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
         output = effect.output

@@ -10,7 +10,7 @@ import binascii
 import re
 import time
 from collections.abc import Mapping
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
 
 import httpx
 from yarl import URL
@@ -30,6 +30,7 @@ from flux_pipeline.provider.transport import AddressRefused, AiohttpTransport, A
 from flux_pipeline.text import shorten
 
 _MAX_REDIRECTS = 3
+_MOST_CHECKED = 256
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({401, 403, 404, 410})
 """Codes that no later try will change: outputs are deleted after an hour."""
@@ -50,6 +51,8 @@ class Downloader(ConnectionOwner):
         _, host, port = config.origin
         proxy = config.network.own_proxy
         self._proxy = (proxy.host, proxy.port) if proxy else None
+        self._checked: set[tuple[str, str]] = set()
+        """Beginnings of URLs (scheme, and all to the path) that may be fetched from."""
         transport = transport or AiohttpTransport(
             connections=config.concurrency,
             resolver=PublicResolver((host, port), config.output_networks, proxy=self._proxy),
@@ -78,18 +81,30 @@ class Downloader(ConnectionOwner):
             DownloadError: For a URL that must not be fetched.
         """
         try:
-            parts, (scheme, host, port) = urlsplit(url), origin_of(url)
-            same = URL(url, encoded=True).host == host
+            parts, called = urlsplit(url), URL(url, encoded=True).host
+            beginning = parts.scheme, parts.netloc
+            origin = None if beginning in self._checked else origin_of(url)
+            host = parts.hostname or ""
         except ValueError:
             raise DownloadError("an output whose URL is none") from None
         # urllib checks the URL and aiohttp connects to it, by yarl: where they read the host
         # differently, a check of one says nothing about the other.
-        if not _PLAIN_URL.fullmatch(url) or not _PLAIN_HOST.fullmatch(host) or not same:
+        if not _PLAIN_URL.fullmatch(url) or not _PLAIN_HOST.fullmatch(host) or called != host:
             raise DownloadError("an output whose URL is written in a way that hides its host")
+        if origin is not None:
+            self._check_origin(parts, origin)
+            if len(self._checked) >= _MOST_CHECKED:
+                self._checked.clear()
+            self._checked.add(beginning)
+        return host
+
+    def _check_origin(self, parts: SplitResult, origin: tuple[str, str, int]) -> None:
+        """Raise DownloadError for an origin, or a user, that must not be fetched from."""
+        scheme, host, port = origin
         if parts.username is not None or parts.password is not None:
             raise DownloadError(f"{host}: a URL with a user is not fetched")
-        if (scheme, host, port) == self._config.origin:
-            return host
+        if origin == self._config.origin:
+            return
         # The resolver lets the proxy's name pass, whatever its address is.
         if (host, port) == self._proxy:
             raise DownloadError(f"{host}: the proxy itself is not fetched from")
@@ -105,7 +120,6 @@ class Downloader(ConnectionOwner):
                 f"{host} is not one of the hosts that outputs are fetched from; if it is your"
                 f" provider's, set FLUX_OUTPUT_HOSTS={hosts}"
             )
-        return host
 
     def _not_public(self, address: str) -> str:
         """Why an address is not connected to, and what to set where that is wanted."""

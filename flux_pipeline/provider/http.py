@@ -39,7 +39,7 @@ class Reply:
     @property
     def succeeded(self) -> bool:
         """Whether the status is 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004
+        return _is_success(self.status)
 
     def describe(self) -> str:
         """Status, type and size, for a message."""
@@ -141,10 +141,14 @@ def load_object(reply: Reply) -> tuple[dict[str, Any], str]:
     return value, ""
 
 
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300  # noqa: PLR2004
+
+
 async def _read_reply(answer: Answer, limit: int) -> Reply:
     """Read at most ``limit`` bytes of a success, 1 MiB of anything else."""
     status, headers = answer.status, answer.headers
-    if Reply(status).succeeded:
+    if _is_success(status):
         return _decode_body(status, headers, await answer.read(limit), limit)
     # Of an error the status alone decides, so a body that breaks off is no reason to call the
     # outcome unknown.

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 
 from flux_pipeline.prediction import Output, Prediction, Status
 from flux_pipeline.redaction import is_clean_json, redact_untrusted_json
@@ -29,7 +28,7 @@ _MAX_ERROR = 4096
 _MAX_RAW = 256 * 1024
 _MAX_OUTPUTS = 64  # no model makes more; a longer list is cut
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
-_FILE_NAME = re.compile(r"out-(\d{1,3})\.[A-Za-z0-9]+")
+_NUMBERED = re.compile(r"https?://[^/?#]+/(?:[^?#]*/)?out-(\d{1,3})\.[A-Za-z0-9]+(?:[?#]|\Z)")
 
 
 def parse_prediction(fields: Mapping[str, Any], *secrets: str) -> Prediction | None:
@@ -189,14 +188,9 @@ def _is_address(value: object) -> bool:
 
 
 def _number_in(url: str) -> int | None:
-    if url.startswith("data:"):
-        return None
-    try:
-        path = urlsplit(url).path
-    except ValueError:
-        return None
-    name = _FILE_NAME.fullmatch(path.rpartition("/")[2])
-    return int(name[1]) if name else None
+    """The batch number in the name of a URL's file."""
+    found = _NUMBERED.match(url)
+    return int(found[1]) if found else None
 
 
 def _status(value: object) -> Status:
