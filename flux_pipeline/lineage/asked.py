@@ -18,7 +18,7 @@ import json
 import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -45,6 +45,8 @@ _FIELDS: "list[pa.Field[Any]]" = [
 _SCHEMA = pa.schema(_FIELDS)
 _KNOWN = b"flux-pipeline.partitions"
 _READERS = 8
+_AT_ONCE = 50_000
+"""Requests that are decoded at once."""
 _DIGITS = 16
 """Hex digits of a fingerprint that are kept."""
 _KEY = re.compile(rf"{ASKED}([a-z0-9_]+)/(whole|part)-[0-9]{{20}}-[0-9a-f]{{12}}\.parquet")
@@ -258,27 +260,45 @@ def _requests_of(store: Store, keys: Iterable[str]) -> tuple[Fingerprints, froze
     seen: set[str] = set()
     known: set[str] | None = None
     is_first = True
-    bodies = map_ahead(lambda key: (key, store.get(key)), ordered[: whole + 1], threads=_READERS)
-    for key, body in bodies:
-        table, about = _decode(store, key, body)
-        if is_first:  # the newest one knows which partitions there are still
-            known = None if about["known"] is None else set(about["known"])
-            is_first = False
-        wanted = {
-            one for one in about["read"] if one not in seen and (known is None or one in known)
-        }
-        seen.update(about["read"])
-        is_wanted = pc.is_in(table.column("partition"), array_of(sorted(wanted), pa.string()))
-        found.append(numbers_of(table.column("request"), np.uint64)[flags_of(is_wanted)])
+
+    def read(key: str) -> tuple[str, bytes]:
+        return key, store.get(key)
+
+    with closing(map_ahead(read, ordered[: whole + 1], threads=_READERS)) as bodies:
+        for key, body in bodies:
+            with _readable(store, key):
+                file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=["partition"])
+                about = json.loads((file.schema_arrow.metadata or {})[_KNOWN])
+                if is_first:  # the newest one knows which partitions there are still
+                    known = None if about["known"] is None else set(about["known"])
+                    is_first = False
+                theirs = set(about["read"])
+                wanted = {one for one in theirs - seen if known is None or one in known}
+                seen.update(theirs)
+                found += _read_requests(file, None if wanted == theirs else wanted)
+            if known is not None and known <= seen:  # older ones have nothing more to say
+                break
     days = frozenset(seen) if known is None else None
     return np.concatenate([np.empty(0, np.uint64), *found]), days
 
 
-def _decode(store: Store, key: str, body: bytes) -> tuple[pa.Table, Mapping[str, Any]]:
+def _read_requests(file: pq.ParquetFile, wanted: Collection[str] | None) -> Iterator[Fingerprints]:
+    """The requests of some partitions, or (None) of all: then only their column is read."""
+    columns = ["request"] if wanted is None else ["request", "partition"]
+    partitions = array_of(sorted(wanted or ()), pa.string())
+    for batch in file.iter_batches(_AT_ONCE, columns=columns, use_threads=False):
+        requests = numbers_of(batch.column("request"), np.uint64)
+        if wanted is not None:
+            requests = requests[flags_of(pc.is_in(batch.column("partition"), partitions))]
+        yield requests
+
+
+@contextmanager
+def _readable(store: Store, key: str) -> Iterator[None]:
+    """Raise StoreError where the object is none of these."""
     try:
-        table = pq.ParquetFile(pa.BufferReader(body)).read()
-        return table, json.loads((table.schema.metadata or {})[_KNOWN])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        yield
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise StoreError(
             f"{store.uri}/{key}: can't be read ({type(error).__name__}); delete it, and run the"
             " prompt set again: what is made costs nothing"

@@ -74,6 +74,19 @@ def test_the_images_of_a_prompt_that_is_removed_are_obsolete(store: Store) -> No
     assert current(store, "castle", "moon") == [True, False]
 
 
+def test_objects_that_are_older_than_all_that_is_current_are_not_read(
+    store: Store, tmp_path: Path
+) -> None:
+    note(store, 1, {"a": ["castle"]}, ["a", "b"])
+    for path in (tmp_path / ASKED).rglob("*.parquet"):
+        path.write_bytes(b"can't be read any more")
+    note(store, 2, {"a": ["castle"]}, ["a", "b"])
+    with pytest.raises(StoreError, match="can't be read"):
+        current(store, "castle")
+    note(store, 3, {"b": ["moon"]}, ["a", "b"])
+    assert current(store, "castle", "moon", "sun") == [True, True, False]
+
+
 def test_a_day_keeps_what_it_asked_for_when_it_was_read_last(store: Store) -> None:
     note(store, 1, {"2026-11-01": ["first"]}, None)
     note(store, 2, {"2026-11-02": ["second"]}, None)
