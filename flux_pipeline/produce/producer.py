@@ -251,9 +251,7 @@ class Producer:
                         prompt_set=name,
                         run_id=run.run_id,
                         cost_micros=micros(request.cost_usd) or 0,
-                        request_json=dump_request(
-                            replace(request, input=redact_input(request.input))
-                        ),
+                        request_json=dump_request(_redacted(request)),
                         input_sha256=shared_input(request),
                     ),
                     budgets=own.budgets(run_id=run.run_id, prompt_set=name, now=_now()),
@@ -381,6 +379,12 @@ def _first_error_alone() -> Iterator[None]:
         while isinstance(first, ExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+def _redacted(request: Request) -> Request:
+    """The request as it may be kept; itself where nothing in its input is secret."""
+    redacted = redact_input(request.input)
+    return request if redacted == request.input else replace(request, input=redacted)
 
 
 def _now() -> datetime:

@@ -53,6 +53,20 @@ class _Queue:
         soon = min(int(self.block * min(_BLOCK_SECONDS / lasted, 2.0)), self.ahead // 4)
         return max(1, min(self.ahead, max(self.waiting - len(self.slots), soon)))
 
+    def oldest(self, now: float) -> float:
+        """The start of the oldest permit that may still be used."""
+        return now - _RESERVED_SECONDS - self.interval
+
+    def take_ready(self, now: float) -> bool:
+        """Use a permit that is there, where nobody is before and nothing is to be waited for."""
+        if self.waiting or not self.slots:
+            return False
+        if self.slots[0] < self.oldest(now) or self.due(self.slots[0]) > now + _EARLY:
+            return False
+        self.slots.popleft()
+        self.used_at = now
+        return True
+
     def due(self, slot: float) -> float:
         """When a permit may be used; permits that come late still keep a distance."""
         return max(slot, self.paused_until, self.used_at + self.interval / 2)
@@ -80,6 +94,8 @@ class Limiter:
         where the store is a database that does not answer.
         """
         queue = self._queues[kind]
+        if queue.take_ready(self._clock()):  # as most calls of a high rate do
+            return queue.used_at
         queue.waiting += 1
         try:
             async with queue.turn:
@@ -118,7 +134,7 @@ class Limiter:
 
         So a store that answers slowly costs no permits.
         """
-        oldest = self._clock() - _RESERVED_SECONDS - queue.interval
+        oldest = queue.oldest(self._clock())
         while queue.slots and queue.slots[0] < oldest:
             queue.slots.popleft()  # its caller was cancelled, and it is too old to be used
         if not queue.slots:

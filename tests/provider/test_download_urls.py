@@ -90,6 +90,24 @@ async def test_no_spelling_leads_into_our_own_network(configured: Configured, ur
     assert asked == []
 
 
+async def test_a_host_that_was_fetched_from_opens_no_other_spelling(configured: Configured) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return image()
+
+    config = configured("https://provider.example", output_hosts=("*",))
+    good = [f"https://public.example/out-{number}.webp" for number in range(3)]
+    hidden = "https://public.example/\\@127.0.0.1/", "https://public.example/a b"
+    async with Downloader(config, transport=httpx.MockTransport(answer)) as downloads:
+        for url in good:
+            await downloads.fetch(Output(0, url))
+        for url in (*SPELLINGS, *hidden):
+            await failing(downloads, url)
+    assert asked == ["/out-0.webp", "/out-1.webp", "/out-2.webp"]
+
+
 @pytest.mark.parametrize("url", [each for each in SPELLINGS if re.match("[a-z]+://[^/]", each)])
 async def test_no_redirect_leads_into_our_own_network(configured: Configured, url: str) -> None:
     asked: list[httpx.Request] = []

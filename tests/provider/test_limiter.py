@@ -84,6 +84,22 @@ def test_calls_that_keep_coming_need_eight_reservations_a_second() -> None:
     assert run_virtually(main()) <= 5 * 8 + 6
 
 
+def test_a_call_that_need_not_wait_goes_behind_those_that_do() -> None:
+    async def main() -> list[str]:
+        limits, _ = limiter(per_minute=6000)
+        await limits.acquire("call")
+        had: list[str] = []
+
+        async def waiting(name: str) -> None:
+            await limits.acquire("call")
+            had.append(name)
+
+        await asyncio.gather(*(waiting(name) for name in "abcdefgh"))
+        return had
+
+    assert run_virtually(main()) == list("abcdefgh")
+
+
 def test_calls_that_come_one_by_one_at_a_low_rate_reserve_nothing_beforehand() -> None:
     async def main() -> float:
         limits, store = limiter(per_minute=600)
