@@ -33,6 +33,7 @@ from flux_pipeline.cli.workspace import (
     say_warnings,
     sets_argument,
 )
+from flux_pipeline.garbage_collector import fewer_collections
 from flux_pipeline.ledger.base import Ledger
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.plan import (
@@ -114,8 +115,9 @@ def plan(
             emulated=is_emulated(settings.provider),
         )
         if changed_since is None:
-            for prompt_set in in_order(chosen):
-                _forecast_set(prompt_set, choice, ledger, made, settings, show=show)
+            with fewer_collections():
+                for prompt_set in in_order(chosen):
+                    _forecast_set(prompt_set, choice, ledger, made, settings, show=show)
         else:
             whole = not sets
             with _compared(settings.configs, changed_since, choice, made) as (before, earlier):

@@ -190,12 +190,18 @@ def _with_latest(
     asked: Iterable[Draft | Request], ledger: Ledger
 ) -> Iterator[tuple[Draft | Request, Attempt | None]]:
     """What is asked for, each with its latest attempt."""
-    for batch in batched(asked, _BATCH):
+    is_empty = False
+    for number, batch in enumerate(batched(asked, _BATCH)):
+        if is_empty:
+            yield from ((each, None) for each in batch)
+            continue
         shas = [
             each.fingerprint() if isinstance(each, Draft) else each.request_sha256 for each in batch
         ]
         latest = ledger.find(shas)
         yield from zip(batch, map(latest.get, shas), strict=True)
+        # The first plan of a project takes no fingerprint of what can't be known.
+        is_empty = number == 0 and not latest and next(ledger.attempts(), None) is None
 
 
 def _request(each: Draft | Request) -> Request:

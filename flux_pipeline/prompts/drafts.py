@@ -6,7 +6,7 @@ rest.
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flux_pipeline.models import RequestForm
 from flux_pipeline.prompts.expansion import Entry, SeedRule, Variant
@@ -14,12 +14,23 @@ from flux_pipeline.prompts.inputs import CheckedInput
 from flux_pipeline.request import JsonValue, Request, Source
 
 
-class Origin(NamedTuple):
-    """The prompt set that drafts come from."""
+class Origin(Protocol):
+    """The part of a prompt set that its requests name."""
 
-    prompt_set: str
-    path: str
-    config_sha256: str
+    @property
+    def name(self) -> str:
+        """See ``PromptSet.name``."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """See ``PromptSet.path``."""
+        ...
+
+    @property
+    def config_sha256(self) -> str:
+        """See ``PromptSet.config_sha256``."""
+        ...
 
 
 class Draft(NamedTuple):
@@ -44,7 +55,7 @@ class Draft(NamedTuple):
         """The request itself."""
         origin, variant = self.origin, self.variant
         source = Source(
-            origin.prompt_set,
+            origin.name,
             variant.name,
             self.take,
             self.partition,
@@ -64,7 +75,7 @@ class Draft(NamedTuple):
             seed = given + self.take - 1
         else:  # also where the table has a seed and its row leaves it blank
             name = variant.stable_name or variant.name
-            drawn = derived_seed(self.origin.prompt_set, name, self.take, self.day)
+            drawn = derived_seed(self.origin.name, name, self.take, self.day)
             seed = model.fit_seed(drawn)
         return {**checked.free, model.seed_input: seed}
 

@@ -17,7 +17,7 @@ from flux_pipeline.models import Model
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checked_partitions import Checked, CheckedPartitions, Collector
 from flux_pipeline.prompts.checks import Check, IsSelected
-from flux_pipeline.prompts.drafts import Draft, Origin, is_seeded
+from flux_pipeline.prompts.drafts import Draft, is_seeded
 from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, Variant
 from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.publication import Choice, Publication
@@ -315,9 +315,8 @@ class PromptSet:
             partition = variant.source.request.source.partition
         version = self.version if variant.model is self.model else None
         form = checked.form.requests(version, is_seeded=is_seeded(entry, variant))
-        origin = Origin(self.name, self.path, self.config_sha256)
         return [
-            Draft(form, entry, variant, checked, origin, partition, day, take)
+            Draft(form, entry, variant, checked, self, partition, day, take)
             for take in range(1, entry.takes + 1)
         ]
 
