@@ -18,7 +18,6 @@ from flux_pipeline.defs.checks import (
     run_checks,
     split_checks,
 )
-from flux_pipeline.defs.data_versions import find_target
 from flux_pipeline.defs.downstream import end_step
 from flux_pipeline.defs.events import SetEvents, grouped_writes, reported_errors
 from flux_pipeline.defs.io_manager import build_io_manager
@@ -69,16 +68,18 @@ def build_assets(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> 
                     with grouped_writes(context.instance):
                         yield from events.images(reports, outcome)
                         yield from partition_checks(single, reports, context.instance)
-            check_input = CheckInput(
-                prompt_set.name, events.store, outcome, events.spent, events.stale_partitions()
-            )
-            target = find_target(context.instance, events.keys.images)
-            yield from run_checks(over_all or events.implied_checks(), check_input, target)
-            yield from check_outputs(events.checks)
-            yield from events.gallery()
+            with grouped_writes(context.instance):
+                check_input = CheckInput(
+                    prompt_set.name, events.store, outcome, events.spent, events.stale_partitions()
+                )
+                checks = over_all or events.implied_checks()
+                yield from run_checks(checks, check_input, events.target)
+                yield from check_outputs(events.checks)
+                yield from events.gallery()
         # Last, so that what the other partitions came to is on record before the step fails.
-        yield from end_step(
-            context, prompt_set.name, outcome.failure(), some_made=outcome.some_made
-        )
+        with grouped_writes(context.instance):
+            yield from end_step(
+                context, prompt_set.name, outcome.failure(), some_made=outcome.some_made
+            )
 
     return make

@@ -44,8 +44,12 @@ class Upstream:
 
 def find_upstream(instance: dg.DagsterInstance, key: dg.AssetKey) -> Upstream:
     """Look up the latest event of an asset; meant to be called once a run, not once a partition."""
-    latest = instance.fetch_materializations(key, limit=1).records
-    return Upstream(key, str(latest[0].storage_id) if latest else "NULL")
+    return upstream_of(key, find_target(instance, key))
+
+
+def upstream_of(key: dg.AssetKey, latest: Target | None) -> Upstream:
+    """The same, where that event is known."""
+    return Upstream(key, str(latest.storage_id) if latest else "NULL")
 
 
 def find_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, str]:

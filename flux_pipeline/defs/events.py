@@ -15,12 +15,15 @@ import dagster as dg
 
 from flux_pipeline.defs.checks import CURRENT
 from flux_pipeline.defs.data_versions import (
+    Target,
     Upstream,
     find_latest,
     find_stale_partitions,
+    find_target,
     find_upstream,
     find_versions,
     images_version,
+    upstream_of,
     version_tags,
 )
 from flux_pipeline.defs.keys import SHARED_TAG, SetKeys, set_tags
@@ -128,6 +131,11 @@ class SetEvents:
         """CURRENT where only prompts are selected: reading them may make images stale."""
         alone = self.selects_prompts and not self.checks
         return [dg.AssetCheckKey(self.keys.images, CURRENT)] if alone else []
+
+    @cached_property
+    def target(self) -> Target | None:
+        """The latest event of the images; for when those of this run are there."""
+        return find_target(self.context.instance, self.keys.images)
 
     @cached_property
     def store(self) -> Store:
@@ -316,7 +324,7 @@ class SetEvents:
             selection=read_selection(self.prompt_set),
             now=datetime.now(UTC),
         )
-        used = find_upstream(self.context.instance, self.keys.images).tags(self.context.run.run_id)
+        used = upstream_of(self.keys.images, self.target).tags(self.context.run.run_id)
         yield dg.AssetMaterialization(
             self.keys.gallery,
             description=f"{count_noun(built.summary.stored, 'image')} on {built.uri}",

@@ -12,11 +12,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
 import dagster as dg
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from dagster._config import Field, StringSource
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.events import (
@@ -28,12 +31,16 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
+    SqlEventLogStorageMetadata,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sql import get_alembic_config
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData, serialize_value
-from sqlalchemy import Connection, Engine, create_engine, insert, text
+from sqlalchemy import Connection, Engine, create_engine, insert, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 _MOST_OPEN = 4
 """Files: the one over all runs, and one for each of the last runs."""
@@ -86,7 +93,10 @@ class SqliteEvents(SqliteEventLogStorage):
         """By run; the one that was used last is the last."""
         self._writing: Connection | None = None
         """The connection to the file over all runs, while events are written to it."""
-        self._waiting: list[dg.EventLogEntry] = []
+        self._for_runs: list[_Waiting] = []
+        """Events that wait to be written to the files of their runs."""
+        self._for_index: list[_Waiting] = []
+        """Those of them that wait to be written to the file over all runs."""
         self._groups = 0
         self._tables: set[str] = set()
         self._has_columns = False
@@ -96,9 +106,9 @@ class SqliteEvents(SqliteEventLogStorage):
     def grouped_writes(self) -> Iterator[None]:
         """Write what is stored in the block in a few transactions, at its end at the latest.
 
-        Whoever reads in this process sees all of it. After an exception in the block the rest is
-        written with the next event, which Dagster stores for the failure; a process that is killed
-        in the block has not stored the rest.
+        Whoever reads in this process sees all of it: a file is written to before it is read. After
+        an exception in the block the rest is written with the next event, which Dagster stores for
+        the failure; a process that is killed in the block has not stored the rest.
         """
         with self._db_lock:
             self._groups += 1
@@ -113,9 +123,10 @@ class SqliteEvents(SqliteEventLogStorage):
         """Store an event, after those that wait."""
         with self._db_lock:
             self._forget_parent()
-            self._waiting.append(event)
+            self._add_waiting(event)
             # A log message's error would be swallowed by Dagster, with the events that waited.
-            is_full = len(self._waiting) >= _MOST_WAITING and event.is_dagster_event
+            waiting = max(len(self._for_runs), len(self._for_index))
+            is_full = waiting >= _MOST_WAITING and event.is_dagster_event
             if is_full or not self._groups:
                 self._write_waiting()
 
@@ -123,26 +134,36 @@ class SqliteEvents(SqliteEventLogStorage):
         """Store what Dagster has collected, where DAGSTER_EVENT_BATCH_SIZE is set."""
         with self._db_lock:
             self._write_waiting()
-            self._write(events)
+            for event in events:
+                self._add_waiting(event)
+            self._write_waiting()
+
+    def _add_waiting(self, event: dg.EventLogEntry) -> None:
+        """Note an event for its run's file, and as Dagster those of ``_is_mirrored`` for both."""
+        waiting = _Waiting(event, self._event_to_row(event))
+        self._for_runs.append(waiting)
+        if _is_mirrored(event):
+            self._for_index.append(waiting)
 
     def _write_waiting(self) -> None:
         with self._db_lock:
-            events, self._waiting = self._waiting, []
-            if events:
-                self._write(events)
+            self._write_to_runs()
+            self._write_to_index()
 
-    def _write(self, events: Sequence[dg.EventLogEntry]) -> None:
-        """Write each event to its run's file, and as Dagster those of ``_is_mirrored`` to both."""
-        rows = [self._event_to_row(event) for event in events]
-        for run_id in dict.fromkeys(event.run_id for event in events):
+    def _write_to_runs(self) -> None:
+        waiting, self._for_runs = self._for_runs, []
+        for run_id in dict.fromkeys(each.event.run_id for each in waiting):
             with self._connect(run_id) as connection:
-                connection.execute(_INSERT, [row for row in rows if row["run_id"] == run_id])
-        mirrored = [each for each in zip(events, rows, strict=True) if _is_mirrored(each[0])]
-        if mirrored:
+                rows = [each.row for each in waiting if each.event.run_id == run_id]
+                connection.execute(_INSERT, rows)
+
+    def _write_to_index(self) -> None:
+        waiting, self._for_index = self._for_index, []
+        if waiting:
             with self._connect(INDEX_SHARD_NAME) as connection:
                 self._writing = connection
                 try:
-                    self._mirror(connection, *zip(*mirrored, strict=True))
+                    self._mirror(connection, *zip(*waiting, strict=True))
                 finally:
                     self._writing = None
 
@@ -213,7 +234,10 @@ class SqliteEvents(SqliteEventLogStorage):
                 yield self._writing
                 return
             self._forget_parent()
-            self._write_waiting()
+            if shard == INDEX_SHARD_NAME:
+                self._write_to_index()
+            else:
+                self._write_to_runs()
             file = self._open(shard)
             if file is None:  # Dagster makes the tables, where they are missing
                 self._initialized_dbs.discard(shard)
@@ -222,6 +246,38 @@ class SqliteEvents(SqliteEventLogStorage):
                 return
             with file.engine.begin() as connection:
                 yield connection
+
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Make the tables of a file that has none; as Dagster, which reads its migrations for it.
+
+        It reads all 89 of them for each question. To see that a file was made before they are not
+        needed, and for the files of the runs of one process they are read once.
+        """
+        with engine.connect() as connection:
+            migrations = MigrationContext.configure(connection)
+            if migrations.get_current_revision():
+                return
+            is_new_run = not for_index_shard and not inspect(connection).get_table_names()
+            if is_new_run and self._made_tables(connection, migrations):
+                return
+        super()._initdb(engine, for_index_shard)
+
+    def _made_tables(self, connection: Connection, migrations: MigrationContext) -> bool:
+        """Make the tables of one run, in one transaction; False where another process does."""
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            SqlEventLogStorageMetadata.create_all(connection)
+            migrations.stamp(self._migrations, "head")
+            connection.commit()
+        except DBAPIError:
+            connection.rollback()
+            return False
+        return True
+
+    @cached_property
+    def _migrations(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
 
     def _open(self, shard: str) -> "_OpenFile | None":
         """The open file; None for one that was not used yet, or was moved away since."""
@@ -247,7 +303,8 @@ class SqliteEvents(SqliteEventLogStorage):
     def _forget_parent(self) -> None:
         """After a fork: SQLite's connections must not be used, and what waits is the parent's."""
         if self._process != os.getpid():
-            self._files, self._waiting, self._process = {}, [], os.getpid()
+            self._files, self._for_runs, self._for_index = {}, [], []
+            self._process = os.getpid()
 
     def _close(self) -> None:
         with self._db_lock:
@@ -258,13 +315,19 @@ class SqliteEvents(SqliteEventLogStorage):
     def wipe(self) -> None:
         """Close the files before they are deleted."""
         self._close()
-        self._waiting = []
+        self._for_runs, self._for_index = [], []
         super().wipe()
 
     def dispose(self) -> None:
         """Stop watching the files, and close them."""
         super().dispose()
         self._close()
+
+
+class _Waiting(NamedTuple):
+    event: dg.EventLogEntry
+    row: Mapping[str, Any]
+    """Of the table of events."""
 
 
 class _OpenFile(NamedTuple):

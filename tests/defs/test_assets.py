@@ -330,7 +330,9 @@ def test_the_gallery_lies_where_its_event_says_and_no_pickle_anywhere(runner: As
 def test_the_gallery_reads_the_new_partition_alone(runner: AssetRunner) -> None:
     winter = runner.write(FOUR)
     runner.run(winter, keys=["castle", "moon"])
-    assert runner.metadata("gallery")["flux/read_parts"] == 3
+    shown = runner.metadata("gallery")
+    assert shown["dagster/row_count"] == 3
+    assert 1 <= shown["flux/read_parts"] <= 3  # those that end together share one
     runner.run(winter, keys=["zoo", "zoo"])
     shown = runner.metadata("gallery")
     assert (shown["flux/read_parts"], shown["dagster/row_count"]) == (1, 4)
