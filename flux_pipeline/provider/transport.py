@@ -259,14 +259,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 may_repeat = False
 
     async def _connect(self, address: URL, seconds: float | None) -> Connection:
-        """Take a connection from the pool, or open one; nothing is sent where that fails."""
+        """Take a connection from the pool, or open one; nothing is sent where that fails.
+
+        One over which a reply came that nobody has asked for is not used again: it would be taken
+        for the reply to what is sent next.
+        """
         if self._connector is None:
             raise RuntimeError("enter the client before using it")
         proxy = self._network.proxy_for(str(address)) if self._network.proxy else None
         try:
-            return await self._connector.connect(
-                self._route(address, proxy), [], _time_to_connect(seconds)
-            )
+            while True:
+                connection = await self._connector.connect(
+                    self._route(address, proxy), [], _time_to_connect(seconds)
+                )
+                if not len(_protocol_of(connection)):
+                    return connection
+                connection.close()
         except (aiohttp.ClientError, OSError) as error:
             # Not chained: aiohttp's own texts hold whole URLs.
             raise _translate(error, connected=False, proxy=proxy) from None
@@ -373,6 +381,7 @@ class _Exchange:
 
 
 def _protocol_of(connection: Connection) -> ResponseHandler:
+    """What reads from a connection: a queue of the replies that came over it."""
     protocol = connection.protocol
     if protocol is None:
         raise RuntimeError("a connection that was given back is used")

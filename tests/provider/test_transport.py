@@ -195,6 +195,36 @@ async def test_a_connection_is_not_kept_where_the_reply_came_before_the_request_
     assert server.connections == 2
 
 
+async def test_a_reply_that_nobody_asked_for_is_no_reply_to_the_next_request(
+    serve: Serve, configured: Configured
+) -> None:
+    async def say_more(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(GOOD)
+        await asked_again.wait()
+        await connection.send(http(prediction_fields(id="of-another-request")))
+        await connection.hang()
+
+    asked_again = asyncio.Event()
+    async with (
+        serve(say_more, answering(GOOD)) as server,
+        AiohttpTransport() as transport,
+        ApiClient(configured(server.origin), transport=transport) as calls,
+    ):
+        url = f"{server.origin}/v1/predictions"
+        await calls.send("POST", url, content=b"{}", deadline=PATIENCE)
+        asked_again.set()
+        assert transport._connector is not None
+        ((kept, _),) = next(iter(transport._connector._conns.values()))
+        async with asyncio.timeout(PATIENCE):
+            while not len(kept):  # noqa: ASYNC110 - aiohttp tells nobody
+                await asyncio.sleep(0)
+        answer = await calls.send("POST", url, content=b"{}", deadline=PATIENCE)
+    assert isinstance(answer, Reply)
+    assert b"of-another-request" not in answer.body
+    assert server.connections == 2
+
+
 def test_headers_are_found_by_their_names_in_lower_case() -> None:
     headers = Headers([(b"Retry-After", b"1"), (b"RETRY-AFTER", b"2"), (b"Date", b"today")])
     assert dict(headers) == {"retry-after": "2", "date": "today"}
