@@ -86,6 +86,10 @@ def _whole_run(figures: dict[str, float]) -> Iterator[tuple[str, ...]]:
         f"{ours / bare:.2f}",
     )
     yield "… again, unchanged", f"{figures['unchanged']:.2f}", "", ""
+    if "few" in figures:
+        yield "a run of 10 images, s of CPU", f"{figures['few']:.2f}", "", ""
+        words = "a partition by prompt, ms of CPU beyond an image in a shard"
+        yield words, f"{figures['partition']:.1f}", "", ""
 
 
 def _growth(figures: dict[str, dict[str, float]]) -> Iterator[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Measures a whole ``flux-pipeline run``, Dagster and all, beside the bare loop.
 
-Every figure is of processes from their start to their end: CPU for each image, and peak memory.
+Every figure is of a process from its start to its end: CPU, for each image. A run of few images is
+what a run costs before the first of them; one by prompt has a partition for each image.
 """
 
 import argparse
@@ -17,52 +18,77 @@ from benchmarks.results import save
 from benchmarks.servers import emulator, store
 
 _SHARDS = 10
+_FEW = 10
+"""Images of the run that tells what a run costs anyway."""
+_BY_PROMPT = 400
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.whole_run", description=__doc__)
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    count = options.images
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         where = stack.enter_context(store(folder))
         origin = stack.enter_context(emulator())
+        project = Project(folder, origin, where)
         with contestant("bare", origin, where, str(folder)) as loop:
-            bare, _ = loop.run("whole", options.images)
-        first = run(folder, origin, where, options.images)
-        again = run(folder, origin, where, options.images)
-    print(f"{options.images} images in {_SHARDS} shards, ms of CPU an image")
-    figures = {"images": options.images, "bare": bare, "run": first, "unchanged": again}
+            bare, _ = loop.run("whole", count)
+        first = 1000 * project.run("ridge", count) / count
+        again = 1000 * project.run("ridge", count) / count
+        few = project.run("few", _FEW)
+        shards = project.run("shards", _BY_PROMPT)
+        prompts = project.run("prompts", _BY_PROMPT, by_prompt=True)
+    partition = 1000 * (prompts - shards) / (_BY_PROMPT - _SHARDS)
+    print(f"{count} images in {_SHARDS} shards, ms of CPU an image")
+    figures = {"images": count, "bare": bare, "run": first, "unchanged": again}
     for name in ("bare", "run", "unchanged"):
         print(f"{name:<12}{figures[name]:>8.2f}")
     print(f"{'ratio':<12}{first / bare:>8.2f}")
+    print(f"a run of {_FEW} images: {few:.2f} s of CPU")
+    print(f"a partition by prompt: {partition:.1f} ms of CPU beyond an image in a shard")
+    figures |= {"few": few, "partition": partition}
     if options.keep:
         save("whole_run", {name: round(value, 2) for name, value in figures.items()})
 
 
-def run(folder: Path, origin: str, where: str, images: int) -> float:
-    """CPU of one run, ms an image."""
-    (folder / "configs").mkdir(exist_ok=True)
-    (folder / "configs" / "ridge.yaml").write_text(
-        "model: lucataco/flux-schnell-lora\n"
-        f"partitions: {{by: shard, count: {_SHARDS}}}\n"
-        f"prompts: {{ridge: {{prompt: a ridge, takes: {images}}}}}\n"
-    )
-    environ = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "FLUX_PROVIDER": origin,
-        "FLUX_API_KEY": "benchmark",
-        "FLUX_RATE": "60000",
-        "FLUX_STORE": where,
-    }
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "flux_pipeline.cli", "run"]
-    subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return 1000 * taken / images
+class Project:
+    """A folder of prompt sets, each run by itself in a process of its own."""
+
+    def __init__(self, folder: Path, origin: str, where: str) -> None:
+        self._folder = folder
+        self._environ = {
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "FLUX_PROVIDER": origin,
+            "FLUX_API_KEY": "benchmark",
+            "FLUX_RATE": "60000",
+            "FLUX_STORE": where,
+        }
+
+    def run(self, name: str, images: int, *, by_prompt: bool = False) -> float:
+        """Seconds of CPU of one run of a set."""
+        configs = self._folder / name / "configs"
+        configs.mkdir(parents=True, exist_ok=True)
+        prompts = "".join(f"  p{number}: a {name} {number}\n" for number in range(images))
+        if not by_prompt:
+            prompts = f"  p: {{prompt: a {name}, takes: {images}}}\n"
+        cut = "{by: prompt}" if by_prompt else f"{{by: shard, count: {_SHARDS}}}"
+        (configs / f"{name}.yaml").write_text(
+            f"model: lucataco/flux-schnell-lora\npartitions: {cut}\nprompts:\n{prompts}"
+        )
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "flux_pipeline.cli", "run"],
+            cwd=configs.parent,
+            env=self._environ | {"FLUX_STORE": f"{self._environ['FLUX_STORE']}/{name}"},
+            capture_output=True,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
