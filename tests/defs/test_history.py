@@ -30,7 +30,7 @@ from tests.defs.asset_runner import AssetRunner
 ROOT = Path(__file__).parents[2]
 KEY = dg.AssetKey("castle")
 IDLE_STATEMENTS = 230
-"""Of a run of one set in which nothing has changed: 187, and 16 for each further group of reports."""
+"""Of a run of one set in which nothing has changed: 187, and 16 more for each further group."""
 NAMED = "{module: flux_pipeline.defs.history, class: SqliteHistory}"
 
 
