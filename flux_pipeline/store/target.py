@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeAlias
+from uuid import uuid4
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.base import PIECE, Body
@@ -156,10 +157,10 @@ class FolderTarget:
         """Write and remove a file, and remove what killed publishers left a day ago or more."""
         self._make_root()
         with store_errors(self.uri):
-            probe = self._staging / f"probe-{os.getpid()}"
+            probe = self._staging / f"probe-{uuid4().hex}"
             self._writer.write(probe, b"")
             self._writer.remove_stale(now=probe.stat().st_mtime)
-            probe.unlink(missing_ok=True)
+            probe.unlink()
 
     def find(self, prefix: str = "") -> Iterator[TargetFile]:
         """Every file whose path begins so; links, and what is being written, are left out."""

@@ -421,7 +421,8 @@ def test_ledger_and_lineage_that_contradict_each_other_need_no_reading(pipeline:
 
 
 def test_a_broken_lineage_part_is_named_and_the_others_are_read(pipeline: Pipeline) -> None:
-    pipeline.run(make_requests(2), split=1)
+    for request in make_requests(2):  # partitions of one run may share a part
+        pipeline.run([request])
     broken, whole = keys(pipeline, "lineage/")
     path_of(pipeline, broken).write_bytes(b"no parquet")
 

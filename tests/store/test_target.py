@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ class TestFolderTarget(TargetContract):
     @pytest.fixture
     def other(self, tmp_path: Path) -> Target:
         return FolderTarget(tmp_path / "public")
+
+
+def test_publishers_of_one_process_check_one_folder_at_once(tmp_path: Path) -> None:
+    targets = [FolderTarget(tmp_path / "public")] * 200
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(FolderTarget.check, targets))
+    assert list((tmp_path / "public" / STAGING).iterdir()) == []
 
 
 def test_a_publisher_that_is_killed_leaves_no_half_file_and_no_lock(tmp_path: Path) -> None:
