@@ -73,8 +73,6 @@ class Project:
         configs = self._folder / name / "configs"
         configs.mkdir(parents=True, exist_ok=True)
         prompts = "".join(f"  p{number}: a {name} {number}\n" for number in range(images))
-        if not by_prompt:
-            prompts = f"  p: {{prompt: a {name}, takes: {images}}}\n"
         cut = "{by: prompt}" if by_prompt else f"{{by: shard, count: {_SHARDS}}}"
         (configs / f"{name}.yaml").write_text(
             f"model: lucataco/flux-schnell-lora\npartitions: {cut}\nprompts:\n{prompts}"
