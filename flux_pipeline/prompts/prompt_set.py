@@ -7,6 +7,7 @@ other request has the same input.
 
 import difflib
 import hashlib
+import struct
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -195,7 +196,9 @@ class PromptSet:
             for warning in checked.warnings:
                 if on_warning is not None:
                     on_warning(warning)
-        return self._as_checked(selection, pictures or PlannedPictures(), known)
+        if known is not None:
+            return self._remembered(known)
+        return self._as_checked(selection, pictures or PlannedPictures())
 
     def check(self, partitions: str | Collection[str] | None = None) -> tuple[Problem, ...]:
         """Look at every row of the partitions, however many; return the warnings.
@@ -284,9 +287,17 @@ class PromptSet:
         # Of a set that follows another one, the source pictures are those of the partitions.
         return None if self.follows is not None else selection.filter()
 
-    def _as_checked(
-        self, selection: Selection, lookup: PictureLookup, known: "Sequence[_Prompt] | None"
-    ) -> Iterator[Draft]:
+    def _remembered(self, known: "Sequence[_Prompt]") -> Iterator[Draft]:
+        problems = Problems()
+        inputs = InputChecker(self.expansion, problems)
+        for entry, variant, checked in known:
+            # A picture's file may have become another one since.
+            now = inputs.check(entry, variant) if checked.form.pictures else checked
+            problems.raise_if_any()
+            if now is not None:
+                yield from self._takes(entry, variant, now, "")
+
+    def _as_checked(self, selection: Selection, lookup: PictureLookup) -> Iterator[Draft]:
         # All of this was checked: a problem here means that a table is being changed.
         problems = Problems()
         is_asked = self._filter(selection)
@@ -299,7 +310,7 @@ class PromptSet:
             sources = self._sources(selection, day, lookup)
             inputs = InputChecker(self.expansion, problems, day)
             expanded = self.expansion.variants(problems, sources=sources, pass_over=pass_over)
-            for entry, variant in expanded if known is None else known:
+            for entry, variant in expanded:
                 if is_asked is None or is_asked(variant.name, variant.stable_name):
                     checked = inputs.check(entry, variant)
                     if checked is not None:
@@ -358,7 +369,7 @@ class PromptSet:
             check = Check(self.expansion, day, self._filter(selection), sources)
             for entry, variant, checked in check.prompts():
                 if is_part:
-                    prompts.add((entry, variant))
+                    prompts.add((entry, variant, checked))
                 yield entry, variant, checked, day
             check.report.problems.raise_if_any()
             warnings.add_all(check.report.warnings.as_tuple())
@@ -386,7 +397,7 @@ class PromptSet:
 
 
 _NAME_DAYS = "are days: name those that are meant, as YYYY-MM-DD"
-_Prompt: TypeAlias = tuple[Entry, Variant]
+_Prompt: TypeAlias = tuple[Entry, Variant, CheckedInput]
 _Checked: TypeAlias = Checked[PromptSet, _Prompt]
 _CHECKED: CheckedPartitions[PromptSet, _Prompt] = CheckedPartitions()
 
@@ -483,8 +494,11 @@ def select(
 
 def shard_of(stable_name: str, count: int) -> int:
     """The index of the prompt's shard, 0 to ``count`` - 1; the same on every machine."""
-    digest = hashlib.sha256(stable_name.encode()).digest()
-    return int.from_bytes(digest[:8], "big") % count
+    [number] = _FIRST_8_BYTES.unpack_from(hashlib.sha256(stable_name.encode()).digest())
+    return int(number) % count
+
+
+_FIRST_8_BYTES = struct.Struct(">Q")
 
 
 @lru_cache(maxsize=10_000)

@@ -1,15 +1,19 @@
 """Each test reads tables that count as too large to be looked at on loading."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import checked_partitions, tables
 from flux_pipeline.prompts import load as loading
 from flux_pipeline.prompts.drafts import Draft
+from flux_pipeline.prompts.expansion import Entry, Variant
+from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.tables import Row, Table
 from tests.prompts.fixtures import Load, Write
 
@@ -183,4 +187,40 @@ def test_rows_of_other_partitions_are_not_built(
     monkeypatch.setattr(tables, "Row", counted)
     asked = list(prompt_set.requests("shard-0007"))
     assert 0 < len(asked) == len(built) < 30
+    assert passes
+
+
+def test_prompts_that_are_remembered_are_not_checked_again(
+    write: Write, load: Load, passes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("t.csv", table(40))
+    checked: list[str] = []
+    check = InputChecker.check
+
+    def counted(checker: InputChecker, entry: Entry, variant: Variant) -> CheckedInput | None:
+        checked.append(variant.name)
+        return check(checker, entry, variant)
+
+    prompt_set = load(BY_SHARD)
+    monkeypatch.setattr(InputChecker, "check", counted)
+    first = list(prompt_set.requests("shard-0001"))
+    assert checked == [each.source.prompt_name for each in first]
+    assert list(load(BY_SHARD).requests("shard-0001")) == first
+    assert len(checked) == len(first) + 40  # loading checks the first rows of a large table
+    assert passes
+
+
+def test_a_picture_that_has_changed_since_its_prompt_was_checked_is_read_again(
+    write: Write, load: Load, passes: list[Path]
+) -> None:
+    write("t.csv", table(40))
+    prompts = BY_SHARD.replace("key: sku", "key: sku, image: a.png")
+    pictures = []
+    for size in (8, 9):
+        path = write("a.png", b"")
+        Image.new("RGB", (size, size)).save(path)
+        found = [each.pictures[0].sha256 for each in load(prompts).requests("shard-0001")]
+        assert set(found) == {hashlib.sha256(path.read_bytes()).hexdigest()}
+        pictures.append(found)
+    assert pictures[0] != pictures[1]
     assert passes
