@@ -44,6 +44,7 @@ from flux_pipeline.lineage.record import (
     records_to_json,
     removed_record,
 )
+from flux_pipeline.lineage.table import is_any_of
 from flux_pipeline.produce.removal import (
     Removal,
     archive_images,
@@ -479,7 +480,7 @@ class _Pruner:
             return begun
         asked = read_asked(self.store).requests
         shas = [short_fingerprint(each.obsolete.request_sha256) for each in begun]
-        again = np.isin(np.array(shas, np.uint64), asked).tolist()
+        again = is_any_of(np.array(shas, np.uint64), asked).tolist()
         self._give_back(
             [each for each, is_asked in zip(begun, again, strict=True) if is_asked],
             "a run has asked for it again meanwhile",
