@@ -109,25 +109,25 @@ class Check:
 
     def _variants(self) -> Iterator[tuple[Entry, Variant]]:
         # A few rows, or names that are remembered, are looked at one by one.
-        is_whole = self.is_selected is None or self.max_rows is not None or self.max_names > 0
+        is_whole = self.max_rows is not None or self.max_names > 0
+        is_selected = None if is_whole else self.is_selected
         return self.expansion.variants(
             self.report.problems,
             skipped=self._skipped,
             sources=self.sources,
             max_rows=self.max_rows,
-            pass_over=None if is_whole else self._pass_over(),
+            pass_over=None if is_selected is None else self._pass_over(is_selected),
         )
 
-    def _pass_over(self) -> PassOver:
+    def _pass_over(self, is_selected: Callable[[str, str], bool]) -> PassOver:
         """Counts a prompt that is not selected by its name; its row is not looked at."""
-        is_selected, add_name, usable = self.is_selected, self._names.add, self._usable
+        add_name, add_usable = self._names.add, self._usable.add
 
         def pass_over(entry: Entry, name: str, stable: str) -> bool:
-            if is_selected is None or is_selected(name, stable):
+            if is_selected(name, stable):
                 return False
             add_name(name)
-            if entry.key not in usable:
-                usable.add(entry.key)
+            add_usable(entry.key)
             return True
 
         return pass_over

@@ -24,7 +24,7 @@ from flux_pipeline.prompts.names import (
     name_part,
 )
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
-from flux_pipeline.prompts.tables import AFTER, BEFORE, IsAsked, Row, Table
+from flux_pipeline.prompts.tables import AFTER, BEFORE, IsAsked, Row, Table, with_lf
 from flux_pipeline.prompts.templates import Template, TemplateList
 from flux_pipeline.prompts.yaml_document import Document
 
@@ -234,13 +234,13 @@ class Entry:
         is_short = len(prefix) + MAX_KEY_CHARACTERS <= MAX_NAME_CHARACTERS
 
         def is_asked(number: int, text: str) -> bool:
-            key = f"row-{number:06d}" if is_numbered else text.strip()
-            if not key:
-                return True  # it is reported with its row
-            if is_short and is_name_part(key):  # as the next line, in a third of the time
+            key = f"row-{number:06d}" if is_numbered else text
+            if is_short and is_name_part(key):  # as the next branch, in a third of the time
                 name, stable = prefix + key, ""
-            else:
+            elif key := with_lf(key).strip():
                 name, stable = self._names((name_part(key),))
+            else:
+                return True  # it is reported with its row
             if not pass_over(self, name, stable):
                 return True
             if blanks.count:

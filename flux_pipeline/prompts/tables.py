@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # a fifth of a second, which only a Parquet file is worth
     import pyarrow as pa
 
 IsAsked: TypeAlias = Callable[[int, str], bool]
-"""Takes the number of a row and the text of its first column, and says whether it is built."""
+"""Takes the number of a row and the text of its first column, whatever its line ends are, and says
+whether the row is built."""
 OnRowProblem: TypeAlias = Callable[[int, str], None]
 """Takes the line (0 in a format without lines) of a row that can't be used, and the message."""
 _Cells: TypeAlias = Iterator[tuple[int, list[str] | None]]
@@ -248,8 +249,8 @@ def _delimited(cells_of: Callable[["_Lines", Report], _Cells]) -> Reader:
                         what = f"row {number} has {len(cells)} cells, the header {width}"
                         report.row(line, what)
                         continue
-                if is_asked is None or is_asked(number, _with_lf(cells[first])):
-                    yield Row(number, line, {name: _with_lf(cells[n]) for name, n in places})
+                if is_asked is None or is_asked(number, cells[first]):
+                    yield Row(number, line, {name: with_lf(cells[n]) for name, n in places})
 
     return Reader(columns, rows)
 
@@ -484,7 +485,7 @@ def _is_nothing(value: Any) -> bool:
 def _cell_text(value: Any) -> str | None:
     """The text of a JSON or Parquet value; None where it is no single value."""
     if isinstance(value, str):
-        return _with_lf(value)
+        return with_lf(value)
     if isinstance(value, list | dict | bytes):
         return None
     if isinstance(value, bool):
@@ -492,7 +493,8 @@ def _cell_text(value: Any) -> str | None:
     return "" if _is_nothing(value) else str(value)
 
 
-def _with_lf(text: str) -> str:
+def with_lf(text: str) -> str:
+    """The text with LF for every line end."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
@@ -586,7 +588,7 @@ def _sheet_rows(
     header = _header(rows)
     places = [(name, header.index(name)) for name in columns]
     for line, cells in rows:
-        values = {name: _with_lf((cells or [])[place]) for name, place in places}
+        values = {name: with_lf((cells or [])[place]) for name, place in places}
         is_blank = not any(map(str.strip, cells or []))
         if is_blank or _asks(is_asked, line - 1, columns, values):
             yield Row(line - 1, line, values, is_blank)
