@@ -48,6 +48,11 @@ def release() -> None:
         gc.enable()
 
 
+def end() -> None:
+    """Look through nothing more: Python does it several times before a process ends, in vain."""
+    gc.freeze()
+
+
 class _Sharing:
     """How many runs look less often, and what the process had set before the first of them."""
 

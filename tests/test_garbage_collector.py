@@ -1,6 +1,8 @@
 """The garbage collector: off while modules are loaded, seldom in a run, and on in a command."""
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -73,3 +75,13 @@ def test_a_process_that_looks_more_seldom_is_left_as_it_is(objects: int) -> None
     with fewer_collections():
         assert gc.get_threshold() == (objects, 5, 5)
     assert gc.get_threshold() == (objects, 5, 5)
+
+
+def test_a_command_leaves_nothing_to_look_through_when_its_process_ends() -> None:
+    code = (
+        "import atexit, gc, sys; from flux_pipeline.cli import main; sys.argv[1:] = ['--version']"
+        "; atexit.register(lambda: print(gc.get_freeze_count() > 1_000 > len(gc.get_objects())))"
+        "; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

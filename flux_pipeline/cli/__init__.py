@@ -137,6 +137,8 @@ def main() -> None:
     except FluxPipelineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    finally:
+        garbage_collector.end()
 
 
 def _escape_what_the_terminal_cannot_show() -> None:
