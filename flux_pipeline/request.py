@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import rfc8785
@@ -72,9 +73,9 @@ class Fingerprints:
                 run = {}
             else:
                 run[name] = effective_input[name]
-        rest = canonical_json(run)[1:-1]
+        rest = canonical_json(run)[1:-1] if run else b""
         self._end = (b"," if rest and self._varying else b"") + rest + b"}"
-        self._version = b"," + canonical_json({"version": version})[1:]
+        self._version = _version_at_end(version)
 
     def find(self, values: Mapping[str, JsonValue], *, take: int = 1, day: str = "") -> str:
         """The fingerprint of the input with these values, one for each varying name."""
@@ -87,6 +88,11 @@ class Fingerprints:
             parts.append(b',"take":%d' % take)
         parts.append(self._version)
         return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@lru_cache(maxsize=1_000)
+def _version_at_end(version: str) -> bytes:
+    return b"," + canonical_json({"version": version})[1:]
 
 
 def _in_order(name: str) -> bytes:

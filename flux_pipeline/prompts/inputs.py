@@ -24,6 +24,7 @@ from flux_pipeline.prompts.validation import OnProblem, validate_input
 from flux_pipeline.request import InputPicture
 from flux_pipeline.text import quoted
 
+_ENCODER = json.JSONEncoder(sort_keys=True)
 _MOST_FORMS = 1_000
 """Forms that are kept, some 4 KB each; a table with a picture of its own in each row has a form a
 row, and none of them comes again."""
@@ -62,21 +63,27 @@ class InputForm:
     pictures: tuple[InputPicture, ...]
     unset: Mapping[str, Any] = field(init=False)
     """What the free inputs are where they are not given, in one order."""
-    comparable: str = field(init=False)
-    """The other inputs: equal where two prompts look alike."""
     outputs: int = field(init=False)
     """Images that each request asks for."""
     warnings: tuple[tuple[str, str], ...] = field(init=False)
     """Pairs of input and message; none is about a prompt's text."""
+    _comparable: str = ""
     _requests: dict[tuple[str | None, bool], RequestForm] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = self.values.values()
         self.unset = {name: values.get(name) for name in sorted(self.model.free_inputs)}
-        others = {name: value for name, value in values.items() if name not in self.unset}
-        self.comparable = _comparable(self.model, others)
         self.outputs = self.values.outputs
         self.warnings = tuple(self.values.warnings())
+
+    @property
+    def comparable(self) -> str:
+        """The other inputs: equal where two prompts look alike."""
+        if not self._comparable:
+            values = self.values.values().items()
+            others = {name: value for name, value in values if name not in self.unset}
+            self._comparable = _comparable(self.model, others)
+        return self._comparable
 
     def requests(self, version: str | None, *, is_seeded: bool) -> RequestForm:
         """The form of their requests, each with a seed or without; see ``RequestForm``."""
@@ -111,11 +118,12 @@ class InputChecker:
             # What is made for a picture shares nothing: each has another one.
             return self._check_whole(entry, variant, rendered)
         shared = self._shared_by(entry, model)
-        form = shared.form or self._forms.get(shared.key(rendered))
+        key = None if shared.form else shared.key(rendered)
+        form = shared.form or self._forms.get(key)
         if form is None:
             checked = self._check_whole(entry, variant, rendered)
             if checked is not None:
-                self._keep(checked.form, shared, rendered)
+                self._keep(checked.form, shared, key)
             return checked
         given = {**shared.free_constants, **rendered}
         try:
@@ -130,10 +138,10 @@ class InputChecker:
             shared = self._shared = _Shared(entry, model)
         return shared
 
-    def _keep(self, form: "InputForm", shared: "_Shared", rendered: Mapping[str, Any]) -> None:
+    def _keep(self, form: "InputForm", shared: "_Shared", key: Hashable) -> None:
         if len(self._forms) == _MOST_FORMS:
             self._forms.clear()
-        self._forms[shared.key(rendered)] = form
+        self._forms[key] = form
         if shared.has_one_form:
             shared.form = form
 
@@ -173,8 +181,8 @@ class InputChecker:
         values = validate_input(model, given, add)
         if values is None:
             return None
-        sent = values.sent()
-        free = {name: sent[name] for name in model.free_inputs if name in sent}
+        checked = values.values()
+        free = {name: checked[name] for name in model.free_inputs if name in given}
         return CheckedInput(InputForm(model, values, pictures), free, values.prompt)
 
     def _read_pictures(
@@ -250,4 +258,4 @@ def _comparable(model: Model, given: Mapping[str, Any]) -> str:
         address = given.get(name)
         if isinstance(address, str) and "?" in address:
             compared[name] = comparable_url(address)
-    return json.dumps([model.name, compared], sort_keys=True)
+    return _ENCODER.encode([model.name, compared])
