@@ -22,8 +22,9 @@ def find_unchanged(
     """The sets that can share a run: everything is made, and nothing of theirs needs a run alone.
 
     A run alone is needed by a set that is published, that is made for pictures of another or
-    followed by one, that has a budget for a run, or of which only some partitions are asked for.
-    ``images`` are those asked for of each set. Empty where there is one such set at most.
+    followed by one, or of which only some partitions are asked for. What a set may spend in a run
+    is counted for each set. ``images`` are those asked for of each set. Empty where there is one
+    such set at most.
     """
     alone = [chain[0] for chain in group_by_chain(chosen) if len(chain) == 1]
     candidates = [
@@ -52,7 +53,6 @@ def _may_share(prompt_set: PromptSet, partitions: Sequence[str] | None) -> bool:
     return (
         prompt_set.publish is None
         and not prompt_set.sources
-        and prompt_set.budget.usd_per_run is None
         and not isinstance(prompt_set.partitions, ByDay)
         and prompt_set.partitions.per_run is None
         and (partitions is None or set(partitions) == set(prompt_set.partition_keys()))

@@ -14,7 +14,6 @@ HEAD = "model: lucataco/flux-schnell-lora\n"
 ALONE = {
     "day": HEAD + "partitions: {by: day, start: 2026-11-01}\nprompts: {a: a}\n",
     "few": HEAD + "partitions: {by: shard, count: 2, per_run: 1}\nprompts: {a: a}\n",
-    "poor": HEAD + "budget: {usd_per_run: 5}\nprompts: {a: a}\n",
     "shown": HEAD
     + "publish: {to: 'file:./public', variants: {web: {width: 64}}}\nprompts: {a: a}\n",
     "source": HEAD + "prompts: {a: a}\n",
@@ -35,6 +34,7 @@ def test_sets_share_a_run_once_everything_of_them_is_made(
     monkeypatch.chdir(folder)
     settings = replace(Settings(), ledger=f"sqlite:///{folder}/data/ledger.db")
     (folder / "configs/new.yaml").write_text(HEAD + "prompts: {a: a new one}\n")
+    (folder / "configs/poor.yaml").write_text(HEAD + "budget: {usd_per_run: 5}\nprompts: {a: a}\n")
     for name, text in ALONE.items():
         (folder / f"configs/{name}.yaml").write_text(text)
     sets = list(load_prompt_sets(folder / "configs"))
@@ -42,11 +42,13 @@ def test_sets_share_a_run_once_everything_of_them_is_made(
     assert found(settings, sets) == set()
 
     make("tale", "map", "poor", "source", "few")
-    assert found(settings, sets) == {"map", "tale"}
-    assert found(settings, sets, tale=["king", "frog"]) == {"map", "tale"}
-    assert found(settings, sets, tale=["king"]) == set()  # one has nothing to share with
+    assert found(settings, sets) == {"map", "poor", "tale"}
+    assert found(settings, sets, tale=["king", "frog"]) == {"map", "poor", "tale"}
+    assert found(settings, sets, tale=["king"]) == {"map", "poor"}
+    (folder / "configs/poor.yaml").unlink()
     (folder / "configs/tale.yaml").write_text(HEAD + "prompts: {king: a king who has changed}\n")
-    assert found(settings, list(load_prompt_sets(folder / "configs"))) == set()
+    changed = list(load_prompt_sets(folder / "configs"))
+    assert found(settings, changed) == set()  # one has nothing to share with
 
 
 def test_a_ledger_that_cannot_be_read_is_left_to_the_runs_to_report(folder: Path) -> None:
