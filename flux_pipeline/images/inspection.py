@@ -99,6 +99,8 @@ class Inspection:
     """All of one colour, as a provider's safety filter leaves an image."""
     flags: tuple[str, ...]
     """A clause for each thing that is not as asked, and no reason to refuse a paid image."""
+    structure: Structure = field(repr=False)
+    """Where the parts of the file lie."""
     may_be_signed: bool = False
     """Whether a C2PA manifest may be in it, or its XMP names the address of one; valid or not."""
     thumbnail: bytes | None = field(default=None, repr=False)
@@ -145,6 +147,7 @@ def inspect_image(
         dhash=difference_hash(np.asarray(gray)),
         blank=blank,
         flags=tuple(flags),
+        structure=structure,
         may_be_signed=has_boxes(body, structure) or _names_manifest(body, structure),
         thumbnail=thumbnail(decoded.small) if with_thumbnail else None,
     )

@@ -23,6 +23,7 @@ from xml.sax.saxutils import quoteattr
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
+from flux_pipeline.images.container import Structure
 from flux_pipeline.images.formats import CONTAINERS, read_structure, read_xmp
 from flux_pipeline.request import JsonValue
 
@@ -188,13 +189,14 @@ class Detail(IntEnum):
     ALL = 2
 
 
-def label_image(body: bytes, label: Label) -> bytes:
+def label_image(body: bytes, label: Label, structure: Structure | None = None) -> bytes:
     """The same image with this label in it, in place of any XMP that it had.
 
-    The coded pixels stay as they are. A TC260:AIGC label that the file had is kept. Raises
-    ImageError for a broken file, ValueError as ``build_packet``.
+    The coded pixels stay as they are. A TC260:AIGC label that the file had is kept. ``structure``
+    is the file's, where it is known. Raises ImageError for a broken file, ValueError as
+    ``build_packet``.
     """
-    structure = read_structure(body)
+    structure = structure or read_structure(body)
     container = CONTAINERS[structure.image_format]
     existing = container.read_xmp(body, structure)
     upstream = None if existing is None else upstream_label(existing)

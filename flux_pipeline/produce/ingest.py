@@ -10,11 +10,11 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from threading import Lock
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flux_pipeline.errors import ImageError, ObjectConflict, SigningError, StoreError
 from flux_pipeline.images.c2pa import Received, check_received
@@ -22,7 +22,12 @@ from flux_pipeline.images.formats import file_sha256, remove_boxes
 from flux_pipeline.images.inspection import Inspection, inspect_image
 from flux_pipeline.images.labels import Label, build_packet, label_image
 from flux_pipeline.images.signing import ManifestSigner
-from flux_pipeline.lineage.record import ContentCredentials, ImageRecord, object_metadata
+from flux_pipeline.lineage.record import (
+    ContentCredentials,
+    ImageRecord,
+    object_metadata,
+    record_values,
+)
 from flux_pipeline.models import has_built_in_rules
 from flux_pipeline.produce.effects import NotStored, Stored, StoreOutcome
 from flux_pipeline.produce.stored_keys import StoredKeys
@@ -137,7 +142,7 @@ class ImageIngest:
         record = _with_credentials(record, received, why, signed=self.signer is not None)
         label = self._label(record)
         if self.signer is None:
-            return record, label_image(body, label)
+            return record, label_image(body, label, seen.structure)
         if is_good:
             return record, self.signer.sign(label_image(body, label), label, parent=body)
         if received is Received.NONE:
@@ -206,18 +211,17 @@ class ImageIngest:
 
         Storing again then writes the same bytes, or with a signature the same pixels and label.
         """
-        # Not asdict, which copies every value deeply: they are plain.
-        row = {each.name: getattr(record, each.name) for each in fields(record)}
-        named = {name: row.pop(name) for name in _LABEL_FIELDS}
-        row = {
-            name: value.isoformat() if isinstance(value, datetime) else value
+        row = record_values(record)
+        named: dict[str, Any] = {name: row.pop(name) for name in _LABEL_FIELDS}
+        extra = {
+            name: value
             for name, value in row.items()
             if value is not None and name not in _NOT_IN_FILE
         }
         if not self.embed_prompt:
             named["prompt"] = None
         named["provider"] = named["provider"] or ""
-        return Label(**named, created_at=record.completed_at, producer=self.producer, extra=row)
+        return Label(**named, created_at=record.completed_at, producer=self.producer, extra=extra)
 
     def _put(
         self, request: Request, record: ImageRecord, labelled: bytes, seen: Inspection

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flux_pipeline.errors import ImageError
 from flux_pipeline.images import jpeg
-from flux_pipeline.images.formats import image_sha256, read_xmp
+from flux_pipeline.images.formats import image_sha256, read_structure, read_xmp
 from flux_pipeline.images.labels import (
     AIGC_NAMESPACE,
     IPTC_NAMESPACE,
@@ -53,6 +53,7 @@ def test_label_comes_back_from_the_file(body: bytes, label: Label) -> None:
     labelled = label_image(body, label)
     assert read_label(labelled) == label
     assert label_image(labelled, label) == labelled
+    assert label_image(body, label, read_structure(body)) == labelled  # it is not walked again
     assert image_sha256(labelled) == image_sha256(body)
 
 
