@@ -7,6 +7,7 @@ part of them that decoding took, and the memory's peak so far.
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from importlib import import_module
@@ -23,6 +24,7 @@ _CONTESTANTS = {
 
 def main() -> None:
     name, origin, store, folder = sys.argv[1:]
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # as a command does
     meter = Meter()
     module, kind = _CONTESTANTS[name]
     contestant = getattr(import_module(module), kind)(origin, store, Path(folder))
