@@ -15,6 +15,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -160,7 +161,7 @@ class Listing:
             page = list(reader.entries)
             reader.entries.clear()  # this reader is not shared
             for entry in page:
-                prediction = parse_prediction(entry, *self._secrets)
+                prediction = parse_prediction(entry.read(), *self._secrets)
                 if prediction is not None and prediction.id is not None:
                     yield prediction
 
@@ -258,18 +259,19 @@ class _Search:
     other_version: Prediction | None = None
     unclear: bool = False
 
-    async def inspect(
-        self, entries: Sequence[Mapping[str, Any]], bound: _Bound
-    ) -> Prediction | None:
+    async def inspect(self, entries: Sequence["ListEntry"], bound: _Bound) -> Prediction | None:
         """Return the first prediction that is ours beyond doubt and no other attempt holds."""
         for entry in entries:
-            match = matches(entry, self.request, self.addresses)
+            if entry.has_another_seed(self.request):
+                continue  # decides nearly always, before the costly comparison
+            shown = entry.read()
+            match = matches(shown, self.request, self.addresses)
             if match is Match.NO:
                 continue
             has_seed = self.request.seed is not None
             if _is_before([entry], bound.earliest if has_seed else bound.possible):
                 continue
-            prediction = parse_prediction(entry, *self.secrets)
+            prediction = parse_prediction(shown, *self.secrets)
             if prediction is None or prediction.id is None:
                 self.unclear = True
             elif not await self._is_known(prediction.id):
@@ -295,10 +297,10 @@ class _Search:
         return prediction_id in self.known
 
 
-def _is_before(entries: Sequence[Mapping[str, Any]], bound: float) -> bool:
+def _is_before(entries: Sequence["ListEntry"], bound: float) -> bool:
     """Whether the last entry, which is the oldest, was created before the bound."""
-    created_at = parse_moment(entries[-1].get("created_at")) if entries else None
-    return created_at is not None and created_at.timestamp() < bound
+    created_at = entries[-1].created_at if entries else None
+    return created_at is not None and created_at < bound
 
 
 def _is_after(prediction: Prediction, bound: float) -> bool:
@@ -331,7 +333,7 @@ def matches(entry: Mapping[str, Any], request: Request, addresses: SentAs | None
         return Match.UNCLEAR
     seed = request.seed
     if seed is not None and not _equal(seed, shown.get(request.seed_input, seed)):
-        return Match.NO  # decides nearly always, before the costly comparison
+        return Match.NO
     compared = _compare(request, shown, addresses or {})
     return _compare_version(entry, request) if compared is Match.OURS else compared
 
@@ -455,6 +457,47 @@ def _equal(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
+@dataclass(frozen=True, slots=True)
+class ListEntry:
+    """One entry of the list. As text: its objects would take ten times the memory.
+
+    A list has all predictions of an hour, and several readers of it are alive where many creates
+    are lost at once.
+    """
+
+    created_at: float | None
+    """Unix seconds by the provider's clock; None where it names no moment."""
+    numbers: Mapping[str, int | float]
+    """The numbers of the input, by the input's names."""
+    text: bytes
+    """The whole entry, as JSON."""
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> "ListEntry":
+        """The entry that the provider shows."""
+        moment, given = parse_moment(shown.get("created_at")), shown.get("input")
+        inputs = given.items() if isinstance(given, Mapping) else ()
+        try:
+            text = json.dumps(shown, separators=(",", ":"))
+        except RecursionError:
+            text = "{}"  # hides everything, so nothing is proven by it
+        return cls(
+            moment.timestamp() if moment else None,
+            {name: value for name, value in inputs if type(value) in (int, float)},
+            text.encode(),
+        )
+
+    def has_another_seed(self, request: Request) -> bool:
+        """Whether its input shows a seed that is not the request's; ``matches`` says NO then."""
+        seed = request.seed
+        return seed is not None and not _equal(seed, self.numbers.get(request.seed_input, seed))
+
+    def read(self) -> Mapping[str, Any]:
+        """What the provider showed."""
+        shown: Mapping[str, Any] = json.loads(self.text)
+        return shown
+
+
 class ListReader:
     """Reads the list page by page, newest first; shared by all requests that search at the time.
 
@@ -482,7 +525,7 @@ class ListReader:
         self._reading = asyncio.Lock()
         self._query: dict[str, str] | None = {}
         self._seen: set[str] = set()
-        self.entries: list[Mapping[str, Any]] = []
+        self.entries: list[ListEntry] = []
         self.started_at: float | None = None
         """Monotonic seconds: creates accepted before this are in the list, if it has no delay."""
         self.skew: float | None = None
@@ -524,7 +567,7 @@ class ListReader:
         results = body.get("results")
         if not isinstance(results, list):
             return self._failed(f"the list: {unreadable}") if unreadable else NoList()
-        self.entries += [each for each in results if isinstance(each, Mapping)]
+        self.entries += [ListEntry.of(each) for each in results if isinstance(each, Mapping)]
         date = unix_time(answer.headers.get("date"))
         if self.skew is None and date is not None:
             self.skew = date - self._clock()
