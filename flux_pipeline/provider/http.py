@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -189,7 +190,7 @@ class Session:
     ) -> None:
         self._transport = transport
         self._own_headers = [
-            ("user-agent", f"flux-pipeline/{version('flux-pipeline')}"),
+            ("user-agent", _user_agent()),
             ("accept", accept),
             ("accept-encoding", "identity"),
         ]
@@ -251,3 +252,8 @@ class Session:
             return b""
 
         return Answer(response.status_code, response.headers.raw, receive, response.aclose)
+
+
+@cache  # the version is looked up in a file
+def _user_agent() -> str:
+    return f"flux-pipeline/{version('flux-pipeline')}"

@@ -10,11 +10,12 @@ import pytest
 
 from tests.defs import component_project
 from tests.defs.asset_runner import AssetRunner
+from tests.servers.dagster_storage import ephemeral_instance
 
 
 @pytest.fixture(scope="session")
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
+    with ephemeral_instance() as ephemeral:
         yield ephemeral
 
 

@@ -9,11 +9,27 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Self
 
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
-from dagster._core.storage.runs import SqliteRunStorage
+import dagster as dg
+from dagster._core.storage.event_log import (
+    ConsolidatedSqliteEventLogStorage,
+    InMemoryEventLogStorage,
+)
+from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+
+
+@contextmanager
+def ephemeral_instance() -> Iterator[dg.DagsterInstance]:
+    """Dagster's instance in memory; its storages open one connection and not one a statement."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        for storage in (instance.run_storage, instance.event_log_storage):
+            assert isinstance(storage, InMemoryRunStorage | InMemoryEventLogStorage)
+            storage._engine = create_engine(
+                storage._engine.url, poolclass=QueuePool, connect_args={"check_same_thread": False}
+            )
+        yield instance
 
 
 def _without_fsync(connection: Any, _record: object) -> None:
