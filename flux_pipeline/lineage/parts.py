@@ -51,8 +51,9 @@ def write_part(
     run_id: str,
     day: date,
 ) -> StoredObject:
-    """Write the rows of one partition of one run, as one object; writing them again is harmless.
+    """Write rows of one run, as one object; writing them again is harmless.
 
+    ``partition`` is the one that the part is named after, the first of those it has rows of.
     Rows that an earlier write of the same part holds, and this one does not, are kept: a run that
     is retried records only what was still missing. Not for two writers of one part at a time.
     Raises StoreError, and ValueError where a record does not fit the table.
