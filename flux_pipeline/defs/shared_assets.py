@@ -117,7 +117,7 @@ def _build_spend() -> dg.AssetsDefinition:
         key=SPEND,
         deps=[LINEAGE],
         group_name=_GROUP,
-        kinds={"matplotlib", "csv"},
+        kinds={"html", "csv"},
         metadata={
             "dagster/column_schema": _described(SPEND_COLUMNS),
             "dagster/column_lineage": _COLUMN_LINEAGE,
@@ -204,12 +204,12 @@ def _sums(table: "pa.Table") -> dict[str, int | float]:
 
 def _plot(table: "pa.Table") -> dict[str, dg.MetadataValue]:
     """Metadata with USD a day as a picture of some 15 KB; nothing where nothing was spent."""
-    from flux_pipeline.lineage.spend_report import spend_png
+    from flux_pipeline.lineage.spend_plot import spend_svg
 
-    if not (picture := spend_png(table)):
+    if not (picture := spend_svg(table, alone=True)):
         return {}
-    data = base64.b64encode(picture).decode()
-    return {"flux/plot": dg.MetadataValue.md(f"![USD a day](data:image/png;base64,{data})")}
+    data = base64.b64encode(picture.encode()).decode()
+    return {"flux/plot": dg.MetadataValue.md(f"![USD a day](data:image/svg+xml;base64,{data})")}
 
 
 def _markdown(table: "pa.Table") -> str:

@@ -148,8 +148,8 @@ def test_spend_and_the_gallery_are_shown_in_the_event_and_kept_in_the_store(
 
     plot = spend["flux/plot"]
     assert isinstance(plot, dg.MarkdownMetadataValue)
-    data = plot.value.removeprefix("![USD a day](data:image/png;base64,").removesuffix(")")
-    assert base64.b64decode(data)[:4] == b"\x89PNG"
+    data = plot.value.removeprefix("![USD a day](data:image/svg+xml;base64,").removesuffix(")")
+    assert base64.b64decode(data).startswith(b"<svg ")
     assert len(plot.value) < 40_000
     page = runner.folder / "store/spend/index.html"
     assert spend["flux/page_uri"].value == page.as_uri()

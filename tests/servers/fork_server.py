@@ -15,7 +15,7 @@ _PRELOADED = [
     "flux_pipeline.emulator.server",
     "pyarrow.dataset",
     "pyarrow.parquet",
-    # What is imported where it is needed alone: by the plot, the gallery, and Dagster's runs.
+    # What is imported where it is needed alone: by pages, and by Dagster's runs.
     "jinja2",
     "anyio._backends._asyncio",
     "upath.implementations.local",
@@ -24,8 +24,6 @@ _PRELOADED = [
     "dagster._core.instance.runs.run_domain",
     "dagster._core.storage.local_compute_log_manager",
     "dagster._core.storage.root",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_svg",
     "alembic.command",
     "dagster._core.storage.sqlite_storage",
     "dagster._core.definitions.repository_definition.repository_data_builder",

@@ -5,17 +5,10 @@ times, and get a copy of every page that it touches. It looks seldom, because a 
 """
 
 import gc
-from io import BytesIO
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 Image.init()
-_figure = Figure(layout="constrained")
-_figure.add_subplot().plot([0, 1])
-_figure.savefig(BytesIO(), format="png")
-_figure.savefig(BytesIO(), format="svg")
-del _figure
 gc.collect()
 gc.freeze()
 gc.set_threshold(100_000)
