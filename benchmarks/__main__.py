@@ -14,7 +14,7 @@ import sys
 from benchmarks.table import write_table
 
 _QUICK = ("overhead", "costs", "startup")
-_ALL = (*_QUICK, "whole_run", "growth", "killed", "peers", "trace", "rate")
+_ALL = (*_QUICK, "load", "whole_run", "growth", "killed", "peers", "trace", "rate")
 
 
 def main() -> None:

@@ -77,6 +77,19 @@ def _startup(figures: dict[str, float]) -> Iterator[tuple[str, ...]]:
             )
 
 
+def _load(figures: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    cpu = figures["cpu"]
+    plain, told = cpu["plain"], f"{figures['sets']} sets of {figures['prompts']:,} prompts"
+    for name, seconds in cpu.items():
+        if name != "plain":
+            yield (
+                f"loading {told} ({name}), s of CPU",
+                f"{seconds:.2f}",
+                f"plain Dagster assets {plain:.2f}",
+                f"{seconds / plain:.2f}",
+            )
+
+
 def _whole_run(figures: dict[str, float]) -> Iterator[tuple[str, ...]]:
     bare, ours = figures["bare"], figures["run"]
     yield (
@@ -153,6 +166,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[tuple[str, ...]]]] = {
     "growth": _growth,
     "costs": _costs,
     "startup": _startup,
+    "load": _load,
     "killed": _killed,
     "peers": _peers,
     "trace": _trace,

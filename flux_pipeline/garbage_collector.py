@@ -27,6 +27,17 @@ def paused() -> Iterator[None]:
 
 
 @contextmanager
+def building() -> Iterator[None]:
+    """Build definitions in this block, in Dagster's process: collect nothing, and leave them out.
+
+    What is there by its end is never looked through again; else the collector is as it was.
+    """
+    with paused():
+        yield
+        gc.freeze()
+
+
+@contextmanager
 def loading() -> Iterator[None]:
     """Load modules and definitions in this block: nothing is collected before its end."""
     hold()

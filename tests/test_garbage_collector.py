@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from flux_pipeline.cli import cli
-from flux_pipeline.garbage_collector import fewer_collections, hold, loading, paused
+from flux_pipeline.garbage_collector import building, fewer_collections, hold, loading, paused
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,18 @@ def test_in_a_process_of_others_it_is_as_it_was() -> None:
     assert gc.get_freeze_count() == 0
     hold()
     with paused():
+        pass
+    assert not gc.isenabled()
+
+
+def test_what_dagster_has_loaded_is_left_out_and_new_garbage_is_found() -> None:
+    gc.unfreeze()
+    with building():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 1_000 > len(gc.get_objects())
+    hold()
+    with building():
         pass
     assert not gc.isenabled()
 

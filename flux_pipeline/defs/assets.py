@@ -40,13 +40,13 @@ def build_assets(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> 
 
     Without a RetryPolicy, on purpose: with one, an interrupt would start the step again and pay on.
     """
-    by_partition = is_partitioned(prompt_set)
+    by_partition, partitions = is_partitioned(prompt_set), build_partitions(prompt_set)
 
     @dg.multi_asset(
         name=prompt_set.name,
-        specs=build_specs(prompt_set),
+        specs=build_specs(prompt_set, partitions),
         check_specs=build_check_specs(
-            SetKeys(prompt_set.name).images, build_partitions(prompt_set) if by_partition else None
+            SetKeys(prompt_set.name).images, partitions if by_partition else None
         ),
         can_subset=True,
         # Not in the signature: Dagster refuses that beside ``resource_defs``.

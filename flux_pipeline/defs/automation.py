@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import islice, pairwise, takewhile
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from flux_pipeline.defs.downstream import NO_FAILURE
 from flux_pipeline.defs.keys import GALLERY, LINEAGE, SPEND, SetKeys, asset_keys, set_tags
 from flux_pipeline.defs.partitions import due_times, range_tags, runs_for
 from flux_pipeline.prompts import ByDay, PromptSet, group_by_chain
+from flux_pipeline.prompts.schema import Schedule
 
 REFRESH_SHARED_ASSETS = "refresh_shared_assets"
 """The job that makes lineage, spend and the gallery over all prompt sets."""
@@ -169,6 +171,12 @@ def build_freshness(prompt_set: PromptSet) -> dg.FreshnessPolicy | None:
     schedule = prompt_set.schedule
     if schedule is None or prompt_set.automation != "on_schedule":
         return None
+    return _freshness(schedule)
+
+
+# Dagster goes through a thousand ticks for each policy, and many sets have the same schedule.
+@lru_cache(maxsize=100)
+def _freshness(schedule: Schedule) -> dg.FreshnessPolicy | None:
     if daily := _ONE_TIME.fullmatch(schedule.cron):
         deadline = f"{daily[1]} {int(daily[2]) + 1} {daily[3]}"
         return dg.FreshnessPolicy.cron(deadline, GRACE, schedule.timezone)

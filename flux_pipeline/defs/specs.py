@@ -47,10 +47,16 @@ def published_version(prompt_set: PromptSet) -> str:
     return hashlib.sha256("\n".join(said).encode() + picks).hexdigest()[:_SHOWN]
 
 
-def build_specs(prompt_set: PromptSet) -> Sequence[dg.AssetSpec]:
-    """Build the specs of prompts, images and gallery."""
+def build_specs(
+    prompt_set: PromptSet, partitions: dg.PartitionsDefinition[str] | None = None
+) -> Sequence[dg.AssetSpec]:
+    """Build the specs of prompts, images and gallery.
+
+    ``partitions`` are those of the set, where they were built before: Dagster checks each key.
+    """
     keys, conditions = SetKeys(prompt_set.name), build_conditions(prompt_set)
-    partitions, freshness = build_partitions(prompt_set), build_freshness(prompt_set)
+    partitions = partitions or build_partitions(prompt_set)
+    freshness = build_freshness(prompt_set)
     shared: dict[str, Any] = {
         "group_name": prompt_set.name,
         "owners": list(prompt_set.owners),

@@ -5,6 +5,7 @@ refused.
 """
 
 import re
+from functools import lru_cache
 
 _NICKNAMES = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@yearly"})
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -22,6 +23,7 @@ _DAYS_IN_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 """31 in all others."""
 
 
+@lru_cache(maxsize=100)
 def checked_cron(line: str) -> str:
     """The line as given, if it is five valid fields or a nickname such as ``@daily``.
 

@@ -423,7 +423,7 @@ def all_followers(first: PromptSet, prompt_sets: Iterable[PromptSet]) -> list[Pr
     """The sets that are made for the pictures of ``first``, or for those of one that is."""
     known = {first.name}
     found = []
-    for each in in_order(prompt_sets):
+    for each in in_order(each for each in prompt_sets if each.sources):
         if each.name != first.name and not known.isdisjoint(each.sources):
             known.add(each.name)
             found.append(each)

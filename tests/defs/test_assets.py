@@ -347,6 +347,16 @@ def test_the_step_that_pays_is_never_retried_and_waits_in_the_pool(runner: Asset
     assert assets.can_subset
 
 
+def test_partitions_of_a_set_are_built_once_because_dagster_checks_each_key(
+    runner: AssetRunner,
+) -> None:
+    with without_beta_warnings():
+        assets = build_assets(runner.write(FOUR))
+    built = {id(spec.partitions_def) for spec in assets.specs if spec.partitions_def}
+    built |= {id(spec.partitions_def) for spec in assets.check_specs if spec.partitions_def}
+    assert len(built) == 1
+
+
 def test_the_data_version_is_that_of_the_pictures(runner: AssetRunner) -> None:
     winter = runner.write("prompts: {castle: {prompt: a castle, takes: 2}}")
     runner.run(winter)

@@ -200,6 +200,13 @@ def test_freshness_is_what_the_schedule_promises() -> None:
         assert often == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
 
 
+def test_sets_of_one_schedule_share_its_freshness_which_dagster_takes_long_to_build() -> None:
+    one, other = a_set(schedule=DAILY), a_set(schedule={**DAILY}, prompts={"c": "c"})
+    assert build_freshness(one) is build_freshness(other)
+    elsewhere = a_set(schedule={**DAILY, "timezone": "Europe/Berlin"})
+    assert build_freshness(elsewhere) != build_freshness(one)
+
+
 @pytest.mark.parametrize("cron", ["0 6 29 2 *", "0 6 28,1 * *", "* * * * *", "0 6 * * 1-5"])
 def test_every_cron_line_has_a_freshness_policy_that_loads(cron: str) -> None:
     assert build_freshness(a_set(schedule={"cron": cron, "timezone": "Europe/Berlin"}))

@@ -1,0 +1,113 @@
+"""Measures the CPU of loading the definitions of 100 prompt sets of 1,000 prompts each.
+
+Beside them stand plain Dagster assets of the same shape (``benchmarks.plain_assets``): as many
+assets, partitions, checks, jobs, schedules and sensors, which the measurement counts. Each load is
+a process of its own; importing Dagster and the package comes before it and is not counted.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.plain_assets import CRON
+from benchmarks.results import save
+
+_FIRST, _AGAIN, _ONE_CHANGED = "first", "unchanged again", "one file changed"
+
+
+def measure(code: str, folder: Path) -> tuple[float, str]:
+    """CPU seconds of a load in a new process, and the counts of what was loaded."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-W", "ignore", "-c", f"{code}\n{_LOAD}"]
+    done = subprocess.run(
+        command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True, check=True
+    )
+    seconds, _, counts = done.stdout.strip().partition(" ")
+    return float(seconds), counts
+
+
+_OURS = "from flux_pipeline.definitions import defs as load"
+_PLAIN = "from functools import partial\nfrom benchmarks.plain_assets import build_plain"
+_LOAD = """
+import time
+begun = time.process_time()
+repository = load().get_repository_def()
+graph = repository.asset_graph
+print(
+    time.process_time() - begun,
+    len(graph.get_all_asset_keys()),
+    len(graph.asset_check_keys),
+    len(repository.get_all_jobs()),
+    len(repository.schedule_defs),
+    len(repository.sensor_defs),
+    sum(
+        len(graph.get(key).partitions_def.get_partition_keys())
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).partitions_def
+    ),
+)
+"""
+
+
+def write_sets(folder: Path, sets: int, prompts: int) -> None:
+    """Write the files of the prompt sets."""
+    configs = folder / "configs"
+    configs.mkdir(exist_ok=True)
+    for number in range(sets):
+        write_set(configs, number, prompts, "a harbour at dusk")
+
+
+def write_set(configs: Path, number: int, prompts: int, about: str) -> None:
+    """Write one file, with a prompt a line."""
+    lines = [f"  idea-{idea:04d}: {about}, view {idea} of {number}" for idea in range(prompts)]
+    head = ["model: lucataco/flux-schnell-lora", f'schedule: {{cron: "{CRON}"}}', "prompts:"]
+    (configs / f"set_{number:03d}.yaml").write_text("\n".join([*head, *lines, ""]))
+
+
+def measure_all(folder: Path, sets: int, prompts: int, rounds: int) -> dict[str, float]:
+    """The median CPU of each load, in rounds that take turns.
+
+    Raises:
+        SystemExit: The definitions compared are not of the same shape.
+    """
+    plain_code = f"{_PLAIN}\nload = partial(build_plain, {sets}, {prompts})"
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        round_folder = folder / f"round-{number}"  # nothing is remembered of it yet
+        round_folder.mkdir()
+        write_sets(round_folder, sets, prompts)
+        shapes = set()
+        for what in ("plain", _FIRST, _AGAIN, _ONE_CHANGED):
+            if what == _ONE_CHANGED:
+                write_set(round_folder / "configs", 0, prompts, "a harbour at dawn")
+            code = plain_code if what == "plain" else _OURS
+            seconds, counts = measure(code, round_folder)
+            found.setdefault(what, []).append(seconds)
+            shapes.add(counts)
+        if len(shapes) > 1:
+            sys.exit(f"not the same shape: {' / '.join(sorted(shapes))}")
+    return {what: round(median(seconds), 3) for what, seconds in found.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.load", description=__doc__)
+    parser.add_argument("--sets", type=int, default=100)
+    parser.add_argument("--prompts", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        cpu = measure_all(Path(name), options.sets, options.prompts, options.rounds)
+    for what, seconds in cpu.items():
+        print(f"{what:<20}{seconds:>8.3f} s of CPU{seconds / cpu['plain']:>8.2f}", flush=True)
+    if options.keep:
+        save("load", {"sets": options.sets, "prompts": options.prompts, "cpu": cpu})
+
+
+if __name__ == "__main__":
+    main()
