@@ -242,7 +242,7 @@ class EffectHandler:
     async def _(self, effect: fx.WriteSucceeded) -> bool:
         reply = dump_reply(effect.prediction)
         return await self.services.ledger.call(
-            lambda ledger: ledger.succeed(effect.attempt, reply=reply)
+            lambda ledger: ledger.succeed(effect.attempt, reply=reply), can_wait=True
         )
 
     @_performs(fx.Close)
@@ -262,7 +262,8 @@ class EffectHandler:
                 retryable=effect.retryable,
                 images=images,
                 resolution=effect.resolution,
-            )
+            ),
+            can_wait=True,
         )
 
     @_performs(fx.ReadHistory)

@@ -160,7 +160,7 @@ class Recorder:
         self._recorded.append(part.uri)
         self._next_part_at = anyio.current_time() + _PART_SECONDS
         written = [result.request.request_sha256 for result in unrecorded]
-        await self.ledger.call(lambda ledger: ledger.mark_recorded(written))
+        await self.ledger.call(lambda ledger: ledger.mark_recorded(written), can_wait=True)
 
     async def add_thumbnail(self, stored: Stored) -> None:
         """Add a stored image's thumbnail; write a pack when there are enough for one.

@@ -92,6 +92,60 @@ async def test_a_group_has_a_largest_size(ledger: SqlLedger) -> None:
     assert len(list(ledger.attempts())) == 64
 
 
+async def test_a_call_that_can_wait_shares_the_transaction_of_one_that_can_not(
+    ledger: SqlLedger,
+) -> None:
+    watched = Watched(ledger)
+    async with LedgerWriter(watched, pause=3600) as writer:
+        await writer.call(claim(1))
+        waiting = asyncio.create_task(writer.call(claim(2), can_wait=True))
+        await asyncio.sleep(0)
+        await writer.call(claim(3))
+        assert isinstance(await waiting, Claimed)
+    assert watched.transactions == 2
+
+
+async def test_a_call_that_can_wait_has_its_own_transaction_after_a_pause(
+    ledger: SqlLedger,
+) -> None:
+    watched = Watched(ledger)
+    async with LedgerWriter(watched, pause=0.01) as writer:
+        for number in range(3):
+            assert isinstance(await writer.call(claim(number), can_wait=True), Claimed)
+    assert watched.transactions == 3
+
+
+async def test_a_call_that_can_wait_does_not_where_nothing_was_written_before(
+    ledger: SqlLedger,
+) -> None:
+    async with LedgerWriter(ledger, pause=3600) as writer:
+        assert isinstance(await writer.call(claim(1), can_wait=True), Claimed)
+
+
+async def test_a_call_that_can_wait_is_made_again_at_once_where_another_failed(
+    ledger: SqlLedger,
+) -> None:
+    def bad(_tx: Ledger) -> None:
+        raise KeyError("bad")
+
+    async with LedgerWriter(ledger, pause=3600) as writer:
+        await writer.call(claim(1))
+        waiting = asyncio.create_task(writer.call(claim(2), can_wait=True))
+        await asyncio.sleep(0)
+        with pytest.raises(KeyError):
+            await writer.call(bad)
+        assert isinstance(await waiting, Claimed)
+
+
+async def test_leaving_makes_the_calls_that_wait(ledger: SqlLedger) -> None:
+    async with LedgerWriter(ledger, pause=3600) as writer:
+        await writer.call(claim(1))
+        waiting = asyncio.create_task(writer.call(claim(2), can_wait=True))
+        await asyncio.sleep(0)
+    assert isinstance(await waiting, Claimed)
+    assert len(list(ledger.attempts())) == 2
+
+
 async def test_calls_of_one_group_see_each_other(ledger: SqlLedger) -> None:
     limit = Budget("run:1", 2 * COST)
     async with LedgerWriter(ledger) as writer:
