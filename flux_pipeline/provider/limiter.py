@@ -1,8 +1,8 @@
 """The rate limiter: calls wait for permits, so that the provider's limits are used up and kept.
 
 Permits come from a RateStore that other workers may share. They are reserved a quarter of a second
-ahead, so that a database is asked a few times a second and not once a call. Waiting is first come,
-first served.
+ahead, and where calls come far more seldom than they may, as many as a second takes: so a database
+is asked a few times a second at most, and not once a call. Waiting is first come, first served.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from flux_pipeline.provider.classify import LONGEST_WAIT
 from flux_pipeline.rate_limit import Grant, Kind, RateState, RateStore, reserve, slow_down
 
 _RESERVED_SECONDS = 0.25
-_BLOCK_SECONDS = _RESERVED_SECONDS / 2
+_BLOCK_SECONDS = 1.0  # s that a block of permits should last, where so many may be reserved
+_KEPT_SECONDS = 2.0  # s for which a few permits are kept that nobody has used yet
 _DEFAULT_PAUSE = 1.0  # s; the pause after a refusal without a hint
 _EARLY = 1e-6  # s; timers are not exact
 
@@ -42,20 +43,26 @@ class _Queue:
         """How many permits are reserved at once, at most."""
         return max(1, int(_RESERVED_SECONDS / self.interval)) if self.interval else 1
 
+    @property
+    def few(self) -> int:
+        """How many permits may be used late without overflowing a minute: 1/960 of its permits."""
+        return self.ahead // 4
+
     def wanted(self, now: float) -> int:
         """How many permits to reserve now: those waited for, and those that will be soon.
 
         Calls that come one by one in quick succession don't wait, so the last block tells: the next
-        one is made to last an eighth of a second, and at most doubled. At most a quarter of what
-        may be reserved, because permits that nobody uses are lost to other workers.
+        one is made to last a second, and at most doubled. At most as many as are few, because
+        permits that nobody uses are lost to other workers.
         """
         lasted = max(now - self.reserved_at, _EARLY)
-        soon = min(int(self.block * min(_BLOCK_SECONDS / lasted, 2.0)), self.ahead // 4)
+        soon = min(int(self.block * min(_BLOCK_SECONDS / lasted, 2.0)), self.few)
         return max(1, min(self.ahead, max(self.waiting - len(self.slots), soon)))
 
     def oldest(self, now: float) -> float:
         """The start of the oldest permit that may still be used."""
-        return now - _RESERVED_SECONDS - self.interval
+        kept = _KEPT_SECONDS if len(self.slots) <= self.few else _RESERVED_SECONDS
+        return now - kept - self.interval
 
     def take_ready(self, now: float) -> bool:
         """Use a permit that is there, where nobody is before and nothing is to be waited for."""
@@ -125,6 +132,7 @@ class Limiter:
         if late and not now < queue.paused_until < until:
             return
         queue.paused_until = max(queue.paused_until, until)
+        queue.slots.clear()  # reserved at a rate that was too high
         if not late:
             queue.refused_at = now
         await asyncio.to_thread(self._rates.slow_down, kind, pause)
@@ -134,8 +142,8 @@ class Limiter:
 
         So a store that answers slowly costs no permits.
         """
-        oldest = queue.oldest(self._clock())
-        while queue.slots and queue.slots[0] < oldest:
+        now = self._clock()
+        while queue.slots and queue.slots[0] < queue.oldest(now):
             queue.slots.popleft()  # its caller was cancelled, and it is too old to be used
         if not queue.slots:
             await self._reserve(kind, queue)
@@ -145,7 +153,7 @@ class Limiter:
         return slot
 
     async def _reserve(self, kind: Kind, queue: _Queue) -> None:
-        """Reserve permits for the calls that wait, a quarter of a second's worth at most."""
+        """Reserve permits for the calls that wait, or will soon."""
         now = self._clock()
         count = queue.wanted(now)
         queue.block, queue.reserved_at = count, now

@@ -73,7 +73,7 @@ def test_calls_that_come_one_by_one_at_a_high_rate_share_reservations() -> None:
     assert run_virtually(main()) < 20
 
 
-def test_calls_that_keep_coming_need_eight_reservations_a_second() -> None:
+def test_calls_that_keep_coming_far_below_the_rate_need_one_reservation_a_second() -> None:
     async def main() -> int:
         limits, store = limiter(per_minute=600_000)
         for _ in range(500):
@@ -81,7 +81,36 @@ def test_calls_that_keep_coming_need_eight_reservations_a_second() -> None:
             await asyncio.sleep(0.01)
         return store.reservations
 
-    assert run_virtually(main()) <= 5 * 8 + 6
+    assert run_virtually(main()) <= 5 + 7  # the first ones double
+
+
+def test_few_permits_are_kept_for_a_while_and_many_are_not() -> None:
+    async def main() -> list[int]:
+        limits, store = limiter(per_minute=60_000)  # a quarter of a second has 250
+        asked: list[int] = []
+        for _ in range(62):  # 32 are left of the last block, then
+            await limits.acquire("call")
+        for idle in (1.0, 10.0):
+            await asyncio.sleep(idle)
+            before = store.reservations
+            await limits.acquire("call")
+            asked.append(store.reservations - before)
+        return asked
+
+    assert run_virtually(main()) == [0, 1]
+
+
+def test_permits_reserved_before_a_refusal_are_not_used_after_it() -> None:
+    async def main() -> int:
+        limits, store = limiter(per_minute=60_000)
+        for _ in range(50):
+            sent_at = await limits.acquire("call")
+        await limits.slow_down("call", 0.1, sent_at=sent_at)
+        before = store.reservations
+        await limits.acquire("call")
+        return store.reservations - before
+
+    assert run_virtually(main()) == 1
 
 
 def test_a_call_that_need_not_wait_goes_behind_those_that_do() -> None:
