@@ -6,13 +6,15 @@ from typing import Any
 import httpx
 import pytest
 from botocore.loaders import JSONFileLoader
+from botocore.utils import parse_timestamp
 from mypy_boto3_s3 import S3Client
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.models.signed_url import comparable_url
+from flux_pipeline.store import s3
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
-from flux_pipeline.store.s3 import Bucket, S3Store, open_client
+from flux_pipeline.store.s3 import Bucket, S3Store, open_client, parse_moment
 from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
 from tests.store.conftest import Open
 from tests.store.contract import WEBP, StoreContract
@@ -182,6 +184,30 @@ def test_a_long_list_comes_in_pages(
 def test_a_prefix_ends_at_its_slash(client: S3Client, bucket: str, prefix: str) -> None:
     put(S3Store(Bucket(client, bucket, f"{prefix}ab/")))
     assert list(S3Store(Bucket(client, bucket, f"{prefix}a/")).list()) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-30T23:59:59.123Z",
+        "2026-11-30T23:59:59Z",
+        "Mon, 30 Nov 2026 23:59:59 GMT",
+        "2026-11-30T23:59:59+01:00",
+        "1796083199",
+        1796083199,
+    ],
+)
+def test_a_time_in_a_reply_is_read_as_botocore_reads_it(value: Any) -> None:
+    assert parse_moment(value) == parse_timestamp(value)
+
+
+def test_a_listing_leaves_no_time_to_botocore(
+    variables: None, bucket: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"s3://{bucket}/{prefix}")
+    put(store)
+    monkeypatch.setattr(s3, "parse_timestamp", None)
+    assert list(store.list()) == ["a.webp"]
 
 
 class TestConflicts:
