@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
@@ -36,12 +37,24 @@ from dagster._core.storage.event_log.schema import (
 )
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from dagster._core.storage.sql import get_alembic_config
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
+from dagster._core.storage.sqlite import create_db_conn_string
+from dagster._core.storage.sqlite_storage import (
+    DagsterSqliteStorage,
+    _event_logs_directory,
+    _runs_directory,
+    _schedule_directory,
+)
 from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import (
     Connection,
     Engine,
+    MetaData,
+    NullPool,
     bindparam,
     create_engine,
     insert,
@@ -88,8 +101,20 @@ class SqliteHistory(DagsterSqliteStorage):
     """Runs, events and schedules in ``base_dir``, without one in DAGSTER_HOME, as Dagster's own."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
-        self._event_log_storage = SqliteEvents(_event_logs_directory(base_dir))
+        self.base_dir, self._inst_data = base_dir, inst_data
+        self._run_storage: Any = _open_storage(
+            SqliteRunStorage, RunStorageSqlMetadata, _runs_directory(base_dir), "runs"
+        )
+        self._event_log_storage: Any = SqliteEvents(_event_logs_directory(base_dir))
+        self._schedule_storage: Any = _open_storage(
+            SqliteScheduleStorage,
+            ScheduleStorageSqlMetadata,
+            _schedule_directory(base_dir),
+            "schedules",
+        )
+        # That of ``DagsterSqliteStorage`` would open all three in its own way.
+        further: Any = super(DagsterSqliteStorage, self)
+        further.__init__()
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -118,6 +143,7 @@ class SqliteEvents(SqliteEventLogStorage):
     """The events, in one file a run and one over all runs. For any number of threads."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        index = _prepare_file(base_dir, INDEX_SHARD_NAME, SqlEventLogStorageMetadata)
         super().__init__(base_dir, inst_data)
         self._db_lock: Any = RLock()  # of one thread: a write reads in between
         self._files: dict[str, _OpenFile] = {}
@@ -132,6 +158,9 @@ class SqliteEvents(SqliteEventLogStorage):
         self._tables: set[str] = set()
         self._has_columns = False
         self._process = os.getpid()
+        if index is _Found.NEW:  # as Dagster: notes that there is no old data to migrate
+            self.reindex_events()
+            self.reindex_assets()
 
     @contextmanager
     def grouped_writes(self) -> Iterator[None]:
@@ -308,36 +337,9 @@ class SqliteEvents(SqliteEventLogStorage):
                 yield connection
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Make the tables of a file that has none; as Dagster, which reads its migrations for it.
-
-        It reads all 89 of them for each question. To see that a file was made before they are not
-        needed, and for the files of the runs of one process they are read once.
-        """
-        with engine.connect() as connection:
-            migrations = MigrationContext.configure(connection)
-            if migrations.get_current_revision():
-                return
-            is_new_run = not for_index_shard and not inspect(connection).get_table_names()
-            if is_new_run and self._made_tables(connection, migrations):
-                return
-        super()._initdb(engine, for_index_shard)
-
-    def _made_tables(self, connection: Connection, migrations: MigrationContext) -> bool:
-        """Make the tables of one run, in one transaction; False where another process does."""
-        try:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            SqlEventLogStorageMetadata.create_all(connection)
-            migrations.stamp(self._migrations, "head")
-            connection.commit()
-        except DBAPIError:
-            connection.rollback()
-            return False
-        return True
-
-    @cached_property
-    def _migrations(self) -> ScriptDirectory:
-        return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
+        """Make the tables of a file that has none."""
+        if _prepare(engine, SqlEventLogStorageMetadata) is _Found.OTHER:
+            super()._initdb(engine, for_index_shard)
 
     def _open(self, shard: str) -> "_OpenFile | None":
         """The open file; None for one that was not used yet, or was moved away since."""
@@ -382,6 +384,74 @@ class SqliteEvents(SqliteEventLogStorage):
         """Stop watching the files, and close them."""
         super().dispose()
         self._close()
+
+
+class _Found(Enum):
+    """What a file of Dagster's history was, before it was looked at."""
+
+    READY = auto()
+    NEW = auto()
+    """Its tables are made now."""
+    OTHER = auto()
+    """Something that Dagster's own code has to deal with."""
+
+
+def _open_storage(
+    storage: "type[SqliteRunStorage | SqliteScheduleStorage]",
+    metadata: MetaData,
+    folder: str,
+    name: str,
+) -> Any:
+    """Dagster's own storage in this file, whose tables are made where it is new."""
+    found = _prepare_file(folder, name, metadata)
+    if found is _Found.OTHER:
+        return storage.from_local(folder)
+    opened: Any = storage(create_db_conn_string(folder, name))
+    if found is _Found.NEW:  # as ``from_local``: notes that there is no old data to migrate
+        opened.migrate()
+        opened.optimize()
+    return opened
+
+
+def _prepare_file(folder: str, name: str, metadata: MetaData) -> _Found:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    address = create_db_conn_string(folder, name)
+    waiting = {"timeout": _BUSY_SECONDS}
+    return _prepare(create_engine(address, poolclass=NullPool, connect_args=waiting), metadata)
+
+
+def _prepare(engine: Engine, metadata: MetaData) -> _Found:
+    """Make the tables of a file that has none, in one transaction, as Dagster makes them.
+
+    Dagster itself reads all 89 of its migrations for each question of their version. To see that a
+    file was made before they are not needed, and for all new files of a process they are read once.
+    """
+    with engine.connect() as connection:
+        migrations, tables = MigrationContext.configure(connection), _tables(connection)
+        if tables >= metadata.tables.keys() and migrations.get_current_revision():
+            return _Found.READY
+        if tables:
+            return _Found.OTHER
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            metadata.create_all(connection)
+            migrations.stamp(_migrations(), "head")
+            connection.commit()
+        except DBAPIError:  # another process makes them
+            connection.rollback()
+            return _Found.OTHER
+        return _Found.NEW
+
+
+def _tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+@cache
+def _migrations() -> ScriptDirectory:
+    """Dagster's migrations, which its three storages share."""
+    return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
 
 
 class _Waiting(NamedTuple):

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
@@ -18,12 +20,12 @@ from dagster._core.events import (
     AssetObservationData,
     StepMaterializationData,
 )
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from sqlalchemy import Engine, event
 
 from flux_pipeline.cli.workspace import dagster_home
 from flux_pipeline.defs.events import grouped_writes
-from flux_pipeline.defs.history import SqliteEvents, SqliteHistory
+from flux_pipeline.defs.history import SqliteEvents, SqliteHistory, _migrations
 from flux_pipeline.defs.launch import launch_set, open_instance
 from tests.defs.asset_runner import AssetRunner
 
@@ -125,22 +127,60 @@ def test_dagsters_own_storage_reads_and_writes_the_same_files_meanwhile(tmp_path
         assert materialized(ours) == materialized(dagsters) == 6
 
 
-def test_the_file_of_a_run_is_made_as_dagsters_own_storage_makes_it(tmp_path: Path) -> None:
-    def made(folder: Path, event_log: SqliteEventLogStorage) -> list[object]:
-        with event_log.run_connection("some-run"):
-            pass
-        event_log.dispose()
-        with closing(sqlite3.connect(folder / "some-run.db")) as database:
-            tables = database.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
-            version = database.execute("SELECT version_num FROM alembic_version")
-            mode = database.execute("PRAGMA journal_mode")
-            return [*tables, *version, *mode]
+def made(file: Path) -> list[object]:
+    """Tables, version and mode of a file, and which migrations of data it needs no more."""
+    with closing(sqlite3.connect(file)) as database:
+        tables = list(database.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2"))
+        version = database.execute("SELECT version_num FROM alembic_version")
+        mode = database.execute("PRAGMA journal_mode")
+        found = [*tables, *version, *mode]
+        if "secondary_indexes" in {name for _, name, _ in tables}:
+            done = "SELECT name FROM secondary_indexes WHERE migration_completed IS NOT NULL"
+            found += sorted(database.execute(done))
+        return found
 
+
+def test_all_files_are_made_as_dagsters_own_storage_makes_them_and_it_migrates_them(
+    tmp_path: Path,
+) -> None:
     own, dagsters = tmp_path / "own", tmp_path / "dagsters"
-    expected = made(dagsters, SqliteEventLogStorage(str(dagsters)))
-    SqliteEventLogStorage(str(own)).dispose()  # the file over all runs is always Dagster's
-    assert made(own, SqliteEvents(str(own))) == expected
-    assert made(own, SqliteEventLogStorage(str(own))) == expected  # which takes it for its own
+    for folder, storage in ((own, SqliteHistory), (dagsters, DagsterSqliteStorage)):
+        opened: DagsterSqliteStorage = storage.from_local(str(folder))
+        with opened.event_log_storage.run_connection("some-run"):
+            pass
+        opened.dispose()
+    names = sorted(str(file.relative_to(dagsters)) for file in dagsters.rglob("*.db"))
+    assert [Path(name).name for name in names] == [
+        "runs.db",
+        "index.db",
+        "some-run.db",
+        "schedules.db",
+    ]
+    expected = {name: made(dagsters / name) for name in names}
+    assert {name: made(own / name) for name in names} == expected
+    with dg.DagsterInstance.from_config(str(own), "no-such.yaml") as instance:
+        instance.upgrade()  # as `dagster instance migrate`
+        instance.reindex()
+        materialize(instance)
+    assert {name: made(own / name) for name in names} == expected
+
+
+def test_dagsters_migrations_are_read_once_in_a_new_home_and_never_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    from_config = ScriptDirectory.from_config
+
+    def noted(config: Any) -> Any:
+        read.append(config)
+        return from_config(config)
+
+    monkeypatch.setattr(ScriptDirectory, "from_config", noted)
+    _migrations.cache_clear()
+    for _ in range(2):
+        with open_instance(tmp_path) as instance:
+            materialize(instance, 2)
+    assert len(read) == 1
 
 
 def test_with_a_dagster_that_has_other_private_names_its_own_storage_is_used(
