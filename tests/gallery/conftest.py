@@ -48,7 +48,7 @@ def chromium() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def window(chromium: "Browser") -> "Visit":
-    """One window for all visits that ask for nothing special: a new one takes half a second."""
+    """One window for all visits that it can be set up for: a new one takes a second of CPU."""
     from tests.gallery.visit import Visit
 
     return Visit(chromium.new_page())
@@ -58,18 +58,19 @@ def window(chromium: "Browser") -> "Visit":
 def visit(chromium: "Browser", window: "Visit") -> "Iterator[Visiting]":
     """Open an address; at the end no page may have complained of anything.
 
-    With options of a browser's context, or with ``waiting``, in a window of its own.
+    With ``touch``, or with ``waiting``, in a window of its own.
     """
     from tests.gallery.visit import Visit
 
     visits: list[Visit] = []
 
-    def start(address: str, *, waiting: str = "", **options: Any) -> Visit:
-        alone = bool(waiting or options)
-        seen = Visit(chromium.new_context(**options).new_page()) if alone else window
+    def start(address: str, *, waiting: str = "", touch: bool = False, **setup: Any) -> Visit:
+        alone = bool(waiting or touch)
+        seen = Visit(chromium.new_context(has_touch=touch).new_page()) if alone else window
         visits.append(seen)
         if waiting:  # these files don't come before they are let go
             seen.page.route(waiting, seen.hold)
+        seen.set_up(**setup)
         return seen.open(address)
 
     yield start
@@ -77,3 +78,4 @@ def visit(chromium: "Browser", window: "Visit") -> "Iterator[Visiting]":
         each.check()
         if each is not window:
             each.page.context.close()
+    window.restore()

@@ -166,7 +166,7 @@ def test_thumbnails_come_first(served: str, visit: Visiting) -> None:
 
 
 def test_no_text_runs_or_becomes_markup(root: Path, visit: Visiting) -> None:
-    seen = visit(winter(root), viewport={"width": 1400, "height": 2400})
+    seen = visit(winter(root), size=(1400, 2400))
     expect(seen.page.locator(".tile")).to_have_count(len(SCRIPTS) + 2 * len(HOSTILE))
     seen.wait(lambda: set(HOSTILE) <= set(seen.tiles()))
     assert seen.page.locator("#description").inner_text() == HOSTILE[0]
@@ -432,7 +432,7 @@ def test_names_roles_and_places_are_said(root: Path, visit: Visiting) -> None:
 
 
 def test_nothing_is_wider_than_a_phone(root: Path, visit: Visiting) -> None:
-    seen = visit(winter(root), viewport={"width": 390, "height": 700})
+    seen = visit(winter(root), size=(390, 700))
     page = seen.page
     expect(page.get_by_label("Status")).to_be_hidden()
     page.get_by_role("button", name="Filters").click()
@@ -522,26 +522,26 @@ def test_a_large_gallery_reads_its_newest_rows_and_the_others_when_they_are_aske
     large: Path, visit: Visiting
 ) -> None:
     address = (large / gallery_key("winter")).as_uri()
-    seen = visit(address, viewport={"width": 1280, "height": 800})
-    read: list[str] = []
-    seen.page.on("request", lambda request: read.append(request.url.rpartition("/")[2]))
+    seen = visit(address, size=(1280, 800))
+    with seen.requests() as read:
 
-    def rows_read() -> list[str]:
-        return [name[:13] for name in read if name.startswith("chapter-")]
+        def rows_read() -> list[str]:
+            names = [address.rpartition("/")[2] for address in read]
+            return [name[:13] for name in names if name.startswith("chapter-")]
 
-    seen.open(address)
-    seen.count("all 4,000")
-    assert rows_read() == [f"chapter-{number:05d}" for number in (10, 9, 8)]
-    seen.wait(lambda: seen.tiles()[:1] == ["a castle, number 3999"])
-    expect(seen.page.locator(".tile").first).to_have_attribute("aria-setsize", "4000")
-    seen.page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    seen.wait(lambda: len(rows_read()) == 6)
+        seen.open(address)
+        seen.count("all 4,000")
+        assert rows_read() == [f"chapter-{number:05d}" for number in (10, 9, 8)]
+        seen.wait(lambda: seen.tiles()[:1] == ["a castle, number 3999"])
+        expect(seen.page.locator(".tile").first).to_have_attribute("aria-setsize", "4000")
+        seen.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        seen.wait(lambda: len(rows_read()) == 6)
 
-    read.clear()
-    seen.open(address)
-    seen.search("number 777")
-    seen.count("4 of 4,000 images")
-    assert len(set(rows_read())) == len(rows_read()) == 10
+        read.clear()
+        seen.open(address)
+        seen.search("number 777")
+        seen.count("4 of 4,000 images")
+        assert len(set(rows_read())) == len(rows_read()) == 10
 
 
 def test_an_old_image_is_opened_by_its_address_though_it_is_not_read_at_first(
@@ -559,7 +559,7 @@ def test_an_old_image_is_opened_by_its_address_though_it_is_not_read_at_first(
 def test_thousands_of_images_scroll_with_few_of_them_in_the_document(
     large: Path, visit: Visiting
 ) -> None:
-    seen = visit((large / gallery_key("winter")).as_uri(), viewport={"width": 1280, "height": 800})
+    seen = visit((large / gallery_key("winter")).as_uri(), size=(1280, 800))
     page = seen.page
     seen.count("all 4,000")
     most, blank = page.evaluate(
@@ -654,20 +654,19 @@ def test_a_source_that_lies_elsewhere_is_named_and_never_asked_for(
     chain: Path, visit: Visiting
 ) -> None:
     address = (chain / gallery_key("print")).as_uri()
-    seen = visit(f"{address}#seed=3", viewport={"width": 1400, "height": 900})
-    asked: list[str] = []
-    seen.page.on("request", lambda request: asked.append(request.url))
-    seen.open(f"{address}#seed=4")
-    seen.page.locator(".tile .open").click()
-    expect(seen.page.locator("#panel .sources li")).to_have_count(5)
-    words = seen.page.locator("#panel .sources").inner_text()
-    assert all(f"{address}, which lies elsewhere" in words for address in ELSEWHERE)
-    expect(seen.page.locator("#panel .sources img")).to_have_count(2)
-    expect(seen.page.locator("#stage .source img")).to_have_count(2)
-    for _ in range(3):  # each source in turn, and the result again
-        seen.page.keyboard.press("b")
-        expect(seen.page.locator("#stage figure:visible")).to_have_count(1)
-    expect(seen.page.locator("#stage .result")).to_be_visible()
+    seen = visit(f"{address}#seed=3", size=(1400, 900))
+    with seen.requests() as asked:
+        seen.open(f"{address}#seed=4")
+        seen.page.locator(".tile .open").click()
+        expect(seen.page.locator("#panel .sources li")).to_have_count(5)
+        words = seen.page.locator("#panel .sources").inner_text()
+        assert all(f"{address}, which lies elsewhere" in words for address in ELSEWHERE)
+        expect(seen.page.locator("#panel .sources img")).to_have_count(2)
+        expect(seen.page.locator("#stage .source img")).to_have_count(2)
+        for _ in range(3):  # each source in turn, and the result again
+            seen.page.keyboard.press("b")
+            expect(seen.page.locator("#stage figure:visible")).to_have_count(1)
+        expect(seen.page.locator("#stage .result")).to_be_visible()
     assert asked
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]
 
@@ -720,8 +719,7 @@ def test_the_model_is_a_filter_and_is_found_where_several_are_shown(
 
 
 def test_a_phone_holds_source_and_result(chain: Path, visit: Visiting) -> None:
-    phone = {"width": 320, "height": 640}
-    seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3", viewport=phone)
+    seen = visit(f"{(chain / gallery_key('print')).as_uri()}#seed=3", size=(320, 640))
     seen.page.locator(".tile .open").click()
     for shown in (".source img", ".result img", "[data-do=swap]", "[data-do=close]"):
         box = seen.page.locator(f"#viewer {shown}").bounding_box()

@@ -104,7 +104,7 @@ def download(page: Page, folder: Path, name: str = "shop.csv") -> tuple[str, tup
 def test_the_mouse_chooses_and_the_file_is_what_a_prompt_set_reads(
     shop: Shop, visit: Visiting, tmp_path: Path
 ) -> None:
-    seen = visit(shop.build(), accept_downloads=True)
+    seen = visit(shop.build())
     expect_chosen(seen, "0 4 0")
     ring(seen, "elk", 2).click()
     expect(ring(seen, "elk", 2)).to_have_attribute("aria-pressed", "true")
@@ -130,7 +130,7 @@ def test_the_mouse_chooses_and_the_file_is_what_a_prompt_set_reads(
 
 
 def test_keys_choose_one_and_a_range_and_an_opened_image(shop: Shop, visit: Visiting) -> None:
-    seen = visit(f"{shop.build()}#sort=oldest", accept_downloads=True)
+    seen = visit(f"{shop.build()}#sort=oldest")
     page = seen.page
     page.evaluate("document.getElementById('skip').click()")
     page.keyboard.press("x")
@@ -177,7 +177,7 @@ def test_the_file_of_the_set_is_loaded_and_what_is_wrong_with_it_is_marked(
 ) -> None:
     owl = shop.rows[0].image_sha256
     picks = f'owl,1,1,{owl},"warm, 红"\nfox,2,1,{ANEW},{HOSTILE[1]}\n"{HOSTILE[4]}",7,,,\n'
-    seen = visit(f"{shop.build(picks)}", accept_downloads=True)
+    seen = visit(shop.build(picks))
     page = seen.page
     expect_chosen(seen, "2 2 1")
     expect(ring(seen, "fox", 2)).to_have_attribute("aria-pressed", "mixed")
@@ -208,7 +208,7 @@ def test_a_file_that_changed_comes_below_what_was_chosen_here(
     shop: Shop, visit: Visiting, tmp_path: Path
 ) -> None:
     address = shop.build("owl,1,,,\n")
-    seen = visit(address, accept_downloads=True)
+    seen = visit(address)
     ring(seen, "fox").click()
     ring(seen, "owl").click()
     shop.build("owl,1,,,\nelk,2,,,\n")  # without any new image
@@ -233,7 +233,7 @@ FILES = (
 def test_a_file_is_loaded_by_hand_and_a_wrong_one_changes_nothing(
     shop: Shop, visit: Visiting
 ) -> None:
-    seen = visit(shop.build("cat,1,,,\n"), accept_downloads=True)
+    seen = visit(shop.build("cat,1,,,\n"))
     said = seen.page.locator("#picks-loaded")
     for body, why in FILES:
         load(seen, body)
@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_read_is_told(shop: Shop, visit: Visiting) -> None
 
 
 def test_a_set_by_day_is_chosen_by_day(shop: Shop, visit: Visiting, tmp_path: Path) -> None:
-    seen = visit(shop.build(name="news"), accept_downloads=True)
+    seen = visit(shop.build(name="news"))
     seen.page.locator(".tile .mark").first.click()
     expect_chosen(seen, "1 1 0")
     text, [pick] = download(seen.page, tmp_path, "news.csv")
@@ -268,7 +268,7 @@ def test_a_set_by_day_is_chosen_by_day(shop: Shop, visit: Visiting, tmp_path: Pa
 
 
 def test_without_a_file_nothing_of_choosing_is_in_the_way(shop: Shop, visit: Visiting) -> None:
-    seen = visit(shop.build(name="plain"), accept_downloads=True)
+    seen = visit(shop.build(name="plain"))
     expect(seen.page.locator("#picks")).to_be_hidden()
     seen.page.locator(".tile").hover()
     ring(seen, "owl").click()
@@ -281,7 +281,7 @@ def test_the_page_over_all_sets_chooses_for_each_of_them(
 ) -> None:
     for name in ("plain", "news", "shop"):
         shop.build(name=name)
-    seen = visit((shop.root / OVERVIEW).as_uri(), accept_downloads=True)
+    seen = visit((shop.root / OVERVIEW).as_uri())
     page = seen.page
     expect(page.locator("#picks-files button")).to_have_count(0)
     ring(seen, "owl", 2).click()
@@ -295,7 +295,7 @@ def test_the_page_over_all_sets_chooses_for_each_of_them(
 
 def test_choosing_fits_a_phone_and_every_button_has_a_name(shop: Shop, visit: Visiting) -> None:
     address = shop.build(f"owl,1,1,{ANEW},\ngone,1,,,\n")
-    seen = visit(address, viewport={"width": 320, "height": 700}, has_touch=True)
+    seen = visit(address, size=(320, 700), touch=True)
     page = seen.page
     ring(seen, "cat").tap()
     expect_chosen(seen, "2 2 1")

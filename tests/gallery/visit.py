@@ -2,13 +2,17 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
 PATIENCE = 120_000
 """ms, until what a page should show must be there: it guards against hanging alone."""
+SIZE = (1280, 720)
+"""px, of a window for which a test asks nothing else."""
 WATCH = """
 window.violations = [];
 addEventListener("securitypolicyviolation",
@@ -31,6 +35,35 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.page.add_init_script(WATCH)
+
+    def set_up(
+        self, *, size: tuple[int, int] = SIZE, permissions: Sequence[str] = (), **media: Any
+    ) -> None:
+        """Give the window this size (px), these permissions, and what its user prefers."""
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        if permissions:
+            self.page.context.grant_permissions(permissions)
+        if media:
+            self.page.emulate_media(**media)
+
+    def restore(self) -> None:
+        """Take back what a test has set up, and forget what the page has kept in the browser."""
+        if self.page.url != "about:blank":  # which may keep nothing
+            self.page.evaluate("localStorage.clear()")
+        self.page.context.clear_permissions()
+        self.page.emulate_media(color_scheme="null", reduced_motion="null")
+
+    @contextmanager
+    def requests(self) -> Iterator[list[str]]:
+        """The addresses that the page asks for meanwhile."""
+        asked: list[str] = []
+
+        def note(request: Request) -> None:
+            asked.append(request.url)
+
+        self.page.on("request", note)
+        yield asked
+        self.page.remove_listener("request", note)
 
     def open(self, address: str) -> "Visit":
         """Load an address anew, even where only what is behind its ``#`` differs."""
