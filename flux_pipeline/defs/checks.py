@@ -205,9 +205,12 @@ def found(pick: Callable[[RunFindings], Mapping[str, str]]) -> Callable[[CheckIn
 
 def readable(check_input: CheckInput) -> Verdict:
     """Whether a sample of the images, read back from the store, has the recorded pixels."""
+    from flux_pipeline.images.allocator import give_back_freed_memory
+
     outcome = check_input.outcome
     sample = outcome.findings.sample
     wrong = dict(_broken(check_input.store, sample, outcome.run_id))
+    give_back_freed_memory()  # those were the last pictures that the run decodes
     return Verdict(wrong, {"flux/read_images": len(sample)})
 
 

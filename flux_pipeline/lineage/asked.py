@@ -144,7 +144,9 @@ class Asked:
         """A hash of all that ``are_current`` goes by for the images of one set."""
         days = self.days.get(prompt_set)
         known = [prompt_set in self.prompt_sets, None if days is None else sorted(days)]
-        return hashlib.sha256(json.dumps(known).encode() + self.requests.tobytes()).hexdigest()
+        digest = hashlib.sha256(json.dumps(known).encode())
+        digest.update(self.requests.data)
+        return digest.hexdigest()
 
     def are_current(
         self, requests: Iterable[str], prompt_sets: Iterable[str], partitions: Iterable[str]

@@ -401,7 +401,7 @@ def sorted_distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """
     ordered = np.sort(values)
     is_new: Mask = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
-    return ordered[is_new]
+    return ordered if is_new.all() else ordered[is_new]
 
 
 def is_any_of(values: npt.NDArray[Number], known: npt.NDArray[Number]) -> Mask:

@@ -27,7 +27,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from flux_pipeline.garbage_collector import fewer_collections
-from flux_pipeline.images.allocator import keep_freed_memory
+from flux_pipeline.images.allocator import give_back_freed_memory
 from flux_pipeline.images.signing import ManifestSigner
 from flux_pipeline.ledger.base import Intent
 from flux_pipeline.ledger.codec import dump_request
@@ -144,7 +144,7 @@ class Producer:
         is stored, and end before the iterator does. An exception in the block, also an interrupt,
         drains: creates under way end and their ids are written.
         """
-        keep_freed_memory()
+        give_back_freed_memory()  # the threads that start here keep that of the pictures
         send, receive = anyio.create_memory_object_stream[PartitionReport](1000)
         engines: list[Engine] = []
         limit = current_limit()
@@ -183,6 +183,7 @@ class Producer:
                 future.result()
             finally:
                 end()
+                give_back_freed_memory()
 
     @asynccontextmanager
     async def _engine(

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from heapq import merge
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from flux_pipeline.store.base import (
 
 _TRIES = 8
 _STALE_SECONDS = 86_400
+_NAMES_OF_A_PACK = 10_000
 
 
 class FolderStore:
@@ -165,23 +167,56 @@ class FolderStore:
             yield from self._walk("", prefix)
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
-        names = []
+        names = SortedNames()
         with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    names.append(f"{folder}{entry.name}/")
+                    names.add(f"{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
-                    names.append(f"{folder}{entry.name}")
-        for name in sorted(names):
-            if name.endswith("/"):
-                matches = name.startswith(prefix) or prefix.startswith(name)
-                if matches and is_key(name[:-1]):
-                    yield from self._walk(name, prefix)
-            elif name.startswith(prefix) and is_key(name):
-                yield name
+                    names.add(entry.name)
+        for name in names:
+            key = f"{folder}{name}"
+            if key.endswith("/"):
+                matches = key.startswith(prefix) or prefix.startswith(key)
+                if matches and is_key(key[:-1]):
+                    yield from self._walk(key, prefix)
+            elif key.startswith(prefix) and is_key(key):
+                yield key
 
     def _uri(self, key: str) -> str:
         return f"{self.uri}/{key}"
+
+
+class SortedNames:
+    """The names in one folder, in order.
+
+    Of a folder of very many most are held as one text, which takes half of the memory.
+    """
+
+    def __init__(self) -> None:
+        self._packs: list[str] = []
+        """Each of sorted names, with NUL behind every one: no name has that in it."""
+        self._last: list[str] = []
+
+    def add(self, name: str) -> None:
+        """Add one."""
+        self._last.append(name)
+        if len(self._last) == _NAMES_OF_A_PACK:
+            self._packs.append("\0".join([*sorted(self._last), ""]))
+            self._last.clear()
+
+    def __iter__(self) -> Iterator[str]:
+        if not self._packs:
+            return iter(sorted(self._last))
+        return merge(*map(_names_of, self._packs), iter(sorted(self._last)))
+
+
+def _names_of(pack: str) -> Iterator[str]:
+    """The names one by one."""
+    begin = 0
+    while (end := pack.find("\0", begin)) >= 0:
+        yield pack[begin:end]
+        begin = end + 1
 
 
 class DurableWriter:

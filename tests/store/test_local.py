@@ -2,13 +2,15 @@ import hashlib
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from flux_pipeline.errors import StoreError
+from flux_pipeline.store import local
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.local import FolderStore
+from flux_pipeline.store.local import FolderStore, SortedNames
 from tests.store.contract import WEBP, StoreContract, head
 from tests.store.pictures import IDS, KEY, put
 
@@ -91,6 +93,34 @@ def test_a_relative_folder_stays_where_it_was(
     monkeypatch.chdir("/")
     put(store)
     assert (tmp_path / "data" / KEY).exists()
+
+
+def test_a_folder_of_very_many_files_is_listed_in_order(
+    store: FolderStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_NAMES_OF_A_PACK", 7)
+    keys = {f"images/winter/{hash_of(number)}.webp" for number in range(24)}
+    keys |= {f"images/winter/{hash_of(number)}/a.webp" for number in range(24, 30)}
+    for key in keys:
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).touch()
+    assert list(store.list("images/winter/")) == sorted(keys)
+
+
+def hash_of(number: int) -> str:
+    return hashlib.sha256(b"%d" % number).hexdigest()[:8]
+
+
+def test_a_name_in_a_listing_takes_little_more_memory_than_its_letters() -> None:
+    names, count = SortedNames(), 40_000
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            names.add(f"idea-row-{number:07d}-c9c6900a09046a76-0.webp")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / count < 1.5 * len(next(iter(names)))
 
 
 def test_foreign_files_and_links_are_not_listed(store: FolderStore, root: Path) -> None:
