@@ -121,14 +121,19 @@ class Check:
 
     def _pass_over(self, is_selected: Callable[[str, str], bool]) -> PassOver:
         """Counts a prompt that is not selected by its name; its row is not looked at."""
-        add_name, add_usable = self._names.add, self._usable.add
+        add_name, add_usable = self._names.add_hash, self._usable.add
 
-        def pass_over(entry: Entry, name: str, stable: str) -> bool:
-            if is_selected(name, stable):
-                return False
-            add_name(name)
-            add_usable(entry.key)
-            return True
+        def pass_over(entry: Entry) -> Callable[[str, str], bool]:
+            key = entry.key
+
+            def is_passed_over(name: str, stable: str) -> bool:
+                if is_selected(name, stable):
+                    return False
+                add_name(hash(name))
+                add_usable(key)
+                return True
+
+            return is_passed_over
 
         return pass_over
 

@@ -22,10 +22,12 @@ class Hashes:
 
     def __init__(self) -> None:
         self._hashes = array("q")
+        self.add_hash = self._hashes.append
+        """Adds one value by its ``hash``."""
 
     def add(self, value: Hashable) -> None:
         """Add one value."""
-        self._hashes.append(hash(value))
+        self.add_hash(hash(value))
 
     def __len__(self) -> int:
         return len(self._hashes)

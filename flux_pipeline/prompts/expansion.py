@@ -19,7 +19,7 @@ from flux_pipeline.prompts.names import (
     MAX_KEY_CHARACTERS,
     MAX_NAME_CHARACTERS,
     NamePart,
-    is_name_part,
+    as_name_part,
     join_name,
     name_part,
 )
@@ -35,10 +35,11 @@ DATE = "date"
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
-PassOver: TypeAlias = Callable[["Entry", str, str], bool]
-"""Takes an entry, the name of a prompt and its stable name or nothing; says whether it is left out.
+PassOver: TypeAlias = Callable[["Entry"], Callable[[str, str], bool]]
+"""Gives for an entry what says of one of its prompts, by its name and its stable name or nothing,
+whether it is left out.
 
-It is asked once for a row of a table, and only where a row is one prompt."""
+That is asked once for a row of a table, and only where a row is one prompt."""
 
 
 class SeedRule(StrEnum):
@@ -232,16 +233,17 @@ class Entry:
             return None
         is_numbered, prefix = self.key_column is None, f"{self.key}-"
         is_short = len(prefix) + MAX_KEY_CHARACTERS <= MAX_NAME_CHARACTERS
+        is_passed_over = pass_over(self)
 
         def is_asked(number: int, text: str) -> bool:
             key = f"row-{number:06d}" if is_numbered else text
-            if is_short and is_name_part(key):  # as the next branch, in a third of the time
+            if is_short and as_name_part(key):  # as the next branch, in a third of the time
                 name, stable = prefix + key, ""
             elif key := with_lf(key).strip():
                 name, stable = self._names((name_part(key),))
             else:
                 return True  # it is reported with its row
-            if not pass_over(self, name, stable):
+            if not is_passed_over(name, stable):
                 return True
             if blanks.count:
                 blanks.end()

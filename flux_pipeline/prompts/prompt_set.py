@@ -54,7 +54,14 @@ class Selection:
             return lambda name, _stable: name in keys
         count = self.partitioning.count
         indexes = frozenset(index for index in range(count) if shard_key(index) in keys)
-        return lambda name, stable: shard_of(stable or name, count) in indexes
+        sha256, first_8_bytes = hashlib.sha256, _FIRST_8_BYTES.unpack_from
+
+        def is_in_shards(name: str, stable: str) -> bool:
+            # As shard_of, in one call less: a large table asks for each of its rows.
+            [number] = first_8_bytes(sha256((stable or name).encode()).digest())
+            return number % count in indexes
+
+        return is_in_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,7 +311,8 @@ class PromptSet:
 
         pass_over: PassOver | None = None
         if is_asked is not None:
-            pass_over = lambda _entry, name, stable: not is_asked(name, stable)  # noqa: E731
+            is_passed_over = lambda name, stable: not is_asked(name, stable)  # noqa: E731
+            pass_over = lambda _entry: is_passed_over  # noqa: E731
 
         for day in selection.days:
             sources = self._sources(selection, day, lookup)
