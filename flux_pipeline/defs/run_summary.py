@@ -51,6 +51,11 @@ ALIKE = 3
 
 Fewer than the 6 of a re-encoded copy: pictures of one kind come as near as that by chance.
 """
+_64_BITS = 2**64 - 1
+_DIGITS = 16
+"""Hex digits of 64 bits."""
+_MOST_NEWEST = 8_192
+"""Hashes that are not sorted among the others yet."""
 SHAPE_TOLERANCE = 0.08
 """How far the shape of a picture may be from the aspect ratio asked for, as a share of it.
 
@@ -287,11 +292,44 @@ class RunFindings:
             heapq.heappushpop(self._sample, item)
 
 
+class _Hashes:
+    """Hashes of 64 bits, each once, in 8 bytes: a set of Python's takes 80 for one."""
+
+    def __init__(self) -> None:
+        self._newest: set[int] = set()
+        self._others: npt.NDArray[np.uint64] | None = None
+        """Sorted."""
+
+    def add(self, one: int) -> bool:
+        """Add one; return whether it is new."""
+        if one in self._newest or self._is_among_others(one):
+            return False
+        self._newest.add(one)
+        if len(self._newest) == _MOST_NEWEST:
+            self._sort()
+        return True
+
+    def _is_among_others(self, one: int) -> bool:
+        if self._others is None:
+            return False
+        place = self._others.searchsorted(self._others.dtype.type(one))
+        return bool(place < len(self._others) and self._others[place] == one)
+
+    def _sort(self) -> None:
+        import numpy as np
+
+        newest = np.fromiter(self._newest, np.uint64, len(self._newest))
+        self._newest.clear()
+        others = newest if self._others is None else np.append(self._others, newest)
+        others.sort()
+        self._others = others
+
+
 @dataclass(slots=True)
 class LookAlikes:
     """Finds images with the same pixels, and those that look alike by their difference hash.
 
-    Of every image it keeps two hashes of 64 bits, and of the last ``WINDOW`` the address: memory
+    Of every image it keeps two hashes of 8 bytes, and of the last ``WINDOW`` the address: memory
     stays small over a million images, but look-alikes are found only among neighbours.
     """
 
@@ -301,9 +339,9 @@ class LookAlikes:
     """Addresses of images with the pixels of an earlier one; the earlier address where known."""
     similar: dict[str, str] = field(default_factory=dict)
     """Addresses of images that look like an earlier one, and the earlier address."""
-    _pixels: set[bytes] = field(default_factory=set)
-    _known: set[int] = field(default_factory=set)
-    """Hashes of the addresses."""
+    _pixels: _Hashes = field(default_factory=_Hashes)
+    _known: _Hashes = field(default_factory=_Hashes)
+    """Of the addresses."""
     _hashes: "npt.NDArray[np.uint64] | None" = None
     """Difference hashes of the images in the window; made with the first."""
     _addresses: list[str] = field(default_factory=list)
@@ -313,18 +351,16 @@ class LookAlikes:
         """Compare one stored image with those before it."""
         address = record.uri or record.request_sha256
         # Two prompts with the same request share one object on purpose: that is no finding.
-        if (mark := hash(address)) in self._known:
+        if not self._known.add(hash(address) & _64_BITS):
             return
-        self._known.add(mark)
         dhash = record.dhash or 0
         near = self._near(dhash) if dhash else ""
-        pixels = bytes.fromhex(record.image_sha256)[:8] if record.image_sha256 else b""
-        if pixels and pixels in self._pixels:
+        pixels = record.image_sha256
+        if pixels and not self._pixels.add(int(pixels[:_DIGITS], 16)):
             if len(self.identical) < self.most:
                 self.identical[address] = near
         elif near and len(self.similar) < self.most:
             self.similar[address] = near
-        self._pixels.add(pixels)
         self._remember(dhash, address)
 
     @property
