@@ -224,13 +224,13 @@ def _launch(
         from flux_pipeline.defs.alert_sensors import notify_launched
         from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
         from flux_pipeline.defs.launch import (
-            can_launch_together,
             join_launched,
             launch_chain,
             launch_job,
             launch_together,
             open_instance,
         )
+        from flux_pipeline.defs.unchanged import CONFIRM_UNCHANGED
         from flux_pipeline.resources import AlertSender
 
         definitions, location = load_definitions()
@@ -244,7 +244,7 @@ def _launch(
 
     with opened as instance, observing(watch, watch.follow):
         unchanged = find_unchanged(settings, chosen, asked, watch.expected)
-        if unchanged and can_launch_together(definitions):
+        if unchanged and definitions.get_repository_def().has_job(CONFIRM_UNCHANGED):
             runs = launch_together(instance, definitions, unchanged, location=location)
             if failed := {name: run for name, run in runs.items() if not run.success}:
                 failures.update(failed)

@@ -4,8 +4,8 @@ One step, because each event is emitted for its own partition, and a partition t
 take back the others. What that means for steps behind it stands in ``downstream``.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import dagster as dg
 
@@ -28,6 +28,7 @@ from flux_pipeline.defs.specs import build_specs
 from flux_pipeline.prompts import PromptSet
 from flux_pipeline.resources import ImageProducer
 
+Event: TypeAlias = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 POOL = "prediction_api"
 """Limits how many runs ask the provider at once, where the instance sets a limit to it."""
 
@@ -60,26 +61,40 @@ def build_assets(prompt_set: PromptSet, followers: Sequence[PromptSet] = ()) -> 
         events = SetEvents(prompt_set, context, image_producer, followers)
         outcome = Outcome(context.run.run_id)
         with reported_errors():
-            single, over_all = split_checks(events.checks, by_partition=by_partition)
-            with events.reports() as groups:
-                with grouped_writes(context.instance):
-                    yield from events.prompts()
-                for reports in groups:
-                    with grouped_writes(context.instance):
-                        yield from events.images(reports, outcome)
-                        yield from partition_checks(single, reports, context.instance)
-            with grouped_writes(context.instance):
-                check_input = CheckInput(
-                    prompt_set.name, events.store, outcome, events.spent, events.stale_partitions()
-                )
-                checks = over_all or events.implied_checks()
-                yield from run_checks(checks, check_input, events.target)
-                yield from check_outputs(events.checks)
-                yield from events.gallery()
-        # Last, so that what the other partitions came to is on record before the step fails.
+            yield from make_events(events, outcome)
         with grouped_writes(context.instance):
+            with reported_errors():
+                yield from events.gallery()
+            # Last, so that what the other partitions came to is on record before the step fails.
+            yield from check_outputs(events.checks)
             yield from end_step(
                 context, prompt_set.name, outcome.failure(), some_made=outcome.some_made
             )
 
     return make
+
+
+def make_events(events: SetEvents, outcome: Outcome) -> Iterator[Event]:
+    """Make a set's images, and give all events of the run but the gallery's.
+
+    ``outcome`` says what came of it.
+
+    Raises:
+        FluxPipelineError: What was finished before has its events.
+    """
+    prompt_set, instance = events.prompt_set, events.context.instance
+    by_partition = is_partitioned(prompt_set)
+    single, over_all = split_checks(events.checks, by_partition=by_partition)
+    with events.reports() as groups:
+        with grouped_writes(instance):
+            yield from events.prompts()
+        for reports in groups:
+            with grouped_writes(instance):
+                yield from events.images(reports, outcome)
+                yield from partition_checks(single, reports, instance)
+    with grouped_writes(instance):
+        check_input = CheckInput(
+            prompt_set.name, events.store, outcome, events.spent, events.stale_partitions()
+        )
+        checks = over_all or events.implied_checks()
+        yield from run_checks(checks, check_input, events.target)

@@ -20,6 +20,7 @@ from flux_pipeline.defs.keys import SetKeys, asset_keys
 from flux_pipeline.defs.published import build_published
 from flux_pipeline.defs.rescue_job import build_rescue_job
 from flux_pipeline.defs.shared_assets import build_shared_assets
+from flux_pipeline.defs.unchanged import CONFIRM_UNCHANGED, build_unchanged_job
 from flux_pipeline.prompts import PromptSet, all_followers
 from flux_pipeline.resources import AlertSender, ImageProducer
 
@@ -82,7 +83,7 @@ def build_shared(
     schedules = [each for each in map(build_schedule, prompt_sets) if each]
     keys = {key for each in assets for key in each.keys}
     keys |= {key for each in prompt_sets for key in asset_keys(each)}
-    jobs = {shared_job.name, rescue_job.name}
+    jobs = {shared_job.name, rescue_job.name, CONFIRM_UNCHANGED}
     jobs |= {job for name in names for job in (SetKeys(name).job, SetKeys(name).chain_job)}
 
     def is_ours(run: dg.DagsterRun) -> bool:
@@ -95,7 +96,12 @@ def build_shared(
     return dg.Definitions(
         assets=assets,
         resources={**producer, ALERT_SENDER: sender},
-        jobs=[shared_job, rescue_job, *build_chain_jobs(prompt_sets)],
+        jobs=[
+            shared_job,
+            rescue_job,
+            build_unchanged_job(prompt_sets),
+            *build_chain_jobs(prompt_sets),
+        ],
         schedules=[hourly, every_ten_minutes],
         sensors=[*([automation] if automation else []), *alerts],
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from flux_pipeline.defs.checks import CURRENT
+from flux_pipeline.defs.checks import CHECKS, CURRENT
 from flux_pipeline.defs.data_versions import (
     Target,
     Upstream,
@@ -59,7 +59,7 @@ from flux_pipeline.store.base import Store
 from flux_pipeline.text import count_noun, first_of
 
 if TYPE_CHECKING:
-    from flux_pipeline.lineage.asked import AskedRequests
+    from flux_pipeline.lineage.asked import Asked, AskedRequests
     from flux_pipeline.produce.producer import Producer
 
 COST_TAG = "flux/cost_usd"
@@ -98,10 +98,12 @@ class SetEvents:
     """The events of one run for prompts, images and gallery; none for an asset not selected."""
 
     prompt_set: PromptSet
-    context: dg.AssetExecutionContext
+    context: dg.AssetExecutionContext | dg.OpExecutionContext
     resource: ImageProducer
     followers: Sequence[PromptSet] = ()
     """The sets that are made for this one's pictures, in any number of steps."""
+    takes_all: bool = False
+    """Whether the run takes all assets, checks and partitions, instead of what it has selected."""
     spent: list[tuple[Budget, int]] = field(default_factory=list)
     """The run's budgets with the millionths of a USD spent of each, once the images are made."""
 
@@ -117,6 +119,8 @@ class SetEvents:
         Raises:
             dagster.Failure: They are selected without the images: they would have nothing to check.
         """
+        if self.takes_all:
+            return [dg.AssetCheckKey(self.keys.images, name) for name in CHECKS]
         selected: Collection[dg.AssetCheckKey] = self.context.selected_asset_check_keys
         needs_images = any(key.name != CURRENT for key in selected)
         if needs_images and not self._selects(self.keys.images):
@@ -254,6 +258,8 @@ class SetEvents:
 
     def _followers_in_run(self) -> Followers:
         """The sets that follow and whose images this run makes too, in steps of their own."""
+        if not self.followers:
+            return Followers([])
         selected = self.context.job_def.asset_layer.selected_asset_keys
         return Followers(
             [
@@ -310,8 +316,11 @@ class SetEvents:
             stale.intersection_update(self.prompt_set.partition_keys())
         return sorted(stale)
 
-    def gallery(self) -> Iterator[dg.AssetMaterialization]:
-        """Add new images to the page of all that the set has ever made, and materialize it."""
+    def gallery(self, asked: "Asked | None" = None) -> Iterator[dg.AssetMaterialization]:
+        """Add new images to the page of all that the set has ever made, and materialize it.
+
+        ``asked`` is what all sets ask for, where it was read after this one's images were made.
+        """
         if not self._selects(self.keys.gallery):
             return
         from flux_pipeline.gallery.build import build_gallery
@@ -322,6 +331,7 @@ class SetEvents:
             description=self.prompt_set.description,
             run_id=self.context.run.run_id,
             selection=read_selection(self.prompt_set),
+            asked=asked,
             now=datetime.now(UTC),
         )
         used = upstream_of(self.keys.images, self.target).tags(self.context.run.run_id)
@@ -346,10 +356,12 @@ class SetEvents:
         return self._selects(self.keys.prompts)
 
     def _selects(self, key: dg.AssetKey) -> bool:
-        return key in self.context.selected_asset_keys
+        return self.takes_all or key in self.context.selected_asset_keys
 
     @cached_property
     def _partitions(self) -> Sequence[str]:
+        if self.takes_all:
+            return self.prompt_set.partition_keys()
         return run_partitions(self.context, self.prompt_set)
 
     @cached_property

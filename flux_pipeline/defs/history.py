@@ -72,13 +72,14 @@ _MOST_WAITING = 200
 """Events of a group that wait to be written; each is some 5 kB, with a preview 20."""
 _HOME = "DAGSTER_HOME"
 _INSERT = insert(SqlEventLogStorageTable)
+_INSERT_CHECK = insert(AssetCheckExecutionsTable)
 _CHECKS = AssetCheckExecutionsTable.c
 _EVALUATED = (
     update(AssetCheckExecutionsTable)
     .where(
-        _CHECKS.asset_key == bindparam("of_asset"),
-        _CHECKS.check_name == bindparam("of_check"),
-        _CHECKS.run_id == bindparam("of_run"),
+        _CHECKS.asset_key == bindparam("of_asset_key"),
+        _CHECKS.check_name == bindparam("of_check_name"),
+        _CHECKS.run_id == bindparam("of_run_id"),
         _CHECKS.partition.is_not_distinct_from(bindparam("of_partition")),
     )
     .values(
@@ -177,7 +178,8 @@ class SqliteEvents(SqliteEventLogStorage):
         finally:
             with self._db_lock:
                 self._groups -= 1
-        self._write_waiting()
+        if not self._groups:  # else it is a block within another
+            self._write_waiting()
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Store an event, after those that wait."""
@@ -257,30 +259,33 @@ class SqliteEvents(SqliteEventLogStorage):
     def _has_noted_evaluation(
         self, connection: Connection, event: dg.EventLogEntry, row: Mapping[str, Any], number: int
     ) -> bool:
-        """Whether the row of a planned check now has its evaluation, as Dagster writes it.
+        """Whether the evaluation is noted now, as Dagster does it: where planned, in that row.
 
         Dagster makes statement and text anew for each, which costs twice as much as the rest.
         """
-        if not event.run_id:  # of no run: nothing was planned
+        if not event.run_id:
             return False
         found = event.get_dagster_event().asset_check_evaluation_data
         status = AssetCheckExecutionRecordStatus
         target = found.target_materialization_data
-        noted = connection.execute(
-            _EVALUATED,
-            {
-                "of_asset": found.asset_key.to_string(),
-                "of_check": found.check_name,
-                "of_run": event.run_id,
-                "of_partition": found.partition,
-                "execution_status": (status.SUCCEEDED if found.passed else status.FAILED).value,
-                "evaluation_event": row["event"],
-                "evaluation_event_timestamp": _stored_time(event),
-                "evaluation_event_storage_id": number,
-                "materialization_event_storage_id": target.storage_id if target else None,
-            },
-        )
-        return noted.rowcount == 1
+        of_check = {
+            "asset_key": found.asset_key.to_string(),
+            "check_name": found.check_name,
+            "run_id": event.run_id,
+            "partition": found.partition,
+        }
+        evaluated = {
+            "execution_status": (status.SUCCEEDED if found.passed else status.FAILED).value,
+            "evaluation_event": row["event"],
+            "evaluation_event_timestamp": _stored_time(event),
+            "evaluation_event_storage_id": number,
+            "materialization_event_storage_id": target.storage_id if target else None,
+        }
+        planned = {f"of_{name}": value for name, value in of_check.items()}
+        noted = connection.execute(_EVALUATED, {**planned, **evaluated}).rowcount
+        if noted == 0:
+            connection.execute(_INSERT_CHECK, {**of_check, **evaluated})
+        return noted <= 1
 
     def _store_asset_check_evaluation_planned(
         self, event: dg.EventLogEntry, event_id: int | None
@@ -300,7 +305,7 @@ class SqliteEvents(SqliteEventLogStorage):
         partitions = subset.get_partition_keys() if subset else [None]
         with self.index_connection() as connection:
             connection.execute(
-                insert(AssetCheckExecutionsTable),
+                _INSERT_CHECK,
                 [{**row, "partition": partition} for partition in partitions],
             )
 

@@ -39,8 +39,6 @@ from flux_pipeline.prompts import PromptSet
 from flux_pipeline.text import safe_line
 
 _REPOSITORY = "__repository__"
-_ALL_ASSETS = "__ASSET_JOB"
-"""Dagster's own job of all assets of a code location, which also its web interface launches."""
 _PROCESS_TAG = "flux/process"
 """``host:process id:run id`` of the process that runs a run, by which a dead one is found."""
 _WRITABLE = "make room there, give this user the right to write, or set DAGSTER_HOME to a folder"
@@ -294,15 +292,6 @@ def launch_chain(
     ]
 
 
-def can_launch_together(definitions: dg.Definitions) -> bool:
-    """Whether ``launch_together`` may be used: the location's own steps run in the run's process.
-
-    Another project's may not, and its runs of several prompt sets would need a process each.
-    """
-    job = definitions.resolve_job_def(_ALL_ASSETS)
-    return bool(job.executor_def.name == dg.in_process_executor.name)
-
-
 def launch_together(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
@@ -319,21 +308,30 @@ def launch_together(
         KeyboardInterrupt, HistoryError: As ``launch_job``.
     """
     from flux_pipeline.defs.events import grouped_writes
+    from flux_pipeline.defs.unchanged import CONFIRM_UNCHANGED, FAILED_SETS, unchanged_config
 
     names = [each.name for each in prompt_sets]
     # Events are written in groups: with a process that is killed nothing is lost that was paid.
-    with _reported_errors(instance), grouped_writes(instance):
-        result = _execute(
+    with grouped_writes(instance):
+        run = launch_job(
             instance,
             definitions,
-            _ALL_ASSETS,
+            CONFIRM_UNCHANGED,
             tags={SHARED_TAG: ", ".join(names)},
-            assets=frozenset(key for each in prompt_sets for key in asset_keys(each)),
+            config=unchanged_config(names),
             location=location,
         )
-    done = {event.step_key for event in result.filter_events(lambda event: event.is_step_success)}
+    if run.success:
+        return dict.fromkeys(names, run)
+    if FAILED_SETS not in run.metadata:  # the step itself failed, in the midst of them
+        return dict.fromkeys(names, run)
+    failed: Mapping[str, Mapping[str, Any]] = run.metadata[FAILED_SETS]
     return {
-        name: Launched(result.run_id, name in done, *explain_failure(_failures(result, name)))
+        name: Launched(
+            run.run_id, success=False, reason=failed[name]["reason"], metadata=failed[name]
+        )
+        if name in failed
+        else Launched(run.run_id, success=True)
         for name in names
     }
 
@@ -353,12 +351,14 @@ def launch_job(
     *,
     tags: Mapping[str, str] | None = None,
     assets: frozenset[dg.AssetKey] | None = None,
+    config: Mapping[str, Any] | None = None,
     location: str = CODE_LOCATION,
 ) -> Launched:
     """Run a job to its end, in this process; nothing starts it again by itself.
 
-    ``assets`` are those of the job that are made; None is all of them. ``location`` is the name
-    of the code location in which the web interface finds the job.
+    ``assets`` are those of the job that are made; None is all of them. ``config`` is what its
+    steps are configured with. ``location`` is the name of the code location in which the web
+    interface finds the job.
 
     Raises:
         KeyboardInterrupt: After SIGINT or SIGTERM; the run was drained and is noted as canceled.
@@ -366,7 +366,13 @@ def launch_job(
     """
     with _reported_errors(instance):
         result = _execute(
-            instance, definitions, job_name, tags=tags or {}, assets=assets, location=location
+            instance,
+            definitions,
+            job_name,
+            tags=tags or {},
+            assets=assets,
+            config=config or {},
+            location=location,
         )
     return Launched(result.run_id, result.success, *explain_failure(_failures(result)))
 
@@ -378,6 +384,7 @@ def _execute(
     *,
     tags: Mapping[str, str],
     assets: frozenset[dg.AssetKey] | None,
+    config: Mapping[str, Any],
     location: str,
 ) -> dg.JobExecutionResult:
     from flux_pipeline.defs.events import grouped_writes
@@ -392,7 +399,7 @@ def _execute(
         run = instance.create_run_for_job(
             job,
             run_id=run_id,
-            run_config=_QUIET,
+            run_config={**_QUIET, **config},
             tags={
                 **tags,
                 "dagster/max_retries": "0",
@@ -411,11 +418,9 @@ def _execute(
     return result
 
 
-def _failures(result: dg.JobExecutionResult, step: str | None = None) -> Sequence[dg.DagsterEvent]:
-    """The failures of a run's steps, or of one of them."""
-    return result.filter_events(
-        lambda event: event.is_step_failure and step in {None, event.step_key}
-    )
+def _failures(result: dg.JobExecutionResult) -> Sequence[dg.DagsterEvent]:
+    """The failures of a run's steps."""
+    return result.filter_events(lambda event: event.is_step_failure)
 
 
 def _cancel_dead_runs(instance: dg.DagsterInstance) -> None:

@@ -44,7 +44,9 @@ def known_partitions(prompt_set: PromptSet) -> Sequence[str] | None:
     return None if isinstance(prompt_set.partitions, ByDay) else prompt_set.partition_keys()
 
 
-def run_partitions(context: dg.AssetExecutionContext, prompt_set: PromptSet) -> Sequence[str]:
+def run_partitions(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, prompt_set: PromptSet
+) -> Sequence[str]:
     """The run's partitions; all where it names none, as ``dagster job execute`` does.
 
     Raises:

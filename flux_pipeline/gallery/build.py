@@ -103,15 +103,17 @@ def build_gallery(
     description: str = "",
     run_id: str = "",
     selection: Selection = NOTHING_CHOSEN,
+    asked: Asked | None = None,
     now: datetime,
 ) -> Gallery:
     """Bring the gallery up to date; again at once, and it reads no part and writes no page.
 
     What is chosen for publishing reaches the page at each build, also without any new image. The
-    parts of ``run_id`` are read again: a run that is resumed writes its own anew. Memory grows by
-    less than 1 KB an image. Raises StoreError.
+    parts of ``run_id`` are read again: a run that is resumed writes its own anew. ``asked`` is what
+    all sets ask for, where the caller has read it. Memory grows by less than 1 KB an image. Raises
+    StoreError.
     """
-    asked = read_asked(store)
+    asked = asked or read_asked(store)
     inputs = list_inputs(store, prompt_set, asked.version_for(prompt_set))
     last = load_last_build(store, prompt_set)
     if last is not None and last.is_current(store, inputs, run_id):

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -220,6 +221,14 @@ def page_data(
 
 def render_page(title: str, data: Mapping[str, Any]) -> bytes:
     """The page with this title, that shows what ``data`` lists."""
+    return render_template(
+        _PACKAGE, "page/page.html.jinja", **_parts_of_all_pages(), title=title, data=to_json(data)
+    ).encode()
+
+
+@cache
+def _parts_of_all_pages() -> Mapping[str, str]:
+    """Style and script of a page, and the policy that allows them alone."""
     style = read_text(_PACKAGE, "page/page.css")
     code = "".join(read_text(_PACKAGE, f"page/{name}") for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{code}}})();\n'
@@ -228,15 +237,7 @@ def render_page(title: str, data: Mapping[str, Any]) -> bytes:
         f" {csp_hash(style)}; img-src 'self' file: data:; base-uri 'none'; form-action 'none';"
         " require-trusted-types-for 'script'; trusted-types flux-gallery"
     )
-    return render_template(
-        _PACKAGE,
-        "page/page.html.jinja",
-        policy=policy,
-        title=title,
-        style=style,
-        script=script,
-        data=to_json(data),
-    ).encode()
+    return {"policy": policy, "style": style, "script": script}
 
 
 def to_json(value: Any) -> str:

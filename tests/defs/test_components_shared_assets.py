@@ -67,6 +67,7 @@ def test_the_shared_assets_are_over_every_set_of_the_project(shared: Path) -> No
     repository = definitions.get_repository_def()
     assert set(repository.job_names) >= {
         "refresh_shared_assets",
+        "confirm_unchanged",
         "rescue_predictions",
         "make_coffee",
     }

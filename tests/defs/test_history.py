@@ -70,6 +70,10 @@ def run_events(run_id: str) -> Iterator[dg.DagsterEvent]:
             (kinds.ASSET_CHECK_EVALUATION, checked),
         ):
             yield dg.DagsterEvent(kind.value, "job", event_specific_data=data, step_key=run_id)
+    for passed in (True, False):  # of a check that was not planned: one row
+        checked = dg.AssetCheckEvaluation(KEY, "unplanned", passed, {})
+        kind = kinds.ASSET_CHECK_EVALUATION
+        yield dg.DagsterEvent(kind.value, "job", event_specific_data=checked, step_key=run_id)
     yield dg.DagsterEvent(kinds.STEP_START.value, "job", step_key="step")
 
 

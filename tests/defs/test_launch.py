@@ -13,15 +13,12 @@ import dagster as dg
 import pytest
 import yaml
 
-from flux_pipeline.defs.build import build_definitions, build_set, build_shared
-from flux_pipeline.defs.keys import CODE_LOCATION, SetKeys, asset_keys
+from flux_pipeline.defs.build import build_definitions
+from flux_pipeline.defs.keys import CODE_LOCATION
 from flux_pipeline.defs.launch import (
     Launched,
-    can_launch_together,
-    join_launched,
     launch_job,
     launch_set,
-    launch_together,
     open_instance,
 )
 from flux_pipeline.emulator.faults import FaultPlan
@@ -29,7 +26,7 @@ from flux_pipeline.emulator.options import EmulatorOptions
 from flux_pipeline.produce.report import Result, observing
 from flux_pipeline.prompts import load_prompt_set
 from flux_pipeline.resources import ImageProducer
-from tests.defs.asset_runner import HEAD, AssetRunner
+from tests.defs.asset_runner import AssetRunner
 from tests.servers.fork_server import context
 
 ROOT = Path(__file__).parents[2]
@@ -94,35 +91,6 @@ def test_a_failed_run_says_why_and_the_next_is_started(runner: AssetRunner) -> N
     assert not failed.success
     assert failed.reason.startswith("1 of 1 partition failed\ncastle: ")
     assert made.success
-
-
-def test_several_sets_share_a_run_and_one_that_fails_stops_no_other(runner: AssetRunner) -> None:
-    runner.serve(FaultPlan(outcome={"failed_permanent": 1.0}, only_prompts="castle", cap=100))
-    path = runner.folder / f"{runner.name}_more.yaml"
-    path.write_text(HEAD + "prompts: {boat: a boat, ship: a ship}")
-    bad, good = runner.write("prompts: {castle: a castle}"), load_prompt_set(path)
-
-    done = launch_together(runner.instance, runner.definitions(bad, good), [bad, good])
-
-    assert {name: each.success for name, each in done.items()} == {bad.name: False, good.name: True}
-    assert done[bad.name].reason.startswith("1 of 1 partition failed\ncastle: ")
-    assert join_launched({bad.name: done[bad.name]}).reason.startswith(f"{bad.name}: 1 of 1 ")
-    made = runner.instance.get_materialized_partitions(SetKeys(good.name).images)
-    assert made == {"boat", "ship"}
-    run = run_of(runner.instance, done[good.name])
-    assert run.status is dg.DagsterRunStatus.FAILURE
-    # By these the web interface finds the run, and re-executes it for these sets alone.
-    assert run.asset_selection == {*asset_keys(bad), *asset_keys(good)}
-    assert run.tags["flux/prompt_sets"] == f"{bad.name}, {good.name}"
-    assert "flux/prompt_set" not in run.tags
-
-
-def test_sets_share_no_run_where_steps_have_processes_of_their_own(runner: AssetRunner) -> None:
-    winter = runner.write(FOUR)
-    assert can_launch_together(runner.definitions(winter))
-    ours = dg.Definitions.merge(build_set(winter), build_shared([winter], runner.resource))
-    other = dg.Definitions(executor=dg.multiprocess_executor)
-    assert not can_launch_together(dg.Definitions.merge(ours, other))
 
 
 def test_observing_gives_every_result(runner: AssetRunner) -> None:
