@@ -54,7 +54,7 @@ def test_no_secret_reaches_a_log_an_event_a_database_an_object_or_another_host(
 ) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tale.yaml").write_text(CONFIG)
-    write_dagster_home(tmp_path)
+    write_dagster_home(tmp_path, keep_output=True)
     bucket = s3_server.new_bucket()
     options = EmulatorOptions(
         time_scale=0, render="cheap", trap_origin=trap.origin, signed_outputs=True

@@ -26,13 +26,24 @@ _STORAGES = {
 }
 """The same on the tables made, with fewer engines."""
 _INSTANCE = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
+_NO_OUTPUT = (
+    "compute_logs: {module: dagster._core.storage.noop_compute_log_manager,"
+    " class: NoOpComputeLogManager}\n"
+)
 
 
-def write_dagster_home(folder: Path) -> None:
-    """Write a ``dagster.yaml``, where the command line looks for it, and the tables."""
+def write_dagster_home(folder: Path, *, keep_output: bool = False) -> None:
+    """Write a ``dagster.yaml``, where the command line looks for it, and the tables.
+
+    With ``keep_output`` what a step prints is kept in files, as Dagster does by default: for that
+    it starts four programs a run, which take it a tenth of its CPU.
+    """
     base = folder / "data/dagster"
     shutil.copytree(_tables(), base)
     _write_instance(folder, base, _STORAGES)
+    if not keep_output:
+        with (folder / "dagster.yaml").open("a") as settings:
+            settings.write(_NO_OUTPUT)
 
 
 @cache
