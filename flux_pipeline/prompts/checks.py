@@ -2,16 +2,18 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import compress
+from operator import not_
+from typing import Protocol
 
 from flux_pipeline.errors import Problems
 from flux_pipeline.models import Model
 from flux_pipeline.models.base import estimate_tokens
 from flux_pipeline.prompts.chain import Sources
 from flux_pipeline.prompts.duplicates import DuplicateFinder, Hashes
-from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, SeedRule, Variant
+from flux_pipeline.prompts.expansion import AreWanted, Entry, Expansion, SeedRule, Variant
 from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.skipped_rows import SkippedRows
 from flux_pipeline.prompts.validation import validate_input
@@ -25,8 +27,16 @@ _INVISIBLE = re.compile(
 )
 
 
-IsSelected: TypeAlias = Callable[[str, str], bool] | None
-"""Takes the name of a prompt, and its stable name or nothing."""
+class Selected(Protocol):
+    """Which prompts are in the partitions asked for, by their names."""
+
+    def __call__(self, name: str, stable: str) -> bool:
+        """Whether one prompt is; it has its stable name, or none."""
+        ...
+
+    def many(self, names: Sequence[str], stable: Sequence[str]) -> Sequence[bool]:
+        """For each of some prompts whether it is; each has its stable name, or its name again."""
+        ...
 
 
 @dataclass(slots=True)
@@ -47,7 +57,7 @@ def check(
     expansion: Expansion,
     *,
     day: str = "",
-    is_selected: IsSelected = None,
+    is_selected: Selected | None = None,
     sources: Sources | None = None,
     max_rows: int | None = None,
     max_names: int = 0,
@@ -69,7 +79,7 @@ class Check:
 
     expansion: Expansion
     day: str = ""
-    is_selected: IsSelected = None
+    is_selected: Selected | None = None
     sources: Sources | None = None
     max_rows: int | None = None
     """Rows of each table that are read."""
@@ -116,26 +126,20 @@ class Check:
             skipped=self._skipped,
             sources=self.sources,
             max_rows=self.max_rows,
-            pass_over=None if is_selected is None else self._pass_over(is_selected),
+            are_wanted=None if is_selected is None else self._counting(is_selected),
         )
 
-    def _pass_over(self, is_selected: Callable[[str, str], bool]) -> PassOver:
-        """Counts a prompt that is not selected by its name; its row is not looked at."""
-        add_name, add_usable = self._names.add_hash, self._usable.add
+    def _counting(self, is_selected: Selected) -> AreWanted:
+        """Counts prompts that are not selected by their names; their rows are not looked at."""
 
-        def pass_over(entry: Entry) -> Callable[[str, str], bool]:
-            key = entry.key
+        def are_wanted(entry: Entry, names: Sequence[str], stable: Sequence[str]) -> Sequence[bool]:
+            wanted = is_selected.many(names, stable)
+            if not all(wanted):
+                self._usable.add(entry.key)
+                self._names.add_all(compress(names, map(not_, wanted)))
+            return wanted
 
-            def is_passed_over(name: str, stable: str) -> bool:
-                if is_selected(name, stable):
-                    return False
-                add_name(hash(name))
-                add_usable(key)
-                return True
-
-            return is_passed_over
-
-        return pass_over
+        return are_wanted
 
     def _is_asked(self, variant: Variant) -> bool:
         return self.is_selected is None or self.is_selected(variant.name, variant.stable_name)

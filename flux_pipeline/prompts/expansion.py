@@ -5,7 +5,7 @@ Everything streams: at any time one row and one combination are held in memory.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +24,7 @@ from flux_pipeline.prompts.names import (
     name_part,
 )
 from flux_pipeline.prompts.skipped_rows import Skip, SkippedRows
-from flux_pipeline.prompts.tables import AFTER, BEFORE, IsAsked, Row, Table, with_lf
+from flux_pipeline.prompts.tables import AFTER, BEFORE, AreAsked, Row, Table, with_lf
 from flux_pipeline.prompts.templates import Template, TemplateList
 from flux_pipeline.prompts.yaml_document import Document
 
@@ -35,11 +35,11 @@ DATE = "date"
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
-PassOver: TypeAlias = Callable[["Entry"], Callable[[str, str], bool]]
-"""Gives for an entry what says of one of its prompts, by its name and its stable name or nothing,
-whether it is left out.
+AreWanted: TypeAlias = Callable[["Entry", Sequence[str], Sequence[str]], Sequence[bool]]
+"""Takes an entry and the names of some of its prompts with their stable names, and says which of
+them are looked at; the others are left out.
 
-That is asked once for a row of a table, and only where a row is one prompt."""
+It is asked once for a row of a table, and only where a row is one prompt."""
 
 
 class SeedRule(StrEnum):
@@ -129,16 +129,16 @@ class Entry:
         sources: Sources,
         *,
         max_rows: int | None = None,
-        pass_over: PassOver | None = None,
+        are_wanted: AreWanted | None = None,
     ) -> Iterator[Variant]:
         """Every variant, streamed, in the order of the file: for each row every combination.
 
-        Of a table's row that ``pass_over`` leaves out only the name is made.
+        Of a table's row that ``are_wanted`` leaves out only the name is made.
         """
         if self.table is None and self.each is None and not self.matrix:
             yield Variant(self.key, _NO_VARIABLES, None, self.models[0])
             return
-        for parts, row, source in self._rows(notes, sources, max_rows, pass_over):
+        for parts, row, source in self._rows(notes, sources, max_rows, are_wanted):
             values = source.values() if source else row.values if row else {}
             if not self.matrix:  # the most of a large table's time is spent here
                 name, stable = self._names(parts)
@@ -192,7 +192,7 @@ class Entry:
         notes: "RowNotes",
         sources: Sources,
         max_rows: int | None,
-        pass_over: PassOver | None,
+        are_wanted: AreWanted | None,
     ) -> Iterator[tuple[tuple[NamePart, ...], Row | None, SourcePicture | None]]:
         """Name parts with a table's row, or with a source picture; once where there is neither."""
         if self.each is not None:
@@ -201,16 +201,16 @@ class Entry:
         elif self.table is None:
             yield (), None, None
         else:
-            yield from self._table_rows(self.table, notes, max_rows, pass_over)
+            yield from self._table_rows(self.table, notes, max_rows, are_wanted)
 
     def _table_rows(
-        self, table: Table, notes: "RowNotes", max_rows: int | None, pass_over: PassOver | None
+        self, table: Table, notes: "RowNotes", max_rows: int | None, are_wanted: AreWanted | None
     ) -> Iterator[tuple[tuple[NamePart], Row, None]]:
         """The part of a name that a row adds, and the row."""
         blanks = _BlankRows(notes)
         styles: dict[str, int] | None = {} if table.is_styles else None
-        is_asked = None if pass_over is None else self._row_filter(pass_over, blanks)
-        rows = table.rows(self.columns, notes.add_bad, notes.add_damage, is_asked=is_asked)
+        are_asked = None if are_wanted is None else self._row_filter(are_wanted, blanks)
+        rows = table.rows(self.columns, notes.add_bad, notes.add_damage, are_asked=are_asked)
         for row in itertools.islice(rows, max_rows):
             if row.is_blank:
                 blanks.add(row.number)
@@ -227,29 +227,26 @@ class Entry:
                 what = f"row {row.number}: the key column {self.key_column} is blank"
                 notes.add_bad(row.line, what)
 
-    def _row_filter(self, pass_over: PassOver, blanks: "_BlankRows") -> IsAsked | None:
+    def _row_filter(self, are_wanted: AreWanted, blanks: "_BlankRows") -> AreAsked | None:
         """What a table asks about its rows, where a row is one prompt and its key is its name."""
         if self.matrix or self.blank == "skip":
             return None
         is_numbered, prefix = self.key_column is None, f"{self.key}-"
         is_short = len(prefix) + MAX_KEY_CHARACTERS <= MAX_NAME_CHARACTERS
-        is_passed_over = pass_over(self)
 
-        def is_asked(number: int, text: str) -> bool:
-            key = f"row-{number:06d}" if is_numbered else text
-            if is_short and as_name_part(key):  # as the next branch, in a third of the time
-                name, stable = prefix + key, ""
-            elif key := with_lf(key).strip():
-                name, stable = self._names((name_part(key),))
-            else:
-                return True  # it is reported with its row
-            if not is_passed_over(name, stable):
-                return True
-            if blanks.count:
-                blanks.end()
-            return False
+        def are_asked(numbers: Sequence[int], texts: Sequence[str]) -> Sequence[bool]:
+            blanks.end()
+            keys = [f"row-{number:06d}" for number in numbers] if is_numbered else texts
+            if is_short and all(map(as_name_part, keys)):  # as below, in a third of the time
+                names = [prefix + key for key in keys]
+                return are_wanted(self, names, names)
+            keys = [with_lf(key).strip() for key in keys]
+            both = [self._names((name_part(key),)) for key in keys if key]
+            names = [name for name, _ in both]
+            wanted = iter(are_wanted(self, names, [stable or name for name, stable in both]))
+            return [not key or next(wanted) for key in keys]  # without a key, it is reported
 
-        return is_asked
+        return are_asked
 
 
 class RowNotes(NamedTuple):
@@ -346,18 +343,18 @@ class Expansion:
         skipped: SkippedRows | None = None,
         sources: Sources | None = None,
         max_rows: int | None = None,
-        pass_over: PassOver | None = None,
+        are_wanted: AreWanted | None = None,
     ) -> Iterator[tuple[Entry, Variant]]:
         """Every prompt of the set, streamed, in the order of the file.
 
         Prompts that are made for pictures of other sets take those of ``sources``. Rows of tables
-        that ``pass_over`` leaves out cost little more than their name.
+        that ``are_wanted`` leaves out cost little more than their name.
         """
         given = sources or Sources()
         counted = SkippedRows() if skipped is None else skipped
         for entry in self.entries:
             notes = RowNotes(problems, counted, entry, self.path_of(entry))
-            for variant in entry.variants(notes, given, max_rows=max_rows, pass_over=pass_over):
+            for variant in entry.variants(notes, given, max_rows=max_rows, are_wanted=are_wanted):
                 yield entry, variant
 
     def path_of(self, entry: Entry) -> str:

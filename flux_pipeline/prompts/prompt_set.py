@@ -17,9 +17,9 @@ from flux_pipeline.errors import ConfigError, Problem, Problems
 from flux_pipeline.models import Model
 from flux_pipeline.prompts.chain import PictureLookup, PlannedPictures, Sources
 from flux_pipeline.prompts.checked_partitions import Checked, CheckedPartitions, Collector
-from flux_pipeline.prompts.checks import Check, IsSelected
+from flux_pipeline.prompts.checks import Check, Selected
 from flux_pipeline.prompts.drafts import Draft, is_seeded
-from flux_pipeline.prompts.expansion import Entry, Expansion, PassOver, Variant
+from flux_pipeline.prompts.expansion import AreWanted, Entry, Expansion, Variant
 from flux_pipeline.prompts.inputs import CheckedInput, InputChecker
 from flux_pipeline.prompts.publication import Choice, Publication
 from flux_pipeline.prompts.schema import Budget, ByDay, ByPrompt, ByShard, Schedule, parse_day
@@ -45,23 +45,49 @@ class Selection:
             return (self.partitioning.start.isoformat(),)
         return tuple(sorted(self.keys))
 
-    def filter(self) -> IsSelected:
+    def filter(self) -> Selected | None:
         """Whether a prompt is in any of the partitions, by its names; None: all are."""
         keys = self.keys
         if keys is None or isinstance(self.partitioning, ByDay):
             return None
         if not isinstance(self.partitioning, ByShard):
-            return lambda name, _stable: name in keys
+            return _Named(keys)
         count = self.partitioning.count
         indexes = frozenset(index for index in range(count) if shard_key(index) in keys)
+        return _InShards(count, indexes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The prompts of these names."""
+
+    names: frozenset[str]
+
+    def __call__(self, name: str, stable: str) -> bool:
+        del stable
+        return name in self.names
+
+    def many(self, names: Sequence[str], stable: Sequence[str]) -> Sequence[bool]:
+        del stable
+        return [name in self.names for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class _InShards:
+    """The prompts of the shards of these indexes."""
+
+    count: int
+    indexes: frozenset[int]
+
+    def __call__(self, name: str, stable: str) -> bool:
+        return shard_of(stable or name, self.count) in self.indexes
+
+    def many(self, names: Sequence[str], stable: Sequence[str]) -> Sequence[bool]:
+        del names
+        # As shard_of, without a call for each row of a large table.
         sha256, first_8_bytes = hashlib.sha256, _FIRST_8_BYTES.unpack_from
-
-        def is_in_shards(name: str, stable: str) -> bool:
-            # As shard_of, in one call less: a large table asks for each of its rows.
-            [number] = first_8_bytes(sha256((stable or name).encode()).digest())
-            return number % count in indexes
-
-        return is_in_shards
+        numbers = [first_8_bytes(sha256(name.encode()).digest())[0] for name in stable]
+        return [number % self.count in self.indexes for number in numbers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +316,7 @@ class PromptSet:
             keys = [day] if day else selection.keys
         return Sources(self.sources, keys, lookup or PlannedPictures())
 
-    def _filter(self, selection: Selection) -> IsSelected:
+    def _filter(self, selection: Selection) -> Selected | None:
         # Of a set that follows another one, the source pictures are those of the partitions.
         return None if self.follows is not None else selection.filter()
 
@@ -309,15 +335,14 @@ class PromptSet:
         problems = Problems()
         is_asked = self._filter(selection)
 
-        pass_over: PassOver | None = None
+        are_wanted: AreWanted | None = None
         if is_asked is not None:
-            is_passed_over = lambda name, stable: not is_asked(name, stable)  # noqa: E731
-            pass_over = lambda _entry: is_passed_over  # noqa: E731
+            are_wanted = lambda _entry, names, stable: is_asked.many(names, stable)  # noqa: E731
 
         for day in selection.days:
             sources = self._sources(selection, day, lookup)
             inputs = InputChecker(self.expansion, problems, day)
-            expanded = self.expansion.variants(problems, sources=sources, pass_over=pass_over)
+            expanded = self.expansion.variants(problems, sources=sources, are_wanted=are_wanted)
             for entry, variant in expanded:
                 if is_asked is None or is_asked(variant.name, variant.stable_name):
                     checked = inputs.check(entry, variant)

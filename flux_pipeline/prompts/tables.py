@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
+from flux_pipeline.iteration import batched
 from flux_pipeline.prompts.encodings import SAMPLE_BYTES, SAVE_AS, describe_encoding
 from flux_pipeline.prompts.json_array import parse_json, read_json_array
 from flux_pipeline.prompts.spreadsheets import read_sheet
@@ -26,13 +27,15 @@ from flux_pipeline.text import quoted
 if TYPE_CHECKING:  # a fifth of a second, which only a Parquet file is worth
     import pyarrow as pa
 
-IsAsked: TypeAlias = Callable[[int, str], bool]
-"""Takes the number of a row and the text of its first column, whatever its line ends are, and says
-whether the row is built."""
+AreAsked: TypeAlias = Callable[[Sequence[int], Sequence[str]], Sequence[bool]]
+"""Takes the numbers of rows and the texts of their first column, whatever their line ends are, and
+says for each whether the row is built."""
 OnRowProblem: TypeAlias = Callable[[int, str], None]
 """Takes the line (0 in a format without lines) of a row that can't be used, and the message."""
 _Cells: TypeAlias = Iterator[tuple[int, list[str] | None]]
 """Pairs of line and cells; None in place of a row that can't be taken apart and is reported."""
+_Numbered: TypeAlias = Iterator[tuple[int, int, list[str]]]
+"""The number of each row, its line and its cells."""
 MAX_LINE_BYTES = 2**20
 TEXT_COLUMN = "prompt"
 """The one column of a txt file, and of a JSON array of texts."""
@@ -42,6 +45,8 @@ _STYLE_COLUMNS = frozenset({"name", "prompt", "negative_prompt"})
 _SUBJECT = "{prompt}"
 _PARQUET_BATCH_ROWS = 4_096
 _BLOCK_BYTES = 2**14
+_ROWS_AT_ONCE = 500
+"""That ``AreAsked`` is shown together: the calls for each would take longer than all else."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -72,9 +77,9 @@ class Reader(NamedTuple):
 
     columns: Callable[[Path], tuple[str, ...]]
     """The names of the columns, in order."""
-    rows: Callable[[Path, Sequence[str], Report, IsAsked | None], Iterator[Row]]
+    rows: Callable[[Path, Sequence[str], Report, AreAsked | None], Iterator[Row]]
     """The usable rows with the columns asked for, streamed; the others are reported. Of rows that
-    are not blank, those that ``IsAsked`` refuses are left out."""
+    are not blank, those that ``AreAsked`` refuses are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +114,19 @@ class Table:
         on_problem: OnRowProblem,
         on_damage: OnRowProblem | None = None,
         *,
-        is_asked: IsAsked | None = None,
+        are_asked: AreAsked | None = None,
     ) -> Iterator[Row]:
         """The usable rows in order; the problems of the others go to ``on_problem``.
 
         What makes the rest of the table unreadable goes to ``on_damage``, where it is given. Every
-        row that is not blank is shown to ``is_asked`` once, before it costs anything more; those
+        row that is not blank is shown to ``are_asked`` once, before it costs anything more; those
         that it refuses are left out. Styles come whole: they are few.
         """
         report = Report(on_problem, on_damage or on_problem)
         reader = _READERS[self.path.suffix.lower()]
         if self.is_styles:
             return _style_rows(reader, self.path, columns, report)
-        return reader.rows(self.path, columns, report, is_asked)
+        return reader.rows(self.path, columns, report, are_asked)
 
 
 def open_table(folder: Path, name: str) -> Table:
@@ -229,30 +234,54 @@ def _delimited(cells_of: Callable[["_Lines", Report], _Cells]) -> Reader:
             return tuple(_header(cells_of(_Lines(file, _SILENT), _SILENT)))
 
     def rows(
-        path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+        path: Path, columns: Sequence[str], report: Report, are_asked: AreAsked | None
     ) -> Iterator[Row]:
         with path.open("rb") as file:
             cells_by_line = cells_of(_Lines(file, report), report)
             header = _header(cells_by_line)
-            width, places = len(header), [(name, header.index(name)) for name in columns]
+            places = [(name, header.index(name)) for name in columns]
             first = places[0][1] if places else 0
-            for number, (line, cells) in enumerate(cells_by_line, start=1):
-                if cells is None:
-                    continue
-                # Most of the time that a large table takes is spent in these lines.
-                if len(cells) != width or not cells[first].strip():
-                    if not any(map(str.strip, cells)):
-                        # Spreadsheets leave such rows, often with another number of cells.
-                        yield Row(number, line, dict.fromkeys(columns, ""), is_blank=True)
-                        continue
-                    if len(cells) != width:
-                        what = f"row {number} has {len(cells)} cells, the header {width}"
-                        report.row(line, what)
-                        continue
-                if is_asked is None or is_asked(number, cells[first]):
+            found = _whole_rows(cells_by_line, len(header), first, report)
+            if are_asked is not None:
+                found = _only_asked(found, first, are_asked)
+            for number, line, cells in found:
+                if cells:
                     yield Row(number, line, {name: with_lf(cells[n]) for name, n in places})
+                else:
+                    yield Row(number, line, dict.fromkeys(columns, ""), is_blank=True)
 
     return Reader(columns, rows)
+
+
+def _whole_rows(cells_by_line: _Cells, width: int, first: int, report: Report) -> _Numbered:
+    """The rows of the right width and, without cells, the blank ones; the others are reported."""
+    for number, (line, cells) in enumerate(cells_by_line, start=1):
+        if cells is None:
+            continue
+        # Most of the time that a large table takes is spent in these lines.
+        if len(cells) != width or not cells[first].strip():
+            if not any(map(str.strip, cells)):
+                # Spreadsheets leave such rows, often with another number of cells.
+                yield number, line, []
+                continue
+            if len(cells) != width:
+                what = f"row {number} has {len(cells)} cells, the header {width}"
+                report.row(line, what)
+                continue
+        yield number, line, cells
+
+
+def _only_asked(rows: _Numbered, first: int, are_asked: AreAsked) -> _Numbered:
+    """The blank rows, and of the others those that are asked for; in order."""
+    for block in batched(rows, _ROWS_AT_ONCE):
+        for is_blank, together in itertools.groupby(block, lambda row: not row[2]):
+            found = list(together)
+            if is_blank:
+                yield from found
+            else:
+                texts = [cells[first] for _, _, cells in found]
+                numbers = [number for number, _, _ in found]
+                yield from itertools.compress(found, are_asked(numbers, texts))
 
 
 def _header(cells: _Cells) -> list[str]:
@@ -327,11 +356,11 @@ def _txt_columns(_path: Path) -> tuple[str, ...]:
 
 
 def _txt_rows(
-    path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+    path: Path, columns: Sequence[str], report: Report, are_asked: AreAsked | None
 ) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, (line, text) in enumerate(_filled(_Lines(file, report)), start=1):
-            if text is not None and (is_asked is None or is_asked(number, text)):
+            if text is not None and (are_asked is None or all(are_asked([number], [text]))):
                 yield Row(number, line, dict.fromkeys(columns, text))
 
 
@@ -343,7 +372,7 @@ def _json_reader(values_of: Callable[[BinaryIO, Report], Iterator[tuple[int, int
         raise ValueError("holds no JSON object that can be read; every row must be one")
 
     def rows(
-        path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+        path: Path, columns: Sequence[str], report: Report, are_asked: AreAsked | None
     ) -> Iterator[Row]:
         with path.open("rb") as file:
             for number, line, value in values_of(file, report):
@@ -360,7 +389,7 @@ def _json_reader(values_of: Callable[[BinaryIO, Report], Iterator[tuple[int, int
                         report.row(line, f"row {number}: {what}")
                     else:
                         report.row(line, f"row {number} has no {name}")
-                if len(values) == len(columns) and _asks(is_asked, number, columns, values):
+                if len(values) == len(columns) and _asks(are_asked, number, columns, values):
                     yield Row(number, line, values)
 
     return Reader(columns, rows)
@@ -422,7 +451,7 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
 
 
 def _parquet_rows(
-    path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+    path: Path, columns: Sequence[str], report: Report, are_asked: AreAsked | None
 ) -> Iterator[Row]:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -449,7 +478,7 @@ def _parquet_rows(
                         if (text := _cell_text(cell)) is not None
                     }
                     if len(values) == len(columns):
-                        if _asks(is_asked, number, columns, values):
+                        if _asks(are_asked, number, columns, values):
                             yield Row(number, 0, values)
                     else:
                         for name in columns:
@@ -470,9 +499,10 @@ def _plain_columns(schema: "pa.Schema") -> list[str]:
 
 
 def _asks(
-    is_asked: IsAsked | None, number: int, columns: Sequence[str], values: Mapping[str, str]
+    are_asked: AreAsked | None, number: int, columns: Sequence[str], values: Mapping[str, str]
 ) -> bool:
-    return is_asked is None or is_asked(number, values[columns[0]] if columns else "")
+    """Of one row alone: in the formats that read as slowly as this, it makes no difference."""
+    return are_asked is None or all(are_asked([number], [values[columns[0]] if columns else ""]))
 
 
 def _is_nothing(value: Any) -> bool:
@@ -581,7 +611,7 @@ def _sheet_columns(path: Path) -> tuple[str, ...]:
 
 
 def _sheet_rows(
-    path: Path, columns: Sequence[str], report: Report, is_asked: IsAsked | None
+    path: Path, columns: Sequence[str], report: Report, are_asked: AreAsked | None
 ) -> Iterator[Row]:
     del report  # every row has a cell for each column
     rows: _Cells = enumerate(read_sheet(path), start=1)
@@ -590,7 +620,7 @@ def _sheet_rows(
     for line, cells in rows:
         values = {name: with_lf((cells or [])[place]) for name, place in places}
         is_blank = not any(map(str.strip, cells or []))
-        if is_blank or _asks(is_asked, line - 1, columns, values):
+        if is_blank or _asks(are_asked, line - 1, columns, values):
             yield Row(line - 1, line, values, is_blank)
 
 

@@ -205,6 +205,17 @@ def test_some_partitions_include_their_own_prompts() -> None:
     assert sum(is_in(f"p{number}", "") for number in range(1_000)) < 300
 
 
+def test_many_prompts_are_chosen_as_each_of_them_is() -> None:
+    names = [f"castle-{number}" for number in range(200)]
+    for partitioning in (PROMPT, SHARD):
+        known = names if partitioning is PROMPT else [shard_key(index) for index in range(5)]
+        is_in = select(partitioning, known, known[1:3]).filter()
+        assert is_in is not None
+        many = is_in.many(names, names)
+        assert many == [is_in(name, "") for name in names]
+        assert 0 < sum(many) < len(names)
+
+
 def test_every_day_includes_every_prompt() -> None:
     chosen = select(DAY, (), ["2026-11-03", "2026-11-01"])
     assert chosen.filter() is None

@@ -5,7 +5,7 @@ import datetime as dt
 import json
 import os
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flux_pipeline.prompts import tables
 from flux_pipeline.prompts.tables import open_table
 from tests.prompts.fixtures import Load, ProblemsOf, Write
 
@@ -462,11 +463,34 @@ def test_each_row_that_is_not_blank_is_shown_once_and_left_out_where_it_is_not_a
         path.write_text("\n".join([*head, *texts, " "]))
     shown: list[tuple[int, str]] = []
 
-    def is_asked(number: int, text: str) -> bool:
-        shown.append((number, text))
-        return number == 3
+    def are_asked(numbers: Sequence[int], texts: Sequence[str]) -> list[bool]:
+        shown.extend(zip(numbers, texts, strict=True))
+        return [number == 3 for number in numbers]
 
     table = open_table(tmp_path, name)
-    rows = list(table.rows(["prompt"], pytest.fail, is_asked=is_asked))
+    rows = list(table.rows(["prompt"], pytest.fail, are_asked=are_asked))
     assert shown == list(enumerate(texts, start=1))
     assert [row.values["prompt"] for row in rows if not row.is_blank] == ["text 2"]
+
+
+def test_rows_of_a_large_table_are_shown_together_and_come_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 4)
+    cells = ["a,1", "b,1", ",", "c,1", "d,1", "e,1", "f,1", "too,many,cells", "g,1", ",", "h,1"]
+    (tmp_path / "t.csv").write_text("\n".join(["key,n", *cells, ""]))
+    shown: list[str] = []
+    bad: list[str] = []
+
+    def are_asked(numbers: Sequence[int], texts: Sequence[str]) -> list[bool]:
+        shown.append("".join(texts))
+        return [number % 2 == 1 for number in numbers]
+
+    found = open_table(tmp_path, "t.csv").rows(
+        ["key"], lambda _line, message: bad.append(message), are_asked=are_asked
+    )
+    assert [(row.number, row.values["key"]) for row in found] == [
+        (number, cells[number - 1].partition(",")[0]) for number in (1, 3, 5, 7, 9, 10, 11)
+    ]
+    assert shown == ["ab", "c", "defg", "h"]
+    assert bad == ["row 8 has 3 cells, the header 2"]
