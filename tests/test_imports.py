@@ -93,6 +93,16 @@ def test_importing_it_loads_no_more_than_it_did(modules: list[str]) -> None:
         assert {module: loaded_by(module) for module in modules} == dict.fromkeys(modules, expected)
 
 
+def test_a_code_location_loads_nothing_that_only_a_run_needs() -> None:
+    unneeded = ("anyio", "flux_pipeline.outcomes", "flux_pipeline.produce.brake", "http.client")
+    code = (
+        "import sys, flux_pipeline.definitions"
+        f"; print(*(name for name in {unneeded!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 CALLS: dict[str, set[str]] = {
     "--help": set(),
     "--version": set(),

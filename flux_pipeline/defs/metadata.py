@@ -13,7 +13,6 @@ import dagster as dg
 
 from flux_pipeline.defs.partitions import Content
 from flux_pipeline.lineage.record import EMULATED, ContentCredentials, ImageRecord, ImageStatus
-from flux_pipeline.produce.reasons import Reasons
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.text import count_noun, safe_text, show_usd
 
@@ -133,6 +132,8 @@ def _provider_of(report: PartitionReport) -> str:
 
 def reasons_of(report: PartitionReport) -> dict[str, int]:
     """The first few kinds of reasons why images are missing, with the number of images for each."""
+    from flux_pipeline.produce.reasons import Reasons
+
     reasons = Reasons()
     for result in report.results:
         reasons.add(result)

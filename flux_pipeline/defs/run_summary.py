@@ -17,7 +17,6 @@ import dagster as dg
 
 from flux_pipeline.defs.metadata import is_emulated, reasons_of
 from flux_pipeline.lineage.record import ImageRecord, ImageStatus
-from flux_pipeline.produce.brake import kind_of
 from flux_pipeline.produce.report import (
     PartitionReport,
     Result,
@@ -157,6 +156,8 @@ class Outcome:
 
     def _reasons(self) -> Iterator[str]:
         """Each kind of reason once, with the partitions that have it."""
+        from flux_pipeline.produce.brake import kind_of
+
         alike: dict[str, list[str]] = {}
         for key, reason in self.failed.items():
             alike.setdefault(kind_of(reason), []).append(key)

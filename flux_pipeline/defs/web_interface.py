@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
 from uuid import uuid4
 
 import dagster as dg
@@ -150,6 +149,8 @@ def _raise_problem(answer: Mapping[str, Any]) -> None:
 
 
 def _ask(ui_url: str, query: str, **variables: str) -> Any:
+    from urllib.request import ProxyHandler, Request, build_opener
+
     body = json.dumps({"query": query, "variables": variables}).encode()
     headers = {"content-type": "application/json"}
     try:
