@@ -66,7 +66,7 @@ class FolderStore:
                 raise StoreError(f"{self.uri}: a link can overwrite here; choose another disk")
             self._writer.remove_stale(now=probe.stat().st_mtime)
             probe.unlink()
-        self._is_checked = True
+        self._is_checked = self._writer.has_root = True
 
     def put_new(
         self,
@@ -84,9 +84,8 @@ class FolderStore:
         """
         check_key(key)
         check_metadata(content_type, metadata)
-        self._check_still_there()
         path = self._root / key
-        with store_errors(self._uri(key)):
+        with self._writing(key):
             for _ in range(_TRIES):
                 if not os.path.lexists(path):
                     checksum = sha256 or hashlib.sha256(body).hexdigest()
@@ -105,12 +104,22 @@ class FolderStore:
         """Write ``body``, replacing at once and whole what lies there. Raises StoreError."""
         check_key(key)
         check_metadata(content_type, {})
-        self._check_still_there()
         checksum = hashlib.sha256(body).hexdigest()
-        with store_errors(self._uri(key)):
+        with self._writing(key):
             self._notes.replace(key, checksum, content_type)
             self._writer.write(self._root / key, body)
         return StoredObject(key, self._uri(key), len(body), checksum, content_type)
+
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        """Write in this block; what goes wrong because the store went meanwhile is said so."""
+        self._check_still_there()
+        try:
+            with store_errors(self._uri(key)):
+                yield
+        except StoreError:
+            self._check_still_there()
+            raise
 
     def _check_still_there(self) -> None:
         """Make no new store in place of one that was moved away or unmounted during a run."""
@@ -232,6 +241,8 @@ class DurableWriter:
         self._root = root
         self._staging = staging
         self._created: set[Path] = set()
+        self.has_root = False
+        """Whether the root is known to be there, and must not be made anew."""
 
     def write_new(self, path: Path, body: bytes) -> bool:
         """Write ``body`` under a name that is not taken; return False where it is."""
@@ -289,9 +300,12 @@ class DurableWriter:
         if folder in self._created and folder.exists():
             return
         for part in reversed([folder, *folder.parents]):
+            is_below = part != self._root and part.is_relative_to(self._root)
+            if self.has_root and not is_below:
+                continue
             missing = not part.exists()
             part.mkdir(exist_ok=True)
-            if missing or (part != self._root and part.is_relative_to(self._root)):
+            if missing or is_below:
                 sync_folder(part.parent)
         self._created.add(folder)
 

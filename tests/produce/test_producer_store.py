@@ -10,7 +10,7 @@ from flux_pipeline.errors import StoreError
 from flux_pipeline.ledger.base import State
 from flux_pipeline.lineage.parts import list_parts, read_parts
 from flux_pipeline.lineage.schema import batch_to_records
-from flux_pipeline.produce.report import PartitionReport, Stop
+from flux_pipeline.produce.report import Result, Stop, observing
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.unavailable import UnavailableStore
 from tests.audit.unfinished import create, intend
@@ -139,12 +139,12 @@ def test_a_folder_that_is_moved_away_in_a_run_is_not_made_anew(pipeline: Pipelin
     pipeline.concurrency = 4
     folder, away = pipeline.folder / "store", pipeline.folder / "away"
 
-    def move(_: PartitionReport) -> None:
+    def move(_: Result) -> None:
         if not away.exists():
             folder.rename(away)
 
-    with pytest.raises(StoreError, match="is gone: was it moved"):
-        pipeline.run(requests, split=1, on_report=move)
+    with observing(move), pytest.raises(StoreError, match="is gone: was it moved"):
+        pipeline.run(requests)
 
     assert not folder.exists()
     away.rename(folder)

@@ -10,7 +10,7 @@ import pytest
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store import local
 from flux_pipeline.store.base import Store
-from flux_pipeline.store.local import FolderStore, SortedNames
+from flux_pipeline.store.local import DurableWriter, FolderStore, SortedNames
 from tests.store.contract import WEBP, StoreContract, head
 from tests.store.pictures import IDS, KEY, put
 
@@ -191,3 +191,14 @@ def test_notes_are_readable_json(store: FolderStore, root: Path) -> None:
     put(store)
     (note,) = (root / ".store/notes/images/castle").iterdir()
     assert json.loads(note.read_text()) == {"content_type": WEBP, "metadata": IDS}
+
+
+def test_a_writer_makes_no_root_anew_while_one_is_moved_away(tmp_path: Path) -> None:
+    root, away = tmp_path / "store", tmp_path / "away"
+    writer = DurableWriter(root, root / ".staging")
+    assert writer.write_new(root / "a" / "b", b"")
+    writer.has_root = True
+    root.rename(away)  # behind the look whether it is there
+    with pytest.raises(FileNotFoundError):
+        writer.write_new(root / "a" / "c", b"")
+    assert not root.exists()
