@@ -369,7 +369,7 @@ def difference_hash(gray: npt.NDArray[np.uint8]) -> int:
     """
     height, width = gray.shape
     cells = _means(height, _HASH_ROWS) @ gray.astype(np.float32) @ _means(width, _HASH_COLUMNS).T
-    brighter = np.diff(cells, axis=1) > _HASH_STEP
+    brighter = cells[:, 1:] - cells[:, :-1] > _HASH_STEP
     return int.from_bytes(np.packbits(brighter).tobytes())
 
 

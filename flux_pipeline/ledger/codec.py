@@ -18,6 +18,9 @@ _OBJECTS = frozenset({"input", "defaults", "price", "source", "pictures"})
 _REQUEST = tuple(field.name for field in fields(Request) if field.name not in _OBJECTS)
 _PICTURE = tuple(field.name for field in fields(InputPicture))
 _SOURCE = tuple(field.name for field in fields(Source))
+# Made once: json.dumps makes an encoder a call for anything but its defaults.
+_REQUESTS = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_REPLIES = json.JSONEncoder(ensure_ascii=False)
 
 
 def dump_request(request: Request) -> str:
@@ -37,7 +40,7 @@ def dump_request(request: Request) -> str:
         {name: getattr(picture, name) for name in _PICTURE} for picture in request.pictures
     ]
     table["source"] = {name: getattr(request.source, name) for name in _SOURCE}
-    return json.dumps(table, allow_nan=False, separators=(",", ":"))
+    return _REQUESTS.encode(table)
 
 
 def load_request(text: str) -> Request:
@@ -66,7 +69,7 @@ def dump_reply(prediction: Prediction) -> str:
     reply: dict[str, object] = {"status": prediction.status, "reply": prediction.raw}
     if prediction.id is None:
         reply["outputs"] = [[output.index, output.url] for output in prediction.outputs]
-    return json.dumps(reply, ensure_ascii=False)
+    return _REPLIES.encode(reply)
 
 
 def load_prediction(prediction_id: str | None, reply: str) -> Prediction:

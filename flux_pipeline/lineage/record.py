@@ -128,12 +128,12 @@ class ImageRecord:
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ImageRecord)}
 """Every field of a record; ``dataclasses.MISSING`` where it has no default."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def records_to_json(records: Iterable[ImageRecord]) -> str:
     """Records as a JSON list. Raises ValueError for a time without a zone."""
-    found = [_to_object(record) for record in records]
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode([_to_object(record) for record in records])
 
 
 def _to_object(record: ImageRecord) -> dict[str, JsonValue]:

@@ -117,7 +117,7 @@ class ImageIngest:
         if not _matches(request, seen) and not _is_open(request):
             return NotStored("again", f"output {record.output_index}: {'; '.join(seen.flags)}")
         try:
-            found, finished = finish(_with_inspection(record, seen), body, seen)
+            found, finished = finish(record, body, seen)
             return self._put(request, found, finished, seen)
         except ObjectConflict as error:  # of this one key: other images can be stored
             return NotStored("refused", str(error))
@@ -138,8 +138,8 @@ class ImageIngest:
                 warn_unchecked(why)
         is_good = received in {Received.VALID, Received.UNCHECKED}
         if is_good and self.signer is None:
-            return replace(record, credentials=ContentCredentials.KEPT), body
-        record = _with_credentials(record, received, why, signed=self.signer is not None)
+            return _with_inspection(record, seen, credentials=ContentCredentials.KEPT), body
+        record = _with_credentials(record, seen, received, why, signed=self.signer is not None)
         label = self._label(record)
         if self.signer is None:
             return record, label_image(body, label, seen.structure)
@@ -257,9 +257,9 @@ class ImageIngest:
         return Stored(record, seen.thumbnail or b"")
 
 
-def _as_it_is(record: ImageRecord, body: bytes, _seen: Inspection) -> tuple[ImageRecord, bytes]:
+def _as_it_is(record: ImageRecord, body: bytes, seen: Inspection) -> tuple[ImageRecord, bytes]:
     """A file that is stored already was labelled when it was stored."""
-    return record, body
+    return _with_inspection(record, seen, credentials=record.credentials), body
 
 
 @cache
@@ -269,17 +269,19 @@ def warn_unchecked(why: str) -> None:
 
 
 def _with_credentials(
-    record: ImageRecord, received: Received | None, why: str, *, signed: bool
+    record: ImageRecord, seen: Inspection, received: Received | None, why: str, *, signed: bool
 ) -> ImageRecord:
     if received is not Received.INVALID:
         ours = ContentCredentials.OURS if signed else ContentCredentials.NONE
-        return replace(record, credentials=ours)
+        return _with_inspection(record, seen, credentials=ours)
     doubt = f"its content credentials were invalid as received ({why})"
-    error = "; ".join(filter(None, [record.error, doubt]))
-    return replace(record, credentials=ContentCredentials.INVALID, error=error)
+    return _with_inspection(record, seen, doubt, credentials=ContentCredentials.INVALID)
 
 
-def _with_inspection(record: ImageRecord, seen: Inspection) -> ImageRecord:
+def _with_inspection(
+    record: ImageRecord, seen: Inspection, doubt: str = "", *, credentials: str | None
+) -> ImageRecord:
+    """The record with what was seen; once, because a copy of so many fields takes its time."""
     return replace(
         record,
         image_sha256=seen.image_sha256,
@@ -287,7 +289,8 @@ def _with_inspection(record: ImageRecord, seen: Inspection) -> ImageRecord:
         width=seen.width,
         height=seen.height,
         format=seen.image_format,
-        error="; ".join(seen.flags) or None,
+        error="; ".join(filter(None, [*seen.flags, doubt])) or None,
+        credentials=credentials,
     )
 
 

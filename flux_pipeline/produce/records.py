@@ -12,7 +12,7 @@ from flux_pipeline.models import effective_input, measured_usd
 from flux_pipeline.prediction import Prediction
 from flux_pipeline.produce.policy import RunContext
 from flux_pipeline.redaction import redact_input
-from flux_pipeline.request import JsonValue, Request, Source
+from flux_pipeline.request import JsonValue, Request, Source, canonical_json
 
 _LOGGED_SEED = re.compile(r"Using seed: (\d+)")
 
@@ -56,7 +56,7 @@ def build_record(
         num_outputs=request.outputs,
         seed=seed,
         seed_source=seed_source,
-        input=rfc8785.dumps(dict(given)).decode(),
+        input=canonical_json(given).decode(),
         input_images=_input_images(request),
         run_id=attempt.intent.run_id if attempt else run.run_id,
         asset=run.asset,

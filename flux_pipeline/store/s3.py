@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
@@ -731,9 +732,11 @@ def _new_session() -> boto3.session.Session:
 
 def parse_moment(value: Any) -> datetime:
     """A time in a reply, text or number, as botocore reads it: it took half of a listing's CPU."""
-    if isinstance(value, str) and value.endswith("Z"):
-        with suppress(ValueError):
+    with suppress(ValueError):
+        if isinstance(value, str) and value.endswith("Z"):
             return datetime.fromisoformat(value)
+        if isinstance(value, str) and value.endswith(" GMT"):
+            return parsedate_to_datetime(value)
     return parse_timestamp(value)
 
 
