@@ -19,8 +19,8 @@ from flux_pipeline.request import Request
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 MOST_SHARDS = 100
 """In one run, unless the file says otherwise: with some hundred images each, a few hours' work."""
-AT_ONCE = 20_000
-"""Requests in memory at most (about 2 KB each), unless one shard alone has more."""
+AT_ONCE = 10_000
+"""Requests in memory at most (0.8 KB each), unless one shard alone has more."""
 
 
 def build_partitions(prompt_set: PromptSet) -> dg.PartitionsDefinition[str]:

@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """From glibc's malloc.h; see mallopt(3)."""
 _KEPT_BYTES = 32 << 20
 """The most that glibc takes for the second of them; a picture of 1024 x 1024 px needs 4 MB."""
-_GIVEN_BACK_BYTES = 1 << 20
+_GIVEN_BACK_BYTES = 256 << 10
 """Blocks from here on are given back one by one, whatever lies beside them. glibc's own number is
 128 KiB, and grows with the blocks that a process frees."""
 _ARENAS = 2
