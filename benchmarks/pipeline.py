@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.work import CONCURRENCY, make_requests
+from benchmarks.work import CONCURRENCY, make_shards
 from flux_pipeline.ledger.open import open_ledger
 from flux_pipeline.ledger.sql import SqlRates
 from flux_pipeline.produce.policy import RunContext
@@ -41,9 +41,8 @@ class Pipeline:
 
     def run(self, round_name: str, count: int) -> None:
         """Make and store ``count`` images, or find that they are there."""
-        requests = make_requests(round_name, count)
-        tally = Tally()
-        with self._producer.stream([(round_name, requests)], run=RunContext(round_name)) as reports:
+        shards, tally = make_shards(round_name, count), Tally()
+        with self._producer.stream(shards, run=RunContext(round_name)) as reports:
             for report in reports:
                 tally.merge(report.tally)
         if not tally.complete:
