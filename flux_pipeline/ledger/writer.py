@@ -1,9 +1,9 @@
 """Writes the ledger calls of many tasks in shared transactions: group commit.
 
 64 tasks share one fsync: the calls that come while a commit is under way are the next transaction.
-So a call waits for at most two commits. A call that can wait, because the next run finds out anew
-what it would write, begins no transaction soon after another one: it shares the next one's, for as
-long as that comes within ``PAUSE_SECONDS``.
+So a call waits for at most two commits. A call that can wait, because nothing is lost where the
+process dies before it, begins no transaction soon after another one: it shares the next one, which
+comes within ``PAUSE_SECONDS``.
 """
 
 import asyncio

@@ -177,7 +177,8 @@ class EffectHandler:
         return await self.services.ledger.call(
             lambda ledger: ledger.claim(
                 self.intent, holder=self.holder, after=effect.after, budgets=self.budgets
-            )
+            ),
+            can_wait=True,  # nothing was sent yet
         )
 
     @_performs(fx.RenewClaim)

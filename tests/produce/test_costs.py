@@ -72,7 +72,8 @@ def test_an_image_takes_six_statements_beside_those_that_are_shared(counted: Any
     # Six of its own: two to claim, its budgets, accepted, succeeded, stored; and each commit's.
     shared = made["statements"] - made["commits"]
     assert shared <= 7.5 * IMAGES + 40
-    assert made["commits"] <= 5 * IMAGES
+    # Only what is accepted begins a transaction at once; the others share one each 50 ms.
+    assert made["commits"] <= 3 * IMAGES
 
 
 def test_what_is_unchanged_takes_no_call_and_one_look_at_the_ledger(counted: Any) -> None:
