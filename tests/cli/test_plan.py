@@ -100,7 +100,7 @@ def test_plan_counts_what_follows_through_a_chain_and_says_that_it_is_an_estimat
 
 
 def test_plan_says_what_the_file_of_picks_comes_to_and_refuses_a_broken_one(
-    command: Command, folder: Path
+    command: Command, make: Make, folder: Path
 ) -> None:
     prompts = "{owl: {prompt: an owl, takes: 2}, fox: a fox, cat: a cat}"
     (folder / "configs/shop.yaml").write_text(
@@ -109,7 +109,7 @@ def test_plan_says_what_the_file_of_picks_comes_to_and_refuses_a_broken_one(
     picks = folder / "configs/shop.csv"
     picks.write_text(f"prompt,take,image_sha256\nowl,2,\nfox,1,{'0f' * 32}\nowl,7,\nelk,,\n")
 
-    command("run", "shop", "--json")
+    make("shop")
     _, after, _ = command("plan", "shop", "--json")
     picks.write_text("prompt,take\nowl,two\n,1\n")
     code, _, errors = command("plan", "shop", "--json")
