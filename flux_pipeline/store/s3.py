@@ -731,7 +731,7 @@ def _new_session() -> boto3.session.Session:
 
 
 def parse_moment(value: Any) -> datetime:
-    """A time in a reply, text or number, as botocore reads it: it took half of a listing's CPU."""
+    """A time in a reply, as botocore reads it, which takes two thirds of a listing's CPU for it."""
     with suppress(ValueError):
         if isinstance(value, str) and value.endswith("Z"):
             return datetime.fromisoformat(value)
