@@ -204,7 +204,9 @@ class _Source:
         """A part of the picture at the size of its placement."""
         left, top, right, bottom = placement.part
         if placement.size == (right - left, bottom - top):
-            return self._image.crop((round(left), round(top), round(right), round(bottom)))
+            width, height = placement.size  # two halves would be rounded apart
+            left, top = round(left), round(top)
+            return self._image.crop((left, top, left + width, top + height))
         scaled = self._averageable().resize(
             placement.size,
             self._filter(placement),

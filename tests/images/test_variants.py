@@ -119,6 +119,13 @@ def test_the_file_has_the_size_that_was_computed(
     assert opened(render(body, spec)).size == place(size, spec).canvas
 
 
+@pytest.mark.parametrize("width", [3, 4])
+def test_a_part_that_begins_at_half_a_pixel_is_as_wide_as_was_computed(width: int) -> None:
+    spec = replace(EXACT, width=width, height=1, fit="cover", focus=(0.5, 0.5))
+    for length in range(width, width + 8):
+        assert opened(render(encode(picture(length, 1), "PNG"), spec)).size == (width, 1)
+
+
 def test_a_picture_too_small_for_its_box_stays_as_it_is_and_that_is_said() -> None:
     body = samples()["rgb.png"]
     found = render(body, replace(EXACT, width=600, height=450))
