@@ -24,11 +24,11 @@ def build_plain(sets: int, prompts: int) -> dg.Definitions:
     jobs = [_job(name) for name in names]
     shared = [_shared_asset(name, names) for name in _SHARED]
     shared_job = dg.define_asset_job("refresh", dg.AssetSelection.assets(*_SHARED))
-    op_job = _op_job()
+    op_job, by_hand = _op_job("rescue"), _op_job("unchanged")
     return dg.Definitions(
         assets=[*(_step(name, keys) for name in names), *shared],
         asset_checks=[_check(name) for name in names],
-        jobs=[*jobs, shared_job, op_job],
+        jobs=[*jobs, shared_job, op_job, by_hand],
         schedules=[_schedule(job) for job in (*jobs, shared_job, op_job)],
         sensors=[_sensor(number) for number in range(_SENSORS)],
         executor=dg.in_process_executor,
@@ -104,16 +104,16 @@ def _shared_asset(name: str, sets: Sequence[str]) -> dg.AssetsDefinition:
     return shared
 
 
-def _op_job() -> dg.JobDefinition:
-    @dg.op
-    def finish() -> None:
+def _op_job(name: str) -> dg.JobDefinition:
+    @dg.op(name=f"{name}_op")
+    def work() -> None:
         pass
 
-    @dg.job(executor_def=dg.in_process_executor)
-    def rescue() -> None:
-        finish()
+    @dg.job(name=name, executor_def=dg.in_process_executor)
+    def job() -> None:
+        work()
 
-    return rescue
+    return job
 
 
 def _sensor(number: int) -> dg.SensorDefinition:
