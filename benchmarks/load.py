@@ -35,22 +35,10 @@ _OURS = "from flux_pipeline.definitions import defs as load"
 _PLAIN = "from functools import partial\nfrom benchmarks.plain_assets import build_plain"
 _LOAD = """
 import time
+from benchmarks.plain_assets import shape_of
 begun = time.process_time()
-repository = load().get_repository_def()
-graph = repository.asset_graph
-print(
-    time.process_time() - begun,
-    len(graph.get_all_asset_keys()),
-    len(graph.asset_check_keys),
-    len(repository.get_all_jobs()),
-    len(repository.schedule_defs),
-    len(repository.sensor_defs),
-    sum(
-        len(graph.get(key).partitions_def.get_partition_keys())
-        for key in graph.get_all_asset_keys()
-        if graph.get(key).partitions_def
-    ),
-)
+shape = shape_of(load().get_repository_def())
+print(time.process_time() - begun, *shape)
 """
 
 

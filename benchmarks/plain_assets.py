@@ -35,6 +35,21 @@ def build_plain(sets: int, prompts: int) -> dg.Definitions:
     )
 
 
+def shape_of(repository: dg.RepositoryDefinition) -> tuple[int, ...]:
+    """How many assets, checks, jobs, schedules, sensors and partitions there are."""
+    graph = repository.asset_graph
+    keys = graph.get_all_asset_keys()
+    cuts = [cut for key in keys if (cut := graph.get(key).partitions_def) is not None]
+    return (
+        len(keys),
+        len(graph.asset_check_keys),
+        len(repository.get_all_jobs()),
+        len(repository.schedule_defs),
+        len(repository.sensor_defs),
+        sum(len(cut.get_partition_keys()) for cut in cuts),
+    )
+
+
 def _step(name: str, keys: Sequence[str]) -> dg.AssetsDefinition:
     """One step that makes the three assets of a set."""
     partitions = dg.StaticPartitionsDefinition(keys)

@@ -10,7 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from benchmarks.load import write_sets
+from benchmarks.plain_assets import build_plain, shape_of
 from flux_pipeline.definitions import defs
+from flux_pipeline.defs.build import without_beta_warnings
 from flux_pipeline.errors import ConfigError
 from tests.servers.processes import start_program
 
@@ -57,6 +60,13 @@ def test_every_file_of_the_folder_is_a_group_of_assets(folder: Path) -> None:
     assert "make_winter_on_time" not in schedules
     assert {each.name for each in repository.sensor_defs} == SENSORS
     dg.Definitions.validate_loadable(definitions)
+
+
+def test_the_benchmark_of_loading_compares_definitions_of_the_same_shape(folder: Path) -> None:
+    write_sets(folder.parent, sets=2, prompts=3)
+    with without_beta_warnings():
+        plain = build_plain(2, 3).get_repository_def()
+    assert shape_of(defs().get_repository_def()) == shape_of(plain)
 
 
 def test_the_sensor_is_there_where_a_file_needs_it(folder: Path) -> None:
