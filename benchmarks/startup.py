@@ -11,8 +11,10 @@ from statistics import median
 
 from benchmarks.results import save
 
+EMPTY_RUN = "an empty Dagster run"
 _CODE = {
     "import dagster": "import dagster",
+    EMPTY_RUN: "from benchmarks.empty_run import main; main()",
     "import flux_pipeline.definitions": "import flux_pipeline.definitions",
 }
 _COMMANDS = ("--help", "--version", "schema", "plan", "run", "run, nothing to do", "verify")

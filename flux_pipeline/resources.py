@@ -223,6 +223,11 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         }
         return cls.from_settings(settings).model_copy(update=secrets)
 
+    @property
+    def policy(self) -> Policy:
+        """What is done about requests whose fate is unknown."""
+        return Policy(unknown=self.unknown, visibility=self.settle_seconds)
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Keep ledger and store open from now on: a run needs them several times, in every step."""
         self._kept = _Kept()
@@ -262,7 +267,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         signer = open_signer(self.c2pa_cert, self.c2pa_key, self.c2pa_tsa)
         with ExitStack() as stack:
             config = stack.enter_context(self._provider_config())
-            ledger = stack.enter_context(self._open_ledger())
+            ledger = stack.enter_context(self.open_ledger())
             store = self._usable_store(ledger, reading=reading)
             per_minute: dict[Kind, float] = {
                 "create": config.creates_per_minute,
@@ -273,7 +278,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 open_provider=lambda: Provider(config, rates=rates),
                 store=store,
                 ledger=ledger,
-                policy=Policy(unknown=self.unknown, visibility=self.settle_seconds),
+                policy=self.policy,
                 concurrency=self.concurrency,
                 aigc_producer=self.aigc_producer,
                 embed_prompt=self.embed_prompt,
@@ -290,6 +295,16 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
                 note_recorded=partial(raise_generation, ledger, store),
                 open_archive=partial(open_store, options=self._store_options()),
             )
+
+    @contextmanager
+    def open_ledger_and_store(self) -> "Iterator[tuple[SqlLedger, Store]]":
+        """As ``open``, but for the provider: to look up what is made, which asks nobody.
+
+        Raises:
+            StoreError, LedgerError: As ``open``.
+        """
+        with self.open_ledger() as ledger:
+            yield ledger, self._usable_store(ledger, reading=False)
 
     def _usable_store(self, ledger: "SqlLedger", *, reading: bool) -> Store:
         """Give the store; one that only refuses, where it can't be used and something is paid.
@@ -361,7 +376,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         from flux_pipeline.audit.ownership import describe_mismatch
 
         store = self.open_store()
-        with self._open_ledger() as ledger:
+        with self.open_ledger() as ledger:
             if mismatch := describe_mismatch(ledger, store):
                 raise WrongStore(
                     f"{mismatch}, which is empty or another one: put the store back where it was,"
@@ -388,8 +403,8 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
         )
 
     @contextmanager
-    def _open_ledger(self) -> "Iterator[SqlLedger]":
-        """Open the ledger for the block, in a run until the run's end."""
+    def open_ledger(self) -> "Iterator[SqlLedger]":
+        """Open the ledger for the block, in a run until the run's end. Raises LedgerError."""
         from flux_pipeline.ledger.open import open_ledger
 
         if self._kept is None:

@@ -135,10 +135,9 @@ def test_a_run_says_something_before_it_loads_dagster_and_loads_no_more_than_it_
     said, loaded = run_and_list_modules(tmp_path)
     assert said[0].startswith("provider emulator (environment), store file:")
     assert "dagster is loaded" in said[1:]
-    dagsters = {"alembic", "dagster", "sqlalchemy"}
-    idle = _TABLE | _PROVIDER | dagsters | {"jinja2"}
-    # With images comes the emulator's server, and neither pandas nor Matplotlib.
-    assert loaded == idle | {"starlette", "uvicorn"}
+    idle = _TABLE | {"alembic", "dagster", "jinja2", "rich", "sqlalchemy"}
+    # With images come the provider's client and the emulator's server, and no pandas.
+    assert loaded == idle | _PROVIDER | {"starlette", "uvicorn"}
     assert run_and_list_modules(tmp_path)[1] == idle
 
 

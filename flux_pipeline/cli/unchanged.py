@@ -6,11 +6,9 @@ A Dagster run of its own costs a set 0.15 s of CPU, which is felt where nothing 
 from collections.abc import Mapping, Sequence
 
 from flux_pipeline.errors import LedgerError
+from flux_pipeline.produce.finished import MOST_REQUESTS
 from flux_pipeline.prompts import ByDay, PromptSet, group_by_chain
 from flux_pipeline.settings import Settings
-
-MOST_REQUESTS = 1_000
-"""Of one set: those of a larger one are not looked up twice to spare a run."""
 
 
 def find_unchanged(

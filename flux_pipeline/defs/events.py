@@ -45,11 +45,12 @@ from flux_pipeline.defs.run_summary import Outcome
 from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_version
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.selection import read_selection
+from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Budget
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.policy import RunContext
-from flux_pipeline.produce.report import PartitionReport
+from flux_pipeline.produce.report import PartitionReport, current_observer
 from flux_pipeline.produce.source_pictures import LedgerPictures
 from flux_pipeline.prompts import ByDay, PromptSet
 from flux_pipeline.prompts.git import find_commit
@@ -67,6 +68,8 @@ COST_TAG = "flux/cost_usd"
 ESTIMATE_TAG = "flux/estimate_usd"
 """The run's tag with the USD that it would cost if nothing of it were made yet."""
 _MOST_NAMED = 20
+_MOST_AT_ONCE = 100
+"""Partitions of one group of events."""
 
 
 def grouped_writes(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
@@ -174,12 +177,56 @@ class SetEvents:
         if not self._selects(self.keys.images):
             yield iter(())
             return
+        run, limits = self._run_of(self.prompt_set), self._limits_of(self.prompt_set)
+        estimate = sum(content.usd for content in self._contents.values())
+        self._tag({COST_TAG: "0.0000", ESTIMATE_TAG: f"{estimate:.4f}"})
+        finished = self._finished(run)
+        if finished is not None:
+            yield batched(finished, _MOST_AT_ONCE)
+        else:
+            with self._made(run, limits) as reports:
+                yield reports
+        budgets = limits.budgets(
+            run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
+        )
+        with self.resource.open_ledger() as ledger:
+            self.spent.extend((each, ledger.spent_micros(each.scope)) for each in budgets)
+
+    def _finished(self, run: RunContext) -> Sequence[PartitionReport] | None:
+        """The reports of a run for which nothing has to be done; None for any other.
+
+        Also None where ledger or store can't be used: making the images then says what is wrong.
+        """
+        from flux_pipeline.lineage.asked import AskedRequests
+        from flux_pipeline.produce.finished import MOST_REQUESTS, report_finished
+
+        count = sum(content.requests for content in self._contents.values())
+        if count > MOST_REQUESTS or self.prompt_set.sources or self.followers:
+            return None
+        noted = AskedRequests()
+        try:
+            with self.resource.open_ledger_and_store() as (ledger, store), self._asking(store):
+                requests = noted.watch(requests_by_partition(self.prompt_set, self._partitions))
+                reports = report_finished(requests, ledger, run=run, policy=self.resource.policy)
+                if reports is not None:
+                    noted.close(self._partitions)
+                    self._write_asked(noted)
+        except FluxPipelineError:
+            return None
+        observe = current_observer()
+        for report in reports or ():
+            for result in report.results:
+                observe(result)
+        return reports
+
+    @contextmanager
+    def _made(
+        self, run: RunContext, limits: Limits
+    ) -> Iterator[Iterator[Sequence[PartitionReport]]]:
+        """Make what is missing of the images; as ``reports``."""
         from flux_pipeline.lineage.asked import AskedRequests
 
-        run, limits = self._run_of(self.prompt_set), self._limits_of(self.prompt_set)
         contents = self._contents.values()
-        estimate = sum(content.usd for content in contents)
-        self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
         with self.resource.open() as producer, self._asking(producer.store):
             noted = AskedRequests()
             requests = noted.watch(
@@ -208,10 +255,6 @@ class SetEvents:
                 if not given_up:
                     self._tag_cost(producer)
                 self._write_asked(noted)
-            budgets = limits.budgets(
-                run_id=run.run_id, prompt_set=self.prompt_set.name, now=datetime.now(UTC)
-            )
-            self.spent.extend((each, producer.ledger.spent_micros(each.scope)) for each in budgets)
 
     def _asking(self, store: Store) -> AbstractContextManager[None]:
         """Say that what is asked for is being read, so that nothing of it is pruned meanwhile."""
