@@ -17,16 +17,16 @@ import binascii
 import hashlib
 import json
 import math
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
+from weakref import WeakValueDictionary
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from flux_pipeline.models import known_defaults
 from flux_pipeline.models.signed_url import comparable_url
@@ -65,6 +65,8 @@ _MAX_DRIFT = 30.0
 _REACH = 3300.0
 """s; inputs vanish from the list after an hour, and then it proves nothing."""
 _MAX_PAGES = 2000
+_FIRST_WAIT, _MOST_WAIT = 0.2, 2.0
+"""s before a page is asked for again, at most: doubled each time, and any part of it."""
 _SERVER_ERROR, _NOT_IMPLEMENTED = 500, 501
 _RETRYABLE = frozenset({408, 425, THROTTLED})
 _MISSING = object()
@@ -107,6 +109,7 @@ class Listing:
         self._clock_offset = clock() - time.monotonic()
         self._has_list = config.has_list
         self._first_page = asyncio.Lock()
+        self._entries: SharedEntries = WeakValueDictionary()
         self._reader = self._new_reader()
 
     async def find(
@@ -179,6 +182,7 @@ class Listing:
             clock=self._clock,
             secrets=self._secrets,
             page_tries=self._config.page_tries,
+            shared=self._entries,
         )
 
     async def _read_beyond(self, reader: "ListReader", place: int) -> ListFailure | None:
@@ -457,12 +461,12 @@ def _equal(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ListEntry:
     """One entry of the list. As text: its objects would take ten times the memory.
 
-    A list has all predictions of an hour, and several readers of it are alive where many creates
-    are lost at once.
+    A list has all predictions of an hour, and many readers of it are alive where creates are lost
+    one after the other. They share the entries that all of them were shown.
     """
 
     created_at: float | None
@@ -498,11 +502,15 @@ class ListEntry:
         return shown
 
 
+SharedEntries: TypeAlias = WeakValueDictionary[bytes, ListEntry]
+"""Entries that some reader still has, by their text."""
+
+
 class ListReader:
     """Reads the list page by page, newest first; shared by all requests that search at the time.
 
     ``fetch`` asks for one page by its query; ``secrets`` are redacted in every message. A page that
-    fails is asked for up to ``page_tries`` times.
+    fails is asked for up to ``page_tries`` times. ``shared`` has the entries of other readers.
     """
 
     def __init__(
@@ -512,16 +520,13 @@ class ListReader:
         clock: Callable[[], float],
         secrets: Collection[str],
         page_tries: int,
+        shared: SharedEntries | None = None,
     ) -> None:
+        self._shared: SharedEntries = WeakValueDictionary() if shared is None else shared
         self._fetch = fetch
         self._clock = clock
         self._secrets = secrets
-        self._retrying = AsyncRetrying(
-            retry=retry_if_result(self._is_retryable),
-            stop=stop_after_attempt(page_tries),
-            wait=wait_random_exponential(multiplier=0.2, max=2.0),
-            retry_error_callback=_last_failure,
-        )
+        self._page_tries = page_tries
         self._reading = asyncio.Lock()
         self._query: dict[str, str] | None = {}
         self._seen: set[str] = set()
@@ -546,13 +551,25 @@ class ListReader:
             while len(self.entries) <= count and self._query is not None and not self.failure:
                 if self.started_at is None:
                     self.started_at = time.monotonic()
-                self.failure = await self._retrying(self._read_page)
+                self.failure = await self._read_page()
         return self.failure
 
     async def _read_page(self) -> ListFailure | None:
-        # created_after is not sent: a window computed from a wrong clock would hide exactly the
-        # prediction that is searched for.
-        return self._add_page(await self._fetch(self._query or {}))
+        """Read the next page; one that fails is asked for again.
+
+        By a loop of our own: tenacity's objects lie in circles, and kept each reader, with all its
+        entries, until the garbage collector came by.
+        """
+        tries = 0
+        while True:
+            # created_after is not sent: a window computed from a wrong clock would hide exactly the
+            # prediction that is searched for.
+            failure = self._add_page(await self._fetch(self._query or {}))
+            tries += 1
+            if tries >= self._page_tries or not self._is_retryable(failure):
+                return failure
+            longest = min(_FIRST_WAIT * 2 ** (tries - 1), _MOST_WAIT)
+            await asyncio.sleep(random.uniform(0.0, longest))  # noqa: S311 - no secret
 
     def _is_retryable(self, failure: ListFailure | None) -> bool:
         """Whether another try may get the page; the limiter obeys a hint to wait."""
@@ -567,7 +584,8 @@ class ListReader:
         results = body.get("results")
         if not isinstance(results, list):
             return self._failed(f"the list: {unreadable}") if unreadable else NoList()
-        self.entries += [ListEntry.of(each) for each in results if isinstance(each, Mapping)]
+        shown = [ListEntry.of(each) for each in results if isinstance(each, Mapping)]
+        self.entries += [self._shared.setdefault(each.text, each) for each in shown]
         date = unix_time(answer.headers.get("date"))
         if self.skew is None and date is not None:
             self.skew = date - self._clock()
@@ -606,7 +624,3 @@ class ListReader:
 
     def _failed(self, reason: str, hint: float = 0.0) -> ListFailed:
         return ListFailed(redact_untrusted(reason, *self._secrets), hint)
-
-
-def _last_failure(state: RetryCallState) -> Any:
-    return state.outcome.result() if state.outcome else None

@@ -1,13 +1,18 @@
 """What a reader of the list keeps of an entry: all that it shows, in little memory."""
 
+import asyncio
 import json
+import time
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_pipeline.provider.listing import ListEntry, Match, matches
+from flux_pipeline.provider.http import Reply
+from flux_pipeline.provider.listing import ListEntry, ListReader, Match, SharedEntries, matches
 from tests.provider.prediction_list import entry
 from tests.provider.samples import MODEL, VERSION, make_request
 
@@ -42,6 +47,27 @@ def test_an_entry_takes_little_more_than_its_text() -> None:
     finally:
         tracemalloc.stop()
     assert size < len(text) + 1_000
+
+
+def test_readers_share_the_entries_that_both_were_shown_while_one_of_them_has_them() -> None:
+    pages = [[entry(number, at=1) for number in numbers] for numbers in ((1, 2), (3, 2))]
+    replies = iter([Reply(200, body=json.dumps({"results": page}).encode()) for page in pages])
+
+    async def fetch(_query: Mapping[str, str]) -> Reply:
+        return next(replies)
+
+    async def read() -> list[ListEntry]:
+        reader = ListReader(fetch, clock=time.time, secrets=(), page_tries=1, shared=shared)
+        assert await reader.read_beyond(0) is None
+        return reader.entries
+
+    shared: SharedEntries = WeakValueDictionary()
+    first, second = asyncio.run(read()), asyncio.run(read())
+    assert [each.read() for each in second] == pages[1]
+    assert first[1] is second[1]
+    assert len(shared) == 3
+    del first, second
+    assert len(shared) == 0
 
 
 def test_an_entry_that_is_nested_too_deeply_is_unclear() -> None:
