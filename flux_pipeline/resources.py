@@ -225,7 +225,7 @@ class ImageProducer(dg.ConfigurableResource["ImageProducer"]):
 
     @property
     def policy(self) -> Policy:
-        """What is done about requests whose fate is unknown."""
+        """How long things are waited for, and what is done about requests whose fate is unknown."""
         return Policy(unknown=self.unknown, visibility=self.settle_seconds)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
