@@ -34,6 +34,7 @@ class EmbeddedEmulator:
         self.origin = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         """Such as ``http://127.0.0.1:43210``; predictions are at ``/v1/predictions``."""
         self._ended, self._end = socket.socketpair()
+        self._is_called = False
         self._server: EmulatorServer | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._wait, name="embedded-emulator", daemon=True)
@@ -41,7 +42,7 @@ class EmbeddedEmulator:
     @property
     def is_started(self) -> bool:
         """Whether somebody has called."""
-        return self._server is not None
+        return self._is_called
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -65,6 +66,7 @@ class EmbeddedEmulator:
             called = self._listener in {key.fileobj for key, _ in selector.select()}
         if not called:
             return
+        self._is_called = True  # before anybody can be answered
         try:
             self._start()
         except (ImportError, OSError, ValueError, sqlite3.Error) as error:
