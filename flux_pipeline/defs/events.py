@@ -46,7 +46,7 @@ from flux_pipeline.defs.specs import GALLERY_VERSION, IMAGES_VERSION, prompts_ve
 from flux_pipeline.errors import FluxPipelineError
 from flux_pipeline.gallery.selection import read_selection
 from flux_pipeline.iteration import batched
-from flux_pipeline.ledger.base import Budget
+from flux_pipeline.ledger.base import Budget, Ledger
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.followers import Follower, Followers
 from flux_pipeline.produce.policy import RunContext
@@ -179,7 +179,7 @@ class SetEvents:
             return
         run, limits = self._run_of(self.prompt_set), self._limits_of(self.prompt_set)
         estimate = sum(content.usd for content in self._contents.values())
-        self._tag({COST_TAG: "0.0000", ESTIMATE_TAG: f"{estimate:.4f}"})
+        self._tag({COST_TAG: "0", ESTIMATE_TAG: f"{estimate:.4f}"})
         finished = self._finished(run)
         if finished is not None:
             yield batched(finished, _MOST_AT_ONCE)
@@ -211,6 +211,7 @@ class SetEvents:
                 if reports is not None:
                     noted.close(self._partitions)
                     self._write_asked(noted)
+                    self._tag_cost(ledger)  # a run that is resumed has spent something before
         except FluxPipelineError:
             return None
         observe = current_observer()
@@ -253,7 +254,7 @@ class SetEvents:
             finally:
                 # Dagster gives a step up where its own database fails: nothing is written there.
                 if not given_up:
-                    self._tag_cost(producer)
+                    self._tag_cost(producer.ledger)
                 self._write_asked(noted)
 
     def _asking(self, store: Store) -> AbstractContextManager[None]:
@@ -453,10 +454,10 @@ class SetEvents:
 
     def _log_progress(self, producer: "Producer", line: str) -> None:
         self.context.log.info(line)
-        self._tag_cost(producer)  # with every line, because a run that is killed has no end
+        self._tag_cost(producer.ledger)  # with every line, because a run that is killed has no end
 
-    def _tag_cost(self, producer: "Producer") -> None:
-        spent = producer.ledger.spent_micros(f"run:{self.context.run.run_id}")
+    def _tag_cost(self, ledger: Ledger) -> None:
+        spent = ledger.spent_micros(f"run:{self.context.run.run_id}")
         self._tag({COST_TAG: f"{spent / 1_000_000:.4f}"})
 
     def _tag(self, tags: Mapping[str, str]) -> None:
