@@ -71,6 +71,11 @@ class PostgresServer:
             "start",
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server runs: its program writes this file and removes it at its end."""
+        return (self.folder / "data/postmaster.pid").exists()
+
     def stop(self, mode: str = "fast") -> None:
         """Cut every connection and stop; ``immediate`` doesn't even write down what it holds."""
         self._run("pg_ctl", *self._data, "--wait", f"--timeout={_TIMEOUT}", "--mode", mode, "stop")
@@ -108,7 +113,8 @@ def running_postgres() -> Iterator[PostgresServer]:
         except (OSError, subprocess.SubprocessError) as error:
             pytest.skip(f"Postgres can't start here: {error}: {getattr(error, 'stderr', b'')!r}")
         yield server
-        server.stop("immediate")
+        if server.is_running:
+            server.stop("immediate")
     finally:
         shutil.rmtree(folder)
 
