@@ -14,10 +14,13 @@ from flux_pipeline.images.formats import read_structure
 from flux_pipeline.images.inspection import (
     check_rows,
     decode,
+    decode_opaque_webp,
+    difference_hash,
     inspect_image,
-    load_pixels,
+    shrink_opaque,
     thumbnail,
 )
+from flux_pipeline.lineage.query import hamming_distance
 from tests.images.samples import (
     HEIGHT,
     WIDTH,
@@ -240,19 +243,60 @@ def test_thumbnail_shows_the_image() -> None:
         assert mean_difference(image, flat.resize((100, 100))) < 8
 
 
+def opaque_webp(image: Image.Image) -> bytes:
+    """The pixels of an image as a lossless webp of it decodes."""
+    with Image.open(io.BytesIO(encode(image, "WEBP", lossless=True))) as opened:
+        pixels = decode_opaque_webp(opened)
+        assert pixels is not None, "Pillow's decoder is asked otherwise: see decode_opaque_webp"
+        return pixels
+
+
 def test_opaque_webp_is_decoded_without_a_copy_to_the_same_pixels() -> None:
-    body = encode(picture(300, 260), "WEBP", quality=80)
-    with Image.open(io.BytesIO(body)) as image:
-        pixels = load_pixels(image)
-        assert pixels is not image, "Pillow's decoder is asked otherwise: see load_pixels"
-        assert pixels.mode == "RGB"  # three values a pixel, not four, are averaged
-    with Image.open(io.BytesIO(body)) as image:
-        image.load()
-        assert pixels.tobytes() == image.tobytes()
+    image = picture(300, 260)
+    found = Image.frombytes("RGB", image.size, opaque_webp(image), "raw", "RGBX")
+    assert found.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("size", [(300, 260), (511, 600)])
+def test_webp_that_is_not_large_is_averaged_whole(size: tuple[int, int]) -> None:
+    image = picture(*size)
+    factor = min(size) // 128
+    assert shrink_opaque(opaque_webp(image), size).tobytes() == image.reduce(factor).tobytes()
+
+
+@pytest.mark.parametrize("size", [(512, 512), (1024, 1024), (1023, 769), (515, 1100)])
+def test_a_quarter_of_a_large_webp_shows_what_the_whole_shows(size: tuple[int, int]) -> None:
+    image = picture(*size)
+    small = shrink_opaque(opaque_webp(image), size)
+    assert 128 <= min(small.size) < 256
+    assert mean_difference(small, image.resize(small.size, Image.Resampling.BOX)) < 4
+    whole = image.reduce(min(size) // 128)
+    hashes = [difference_hash(np.asarray(each.convert("L"))) for each in (small, whole)]
+    assert hamming_distance(*hashes) <= 1
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 1), (2, 2)])
+def test_pattern_of_single_pixels_has_the_grey_of_the_whole_picture(
+    rows: int, columns: int
+) -> None:
+    """Every second column, every second row, and a chessboard."""
+    at = np.indices((1024, 1024))
+    pattern = ((at[0] % rows + at[1] % columns) % 2 * 255).astype(np.uint8)
+    pattern[:, 512:] //= 2  # or it would be of one colour, of which all is averaged
+    image = Image.fromarray(pattern).convert("RGB")
+    small = shrink_opaque(opaque_webp(image), image.size)
+    assert small.tobytes() == image.reduce(8).tobytes()
+
+
+@pytest.mark.parametrize("row", range(8))
+def test_line_of_one_pixel_is_not_missed(row: int) -> None:
+    image = Image.new("RGB", (640, 512))
+    image.paste("white", (0, 256 + row, 640, 257 + row))
+    body = encode(image, "WEBP", lossless=True)
+    assert not inspect_image(body, image_format="webp", width=640, height=512).blank
 
 
 def test_webp_with_transparency_is_decoded_as_pillow_does() -> None:
     clear = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
     with Image.open(io.BytesIO(encode(clear, "WEBP", lossless=True))) as image:
-        assert load_pixels(image) is image
-        assert image.mode == "RGBA"
+        assert decode_opaque_webp(image) is None
