@@ -7,8 +7,9 @@ here, because it concerns all requests of a run.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -18,6 +19,7 @@ from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from flux_pipeline.errors import DownloadError, StoreError
+from flux_pipeline.iteration import batched
 from flux_pipeline.ledger.base import Adoption, Attempt, Budget, Claim, Intent, Ledger, State
 from flux_pipeline.ledger.codec import dump_reply
 from flux_pipeline.ledger.leases import elapsed_since_boot
@@ -58,6 +60,47 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _KEPT = frozenset({State.ACCEPTED, State.SUCCEEDED, State.STORED})
 """States of an attempt whose image may be in the store."""
+_RENEWED_AT_ONCE = 200
+"""Claims in one transaction: others wait for it."""
+
+
+@dataclass(slots=True)
+class ClaimRenewals:
+    """Renews the claims of requests that wait for longer than their lease; for one event loop.
+
+    One task renews all of them: a task for each would cost more than the image's other tasks.
+    """
+
+    ledger: LedgerWriter
+    lease: float
+    """s; claims are renewed three times as often."""
+    waiting: dict[str, Attempt] = field(default_factory=dict)
+    """By holder."""
+
+    @contextmanager
+    def while_waiting(self, attempt: Attempt, *, holder: str) -> Iterator[None]:
+        """Have a claim renewed in this block, while ``run`` runs."""
+        self.waiting[holder] = attempt
+        try:
+            yield
+        finally:
+            self.waiting.pop(holder, None)
+
+    async def run(self) -> None:
+        """Renew until canceled. A claim that another has taken is not renewed again.
+
+        Raises:
+            LedgerError: The database failed.
+        """
+        while True:
+            await anyio.sleep(self.lease / 3)
+            for group in batched(list(self.waiting.items()), _RENEWED_AT_ONCE):
+                await self.ledger.call(partial(self._renew, group))
+
+    def _renew(self, group: Sequence[tuple[str, Attempt]], ledger: Ledger) -> None:
+        for holder, attempt in group:
+            if not ledger.renew(attempt, holder=holder):
+                self.waiting.pop(holder, None)
 
 
 @dataclass(slots=True)
@@ -66,6 +109,7 @@ class RunServices:
 
     provider: Provider
     ledger: LedgerWriter
+    renewals: ClaimRenewals
     known_ids: Callable[[Sequence[str]], set[str]]
     """Returns those of the ids that the ledger holds already; blocks, and is seldom called."""
     not_ours: frozenset[str] = field(default=frozenset(), kw_only=True)
@@ -283,8 +327,7 @@ class EffectHandler:
         attempt, age = effect.attempt, effect.attempt.steady_age
         if age is not None:
             age += elapsed_since_boot() - self.claimed_at
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._renew_repeatedly, attempt)
+        with self.services.renewals.while_waiting(attempt, holder=self.holder):
             outcome = await self.services.provider.find(
                 self.request,
                 since=attempt.intent_at,
@@ -292,7 +335,6 @@ class EffectHandler:
                 known=await self._known_ids(),
                 sent_as=await self.services.inputs.addresses(self.request),
             )
-            group.cancel_scope.cancel()
         return hide(outcome, self._secrets())
 
     @_performs(fx.AwaitPoll)
@@ -450,10 +492,8 @@ class EffectHandler:
         try:
             places.acquire_nowait()
         except anyio.WouldBlock:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._renew_repeatedly, attempt)
+            with self.services.renewals.while_waiting(attempt, holder=self.holder):
                 await places.acquire()
-                group.cancel_scope.cancel()
 
     async def _store_output(self, effect: fx.StoreOutput) -> fx.StoreOutcome:
         output = effect.output
@@ -517,15 +557,6 @@ class EffectHandler:
             return self.services.known_ids
         held = await self.services.ledger.call(lambda ledger: ledger.ids_of_input(shared))
         return held | self.taken | self.services.not_ours
-
-    async def _renew_repeatedly(self, attempt: Attempt) -> None:
-        """Renew the claim until canceled: reading a list of many pages may outlast the lease."""
-        while True:
-            await anyio.sleep(self.services.policy.lease / 3)
-            if not await self.services.ledger.call(
-                lambda ledger: ledger.renew(attempt, holder=self.holder)
-            ):
-                return
 
 
 def _place(record: ImageRecord) -> tuple[str, str | None, int]:

@@ -42,7 +42,7 @@ from flux_pipeline.produce.budgets import Limits, micros
 from flux_pipeline.produce.downloads import Downloads
 from flux_pipeline.produce.engine import Engine
 from flux_pipeline.produce.followers import Follower, Followers
-from flux_pipeline.produce.handler import EffectHandler, RunServices
+from flux_pipeline.produce.handler import ClaimRenewals, EffectHandler, RunServices
 from flux_pipeline.produce.in_flight import InFlight
 from flux_pipeline.produce.ingest import ImageIngest
 from flux_pipeline.produce.pictures import InputFiles, InputPreparer
@@ -203,12 +203,14 @@ class Producer:
             self.open_provider() as provider,
             LedgerWriter(self.ledger) as ledger,
             Recorder(self.store, ledger, run, self.note_recorded) as recorder,
+            _renewing(ClaimRenewals(ledger, self.policy.lease)) as renewals,
             anyio.create_task_group() as group,
         ):
             progress.paused = provider.paused
             services = RunServices(
                 provider=provider,
                 ledger=ledger,
+                renewals=renewals,
                 known_ids=self._known_ids,
                 not_ours=self.not_ours,
                 ingest=ImageIngest(
@@ -368,6 +370,15 @@ def _drain(portal: BlockingPortal, future: Future[None], engines: Sequence[Engin
     running = sum(engine.running for engine in engines)  # also what was accepted meanwhile
     if running:
         log.warning(LEFT_RUNNING, running)
+
+
+@asynccontextmanager
+async def _renewing(renewals: ClaimRenewals) -> AsyncIterator[ClaimRenewals]:
+    """Renew the claims of those that wait, as long as the block runs."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(renewals.run)
+        yield renewals
+        group.cancel_scope.cancel()
 
 
 @contextmanager
