@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from flux_pipeline.defs.partitions import Content
+from flux_pipeline.images.formats import thumbnail_type
 from flux_pipeline.lineage.record import EMULATED, ContentCredentials, ImageRecord, ImageStatus
 from flux_pipeline.produce.report import PartitionReport
 from flux_pipeline.text import count_noun, safe_text, show_usd
@@ -154,7 +155,7 @@ def _row(record: ImageRecord) -> dg.TableRecord:
 
 
 def previews(pictures: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, dg.MetadataValue]]:
-    """Thumbnails (name, webp) as Markdown: all in one, where the UI shows so much at once.
+    """Thumbnails (name, picture) as Markdown: all in one, where the UI shows so much at once.
 
     Else a miniature of the first that does, and all of them under a key that the UI shows on click.
     """
@@ -174,4 +175,4 @@ def previews(pictures: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, dg.Me
 
 def _picture(name: str, picture: bytes) -> str:
     # A prompt's name is made of a-z, 0-9, hyphen and underscore: nothing that Markdown reads.
-    return f"![{name}](data:image/webp;base64,{base64.b64encode(picture).decode()})"
+    return f"![{name}](data:{thumbnail_type(picture)};base64,{base64.b64encode(picture).decode()})"

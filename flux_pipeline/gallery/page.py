@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from flux_pipeline.gallery.manifest import FORM, Manifest, chapter_of
 from flux_pipeline.gallery.selection import NOTHING_CHOSEN, Selection
 from flux_pipeline.html import csp_hash, read_text, render_template
+from flux_pipeline.images.formats import thumbnail_type
 from flux_pipeline.lineage.arrays import dicts_of, numbers_of, scalar_of, values_of
 from flux_pipeline.lineage.asked import Asked
 from flux_pipeline.lineage.record import EMULATED, TIMES
@@ -333,7 +334,7 @@ def detail_lines(
     """
     lines = []
     for row_id, row in zip(ids, dicts_of(rows.select(FIELDS)), strict=True):
-        thumbnail = _webp_base64(thumbnails.get(row["image_sha256"] or "", b""))
+        thumbnail = _thumbnail_base64(thumbnails.get(row["image_sha256"] or "", b""))
         values = [_field_value(name, row[name]) for name in FIELDS]
         sources = _sources(row, store_uri)
         lines.append(to_json([row_id, thumbnail, *values, *([sources] if sources else [])]))
@@ -366,9 +367,9 @@ def _linked_pictures(recorded_input: str) -> Iterator[tuple[str, str]]:
                     yield name, each
 
 
-def _webp_base64(thumbnail: bytes) -> str:
-    """Base64 of a WebP; empty for anything else."""
-    if thumbnail[8:12] != b"WEBP" or len(thumbnail) > _MOST_THUMBNAIL:
+def _thumbnail_base64(thumbnail: bytes) -> str:
+    """Base64 of a JPEG or a WebP, whose first letters tell which; empty for anything else."""
+    if not thumbnail_type(thumbnail) or len(thumbnail) > _MOST_THUMBNAIL:
         return ""
     return base64.b64encode(thumbnail).decode()
 

@@ -48,6 +48,14 @@ def detect_format(body: bytes) -> str:
     raise ImageError(_describe(body))
 
 
+def thumbnail_type(picture: bytes) -> str:
+    """``image/jpeg`` or ``image/webp``, by the first bytes of a thumbnail; empty for all else."""
+    if picture.startswith(jpeg.SIGNATURE):
+        return "image/jpeg"
+    is_webp = picture.startswith(webp.SIGNATURE) and picture.startswith(webp.FORM, 8)
+    return "image/webp" if is_webp else ""
+
+
 def read_structure(body: bytes, *, checksums: bool = False) -> Structure:
     """Walk a file from its first byte to its last, which must be the image's last.
 

@@ -43,7 +43,7 @@ _LARGE_PIXELS: Final = 16_777_216
 _one_large_image = Lock()
 THUMBNAIL_SIDE: Final = 100
 """px, the longer side"""
-_THUMBNAIL_QUALITY = 60
+_THUMBNAIL_QUALITY = 70
 _MINIATURES = ((96, 40), (80, 30), (64, 30), (48, 20), (32, 20), (16, 10))
 """Longer side in px, and quality, tried one after the other."""
 _SMALL_SIDE = 128
@@ -110,7 +110,7 @@ class Inspection:
     may_be_signed: bool = False
     """Whether a C2PA manifest may be in it, or its XMP names the address of one; valid or not."""
     thumbnail: bytes | None = field(default=None, repr=False)
-    """WebP, longer side 100 px, where it was asked for."""
+    """JPEG, longer side 100 px, where it was asked for."""
 
 
 def inspect_image(
@@ -297,21 +297,24 @@ def _check_png_rows(body: bytes, structure: Structure, decoded: Decoded) -> None
 
 
 def thumbnail(small: Image.Image) -> bytes:
-    """A WebP picture of the whole image, longer side 100 px, about 2 to 6 KB."""
+    """A JPEG of the whole image, longer side 100 px, about 2 to 6 KB.
+
+    A WebP that looks as good has three quarters of the bytes, and takes six times as long.
+    """
     scale = THUMBNAIL_SIDE / max(small.size)
     if scale < 1:
         size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
         small = small.resize(size, Image.Resampling.BOX)
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=_THUMBNAIL_QUALITY, method=0)
+    small.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
     return out.getvalue()
 
 
 def miniature(picture: bytes, most_bytes: int) -> bytes:
-    """A thumbnail made smaller and coarser until it fits; empty where it can't."""
+    """A thumbnail made smaller and coarser until it fits, as a WebP; empty where it can't."""
     if len(picture) <= most_bytes:
         return picture
-    with Image.open(io.BytesIO(picture), formats=["WEBP"]) as image:
+    with Image.open(io.BytesIO(picture), formats=["JPEG", "WEBP"]) as image:
         whole = image.convert("RGB")
     for side, quality in _MINIATURES:
         small = whole.copy()

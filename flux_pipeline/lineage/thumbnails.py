@@ -1,8 +1,8 @@
 """Packs of thumbnails: small pictures of stored images, many in one Parquet object.
 
-The gallery alone reads them. They can be deleted at any time; they are not made again, and the
-gallery then shows the images themselves. A pack's key has a digest of its images' hashes, so
-writing a pack again replaces it by the same.
+The gallery alone reads them. They are JPEG; in packs of earlier versions WebP. They can be deleted
+at any time; they are not made again, and the gallery then shows the images themselves. A pack's key
+has a digest of its images' hashes, so writing a pack again replaces it by the same.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ _SCHEMA = pa.schema(_TYPES)
 def write_pack(
     store: Store, prompt_set: str, thumbnails: Mapping[str, bytes], *, day: date
 ) -> StoredObject:
-    """Write thumbnails (WebP) by the ``image_sha256`` of their images. Raises StoreError."""
+    """Write thumbnails by the ``image_sha256`` of their images. Raises StoreError."""
     digest = hashlib.sha256("".join(sorted(thumbnails)).encode()).hexdigest()[:16]
     images = array_of(list(thumbnails), pa.string())
     pictures = array_of(list(thumbnails.values()), pa.binary())
     table = pa.table([images, pictures], schema=_SCHEMA)
-    body = to_parquet(table, compression="none", dictionaries=False)  # WebP is compressed
+    body = to_parquet(table, compression="none", dictionaries=False)  # pictures are
     key = f"{_PACKS}/{prompt_set}/{day.isoformat()}-{digest}.parquet"
     return store.put(key, body, content_type=PARQUET)
 

@@ -49,9 +49,9 @@ def test_a_prompt_is_text_and_never_markdown() -> None:
 
 def test_the_preview_holds_pictures_and_no_text_from_outside() -> None:
     shown = images_metadata(
-        build_report("castle", build_result(prompt=HOSTILE, thumbnail=b"RIFF...."))
+        build_report("castle", build_result(prompt=HOSTILE, thumbnail=b"\xff\xd8\xff\xe0"))
     )
-    assert shown["flux/preview"].value == "![castle](data:image/webp;base64,UklGRi4uLi4=)"
+    assert shown["flux/preview"].value == "![castle](data:image/jpeg;base64,/9j/4A==)"
 
 
 @pytest.mark.parametrize(

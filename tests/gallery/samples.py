@@ -38,12 +38,12 @@ SCRIPTS = {
 
 
 @cache
-def picture(number: int, size: tuple[int, int]) -> bytes:
-    """A small WebP; every number has its own colours."""
+def picture(number: int, size: tuple[int, int], *, name: str = "WEBP") -> bytes:
+    """A small picture; every number has its own colours."""
     image = Image.new("RGB", size, ((number * 53) % 256, (number * 97) % 256, 150))
     image.paste(((number * 31) % 256, 90, (number * 71) % 256), (size[0] // 2, 0, *size))
     body = io.BytesIO()
-    image.save(body, "WEBP", quality=60, method=0)
+    image.save(body, name, quality=60)
     return body.getvalue()
 
 
@@ -86,7 +86,11 @@ def record(
 
 
 def pack(store: Store, records: Iterable[ImageRecord]) -> None:
-    """Write the thumbnails of stored images, as a run does."""
+    """Write the thumbnails of stored images, as a run does; odd ones as earlier versions did."""
     rows = [row for row in records if row.status is ImageStatus.STORED]
-    thumbnails = {row.image_sha256 or "": picture(row.seed or 0, (10, 10)) for row in rows}
+    thumbnails = {}
+    for row in rows:
+        number = row.seed or 0
+        name = "WEBP" if number % 2 else "JPEG"
+        thumbnails[row.image_sha256 or ""] = picture(number, (10, 10), name=name)
     write_pack(store, rows[0].prompt_set, thumbnails, day=DAY)

@@ -82,7 +82,7 @@ def test_rows_lead_to_images_and_details_hold_the_whole_record_and_a_thumbnail(
     assert row[1:9] == ["prompt-winter 7", "castle", 1, "castle 7", "7", "stored", "", row[8]]
     assert row[8:11] == ["images/winter/7.webp", 128, 72]
     assert details[0] == row[0]
-    assert details[1].startswith("UklGR")  # RIFF in base64
+    assert details[1].startswith("UklGR")  # RIFF in base64: a WebP, as earlier versions wrote
     fields = dict(zip(shown(store)["fields"], details[2:], strict=True))
     assert fields["model"] == "lucataco/flux-schnell-lora"
     assert fields["stored_at"] == "2026-11-01T12:00:04.000Z"

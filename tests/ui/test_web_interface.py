@@ -122,7 +122,7 @@ def test_the_graph_shows_a_group_for_every_prompt_set(studio: Studio, page: Page
 def test_a_partition_is_made_by_clicking_and_seen(studio: Studio, page: Page, made: Run) -> None:
     assert made.status == "SUCCESS"
     page.goto(f"{studio.url}/assets/harbour/images?view=partitions&partition=map")
-    picture = page.locator("img[src^='data:image/webp']").first
+    picture = page.locator("img[src^='data:image/']").first
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 10
     shown = page.locator("body")

@@ -168,7 +168,7 @@ async function detailsOf(item) {
 
 function byRow(lines) {
   return new Map(lines.map(([id, thumbnail, ...values]) => [id, {
-    thumbnail: thumbnail && `data:image/webp;base64,${thumbnail}`,
+    thumbnail: thumbnail && `data:image/${thumbnail.startsWith("/9j/") ? "jpeg" : "webp"};base64,${thumbnail}`,
     record: new Map(gallery.fields.map((field, place) => [field, values[place]])),
     sources: (values[gallery.fields.length] ?? []).map(source),
   }]));
