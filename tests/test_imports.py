@@ -201,6 +201,25 @@ def test_a_command_has_arrow_take_its_memory_where_everything_else_does() -> Non
     assert done.stdout.splitlines()[-1] == "system"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+@pytest.mark.parametrize("asked", [None, "2"])
+def test_numpy_starts_no_threads_in_a_command_unless_somebody_asks_for_them(
+    asked: str | None,
+) -> None:
+    code = (
+        "from flux_pipeline.cli import main; import atexit, os, sys; sys.argv = ['', '--version']"
+        "; count = lambda: __import__('numpy') and len(os.listdir('/proc/self/task'))"
+        "; atexit.register(lambda: print(count())); main()"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    env |= {"OPENBLAS_NUM_THREADS": asked} if asked else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
+    cores = len(os.sched_getaffinity(0))
+    assert int(done.stdout.splitlines()[-1]) == min(int(asked or 1), cores)
+
+
 def write_set(folder: Path) -> None:
     (folder / "configs").mkdir()
     (folder / "configs/boats.yaml").write_text(

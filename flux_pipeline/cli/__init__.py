@@ -120,6 +120,9 @@ def main() -> None:
     garbage_collector.hold()
     # Read when Arrow is imported. Its own allocator keeps memory for each thread: 40 MB of a run.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # Read when NumPy is imported. The threads that it starts for large matrices, of which there are
+    # none here, take 0.1 s of CPU until they sleep.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         sys.exit(cli.main(prog_name="flux-pipeline", standalone_mode=False))
     except click.Abort as abort:
