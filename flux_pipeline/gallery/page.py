@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -54,6 +55,8 @@ _TAG = 8
 _MOST_REASON = 300
 """Characters of a reason on a tile; the panel has all of it."""
 _MOST_THUMBNAIL = 65_536
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+"""Made once, because ``json.dumps`` makes one for each row."""
 _PICTURE_INPUT = re.compile("image|mask|reference|picture|photo")
 _MOST_SOURCES = 32
 """Pictures that an image is shown beside; a model takes at most 14."""
@@ -243,8 +246,7 @@ def _parts_of_all_pages() -> Mapping[str, str]:
 
 def to_json(value: Any) -> str:
     """JSON that is safe in a script, inside HTML too, and reads back as the same value."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.translate(_ESCAPES)
+    return _ENCODER.encode(value).translate(_ESCAPES)
 
 
 def data_file(kind: str, prompt_set: str, number: int, lines: Iterable[str]) -> bytes:
@@ -332,23 +334,29 @@ def detail_lines(
 
     The pictures that an image was made from follow the record, where there are any.
     """
+    shown = (_shown_values(name, rows.column(name)) for name in FIELDS)
+    images, pictures, inputs = (
+        rows.column(name).to_pylist() for name in ("image_sha256", "input_images", "input")
+    )
     lines = []
-    for row_id, row in zip(ids, dicts_of(rows.select(FIELDS)), strict=True):
-        thumbnail = _thumbnail_base64(thumbnails.get(row["image_sha256"] or "", b""))
-        values = [_field_value(name, row[name]) for name in FIELDS]
-        sources = _sources(row, store_uri)
+    for row_id, image, known, given, *values in zip(
+        ids, images, pictures, inputs, *shown, strict=True
+    ):
+        thumbnail = _thumbnail_base64(thumbnails.get(image or "", b""))
+        sources = _sources(known or "", given or "", store_uri)
         lines.append(to_json([row_id, thumbnail, *values, *([sources] if sources else [])]))
     return lines
 
 
-def _sources(row: Mapping[str, Any], store_uri: str) -> list[list[str]]:
+def _sources(recorded_pictures: str, recorded_input: str, store_uri: str) -> list[list[str]]:
     """Of each picture that went in: its input, its address, and its key in the same store."""
-    try:
-        known = json.loads(row["input_images"] or "[]")
-        found = [(str(each["name"]), str(each["uri"])) for each in known]
-    except (LookupError, TypeError, ValueError):
-        found = []  # written by another hand: the input still names them
-    found += _linked_pictures(row["input"] or "")
+    found = []
+    if recorded_pictures:
+        # Where they were written by another hand, the input still names them.
+        with suppress(LookupError, TypeError, ValueError):
+            known = json.loads(recorded_pictures)
+            found = [(str(each["name"]), str(each["uri"])) for each in known]
+    found += _linked_pictures(recorded_input)
     return [[name, uri, _key_of(uri, store_uri)] for name, uri in found[:_MOST_SOURCES]]
 
 
@@ -374,14 +382,12 @@ def _thumbnail_base64(thumbnail: bytes) -> str:
     return base64.b64encode(thumbnail).decode()
 
 
-def _field_value(name: str, value: Any) -> Any:
-    """A value as the panel shows it; numbers as text, because JavaScript rounds above 2^53."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if name == "dhash" and value is not None:
-        return f"{value:016x}"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value
+def _shown_values(name: str, column: Any) -> list[str | None]:
+    """A column as the panel shows it; numbers as text, because JavaScript rounds above 2^53."""
+    values = values_of(column)
+    if pa.types.is_string(column.type) or column.null_count == len(column):
+        return values
+    if pa.types.is_timestamp(column.type):
+        return [value and f"{value.isoformat(timespec='milliseconds')[:-6]}Z" for value in values]
+    form = "016x" if name == "dhash" else ".6g" if pa.types.is_floating(column.type) else ""
+    return [None if value is None else format(value, form) for value in values]
