@@ -89,6 +89,16 @@ def test_an_image_takes_one_task_of_the_event_loop(counted: Any) -> None:
 def test_a_process_that_makes_images_loads_no_library_that_it_does_not_need(counted: Any) -> None:
     loaded = set(counted["modules"]) & set(HEAVY)
     assert loaded <= {
-        *("aiohttp", "boto3", "httpx", "numpy", "PIL", "pyarrow", "pydantic", "sqlalchemy", "yaml"),
+        *(
+            "aiohttp",
+            "botocore",
+            "httpx",
+            "numpy",
+            "PIL",
+            "pyarrow",
+            "pydantic",
+            "sqlalchemy",
+            "yaml",
+        ),
         "rich",  # httpx imports it where it is installed
     }

@@ -5,7 +5,6 @@ from typing import Any
 
 import httpx
 import pytest
-from botocore.loaders import JSONFileLoader
 from botocore.utils import parse_timestamp
 from mypy_boto3_s3 import S3Client
 
@@ -15,6 +14,7 @@ from flux_pipeline.store import s3
 from flux_pipeline.store.base import Store
 from flux_pipeline.store.open import open_store
 from flux_pipeline.store.s3 import Bucket, S3Store, open_client, parse_moment
+from flux_pipeline.store.s3_descriptions import DescriptionFiles
 from tests.servers.s3_proxy import Reply, S3Proxy, s3_error
 from tests.store.conftest import Open
 from tests.store.contract import WEBP, StoreContract
@@ -268,7 +268,7 @@ def test_a_second_client_parses_no_description_again_and_looks_for_its_own_crede
     variables: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_client(1)
-    monkeypatch.setattr(JSONFileLoader, "load_file", None)
+    monkeypatch.setattr(DescriptionFiles, "load_file", None)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
 
     address = open_client(1).generate_presigned_url("list_buckets")
