@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -59,6 +59,7 @@ from sqlalchemy import (
     create_engine,
     insert,
     inspect,
+    make_url,
     text,
     update,
 )
@@ -104,7 +105,7 @@ class SqliteHistory(DagsterSqliteStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self.base_dir, self._inst_data = base_dir, inst_data
         self._run_storage: Any = _open_storage(
-            SqliteRunStorage, RunStorageSqlMetadata, _runs_directory(base_dir), "runs"
+            SqliteRuns, RunStorageSqlMetadata, _runs_directory(base_dir), "runs"
         )
         self._event_log_storage: Any = SqliteEvents(_event_logs_directory(base_dir))
         self._schedule_storage: Any = _open_storage(
@@ -391,6 +392,61 @@ class SqliteEvents(SqliteEventLogStorage):
         self._close()
 
 
+class SqliteRuns(SqliteRunStorage):
+    """The runs, over one connection for a thread at a time. For any number of threads.
+
+    Dagster's own makes an engine for each call, which composes each statement's text anew. That of
+    schedules does so too; it is left as it is, because Dagster does not say when it needs no more.
+    """
+
+    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._path = make_url(conn_string).database or ""
+        self._opening = Lock()
+        self._engine: Engine | None = None
+        self._opened_for: tuple[int, tuple[int, int] | None] = (0, None)
+        """Process and file."""
+        self._has_columns = False
+        super().__init__(conn_string, inst_data)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A transaction of its own."""
+        with self._find_engine().begin() as connection:
+            yield connection
+
+    def has_run_stats_index_cols(self) -> bool:
+        """Whether the table has columns of a later release; looked up until it has."""
+        self._has_columns = self._has_columns or super().has_run_stats_index_cols()
+        return self._has_columns
+
+    def dispose(self) -> None:
+        """Close the connection."""
+        super().dispose()
+        with self._opening:
+            self._forget_engine()
+
+    def _find_engine(self) -> Engine:
+        """The engine: another one after a fork, or where the file was moved away since."""
+        now = os.getpid(), _identify(self._path)
+        with self._opening:
+            if self._opened_for != now:
+                self._forget_engine()
+            if self._engine is None:
+                self._engine = create_engine(
+                    self._conn_string,
+                    connect_args={"timeout": _BUSY_SECONDS},
+                    pool_size=1,  # is kept; threads that call at the same time have more
+                    max_overflow=-1,
+                )
+                self._opened_for = now
+            return self._engine
+
+    def _forget_engine(self) -> None:
+        if self._engine is not None:  # a parent's connection must not be used, not even closed
+            self._engine.dispose(close=os.getpid() == self._opened_for[0])
+            self._engine = None
+
+
 class _Found(Enum):
     """What a file of Dagster's history was, before it was looked at."""
 
@@ -402,12 +458,12 @@ class _Found(Enum):
 
 
 def _open_storage(
-    storage: "type[SqliteRunStorage | SqliteScheduleStorage]",
+    storage: "type[SqliteRuns | SqliteScheduleStorage]",
     metadata: MetaData,
     folder: str,
     name: str,
 ) -> Any:
-    """Dagster's own storage in this file, whose tables are made where it is new."""
+    """The storage in this file, whose tables are made where it is new."""
     found = _prepare_file(folder, name, metadata)
     if found is _Found.OTHER:
         return storage.from_local(folder)

@@ -1,11 +1,14 @@
 """Dagster's history on real files, beside Dagster's own storage of the same."""
 
+import os
 import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
@@ -89,9 +92,9 @@ def tables(folder: Path, name: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-def open_files(folder: Path) -> set[str]:
-    """The event files below the folder that this process has open."""
-    runs = folder / "history" / "runs"
+def open_files(folder: Path, where: str = "history/runs") -> set[str]:
+    """The files below the folder that this process has open: those of events, without ``where``."""
+    runs = folder / where
     handles = list(Path("/proc/self/fd").iterdir())
     paths = {handle.readlink() for handle in handles if handle.is_symlink()}
     return {path.name for path in paths if path.parent == runs and path.suffix == ".db"}
@@ -118,6 +121,41 @@ def test_more_events_take_no_more_connections(tmp_path: Path, connections: list[
         materialize(instance, 20)
         assert len(connections) == before
         assert materialized(instance) == 22
+
+
+def test_more_questions_of_runs_take_no_more_connections(
+    tmp_path: Path, connections: list[object]
+) -> None:
+    with open_instance(tmp_path) as instance:
+        run = instance.add_run(dg.DagsterRun(job_name="make", run_id=str(uuid4())))
+        before = len(connections)
+        for number in range(10):
+            instance.add_run_tags(run.run_id, {"number": str(number)})
+            assert instance.get_runs()[0].tags["number"] == str(number)
+        assert len(connections) == before
+    assert open_files(tmp_path, "history") == set()
+    dagsters = DagsterSqliteStorage.from_local(str(tmp_path))
+    assert [each.tags["number"] for each in dagsters.run_storage.get_runs()] == ["9"]
+
+
+def test_runs_are_read_by_threads_at_once_and_by_a_forked_process(tmp_path: Path) -> None:
+    with open_instance(tmp_path) as instance:
+        instance.add_run(dg.DagsterRun(job_name="make", run_id=str(uuid4())))
+        meeting = Barrier(4)
+
+        def count_runs() -> int:
+            with instance.run_storage.connect():  # as many connections at the same time
+                meeting.wait(300)
+            return instance.get_runs_count()
+
+        with ThreadPoolExecutor(4) as threads:
+            found = [each.result() for each in [threads.submit(count_runs) for _ in range(4)]]
+        assert found == [1] * 4
+        process = os.fork()
+        if not process:
+            os._exit(instance.get_runs_count())
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 1
+        assert instance.get_runs_count() == 1
 
 
 def test_dagsters_own_storage_reads_and_writes_the_same_files_meanwhile(tmp_path: Path) -> None:
