@@ -58,6 +58,7 @@ _INSTALL = "install it (for Postgres flux-pipeline[postgres]), or correct dagste
 _STORAGES = frozenset({"storage", "run_storage", "event_log_storage", "schedule_storage"})
 """Keys of ``dagster.yaml`` that say where runs are kept."""
 _HISTORY = {"module": "flux_pipeline.defs.history", "class": "SqliteHistory"}
+_LOGS = {"module": "flux_pipeline.defs.compute_logs", "class": "LoggedLines"}
 _NEXT = "the next run resumes what was accepted"
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -97,10 +98,8 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
         # Dagster makes its tables when they are first used. Two processes that make them at once
         # leave a database that nothing can open any more.
         with _locked(folder), _without_warnings_of_retries():
-            base = _sqlite_base(folder)
-            overrides = {} if base is None else {"storage": _history_in(base)}
             instance = dg.DagsterInstance.from_ref(
-                InstanceRef.from_dir(str(folder), overrides=overrides)
+                InstanceRef.from_dir(str(folder), overrides=_overrides(folder))
             )
             instance.get_runs(limit=1)
             instance.all_instigator_state()
@@ -214,35 +213,58 @@ def _explain_sqlite(folder: Path, said: str) -> str:
     )
 
 
-def _history_in(base: Path) -> Mapping[str, Any]:
-    """The storage in this folder, as ``dagster.yaml`` would name it: ours, or else Dagster's own.
+def _overrides(folder: Path) -> dict[str, Any]:
+    """What this process has otherwise than ``dagster.yaml`` says, or where that says nothing."""
+    overrides: dict[str, Any] = {}
+    if (base := _sqlite_base(folder)) is not None:
+        overrides["storage"] = _history_in(base)
+    settings = _read_settings(folder)
+    if settings is not None and "compute_logs" not in settings and _can_import(_LOGS["module"]):
+        default = InstanceRef.config_defaults(str(folder))["compute_logs"]
+        if default is not None:
+            overrides["compute_logs"] = {**_LOGS, "config": default.config_dict}
+    return overrides
 
-    Ours needs more of Dagster than its public names, which a newer release may have elsewhere.
-    """
-    try:
-        import_module(_HISTORY["module"])
-    except ImportError:
+
+def _history_in(base: Path) -> Mapping[str, Any]:
+    """The storage in this folder, as ``dagster.yaml`` would name it; else Dagster's own."""
+    if not _can_import(_HISTORY["module"]):
         return {"sqlite": {"base_dir": str(base)}}
     return {"custom": {**_HISTORY, "config": {"base_dir": str(base)}}}
 
 
+def _can_import(module: str) -> bool:
+    """Whether it can be: it needs more of Dagster than public names, which may have moved."""
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
 def _sqlite_base(folder: Path) -> Path | None:
     """The folder of Dagster's SQLite files; None where ``dagster.yaml`` names another storage."""
-    try:
-        config = yaml.safe_load((folder / "dagster.yaml").read_text("utf-8"))
-    except FileNotFoundError:
-        return folder
-    except (OSError, ValueError, yaml.YAMLError):
+    config = _read_settings(folder)
+    if config is None:
         return None
-    if config is not None and not isinstance(config, dict):
-        return None
-    match (config or {}).get("storage"):
+    match config.get("storage"):
         case {"sqlite": {"base_dir": str(base)}}:
             return Path(base)
         case {"custom": dict(custom)} if custom.items() >= _HISTORY.items():
             base = (custom.get("config") or {}).get("base_dir", folder)
             return Path(base) if isinstance(base, str | Path) else None
-    return folder if _STORAGES.isdisjoint(config or {}) else None
+    return folder if _STORAGES.isdisjoint(config) else None
+
+
+def _read_settings(folder: Path) -> Mapping[str, Any] | None:
+    """What ``dagster.yaml`` says, nothing where it is missing; None where it can't be read."""
+    try:
+        config = yaml.safe_load((folder / "dagster.yaml").read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return config if isinstance(config, dict) else {} if config is None else None
 
 
 def launch_set(
