@@ -31,12 +31,13 @@ from flux_pipeline.cli.workspace import (
     ui_command,
 )
 from flux_pipeline.errors import ConfigError, StoreError
-from flux_pipeline.garbage_collector import loading
+from flux_pipeline.garbage_collector import fewer_collections, loading
 from flux_pipeline.produce.brake import limiting
 from flux_pipeline.produce.budgets import Limits, check_prices
 from flux_pipeline.produce.report import Tally, observing
 from flux_pipeline.prompts import PromptSet, group_by_chain, in_order
 from flux_pipeline.settings import Settings, find_missing_key, is_emulated
+from flux_pipeline.store.open import open_store, sharing_stores
 from flux_pipeline.text import count_noun, printable, show_usd, usd_heading
 
 if TYPE_CHECKING:  # Dagster takes 2 s to import: a mistake is reported before that
@@ -87,6 +88,7 @@ def run(
     make(settings, chosen, asked, as_json=as_json, limit=limit)
 
 
+@sharing_stores()
 def make(
     settings: Settings,
     chosen: Sequence[PromptSet],
@@ -242,7 +244,7 @@ def _launch(
             failures[name] = run
             notify_launched(instance, run, sender)
 
-    with opened as instance, observing(watch, watch.follow):
+    with opened as instance, observing(watch, watch.follow), fewer_collections():
         unchanged = find_unchanged(settings, chosen, asked, watch.expected)
         if unchanged and definitions.get_repository_def().has_job(CONFIRM_UNCHANGED):
             runs = launch_together(instance, definitions, unchanged, location=location)
@@ -262,7 +264,6 @@ def _launch(
 
 def _shared_assets_are_current(settings: Settings, instance: "DagsterInstance") -> bool:
     from flux_pipeline.defs.shared_assets import are_current
-    from flux_pipeline.store.open import open_store
 
     try:
         return are_current(instance, open_store(settings.store, settings.store_options))
@@ -284,7 +285,6 @@ def _say_failures(failures: "Mapping[str, Launched]", *, reasons_shown: bool) ->
 
 def _places(settings: Settings, chosen: Sequence[PromptSet]) -> Mapping[str, str]:
     from flux_pipeline.gallery.manifest import OVERVIEW, gallery_key
-    from flux_pipeline.store.open import open_store
 
     uri = open_store(settings.store, settings.store_options).uri
     places = {"pictures": f"{uri}/images"}

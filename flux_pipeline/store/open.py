@@ -1,5 +1,8 @@
 """Opens the store, or the publishing target, of a URI: ``file:PATH`` or ``s3://bucket/prefix``."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,10 @@ from flux_pipeline.store.base import Store
 from flux_pipeline.store.local import FolderStore
 from flux_pipeline.store.target import FolderTarget, Target, TargetOptions
 from flux_pipeline.store_options import NO_OPTIONS, StoreOptions
+
+_Shared = dict[tuple[str, StoreOptions, int], Store]
+_shared: ContextVar[_Shared | None] = ContextVar("_shared", default=None)
+"""The stores that are open in a block of ``sharing_stores``."""
 
 
 def open_store(
@@ -24,6 +31,30 @@ def open_store(
     (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, …) and never part of the address.
     ``options`` say what the bucket demands. Raises StoreError for any other address.
     """
+    shared = _shared.get()
+    if shared is None:
+        return _open_store(uri, options, concurrency)
+    key = uri, options, concurrency
+    if key not in shared:
+        shared[key] = _open_store(uri, options, concurrency)
+    return shared[key]
+
+
+@contextmanager
+def sharing_stores() -> Iterator[None]:
+    """Within the block, ``open_store`` gives the store of one address and options again.
+
+    Each client of a bucket takes 10 ms and connections of its own. For one command: what the AWS
+    variables say is read when the store is opened first.
+    """
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _open_store(uri: str, options: StoreOptions, concurrency: int) -> Store:
     if mistake := find_store_mistake(uri):
         may_hold_a_secret = "@" in uri or "?" in uri
         raise StoreError(f"store: {mistake}" if may_hold_a_secret else f"store {uri!r}: {mistake}")

@@ -70,6 +70,46 @@ def test_a_run_prints_one_json_object_with_counts_and_a_second_one_creates_nothi
     assert events <= MOST_EVENTS
 
 
+def test_a_run_opens_its_store_once_and_looks_seldom_for_garbage_to_its_end(folder: Path) -> None:
+    code = """
+import gc
+from flux_pipeline.cli import cli
+from flux_pipeline.defs import launch
+from flux_pipeline.store.local import FolderStore
+
+opened, thresholds, before = [], [], gc.get_threshold()
+open_folder, launch_job = FolderStore.__init__, launch.launch_job
+
+def open_and_note(store, root, *others):
+    opened.append(root)
+    open_folder(store, root, *others)
+
+def launch_and_note(*given, **options):
+    thresholds.append(gc.get_threshold()[0])
+    return launch_job(*given, **options)
+
+FolderStore.__init__, launch.launch_job = open_and_note, launch_and_note
+try:
+    cli.main(["run"], "flux-pipeline")
+finally:
+    print()
+    print(len(opened), len(thresholds), min(thresholds), gc.get_threshold() == before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "FLUX_PROVIDER": "emulator"},
+    )
+    stores, runs, threshold, is_restored = done.stdout.splitlines()[-1].split()
+    assert stores == "1"
+    assert runs == "3"  # of two sets, and of what they share
+    assert int(threshold) > 10_000  # new objects; Python's own is 700
+    assert is_restored == "True"
+
+
 def test_the_embedded_emulator_keeps_its_own_ledger_over_runs(
     command: Command, folder: Path
 ) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from flux_pipeline.errors import StoreError
 from flux_pipeline.store.local import FolderStore
-from flux_pipeline.store.open import open_store
+from flux_pipeline.store.open import open_store, sharing_stores
 from flux_pipeline.store.s3 import S3Store
+from flux_pipeline.store_options import StoreOptions
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,21 @@ def test_an_address_that_may_hold_a_secret_is_not_repeated(address: str) -> None
     with pytest.raises(StoreError, match="s3://bucket/prefix") as caught:
         open_store(address)
     assert "secret" not in str(caught.value)
+
+
+def test_one_store_is_shared_within_a_block_and_by_nothing_else(tmp_path: Path) -> None:
+    address, only = f"file:{tmp_path}", StoreOptions(writers="one")
+    with sharing_stores():
+        first = open_store(address)
+        assert open_store(address) is first
+        assert open_store(address, StoreOptions()) is first
+        assert open_store(address, only) is not first
+        assert open_store(f"{address}/other").uri == f"{first.uri}/other"
+        with pytest.raises(StoreError):
+            open_store("nowhere")
+    assert open_store(address) is not first
+    with sharing_stores():
+        assert open_store(address) is not first
 
 
 def test_a_folder_costs_neither_boto3_nor_arrow() -> None:
