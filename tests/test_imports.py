@@ -159,7 +159,7 @@ try:
     cli.main(["run"], "flux-pipeline")
 finally:
     print()
-    print(*set({(*HEAVY, "uvicorn")!r}) & set(sys.modules))
+    print(*set({(*HEAVY, "uvicorn", "numpy.ma", "rich._emoji_codes")!r}) & set(sys.modules))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -33,7 +33,7 @@ from flux_pipeline.lineage.arrays import dicts_of, numbers_of, scalar_of, values
 from flux_pipeline.lineage.asked import Asked
 from flux_pipeline.lineage.record import EMULATED, TIMES
 from flux_pipeline.lineage.schema import SCHEMA
-from flux_pipeline.lineage.table import last_times
+from flux_pipeline.lineage.table import last_times, sorted_distinct
 from flux_pipeline.store.base import is_key
 
 SCRIPT = "text/javascript; charset=utf-8"
@@ -187,7 +187,7 @@ class _Totals:
         times = numbers_of(times.fill_null(scalar_of(0, pa.int64())), np.int64)
         pages = numbers_of(rows.column("page"), np.int32)
         of_rows = chapter_of(pages)
-        for number in np.unique(of_rows).tolist():
+        for number in sorted_distinct(of_rows).tolist():
             chapter, is_its = self.chapters[number], of_rows == number
             chapter.rows += int(is_its.sum())
             chapter.newest = max(chapter.newest, int(times[is_its].max()))

@@ -17,8 +17,10 @@ def test_a_long_name_is_printed_whole_where_there_is_no_terminal(
     assert "a_prompt_set_with_a_very_long_name_indeed" in lines[1]
 
 
-def test_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_and_names_between_colons_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     table = Table("prompt", box=None)
-    table.add_row("[bold] castle")
+    table.add_row("[bold] castle :castle:")
     print_table(table)
-    assert "[bold] castle" in capsys.readouterr().out
+    assert "[bold] castle :castle:" in capsys.readouterr().out
