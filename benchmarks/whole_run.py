@@ -13,6 +13,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.compiled import compile_package
 from benchmarks.overhead import contestant
 from benchmarks.results import save
 from benchmarks.servers import emulator, store
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     count = options.images
+    compile_package()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         where = stack.enter_context(store(folder))
