@@ -76,12 +76,12 @@ def build_shared(
     """
     names = [prompt_set.name for prompt_set in prompt_sets]
     automation = build_automation(prompt_sets)
-    assets = build_shared_assets(names)
+    shared = build_shared_assets(names)
     shared_job, hourly = build_shared_assets_job()
     rescue_job, every_ten_minutes = build_rescue_job()
     sender = alert_sender or AlertSender()
     schedules = [each for each in map(build_schedule, prompt_sets) if each]
-    keys = {key for each in assets for key in each.keys}
+    keys = set(shared.keys)
     keys |= {key for each in prompt_sets for key in asset_keys(each)}
     jobs = {shared_job.name, rescue_job.name, CONFIRM_UNCHANGED}
     jobs |= {job for name in names for job in (SetKeys(name).job, SetKeys(name).chain_job)}
@@ -94,7 +94,7 @@ def build_shared(
     )
     producer = {} if image_producer is None else {IMAGE_PRODUCER: image_producer}
     return dg.Definitions(
-        assets=assets,
+        assets=[shared],
         resources={**producer, ALERT_SENDER: sender},
         jobs=[
             shared_job,

@@ -6,7 +6,7 @@ holds a digest of what it was made of, by which ``are_current`` knows that nothi
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,35 @@ _COLUMN_LINEAGE = dg.TableColumnLineage(
 )
 
 
-def build_shared_assets(prompt_sets: Sequence[str]) -> Sequence[dg.AssetsDefinition]:
-    """Build ``lineage``, ``spend`` and ``gallery`` over the prompt sets of these names."""
-    return [_build_lineage(prompt_sets), _build_spend(), _build_gallery(prompt_sets)]
+def build_shared_assets(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
+    """Build ``lineage``, ``spend`` and ``gallery`` over the prompt sets of these names.
+
+    One step makes those of them that are asked for: what Dagster does for a step costs as much as
+    an asset. One that fails does not keep the others from being made, but for what is made of it.
+    """
+
+    @dg.multi_asset(
+        name="shared_assets",
+        specs=[_lineage_spec(prompt_sets), _spend_spec(), _gallery_spec(prompt_sets)],
+        can_subset=True,
+    )
+    def make(context: dg.AssetExecutionContext, image_producer: ImageProducer) -> Any:
+        with reported_errors():
+            store = image_producer.open_pages()
+            made_of = _digest_sources(store)
+        failures: dict[dg.AssetKey, Exception] = {}
+        for key, make_one in _MAKERS.items():
+            if key not in context.selected_asset_keys or (key == SPEND and LINEAGE in failures):
+                continue
+            metadata: dict[str, Any] = {MADE_OF: made_of}
+            with _Noted(failures, key), reported_errors():
+                metadata |= make_one(store)
+            if key not in failures:
+                yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+        if failures:
+            raise _join(failures)
+
+    return make
 
 
 def are_current(instance: dg.DagsterInstance, store: Store) -> bool:
@@ -81,41 +107,24 @@ def _digest_sources(store: Store) -> str:
     return digest.hexdigest()
 
 
-def _build_lineage(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=LINEAGE,
+def _lineage_spec(prompt_sets: Sequence[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        LINEAGE,
         deps=[SetKeys(name).images for name in prompt_sets],
+        description="One row for every image that was ever asked for, the current ones, in one"
+        " file.\n\nDerived from the parts that runs write, and made again from them at any time.",
         group_name=_GROUP,
         kinds={"parquet"},
         metadata={"dagster/column_schema": _described(LINEAGE_COLUMNS)},
     )
-    def lineage(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
-        """One row for every image that was ever asked for, the current ones, in one file.
-
-        Derived from the parts that runs write, and made again from them at any time.
-        """
-        from flux_pipeline.lineage.table import compact
-
-        with reported_errors():
-            store = image_producer.open_pages()
-            made_of = _digest_sources(store)
-            done = compact(store)
-        return dg.MaterializeResult(
-            metadata={
-                MADE_OF: made_of,
-                "dagster/uri": done.uri,
-                "dagster/row_count": done.rows,
-                "flux/read_parts": done.parts_read,
-            }
-        )
-
-    return lineage
 
 
-def _build_spend() -> dg.AssetsDefinition:
-    @dg.asset(
-        key=SPEND,
+def _spend_spec() -> dg.AssetSpec:
+    return dg.AssetSpec(
+        SPEND,
         deps=[LINEAGE],
+        description="Predictions, images, cost (USD, by estimate) and time by day, prompt set and"
+        " model.\n\nA plot and tables as one page, and a CSV of the same rows.",
         group_name=_GROUP,
         kinds={"html", "csv"},
         metadata={
@@ -123,69 +132,105 @@ def _build_spend() -> dg.AssetsDefinition:
             "dagster/column_lineage": _COLUMN_LINEAGE,
         },
     )
-    def spend(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
-        """Predictions, images, cost (USD, by estimate) and time by day, prompt set and model.
-
-        A plot and tables as one page, and a CSV of the same rows.
-        """
-        from flux_pipeline.lineage.query import is_emulated, open_snapshot
-        from flux_pipeline.lineage.spend import group_spending, spending
-        from flux_pipeline.lineage.spend_report import PAGE_KEY, write_spending
-
-        with reported_errors():
-            store = image_producer.open_pages()
-            made_of = _digest_sources(store)
-            snapshot = open_snapshot(store)
-            table, emulated = spending(snapshot), is_emulated(snapshot)
-            stored = write_spending(store, table, now=datetime.now(UTC), emulated=emulated)
-        return dg.MaterializeResult(
-            metadata={
-                MADE_OF: made_of,
-                "dagster/uri": stored.uri,
-                "dagster/row_count": len(table),
-                "dagster/column_lineage": _COLUMN_LINEAGE,
-                "flux/page_uri": f"{store.uri}/{PAGE_KEY}",
-                **({"flux/provider": EMULATED} if emulated else {}),
-                **_sums(table),
-                **_plot(table),
-                "flux/by_day": dg.MetadataValue.md(
-                    _markdown(table.slice(max(len(table) - _MOST_ROWS, 0)))
-                ),
-                "flux/by_prompt_set": dg.MetadataValue.md(_markdown(group_spending(table, "set"))),
-            }
-        )
-
-    return spend
 
 
-def _build_gallery(prompt_sets: Sequence[str]) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=GALLERY,
+def _gallery_spec(prompt_sets: Sequence[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        GALLERY,
         deps=[SetKeys(name).gallery for name in prompt_sets],
+        description="Every image of every prompt set on one page, from the pages of their own"
+        " galleries.",
         group_name=_GROUP,
         kinds={"html"},
     )
-    def gallery(image_producer: ImageProducer) -> dg.MaterializeResult[Any]:
-        """Every image of every prompt set on one page, from the pages of their own galleries."""
-        from flux_pipeline.gallery.build import build_overview
 
-        with reported_errors():
-            store = image_producer.open_pages()
-            made_of = _digest_sources(store)
-            built = build_overview(store, now=datetime.now(UTC))
-        return dg.MaterializeResult(
-            metadata={
-                MADE_OF: made_of,
-                "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
-                "dagster/uri": built.uri,
-                "dagster/row_count": built.stored,
-                "dagster/size_bytes": built.size,
-                "flux/missing_images": built.missing,
-                "flux/prompt_sets": built.sets,
-            }
-        )
 
-    return gallery
+def _make_lineage(store: Store) -> Mapping[str, Any]:
+    from flux_pipeline.lineage.table import compact
+
+    done = compact(store)
+    return {
+        "dagster/uri": done.uri,
+        "dagster/row_count": done.rows,
+        "flux/read_parts": done.parts_read,
+    }
+
+
+def _make_spend(store: Store) -> Mapping[str, Any]:
+    from flux_pipeline.lineage.query import is_emulated, open_snapshot
+    from flux_pipeline.lineage.spend import group_spending, spending
+    from flux_pipeline.lineage.spend_report import PAGE_KEY, write_spending
+
+    snapshot = open_snapshot(store)
+    table, emulated = spending(snapshot), is_emulated(snapshot)
+    stored = write_spending(store, table, now=datetime.now(UTC), emulated=emulated)
+    return {
+        "dagster/uri": stored.uri,
+        "dagster/row_count": len(table),
+        "dagster/column_lineage": _COLUMN_LINEAGE,
+        "flux/page_uri": f"{store.uri}/{PAGE_KEY}",
+        **({"flux/provider": EMULATED} if emulated else {}),
+        **_sums(table),
+        **_plot(table),
+        "flux/by_day": dg.MetadataValue.md(_markdown(table.slice(max(len(table) - _MOST_ROWS, 0)))),
+        "flux/by_prompt_set": dg.MetadataValue.md(_markdown(group_spending(table, "set"))),
+    }
+
+
+def _make_gallery(store: Store) -> Mapping[str, Any]:
+    from flux_pipeline.gallery.build import build_overview
+
+    built = build_overview(store, now=datetime.now(UTC))
+    return {
+        "flux/page_uri": built.uri,  # the UI's overview leaves dagster/uri out
+        "dagster/uri": built.uri,
+        "dagster/row_count": built.stored,
+        "dagster/size_bytes": built.size,
+        "flux/missing_images": built.missing,
+        "flux/prompt_sets": built.sets,
+    }
+
+
+_MAKERS: Mapping[dg.AssetKey, Callable[[Store], Mapping[str, Any]]] = {
+    LINEAGE: _make_lineage,
+    SPEND: _make_spend,
+    GALLERY: _make_gallery,
+}
+"""In the order in which they are made."""
+
+
+class _Noted:
+    """A block whose error is noted, whatever it is, so that what comes after it is made.
+
+    An interrupt, which is no ``Exception``, comes through.
+    """
+
+    def __init__(self, failures: dict[dg.AssetKey, Exception], key: dg.AssetKey) -> None:
+        self._failures, self._key = failures, key
+
+    def __enter__(self) -> None:
+        """Nothing is opened."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Note the error."""
+        if not isinstance(error, Exception):
+            return False
+        self._failures[self._key] = error
+        return True
+
+
+def _join(failures: Mapping[dg.AssetKey, Exception]) -> Exception:
+    """The only one as it is; several as one failure, each with its asset's name."""
+    first, *others = failures.values()
+    if not others:
+        return first
+    reasons = [
+        f"{key.to_user_string()}: {(error.description if isinstance(error, dg.Failure) else error)}"
+        for key, error in failures.items()
+    ]
+    joined = dg.Failure(description="\n".join(reasons), allow_retries=False)
+    joined.__cause__ = ExceptionGroup("several assets failed", [first, *others])
+    return joined
 
 
 def _sums(table: "pa.Table") -> dict[str, int | float]:

@@ -2,16 +2,24 @@
 
 import base64
 import csv
+import re
+from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
 from flux_pipeline.defs.automation import REFRESH_SHARED_ASSETS
+from flux_pipeline.defs.run_summary import explain_failure
 from flux_pipeline.defs.shared_assets import are_current
 from flux_pipeline.emulator.faults import FaultPlan
 from flux_pipeline.lineage.spend import SPEND_SCHEMA
+from flux_pipeline.prompts import PromptSet
 from tests.defs.asset_runner import QUIET, AssetRunner, checks
+
+ALL = ["lineage", "spend", "gallery"]
 
 
 def refresh_shared_assets(runner: AssetRunner, *sets: str) -> dict[str, dg.AssetMaterialization]:
@@ -26,6 +34,87 @@ def refresh_shared_assets(runner: AssetRunner, *sets: str) -> dict[str, dg.Asset
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
+
+
+def refresh_some(
+    runner: AssetRunner, prompt_set: PromptSet, *names: str
+) -> tuple[list[str], str, int]:
+    """The assets that are made of those asked for, why the run failed, and its steps."""
+    result = (
+        runner.definitions(prompt_set)
+        .resolve_job_def(REFRESH_SHARED_ASSETS)
+        .execute_in_process(
+            instance=runner.instance,
+            run_config=QUIET,
+            asset_selection=[dg.AssetKey(name) for name in names],
+            raise_on_error=False,
+        )
+    )
+    made = [str(event.asset_key) for event in result.get_asset_materialization_events()]
+    failures = result.filter_events(lambda event: event.is_step_failure)
+    reasons = [explain_failure([event])[0] for event in failures]
+    steps = result.filter_events(lambda event: event.event_type is dg.DagsterEventType.STEP_START)
+    return [name for name in names if str(dg.AssetKey(name)) in made], "".join(reasons), len(steps)
+
+
+def block(path: Path) -> None:
+    """Put a folder where a file is written."""
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+
+
+def test_one_step_makes_those_that_are_asked_for(runner: AssetRunner) -> None:
+    prompt_set = runner.write("prompts: {castle: a castle}")
+    runner.run(prompt_set)
+    assert refresh_some(runner, prompt_set, "spend") == (["spend"], "", 1)
+    assert refresh_some(runner, prompt_set, "gallery", "lineage") == (["gallery", "lineage"], "", 1)
+    assert refresh_some(runner, prompt_set, *ALL) == (ALL, "", 1)
+
+
+def test_one_that_fails_keeps_back_only_what_is_made_of_it(runner: AssetRunner) -> None:
+    prompt_set = runner.write("prompts: {castle: a castle}")
+    runner.run(prompt_set)
+    store = runner.folder / "store"
+    block(store / "lineage/current.parquet")
+    made, reason, _ = refresh_some(runner, prompt_set, *ALL)
+    assert made == ["gallery"]
+    assert "current.parquet" in reason
+
+    block(store / "galleries/index.html")
+    made, reason, _ = refresh_some(runner, prompt_set, *ALL)
+    assert made == []
+    assert re.search("^lineage: .*current.parquet", reason, re.MULTILINE)
+    assert re.search("^gallery: .*index.html", reason, re.MULTILINE)
+
+    (store / "lineage/current.parquet").rmdir()
+    assert refresh_some(runner, prompt_set, *ALL)[0] == ["lineage", "spend"]
+
+
+def test_an_error_that_nobody_expects_keeps_back_no_more(
+    runner: AssetRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt_set = runner.write("prompts: {castle: a castle}")
+    runner.run(prompt_set)
+    monkeypatch.setattr("flux_pipeline.lineage.table.compact", None)
+    made, reason, _ = refresh_some(runner, prompt_set, *ALL)
+    assert made == ["gallery"]
+    assert "Error occurred while executing" in reason
+
+
+def test_spend_is_fresh_until_lineage_is_made_again(runner: AssetRunner) -> None:
+    prompt_set = runner.write("prompts: {castle: a castle}")
+    runner.run(prompt_set)
+
+    def statuses() -> list[str]:
+        graph = runner.definitions(prompt_set).resolve_asset_graph()
+        loading = LoadingContextForTest(runner.instance)
+        resolver = CachingStaleStatusResolver(runner.instance, graph, loading)
+        return [resolver.get_status(dg.AssetKey(name)).value for name in ALL]
+
+    refresh_some(runner, prompt_set, *ALL)
+    assert statuses() == ["FRESH", "FRESH", "FRESH"]
+    refresh_some(runner, prompt_set, "lineage")
+    assert statuses() == ["FRESH", "STALE", "FRESH"]
 
 
 def test_lineage_holds_every_image_once(runner: AssetRunner) -> None:
