@@ -61,7 +61,7 @@ EXPECTED: dict[str, set[str]] = {
     "flux_pipeline.cli.rescue": _TABLE | _PROVIDER,
     "flux_pipeline.cli.publish": {"pydantic", "rich", "yaml"},
     "flux_pipeline.cli.unpublish": {"pydantic", "rich", "yaml"},
-    "flux_pipeline.store.s3": {"botocore"},
+    "flux_pipeline.store.s3": {"boto3", "botocore"},
     "flux_pipeline.publish.publisher": _TABLE | {"PIL", "sqlalchemy"},
     "flux_pipeline.cli.held": _TABLE | _PROVIDER,
     "flux_pipeline.cli.trace": set(),

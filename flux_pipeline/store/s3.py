@@ -1,12 +1,11 @@
 """A store in a bucket of S3, or of a server that speaks its protocol.
 
-The only module that makes clients of botocore (0.1 s of CPU), itself imported only when a bucket is
-opened. boto3, which is built on botocore and reads the same variables and files, would take a third
-more. It asks for no more than most servers can do: PUT, HEAD, GET and a listing; what a bucket's
-policy demands besides is added to every PUT (``StoreOptions``). The SHA-256 of the bytes is sent
-twice: as a header that the server checks, and as metadata of our own, because not every server
-gives the header back. Not every server checks it either, so the reply to a PUT is compared with the
-bytes (``ConfirmedPuts``).
+The only module that imports boto3 (0.2 s of CPU), itself imported only when a bucket is opened. It
+asks for no more than most servers can do: PUT, HEAD, GET and a listing; what a bucket's policy
+demands besides is added to every PUT (``StoreOptions``). The SHA-256 of the bytes is sent twice: as
+a header that the server checks, and as metadata of our own, because not every server gives the
+header back. Not every server checks it either, so the reply to a PUT is compared with the bytes
+(``ConfirmedPuts``).
 """
 
 import base64
@@ -26,6 +25,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode
 
+import boto3
 import botocore.session
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
@@ -703,7 +703,7 @@ def open_client(concurrency: int, addressing: str = "auto") -> "S3Client":
         user_agent="flux-pipeline",
     )
     try:
-        client: Any = _new_session().create_client("s3", config=config)
+        client = _new_session().client("s3", config=config)
     except ValueError:
         raise StoreError(
             "s3: AWS_ENDPOINT_URL is no http(s) address; correct or unset it"
@@ -713,16 +713,19 @@ def open_client(concurrency: int, addressing: str = "auto") -> "S3Client":
     if mistake := find_user_mistake(client.meta.endpoint_url):
         raise StoreError(f"s3: AWS_ENDPOINT_URL {mistake}")
     client.meta.events.register("before-call.s3.HeadBucket", _look_up_region_once)
-    found: S3Client = client
-    return found
+    return client
 
 
-def _new_session() -> botocore.session.Session:
+def _new_session() -> boto3.session.Session:
     """A session that looks for credentials anew, and shares what was read about S3."""
-    session = botocore.session.get_session()
-    session.register_component("data_loader", service_descriptions(os.environ.get("AWS_DATA_PATH")))
-    parsers = session.get_component("response_parser_factory")
+    descriptions = service_descriptions(os.environ.get("AWS_DATA_PATH"))
+    core = botocore.session.get_session()
+    core.register_component("data_loader", descriptions)
+    parsers = core.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=parse_moment)
+    places = list(descriptions.search_paths)
+    session = boto3.session.Session(botocore_session=core)
+    descriptions.search_paths[:] = places  # boto3 adds its own each time, which are not used here
     return session
 
 

@@ -91,6 +91,7 @@ def test_a_process_that_makes_images_loads_no_library_that_it_does_not_need(coun
     assert loaded <= {
         *(
             "aiohttp",
+            "boto3",
             "botocore",
             "httpx",
             "numpy",
