@@ -1,8 +1,11 @@
 """The one full decode: every mode, missing rows, thumbnails."""
 
 import io
+import subprocess
+import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,6 +297,20 @@ def test_line_of_one_pixel_is_not_missed(row: int) -> None:
     image.paste("white", (0, 256 + row, 640, 257 + row))
     body = encode(image, "WEBP", lossless=True)
     assert not inspect_image(body, image_format="webp", width=640, height=512).blank
+
+
+def test_decoding_a_webp_imports_no_other_rare_format(tmp_path: Path) -> None:
+    path = tmp_path / "one.webp"
+    path.write_bytes(encode(picture(300, 260), "WEBP"))
+    code = (
+        "import sys; from flux_pipeline.images.inspection import inspect_image as look"
+        "; look(open(sys.argv[1], 'rb').read(), image_format='', width=0, height=0)"
+        "; print(*(name for name in sys.modules if 'TiffImage' in name or 'Avif' in name))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
 
 
 def test_webp_with_transparency_is_decoded_as_pillow_does() -> None:
