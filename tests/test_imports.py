@@ -8,6 +8,7 @@ imported in one process, and each in its own where that process differs, to say 
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,13 +97,9 @@ def test_importing_it_loads_no_more_than_it_did(modules: list[str]) -> None:
 
 
 def test_a_code_location_loads_nothing_that_only_a_run_needs() -> None:
-    unneeded = ("anyio", "flux_pipeline.outcomes", "flux_pipeline.produce.brake", "http.client")
-    code = (
-        "import sys, flux_pipeline.definitions"
-        f"; print(*(name for name in {unneeded!r} if name in sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    unneeded = {"anyio", "flux_pipeline.outcomes", "flux_pipeline.produce.brake", "http.client"}
+    (definitions,) = (modules for modules in alike() if "flux_pipeline.definitions" in modules)
+    assert modules_after(*definitions) & unneeded == set()
 
 
 CALLS: dict[str, set[str]] = {
@@ -230,7 +227,12 @@ def write_set(folder: Path) -> None:
 
 
 def loaded_by(*modules: str) -> set[str]:
-    names = ", ".join(modules)
-    code = f"import sys, {names}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    return modules_after(*modules) & set(HEAVY)
+
+
+@cache
+def modules_after(*modules: str) -> frozenset[str]:
+    """What a new process has loaded once it has imported these; tests may look at one process."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return frozenset(done.stdout.split())
