@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import fork_server
+from tests.servers.memory_folder import folder_in_memory
 
 if TYPE_CHECKING:
     from tests.servers.pgbouncer import PgBouncer
@@ -41,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """A shell has what it starts by ``&`` ignore SIGINT, which every process of a test inherits."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    memory = folder_in_memory()
+    if memory is not None:  # which pytest reads when the first test asks for a folder
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     place = getattr(config, "workerinput", {}).get("fork_server")
     if place:
         fork_server.take_processes_from(place)

