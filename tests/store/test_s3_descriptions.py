@@ -2,12 +2,12 @@
 
 import json
 import os
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore import exceptions as botocore_errors
-from botocore.loaders import JSONFileLoader, Loader
 
 from flux_pipeline.store.s3_descriptions import (
     DescriptionFiles,
@@ -23,9 +23,19 @@ def fresh() -> ServiceDescriptions:
     return ServiceDescriptions(file_loader=DescriptionFiles())
 
 
+def botocores_own() -> Any:
+    """The loader of a fresh copy of its module: ``tests.servers.s3`` changes that of clients."""
+    spec = find_spec("botocore.loaders")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Loader(file_loader=module.JSONFileLoader())
+
+
 @pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1"])
 def test_they_are_what_botocores_own_loader_reads(kind: str) -> None:
-    botocores = Loader(file_loader=JSONFileLoader())
+    botocores = botocores_own()
     assert fresh().load_service_model("s3", kind) == botocores.load_service_model("s3", kind)
     assert fresh().load_data("endpoints") == botocores.load_data("endpoints")
 
