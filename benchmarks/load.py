@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.compiled import compile_package
 from benchmarks.plain_assets import CRON
 from benchmarks.results import save
 
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args(arguments)
+    compile_package()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         cpu = measure_all(Path(name), options.sets, options.prompts, options.rounds)
     for what, seconds in cpu.items():
