@@ -58,10 +58,10 @@ _FILLING = {("png", 0), ("jpg", 128)}
 _FILLED_FORMATS = frozenset(image_format for image_format, _ in _FILLING)
 _JUMBF = b"jumb"
 """Stands in every C2PA manifest, so that only files with one load the library."""
-_SAMPLED_ROWS = ((0, 0), (3, 0), (4, 1), (7, 1))
-"""Row of eight, and the first column of each second one, that are averaged of a large webp: one
-pixel of four. Even and odd rows and columns are met equally often, so that the grey of stripes and
-patterns of single pixels is that of the whole picture."""
+_SAMPLED_ROWS = ((1, 0), (2, 1), (5, 1), (6, 0))
+"""Row of eight, and the first of its groups of four pixels, of which each second is averaged: one
+pixel of four of a large webp. Even and odd rows and columns are met equally often, so that the grey
+of stripes and patterns of single pixels is that of the whole picture."""
 _SAMPLED_SIDE = 4 * _SMALL_SIDE
 """px of the shorter side, from which on this many pixels are enough."""
 _OPAQUE_WEBP = "RGBX"
@@ -349,11 +349,12 @@ def shrink_opaque(pixels: bytes, size: tuple[int, int]) -> Image.Image:
     width, height = size
     words = np.frombuffer(pixels, np.uint32).reshape(height, width)
     if min(size) >= _SAMPLED_SIDE:
-        whole = words[: height // 8 * 8, : width // 2 * 2]
-        sampled = np.empty((height // 8 * 4, width // 2), np.uint32)
-        for number, (row, column) in enumerate(_SAMPLED_ROWS):
-            sampled[number::4] = whole[row::8, column::2]
-        small = _shrink(_as_image(sampled))
+        # Four pixels at once, as numbers of 16 bytes: one by one takes twice as long.
+        groups = words[: height // 8 * 8, : width // 8 * 8].view(np.complex128)
+        sampled = np.empty((height // 8 * 4, width // 8), np.complex128)
+        for number, (row, group) in enumerate(_SAMPLED_ROWS):
+            sampled[number::4] = groups[row::8, group::2]
+        small = _shrink(_as_image(sampled.view(np.uint32)))
         if not _is_blank(small, small.convert("L")):
             return small
     return _shrink(_as_image(words))
