@@ -135,7 +135,10 @@ class InputChecker:
     def _shared_by(self, entry: Entry, model: Model) -> "_Shared":
         shared = self._shared
         if shared is None or shared.entry is not entry or shared.model is not model:
-            shared = self._shared = _Shared(entry, model)
+            if shared is not None and shared.is_like(entry, model):
+                shared.use(entry)
+            else:
+                shared = self._shared = _Shared(entry, model)
         return shared
 
     def _keep(self, form: "InputForm", shared: "_Shared", key: Hashable) -> None:
@@ -221,7 +224,7 @@ class InputChecker:
 
 
 class _Shared:
-    """What all prompts of an entry have in common that are made with one model."""
+    """What all prompts have in common of one entry, and of those like it, with one model."""
 
     def __init__(self, entry: Entry, model: Model) -> None:
         free = model.free_inputs
@@ -236,6 +239,23 @@ class _Shared:
         # By their letters: 1, 1.0 and True are equal, and not the same input.
         constants = [item for item in entry.constants.items() if item[0] not in free]
         self._constants = repr((model.name, constants, list(self.free_constants)))
+
+    def is_like(self, entry: Entry, model: Model) -> bool:
+        """Whether another entry differs in the values of free inputs alone, as most do."""
+        mine, theirs = self.entry.constants, entry.constants
+        return (
+            model is self.model
+            and entry.blank == self.entry.blank
+            and list(entry.templates) == list(self.entry.templates)
+            and list(theirs) == list(mine)
+            # The very same value: equal ones may be written in other letters.
+            and all(theirs[name] is mine[name] for name in mine if name not in self.free_constants)
+        )
+
+    def use(self, entry: Entry) -> None:
+        """Go on with an entry that is like the one before."""
+        self.entry = entry
+        self.free_constants = {name: entry.constants[name] for name in self.free_constants}
 
     @property
     def has_one_form(self) -> bool:

@@ -116,3 +116,43 @@ def test_a_pass_keeps_no_more_forms_than_it_may(monkeypatch: pytest.MonkeyPatch)
     scales = [request.input["lora_scale"] for request, *_ in outcome(entry, [checker] * 6, rows)]
     assert scales == [0.1, 0.2, 0.3, 0.1, 0.2, 0.3]
     assert len(checker._forms) <= 2
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ("{prompt: a ship}", ["1:1", "1:1"]),
+        ("{prompt: a ship, aspect_ratio: '16:9'}", ["1:1", "16:9"]),
+        ("{prompt: a ship, seed: 7}", ["1:1", "1:1"]),
+        ("{prompt: a ship, lora_scale: 1}", ["1:1", "1:1"]),
+    ],
+)
+def test_prompts_of_one_file_that_look_alike_or_not_ask_for_what_each_says(
+    load: Load, second: str, expected: list[str]
+) -> None:
+    head = "defaults: {aspect_ratio: '1:1', lora_scale: 1.0}\n"
+    boats = load(f"{head}prompts: {{a: a boat, b: {second}, c: a canoe}}\n")
+    first, other, last = boats.requests()
+    assert [first.input["aspect_ratio"], other.input["aspect_ratio"]] == expected
+    assert [each.input["prompt"] for each in (first, other, last)] == [
+        "a boat",
+        "a ship",
+        "a canoe",
+    ]
+    assert last.input == {**first.input, "prompt": "a canoe", "seed": last.input["seed"]}
+
+
+def test_what_prompts_have_in_common_is_found_out_once(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Entry] = []
+    make = inputs._Shared.__init__
+
+    def count(shared: Any, entry: Entry, model: Model) -> None:
+        made.append(entry)
+        make(shared, entry, model)
+
+    monkeypatch.setattr(inputs._Shared, "__init__", count)
+    prompts = "".join(f"  boat-{number}: a boat {number}\n" for number in range(50))
+    load(f"prompts:\n{prompts}")
+    assert len(made) <= 3  # a pass over the prompts, of which there may be several
