@@ -95,12 +95,15 @@ class ClaimRenewals:
         while True:
             await anyio.sleep(self.lease / 3)
             for group in batched(list(self.waiting.items()), _RENEWED_AT_ONCE):
-                await self.ledger.call(partial(self._renew, group))
+                lost = await self.ledger.call(partial(_renew, group))
+                for holder, attempt in lost:
+                    if self.waiting.get(holder) is attempt:  # it may have gone on meanwhile
+                        del self.waiting[holder]
 
-    def _renew(self, group: Sequence[tuple[str, Attempt]], ledger: Ledger) -> None:
-        for holder, attempt in group:
-            if not ledger.renew(attempt, holder=holder):
-                self.waiting.pop(holder, None)
+
+def _renew(group: Sequence[tuple[str, Attempt]], ledger: Ledger) -> Sequence[tuple[str, Attempt]]:
+    """Renew these claims; return those that are others' by now."""
+    return [each for each in group if not ledger.renew(each[1], holder=each[0])]
 
 
 @dataclass(slots=True)
