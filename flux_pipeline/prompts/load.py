@@ -27,6 +27,7 @@ from flux_pipeline.prompts.load_cache import (
     table_record,
 )
 from flux_pipeline.prompts.names import checked_set_name
+from flux_pipeline.prompts.prompt_lines import find_prompt_lines
 from flux_pipeline.prompts.prompt_set import PromptSet
 from flux_pipeline.prompts.publication import (
     Choice,
@@ -53,7 +54,13 @@ from flux_pipeline.prompts.sources import (
 )
 from flux_pipeline.prompts.tables import Table
 from flux_pipeline.prompts.validation import validate
-from flux_pipeline.prompts.yaml_document import MAX_BYTES, Document, YamlSection, parse_yaml
+from flux_pipeline.prompts.yaml_document import (
+    MAX_BYTES,
+    Document,
+    YamlSection,
+    decode_text,
+    parse_yaml,
+)
 
 _INPUTS = frozenset({"prompts", "defaults"})
 """The keys of a set that hold inputs of a model."""
@@ -218,6 +225,9 @@ class _Siblings:
         key = record_key(path, data, self._contracts)
         if (known := self._cache.find(path, key)) is not None:
             return _restore(path.stem, data, place, *known)
+        if (record := _read_lines(path.stem, data, place, key)) is not None:
+            self._cache.save(path, record)
+            return _restore(path.stem, data, place, record, ())
         made = _assemble(path.stem, parse_yaml(data, str(path)), data, place)
         if _can_be_remembered(made):
             self._cache.save(path, _record_of(made, key))
@@ -327,6 +337,31 @@ def _assemble(name: str, document: Document, data: bytes, place: _Place) -> Prom
         choice=choice,
         publish=publication,
     )
+
+
+def _read_lines(name: str, data: bytes, place: _Place, key: str) -> Record | None:
+    """The record of a file whose prompts are a line each, and right; None where it isn't that."""
+    try:
+        found = find_prompt_lines(decode_text(data, place.path))
+        if found is None:
+            return None
+        document = parse_yaml(found.sample.encode(), place.path)
+        if not found.is_sample(document):
+            return None
+        made = _assemble(name, document, data, place)
+    except ConfigError:
+        return None  # all that is wrong is found, and told, by reading the whole file
+    is_by_prompt = isinstance(made.partitions, ByPrompt)
+    if (
+        not _can_be_remembered(made)
+        or made.warnings
+        or any(entry.templates for entry in made.expansion.entries)
+        or (is_by_prompt and len(found.texts) > MAX_BY_PROMPT)
+        or not found.are_right(made.model)
+    ):
+        return None
+    record = _record_of(made, key)
+    return record.model_copy(update={"names": list(found.texts)}) if is_by_prompt else record
 
 
 def _can_be_remembered(made: PromptSet) -> bool:

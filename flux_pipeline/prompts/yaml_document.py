@@ -83,7 +83,7 @@ def parse_yaml(data: bytes, path: str, section: YamlSection | None = None) -> Do
         ConfigError: Not UTF-8, too large or deep, no YAML, not one mapping, or with aliases or
             tags; all of these that can be found at once.
     """
-    text = _decode(data, path)
+    text = decode_text(data, path)
     problems = Problems()
     builder = _Builder(path, problems)
     try:
@@ -110,7 +110,12 @@ def parse_yaml(data: bytes, path: str, section: YamlSection | None = None) -> Do
     raise ConfigError([Problem(path, line, "", message)])
 
 
-def _decode(data: bytes, path: str) -> str:
+def decode_text(data: bytes, path: str) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        ConfigError: Not UTF-8, or too large.
+    """
     line = 0
     if len(data) > MAX_BYTES:
         message = f"has more than {MAX_BYTES:,} bytes (1 MiB): use a table for many prompts"
