@@ -6,11 +6,12 @@ because their values may depend on the table's row and the matrix's combination.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from flux_pipeline.errors import ConfigError, Problems
@@ -18,7 +19,7 @@ from flux_pipeline.models import BUILT_IN, Catalog, Model
 from flux_pipeline.prompts.chain import COLUMNS, Each, SourceSet
 from flux_pipeline.prompts.expansion import DATE, MODEL, Entry, MatrixValue, SeedRule
 from flux_pipeline.prompts.names import NamePart, checked_prompt_name, name_part
-from flux_pipeline.prompts.schema import PromptSchema
+from flux_pipeline.prompts.schema import PlainText, PromptSchema
 from flux_pipeline.prompts.tables import Table, open_table
 from flux_pipeline.prompts.templates import (
     Template,
@@ -41,6 +42,7 @@ NO_VALUE = "none"
 MAX_COMBINATIONS = 10_000
 _SHORT_FORM = PromptSchema(prompt="-")
 """The settings of a prompt that is written as a text alone."""
+_PROMPT_TEXT = TypeAdapter[str](PlainText)
 
 
 def read_entries(
@@ -70,7 +72,7 @@ def read_entries(
     return tuple(entry for entry in entries if entry is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _EntryReader:
     document: Document
     model: Model | None
@@ -79,6 +81,12 @@ class _EntryReader:
     sources: Mapping[str, SourceSet]
     by_day: bool
     problems: Problems
+    plain_keys: frozenset[str] = field(init=False)
+    """The inputs of the set's model, but those whose name is also a prompt's setting."""
+
+    def __post_init__(self) -> None:
+        names = self.model.fields if self.model else ()
+        self.plain_keys = frozenset(names) - (PromptSchema.model_fields.keys() - {"prompt"})
 
     def report_missing_model(self) -> None:
         self._add(("model",), "is missing: name one, or compare several in each prompt's matrix")
@@ -117,16 +125,37 @@ class _EntryReader:
             message = f"is a text, and {model.name} takes no prompt: write its inputs as a mapping"
             self._add(path, message)
             return None
-        inputs = {**defaults, "prompt": text}
-        if not any(map(_is_special, inputs.values())) and model.seed_input not in inputs:
-            # Most prompts of a large file: there is nothing to parse.
-            seed = SeedRule.DERIVED if model.takes_seed else SeedRule.NONE
-            return Entry(path[1], (model,), inputs, inherited=frozenset(defaults), seed=seed)
+        given = {"prompt": text}
+        if (entry := self._plain_entry(model, path[1], given, defaults)) is not None:
+            return entry
+        inputs = {**defaults, **given}
         return self._build_entry(path, (model,), _SHORT_FORM, inputs, inherited=set(defaults))
+
+    def _plain_entry(
+        self, model: Model, key: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> Entry | None:
+        """The entry of inputs in which there is nothing to parse, as in most of a large file.
+
+        None where there is, and where a seed is given with partitions by day.
+        """
+        inputs = {**defaults, **given}
+        has_seed = model.seed_input in inputs
+        if any(map(_is_special, inputs.values())) or (has_seed and self.by_day):
+            return None
+        seed = SeedRule.DERIVED if model.takes_seed else SeedRule.NONE
+        return Entry(
+            key,
+            (model,),
+            inputs,
+            inherited=frozenset(defaults.keys() - given.keys()),
+            seed=SeedRule.GIVEN if has_seed else seed,
+        )
 
     def _read_mapping(
         self, path: tuple[str, str], body: Mapping[Any, Any], defaults: Mapping[str, Any]
     ) -> Entry | None:
+        if (entry := self._read_plain_mapping(path[1], body, defaults)) is not None:
+            return entry
         models = self._read_models(path, body)
         if not models:
             return None
@@ -154,6 +183,18 @@ class _EntryReader:
             inputs["prompt"] = prompt.prompt
         inherited = set(defaults.keys() - given.keys())
         return self._build_entry(path, models, prompt, inputs, inherited=inherited)
+
+    def _read_plain_mapping(
+        self, key: str, body: Mapping[Any, Any], defaults: Mapping[str, Any]
+    ) -> Entry | None:
+        """The entry of a mapping that holds a prompt and other inputs alone; else None."""
+        if self.model is None or "prompt" not in body or not self.plain_keys.issuperset(body):
+            return None
+        try:
+            text = _PROMPT_TEXT.validate_python(body["prompt"])
+        except ValidationError:
+            return None
+        return self._plain_entry(self.model, key, {**body, "prompt": text}, defaults)
 
     def _read_models(self, path: tuple[str, str], body: Mapping[Any, Any]) -> tuple[Model, ...]:
         """The models that the matrix compares, or the set's own; none where one is wrong."""

@@ -248,8 +248,11 @@ class _Shared:
             and entry.blank == self.entry.blank
             and list(entry.templates) == list(self.entry.templates)
             and list(theirs) == list(mine)
-            # The very same value: equal ones may be written in other letters.
-            and all(theirs[name] is mine[name] for name in mine if name not in self.free_constants)
+            and all(
+                _are_alike(theirs[name], mine[name])
+                for name in mine
+                if name not in self.free_constants
+            )
         )
 
     def use(self, entry: Entry) -> None:
@@ -266,6 +269,14 @@ class _Shared:
         """Equal where the same inputs are given, and all but the free ones are alike."""
         given = tuple([name in rendered for name in self._free])
         return self._constants, given, repr([rendered.get(name) for name in self._others])
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """Whether two values are written in the same letters, as 1 and True, which are equal, aren't.
+
+    Of other values than texts only the very same one is.
+    """
+    return one is other or (type(one) is type(other) is str and one == other)
 
 
 def _comparable(model: Model, given: Mapping[str, Any]) -> str:

@@ -87,7 +87,8 @@ def parse_yaml(data: bytes, path: str, section: YamlSection | None = None) -> Do
     problems = Problems()
     builder = _Builder(path, problems)
     try:
-        events = yaml.parse(text, Loader=_Loader)
+        # As yaml.parse, without its generator. None follows the last event.
+        events = iter(_Loader(text).get_event, None)
         for event in section.select(events) if section else events:
             if not builder.add(event):
                 break
@@ -166,13 +167,19 @@ def _hint(problem: str, lines: Sequence[str], number: int) -> str:
 class _Container:
     """A mapping or list whose end has not come yet."""
 
-    __slots__ = ("container", "key", "path")
+    __slots__ = ("container", "is_list", "key", "path")
 
-    def __init__(self, container: dict[str, Any] | list[Any], path: KeyPath) -> None:
+    def __init__(self, container: Any, path: KeyPath) -> None:
         self.container = container
+        self.is_list = isinstance(container, list)
         self.path = path
         self.key: str | None = None
         """In a mapping, the key whose value comes next."""
+
+    @property
+    def expects_key(self) -> bool:
+        """Whether a key comes next, and not a value."""
+        return self.key is None and not self.is_list
 
 
 class _Builder:
@@ -190,6 +197,9 @@ class _Builder:
     def add(self, event: yaml.Event) -> bool:
         """Add one event; False where the rest of the file can't be read."""
         line = event.start_mark.line + 1 if event.start_mark else 0
+        if type(event) is yaml.ScalarEvent and event.anchor is None and event.tag is None:
+            self._add_scalar(event.value, line)  # nearly all of them
+            return True
         match event:
             case yaml.ScalarEvent():
                 self._refuse_node(event, line)
@@ -216,52 +226,45 @@ class _Builder:
         if len(self._open) == MAX_DEPTH:
             self._add_problem(line, f"is nested more than {MAX_DEPTH} levels deep")
             return False
-        if self._expects_key():
+        if self._open and self._open[-1].expects_key:
             self._add_problem(
                 line, "a key must be text, not a mapping or list (braces need quotes)"
             )
             return False
-        self._open.append(_Container(container, self._add_value(container, line)))
+        parent = self._open[-1] if self._open else None
+        key_path: KeyPath = ()
+        if parent is not None:
+            last = str(len(parent.container)) if parent.is_list else parent.key or ""
+            key_path = (*parent.path, last)
+        self._add_value(parent, container, line)
+        self._open.append(_Container(container, key_path))
         return True
 
-    def _expects_key(self) -> bool:
-        if not self._open:
-            return False
-        parent = self._open[-1]
-        return parent.key is None and isinstance(parent.container, dict)
-
     def _add_scalar(self, text: str, line: int) -> None:
-        if not self._expects_key():
-            self._add_value(text, line)
+        parent = self._open[-1] if self._open else None
+        if parent is None or not parent.expects_key:
+            self._add_value(parent, text, line)
             return
-        parent = self._open[-1]
         parent.key = text
         key_path = (*parent.path, text)
+        first = self.lines.setdefault(key_path, line)
         if text in parent.container:
-            message = (
-                f"duplicate key {quoted(text)}: it stands in line {self.lines[key_path]} already"
-            )
+            message = f"duplicate key {quoted(text)}: it stands in line {first} already"
             self.duplicates.add(self._path, line, ".".join(key_path), message)
-        self.lines.setdefault(key_path, line)
 
-    def _add_value(self, value: Any, line: int) -> KeyPath:
-        """Add a value to the innermost container; return its path."""
-        if not self._open:
+    def _add_value(self, parent: _Container | None, value: Any, line: int) -> None:
+        """Add a value to the innermost container."""
+        if parent is None:
             if self.root is not None:
                 self._add_problem(line, "stands twice: write all keys under one of them")
             self.root = value
-            return ()
-        parent = self._open[-1]
-        if isinstance(parent.container, list):
-            key_path = (*parent.path, str(len(parent.container)))
-            self.lines[key_path] = line
+        elif parent.is_list:
+            self.lines[*parent.path, str(len(parent.container))] = line
             parent.container.append(value)
-            return key_path
-        key_path = (*parent.path, parent.key or "")
-        # The first of two equal keys stays; the second is reported already.
-        parent.container.setdefault(parent.key or "", value)
-        parent.key = None
-        return key_path
+        else:
+            # The first of two equal keys stays; the second is reported already.
+            parent.container.setdefault(parent.key, value)
+            parent.key = None
 
     def _refuse_node(self, event: Any, line: int) -> None:
         if event.anchor is not None:
