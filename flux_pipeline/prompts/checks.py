@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import not_
@@ -25,6 +25,10 @@ _INVISIBLE = re.compile(
     "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
     "|(?<=[A-Za-z0-9])[\u200c\u200d]"
 )
+
+
+_TOGETHER = 500
+"""Prompts that are looked at together."""
 
 
 class Selected(Protocol):
@@ -99,6 +103,8 @@ class Check:
         """
         report = self.report
         inputs = InputChecker(self.expansion, report.problems, self.day, self._skipped)
+        names: list[str] = []
+        seen: list[tuple[Entry, Variant, CheckedInput]] = []
         for entry, variant in self._variants():
             is_asked = self._is_asked(variant)
             checked = None
@@ -106,10 +112,19 @@ class Check:
                 checked = inputs.check(entry, variant)
                 if checked is None and entry.skips_bad_rows:
                     continue  # it is no prompt of the set: no partition is named after it
-            self._count(entry, variant.name)
+            self._usable.add(entry.key)
+            names.append(variant.name)
             if checked is not None:
-                self._look_at(entry, variant, checked)
+                seen.append((entry, variant, checked))
+                if entry.takes > 1 and entry.seed is SeedRule.GIVEN and checked.seed is not None:
+                    self._check_last_seed(entry, variant, checked)
                 yield entry, variant, checked
+            if len(names) == _TOGETHER:
+                self._count(names)
+                self._look_at(seen)
+                names, seen = [], []
+        self._count(names)
+        self._look_at(seen)
         report.count = len(self._names)
         if finder := DuplicateFinder(self._names, self._inputs):
             self._add_duplicates(finder)
@@ -144,25 +159,25 @@ class Check:
     def _is_asked(self, variant: Variant) -> bool:
         return self.is_selected is None or self.is_selected(variant.name, variant.stable_name)
 
-    def _count(self, entry: Entry, name: str) -> None:
-        self._usable.add(entry.key)
-        self._names.add(name)
-        self._remember(name)
+    def _count(self, names: Sequence[str]) -> None:
+        self._names.add_all(names)
+        self.report.names.extend(names[: max(self.max_names - len(self.report.names), 0)])
 
-    def _remember(self, name: str) -> None:
-        if len(self.report.names) < self.max_names:
-            self.report.names.append(name)
-
-    def _look_at(self, entry: Entry, variant: Variant, checked: CheckedInput) -> None:
-        form, report = checked.form, self.report
-        report.outputs = max(report.outputs, form.outputs)
-        self._inputs.add(checked.comparable())
-        for name, message in form.warnings:
-            self.expansion.add_to_input(report.warnings, entry, variant, name, message)
-        for message in find_warnings(variant.model, checked.prompt):
-            self.expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
-        if entry.seed is SeedRule.GIVEN and entry.takes > 1 and checked.seed is not None:
-            self._check_last_seed(entry, variant, checked)
+    def _look_at(self, seen: Sequence[tuple[Entry, Variant, CheckedInput]]) -> None:
+        """Note what some prompts ask for, and what they are warned of."""
+        report = self.report
+        forms = {id(checked.form): checked.form for _, _, checked in seen}
+        report.outputs = max([report.outputs, *(form.outputs for form in forms.values())])
+        self._inputs.add_all([checked.comparable() for _, _, checked in seen])
+        models = [form.model for form in forms.values()]
+        texts = [checked.prompt for _, _, checked in seen]
+        if not any(form.warnings for form in forms.values()) and not may_warn(models, texts):
+            return
+        for entry, variant, checked in seen:
+            for name, message in checked.form.warnings:
+                self.expansion.add_to_input(report.warnings, entry, variant, name, message)
+            for message in find_warnings(variant.model, checked.prompt):
+                self.expansion.add_to_input(report.warnings, entry, variant, "prompt", message)
 
     def _check_last_seed(self, entry: Entry, variant: Variant, checked: CheckedInput) -> None:
         def add(_keys: tuple[str, ...], message: str) -> None:
@@ -204,18 +219,18 @@ class Check:
                 self.report.problems.add_all(self._skipped.warnings().as_tuple())
 
 
-def may_be_warned_of(model: Model, texts: Sequence[str]) -> bool:
-    """Whether ``find_warnings`` may have something to say of one of many texts without line ends.
+def may_warn(models: Iterable[Model], texts: Sequence[str]) -> bool:
+    """Whether ``find_warnings`` may have something to say of one of many prompts of these models.
 
     They are looked at together, at a tenth of the cost.
     """
+    shortest = min((model.prompt_tokens or MAX_PROMPT_CHARACTERS for model in models), default=0)
     together = "\n".join(texts)
-    if looks_secret(together) or not (together.isascii() or _INVISIBLE.search(together) is None):
-        return True
-    limit = model.prompt_tokens or MAX_PROMPT_CHARACTERS
-    if max(map(len, texts)) <= limit:
-        return False
-    return any(len(text) > limit and any(find_warnings(model, text)) for text in texts)
+    return (
+        max(map(len, texts), default=0) > shortest
+        or looks_secret(together)
+        or not (together.isascii() or _INVISIBLE.search(together) is None)
+    )
 
 
 def find_warnings(model: Model, text: str) -> Iterator[str]:

@@ -23,12 +23,8 @@ class Hashes:
     def __init__(self) -> None:
         self._hashes = array("q")
 
-    def add(self, value: Hashable) -> None:
-        """Add one value."""
-        self._hashes.append(hash(value))
-
     def add_all(self, values: Iterable[Hashable]) -> None:
-        """Add some values, in less time than one by one."""
+        """Add some values."""
         self._hashes.extend(map(hash, values))
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from flux_pipeline.models import Model
-from flux_pipeline.prompts.checks import may_be_warned_of
+from flux_pipeline.prompts.checks import find_warnings, may_warn
 from flux_pipeline.prompts.entries import NO_VALUE
 from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
 from flux_pipeline.prompts.yaml_document import Document
@@ -60,7 +60,9 @@ class PromptLines:
             checked = list(map(model.validator("prompt"), texts))
         except ValidationError:
             return False
-        if checked != texts or may_be_warned_of(model, texts):
+        if checked != texts:
+            return False
+        if may_warn([model], texts) and any(any(find_warnings(model, text)) for text in texts):
             return False
         together = "\n".join(texts)
         if not together.isascii():

@@ -6,7 +6,7 @@ import pytest
 
 from flux_pipeline.prompts import build_prompt_set
 from flux_pipeline.redaction import redact_input
-from tests.prompts.fixtures import Load, ProblemsOf
+from tests.prompts.fixtures import Load, ProblemsOf, Write
 
 ACCEPTED = {
     "emoji joined": "a \U0001f469\u200d\U0001f680 and a \U0001f3f3\ufe0f\u200d\U0001f308",
@@ -127,3 +127,18 @@ def test_one_picture_signed_twice_is_one_request(load: Load) -> None:
     first, second = prompt_set.requests()
     assert first.request_sha256 == second.request_sha256
     assert first.input["image"] != second.input["image"]
+
+
+def test_prompts_that_are_looked_at_together_are_warned_of_each_by_itself(
+    write: Write, load: Load
+) -> None:
+    remarkable = (1, 499, 500, 501, 1_200)
+    rows = [f"view {row}" + "\u200b" * (row in remarkable) for row in range(1, 1_201)]
+    write("views.csv", "\n".join(["text", *rows]))
+    loaded = load(
+        "prompts: {a: {prompt: '{text}', table: views.csv}, b: '{{a}} boat'}\n"
+        "partitions: {by: shard, count: 3}"
+    )
+    told = [each.message.rpartition(" (")[2] for each in loaded.warnings]
+    assert told == [f"row {row})" for row in remarkable]
+    assert sum(1 for _ in loaded.drafts()) == 1_201

@@ -43,6 +43,6 @@ def test_values_that_come_again_are_found_among_few_and_among_many(
     monkeypatch.setattr(duplicates, "_WORTH_NUMPY", worth_numpy)
     hashes = Hashes()
     assert not hashes.find_repeated()
-    for value in ("a", "b", "c", "a", "c", "a"):
-        hashes.add(value)
+    hashes.add_all(["a", "b", "c"])
+    hashes.add_all(["a", "c", "a"])
     assert hashes.find_repeated() == {hash("a"), hash("c")}
