@@ -167,19 +167,15 @@ def _hint(problem: str, lines: Sequence[str], number: int) -> str:
 class _Container:
     """A mapping or list whose end has not come yet."""
 
-    __slots__ = ("container", "is_list", "key", "path")
+    __slots__ = ("container", "expects_key", "is_list", "key", "path")
 
     def __init__(self, container: Any, path: KeyPath) -> None:
         self.container = container
         self.is_list = isinstance(container, list)
         self.path = path
-        self.key: str | None = None
-        """In a mapping, the key whose value comes next."""
-
-    @property
-    def expects_key(self) -> bool:
-        """Whether a key comes next, and not a value."""
-        return self.key is None and not self.is_list
+        self.key = ""
+        """In a mapping, the key whose value comes next, unless a key does."""
+        self.expects_key = not self.is_list
 
 
 class _Builder:
@@ -234,7 +230,7 @@ class _Builder:
         parent = self._open[-1] if self._open else None
         key_path: KeyPath = ()
         if parent is not None:
-            last = str(len(parent.container)) if parent.is_list else parent.key or ""
+            last = str(len(parent.container)) if parent.is_list else parent.key
             key_path = (*parent.path, last)
         self._add_value(parent, container, line)
         self._open.append(_Container(container, key_path))
@@ -245,7 +241,7 @@ class _Builder:
         if parent is None or not parent.expects_key:
             self._add_value(parent, text, line)
             return
-        parent.key = text
+        parent.key, parent.expects_key = text, False
         key_path = (*parent.path, text)
         first = self.lines.setdefault(key_path, line)
         if text in parent.container:
@@ -264,7 +260,7 @@ class _Builder:
         else:
             # The first of two equal keys stays; the second is reported already.
             parent.container.setdefault(parent.key, value)
-            parent.key = None
+            parent.expects_key = True
 
     def _refuse_node(self, event: Any, line: int) -> None:
         if event.anchor is not None:
@@ -280,5 +276,6 @@ class _Builder:
         key_path: KeyPath = ()
         if self._open:
             parent = self._open[-1]
-            key_path = parent.path if parent.key is None else (*parent.path, parent.key)
+            has_key = not (parent.is_list or parent.expects_key)
+            key_path = (*parent.path, parent.key) if has_key else parent.path
         self._problems.add(self._path, line, ".".join(key_path), message)
