@@ -43,22 +43,40 @@ print(time.process_time() - begun, *shape)
 """
 
 
-def write_sets(folder: Path, sets: int, prompts: int) -> None:
+FORMS = {
+    "line": "  {key}: {text}\n",
+    "folded": "  {key}: >-\n    {text}\n",
+    "mapping": "  {key}:\n    prompt: {text}\n    seed: {number}\n",
+    "table": '{key},"{text}"\n',
+}
+"""How a prompt is written: in a line or otherwise; a table's rows stand in a file of theirs."""
+
+
+def write_sets(folder: Path, sets: int, prompts: int, form: str) -> None:
     """Write the files of the prompt sets."""
     configs = folder / "configs"
     configs.mkdir(exist_ok=True)
     for number in range(sets):
-        write_set(configs, number, prompts, "a harbour at dusk")
+        write_set(configs, number, prompts, form, "a harbour at dusk")
 
 
-def write_set(configs: Path, number: int, prompts: int, about: str) -> None:
-    """Write one file, with a prompt a line."""
-    lines = [f"  idea-{idea:04d}: {about}, view {idea} of {number}" for idea in range(prompts)]
-    head = ["model: lucataco/flux-schnell-lora", f'schedule: {{cron: "{CRON}"}}', "prompts:"]
-    (configs / f"set_{number:03d}.yaml").write_text("\n".join([*head, *lines, ""]))
+def write_set(configs: Path, number: int, prompts: int, form: str, about: str) -> None:
+    """Write one file, and its table if it has one."""
+    lines = "".join(
+        FORMS[form].format(
+            key=f"idea-{idea:04d}", text=f"{about}, view {idea} of {number}", number=idea
+        )
+        for idea in range(prompts)
+    )
+    name = f"set_{number:03d}"
+    if form == "table":
+        (configs / f"{name}.csv").write_text(f"key,text\n{lines}")
+        lines = f"  p: {{prompt: '{{text}}', table: {name}.csv, key: key}}\n"
+    head = f'model: lucataco/flux-schnell-lora\nschedule: {{cron: "{CRON}"}}\nprompts:\n'
+    (configs / f"{name}.yaml").write_text(head + lines)
 
 
-def measure_all(folder: Path, sets: int, prompts: int, rounds: int) -> dict[str, float]:
+def measure_all(folder: Path, sets: int, prompts: int, form: str, rounds: int) -> dict[str, float]:
     """The median CPU of each load, in rounds that take turns.
 
     Raises:
@@ -69,11 +87,11 @@ def measure_all(folder: Path, sets: int, prompts: int, rounds: int) -> dict[str,
     for number in range(rounds):
         round_folder = folder / f"round-{number}"  # nothing is remembered of it yet
         round_folder.mkdir()
-        write_sets(round_folder, sets, prompts)
+        write_sets(round_folder, sets, prompts, form)
         shapes = set()
         for what in ("plain", _FIRST, _AGAIN, _ONE_CHANGED):
             if what == _ONE_CHANGED:
-                write_set(round_folder / "configs", 0, prompts, "a harbour at dawn")
+                write_set(round_folder / "configs", 0, prompts, form, "a harbour at dawn")
             code = plain_code if what == "plain" else _OURS
             seconds, counts = measure(code, round_folder)
             found.setdefault(what, []).append(seconds)
@@ -87,15 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.load", description=__doc__)
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("--prompts", type=int, default=1_000)
+    parser.add_argument("--form", choices=FORMS, default="line", help="how a prompt is written")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args(arguments)
     compile_package()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        cpu = measure_all(Path(name), options.sets, options.prompts, options.rounds)
+        cpu = measure_all(Path(name), options.sets, options.prompts, options.form, options.rounds)
     for what, seconds in cpu.items():
         print(f"{what:<20}{seconds:>8.3f} s of CPU{seconds / cpu['plain']:>8.2f}", flush=True)
-    if options.keep:
+    if options.keep and options.form == "line":
         save("load", {"sets": options.sets, "prompts": options.prompts, "cpu": cpu})
 
 
