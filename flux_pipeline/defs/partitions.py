@@ -14,6 +14,7 @@ import dagster as dg
 
 from flux_pipeline.prompts import ByDay, ByShard, PromptSet
 from flux_pipeline.prompts.chain import PictureLookup
+from flux_pipeline.prompts.drafts import Draft
 from flux_pipeline.request import Request
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -145,12 +146,12 @@ def read_contents(prompt_set: PromptSet, partitions: Sequence[str]) -> dict[str,
     """
     contents = {key: Content() for key in partitions}
 
-    def count(request: Request) -> None:
-        content = contents[request.source.partition]
+    def count(draft: Draft) -> None:
+        content = contents[draft.partition]
         content.requests += 1
-        content.images += request.outputs
-        content.usd += request.cost_usd
-        content.prompt = content.prompt or str(request.input.get("prompt", ""))
+        content.images += draft.form.outputs
+        content.usd += draft.form.cost_usd
+        content.prompt = content.prompt or draft.checked.prompt
 
     for key, version in prompt_set.data_versions(partitions, count).items():
         contents[key].data_version = version

@@ -377,6 +377,8 @@ class LookAlikes:
         import numpy as np
 
         bits = np.bitwise_count(known ^ np.uint64(dhash))
+        if not len(bits) or bits.min() > ALIKE:
+            return ""  # nearly always
         found = np.flatnonzero((bits <= ALIKE) & (known != 0))
         return self._addresses[int(found[np.argmin(bits[found])])] if len(found) else ""
 

@@ -339,9 +339,9 @@ def _to_look_up(
         or len(known) <= _count_rows(snapshot, prompt_set) // _LISTED_FOR_A_HEAD
     ):
         return [names[one] for one in known.tolist()]
-    there = np.zeros(len(known), np.bool_)
+    there, place = np.zeros(len(known), np.bool_), store.uri
     for keys in batched(store.list(f"images/{prompt_set}/"), _BATCH):
-        listed = np.array([hash(f"{store.uri}/{key}") for key in keys], np.int64)
+        listed = np.array([hash(f"{place}/{key}") for key in keys], np.int64)
         there |= is_any_of(known, np.sort(listed))
     rest = known[~there]
     if not len(rest):

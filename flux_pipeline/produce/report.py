@@ -161,14 +161,15 @@ class Tally:
         if result.is_unsent:
             self.unsent += result.request.outputs
             return
-        by_status = Counter(record.status for record in result.records)
-        kept = by_status[ImageStatus.STORED]
+        kept = 0
+        for record in result.records:
+            kept += record.status is ImageStatus.STORED
+            self.refused += record.status is ImageStatus.REFUSED
+            self.failed += record.status is ImageStatus.FAILED
         if result.status is ResultStatus.UNCHANGED:
             self.unchanged += kept
         else:
             self.stored += kept
-        self.refused += by_status[ImageStatus.REFUSED]
-        self.failed += by_status[ImageStatus.FAILED]
 
     def merge(self, other: "Tally") -> None:
         """Add another tally to this one."""
@@ -190,14 +191,14 @@ class PartitionReport:
     seconds: float
     lineage_uri: str | None = None
     """The Parquet part that was written; None where nothing was new."""
+    tally: Tally = field(init=False)
+    """The counts of this partition, which nobody changes."""
 
-    @property
-    def tally(self) -> Tally:
-        """The counts of this partition."""
+    def __post_init__(self) -> None:
         tally = Tally()
         for result in self.results:
             tally.add(result)
-        return tally
+        object.__setattr__(self, "tally", tally)  # the class is frozen
 
     @property
     def records(self) -> Iterable[ImageRecord]:

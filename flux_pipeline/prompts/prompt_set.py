@@ -244,23 +244,20 @@ class PromptSet:
     def data_versions(
         self,
         partitions: Collection[str],
-        on_request: Callable[[Request], None] | None = None,
+        on_draft: Callable[[Draft], None] | None = None,
     ) -> dict[str, str]:
         """A hash of each partition's requests, 64 hex digits, in one pass over the tables.
 
         It depends on the requests alone, and not on their order: an edit changes the partitions
-        that it touches and no other. ``on_request`` is given each request, for sums of its own.
+        that it touches and no other. ``on_draft`` is given each draft, for sums of its own.
         """
         keys = [partitions] if isinstance(partitions, str) else partitions
         sums = dict.fromkeys(keys, 0)
         for draft in self.drafts(keys):
             # A sum needs no memory and no order, and counts a repeated request twice.
-            if on_request is None:
-                sums[draft.partition] += int(draft.fingerprint(), 16)
-            else:
-                request = draft.request()
-                sums[draft.partition] += int(request.request_sha256, 16)
-                on_request(request)
+            sums[draft.partition] += int(draft.fingerprint(), 16)
+            if on_draft is not None:
+                on_draft(draft)
         return {key: hashlib.sha256(b"%d" % total).hexdigest() for key, total in sums.items()}
 
     def data_version(self, partition: str) -> str:
@@ -522,6 +519,8 @@ def select(
             near = difflib.get_close_matches(key, known, n=3)
             hint = f"near it: {', '.join(near)}" if near else f"{len(known)} others exist"
             raise ValueError(f"no partition {key}; {hint}")
+    if len(keys) == len(known) and not isinstance(partitioning, ByDay):
+        return Selection(partitioning, None)  # nothing has to be picked
     return Selection(partitioning, keys)
 
 

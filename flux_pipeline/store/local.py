@@ -43,6 +43,7 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._root_uri = self._root.as_uri()
         self._is_checked = False
         hidden = self._root / ".store"
         self._staging = hidden / "staging"
@@ -52,7 +53,7 @@ class FolderStore:
     @property
     def uri(self) -> str:
         """``file:///absolute/path``, percent-encoded."""
-        return self._root.as_uri()
+        return self._root_uri
 
     def check(self) -> None:
         """Write, link and remove a file, and remove what killed writers left a day ago or more.
