@@ -7,7 +7,7 @@ spreadsheets and pandas write them; a text that only resembles one (``010``, ``1
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -97,6 +97,16 @@ PromptText = Annotated[Text, AfterValidator(_not_blank)]
 """Text that says something: not blank, at most ``MAX_PROMPT_CHARACTERS``."""
 
 
+def are_plain_prompts(texts: Sequence[str]) -> bool:
+    """Whether every text is a ``PromptText`` as it stands; False also where it can't tell.
+
+    Printable ASCII is found out of all of them together, at a tenth of the cost.
+    """
+    together = "".join(texts)
+    is_plain = together.isascii() and together.isprintable() and all(map(str.strip, texts))
+    return is_plain and max(map(len, texts), default=0) <= MAX_PROMPT_CHARACTERS
+
+
 class ModelInput(Protocol):
     """The checked input of one prediction. Frozen, and equal where all given fields are."""
 
@@ -182,7 +192,8 @@ class Model(ABC):
     """Inputs that hold a key, which is named by its environment variable."""
     free_inputs: frozenset[str] = frozenset({"prompt", "seed"})
     """Prompt and seed, where they stand for themselves: no rule, price, size or warning looks at
-    them together with another input. Requests that differ in them alone share the rest."""
+    them together with another input, and any ``PromptText`` is a prompt. Requests that differ in
+    them alone share the rest."""
 
     @abstractmethod
     def validate(self, values: Mapping[str, Any]) -> ModelInput:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from flux_pipeline.models import Model
+from flux_pipeline.models.base import are_plain_prompts
 from flux_pipeline.prompts.checks import find_warnings, may_warn
 from flux_pipeline.prompts.entries import NO_VALUE
 from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
@@ -56,12 +57,13 @@ class PromptLines:
         texts = list(self.texts.values())
         if "prompt" not in model.free_inputs or NO_VALUE in texts:
             return False
-        try:
-            checked = list(map(model.validator("prompt"), texts))
-        except ValidationError:
-            return False
-        if checked != texts:
-            return False
+        if not are_plain_prompts(texts):
+            try:
+                checked = list(map(model.validator("prompt"), texts))
+            except ValidationError:
+                return False
+            if checked != texts:
+                return False
         if may_warn([model], texts) and any(any(find_warnings(model, text)) for text in texts):
             return False
         together = "\n".join(texts)

@@ -5,12 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from flux_pipeline.models.base import Number, Switch, Text, WholeNumber, estimate_tokens
+from flux_pipeline.models.base import (
+    Number,
+    PromptText,
+    Switch,
+    Text,
+    WholeNumber,
+    are_plain_prompts,
+    estimate_tokens,
+)
 
 whole_number: TypeAdapter[int] = TypeAdapter(WholeNumber)
 number: TypeAdapter[float] = TypeAdapter(Number)
 text: TypeAdapter[str] = TypeAdapter(Text)
 switch: TypeAdapter[bool] = TypeAdapter(Switch)
+prompt: TypeAdapter[str] = TypeAdapter(PromptText)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +124,15 @@ def test_more_text_never_has_fewer_tokens(first: str, second: str) -> None:
 @given(st.text())
 def test_a_token_has_a_character_at_least(text: str) -> None:
     assert estimate_tokens(text) <= len(text)
+
+
+@given(st.lists(st.one_of(st.text(max_size=6), st.sampled_from(["a" * 10_000, "b" * 10_001]))))
+def test_plain_prompts_are_accepted_as_they_stand(texts: list[str]) -> None:
+    if are_plain_prompts(texts):
+        assert list(map(prompt.validate_python, texts)) == texts
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a\tb", "a\nb", "caf\xe9", "a\x00b", "a" * 10_001])
+def test_other_prompts_are_not_plain(text: str) -> None:
+    assert are_plain_prompts(["a boat", "a" * 10_000])
+    assert not are_plain_prompts(["a boat", text])
