@@ -25,8 +25,6 @@ _INVISIBLE = re.compile(
     "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
     "|(?<=[A-Za-z0-9])[\u200c\u200d]"
 )
-
-
 _TOGETHER = 500
 """Prompts that are looked at together."""
 

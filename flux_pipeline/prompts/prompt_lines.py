@@ -84,7 +84,7 @@ def find_prompt_lines(text: str) -> PromptLines | None:
     if len(pairs) < lines and len(pairs) + len(_OTHER_LINE.findall(block)) < lines:
         return None
     if '"' in block or "'" in block:
-        pairs = [(key, text[1:-1] if text[0] in "\"'" else text) for key, text in pairs]
+        pairs = [(key, one[1:-1] if one[0] in "\"'" else one) for key, one in pairs]
     texts = dict(pairs)
     if len(texts) < len(pairs):
         return None
