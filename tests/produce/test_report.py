@@ -1,6 +1,8 @@
 """The words of progress: what is done, what it costs, and what is waited for."""
 
-from flux_pipeline.produce.report import Progress, Tally, progress_line
+from flux_pipeline.lineage.record import ImageStatus
+from flux_pipeline.produce.report import Progress, ResultStatus, Tally, progress_line
+from tests.defs.reports import build_record, build_report, build_result
 
 
 def test_a_line_says_done_and_asked_cost_rate_and_the_time_left() -> None:
@@ -39,3 +41,17 @@ def test_a_pause_that_the_provider_wants_comes_first() -> None:
     progress = Progress(9, paused=lambda: 30.0, clock=lambda: 7.0)
     progress.doing["AwaitPermit"] = 9
     assert progress.line().endswith("; the provider wants a pause of 30 s; 9 wait for the rate")
+
+
+def test_a_partition_is_counted_once_however_often_it_is_asked() -> None:
+    report = build_report("a", build_result(), build_result(status=ResultStatus.UNCHANGED))
+    assert report.tally is report.tally
+    assert (report.tally.stored, report.tally.unchanged, report.tally.requests) == (1, 1, 2)
+
+
+def test_images_of_one_request_are_counted_each_by_how_it_ended() -> None:
+    ends = ("stored", "refused", "failed", "stored")
+    images = [build_record(str(n), status=ImageStatus(end)) for n, end in enumerate(ends)]
+    tally = build_report("a", build_result(images=images, outputs=4)).tally
+    assert (tally.asked, tally.stored, tally.refused, tally.failed) == (4, 2, 1, 1)
+    assert not tally.complete

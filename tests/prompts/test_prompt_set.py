@@ -192,6 +192,12 @@ def test_all_partitions_include_every_prompt() -> None:
         assert select(partitioning, (), None).filter() is None
 
 
+def test_of_all_partitions_nothing_is_picked() -> None:
+    assert select(PROMPT, ("castle", "harbour"), ["harbour", "castle"]).filter() is None
+    assert select(SHARD, [shard_key(0), shard_key(1)], [shard_key(1), shard_key(0)]).keys is None
+    assert select(DAY, (), ["2026-11-01"]).keys == {"2026-11-01"}
+
+
 def test_some_partitions_include_their_own_prompts() -> None:
     is_in = select(PROMPT, ("castle", "harbour"), "castle").filter()
     assert is_in is not None
