@@ -63,7 +63,7 @@ def test_every_file_of_the_folder_is_a_group_of_assets(folder: Path) -> None:
 
 
 def test_the_benchmark_of_loading_compares_definitions_of_the_same_shape(folder: Path) -> None:
-    write_sets(folder.parent, sets=2, prompts=3)
+    write_sets(folder.parent, sets=2, prompts=3, form="line")
     with without_beta_warnings():
         plain = build_plain(2, 3).get_repository_def()
     assert shape_of(defs().get_repository_def()) == shape_of(plain)
