@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from http import HTTPStatus
 from typing import Protocol, TypeAlias
 
@@ -182,7 +183,7 @@ class Tally:
         return self.asked == self.stored + self.unchanged
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for cached_property
 class PartitionReport:
     """One partition, finished: every request of it has ended and its lineage part is written."""
 
@@ -191,14 +192,14 @@ class PartitionReport:
     seconds: float
     lineage_uri: str | None = None
     """The Parquet part that was written; None where nothing was new."""
-    tally: Tally = field(init=False)
-    """The counts of this partition, which nobody changes."""
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def tally(self) -> Tally:
+        """The counts of this partition, which nobody changes."""
         tally = Tally()
         for result in self.results:
             tally.add(result)
-        object.__setattr__(self, "tally", tally)  # the class is frozen
+        return tally
 
     @property
     def records(self) -> Iterable[ImageRecord]:

@@ -460,8 +460,6 @@ def _is_placeholder_used(name: str, body: Mapping[Any, Any]) -> bool:
 
 
 def _is_special(value: Any) -> bool:
-    if type(value) is str:  # nearly all of them
-        return value == NO_VALUE or "{" in value or "}" in value
     return value is None or value == NO_VALUE or has_braces(value)
 
 

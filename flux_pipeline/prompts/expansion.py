@@ -155,8 +155,6 @@ class Entry:
 
     def _names(self, parts: tuple[NamePart, ...]) -> tuple[str, str]:
         """The name, and the stable one where it differs; else an empty text."""
-        if len(parts) == 1 and parts[0].readable is parts[0].stable:
-            return join_name(self.key, parts[0].readable), ""
         name = join_name(self.key, *[readable for readable, _ in parts])
         for readable, stable in parts:
             if readable is not stable:

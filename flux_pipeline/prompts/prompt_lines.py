@@ -20,17 +20,17 @@ from flux_pipeline.prompts.entries import NO_VALUE
 from flux_pipeline.prompts.names import MAX_KEY_CHARACTERS
 from flux_pipeline.prompts.yaml_document import Document
 
-# Not among them: what YAML refuses or takes for the end of a line, and the braces of placeholders.
-_LETTERS = r"[^\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff{}"
-_COMMENT_OR_BLANK = rf"[ ]*+(?:#{_LETTERS}]*+)?\r?"
+# What YAML refuses or takes for the end of a line, and the braces of placeholders.
+_NEVER = r"\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff{}"
+_COMMENT_OR_BLANK = rf"[ ]*+(?:#[^{_NEVER}]*+)?\r?"
 _OTHER_LINE = re.compile(rf"^{_COMMENT_OR_BLANK}$", re.MULTILINE)
 _START = re.compile(
     rf"^prompts:[ ]*+\r?\n(?:{_COMMENT_OR_BLANK}\n)*+(?P<indent>[ ]++)(?=[a-z0-9])", re.MULTILINE
 )
 _END = re.compile(r"\n(?=[^ #\r\n])")
 # A colon before a blank ends a key, and a hash behind one begins a comment.
-_PLAIN = rf"[^\W_](?:{_LETTERS}:#]++|:(?=[^ \r\n])|(?<! )#)*+(?<! )"
-_QUOTED = rf"\"{_LETTERS}\"\\]*+\"|'{_LETTERS}']*+'"
+_PLAIN = rf"[^\W_](?:[^{_NEVER}:#]++|:(?=[^ \r\n])|(?<! )#)*+(?<! )"
+_QUOTED = rf"\"[^{_NEVER}\"\\]*+\"|'[^{_NEVER}']*+'"
 _KEY = rf"[a-z0-9][a-z0-9_-]{{0,{MAX_KEY_CHARACTERS - 1}}}"
 _PROMPT = rf"({_KEY}):[ ]++({_PLAIN}|{_QUOTED})\r?$"
 

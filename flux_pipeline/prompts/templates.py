@@ -95,9 +95,10 @@ def parse_template(text: str) -> Template:
 
 def has_braces(value: Any) -> bool:
     """Whether a value is a text, or a list of texts, that has to be parsed as a template."""
-    if isinstance(value, list):
-        return all(isinstance(each, str) for each in value) and any(map(has_braces, value))
-    return isinstance(value, str) and ("{" in value or "}" in value)
+    if isinstance(value, str):
+        return "{" in value or "}" in value
+    is_texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return is_texts and any(map(has_braces, value))
 
 
 def is_placeholder_name(name: str) -> bool:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from flux_pipeline.models import BUILT_IN
 from flux_pipeline.models.base import (
     Number,
     PromptText,
@@ -136,3 +137,12 @@ def test_plain_prompts_are_accepted_as_they_stand(texts: list[str]) -> None:
 def test_other_prompts_are_not_plain(text: str) -> None:
     assert are_plain_prompts(["a boat", "a" * 10_000])
     assert not are_plain_prompts(["a boat", text])
+
+
+def test_where_a_prompt_stands_for_itself_any_plain_one_is_accepted() -> None:
+    plain = ["a", "none", "x" * 10_000, "{a} # b: [c]"]
+    assert are_plain_prompts(plain)
+    models = [model for model in BUILT_IN.models() if "prompt" in model.free_inputs]
+    assert len(models) > 1
+    for model in models:
+        assert list(map(model.validator("prompt"), plain)) == plain, model.name

@@ -7,10 +7,12 @@ import pytest
 from flux_pipeline.errors import ConfigError
 from flux_pipeline.prompts import (
     build_prompt_set,
+    entries,
+    load_prompt_set,
 )
 from flux_pipeline.prompts.drafts import derived_seed
 from flux_pipeline.prompts.prompt_set import shard_key, shard_of
-from tests.prompts.fixtures import Load, ProblemsOf, Write
+from tests.prompts.fixtures import HEAD, Load, ProblemsOf, Write
 
 
 def messages_of(problems: ProblemsOf, text: str) -> list[str]:
@@ -274,3 +276,30 @@ def test_a_fixed_seed_needs_the_date_in_the_prompt(
 def test_the_date_is_a_placeholder_of_days_alone(problems: ProblemsOf) -> None:
     (problem,) = problems('prompts: {a: "b {date}"}\n')
     assert "unknown placeholder {date}" in problem.message
+
+
+@pytest.mark.parametrize("by", ["{by: prompt}", "{by: day, start: 2026-11-01}"])
+@pytest.mark.parametrize("defaults", ["{}", "{num_outputs: 2}", "{seed: 4}", "{seed: none}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("a boat", "none", "'a {{boat}}'", "'a {boat}'", "{prompt: a boat, seed: 7}"),
+        *("{prompt: a boat, seed: none}", "{prompt: a boat, aspect_ratio: '16:9'}", "{seed: 7}"),
+        *("{prompt: ~}", "{prompt: a boat, takes: 2}", "{prompt: a boat, colour: red}", "{}"),
+        *("{prompt: a boat, num_outputs: 9}", '{prompt: "a\\tboat"}', '{prompt: "a\\x07"}'),
+    ],
+)
+def test_a_prompt_without_anything_to_parse_is_what_it_is_with_the_schema(
+    write: Write, monkeypatch: pytest.MonkeyPatch, by: str, defaults: str, body: str
+) -> None:
+    path = write("x.yaml", f"{HEAD}partitions: {by}\ndefaults: {defaults}\nprompts:\n  b: {body}\n")
+
+    def read() -> object:
+        try:
+            return load_prompt_set(path).expansion.entries
+        except ConfigError as error:
+            return error.problems
+
+    quick = read()
+    monkeypatch.setattr(entries._EntryReader, "_plain_entry", lambda *_: None)
+    assert quick == read()
